@@ -1,0 +1,1 @@
+"""The person's tool: `modeldeploy`, also as `kubectl modeldeploy`."""

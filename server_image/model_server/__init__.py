@@ -1,0 +1,1 @@
+"""The generic model server: pulls a model package, checks it, loads it and serves it."""
