@@ -1,0 +1,52 @@
+# syntax=docker/dockerfile:1
+# Two images from one file; each copies pyproject.toml and the one folder that it runs.
+#   docker build --target operator -t modeldeploy/operator .
+#   docker build --target server   -t modeldeploy/server   .
+#   docker build --target server --build-arg EXTRAS=server,server-onnx -t modeldeploy/server:onnx .
+ARG PYTHON_VERSION=3.12
+
+# --- build: a virtual environment that is copied whole -------------------------------------------
+FROM python:${PYTHON_VERSION}-slim AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
+RUN python -m venv /opt/modeldeploy
+ENV PATH=/opt/modeldeploy/bin:$PATH
+WORKDIR /src
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+
+FROM build AS build-operator
+COPY operator operator
+RUN pip install -c constraints.txt '.[operator]'
+
+FROM build AS build-server
+ARG EXTRAS=server,server-sklearn,server-onnx
+COPY server_image server_image
+RUN pip install -c constraints.txt ".[${EXTRAS}]"
+
+# --- run: no compiler, no pip cache, no root -----------------------------------------------------
+# The root file system may be read-only: nothing is written outside /tmp and the mounted volumes.
+FROM python:${PYTHON_VERSION}-slim AS run
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="modeldeploy" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+RUN groupadd --gid 65532 nonroot \
+ && useradd --uid 65532 --gid 65532 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin nonroot
+ENV PATH=/opt/modeldeploy/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/tmp
+WORKDIR /tmp
+USER 65532:65532
+
+FROM run AS operator
+LABEL org.opencontainers.image.description="The modeldeploy operator"
+COPY --from=build-operator /opt/modeldeploy /opt/modeldeploy
+ENTRYPOINT ["python", "-m", "model_operator"]
+
+FROM run AS server
+LABEL org.opencontainers.image.description="The modeldeploy model server"
+COPY --from=build-server /opt/modeldeploy /opt/modeldeploy
+EXPOSE 8080
+ENTRYPOINT ["python", "-m", "model_server"]

@@ -1,0 +1,63 @@
+# What a person, CI and the README call. Every target sets itself up: the virtual environment is made
+# when it is missing and brought up to date when pyproject.toml or constraints.txt changed.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test e2e check format sandbox sandbox-down bench docs chart lock clean
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST_ARGS ?=
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/pip || { python=$$(.ci/find-python) && "$$python" -m venv --clear $(VENV); }
+	@echo "Installing what constraints.txt pins into $(VENV) (once; a few minutes on a fresh machine) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+setup: $(STAMP) ## Make the virtual environment and install everything into it
+
+demo: $(STAMP) ## Run the product's main job from one end to the other, without a cluster
+	@$(BIN)/python -m modeldeploy.demo
+
+test: $(STAMP) ## Run every test
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+e2e: $(STAMP) ## Run the end-to-end tests alone (CLUSTER=kubeconfig runs them on that cluster)
+	@$(if $(CLUSTER),KUBECONFIG=$(CLUSTER)) $(BIN)/python -m pytest tests/e2e $(if $(CLUSTER),--cluster) $(PYTEST_ARGS)
+
+check: $(STAMP) ## Lint, formatting, types, and which package may import which
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy -p model_operator -p model_server -p model_sandbox -p modeldeploy
+	@$(BIN)/lint-imports --verbose --no-cache > $(VENV)/lint-imports.log 2>&1 || { cat $(VENV)/lint-imports.log; exit 1; }
+
+format: $(STAMP) ## Format the code and mend what can be mended
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+sandbox: $(STAMP) ## Leave a sandbox with the operator up in the background
+	@$(BIN)/python -m modeldeploy.demo.stand up
+
+sandbox-down: $(STAMP) ## End that sandbox
+	@$(BIN)/python -m modeldeploy.demo.stand down
+
+bench: $(STAMP) ## Measure, and write benchmarks/results and the table in benchmarks/README.md
+	@$(BIN)/python benchmarks/run.py
+
+docs: $(STAMP) ## Write the pages under docs/ that are made from the code
+	@$(BIN)/python docs/generate.py
+
+chart: ## Copy the resource definition into the Helm chart
+	@mkdir -p helm/modeldeploy/crds
+	@cp crds/modeldeployments.yaml helm/modeldeploy/crds/modeldeployments.yaml
+
+lock: $(STAMP) ## Pin the versions of the virtual environment in constraints.txt
+	@.ci/lock $(BIN)/python > constraints.txt.new && mv constraints.txt.new constraints.txt && touch $(STAMP)
+
+clean: ## Remove what the other targets made
+	@test ! -x $(BIN)/python || $(BIN)/python -m modeldeploy.demo.stand down >/dev/null 2>&1 || true
+	@rm -rf $(VENV) .sandbox dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,38 @@
+"""What every test gets: the `--cluster` switch and a check for asyncio tasks left behind.
+
+Used by pytest alone. Timeouts and warnings-as-errors are set in pyproject.toml.
+"""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--cluster",
+        action="store_true",
+        help="run the end-to-end tests on the cluster that KUBECONFIG leads to, not in a sandbox",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
+            # First in, last out: so that tasks of the test's other fixtures are seen as well.
+            item.fixturenames.insert(0, "no_task_left_behind")
+        if item.get_closest_marker("cluster") and not config.getoption("--cluster"):
+            item.add_marker(pytest.mark.skip(reason="needs a real cluster: --cluster"))
+
+
+@pytest.fixture
+async def no_task_left_behind() -> AsyncIterator[None]:
+    """Fail a test that ends while one of its tasks is still running."""
+    yield
+    for _ in range(3):  # a task that was just cancelled ends within the next turns of the loop
+        await asyncio.sleep(0)
+    leaked = asyncio.all_tasks() - {asyncio.current_task()}
+    if leaked:
+        pytest.fail("tasks left behind:\n" + "\n".join(f"  {task}" for task in leaked))
