@@ -39,10 +39,10 @@ format: $(STAMP) ## Format the code and mend what can be mended
 	@$(BIN)/ruff format .
 
 sandbox: $(STAMP) ## Leave a sandbox with the operator up in the background
-	@$(BIN)/python -m modeldeploy.demo.stand up
+	@$(BIN)/python -m modeldeploy.stand up
 
 sandbox-down: $(STAMP) ## End that sandbox
-	@$(BIN)/python -m modeldeploy.demo.stand down
+	@$(BIN)/python -m modeldeploy.stand down
 
 bench: $(STAMP) ## Measure, and write benchmarks/results and the table in benchmarks/README.md
 	@$(BIN)/python benchmarks/run.py
@@ -58,6 +58,6 @@ lock: $(STAMP) ## Pin the versions of the virtual environment in constraints.txt
 	@.ci/lock $(BIN)/python > constraints.txt.new && mv constraints.txt.new constraints.txt && touch $(STAMP)
 
 clean: ## Remove what the other targets made
-	@test ! -x $(BIN)/python || $(BIN)/python -m modeldeploy.demo.stand down >/dev/null 2>&1 || true
+	@test ! -x $(BIN)/python || $(BIN)/python -m modeldeploy.stand down >/dev/null 2>&1 || true
 	@rm -rf $(VENV) .sandbox dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,92 @@
+"""One child process with a log file, which never outlives its parent. Used by `stand`."""
+
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+
+
+class StartError(Exception):
+    """A child process ended, or did not say what it should have said; the message holds its last lines."""
+
+
+class Child:
+    """A running `command` whose output goes to `log`. Stop it, or use it in `with`."""
+
+    def __init__(self, name: str, command: Sequence[str], *, log: Path, env: Mapping[str, str]) -> None:
+        self.name = name
+        self.log = log
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=dict(env),
+                start_new_session=True,  # Ctrl-C in the terminal is ours: children are stopped in order
+                preexec_fn=_end_with_parent,
+            )
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def is_alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
+    def wait_for(self, pattern: str, *, seconds: float) -> re.Match[str]:
+        """Wait until the output matches `pattern`. Raises `StartError` when it ends or time is over."""
+        deadline = time.monotonic() + seconds
+        while True:
+            alive = self.is_alive()
+            found = re.search(pattern, self.output(), re.MULTILINE)
+            if found:
+                return found
+            if not alive:
+                raise StartError(f"{self.name} ended with {self._process.returncode}:\n{self.tail()}")
+            if time.monotonic() > deadline:
+                raise StartError(f"{self.name} did not print {pattern!r} in {seconds:g} s:\n{self.tail()}")
+            time.sleep(0.02)
+
+    def output(self) -> str:
+        """Everything it printed so far."""
+        return self.log.read_text(errors="replace")
+
+    def tail(self, lines: int = 40) -> str:
+        """The last lines it printed."""
+        return "\n".join(self.output().splitlines()[-lines:])
+
+    def stop(self, *, grace: float = 30) -> int:
+        """Ask it to end, insist after `grace` seconds, and return its exit status."""
+        if self.is_alive():
+            self._process.terminate()
+            try:
+                self._process.wait(grace)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        return self._process.wait()
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+
+def _end_with_parent() -> None:
+    """Have Linux end this child when its parent is gone, however that came about."""
+    if os.uname().sysname == "Linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
