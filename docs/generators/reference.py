@@ -1,0 +1,130 @@
+"""The reference page of the ModelDeployment, made from its schema. Used by `docs/generate.py`."""
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from model_operator.api import NOT_YET_ACTED_UPON
+
+Schema = Mapping[str, Any]
+
+_INTRO = """\
+# ModelDeployment (`{group}/{version}`)
+
+This page is made from `crds/modeldeployments.yaml` by `make docs`. One ModelDeployment is one served
+model; `spec.model.storageUri` is the only field that must be given. Short name `{short}`; `kubectl
+explain {plural}.spec` shows the same.
+
+A field marked **not yet acted upon** is accepted and checked; the operator says in the condition
+`SpecSupported` that it does nothing with it so far.
+"""
+
+
+def page(root: Path) -> str:
+    """The page as Markdown."""
+    crd = yaml.safe_load((root / "crds" / "modeldeployments.yaml").read_text())["spec"]
+    version = crd["versions"][0]
+    schema = version["schema"]["openAPIV3Schema"]
+    parts = [
+        _INTRO.format(
+            group=crd["group"],
+            version=version["name"],
+            short=crd["names"]["shortNames"][0],
+            plural=crd["names"]["plural"],
+        ),
+        _columns(version["additionalPrinterColumns"]),
+        "## What is refused by the schema\n\n"
+        "Besides wrong types, unknown fields and values out of range, `kubectl apply` refuses:\n\n"
+        + "\n".join(f"- `{path or 'metadata'}`: {message}" for path, message in rules(schema)),
+    ]
+    for part in ("spec", "status"):
+        parts += [_section(path, found) for path, found in objects(schema["properties"][part], part)]
+    return "\n\n".join(text.strip() for text in parts) + "\n"
+
+
+def rules(schema: Schema, path: str = "") -> Iterator[tuple[str, str]]:
+    """Path and message of every rule in the schema."""
+    for rule in schema.get("x-kubernetes-validations", ()):
+        yield path, rule["message"]
+    for name, child in schema.get("properties", {}).items():
+        yield from rules(child, f"{path}.{name}" if path else name)
+    if "items" in schema:
+        yield from rules(schema["items"], f"{path}[]")
+
+
+def objects(schema: Schema, path: str) -> Iterator[tuple[str, Schema]]:
+    """Path and schema of every object that has fields of its own, parents first."""
+    if schema.get("properties"):
+        yield path, schema
+    for name, child in schema.get("properties", {}).items():
+        yield from objects(child, f"{path}.{name}")
+    if "items" in schema:
+        yield from objects(schema["items"], f"{path}[]")
+
+
+def _columns(columns: list[dict[str, Any]]) -> str:
+    rows = [
+        f"| {one['name'].upper()} | {'`-o wide`' if one.get('priority') else 'always'} | "
+        f"{one.get('description', 'Time since it was created')} |"
+        for one in columns
+    ]
+    return "\n".join(
+        ["## Columns of `kubectl get mdep`", "", "| column | shown | meaning |", "|---|---|---|", *rows]
+    )
+
+
+def _section(path: str, schema: Schema) -> str:
+    lines = [f"## `{path}`", ""]
+    if schema.get("description"):
+        lines += [schema["description"], ""]
+    lines += ["| field | type | default | allowed | meaning |", "|---|---|---|---|---|"]
+    needed = schema.get("required", ())
+    lines += [_row(path, name, child, needed) for name, child in schema["properties"].items()]
+    return "\n".join(lines)
+
+
+def _row(path: str, name: str, schema: Schema, needed: Collection[str]) -> str:
+    full = f"{path}.{name}"
+    meaning = schema.get("description", "")
+    if full.replace("[]", "") in NOT_YET_ACTED_UPON:
+        meaning = f"{meaning} **Not yet acted upon.**".strip()
+    default = "**required**" if name in needed else _default(schema)
+    cells = [f"`{name}`", _type(schema), default, _allowed(schema), meaning]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _type(schema: Schema) -> str:
+    if schema.get("x-kubernetes-int-or-string"):
+        return "integer or string"
+    if schema.get("type") == "array":
+        return f"list of {_type(schema['items'])}"
+    if schema.get("format") == "date-time":
+        return "time"
+    return str(schema.get("type", "any"))
+
+
+def _default(schema: Schema) -> str:
+    if "default" not in schema or schema["default"] == {}:
+        return ""
+    default = schema["default"]
+    return f"`{default if isinstance(default, str) else json.dumps(default)}`"
+
+
+def _allowed(schema: Schema) -> str:
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "pattern" in schema and "(ms|s|m|h|d)" in schema["pattern"]:
+        return "a duration, as in `90s` or `1h30m`"
+    if "pattern" in schema:
+        return f"`{schema['pattern']}`"
+    bounds = []
+    if "minimum" in schema:
+        bounds.append(f"{'above' if schema.get('exclusiveMinimum') else 'from'} {schema['minimum']}")
+    if "maximum" in schema:
+        bounds.append(f"up to {schema['maximum']}")
+    if "maxItems" in schema:
+        bounds.append(f"at most {schema['maxItems']}")
+    return " ".join(bounds)
