@@ -1,0 +1,139 @@
+"""The cluster of the end-to-end tests: a sandbox with the operator, or the one KUBECONFIG leads to.
+
+On a real cluster (`--cluster`) modeldeploy is installed already, MODELS names the storage URI that
+its pods read packages from, and the addresses of Services are reachable from here.
+"""
+
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from modeldeploy.kube import MODELDEPLOYMENTS, SERVICES, Kube, Resource
+from modeldeploy.stand import stand, wait_until
+
+NAMESPACES = Resource("", "v1", "namespaces", namespaced=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """Where tests run. `models` holds the packages, pods read them under `models_uri`."""
+
+    kubeconfig: Path
+    models: Path
+    models_uri: str
+    logs: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """One test's own namespace."""
+
+    cluster: Cluster
+    namespace: str
+    kubeconfig: Path
+    kube: Kube
+
+    def kubectl(self, *words: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+        command = ["kubectl", "--kubeconfig", str(self.kubeconfig), *words]
+        return subprocess.run(command, input=given, capture_output=True, text=True, timeout=120)
+
+    def apply(self, name: str, model: str, **spec: object) -> None:
+        """Apply a ModelDeployment of the package `model`, with kubectl."""
+        storage = {"storageUri": f"{self.cluster.models_uri}/{model}", "trusted": True}
+        overrides = spec.pop("model", {})
+        assert isinstance(overrides, dict)
+        manifest = {
+            "apiVersion": "modeldeploy.dev/v1alpha1",
+            "kind": "ModelDeployment",
+            "metadata": {"name": name},
+            "spec": {"model": {**storage, **overrides}, **spec},
+        }
+        done = self.kubectl("apply", "-f", "-", given=yaml.safe_dump(manifest))
+        assert done.returncode == 0, done.stderr
+
+    def wait_live(self, name: str, version: str, *, seconds: float = 60) -> dict[str, object]:
+        """Wait until `name` is Ready with that version of its model."""
+
+        def live() -> dict[str, object] | None:
+            found = self.kube.get(MODELDEPLOYMENTS, name)
+            status = found.get("status", {})
+            ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", ()))
+            current = status.get("observedGeneration") == found["metadata"]["generation"]
+            serves = status.get("model", {}).get("version") == version
+            return found if ready and current and serves else None
+
+        return wait_until(live, f"{name} is Ready with version {version}", seconds=seconds) or {}
+
+    def url(self, name: str) -> str:
+        """Address of the front Service."""
+        spec = self.kube.get(SERVICES, name)["spec"]
+        return f"http://{spec['clusterIP']}:{spec['ports'][0]['port']}"
+
+
+def write_packages(out: Path) -> None:
+    script = Path(__file__).with_name("packages.py")
+    subprocess.run([sys.executable, str(script), str(out)], check=True, timeout=300)
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    if not shutil.which("kubectl"):
+        pytest.skip("kubectl is not installed")
+    folder = tmp_path_factory.mktemp("cluster")
+    if request.config.getoption("--cluster"):
+        uri = os.environ.get("MODELS")
+        if not uri:
+            pytest.fail("--cluster needs MODELS, the storage URI that the cluster's pods read packages from")
+        models = Path(uri.removeprefix("file://")) if uri.startswith("file://") else folder / "models"
+        if not models.exists():
+            write_packages(models)
+        kubeconfig = Path(os.environ["KUBECONFIG"])
+        yield Cluster(kubeconfig=kubeconfig, models=models, models_uri=uri, logs=())
+        return
+    models = folder / "models"
+    write_packages(models)
+    with stand(folder) as running:
+        logs = (running.operator.log, running.sandbox.log)
+        yield Cluster(kubeconfig=running.kubeconfig, models=models, models_uri=models.as_uri(), logs=logs)
+
+
+@pytest.fixture(scope="session")
+def names() -> Iterator[int]:
+    return itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def space(
+    cluster: Cluster, names: Iterator[int], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Space]:
+    """A namespace that is gone after the module's tests."""
+    namespace = f"e2e-{os.getpid()}-{next(names)}"
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    for context in config["contexts"]:
+        context["context"]["namespace"] = namespace
+    kubeconfig = tmp_path_factory.mktemp(namespace) / "kubeconfig"
+    kubeconfig.write_text(yaml.safe_dump(config))
+    with Kube.connect(kubeconfig) as kube:
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+        kube.apply(NAMESPACES, body)
+        yield Space(cluster=cluster, namespace=namespace, kubeconfig=kubeconfig, kube=kube)
+        kube.delete(NAMESPACES, namespace)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report = yield
+    cluster = getattr(item, "funcargs", {}).get("cluster")
+    if report.failed and cluster is not None:
+        for log in cluster.logs:
+            lines = log.read_text(errors="replace").splitlines()[-80:]
+            report.sections.append((f"end of {log.name}", "\n".join(lines)))
+    return report

@@ -1,0 +1,75 @@
+"""A model that cannot serve: the reason is readable on the resource, and the old revision keeps serving."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from modeldeploy.demo.models import own_predictions, some_rows
+from modeldeploy.kube import EVENTS, MODELDEPLOYMENTS
+from modeldeploy.stand import wait_until
+
+NAME = "patient"
+
+
+@pytest.fixture(scope="module")
+def patient(space: Any) -> Any:
+    space.apply(NAME, "breast-cancer/1")
+    space.wait_live(NAME, "1")
+    return space
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("package", "model", "reason"),
+    [
+        pytest.param("breast-cancer/99", {}, "ArtifactNotFound", id="a file that is not there"),
+        pytest.param("damaged", {}, "ArtifactCorrupt", id="a file that cannot be unpickled"),
+        pytest.param("breast-cancer/2", {"format": "onnx"}, "FormatMismatch", id="a wrong format"),
+        pytest.param("no-predict", {}, "LoadFailed", id="a model.py without predict"),
+        pytest.param(
+            "breast-cancer/2", {"trusted": False}, "ArtifactNotTrusted", id="a pickle nobody vouched for"
+        ),
+        pytest.param(
+            "breast-cancer/2", {"sha256": "0" * 64}, "DigestMismatch", id="a file other than the pinned one"
+        ),
+        pytest.param(
+            "breast-cancer/2",
+            {"secretName": "not-there"},
+            "CreateContainerConfigError",
+            id="a missing Secret",
+        ),
+    ],
+)
+def test_the_reason_is_told_and_the_old_revision_serves(
+    patient: Any, package: str, model: dict[str, Any], reason: str
+) -> None:
+    patient.apply(NAME, package, model=model)
+
+    def told() -> dict[str, Any] | None:
+        status = patient.kube.get(MODELDEPLOYMENTS, NAME)["status"]
+        return next((one for one in status.get("podFailures", ()) if one["reason"] == reason), None)
+
+    failure = wait_until(told, f"status names {reason}", seconds=90)
+    assert failure is not None
+    assert failure["message"]
+    wait_until(lambda: event_with(patient, reason), f"an Event names {reason}", seconds=20)
+
+    package_of_stable = patient.cluster.models / "breast-cancer" / "1"
+    rows = some_rows(package_of_stable, 5)
+    answer = httpx.post(f"{patient.url(NAME)}/predict", json={"instances": rows}, trust_env=False)
+    assert answer.json()["predictions"] == own_predictions(package_of_stable, rows)
+    assert answer.json()["model_version"] == "1"
+
+
+def event_with(space: Any, reason: str) -> list[dict[str, Any]]:
+    events = space.kube.list(EVENTS, fields=f"involvedObject.name={NAME}")
+    return [one for one in events if reason in f"{one.get('reason')} {one.get('message')}"]
+
+
+@pytest.mark.timeout(180)
+def test_the_model_recovers_by_a_good_spec(patient: Any) -> None:
+    patient.apply(NAME, "breast-cancer/2")
+    patient.wait_live(NAME, "2")
+    status = patient.kube.get(MODELDEPLOYMENTS, NAME)["status"]
+    assert not status.get("podFailures")

@@ -1,0 +1,49 @@
+"""Every example does what its README says, on the cluster the tests run on."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+READMES = sorted(ROOT.glob("examples/*/README.md"))
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def shows(output: str, answer: dict[str, object]) -> bool:
+    """Whether a line of the output is a JSON object that holds the fields of `answer`."""
+    for line in output.splitlines():
+        try:
+            found = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(found, dict) and all(found.get(key) == value for key, value in answer.items()):
+            return True
+    return False
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("readme", [pytest.param(path, id=path.parent.name) for path in READMES])
+def test_the_readme_of_an_example_holds(readme: Path, space, cluster, tmp_path: Path) -> None:
+    text = readme.read_text()
+    env = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "KUBECONFIG": str(space.kubeconfig),
+        "MODELS": f"{cluster.models_uri}/examples",
+        "NO_PROXY": "*",
+    }
+    script = "\n".join(["set -euxo pipefail", *blocks(text, "bash")])
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=readme.parent, env=env, capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    for block in blocks(text, "json"):
+        assert shows(done.stdout, json.loads(block)), f"no line says {block}\n{done.stdout}"

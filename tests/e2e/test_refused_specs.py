@@ -1,0 +1,184 @@
+"""A spec that cannot work is refused by `kubectl apply`, with a sentence that says what to write."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+CRD = yaml.safe_load((Path(__file__).resolve().parents[2] / "crds" / "modeldeployments.yaml").read_text())
+
+MODEL = {"storageUri": "s3://models/fraud/7"}
+
+
+def canary(**fields: Any) -> dict[str, Any]:
+    return {"replicas": 2, "strategy": {"canary": fields}}
+
+
+def metric(**fields: Any) -> dict[str, Any]:
+    return canary(analysis={"metrics": [fields]})
+
+
+def step(**fields: Any) -> dict[str, Any]:
+    return canary(steps=[fields])
+
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("a missing storageUri", {"model": {}}, "spec.model.storageUri: Required value"),
+    ("a storageUri without a scheme", {"model": {"storageUri": "models/7"}}, "must begin with one of s3://"),
+    ("an unknown scheme", {"model": {"storageUri": "ftp://models/7"}}, "must begin with one of s3://"),
+    ("a relative file", {"model": {"storageUri": "file://models"}}, "file:/// and name something"),
+    (
+        "an unknown field",
+        {"model": {**MODEL, "storageURL": "s3://x"}},
+        'unknown field "spec.model.storageURL"',
+    ),
+    ("a wrong type", {"replicas": "two"}, "spec.replicas"),
+    ("an unknown format", {"model": {**MODEL, "format": "prolog"}}, 'Unsupported value: "prolog"'),
+    (
+        "a sha256 that is none",
+        {"model": {**MODEL, "sha256": "abc"}},
+        "must be 64 lower-case hexadecimal digits",
+    ),
+    ("a duration that is none", {"model": {**MODEL, "pollInterval": "soon"}}, "spec.model.pollInterval"),
+    ("negative replicas", {"replicas": -1}, "should be greater than or equal to 0"),
+    (
+        "replicas and autoscaling",
+        {"replicas": 2, "autoscaling": {"maxReplicas": 3}},
+        "give either spec.replicas or spec.autoscaling",
+    ),
+    (
+        "more minReplicas than maxReplicas",
+        {"autoscaling": {"minReplicas": 5, "maxReplicas": 3}},
+        "minReplicas must not be above autoscaling.maxReplicas",
+    ),
+    (
+        "a sink that is none",
+        {"server": {"inputLog": {"sink": "printer"}}},
+        "inputLog.sink must be stdout, a storage URI",
+    ),
+    (
+        "a variable of the server's settings",
+        {"server": {"env": [{"name": "MODEL_SERVER_PORT", "value": "1"}]}},
+        "variables that begin with MODEL_SERVER_ are set from the fields",
+    ),
+    (
+        "two strategies",
+        {"strategy": {"canary": {}, "blueGreen": {}}},
+        "needs exactly one of canary, blueGreen",
+    ),
+    ("a negative surge", canary(maxSurge=-1), "must be a number of pods that is not negative"),
+    ("a surge of words", canary(maxSurge="some"), "or a percentage such as 25%"),
+    (
+        "a canary without room",
+        {"replicas": 1, "strategy": {"canary": {"maxSurge": 0}}},
+        "a canary of one replica without a router needs room",
+    ),
+    ("no router named", canary(trafficRouting={}), "needs exactly one of gatewayAPI, istio or traefik"),
+    (
+        "weights that do not grow",
+        canary(steps=[{"setWeight": 50}, {"setWeight": 20}]),
+        "must grow from step to step",
+    ),
+    ("a weight twice", canary(steps=[{"setWeight": 5}, {"setWeight": 5}]), "must grow from step to step"),
+    ("a weight above 100", step(setWeight=101), "should be less than or equal to 100"),
+    ("a step of two things", step(setWeight=5, pause={}), "a step does exactly one thing"),
+    ("an empty step", step(), "a step does exactly one thing"),
+    ("a pause that is no duration", step(pause={"duration": "a while"}), "steps[0].pause.duration"),
+    (
+        "a shortest time above the longest",
+        step(analysis={"minDuration": "2h", "maxDuration": "1h"}),
+        "minDuration must not be above maxDuration",
+    ),
+    (
+        "an evaluation that demands nothing",
+        step(evaluate={"dataset": "s3://d", "target": "y", "metrics": [{"name": "accuracy"}]}),
+        "needs min, max or maxDropFromStable",
+    ),
+    (
+        "a header matched in two ways",
+        step(setHeaderRoute={"match": [{"headerName": "x", "headerValue": {"exact": "1", "prefix": "1"}}]}),
+        "headerValue needs exactly one of exact, regex or prefix",
+    ),
+    (
+        "a mirror without a router",
+        step(setMirrorRoute={"percentage": 10}),
+        "setHeaderRoute and setMirrorRoute need trafficRouting",
+    ),
+    ("an empty canary scale", step(setCanaryScale={}), "needs exactly one of replicas, weight"),
+    ("a metric that decides nothing", metric(name="errors"), "a metric decides nothing without"),
+    ("an unknown metric", metric(name="vibes", max=1), "unknown metric; built in are errors, latency"),
+    ("latency without a limit", metric(name="latency", max=1), "latency needs slowerThan"),
+    (
+        "a failure condition on nothing",
+        metric(name="errors", failureCondition="result > 1"),
+        "failureCondition judges the result of prometheus or web",
+    ),
+    (
+        "a metric of two sources",
+        metric(
+            name="guard",
+            max=1,
+            prometheus={"address": "http://p", "query": "up"},
+            web={"url": "http://w"},
+        ),
+        "a metric has one source: prometheus or web, not both",
+    ),
+    (
+        "a test without a user",
+        {"strategy": {"abTest": {"metric": "conversion", "minimumSampleSize": 100, "stickiness": {}}}},
+        "stickiness needs exactly one of header or cookie",
+    ),
+    (
+        "a drift reference that is none",
+        {"monitoring": {"drift": {"reference": "last"}}},
+        "drift.reference must be package",
+    ),
+]
+
+
+def apply(space: Any, spec: Mapping[str, Any], name: str = "refused") -> Any:
+    manifest = {
+        "apiVersion": "modeldeploy.dev/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": name},
+        "spec": {"model": MODEL, **spec},
+    }
+    return space.kubectl("apply", "-f", "-", given=yaml.safe_dump(manifest))
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"), [pytest.param(spec, sentence, id=case) for case, spec, sentence in REFUSED]
+)
+def test_a_spec_that_cannot_work_is_refused(space: Any, spec: dict[str, Any], sentence: str) -> None:
+    done = apply(space, spec)
+    assert done.returncode != 0, done.stdout
+    assert sentence in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        pytest.param("x" * 49, "at most 48 characters", id="a name too long for a Service of a revision"),
+        pytest.param("7up", "must begin with a letter", id="a name that no Service could have"),
+    ],
+)
+def test_a_name_that_cannot_work_is_refused(space: Any, name: str, sentence: str) -> None:
+    done = apply(space, {}, name=name)
+    assert done.returncode != 0, done.stdout
+    assert sentence in done.stderr
+
+
+def rules_of(schema: dict[str, Any]) -> list[str]:
+    found = [rule["message"] for rule in schema.get("x-kubernetes-validations", ())]
+    for child in [*schema.get("properties", {}).values(), *([schema["items"]] if "items" in schema else [])]:
+        found += rules_of(child)
+    return found
+
+
+def test_every_rule_of_the_schema_is_tried_above() -> None:
+    schema = CRD["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    sentences = [sentence for _, _, sentence in REFUSED]
+    untried = {rule for rule in rules_of(schema) if not any(sentence in rule for sentence in sentences)}
+    assert not untried
