@@ -1,0 +1,247 @@
+"""Gathers concurrent requests into one call of the model; the routes submit, one call runs at a time.
+
+There is no timer to wait out: an idle model is called in the next turn of the event loop, with
+whatever requests have arrived by then, and requests that come during a call make up the next one.
+Only after a long call does the batcher wait a moment for the clients it has just answered, because
+two alternating half-full batches cost twice as much as one full one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+import numpy as np
+
+from model_server.errors import DeadlineExceeded, InvalidInput, ModelServerError, Overloaded, PredictionError
+from model_server.runtimes.base import Model
+from model_server.tensors import Inputs, Outputs, rows_of
+
+_Key: TypeAlias = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchLimits:
+    """What a batch and the queue may hold."""
+
+    max_rows: int
+    max_delay_seconds: float
+    max_queue: int
+    timeout_seconds: float
+    # A call expected to be shorter than this runs on the event loop: a thread costs more than it saves.
+    inline_seconds: float = 0.0007
+    # Share of a long call's time that is worth waiting for the clients just answered.
+    linger_share: float = 0.25
+
+
+class BatchObserver(Protocol):
+    """Is told about every call of the model."""
+
+    def batch(self, *, rows: int, requests: int, seconds: float, queued: list[float]) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    inputs: Inputs
+    rows: int
+    probabilities: bool
+    key: _Key
+    future: asyncio.Future[Outputs]
+    arrived: float
+    timer: asyncio.TimerHandle | None = field(default=None)
+
+
+class Batcher:
+    """Owns the queue of one model. Call it from one event loop; `close` it there too."""
+
+    def __init__(self, model: Model, limits: BatchLimits, observer: BatchObserver) -> None:
+        self._model = model
+        self._limits = limits
+        self._observer = observer
+        self._queue: list[_Waiting] = []
+        self._is_running = False
+        self._is_scheduled = False
+        self._linger: asyncio.TimerHandle | None = None
+        self._expected = 0
+        self._seconds = limits.inline_seconds * 2
+        self._rows = 1.0
+        self._loop = asyncio.get_running_loop()
+        # One thread: several would fight over the interpreter lock, and models need not be thread-safe.
+        self._thread = ThreadPoolExecutor(1, "predict")
+
+    @property
+    def waiting(self) -> int:
+        """Requests that are not yet handed to the model."""
+        return len(self._queue)
+
+    def submit(self, inputs: Inputs, *, probabilities: bool = False) -> asyncio.Future[Outputs]:
+        """Queue one request; the future gives its outputs, row for row.
+
+        Raises Overloaded when the queue is full. The future raises DeadlineExceeded, InvalidInput when
+        the model refuses the values, or PredictionError.
+        """
+        limits = self._limits
+        if len(self._queue) >= limits.max_queue:
+            raise Overloaded(
+                f"{limits.max_queue} requests are waiting already", hint="Try again after a moment."
+            )
+        loop = self._loop
+        future: asyncio.Future[Outputs] = loop.create_future()
+        key = (probabilities, *((name, array.dtype, array.shape[1:]) for name, array in inputs.items()))
+        item = _Waiting(inputs, rows_of(inputs), probabilities, key, future, time.perf_counter())
+        item.timer = loop.call_later(limits.timeout_seconds, self._expire, item)
+        self._queue.append(item)
+        if self._linger is not None:
+            if len(self._queue) >= self._expected:
+                self._linger.cancel()
+                self._start_after_linger()
+        elif not self._is_running and not self._is_scheduled:
+            self._is_scheduled = True
+            loop.call_soon(self._start)
+        return future
+
+    def close(self) -> None:
+        """Let the thread go; nothing may be submitted afterwards."""
+        if self._linger is not None:
+            self._linger.cancel()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _expire(self, item: _Waiting) -> None:
+        if not item.future.done():
+            seconds = self._limits.timeout_seconds
+            item.future.set_exception(DeadlineExceeded(f"no prediction within {seconds:g} s"))
+
+    def _start_after_linger(self) -> None:
+        self._linger = None
+        if self._queue:
+            self._start()
+
+    def _start(self) -> None:
+        self._is_scheduled = False
+        batch = self._take()
+        if not batch:
+            return
+        rows = sum(item.rows for item in batch)
+        if self._model.is_pure and self._estimate(rows) < self._limits.inline_seconds:
+            self._answer(batch, *self._run(batch))
+            return
+        self._is_running = True
+        job = self._loop.run_in_executor(self._thread, self._run, batch)
+        job.add_done_callback(lambda done: self._finish(batch, done))
+
+    def _take(self) -> list[_Waiting]:
+        """The oldest request, and those behind it that fit into the same call."""
+        queue = [item for item in self._queue if not item.future.done()]
+        if not queue:
+            self._queue = queue
+            return []
+        key, room = queue[0].key, self._limits.max_rows
+        batch: list[_Waiting] = []
+        rest: list[_Waiting] = []
+        for item in queue:
+            if item.key == key and (not batch or item.rows <= room):
+                batch.append(item)
+                room -= item.rows
+            else:
+                rest.append(item)
+        self._queue = rest
+        return batch
+
+    def _estimate(self, rows: int) -> float:
+        """Seconds a call may take: as the recent ones, and longer in proportion for more rows."""
+        return self._seconds * max(1.0, rows / self._rows)
+
+    def _run(self, batch: list[_Waiting]) -> tuple[list[Outputs | Exception], float, float]:
+        """Call the model for a batch; when that fails, for each request alone: one cannot harm another."""
+        started = time.perf_counter()
+        results: list[Outputs | Exception]
+        try:
+            results = list(_split(self._call(_joined(batch), batch[0]), batch))
+        except Exception as error:
+            results = [error] if len(batch) == 1 else [self._alone(item) for item in batch]
+        seconds = time.perf_counter() - started
+        return results, started, seconds
+
+    def _call(self, inputs: Inputs, like: _Waiting) -> Outputs:
+        return self._model.predict(inputs, probabilities=like.probabilities)
+
+    def _alone(self, item: _Waiting) -> Outputs | Exception:
+        try:
+            (outputs,) = _split(self._call(item.inputs, item), [item])
+        except Exception as error:
+            return error
+        return outputs
+
+    def _finish(
+        self, batch: list[_Waiting], job: asyncio.Future[tuple[list[Outputs | Exception], float, float]]
+    ) -> None:
+        self._is_running = False
+        if job.cancelled():
+            return
+        self._answer(batch, *job.result())
+
+    def _answer(
+        self, batch: list[_Waiting], results: list[Outputs | Exception], started: float, seconds: float
+    ) -> None:
+        rows = sum(item.rows for item in batch)
+        self._seconds += 0.1 * (seconds - self._seconds)
+        self._rows += 0.1 * (rows - self._rows)
+        for item, result in zip(batch, results, strict=True):
+            if item.timer is not None:
+                item.timer.cancel()
+            if item.future.done():
+                continue
+            if isinstance(result, Exception):
+                item.future.set_exception(_translated(result))
+            else:
+                item.future.set_result(result)
+        self._observer.batch(
+            rows=rows, requests=len(batch), seconds=seconds, queued=[started - item.arrived for item in batch]
+        )
+        self._schedule_next(len(batch))
+
+    def _schedule_next(self, answered: int) -> None:
+        delay = min(self._limits.linger_share * self._seconds, self._limits.max_delay_seconds)
+        if self._seconds >= self._limits.inline_seconds and delay > 0:
+            self._expected = answered + len(self._queue)
+            self._linger = self._loop.call_later(delay, self._start_after_linger)
+        elif self._queue and not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self._start)
+
+
+def _joined(batch: list[_Waiting]) -> Inputs:
+    if len(batch) == 1:
+        return batch[0].inputs
+    return {name: np.concatenate([item.inputs[name] for item in batch]) for name in batch[0].inputs}
+
+
+def _split(outputs: Outputs, batch: list[_Waiting]) -> list[Outputs]:
+    rows = sum(item.rows for item in batch)
+    for name, array in outputs.items():
+        if array.ndim == 0 or len(array) != rows:
+            answered = len(array) if array.ndim else "one value"
+            raise PredictionError(f"the model answered {answered} for {rows} rows in {name}")
+    if len(batch) == 1:
+        return [outputs]
+    parts, start = [], 0
+    for item in batch:
+        parts.append({name: array[start : start + item.rows] for name, array in outputs.items()})
+        start += item.rows
+    return parts
+
+
+def _translated(error: Exception) -> Exception:
+    """A ValueError is Python's and scikit-learn's word for values that a function cannot take."""
+    if isinstance(error, ModelServerError):
+        return error
+    text = (str(error).strip().splitlines() or [""])[0][:300]
+    if isinstance(error, ValueError):
+        return InvalidInput.at("", f"the model refused this input: {text}")
+    # The text of other errors is the model author's, not the client's: it goes to the log.
+    failure = PredictionError("the model failed on this input")
+    failure.__cause__ = error
+    return failure

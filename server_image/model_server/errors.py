@@ -1,0 +1,215 @@
+"""What can go wrong with a model or a request, in the words of models and not of HTTP.
+
+Raised everywhere in the server; `app.py` turns request errors into statuses and `__main__.py` turns
+start-up errors into a termination message and an exit code. The name of a class is its reason, and
+the first line of its docstring is the sentence the documentation shows for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class ModelServerError(Exception):
+    """Anything the server says to a person: a reason, a message, and what to do about it."""
+
+    hint: str = ""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint or type(self).hint
+
+    @property
+    def reason(self) -> str:
+        """One CamelCase word, stable across releases."""
+        return type(self).__name__
+
+
+# -- what stops a start ------------------------------------------------------------------------
+
+
+class StartError(ModelServerError):
+    """The server cannot serve this model."""
+
+    permanent: bool = True
+
+
+class SettingsInvalid(StartError):
+    """A setting is missing, unknown or has a value it cannot have."""
+
+
+class InternalError(StartError):
+    """The server itself is at fault."""
+
+    permanent = False
+    hint = "Please report it, with the log of this pod."
+
+
+class ArtifactError(StartError):
+    """The package itself is wrong: another start of the same revision ends the same way."""
+
+
+class StorageError(StartError):
+    """The storage did not give the package: another start may succeed."""
+
+    permanent = False
+
+
+class StorageUnavailable(StorageError):
+    """The storage did not answer, or broke off."""
+
+    hint = "Check that the endpoint is reachable from this pod; the server tries again when it is restarted."
+
+
+class ArtifactAccessDenied(StorageError):
+    """The storage answered, and refused the credentials."""
+
+
+class ArtifactNotFound(ArtifactError):
+    """Nothing is at the storage URI."""
+
+    hint = "Check storageUri for a typing error, and that the upload has finished."
+
+
+class ArtifactEmpty(ArtifactError):
+    """The file or folder at the storage URI holds nothing."""
+
+    hint = "Upload the package again: the file has no bytes, or the folder no files."
+
+
+class ArtifactCorrupt(ArtifactError):
+    """The artifact is cut short or is not what its format says."""
+
+    hint = "Upload it again, and compare its sha256 with the original's."
+
+
+class ArtifactTooLarge(ArtifactError):
+    """The package is larger than the server may store."""
+
+
+class ArchiveUnsafe(ArtifactError):
+    """An archive holds an entry that would write outside its folder, a link, a device or a bomb."""
+
+    hint = "Pack the plain files of the model only: relative paths, no links, no devices."
+
+
+class DigestMismatch(ArtifactError):
+    """The package's sha256 is not the pinned one."""
+
+    hint = "Either the file was changed after the pin was taken, or the pin belongs to another file."
+
+
+class ArtifactNotTrusted(ArtifactError):
+    """The format runs code when it is loaded, and nobody vouched for this file."""
+
+
+class FormatUnknown(ArtifactError):
+    """No format was recognised in the package, or a name was given that no format has."""
+
+
+class FormatAmbiguous(ArtifactError):
+    """More than one artifact could be the model."""
+
+
+class FormatMismatch(ArtifactError):
+    """The artifact is not in the format that was asked for."""
+
+
+class MetadataInvalid(ArtifactError):
+    """model.yaml does not follow its schema, or contradicts the model."""
+
+
+class DependencyMismatch(ArtifactError):
+    """requirements.txt asks for versions that are not installed."""
+
+
+class DependencyMissing(ArtifactError):
+    """A library that the model needs is not in this image."""
+
+
+class LoadFailed(ArtifactError):
+    """The artifact could not be turned into a model."""
+
+
+class PredictFailed(ArtifactError):
+    """The model failed on its own example, or answered with something that is no prediction."""
+
+
+# -- what is wrong with a request --------------------------------------------------------------
+
+
+class RequestError(ModelServerError):
+    """This request cannot be answered with a prediction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One fault of an input: where it is (`instances[3].age`) and what was expected there."""
+
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}" if self.field else self.message
+
+
+class InvalidInput(RequestError):
+    """The input does not fit the model: each problem names its field."""
+
+    SHOWN = 20
+
+    def __init__(self, problems: Sequence[Problem], *, hint: str = "") -> None:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        super().__init__(f"{problems[0]}{more}", hint=hint)
+        self.problems = tuple(problems[: self.SHOWN])
+
+    @classmethod
+    def at(cls, field: str, message: str) -> InvalidInput:
+        """The error for one fault at one place."""
+        return cls([Problem(field, message)])
+
+
+class MalformedRequest(RequestError):
+    """The body cannot be read as what its content type says."""
+
+
+class UnsupportedMediaType(RequestError):
+    """The content type is not one this route reads."""
+
+
+class RequestTooLarge(RequestError):
+    """The body, or the number of rows in it, is above the limit."""
+
+
+class UnknownModel(RequestError):
+    """This server does not serve the named model or version."""
+
+
+class UnknownRoute(RequestError):
+    """There is nothing at this path."""
+
+
+class MethodNotAllowed(RequestError):
+    """The path exists, but not for this method."""
+
+
+class RequestTimeout(RequestError):
+    """The client took too long to send its body."""
+
+
+class ModelNotReady(RequestError):
+    """The model is not loaded yet, or the server is going away."""
+
+
+class Overloaded(RequestError):
+    """The queue is full; the client should try again a little later."""
+
+
+class DeadlineExceeded(RequestError):
+    """The prediction did not come within the request timeout."""
+
+
+class PredictionError(RequestError):
+    """The model raised an error on an input that its schema allows."""

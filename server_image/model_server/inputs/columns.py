@@ -1,0 +1,86 @@
+"""One array for each feature: tables with text or booleans, and models with an input for each column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from model_server.errors import InvalidInput, Problem
+from model_server.inputs.layout import MOST_PROBLEMS, check_value, checked_rows, example_row, neutral_row
+from model_server.package.metadata import Feature
+from model_server.tensors import Array, Inputs, Tensor, datatype_of
+
+
+class Columns:
+    """Arrays of shape (rows,), text as an object array of str."""
+
+    def __init__(self, features: Sequence[Feature]) -> None:
+        self.features = tuple(features)
+        self.tensors = tuple(
+            Tensor(feature.name, datatype_of(_dtype(feature)), (-1, 1)) for feature in features
+        )
+
+    def from_instances(self, instances: Sequence[Any], *, plain: bool) -> Inputs:
+        return self._arrays(checked_rows(self.features, instances))
+
+    def from_tensors(self, tensors: Mapping[str, Array]) -> Inputs:
+        names = [feature.name for feature in self.features]
+        problems = [
+            Problem(f"inputs[{name}]", f"is not an input of this model; known are {', '.join(names[:20])}")
+            for name in tensors
+            if name not in names
+        ]
+        problems += [Problem(f"inputs[{name}]", "is missing") for name in names if name not in tensors]
+        if problems:
+            raise InvalidInput(problems)
+        rows = len(next(iter(tensors.values())))
+        columns = [self._values(feature, tensors[feature.name], rows) for feature in self.features]
+        return self._arrays(list(zip(*columns, strict=True)))
+
+    def example(self) -> Inputs | None:
+        row = example_row(self.features)
+        return None if row is None else self._arrays([row])
+
+    def neutral(self) -> Inputs | None:
+        return self._arrays([neutral_row(self.features)])
+
+    def _arrays(self, rows: Sequence[Sequence[Any]]) -> Inputs:
+        columns = zip(*rows, strict=True)
+        return {
+            feature.name: _column(feature, column)
+            for feature, column in zip(self.features, columns, strict=True)
+        }
+
+    def _values(self, feature: Feature, array: Array, rows: int) -> list[Any]:
+        where = f"inputs[{feature.name}]"
+        if array.size != rows or len(array) != rows:
+            raise InvalidInput.at(
+                f"{where}.shape", f"expected [{rows}] or [{rows}, 1], got {list(array.shape)}"
+            )
+        values = [
+            value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+            for value in array.reshape(-1).tolist()
+        ]
+        problems = [
+            problem
+            for index, value in enumerate(values)
+            if not (value != value and feature.nullable)
+            and (problem := check_value(feature, value, f"{where}[{index}]")) is not None
+        ]
+        if problems:
+            raise InvalidInput(problems[:MOST_PROBLEMS])
+        return values
+
+
+def _dtype(feature: Feature) -> np.dtype[Any]:
+    return np.dtype(object) if feature.dtype == "string" else np.dtype(feature.dtype)
+
+
+def _column(feature: Feature, values: Sequence[Any]) -> Array:
+    if feature.dtype == "string":
+        column = np.empty(len(values), dtype=object)
+        column[:] = values
+        return column
+    return np.array([np.nan if value is None else value for value in values], dtype=feature.dtype)

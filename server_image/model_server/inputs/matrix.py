@@ -1,0 +1,158 @@
+"""Numeric features side by side in one two-dimensional array: what most tabular models take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+from model_server.errors import InvalidInput, Problem
+from model_server.inputs.layout import MOST_PROBLEMS, check_value, checked_rows, example_row, neutral_row
+from model_server.package.metadata import Feature
+from model_server.tensors import Array, Inputs, Tensor, datatype_of
+
+_NUMBERS = frozenset({int, float})
+
+
+class Matrix:
+    """Rows of numbers, shape (rows, features), in one dtype that holds all of them."""
+
+    def __init__(self, name: str, features: Sequence[Feature], dtype: np.dtype[Any]) -> None:
+        self.features = tuple(features)
+        self.name = name
+        self.dtype = dtype
+        self.tensors = (Tensor(name, datatype_of(dtype), (-1, len(features))),)
+        names = [feature.name for feature in features]
+        self._values_of = itemgetter(*names) if len(names) > 1 else lambda row: (row[names[0]],)
+        self._rules = _Rules(self.features)
+
+    def from_instances(self, instances: Sequence[Any], *, plain: bool) -> Inputs:
+        width = len(self.features)
+        try:
+            rows = instances
+            if type(instances[0]) is dict:
+                rows = [self._values_of(row) for row in instances]
+                if any(len(row) != width for row in instances):
+                    return self._carefully(instances)
+            # Without true, false and null the array's own dtype tells whether all values were numbers.
+            if not plain and not all(_NUMBERS.issuperset(map(type, row)) for row in rows):
+                return self._carefully(instances)
+            array = np.array(rows)
+        except (ValueError, TypeError, KeyError, IndexError):
+            return self._carefully(instances)
+        if array.dtype.kind not in "fiu" or array.shape != (len(instances), width):
+            return self._carefully(instances)
+        if not self._rules.allow(array):
+            return self._carefully(instances)
+        return {self.name: self._cast(array)}
+
+    def from_tensors(self, tensors: Mapping[str, Array]) -> Inputs:
+        array = self._as_matrix(tensors)
+        if array.dtype.kind not in "fiu":
+            raise InvalidInput.at(f"inputs[{self.name}]", f"expected numbers, got {datatype_of(array.dtype)}")
+        if array.shape[1:] != (len(self.features),):
+            raise InvalidInput.at(
+                f"inputs[{self.name}].shape",
+                f"expected [rows, {len(self.features)}], got {list(array.shape)}",
+            )
+        if not self._rules.allow(array):
+            self._explain(array)
+        return {self.name: self._cast(array)}
+
+    def example(self) -> Inputs | None:
+        row = example_row(self.features)
+        return None if row is None else {self.name: np.array([row], dtype=self.dtype)}
+
+    def neutral(self) -> Inputs | None:
+        return {self.name: np.array([neutral_row(self.features)], dtype=self.dtype)}
+
+    def _as_matrix(self, tensors: Mapping[str, Array]) -> Array:
+        """The only tensor whatever its name, as peers accept it, or one column tensor for each feature."""
+        if len(tensors) == 1:
+            (array,) = tensors.values()
+            return array.reshape(-1, 1) if len(self.features) == 1 and array.ndim == 1 else array
+        names = [feature.name for feature in self.features]
+        if set(tensors) != set(names):
+            raise InvalidInput.at(
+                "inputs", f"expected one tensor {self.name}, or one for each of {', '.join(names[:20])}"
+            )
+        columns = [tensors[name] for name in names]
+        for name, column in zip(names, columns, strict=True):
+            if column.size != len(column) or len(column) != len(columns[0]):
+                raise InvalidInput.at(
+                    f"inputs[{name}].shape",
+                    f"expected [{len(columns[0])}] or [{len(columns[0])}, 1], got {list(column.shape)}",
+                )
+        return np.column_stack([column.reshape(-1) for column in columns])
+
+    def _cast(self, array: Array) -> Array:
+        return array if array.dtype == self.dtype else array.astype(self.dtype)
+
+    def _carefully(self, instances: Sequence[Any]) -> Inputs:
+        rows = checked_rows(self.features, instances)
+        return {self.name: np.array(rows, dtype=np.float64 if _has_null(rows) else None).astype(self.dtype)}
+
+    def _explain(self, array: Array) -> None:
+        """Raise for the values at fault. A fault that no single value shows is not a fault."""
+        problems: list[Problem] = []
+        for index, row in enumerate(array):
+            for feature, value in zip(self.features, row.tolist(), strict=True):
+                missing = value != value and feature.nullable
+                problem = (
+                    None
+                    if missing
+                    else check_value(feature, value, f"inputs[{self.name}][{index}].{feature.name}")
+                )
+                if problem is not None:
+                    problems.append(problem)
+            if len(problems) >= MOST_PROBLEMS:
+                break
+        if problems:
+            raise InvalidInput(problems)
+
+
+class _Rules:
+    """All that the features demand of a numeric array, asked of the whole array at once."""
+
+    def __init__(self, features: Sequence[Feature]) -> None:
+        low = np.array([_lowest(feature) for feature in features], dtype=np.float64)
+        high = np.array([_highest(feature) for feature in features], dtype=np.float64)
+        self._low, self._high = low, high
+        self._integers = [index for index, feature in enumerate(features) if feature.is_integer]
+        self._categories = [
+            (index, feature.categories) for index, feature in enumerate(features) if feature.categories
+        ]
+
+    def allow(self, array: Array) -> bool:
+        """False when some value may be at fault; the careful path then says which."""
+        # Also false for NaN, which compares false with everything.
+        if not ((array >= self._low) & (array <= self._high)).all():
+            return False
+        if self._integers and array.dtype.kind == "f":
+            whole = array[:, self._integers]
+            if (whole != np.floor(whole)).any():
+                return False
+        return all(
+            np.isin(array[:, index], list(categories or ())).all() for index, categories in self._categories
+        )
+
+
+def _lowest(feature: Feature) -> float:
+    limit = np.iinfo(feature.dtype).min if feature.is_integer else np.finfo(feature.dtype).min
+    return float(limit) if feature.range is None else max(float(limit), feature.range[0])
+
+
+def _highest(feature: Feature) -> float:
+    limit = np.iinfo(feature.dtype).max if feature.is_integer else np.finfo(feature.dtype).max
+    return float(limit) if feature.range is None else min(float(limit), feature.range[1])
+
+
+def _has_null(rows: Sequence[Sequence[Any]]) -> bool:
+    return any(value is None for row in rows for value in row)
+
+
+def matrix_dtype(features: Sequence[Feature]) -> np.dtype[Any]:
+    """The narrowest dtype that holds every feature without loss."""
+    return np.result_type(*(np.dtype(feature.dtype) for feature in features))

@@ -1,0 +1,87 @@
+"""The phases of a server, from download to drain; `/readyz` shows them and routes get the model here."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from model_server.batching import Batcher
+from model_server.errors import ModelNotReady
+from model_server.inputs.layout import Layout
+from model_server.package.metadata import Metadata
+from model_server.runtimes.base import Model
+from model_server.telemetry import Identity
+from model_server.tensors import Tensor
+
+
+class Phase(enum.StrEnum):
+    """Where a server is; only `ready` answers predictions."""
+
+    DOWNLOADING = "downloading"
+    LOADING = "loading"
+    WARMING = "warming"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A model that has shown that it can predict, and all that is known about it."""
+
+    identity: Identity
+    metadata: Metadata
+    layout: Layout
+    model: Model
+    outputs: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A loaded model with its queue."""
+
+    loaded: Loaded
+    batcher: Batcher
+
+
+class Lifecycle:
+    """The phase, a message about it, and the served model once there is one."""
+
+    def __init__(self) -> None:
+        self.phase = Phase.DOWNLOADING
+        self.message = "starting"
+        self._served: Served | None = None
+
+    def report(self, phase: Phase, message: str) -> None:
+        """Enter a phase, or say more about it. A draining server stays draining."""
+        if self.phase is not Phase.DRAINING:
+            self.phase = phase
+            self.message = message
+
+    def serve(self, served: Served) -> None:
+        """The model is there: from now on predictions are answered."""
+        self._served = served
+        identity = served.loaded.identity
+        self.report(Phase.READY, f"serving {identity.model} {identity.version}".strip())
+
+    def drain(self) -> None:
+        """Stop being ready; requests that still come are answered."""
+        self.phase = Phase.DRAINING
+        self.message = "the server is shutting down"
+
+    @property
+    def is_draining(self) -> bool:
+        """True once the end has begun."""
+        return self.phase is Phase.DRAINING
+
+    @property
+    def served(self) -> Served:
+        """The model. Raises ModelNotReady that says how far loading is."""
+        if self._served is None:
+            raise ModelNotReady(f"the model is not ready: {self.phase}, {self.message}")
+        return self._served
+
+    def close(self) -> None:
+        """Release the model's thread."""
+        if self._served is not None:
+            self._served.batcher.close()

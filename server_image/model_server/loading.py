@@ -1,0 +1,132 @@
+"""From settings to a loaded model: fetch, verify, open, trust, load, warm; in a thread of `server.py`."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from model_server.errors import ModelServerError, PredictFailed
+from model_server.inputs.choosing import choose_layout
+from model_server.inputs.layout import Layout
+from model_server.lifecycle import Loaded, Phase
+from model_server.package.digest import digest, verify_pin
+from model_server.package.opening import Package, open_package
+from model_server.package.requirements import check_requirements
+from model_server.package.trust import require_trust
+from model_server.runtimes import load_model
+from model_server.runtimes.base import Model
+from model_server.settings import Settings
+from model_server.storage import fetch
+from model_server.telemetry import Identity
+from model_server.tensors import Array, Inputs, Outputs, Tensor, datatype_of, rows_of
+
+log = logging.getLogger(__name__)
+
+Report: TypeAlias = Callable[[Phase, str], None]
+
+
+def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report: Report) -> Loaded:
+    """Bring the package to `folder` and its model to memory.
+
+    `report` is told each phase, and the download's progress. Raises StartErrors.
+    """
+    uri = settings.storage_uri
+    report(Phase.DOWNLOADING, f"fetching {uri}")
+    fetched = fetch(
+        uri, folder / "fetched", environ=environ, report=lambda text: report(Phase.DOWNLOADING, text)
+    )
+    report(Phase.LOADING, "verifying the package")
+    sha256 = digest(fetched)
+    verify_pin(sha256, settings.sha256, uri)
+    package = open_package(fetched, settings.format, folder)
+    require_trust(package.format, pinned=bool(settings.sha256), trusted=settings.trusted, digest=sha256)
+    check_requirements(package.requirements)
+    report(
+        Phase.LOADING,
+        f"loading {', '.join(path.name for path in package.artifacts)} as {package.format.name}",
+    )
+    model = load_model(package, threads=settings.threads)
+    layout = choose_layout(package.metadata, model.signature)
+    report(Phase.WARMING, "predicting the package's own example")
+    outputs = warm(model, layout)
+    return Loaded(
+        identity=_identify(settings, package, sha256),
+        metadata=package.metadata,
+        layout=layout,
+        model=model,
+        outputs=tuple(
+            Tensor(name, datatype_of(array.dtype), (-1, *array.shape[1:])) for name, array in outputs.items()
+        ),
+    )
+
+
+def _identify(settings: Settings, package: Package, sha256: str) -> Identity:
+    return Identity(
+        model=settings.name,
+        version=settings.version or package.metadata.version or settings.revision,
+        revision=settings.revision,
+        format=package.format.name,
+        sha256=sha256,
+        uri=settings.storage_uri,
+    )
+
+
+def warm(model: Model, layout: Layout) -> Outputs:
+    """Predict once, so that the first client does not pay for lazy set-up, and see what comes out.
+
+    A model that fails on the example its own package gives raises PredictFailed. A row made up here
+    proves nothing when it fails, so that is only logged.
+    """
+    example = layout.example()
+    rows = example if example is not None else layout.neutral()
+    if rows is None:
+        log.info("the package has no example and no features: nothing to warm the model with")
+        return {}
+    try:
+        outputs = _predict_twice(model, rows)
+        if example is not None:
+            _require_predictions(outputs, rows)
+    except ModelServerError:
+        raise
+    except Exception as error:
+        text = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:500]}"
+        if example is None:
+            log.warning("the model failed on a made-up row; give examples in model.yaml: %s", text)
+            return {}
+        raise PredictFailed(
+            f"the model failed on the example in model.yaml: {text}",
+            hint="Try the example with the model where it was trained; correct model.yaml or the model.",
+        ) from None
+    return outputs
+
+
+def _predict_twice(model: Model, rows: Inputs) -> Outputs:
+    probabilities = bool(model.probabilities)
+    model.predict(rows, probabilities=probabilities)
+    started = time.perf_counter()
+    outputs = model.predict(rows, probabilities=probabilities)
+    log.info("warmed", extra={"predict_seconds": round(time.perf_counter() - started, 6)})
+    return outputs
+
+
+def _require_predictions(outputs: Outputs, rows: Inputs) -> None:
+    count = rows_of(rows)
+    for name, array in outputs.items():
+        if array.ndim == 0 or len(array) != count:
+            raise PredictFailed(
+                f"{name} has shape {list(array.shape)} for {count} row", hint="Return one prediction a row."
+            )
+        if _has_nan(array):
+            raise PredictFailed(
+                f"{name} is NaN for the example in model.yaml",
+                hint="A prediction must be a number: check the example and the model.",
+            )
+
+
+def _has_nan(array: Array) -> bool:
+    return array.dtype.kind == "f" and bool(np.isnan(array).any())

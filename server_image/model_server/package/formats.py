@@ -1,0 +1,185 @@
+"""Which format a package is in: asked for, declared in model.yaml, or found by name and first bytes.
+
+Pure but for the first bytes of a file, which the caller reads. `package/opening.py` calls `choose`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from model_server.errors import FormatAmbiguous, FormatMismatch, FormatUnknown
+
+AUTO = "auto"
+PYTHON = "python"
+MODEL_PY = "model.py"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """A format: how its files are named, how they begin, and whether loading one runs code from it."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    runs_code: bool = False
+    begins: tuple[bytes, ...] = ()
+    description: str = ""
+
+
+PICKLE = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+# What joblib's compressors begin with: zlib, gzip, bz2, xz, lzma, lz4.
+COMPRESSED = (
+    b"\x78\x01",
+    b"\x78\x5e",
+    b"\x78\x9c",
+    b"\x78\xda",
+    b"\x1f\x8b",
+    b"BZh",
+    b"\xfd7zXZ",
+    b"\x5d\x00",
+    b"\x04\x22\x4d\x18",
+)
+
+FORMATS: Mapping[str, Format] = {
+    known.name: known
+    for known in (
+        Format(
+            name="sklearn",
+            suffixes=(".joblib", ".pkl", ".pickle"),
+            runs_code=True,
+            begins=PICKLE + COMPRESSED,
+            description="scikit-learn estimators saved with joblib or pickle",
+        ),
+        Format(name="onnx", suffixes=(".onnx",), begins=(b"\x08",), description="ONNX graphs"),
+        Format(
+            name=PYTHON,
+            suffixes=(),
+            runs_code=True,
+            description="a model.py with load_model(path) and predict(model, inputs)",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A format and the artifacts to load, in the order of the pipeline."""
+
+    format: Format
+    artifacts: tuple[str, ...]
+
+
+def named_format(name: str, where: str) -> Format | None:
+    """The format a person named, None for `auto`; raises FormatUnknown that lists the known ones."""
+    if name == AUTO:
+        return None
+    if name not in FORMATS:
+        raise FormatUnknown(
+            f"{where} is {name!r}", hint=f"Known formats: {AUTO}, {', '.join(sorted(FORMATS))}."
+        )
+    return FORMATS[name]
+
+
+def choose(
+    files: Sequence[str], wanted: Format | None, artifacts: Sequence[str], first_bytes: Callable[[str], bytes]
+) -> Choice:
+    """Decide format and artifacts of a package.
+
+    `files` are relative paths; `wanted` comes from settings or model.yaml; `artifacts` from model.yaml.
+    Raises FormatUnknown, FormatAmbiguous (which lists the candidates) or FormatMismatch.
+    """
+    if artifacts:
+        missing = [name for name in artifacts if name not in files]
+        if missing:
+            raise FormatUnknown(f"model.yaml names {missing[0]!r}, and the package holds {_listed(files)}")
+    if (wanted is not None and wanted.name == PYTHON) or (
+        wanted is None and not artifacts and MODEL_PY in files
+    ):
+        if MODEL_PY not in files:
+            raise FormatMismatch(f"format python needs {MODEL_PY}, and the package holds {_listed(files)}")
+        return Choice(FORMATS[PYTHON], (MODEL_PY,))
+    candidates = {
+        name: _format_of(name, first_bytes) for name in artifacts or files if _could_be(name, artifacts)
+    }
+    recognised = {name: found for name, found in candidates.items() if found is not None}
+    if wanted is not None:
+        recognised = {name: found for name, found in recognised.items() if found is wanted}
+        if not recognised:
+            raise FormatMismatch(
+                f"format {wanted.name} was asked for, and the package holds {_listed(files)}",
+                hint=f"Files of this format end in {', '.join(wanted.suffixes)}; or correct the format.",
+            )
+    if not recognised:
+        raise FormatUnknown(
+            f"no model was recognised among {_listed(files)}",
+            hint=f"Known: {', '.join(map(_endings, FORMATS.values()))}; or name the format in model.yaml.",
+        )
+    if artifacts:
+        return _named_pipeline(artifacts, recognised)
+    if len(recognised) > 1:
+        listed = ", ".join(f"{name} ({found.name})" for name, found in sorted(recognised.items()))
+        raise FormatAmbiguous(
+            f"{len(recognised)} files could be the model: {listed}",
+            hint="In model.yaml, name the right one or the steps: `artifacts: [scaler.joblib, model.joblib]`.",
+        )
+    ((name, found),) = recognised.items()
+    return Choice(found, (name,))
+
+
+def _named_pipeline(artifacts: Sequence[str], recognised: Mapping[str, Format]) -> Choice:
+    formats = {found.name for found in recognised.values()}
+    strange = [name for name in artifacts if name not in recognised]
+    if strange:
+        raise FormatMismatch(f"artifact {strange[0]!r} is not of format {sorted(formats)[0]}")
+    if len(formats) > 1:
+        raise FormatAmbiguous(
+            f"the artifacts in model.yaml are of several formats: {', '.join(sorted(formats))}"
+        )
+    if len(artifacts) > 1 and formats != {"sklearn"}:
+        raise FormatMismatch(
+            f"several artifacts make a pipeline of scikit-learn objects only, and these are {formats.pop()}",
+            hint=f"Add a {MODEL_PY} with load_model and predict that puts the files together.",
+        )
+    return Choice(recognised[artifacts[0]], tuple(artifacts))
+
+
+def _could_be(name: str, artifacts: Sequence[str]) -> bool:
+    """Only files at the top are candidates, unless model.yaml names one deeper down."""
+    return bool(artifacts) or len(PurePosixPath(name).parts) == 1
+
+
+def _format_of(name: str, first_bytes: Callable[[str], bytes]) -> Format | None:
+    suffix = PurePosixPath(name).suffix.lower()
+    beginning = first_bytes(name)
+    for known in FORMATS.values():
+        if suffix in known.suffixes:
+            actual = _by_content(beginning)
+            if known.begins and not beginning.startswith(known.begins):
+                what = f"begins like {actual.name}" if actual else "does not begin like one"
+                start = beginning[:4].hex(" ") or "none"
+                raise FormatMismatch(
+                    f"{name} is named like {known.name} and {what} (first bytes {start})",
+                    hint="Upload the model file itself: a web page or a Git LFS pointer is a common mistake.",
+                )
+            return known
+    return None if suffix in _NO_MODELS else _by_content(beginning)
+
+
+_NO_MODELS = frozenset(
+    {".yaml", ".yml", ".json", ".txt", ".md", ".py", ".csv", ".parquet", ".gz", ".zip", ".npy", ".npz"}
+)
+
+
+def _by_content(beginning: bytes) -> Format | None:
+    # Compressed data and a protobuf's first byte are too common to guess from.
+    return FORMATS["sklearn"] if beginning.startswith(PICKLE) else None
+
+
+def _endings(known: Format) -> str:
+    return f"{known.name} ({', '.join(known.suffixes) or MODEL_PY})"
+
+
+def _listed(files: Sequence[str]) -> str:
+    shown = ", ".join(sorted(files)[:10]) or "no files"
+    return shown + (f" and {len(files) - 10} more" if len(files) > 10 else "")

@@ -1,0 +1,166 @@
+"""model.yaml: what a package says about its model; `package/opening.py` reads it, docs/server.md shows it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from model_server.errors import MetadataInvalid
+
+DType = Literal[
+    "float64", "float32", "float16", "int64", "int32", "int16", "int8",
+    "uint64", "uint32", "uint16", "uint8", "bool", "string",
+]  # fmt: skip
+Scalar = bool | int | float | str
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Feature(_Strict):
+    """One named column: its type, what values it may have, an example, and what it means."""
+
+    name: str = Field(min_length=1)
+    dtype: DType = "float64"
+    description: str = ""
+    range: tuple[float, float] | None = None
+    categories: tuple[Scalar, ...] | None = None
+    nullable: bool = False
+    example: Scalar | None = None
+
+    @property
+    def is_numeric(self) -> bool:
+        """True when its values fit a numeric matrix."""
+        return self.dtype not in ("string", "bool")
+
+    @property
+    def is_integer(self) -> bool:
+        """True when its values are whole numbers."""
+        return self.dtype.startswith(("int", "uint"))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.range is not None:
+            low, high = self.range
+            if not self.is_numeric:
+                raise ValueError(
+                    f"a range needs a numeric dtype, and this one is {self.dtype}: use categories"
+                )
+            if math.isnan(low) or math.isnan(high) or low > high:
+                raise ValueError(f"range [{low:g}, {high:g}] is empty: write [lowest, highest]")
+        if self.categories is not None and not self.categories:
+            raise ValueError("categories is empty: list the allowed values, or leave it out")
+        if self.nullable and self.dtype not in ("float64", "float32", "float16", "string"):
+            raise ValueError(f"nullable needs a float or string dtype, and this one is {self.dtype}")
+        if self.example is not None:
+            self._check_example(self.example)
+        return self
+
+    def _check_example(self, example: Scalar) -> None:
+        is_number = isinstance(example, int | float) and not isinstance(example, bool)
+        expected = str if self.dtype == "string" else bool if self.dtype == "bool" else None
+        if (expected is None and not is_number) or (
+            expected is not None and not isinstance(example, expected)
+        ):
+            raise ValueError(f"example {example!r} is not a {self.dtype}")
+        if self.range is not None and not self.range[0] <= float(example) <= self.range[1]:
+            raise ValueError(f"example {example!r} is outside range [{self.range[0]:g}, {self.range[1]:g}]")
+        if self.categories is not None and example not in self.categories:
+            raise ValueError(f"example {example!r} is not one of categories {list(self.categories)}")
+
+
+class ReferenceFeature(_Strict):
+    """The distribution of one feature in the training data: a histogram, or counts by category."""
+
+    edges: tuple[float, ...] | None = None
+    counts: tuple[int, ...] | None = None
+    categories: dict[str, int] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.edges is None) == (self.categories is None):
+            raise ValueError("give either edges and counts, or categories")
+        if self.edges is not None:
+            if self.counts is None or len(self.counts) != len(self.edges) - 1:
+                raise ValueError(f"{len(self.edges)} edges need {len(self.edges) - 1} counts")
+            if any(b <= a for a, b in zip(self.edges, self.edges[1:], strict=False)):
+                raise ValueError("edges must increase")
+        if any(count < 0 for count in (self.counts or (self.categories or {}).values())):
+            raise ValueError("a count is negative")
+        return self
+
+
+class Metadata(_Strict):
+    """The whole of model.yaml. Everything is optional."""
+
+    name: str = ""
+    version: str = ""
+    description: str = ""
+    format: str = "auto"
+    artifacts: tuple[str, ...] = ()
+    input_features: tuple[Feature, ...] = ()
+    output_features: tuple[Feature, ...] = ()
+    hyperparameters: dict[str, Any] = {}
+    metrics: dict[str, float] = {}
+    reference_profile: dict[str, ReferenceFeature] = {}
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _version_is_text(cls, value: Any) -> Any:
+        # `version: 7` is a number to YAML, and a name to people.
+        return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+    @field_validator("artifacts")
+    @classmethod
+    def _artifacts_stay_inside(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            path = Path(name)
+            if path.is_absolute() or ".." in path.parts or not name:
+                raise ValueError(f"{name!r} must be a path inside the package")
+        return value
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        for field in ("input_features", "output_features"):
+            names = [feature.name for feature in getattr(self, field)]
+            twice = {name for name in names if names.count(name) > 1}
+            if twice:
+                raise ValueError(f"{field} names {sorted(twice)[0]!r} twice")
+        strange = self.reference_profile.keys() - {feature.name for feature in self.input_features}
+        if strange and self.input_features:
+            raise ValueError(f"reference_profile names {sorted(strange)[0]!r}, which is not an input feature")
+        return self
+
+
+def read_metadata(path: Path) -> Metadata:
+    """Read and check a model.yaml. Raises MetadataInvalid that names the field and what it expects."""
+    hint = "docs/server.md describes model.yaml field by field."
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise MetadataInvalid(f"{path.name} is not YAML: {' '.join(str(error).split())}", hint=hint) from None
+    if document is None:
+        return Metadata()
+    if not isinstance(document, dict):
+        raise MetadataInvalid(f"{path.name} holds a {type(document).__name__}, not fields", hint=hint)
+    try:
+        return Metadata.model_validate(document)
+    except ValidationError as error:
+        known = ", ".join(Metadata.model_fields)
+        faults = [_fault(fault["loc"], fault["type"], fault["msg"], known) for fault in error.errors()]
+        raise MetadataInvalid(f"{path.name}: {'; '.join(dict.fromkeys(faults))}", hint=hint) from None
+
+
+def _fault(location: tuple[int | str, ...], kind: str, message: str, known: str) -> str:
+    where = ""
+    for part in location:
+        where += f"[{part}]" if isinstance(part, int) else f".{part}" if where else part
+    if kind == "extra_forbidden":
+        message = "is not a field of model.yaml" + (f"; known are {known}" if len(location) == 1 else "")
+    message = message.removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message

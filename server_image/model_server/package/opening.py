@@ -1,0 +1,67 @@
+"""From a verified download to a package that may be loaded; `loading.py` calls `open_package`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from model_server.errors import ArtifactEmpty
+from model_server.package import formats
+from model_server.package.archives import ArchiveLimits, is_archive, unpack
+from model_server.package.digest import list_files
+from model_server.package.formats import Format
+from model_server.package.metadata import Metadata, read_metadata
+from model_server.package.requirements import parse_requirements
+
+FIRST_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """A model package on disk, understood but not loaded."""
+
+    root: Path
+    metadata: Metadata
+    format: Format
+    artifacts: tuple[Path, ...]
+    requirements: tuple[Requirement, ...]
+
+
+def open_package(fetched: Path, wanted: str, scratch: Path) -> Package:
+    """Unpack if needed, read model.yaml and requirements.txt, choose the format. Loads nothing.
+
+    `wanted` is the format the settings ask for; `scratch` a folder for unpacked files. Raises ArtifactErrors.
+    """
+    root = (
+        unpack(fetched, scratch / "unpacked", ArchiveLimits())
+        if fetched.is_file() and is_archive(fetched)
+        else fetched
+    )
+    files = [root.name] if root.is_file() else list_files(root)
+    root = root.parent if root.is_file() else root
+    if not files or all((root / name).stat().st_size == 0 for name in files):
+        raise ArtifactEmpty(f"{fetched.name} holds nothing")
+    metadata = read_metadata(root / "model.yaml") if "model.yaml" in files else Metadata()
+    requirements = (
+        parse_requirements((root / "requirements.txt").read_text(encoding="utf-8"))
+        if "requirements.txt" in files
+        else []
+    )
+    asked = formats.named_format(wanted, "the format asked for") or formats.named_format(
+        metadata.format, "format in model.yaml"
+    )
+
+    def first_bytes(name: str) -> bytes:
+        with (root / name).open("rb") as file:
+            return file.read(FIRST_BYTES)
+
+    choice = formats.choose(files, asked, metadata.artifacts, first_bytes)
+    return Package(
+        root=root,
+        metadata=metadata,
+        format=choice.format,
+        artifacts=tuple(root / name for name in choice.artifacts),
+        requirements=tuple(requirements),
+    )

@@ -1,0 +1,26 @@
+"""Loaders, one file a format; a format's library is imported only when a package needs it."""
+
+from __future__ import annotations
+
+import importlib
+
+from model_server.errors import DependencyMissing
+from model_server.package.opening import Package
+from model_server.runtimes.base import Model
+
+MODULES = {"sklearn": "sklearn", "onnx": "onnx", "python": "python"}
+EXTRAS = {"sklearn": "server-sklearn", "onnx": "server-onnx"}
+
+
+def load_model(package: Package, *, threads: int) -> Model:
+    """Turn a package into a model. Raises LoadFailed, ArtifactCorrupt, DependencyMissing, ..."""
+    name = package.format.name
+    try:
+        runtime = importlib.import_module(f"model_server.runtimes.{MODULES[name]}")
+    except ModuleNotFoundError as error:
+        raise DependencyMissing(
+            f"format {name} needs {error.name}, which is not installed",
+            hint=f"Install modeldeploy[{EXTRAS[name]}], or use an image that has it.",
+        ) from None
+    model: Model = runtime.load(package, threads=threads)
+    return model

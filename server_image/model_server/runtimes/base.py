@@ -1,0 +1,40 @@
+"""What a runtime gives the rest of the server: a model that can be called, and what it knows of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from model_server.tensors import Inputs, Outputs, Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """What a loaded model knows about its inputs; empty where it knows nothing.
+
+    `tensors` are the inputs of a graph; `feature_names` and `feature_count` those of an estimator;
+    `as_columns` asks for one array a feature, because the model selects columns by name.
+    """
+
+    tensors: tuple[Tensor, ...] = ()
+    feature_names: tuple[str, ...] = ()
+    feature_count: int | None = None
+    as_columns: bool = False
+
+
+class Model(Protocol):
+    """A loaded model. `predict` is called from one thread at a time, not always the same one."""
+
+    signature: Signature
+    # The output that holds a classifier's probabilities, "" when the model has none to give,
+    # and the class labels in the order of its columns.
+    probabilities: str
+    classes: tuple[object, ...]
+    # True when a call holds no surprises: no I/O, no sleeping. Short calls then run on the event loop.
+    is_pure: bool
+
+    def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
+        """Call the model on all rows. The first output is the prediction.
+
+        With `probabilities` the outputs also hold the one of that name, shape (rows, classes).
+        """

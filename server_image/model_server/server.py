@@ -1,0 +1,195 @@
+"""Runs the application: listens at once, loads the model beside it, drains on SIGTERM; for `__main__.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from model_server.app import RequestLimits, create_app
+from model_server.batching import Batcher, BatchLimits
+from model_server.errors import InternalError, SettingsInvalid, StartError
+from model_server.lifecycle import Lifecycle, Loaded, Phase, Served
+from model_server.loading import load
+from model_server.settings import Settings
+from model_server.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+# Longer than the idle timeout of the usual proxies (60 s), so that they close first and never
+# write a request into a connection that is being closed here.
+KEEP_ALIVE_SECONDS = 75
+
+
+async def run(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Serve until SIGTERM or SIGINT. Raises the StartError that made serving impossible."""
+    lifecycle, telemetry = Lifecycle(), Telemetry()
+    app = create_app(
+        lifecycle=lifecycle,
+        telemetry=telemetry,
+        name=settings.name,
+        limits=RequestLimits(
+            max_bytes=settings.max_request_bytes,
+            max_rows=settings.max_rows,
+            timeout_seconds=settings.request_timeout_seconds,
+        ),
+    )
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        lifespan="off",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=int(settings.request_timeout_seconds) + 1,
+    )
+    server = Server(config, lifecycle, drain_seconds=settings.drain_seconds)
+    with listen(settings) as listener, tempfile.TemporaryDirectory(prefix="model-server-") as temporary:
+        log.info("listening", extra={"host": settings.host, "port": listener.getsockname()[1]})
+        folder = _fresh(settings.model_dir / "package") if settings.model_dir else Path(temporary)
+        start = Start(settings, environ, folder, lifecycle, telemetry, server)
+        start.begin()
+        await server.serve(sockets=[listener])
+        lifecycle.close()
+    if start.failure is not None:
+        raise start.failure
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Bind the port. Raises SettingsInvalid when it cannot be had."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        raise SettingsInvalid(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}",
+            hint="Set MODEL_SERVER_PORT to a free port.",
+        ) from None
+
+
+def _fresh(folder: Path) -> Path:
+    """Downloads of an earlier process may be cut short; they are never used again."""
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
+
+
+class Start:
+    """Loads the model in a thread, so that probes and metrics answer meanwhile."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        folder: Path,
+        lifecycle: Lifecycle,
+        telemetry: Telemetry,
+        server: Server,
+    ) -> None:
+        self.failure: StartError | None = None
+        self._settings = settings
+        self._environ = environ
+        self._folder = folder
+        self._lifecycle = lifecycle
+        self._telemetry = telemetry
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._phase_began = time.monotonic()
+
+    def begin(self) -> None:
+        """Start loading; success and failure arrive on the event loop."""
+        # A daemon: a download must not keep a process alive that was told to end.
+        threading.Thread(target=self._load, name="load", daemon=True).start()
+
+    def _load(self) -> None:
+        try:
+            loaded = load(self._settings, self._folder, environ=self._environ, report=self._report)
+        except StartError as error:
+            self._tell(self._failed, error)
+        except Exception as error:
+            log.exception("loading failed")
+            self._tell(self._failed, InternalError(f"loading failed: {type(error).__name__}: {error}"))
+        else:
+            self._tell(self._loaded, loaded)
+
+    def _tell(self, act: object, argument: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(act, argument)  # type: ignore[arg-type]
+        except RuntimeError:
+            log.info("the server ended before the model was loaded")
+
+    def _report(self, phase: Phase, message: str) -> None:
+        self._loop.call_soon_threadsafe(self._enter, phase, message)
+
+    def _enter(self, phase: Phase, message: str) -> None:
+        if phase is not self._lifecycle.phase:
+            self._end_phase()
+        self._lifecycle.report(phase, message)
+        log.info(message, extra={"phase": phase.value})
+
+    def _end_phase(self) -> None:
+        now = time.monotonic()
+        self._telemetry.phase(self._lifecycle.phase.value, now - self._phase_began)
+        self._phase_began = now
+
+    def _loaded(self, loaded: Loaded) -> None:
+        self._end_phase()
+        settings = self._settings
+        limits = BatchLimits(
+            max_rows=settings.max_batch_size,
+            max_delay_seconds=settings.max_batch_delay_milliseconds / 1000,
+            max_queue=settings.max_queue_size,
+            timeout_seconds=settings.request_timeout_seconds,
+        )
+
+        self._telemetry.loaded(loaded.identity)
+        batcher = Batcher(loaded.model, limits, self._telemetry)
+        self._lifecycle.serve(Served(loaded, batcher))
+        log.info("ready", extra={"version": loaded.identity.version, "sha256": loaded.identity.sha256})
+
+    def _failed(self, error: StartError) -> None:
+        self.failure = error
+        self._lifecycle.report(Phase.FAILED, f"{error.reason}: {error.message}")
+        self._server.should_exit = True
+
+
+class Server(uvicorn.Server):
+    """uvicorn that drains: unready at once, open connections served a little longer, then the end."""
+
+    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle, *, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._lifecycle = lifecycle
+        self._drain_seconds = drain_seconds
+        self._loop = asyncio.get_running_loop()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain on the first signal, end at once on the second."""
+        # Not remembered in uvicorn's list: it would raise the signal again and spoil the exit status.
+        if self._lifecycle.is_draining:
+            self.should_exit = self.force_exit = True
+        else:
+            self._lifecycle.drain()
+            self._loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        connections = len(self.server_state.connections)
+        log.info("draining", extra={"connections": connections, "pid": os.getpid()})
+        # Clients learn from `Connection: close` in their next answer; a connection that was closed
+        # under them could lose the request that is on its way.
+        self._loop.call_later(self._drain_seconds if connections else 0, self._end)
+
+    def _end(self) -> None:
+        self.should_exit = True

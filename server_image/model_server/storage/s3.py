@@ -1,0 +1,46 @@
+"""`s3://bucket/key`: one object, or all objects below a prefix.
+
+Credentials and endpoint come from the standard names (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
+`AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL`, ...), the instance's or the ServiceAccount's
+identity where those are absent, and `AWS_SKIP_SIGNATURE=true` for public buckets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from obstore.store import S3Store
+
+from model_server.errors import SettingsInvalid
+from model_server.storage import objects
+from model_server.storage.progress import Progress
+
+if TYPE_CHECKING:
+    from obstore.store import S3Config
+
+
+def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path:
+    """Download the object or the prefix into `into`."""
+    parts = urlsplit(uri)
+    key = unquote(parts.path).strip("/")
+    if not parts.netloc or not key:
+        raise SettingsInvalid(f"storageUri {uri!r} names no object", hint="Write s3://bucket/path/to/model")
+    return objects.download(_store(parts.netloc, environ), key, uri, into, progress)
+
+
+def _store(bucket: str, environ: Mapping[str, str]) -> S3Store:
+    endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
+    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    plain = endpoint is not None and endpoint.startswith("http://")
+    config: S3Config = {"region": region}
+    if endpoint:
+        config["endpoint"] = endpoint
+    return S3Store(
+        bucket,
+        config=config,
+        client_options=objects.client_options(allow_http=plain),
+        retry_config=objects.RETRY,
+    )

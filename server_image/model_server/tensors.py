@@ -1,0 +1,59 @@
+"""The words shared by runtimes, inputs and protocols: named arrays and their descriptions.
+
+Arrays are NumPy; the first dimension of each is the row. Datatype names are those of the Open
+Inference Protocol (V2): BOOL, UINT8..64, INT8..64, FP16, FP32, FP64, BYTES.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+Inputs: TypeAlias = Mapping[str, Array]
+Outputs: TypeAlias = dict[str, Array]
+
+DTYPES: Mapping[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    "UINT8": np.dtype(np.uint8),
+    "UINT16": np.dtype(np.uint16),
+    "UINT32": np.dtype(np.uint32),
+    "UINT64": np.dtype(np.uint64),
+    "INT8": np.dtype(np.int8),
+    "INT16": np.dtype(np.int16),
+    "INT32": np.dtype(np.int32),
+    "INT64": np.dtype(np.int64),
+    "FP16": np.dtype(np.float16),
+    "FP32": np.dtype(np.float32),
+    "FP64": np.dtype(np.float64),
+    "BYTES": np.dtype(object),
+}
+_DATATYPES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+def datatype_of(dtype: np.dtype[Any]) -> str:
+    """The V2 name of a NumPy dtype; text and objects are BYTES."""
+    return _DATATYPES.get(dtype.newbyteorder("="), "BYTES")
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One named input or output. A shape entry of -1 is any size; the first is the row."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The NumPy dtype that holds it."""
+        return DTYPES[self.datatype]
+
+
+def rows_of(inputs: Inputs) -> int:
+    """How many rows the arrays have."""
+    return len(next(iter(inputs.values())))
