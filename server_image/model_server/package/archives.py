@@ -91,7 +91,6 @@ def _safe_path(archive: str, name: str) -> Path:
 def _tar_entries(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
     with tarfile.open(archive) as tar:
         for member in tar:
-            _safe_path(archive.name, member.name or ".")
             if member.isdir():
                 continue
             if not member.isreg():
@@ -106,7 +105,6 @@ def _tar_entries(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
 def _zip_entries(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
     with zipfile.ZipFile(archive) as bundle:
         for member in bundle.infolist():
-            _safe_path(archive.name, member.filename)
             if member.is_dir():
                 continue
             kind = stat.S_IFMT(member.external_attr >> 16)

@@ -121,7 +121,7 @@ def choose(
         listed = ", ".join(f"{name} ({found.name})" for name, found in sorted(recognised.items()))
         raise FormatAmbiguous(
             f"{len(recognised)} files could be the model: {listed}",
-            hint="In model.yaml, name the right one or the steps: `artifacts: [scaler.joblib, model.joblib]`.",
+            hint="In model.yaml name the model, or the steps: `artifacts: [scaler.joblib, model.joblib]`.",
         )
     ((name, found),) = recognised.items()
     return Choice(found, (name,))

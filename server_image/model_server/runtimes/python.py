@@ -43,7 +43,10 @@ def load(package: Package, *, threads: int) -> Module:
     try:
         loaded = module.load_model(str(package.root))
     except Exception as error:
-        raise LoadFailed(f"load_model raised {_where(error, str(path))}") from None
+        raise LoadFailed(
+            f"load_model raised {_where(error, str(path))}",
+            hint="Try load_model with this folder where the model was trained.",
+        ) from None
     return Module(module, loaded)
 
 

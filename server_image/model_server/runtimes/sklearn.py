@@ -55,17 +55,10 @@ def _unpickle(path: Path) -> Any:
                 f"{path.name} needs the module {error.name}, which is not installed",
                 hint="Use a server image that has it.",
             ) from None
-        except (
-            pickle.UnpicklingError,
-            EOFError,
-            zlib.error,
-            OSError,
-            IndexError,
-            UnicodeDecodeError,
-        ) as error:
-            raise ArtifactCorrupt(f"{path.name} cannot be unpickled: {_sentence(error)}") from None
         except Exception as error:
             # Unpickling runs the artifact's own code, which may raise anything.
+            if _is_damage(error):
+                raise ArtifactCorrupt(f"{path.name} cannot be unpickled: {_sentence(error)}") from None
             raise LoadFailed(
                 f"{path.name} cannot be loaded: {_sentence(error)}",
                 hint="Was it saved with other library versions, or with classes of the training script? "
@@ -74,6 +67,17 @@ def _unpickle(path: Path) -> Any:
     for warning in raised:
         log.warning("%s: %s", path.name, _first_line(warning.message))
     return loaded
+
+
+def _is_damage(error: Exception) -> bool:
+    """True when reading the stream failed, and not the code that the stream calls."""
+    if isinstance(error, pickle.UnpicklingError | EOFError | OSError | zlib.error):
+        return True
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    code = trace.tb_frame.f_code if trace is not None else None
+    return code is not None and code.co_filename == pickle.__file__ and code.co_name != "find_class"
 
 
 def _sentence(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
@@ -92,9 +93,15 @@ def _download_one(store: ObjectStore, meta: ObjectMeta, target: Path, progress: 
 
 def _translated(error: Exception, uri: str) -> ModelServerError:
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    if isinstance(error, FileNotFoundError):
+    # Only objects have exceptions of their own; for a bucket the status is in the text.
+    status = re.search(r"status code: (\d{3})", reason)
+    code = status.group(1) if status else ""
+    if isinstance(error, FileNotFoundError) or code == "404":
         return ArtifactNotFound(f"{uri} does not exist")
-    if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
+    if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError) or code in (
+        "401",
+        "403",
+    ):
         return ArtifactAccessDenied(
             f"{uri} was refused: {reason}",
             hint="Check the keys of the Secret in secretName, and that they may list and read this path.",

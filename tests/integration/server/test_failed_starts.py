@@ -1,0 +1,209 @@
+"""A package or a source that cannot be served: its reason, its message, its hint, its exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import shutil
+import sys
+import tarfile
+import zipfile
+
+import joblib
+import pytest
+
+from model_server.errors import StartError
+from model_server.loading import load
+from model_server.settings import read_settings
+from model_server.termination import exit_code
+
+PERMANENT_ARTIFACT, STORAGE, SETTINGS = 65, 69, 78
+
+
+def write(folder, files):
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def tar_of(name, *, kind=tarfile.REGTYPE, link="", content=b"x"):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname, member.size = kind, link, len(content)
+        tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def zip_of(name, content=b"x"):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bundle:
+        bundle.writestr(name, content)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """Loads as the process does, and gives the error that stops it."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+    def load_and_fail(uri, **settings):
+        environ = {name: value for name, value in settings.items() if name.startswith("AWS_")}
+        environ |= {
+            f"MODEL_SERVER_{name.upper()}": str(value)
+            for name, value in settings.items()
+            if name not in environ
+        }
+        environ["MODEL_SERVER_STORAGE_URI"] = uri
+        with pytest.raises(StartError) as caught:
+            load(
+                read_settings(environ), tmp_path / "scratch", environ=environ, report=lambda phase, text: None
+            )
+        return caught.value
+
+    return load_and_fail
+
+
+GOOD_PY = "def load_model(path): return 1\ndef predict(model, inputs): return [0] * len(inputs)\n"
+NAN_PY = "def load_model(path): return 1\ndef predict(model, inputs): return [float('nan')] * len(inputs)\n"
+FAILING_PY = "def load_model(path): return 1\ndef predict(model, inputs):\n    return inputs[99]\n"
+SHORT_PY = "def load_model(path): return 1\ndef predict(model, inputs): return []\n"
+ONE_FEATURE = "input_features: [{name: a, example: 1.0}]\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "reason", "message"),
+    [
+        pytest.param({}, "ArtifactEmpty", "holds nothing", id="an empty folder"),
+        pytest.param({"model.joblib": b""}, "ArtifactEmpty", "holds nothing", id="an empty file"),
+        pytest.param({"notes.txt": "hi"}, "FormatUnknown", "no model was recognised among notes.txt", id="no model inside"),
+        pytest.param(
+            {"model.onnx": b"\x08x", "model.joblib": b"\x80\x04x"},
+            "FormatAmbiguous",
+            "model.joblib (sklearn), model.onnx (onnx)",
+            id="two formats",
+        ),
+        pytest.param({"model.joblib": "<html>"}, "FormatMismatch", "does not begin like one", id="a web page for a model"),
+        pytest.param({"model.onnx": b"\x80\x04x"}, "FormatMismatch", "begins like sklearn", id="a pickle named like ONNX"),
+        pytest.param({"model.joblib": b"\x80\x04x"}, "ArtifactCorrupt", "cannot be unpickled", id="a damaged pickle"),
+        pytest.param({"model.onnx": b"\x08garbage"}, "ArtifactCorrupt", "not a valid ONNX graph", id="a damaged graph"),
+        pytest.param({"model.pkl": pickle.dumps([1])}, "LoadFailed", "holds a list, which has no predict", id="a list for a model"),
+        pytest.param({"model.py": "def load_model(path): return 1\n"}, "LoadFailed", "no function predict", id="model.py without predict"),
+        pytest.param({"model.py": "import nothing_like_it\n"}, "DependencyMissing", "nothing_like_it", id="model.py needs a missing module"),
+        pytest.param({"model.py": "x = = 1\n"}, "LoadFailed", "SyntaxError", id="model.py with a syntax error"),
+        pytest.param(
+            {"model.py": "def load_model(path):\n    raise KeyError('w')\ndef predict(m, i): ...\n"},
+            "LoadFailed",
+            "load_model raised KeyError: 'w' (model.py line 2)",
+            id="load_model raises",
+        ),
+        pytest.param({"model.py": "def load_model(): ...\ndef predict(m, i): ...\n"}, "LoadFailed", "load_model in model.py does not take 1 argument", id="load_model without a path"),
+        pytest.param({"model.py": "def load_model(p): ...\nasync def predict(m, i): ...\n"}, "LoadFailed", "is async", id="predict is async"),
+        pytest.param({"model.py": GOOD_PY, "model.yaml": "version: [1]"}, "MetadataInvalid", "version", id="a version that is a list"),
+        pytest.param({"model.py": GOOD_PY, "model.yaml": "a: b: c"}, "MetadataInvalid", "is not YAML", id="model.yaml that is no YAML"),
+        pytest.param({"model.py": GOOD_PY, "model.yaml": "format: tensorflow9"}, "FormatUnknown", "'tensorflow9'", id="a format nobody knows"),
+        pytest.param({"model.py": GOOD_PY, "model.yaml": "artifacts: [../x]"}, "MetadataInvalid", "inside the package", id="an artifact outside"),
+        pytest.param({"model.py": FAILING_PY, "model.yaml": ONE_FEATURE}, "PredictFailed", "IndexError", id="predict raises on its example"),
+        pytest.param({"model.py": NAN_PY, "model.yaml": ONE_FEATURE}, "PredictFailed", "is NaN", id="predict gives NaN"),
+        pytest.param({"model.py": SHORT_PY, "model.yaml": ONE_FEATURE}, "PredictFailed", "shape [0] for 1 row", id="predict gives too few rows"),
+        pytest.param({"model.py": GOOD_PY, "requirements.txt": "numpy==1.0.0\n"}, "DependencyMismatch", "numpy 1.0.0 needed, ", id="another version is needed"),
+        pytest.param({"model.py": GOOD_PY, "requirements.txt": "not-there>=2\n"}, "DependencyMismatch", "not-there >=2 needed, none installed", id="a needed library is absent"),
+        pytest.param({"model.py": GOOD_PY, "requirements.txt": "numpy =/ 3\n"}, "MetadataInvalid", "line 1", id="a line that is no requirement"),
+    ],
+)  # fmt: skip
+def test_a_bad_package_is_told_by_its_reason(start, tmp_path, files, reason, message):
+    folder = tmp_path / "package"
+    folder.mkdir()
+    write(folder, files)
+    error = start(f"file://{folder}", trusted=True)
+    assert error.reason == reason
+    assert message in error.message
+    assert error.hint
+    assert (error.permanent, exit_code(error)) == (True, PERMANENT_ARTIFACT)
+
+
+@pytest.mark.parametrize(
+    ("name", "archive", "reason"),
+    [
+        pytest.param("m.tar.gz", tar_of("../evil"), "ArchiveUnsafe", id="a path that climbs"),
+        pytest.param("m.tar.gz", tar_of("/etc/evil"), "ArchiveUnsafe", id="an absolute path"),
+        pytest.param("m.tar.gz", tar_of("a", kind=tarfile.SYMTYPE, link="/etc/passwd", content=b""), "ArchiveUnsafe", id="a link"),
+        pytest.param("m.tar.gz", tar_of("a", kind=tarfile.CHRTYPE, content=b""), "ArchiveUnsafe", id="a device"),
+        pytest.param("m.zip", zip_of("../evil"), "ArchiveUnsafe", id="a climbing path in a zip"),
+        pytest.param("m.zip", zip_of("big", b"\0" * (300 * 2**20)), "ArchiveUnsafe", id="a bomb"),
+        pytest.param("m.zip", zip_of("model.py", GOOD_PY.encode())[:-20], "ArtifactCorrupt", id="a truncated zip"),
+        pytest.param("m.tar.gz", tar_of("model.py", content=GOOD_PY.encode() * 50)[:-40], "ArtifactCorrupt", id="a truncated tar"),
+    ],
+)  # fmt: skip
+def test_a_bad_archive_is_told_by_its_reason(start, tmp_path, name, archive, reason):
+    (tmp_path / name).write_bytes(archive)
+    error = start(f"file://{tmp_path / name}", trusted=True)
+    assert (error.reason, exit_code(error)) == (reason, PERMANENT_ARTIFACT)
+    assert not list(tmp_path.rglob("evil"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "reason", "message"),
+    [
+        pytest.param({"uri": "file:///no/such"}, PERMANENT_ARTIFACT, "ArtifactNotFound", "does not exist", id="nothing there"),
+        pytest.param({"uri": "ftp://host/x"}, SETTINGS, "SettingsInvalid", "unknown scheme 'ftp'", id="an unknown scheme"),
+        pytest.param({"uri": "/models/x"}, SETTINGS, "SettingsInvalid", "no scheme", id="a path for a URI"),
+        pytest.param({"uri": "s3://bucket"}, SETTINGS, "SettingsInvalid", "names no object", id="a bucket alone"),
+        pytest.param({"workers": "two"}, SETTINGS, "SettingsInvalid", "MODEL_SERVER_WORKERS: ", id="a word for a number"),
+        pytest.param({"workrs": 2}, SETTINGS, "SettingsInvalid", "MODEL_SERVER_WORKRS is not a setting", id="an unknown setting"),
+        pytest.param({"sha256": "0" * 64}, PERMANENT_ARTIFACT, "DigestMismatch", "is pinned", id="another file than the pinned"),
+        pytest.param({"trusted": False}, PERMANENT_ARTIFACT, "ArtifactNotTrusted", "neither pinned nor trusted", id="code nobody vouched for"),
+        pytest.param({"format": "onnx"}, PERMANENT_ARTIFACT, "FormatMismatch", "format onnx was asked for", id="not the format asked for"),
+        pytest.param(
+            {"uri": "s3://b/k", "AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "request_timeout_seconds": 1},
+            STORAGE, "StorageUnavailable", "s3://b/k could not be read", id="storage that does not answer",
+        ),
+    ],
+)  # fmt: skip
+def test_bad_settings_are_told_by_their_reason(start, tmp_path, settings, code, reason, message):
+    folder = tmp_path / "package"
+    folder.mkdir()
+    joblib.dump([1], folder / "model.joblib")
+    given = {"uri": f"file://{folder}", "trusted": True} | settings
+    error = start(given.pop("uri"), **given)
+    assert error.reason == reason
+    assert message in error.message
+    assert (error.permanent, exit_code(error)) == (code != STORAGE, code)
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "reason"),
+    [
+        pytest.param({}, PERMANENT_ARTIFACT, "ArtifactNotFound", id="an artifact at fault"),
+        pytest.param({"port": "http"}, SETTINGS, "SettingsInvalid", id="a setting at fault"),
+    ],
+)
+def test_the_process_leaves_its_reason_and_an_exit_code(serve, settings, code, reason):
+    server = serve("file:///no/such/model", **settings)
+    assert server.wait_exit() == code, server.describe()
+    told = server.termination()
+    assert told.keys() == {"reason", "message", "hint", "permanent"}
+    assert (told["reason"], told["permanent"]) == (reason, True)
+
+
+def test_the_pin_in_the_hint_makes_the_package_loadable(start, serve, tmp_path):
+    folder = tmp_path / "package"
+    folder.mkdir()
+    write(folder, {"model.py": GOOD_PY})
+    pin = start(f"file://{folder}").hint.split("sha256 to ")[1][:64]
+    server = serve(f"file://{folder}", sha256=pin).wait_ready()
+    assert server.client.post("/predict", json={"instances": [[1]]}).json()["predictions"] == [0]
+
+
+@pytest.mark.parametrize("kind", ["gztar", "zip"])
+def test_an_archive_of_a_package_is_a_package(serve, tmp_path, kind):
+    folder = tmp_path / "inner" / "package"
+    write(folder, {"model.py": GOOD_PY, "model.yaml": "version: 9"})
+    archive = shutil.make_archive(str(tmp_path / "package"), kind, tmp_path / "inner")
+    server = serve(f"file://{archive}", trusted=True).wait_ready()
+    answer = server.client.post("/predict", json={"instances": ["any", {"thing": 1}]})
+    assert json.loads(answer.content) == {"predictions": [0, 0], "model_name": "model", "model_version": "9"}

@@ -1,0 +1,116 @@
+"""From the first byte to the last request: what a server answers while it starts and while it ends."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+WAITS = """
+import pathlib, time
+
+def load_model(path):
+    while not (pathlib.Path(path) / "go").exists():
+        time.sleep(0.01)
+
+def predict(model, inputs):
+    (pathlib.Path({folder!r}) / "called").touch()
+    while not (pathlib.Path({folder!r}) / "answer").exists():
+        time.sleep(0.01)
+    return [7] * len(inputs)
+"""
+
+
+@pytest.fixture
+def slow(tmp_path):
+    """A package whose load and predict wait for files."""
+    folder = tmp_path / "slow"
+    folder.mkdir()
+    (folder / "model.py").write_text(WAITS.format(folder=str(tmp_path)))
+    return folder
+
+
+def test_probes_answer_while_the_model_is_loading(serve, slow):
+    server = serve(f"file://{slow}", trusted=True)
+    server.wait_until(lambda: server.phase() == "loading")
+    assert server.client.get("/livez").status_code == 200
+    assert server.client.get("/readyz").status_code == 503
+    refused = server.client.post("/predict", json={"instances": [[1]]})
+    assert refused.status_code == 503
+    assert refused.headers["retry-after"]
+    assert refused.json()["reason"] == "ModelNotReady"
+    assert server.client.get("/v1/models/model").json() == {"name": "model", "ready": False}
+    (slow / "go").touch()
+    server.wait_ready()
+    assert server.client.get("/readyz").json()["phase"] == "ready"
+
+
+def test_a_server_that_is_still_loading_ends_at_once(serve, slow):
+    server = serve(f"file://{slow}", trusted=True)
+    server.wait_until(lambda: server.phase() == "loading")
+    assert server.terminate() == 0
+
+
+def test_a_request_in_flight_is_answered_before_the_end(serve, slow, tmp_path):
+    (slow / "go").touch()
+    server = serve(f"file://{slow}", trusted=True, drain_seconds=0.3).wait_ready()
+    with ThreadPoolExecutor(1) as pool:
+        body = {"instances": [[1], [2]]}
+        answer = pool.submit(httpx.post, f"{server.url}/predict", json=body, timeout=30, trust_env=False)
+        server.wait_until((tmp_path / "called").exists)
+        server.process.terminate()
+        server.wait_until(lambda: server.phase() in ("draining", "unreachable"))
+        (tmp_path / "answer").touch()
+        response = answer.result()
+    assert response.json()["predictions"] == [7, 7]
+    assert response.headers["connection"] == "close"
+    assert server.wait_exit() == 0
+
+
+def test_no_request_is_lost_on_connections_that_stay_open(serve, wine):
+    server = serve(wine.uri, trusted=True, drain_seconds=1).wait_ready()
+    body = {"instances": wine.rows[:1].tolist()}
+    statuses: list[int] = []
+    asked = threading.Event()
+
+    def client() -> None:
+        # One connection, kept until the server says it closes.
+        with httpx.Client(base_url=server.url, trust_env=False, timeout=10) as session:
+            while True:
+                answer = session.post("/predict", json=body)
+                statuses.append(answer.status_code)
+                asked.set()
+                if answer.headers.get("connection") == "close":
+                    return
+
+    with ThreadPoolExecutor(4) as pool:
+        clients = [pool.submit(client) for _ in range(4)]
+        assert asked.wait(10)
+        code = server.terminate()
+        for future in clients:
+            future.result()
+    assert code == 0
+    assert set(statuses) == {200}
+
+
+def test_a_port_that_is_taken_is_a_setting_that_is_wrong(serve, wine):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server = serve(wine.uri, port=taken.getsockname()[1], trusted=True)
+        assert server.wait_exit() == 78
+    assert "cannot listen on 127.0.0.1" in server.termination()["message"]
+
+
+def test_every_log_line_is_one_json_object(serve, iris_onnx):
+    server = serve(iris_onnx.uri, name="iris", revision="5c1a").wait_ready()
+    server.client.post(
+        "/predict", content=b"{", headers={"x-request-id": "r-1", "content-type": "application/json"}
+    )
+    server.terminate()
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    assert {line["revision"] for line in lines} == {"5c1a"}
+    assert any(line.get("request_id") == "r-1" and line["status"] == 400 for line in lines)
+    assert lines[-1]["message"] == "stopped"

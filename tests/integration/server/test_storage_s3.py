@@ -1,0 +1,85 @@
+"""Packages in S3, read from a real S3 protocol server on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+
+@dataclass
+class Bucket:
+    client: Any
+    environ: dict[str, str]
+
+    def upload(self, folder: Path, prefix: str) -> None:
+        for file in folder.iterdir():
+            self.client.put_object(Bucket="models", Key=f"{prefix}/{file.name}", Body=file.read_bytes())
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[Bucket]:
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    client = boto3.client(
+        "s3", endpoint_url=endpoint, aws_access_key_id="k", aws_secret_access_key="s", region_name="us-east-1"
+    )
+    client.create_bucket(Bucket="models")
+    yield Bucket(
+        client, {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
+    )
+    client.close()
+    server.stop()
+
+
+def test_a_folder_is_downloaded_and_served(serve, bucket, cancer):
+    bucket.upload(cancer.folder, "cancer/1")
+    server = serve("s3://models/cancer/1", trusted=True, **bucket.environ).wait_ready()
+    answer = server.client.post("/predict", json={"instances": cancer.rows[:40].tolist()}).json()
+    assert answer["predictions"] == cancer.model.predict(cancer.rows[:40]).tolist()
+
+
+def test_one_object_is_downloaded_and_served(serve, bucket, iris_onnx):
+    bucket.upload(iris_onnx.folder, "iris")
+    server = serve("s3://models/iris/model.onnx", **bucket.environ).wait_ready()
+    answer = server.client.post("/predict", json={"instances": iris_onnx.rows.tolist()}).json()
+    assert answer["predictions"] == iris_onnx.model.predict(iris_onnx.rows).tolist()
+
+
+def test_the_digest_is_the_same_wherever_the_package_is(serve, bucket, iris_onnx):
+    bucket.upload(iris_onnx.folder, "same")
+    remote = serve("s3://models/same/", **bucket.environ).wait_ready()
+    local = serve(iris_onnx.uri).wait_ready()
+
+    def sha256(server):
+        line = next(
+            line
+            for line in server.client.get("/metrics").text.splitlines()
+            if line.startswith("modeldeploy_model_info{")
+        )
+        return line.split('sha256="')[1][:64]
+
+    assert sha256(remote) == sha256(local)
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        pytest.param("s3://models/none", "s3://models/none does not exist", id="no such key"),
+        pytest.param("s3://models/can", "s3://models/can does not exist", id="half a name is no prefix"),
+        pytest.param("s3://nobucket/x", "s3://nobucket/x", id="no such bucket"),
+    ],
+)
+def test_what_is_not_there_is_permanent(serve, bucket, uri, message):
+    server = serve(uri, **bucket.environ)
+    assert server.wait_exit() == 65, server.describe()
+    told = server.termination()
+    assert told["reason"] == "ArtifactNotFound"
+    assert message in told["message"]
