@@ -22,6 +22,16 @@ if TYPE_CHECKING:
     from obstore.store import S3Config
 
 
+_OPTIONS = {
+    "access_key_id": "AWS_ACCESS_KEY_ID",
+    "secret_access_key": "AWS_SECRET_ACCESS_KEY",
+    "session_token": "AWS_SESSION_TOKEN",
+    "skip_signature": "AWS_SKIP_SIGNATURE",
+    "virtual_hosted_style_request": "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
+    "request_payer": "AWS_REQUEST_PAYER",
+}
+
+
 def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path:
     """Download the object or the prefix into `into`."""
     parts = urlsplit(uri)
@@ -36,6 +46,9 @@ def _store(bucket: str, environ: Mapping[str, str]) -> S3Store:
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     plain = endpoint is not None and endpoint.startswith("http://")
     config: S3Config = {"region": region}
+    for option, name in _OPTIONS.items():
+        if environ.get(name):
+            config[option] = environ[name]  # type: ignore[literal-required]
     if endpoint:
         config["endpoint"] = endpoint
     return S3Store(

@@ -80,41 +80,134 @@ ONE_FEATURE = "input_features: [{name: a, example: 1.0}]\n"
     [
         pytest.param({}, "ArtifactEmpty", "holds nothing", id="an empty folder"),
         pytest.param({"model.joblib": b""}, "ArtifactEmpty", "holds nothing", id="an empty file"),
-        pytest.param({"notes.txt": "hi"}, "FormatUnknown", "no model was recognised among notes.txt", id="no model inside"),
+        pytest.param(
+            {"notes.txt": "hi"},
+            "FormatUnknown",
+            "no model was recognised among notes.txt",
+            id="no model inside",
+        ),
         pytest.param(
             {"model.onnx": b"\x08x", "model.joblib": b"\x80\x04x"},
             "FormatAmbiguous",
             "model.joblib (sklearn), model.onnx (onnx)",
             id="two formats",
         ),
-        pytest.param({"model.joblib": "<html>"}, "FormatMismatch", "does not begin like one", id="a web page for a model"),
-        pytest.param({"model.onnx": b"\x80\x04x"}, "FormatMismatch", "begins like sklearn", id="a pickle named like ONNX"),
-        pytest.param({"model.joblib": b"\x80\x04x"}, "ArtifactCorrupt", "cannot be unpickled", id="a damaged pickle"),
-        pytest.param({"model.onnx": b"\x08garbage"}, "ArtifactCorrupt", "not a valid ONNX graph", id="a damaged graph"),
-        pytest.param({"model.pkl": pickle.dumps([1])}, "LoadFailed", "holds a list, which has no predict", id="a list for a model"),
-        pytest.param({"model.py": "def load_model(path): return 1\n"}, "LoadFailed", "no function predict", id="model.py without predict"),
-        pytest.param({"model.py": "import nothing_like_it\n"}, "DependencyMissing", "nothing_like_it", id="model.py needs a missing module"),
-        pytest.param({"model.py": "x = = 1\n"}, "LoadFailed", "SyntaxError", id="model.py with a syntax error"),
+        pytest.param(
+            {"model.joblib": "<html>"},
+            "FormatMismatch",
+            "does not begin like one",
+            id="a web page for a model",
+        ),
+        pytest.param(
+            {"model.onnx": b"\x80\x04x"},
+            "FormatMismatch",
+            "begins like sklearn",
+            id="a pickle named like ONNX",
+        ),
+        pytest.param(
+            {"model.joblib": b"\x80\x04x"}, "ArtifactCorrupt", "cannot be unpickled", id="a damaged pickle"
+        ),
+        pytest.param(
+            {"model.onnx": b"\x08garbage"}, "ArtifactCorrupt", "not a valid ONNX graph", id="a damaged graph"
+        ),
+        pytest.param(
+            {"model.pkl": pickle.dumps([1])},
+            "LoadFailed",
+            "holds a list, which has no predict",
+            id="a list for a model",
+        ),
+        pytest.param(
+            {"model.py": "def load_model(path): return 1\n"},
+            "LoadFailed",
+            "no function predict",
+            id="model.py without predict",
+        ),
+        pytest.param(
+            {"model.py": "import nothing_like_it\n"},
+            "DependencyMissing",
+            "nothing_like_it",
+            id="model.py needs a missing module",
+        ),
+        pytest.param(
+            {"model.py": "x = = 1\n"}, "LoadFailed", "SyntaxError", id="model.py with a syntax error"
+        ),
         pytest.param(
             {"model.py": "def load_model(path):\n    raise KeyError('w')\ndef predict(m, i): ...\n"},
             "LoadFailed",
             "load_model raised KeyError: 'w' (model.py line 2)",
             id="load_model raises",
         ),
-        pytest.param({"model.py": "def load_model(): ...\ndef predict(m, i): ...\n"}, "LoadFailed", "load_model in model.py does not take 1 argument", id="load_model without a path"),
-        pytest.param({"model.py": "def load_model(p): ...\nasync def predict(m, i): ...\n"}, "LoadFailed", "is async", id="predict is async"),
-        pytest.param({"model.py": GOOD_PY, "model.yaml": "version: [1]"}, "MetadataInvalid", "version", id="a version that is a list"),
-        pytest.param({"model.py": GOOD_PY, "model.yaml": "a: b: c"}, "MetadataInvalid", "is not YAML", id="model.yaml that is no YAML"),
-        pytest.param({"model.py": GOOD_PY, "model.yaml": "format: tensorflow9"}, "FormatUnknown", "'tensorflow9'", id="a format nobody knows"),
-        pytest.param({"model.py": GOOD_PY, "model.yaml": "artifacts: [../x]"}, "MetadataInvalid", "inside the package", id="an artifact outside"),
-        pytest.param({"model.py": FAILING_PY, "model.yaml": ONE_FEATURE}, "PredictFailed", "IndexError", id="predict raises on its example"),
-        pytest.param({"model.py": NAN_PY, "model.yaml": ONE_FEATURE}, "PredictFailed", "is NaN", id="predict gives NaN"),
-        pytest.param({"model.py": SHORT_PY, "model.yaml": ONE_FEATURE}, "PredictFailed", "shape [0] for 1 row", id="predict gives too few rows"),
-        pytest.param({"model.py": GOOD_PY, "requirements.txt": "numpy==1.0.0\n"}, "DependencyMismatch", "numpy 1.0.0 needed, ", id="another version is needed"),
-        pytest.param({"model.py": GOOD_PY, "requirements.txt": "not-there>=2\n"}, "DependencyMismatch", "not-there >=2 needed, none installed", id="a needed library is absent"),
-        pytest.param({"model.py": GOOD_PY, "requirements.txt": "numpy =/ 3\n"}, "MetadataInvalid", "line 1", id="a line that is no requirement"),
+        pytest.param(
+            {"model.py": "def load_model(): ...\ndef predict(m, i): ...\n"},
+            "LoadFailed",
+            "load_model in model.py does not take 1 argument",
+            id="load_model without a path",
+        ),
+        pytest.param(
+            {"model.py": "def load_model(p): ...\nasync def predict(m, i): ...\n"},
+            "LoadFailed",
+            "is async",
+            id="predict is async",
+        ),
+        pytest.param(
+            {"model.py": GOOD_PY, "model.yaml": "version: [1]"},
+            "MetadataInvalid",
+            "version",
+            id="a version that is a list",
+        ),
+        pytest.param(
+            {"model.py": GOOD_PY, "model.yaml": "a: b: c"},
+            "MetadataInvalid",
+            "is not YAML",
+            id="model.yaml that is no YAML",
+        ),
+        pytest.param(
+            {"model.py": GOOD_PY, "model.yaml": "format: tensorflow9"},
+            "FormatUnknown",
+            "'tensorflow9'",
+            id="a format nobody knows",
+        ),
+        pytest.param(
+            {"model.py": GOOD_PY, "model.yaml": "artifacts: [../x]"},
+            "MetadataInvalid",
+            "inside the package",
+            id="an artifact outside",
+        ),
+        pytest.param(
+            {"model.py": FAILING_PY, "model.yaml": ONE_FEATURE},
+            "PredictFailed",
+            "IndexError",
+            id="predict raises on its example",
+        ),
+        pytest.param(
+            {"model.py": NAN_PY, "model.yaml": ONE_FEATURE}, "PredictFailed", "is NaN", id="predict gives NaN"
+        ),
+        pytest.param(
+            {"model.py": SHORT_PY, "model.yaml": ONE_FEATURE},
+            "PredictFailed",
+            "shape [0] for 1 row",
+            id="predict gives too few rows",
+        ),
+        pytest.param(
+            {"model.py": GOOD_PY, "requirements.txt": "numpy==1.0.0\n"},
+            "DependencyMismatch",
+            "numpy 1.0.0 needed, ",
+            id="another version is needed",
+        ),
+        pytest.param(
+            {"model.py": GOOD_PY, "requirements.txt": "not-there>=2\n"},
+            "DependencyMismatch",
+            "not-there >=2 needed, none installed",
+            id="a needed library is absent",
+        ),
+        pytest.param(
+            {"model.py": GOOD_PY, "requirements.txt": "numpy =/ 3\n"},
+            "MetadataInvalid",
+            "line 1",
+            id="a line that is no requirement",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_bad_package_is_told_by_its_reason(start, tmp_path, files, reason, message):
     folder = tmp_path / "package"
     folder.mkdir()
@@ -131,14 +224,28 @@ def test_a_bad_package_is_told_by_its_reason(start, tmp_path, files, reason, mes
     [
         pytest.param("m.tar.gz", tar_of("../evil"), "ArchiveUnsafe", id="a path that climbs"),
         pytest.param("m.tar.gz", tar_of("/etc/evil"), "ArchiveUnsafe", id="an absolute path"),
-        pytest.param("m.tar.gz", tar_of("a", kind=tarfile.SYMTYPE, link="/etc/passwd", content=b""), "ArchiveUnsafe", id="a link"),
-        pytest.param("m.tar.gz", tar_of("a", kind=tarfile.CHRTYPE, content=b""), "ArchiveUnsafe", id="a device"),
+        pytest.param(
+            "m.tar.gz",
+            tar_of("a", kind=tarfile.SYMTYPE, link="/etc/passwd", content=b""),
+            "ArchiveUnsafe",
+            id="a link",
+        ),
+        pytest.param(
+            "m.tar.gz", tar_of("a", kind=tarfile.CHRTYPE, content=b""), "ArchiveUnsafe", id="a device"
+        ),
         pytest.param("m.zip", zip_of("../evil"), "ArchiveUnsafe", id="a climbing path in a zip"),
         pytest.param("m.zip", zip_of("big", b"\0" * (300 * 2**20)), "ArchiveUnsafe", id="a bomb"),
-        pytest.param("m.zip", zip_of("model.py", GOOD_PY.encode())[:-20], "ArtifactCorrupt", id="a truncated zip"),
-        pytest.param("m.tar.gz", tar_of("model.py", content=GOOD_PY.encode() * 50)[:-40], "ArtifactCorrupt", id="a truncated tar"),
+        pytest.param(
+            "m.zip", zip_of("model.py", GOOD_PY.encode())[:-20], "ArtifactCorrupt", id="a truncated zip"
+        ),
+        pytest.param(
+            "m.tar.gz",
+            tar_of("model.py", content=GOOD_PY.encode() * 50)[:-40],
+            "ArtifactCorrupt",
+            id="a truncated tar",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_bad_archive_is_told_by_its_reason(start, tmp_path, name, archive, reason):
     (tmp_path / name).write_bytes(archive)
     error = start(f"file://{tmp_path / name}", trusted=True)
@@ -149,21 +256,74 @@ def test_a_bad_archive_is_told_by_its_reason(start, tmp_path, name, archive, rea
 @pytest.mark.parametrize(
     ("settings", "code", "reason", "message"),
     [
-        pytest.param({"uri": "file:///no/such"}, PERMANENT_ARTIFACT, "ArtifactNotFound", "does not exist", id="nothing there"),
-        pytest.param({"uri": "ftp://host/x"}, SETTINGS, "SettingsInvalid", "unknown scheme 'ftp'", id="an unknown scheme"),
-        pytest.param({"uri": "/models/x"}, SETTINGS, "SettingsInvalid", "no scheme", id="a path for a URI"),
-        pytest.param({"uri": "s3://bucket"}, SETTINGS, "SettingsInvalid", "names no object", id="a bucket alone"),
-        pytest.param({"workers": "two"}, SETTINGS, "SettingsInvalid", "MODEL_SERVER_WORKERS: ", id="a word for a number"),
-        pytest.param({"workrs": 2}, SETTINGS, "SettingsInvalid", "MODEL_SERVER_WORKRS is not a setting", id="an unknown setting"),
-        pytest.param({"sha256": "0" * 64}, PERMANENT_ARTIFACT, "DigestMismatch", "is pinned", id="another file than the pinned"),
-        pytest.param({"trusted": False}, PERMANENT_ARTIFACT, "ArtifactNotTrusted", "neither pinned nor trusted", id="code nobody vouched for"),
-        pytest.param({"format": "onnx"}, PERMANENT_ARTIFACT, "FormatMismatch", "format onnx was asked for", id="not the format asked for"),
         pytest.param(
-            {"uri": "s3://b/k", "AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "request_timeout_seconds": 1},
-            STORAGE, "StorageUnavailable", "s3://b/k could not be read", id="storage that does not answer",
+            {"uri": "file:///no/such"},
+            PERMANENT_ARTIFACT,
+            "ArtifactNotFound",
+            "does not exist",
+            id="nothing there",
+        ),
+        pytest.param(
+            {"uri": "ftp://host/x"},
+            SETTINGS,
+            "SettingsInvalid",
+            "unknown scheme 'ftp'",
+            id="an unknown scheme",
+        ),
+        pytest.param({"uri": "/models/x"}, SETTINGS, "SettingsInvalid", "no scheme", id="a path for a URI"),
+        pytest.param(
+            {"uri": "s3://bucket"}, SETTINGS, "SettingsInvalid", "names no object", id="a bucket alone"
+        ),
+        pytest.param(
+            {"workers": "two"},
+            SETTINGS,
+            "SettingsInvalid",
+            "MODEL_SERVER_WORKERS: ",
+            id="a word for a number",
+        ),
+        pytest.param(
+            {"workrs": 2},
+            SETTINGS,
+            "SettingsInvalid",
+            "MODEL_SERVER_WORKRS is not a setting",
+            id="an unknown setting",
+        ),
+        pytest.param(
+            {"sha256": "0" * 64},
+            PERMANENT_ARTIFACT,
+            "DigestMismatch",
+            "is pinned",
+            id="another file than the pinned",
+        ),
+        pytest.param(
+            {"trusted": False},
+            PERMANENT_ARTIFACT,
+            "ArtifactNotTrusted",
+            "neither pinned nor trusted",
+            id="code nobody vouched for",
+        ),
+        pytest.param(
+            {"format": "onnx"},
+            PERMANENT_ARTIFACT,
+            "FormatMismatch",
+            "format onnx was asked for",
+            id="not the format asked for",
+        ),
+        pytest.param(
+            {
+                "uri": "s3://b/k",
+                "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+                "AWS_ACCESS_KEY_ID": "a",
+                "AWS_SECRET_ACCESS_KEY": "b",
+                "request_timeout_seconds": 1,
+            },
+            STORAGE,
+            "StorageUnavailable",
+            "s3://b/k could not be read",
+            id="storage that does not answer",
         ),
     ],
-)  # fmt: skip
+)
 def test_bad_settings_are_told_by_their_reason(start, tmp_path, settings, code, reason, message):
     folder = tmp_path / "package"
     folder.mkdir()
