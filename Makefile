@@ -1,7 +1,7 @@
 # What a person, CI and the README call. Every target sets itself up: the virtual environment is made
 # when it is missing and brought up to date when pyproject.toml or constraints.txt changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test e2e check format sandbox sandbox-down bench docs chart lock clean
+.PHONY: help setup demo test e2e check format sandbox sandbox-down bench docs crds lock clean
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -50,9 +50,10 @@ bench: $(STAMP) ## Measure, and write benchmarks/results and the table in benchm
 docs: $(STAMP) ## Write the pages under docs/ that are made from the code
 	@$(BIN)/python docs/generate.py
 
-chart: ## Copy the resource definition into the Helm chart
-	@mkdir -p helm/modeldeploy/crds
-	@cp crds/modeldeployments.yaml helm/modeldeploy/crds/modeldeployments.yaml
+crds: ## Copy the resource definition to where the chart and the command line read it
+	@mkdir -p helm/modeldeploy/crds cli/modeldeploy/data
+	@cp crds/modeldeployments.yaml helm/modeldeploy/crds/
+	@cp crds/modeldeployments.yaml cli/modeldeploy/data/
 
 lock: $(STAMP) ## Pin the versions of the virtual environment in constraints.txt
 	@.ci/lock $(BIN)/python > constraints.txt.new && mv constraints.txt.new constraints.txt && touch $(STAMP)

@@ -56,6 +56,7 @@ def test_every_target_of_the_makefile_is_explained() -> None:
     assert not unexplained
 
 
-def test_the_chart_installs_the_same_resource_definition() -> None:
-    copy = ROOT / "helm" / "modeldeploy" / "crds" / "modeldeployments.yaml"
-    assert copy.read_text() == (ROOT / "crds" / "modeldeployments.yaml").read_text(), "run: make chart"
+@pytest.mark.parametrize("folder", ["helm/modeldeploy/crds", "cli/modeldeploy/data"])
+def test_a_copy_of_the_resource_definition_is_current(folder: str) -> None:
+    copy = ROOT / folder / "modeldeployments.yaml"
+    assert copy.read_text() == (ROOT / "crds" / "modeldeployments.yaml").read_text(), "run: make crds"

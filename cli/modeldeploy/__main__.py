@@ -1,0 +1,35 @@
+"""Entry point of `modeldeploy` and `kubectl modeldeploy`: runs the command, turns errors into one line.
+
+Exit statuses: those of the command; 3 when the cluster or the name is not there or the request makes
+no sense; 64 when the command line is wrong.
+"""
+
+import sys
+
+from modeldeploy.app import build
+from modeldeploy.kube import KubeconfigError, KubeError, KubeUnreachable
+from modeldeploy.requests import Refused
+from modeldeploy.session import UnknownName
+
+USAGE = 64
+REFUSED = 3
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        build()()
+    except SystemExit as end:
+        sys.exit(USAGE if _is_usage_error(end.__context__) else end.code)
+    except (KubeError, KubeconfigError, KubeUnreachable, Refused, UnknownName) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(REFUSED)
+
+
+def _is_usage_error(cause: BaseException | None) -> bool:
+    """Whether the parser ended the program: it exits with 2, which `status` uses for "not over"."""
+    return hasattr(cause, "format_message")
+
+
+if __name__ == "__main__":
+    main()

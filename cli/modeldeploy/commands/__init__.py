@@ -1,0 +1,1 @@
+"""The commands of `modeldeploy`, one file for those that belong together. Put together by `app.py`."""

@@ -1,0 +1,82 @@
+"""Commands that ask for something: promote, abort, retry, undo, pause, resume."""
+
+from typing import Annotated
+
+import typer
+
+from modeldeploy import requests
+from modeldeploy.commands.show import Name
+from modeldeploy.kube import MODELDEPLOYMENTS
+from modeldeploy.session import Session
+
+
+def promote(
+    context: typer.Context,
+    name: Name,
+    full: Annotated[bool, typer.Option("--full", help="Skip all steps that are left.")] = False,
+) -> None:
+    """Let a rollout go on with its next step, or all the way."""
+    session: Session = context.obj
+    rollout = session.rollout(name)
+    if full:
+        _send(session, name, requests.promote_full(rollout, now=session.now()))
+        _say(session, f"{name}: {rollout.canary} is to take all traffic")
+    else:
+        _send(session, name, requests.promote(rollout))
+        _say(session, f"{name}: {rollout.canary} is to go on after step {rollout.step or rollout.step_index}")
+
+
+def abort(context: typer.Context, name: Name) -> None:
+    """Take the new revision back; the stable one keeps all traffic."""
+    session: Session = context.obj
+    rollout = session.rollout(name)
+    _send(session, name, requests.abort(rollout, now=session.now()))
+    _say(session, f"{name}: {rollout.canary} is to be taken back")
+
+
+def retry(context: typer.Context, name: Name) -> None:
+    """Try the revision again that was aborted."""
+    session: Session = context.obj
+    rollout = session.rollout(name)
+    _send(session, name, requests.retry(rollout, now=session.now()))
+    _say(session, f"{name}: {rollout.aborted} is to be tried again")
+
+
+def undo(
+    context: typer.Context,
+    name: Name,
+    to_revision: Annotated[
+        str | None,
+        typer.Option(help="An earlier revision, as `modeldeploy history` shows it.", show_default=False),
+    ] = None,
+) -> None:
+    """Go back to the revision that was live before."""
+    session: Session = context.obj
+    patch, revision = requests.undo(session.rollout(name), to_revision, now=session.now())
+    _send(session, name, patch)
+    _say(session, f"{name}: back to {revision}")
+
+
+def pause(context: typer.Context, name: Name) -> None:
+    """Hold a rollout where it is."""
+    _hold(context.obj, name, paused=True)
+
+
+def resume(context: typer.Context, name: Name) -> None:
+    """Let a rollout go on that was held by `pause`."""
+    _hold(context.obj, name, paused=False)
+
+
+def _hold(session: Session, name: str, *, paused: bool) -> None:
+    already = session.rollout(name).is_paused == paused
+    _send(session, name, requests.pause(paused=paused))
+    state = "paused" if paused else "not paused"
+    _say(session, f"{name}: {'was' if already else 'is'} {state}{' already' if already else ''}")
+
+
+def _send(session: Session, name: str, patch: requests.Patch) -> None:
+    session.kube.merge(MODELDEPLOYMENTS, name, patch, session.namespace)
+
+
+def _say(session: Session, text: str) -> None:
+    session.console.print(text, markup=False, highlight=False)

@@ -1,0 +1,114 @@
+"""Commands that look: get, history, status, watch."""
+
+import time
+from typing import Annotated
+
+import typer
+from rich.live import Live
+
+from modeldeploy.durations import parse_duration
+from modeldeploy.rollout import Rollout, Verdict
+from modeldeploy.session import Session
+from modeldeploy.view import history_of, line_of, table_of, tree_of
+
+Name = Annotated[str, typer.Argument(help="Name of the ModelDeployment.", show_default=False)]
+
+#: Exit statuses of `modeldeploy status`.
+STATUS_OF = {Verdict.HEALTHY: 0, Verdict.FAILED: 1, Verdict.WAITING: 2}
+
+
+def get(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="Only this one.", show_default=False)] = None,
+) -> None:
+    """Show the ModelDeployments of the namespace."""
+    session: Session = context.obj
+    rollouts = session.rollouts() if name is None else [session.rollout(name)]
+    if not rollouts:
+        session.console.print(f"no ModelDeployments in namespace {session.namespace}")
+        return
+    session.console.print(table_of(rollouts, with_namespace=False))
+
+
+def history(context: typer.Context, name: Name) -> None:
+    """Show how the rollouts of a ModelDeployment ended, newest first."""
+    session: Session = context.obj
+    session.console.print(history_of(session.rollout(name)))
+
+
+def status(
+    context: typer.Context,
+    name: Name,
+    wait: Annotated[bool, typer.Option(help="Wait until the rollout is over.")] = False,
+    timeout: Annotated[str, typer.Option(help="Longest wait, as in 90s or 10m.")] = "10m",
+) -> None:
+    """Tell by the exit status how a rollout stands: 0 healthy, 1 failed, 2 not over (in time)."""
+    session: Session = context.obj
+    patience = _duration(timeout)
+    deadline = time.monotonic() + patience
+    rollout = session.rollout(name)
+    said = ""
+    while True:
+        line = line_of(rollout)
+        if line != said:
+            session.console.print(line, markup=False, highlight=False)
+            said = line
+        if not wait or rollout.verdict is not Verdict.WAITING or time.monotonic() > deadline:
+            break
+        time.sleep(0.5)
+        rollout = session.rollout(name)
+    _tell_failures(session, rollout)
+    raise typer.Exit(STATUS_OF[rollout.verdict])
+
+
+def watch(
+    context: typer.Context,
+    name: Name,
+    interval: Annotated[str, typer.Option(help="How often to look.")] = "1s",
+    events: Annotated[int, typer.Option(min=0, max=50, help="How many of the last events to show.")] = 5,
+    until_over: Annotated[bool, typer.Option("--until-over", help="End when the rollout is over.")] = False,
+) -> None:
+    """Follow a rollout live: revisions, pods, weights, step, time left, events. Ctrl-C ends it."""
+    session: Session = context.obj
+    pause = _duration(interval)
+    if session.console.is_terminal:
+        _watch_live(session, name, pause, events, until_over)
+    else:
+        _watch_lines(session, name, pause, until_over)
+
+
+def _watch_live(session: Session, name: str, pause: float, events: int, until_over: bool) -> None:
+    with Live(console=session.console, auto_refresh=False) as live:
+        while True:
+            rollout = session.rollout(name)
+            tree = tree_of(rollout, session.pods(name), session.events(name, events), now=session.now())
+            live.update(tree, refresh=True)
+            if until_over and rollout.verdict is not Verdict.WAITING:
+                return
+            time.sleep(pause)
+
+
+def _watch_lines(session: Session, name: str, pause: float, until_over: bool) -> None:
+    said = ""
+    while True:
+        rollout = session.rollout(name)
+        line = line_of(rollout)
+        if line != said:
+            session.console.print(line, markup=False, highlight=False)
+            said = line
+        if until_over and rollout.verdict is not Verdict.WAITING:
+            return
+        time.sleep(pause)
+
+
+def _tell_failures(session: Session, rollout: Rollout) -> None:
+    for failure in rollout.failures:
+        line = f"  {failure.revision}: {failure.reason}: {failure.message}"
+        session.console.print(line, markup=False, highlight=False)
+
+
+def _duration(text: str) -> float:
+    try:
+        return parse_duration(text).total_seconds()
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error

@@ -1,0 +1,14 @@
+"""Checks manifests offline as the API server would: schema, then rules. Used by `modeldeploy lint`."""
+
+from modeldeploy.lint.check import Definition, Problem, check_object, read_definition
+from modeldeploy.lint.manifest import Document, ManifestError, read_documents
+
+__all__ = [
+    "Definition",
+    "Document",
+    "ManifestError",
+    "Problem",
+    "check_object",
+    "read_definition",
+    "read_documents",
+]

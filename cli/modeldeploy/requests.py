@@ -1,0 +1,83 @@
+"""What a person may ask of a rollout, as merge patches. PURE; used by `commands/act.py`.
+
+Commands that are no state are tokens in annotations. A token names the revision it speaks of (and, to
+promote, the step), so that applying it twice, or late, does nothing. `kubectl annotate` does the same.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from modeldeploy.rollout import GROUP, Rollout
+
+Patch = Mapping[str, Any]
+
+
+class Refused(Exception):
+    """There is nothing that the request could do; the message says why, and what would."""
+
+
+def promote(rollout: Rollout) -> Patch:
+    """Go on with the next step."""
+    canary = _canary(rollout, "promote")
+    return _token("promote", f"{canary}@{rollout.step_index}")
+
+
+def promote_full(rollout: Rollout, *, now: datetime) -> Patch:
+    """Skip all steps that are left."""
+    return _token("promote-full", _once(_canary(rollout, "promote"), now))
+
+
+def abort(rollout: Rollout, *, now: datetime) -> Patch:
+    """Take the new revision back."""
+    return _token("abort", _once(_canary(rollout, "abort"), now))
+
+
+def retry(rollout: Rollout, *, now: datetime) -> Patch:
+    """Try the aborted revision again."""
+    if not rollout.aborted:
+        raise Refused(
+            f"{rollout.name} is {rollout.phase}: no revision was aborted, so there is none to retry"
+        )
+    return _token("retry", _once(rollout.aborted, now))
+
+
+def undo(rollout: Rollout, to_revision: str | None, *, now: datetime) -> tuple[Patch, str]:
+    """Go back to `to_revision`, by default the one that was live before; returns patch and revision."""
+    if rollout.canary:
+        raise Refused(f"{rollout.name} is rolling out {rollout.canary}: abort it instead")
+    known = list(dict.fromkeys(past.revision for past in rollout.history if past.revision != rollout.stable))
+    live = [
+        past.revision
+        for past in rollout.history
+        if past.result == "Promoted" and past.revision != rollout.stable
+    ]
+    if to_revision is None:
+        if not live:
+            raise Refused(f"{rollout.name} has no earlier revision that was live")
+        to_revision = live[0]
+    elif to_revision not in known:
+        raise Refused(
+            f"{rollout.name} has no revision {to_revision!r}; known are: {', '.join(known) or 'none'}"
+        )
+    return _token("undo", _once(to_revision, now)), to_revision
+
+
+def pause(*, paused: bool) -> Patch:
+    """Hold the rollout where it is, or let it go on."""
+    return {"spec": {"paused": paused}}
+
+
+def _canary(rollout: Rollout, verb: str) -> str:
+    if not rollout.canary:
+        raise Refused(f"{rollout.name} is {rollout.phase}: there is no rollout to {verb}")
+    return rollout.canary
+
+
+def _once(revision: str, now: datetime) -> str:
+    """A value that is new each time, since one that was acted upon is not acted upon again."""
+    return f"{revision}@{int(now.timestamp())}"
+
+
+def _token(name: str, value: str) -> Patch:
+    return {"metadata": {"annotations": {f"{GROUP}/{name}": value}}}

@@ -1,0 +1,54 @@
+"""What every command has: a connection to the cluster, a namespace, and a console. Made by `app.py`."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from rich.console import Console
+
+from modeldeploy.kube import EVENTS, MODELDEPLOYMENTS, PODS, Kube, KubeError
+from modeldeploy.kube.client import Body
+from modeldeploy.rollout import GROUP, Rollout
+
+
+class UnknownName(Exception):
+    """No ModelDeployment has this name; the message lists those that are there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One run of the command line. `namespace` None means that of the kubeconfig's context."""
+
+    kube: Kube
+    namespace: str
+    console: Console
+
+    def now(self) -> datetime:
+        """The time, in UTC."""
+        return datetime.now(UTC)
+
+    def rollout(self, name: str) -> Rollout:
+        """One ModelDeployment. Raises `UnknownName`."""
+        try:
+            return Rollout.from_body(self.kube.get(MODELDEPLOYMENTS, name, self.namespace))
+        except KubeError as error:
+            if error.reason != "NotFound":
+                raise
+            known = ", ".join(one.name for one in self.rollouts()) or "none"
+        raise UnknownName(f"no ModelDeployment {name!r} in namespace {self.namespace}; there are: {known}")
+
+    def rollouts(self) -> list[Rollout]:
+        """All ModelDeployments of the namespace."""
+        return [Rollout.from_body(body) for body in self.kube.list(MODELDEPLOYMENTS, self.namespace)]
+
+    def pods(self, name: str) -> list[Body]:
+        """The pods of one ModelDeployment, by name."""
+        pods = self.kube.list(PODS, self.namespace, labels=f"{GROUP}/name={name}")
+        return sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
+
+    def events(self, name: str, count: int) -> list[Body]:
+        """Its last events, oldest first."""
+        fields = f"involvedObject.kind=ModelDeployment,involvedObject.name={name}"
+        events = self.kube.list(EVENTS, self.namespace, fields=fields)
+        return sorted(events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime")))[
+            -count:
+        ]

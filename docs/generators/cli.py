@@ -1,0 +1,66 @@
+"""The page of the command line, made from the application itself. Used by `docs/generate.py`."""
+
+from pathlib import Path
+from typing import Any
+
+import typer.main
+
+from modeldeploy.app import build
+
+_INTRO = """\
+# The command line
+
+This page is made from the application by `make docs`. `modeldeploy` reads `$KUBECONFIG` as kubectl does,
+and since it is installed as `kubectl-modeldeploy` too, `kubectl modeldeploy ...` is the same.
+
+Exit statuses: 0 done; for `status` also 1 failed and 2 not over (in time); 3 when the cluster or the name
+is not there or there is nothing to promote, abort, retry or undo; 64 when the command line itself is wrong.
+
+`promote`, `abort`, `retry` and `undo` write annotations that name the revision they speak of. Applying one
+twice, or late, does nothing; `kubectl annotate` does the same:
+
+| command | annotation |
+|---|---|
+| `promote` | `modeldeploy.dev/promote: REVISION@STEP` |
+| `promote --full` | `modeldeploy.dev/promote-full: REVISION` |
+| `abort` | `modeldeploy.dev/abort: REVISION` |
+| `retry` | `modeldeploy.dev/retry: REVISION` |
+| `undo` | `modeldeploy.dev/undo: REVISION` |
+
+What follows an `@` in the last four only makes the value new, so that the same can be asked again later.
+"""
+
+
+def page(_root: Path) -> str:
+    """The page as Markdown."""
+    application: Any = typer.main.get_command(build())
+    parts = [_INTRO, "## Options before the command\n\n" + _options(application)]
+    for name, command in application.commands.items():
+        usage = " ".join(["modeldeploy", name, *(_usage(one) for one in command.params if _is_shown(one))])
+        text = [f"## `{name}`", command.help, f"    {usage}", _options(command)]
+        parts.append("\n\n".join(part for part in text if part))
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _is_shown(parameter: Any) -> bool:
+    return parameter.name not in ("help", "install_completion", "show_completion")
+
+
+def _usage(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        name = parameter.name.upper()
+        return name if parameter.required else f"[{name}]"
+    name = max(parameter.opts, key=len)
+    text = name if parameter.is_flag else f"{name} {parameter.name.upper()}"
+    return text if parameter.required else f"[{text}]"
+
+
+def _options(command: Any) -> str:
+    rows = []
+    for one in command.params:
+        if not _is_shown(one):
+            continue
+        names = [one.name.upper()] if one.param_type_name == "argument" else [*one.opts, *one.secondary_opts]
+        default = f" Default: `{one.default}`." if isinstance(one.default, str | int) and one.default else ""
+        rows.append(f"| {', '.join(f'`{name}`' for name in names)} | {one.help}{default} |")
+    return "\n".join(["| | |", "|---|---|", *rows])

@@ -1,0 +1,110 @@
+"""What a person sees while a rollout runs."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from modeldeploy.rollout import Rollout
+from modeldeploy.view import history_of, line_of, table_of, tree_of
+
+NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
+
+
+def shown(thing: Any) -> str:
+    console = Console(width=160, force_terminal=False)
+    with console.capture() as capture:
+        console.print(thing)
+    return capture.get()
+
+
+def a_rollout(step: dict[str, Any], **status: Any) -> Rollout:
+    return Rollout.from_body(
+        {
+            "metadata": {"name": "fraud", "namespace": "ml", "generation": 1},
+            "spec": {"strategy": {"canary": {"steps": [step]}}},
+            "status": {
+                "observedGeneration": 1,
+                "phase": "Progressing",
+                "message": "step 1/1",
+                "stableRevision": "5c1a",
+                "canaryRevision": "6f8d",
+                "step": "1/1",
+                "currentStepIndex": 0,
+                "stepStartedAt": "2026-05-01T11:59:00Z",
+                "weights": {"desired": 25},
+                "model": {"version": "6"},
+                **status,
+            },
+        }
+    )
+
+
+def a_pod(name: str, revision: str, **status: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name, "labels": {"modeldeploy.dev/revision": revision}}, "status": status}
+
+
+READY = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+CRASHING = {
+    "phase": "Running",
+    "containerStatuses": [{"restartCount": 4, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}],
+}
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        pytest.param(
+            {"pause": {"duration": "2m"}}, "pause of 2m, 1m left", id="a timed pause tells what is left"
+        ),
+        pytest.param({"pause": {"duration": "30s"}}, "0s left", id="a pause that is over has nothing left"),
+        pytest.param({"pause": {}}, "modeldeploy promote fraud", id="a person's gate says how to open it"),
+        pytest.param({"setWeight": 25}, "setWeight 25", id="a weight tells which"),
+        pytest.param({"analysis": {}}, "analysis", id="other steps tell their name"),
+    ],
+)
+def test_the_step(step: dict[str, Any], said: str) -> None:
+    assert said in shown(tree_of(a_rollout(step), [], [], now=NOW))
+
+
+def test_the_tree_has_revisions_with_weights_pods_and_failures() -> None:
+    rollout = a_rollout(
+        {"setWeight": 25}, podFailures=[{"revision": "6f8d", "reason": "LoadFailed", "message": "no predict"}]
+    )
+    pods = [a_pod("fraud-5c1a-x", "5c1a", **READY), a_pod("fraud-6f8d-y", "6f8d", **CRASHING)]
+    lines = shown(tree_of(rollout, pods, [], now=NOW)).splitlines()
+    order = [
+        "stable 5c1a  75%  version 6",
+        "fraud-5c1a-x  Running  ready",
+        "canary 6f8d  25%",
+        "fraud-6f8d-y  CrashLoopBackOff  not ready  4 restarts",
+        "LoadFailed: no predict",
+    ]
+    at = [next(i for i, line in enumerate(lines) if text in line) for text in order]
+    assert at == sorted(at)
+
+
+def test_the_tree_tells_the_last_events_with_their_age() -> None:
+    event = {
+        "metadata": {},
+        "lastTimestamp": "2026-05-01T11:58:00Z",
+        "reason": "WeightSet",
+        "message": "25 % on 6f8d",
+    }
+    assert "2m  WeightSet: 25 % on 6f8d" in shown(tree_of(a_rollout({"setWeight": 25}), [], [event], now=NOW))
+
+
+def test_one_line_tells_phase_step_weight_and_message() -> None:
+    assert line_of(a_rollout({"setWeight": 25})) == "fraud: Progressing, step 1/1, 25% on 6f8d: step 1/1"
+
+
+def test_markup_in_a_message_is_shown_as_it_is() -> None:
+    rollout = a_rollout({"setWeight": 25}, message="expected [bold] or [/x]")
+    assert "expected [bold] or [/x]" in shown(table_of([rollout], with_namespace=False))
+    assert "expected [bold] or [/x]" in shown(tree_of(rollout, [], [], now=NOW))
+
+
+def test_history_marks_the_live_revision() -> None:
+    history = [{"revision": "5c1a", "result": "Promoted", "reason": "AllStepsDone", "version": "6"}]
+    assert "5c1a (live)" in shown(history_of(a_rollout({"pause": {}}, history=history)))
