@@ -1,0 +1,124 @@
+"""The composition root: settings, clients, engine, and kopf around them. `python -m model_operator`."""
+
+import asyncio
+import logging
+import os
+import sys
+from contextlib import AsyncExitStack
+
+import kopf
+
+from model_operator import handlers, logs
+from model_operator.clients.clock import SystemClock
+from model_operator.clients.kinds import WATCHED
+from model_operator.clients.kubernetes import Connection, KindSource, KubernetesClient
+from model_operator.clients.lease import LeaderLease
+from model_operator.clients.pod_metrics import HttpPodMetrics
+from model_operator.endpoints import start_metrics_server
+from model_operator.engine.engine import Engine
+from model_operator.settings import InvalidSettings, Settings, settings_from
+from model_operator.telemetry import Telemetry
+
+log = logging.getLogger("model_operator")
+
+
+def connect() -> Connection:
+    """Return how to reach the API server, read anew from where kopf reads it."""
+    info = handlers.login()
+    return Connection(server=info.server, headers=info.as_http_headers(), ssl_context=info.as_ssl_context())
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Run the operator until `stop` is set or a signal says so."""
+    telemetry = Telemetry()
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(KubernetesClient(connect, telemetry, settings.watch_namespace))
+        pods = await stack.enter_async_context(HttpPodMetrics())
+        engine = Engine(
+            cluster=client,
+            sources=[KindSource(client, info) for info in WATCHED],
+            pods=pods,
+            clock=SystemClock(),
+            settings=settings.pods,
+            telemetry=telemetry,
+            identity=settings.identity,
+        )
+        metrics = await start_metrics_server(telemetry, settings.host, settings.metrics_port)
+        stack.push_async_callback(metrics.cleanup)
+        lease = LeaderLease(
+            client,
+            namespace=settings.lease_namespace,
+            name=settings.lease_name,
+            identity=settings.identity,
+            duration=settings.lease_seconds,
+            renew=settings.lease_seconds / 3,
+            poll=min(1.0, settings.lease_seconds / 10),
+        )
+        background = [
+            asyncio.create_task(engine.reflect(), name="reflect"),
+            asyncio.create_task(lead(engine, lease if settings.leader_election else None, telemetry), name="lead"),
+        ]
+        try:
+            await watch(engine, client, settings, stop)
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            engine.queue.close()
+            await lease.release()
+
+
+async def watch(engine: Engine, client: KubernetesClient, settings: Settings, stop: asyncio.Event) -> None:
+    """Run kopf: it feeds the engine and answers liveness, until it is told to stop."""
+    registry, kopf_settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
+    handlers.configure(kopf_settings)
+    handlers.bind(registry, engine, client.list_uids, handlers.login)
+    namespaces = [settings.watch_namespace] if settings.watch_namespace else []
+    await kopf.operator(
+        registry=registry,
+        settings=kopf_settings,
+        standalone=True,
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+        stop_flag=stop,
+        liveness_endpoint=f"http://{settings.host}:{settings.health_port}/healthz",
+    )
+
+
+async def lead(engine: Engine, lease: LeaderLease | None, telemetry: Telemetry) -> None:
+    """Work while the Lease is ours; a lost one ends the process at once, a fresh start takes seconds."""
+    if lease is not None:
+        await lease.acquire()
+    log.info("this process leads")
+    telemetry.leader.set(1)
+    work = asyncio.create_task(engine.work(), name="work")
+    held = asyncio.create_task(lease.hold() if lease else asyncio.Event().wait(), name="hold-lease")
+    try:
+        await asyncio.wait([work, held], return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            log.critical("the engine ended: %r", work.exception())
+        else:
+            log.critical("the lease is lost; this process ends, so that only one writes")
+        # Not sys.exit: nothing of this process may write a byte more.
+        os._exit(1)
+    finally:
+        work.cancel()
+        held.cancel()
+        await asyncio.gather(work, held, return_exceptions=True)
+
+
+def main() -> int:
+    """Start the operator; the exit status is 78 (EX_CONFIG) when the settings are wrong."""
+    try:
+        settings = settings_from(os.environ)
+        connect()
+    except (InvalidSettings, kopf.LoginError) as error:
+        sys.stderr.write(f"model_operator: {error}\n")
+        return 78
+    logs.set_up(settings.log_level, settings.log_format)
+    asyncio.run(run(settings, asyncio.Event()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

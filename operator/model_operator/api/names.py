@@ -1,0 +1,45 @@
+"""Names, labels and annotations of everything the operator makes; said once, here.
+
+`app.kubernetes.io/*` are Kubernetes' recommended labels.
+"""
+
+from collections.abc import Mapping
+
+from model_operator.api.version import GROUP
+
+NAME = f"{GROUP}/name"
+REVISION = f"{GROUP}/revision"
+ROLE = f"{GROUP}/role"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER = "modeldeploy"
+
+#: Hash of the object as it was applied: another hash means that it has to be applied again.
+APPLIED_HASH = f"{GROUP}/applied-hash"
+#: On a revision's Deployment and Service: the part of the spec that the revision was made from, as JSON.
+REVISION_SPEC = f"{GROUP}/revision-spec"
+#: On a revision's Deployment: which renderer and settings made its pod template.
+RENDERED_BY = f"{GROUP}/rendered-by"
+
+#: Selects everything of ours in lists and watches.
+SELECTOR = f"{MANAGED_BY}={MANAGER}"
+
+
+def revision_name(name: str, revision: str) -> str:
+    """Return the name of a revision's Deployment, Service, autoscaler and disruption budget."""
+    return f"{name}-{revision}"
+
+
+def common_labels(name: str) -> dict[str, str]:
+    """Return the labels of every object of one ModelDeployment."""
+    return {
+        NAME: name,
+        MANAGED_BY: MANAGER,
+        "app.kubernetes.io/name": "modeldeploy",
+        "app.kubernetes.io/instance": name,
+        "app.kubernetes.io/component": "model-server",
+    }
+
+
+def pod_selector(name: str, revision: str | None = None) -> Mapping[str, str]:
+    """Return the labels that select the pods of one revision, or of all revisions."""
+    return {NAME: name} if revision is None else {NAME: name, REVISION: revision}

@@ -1,0 +1,68 @@
+"""A ModelDeployment as the operator sees it: identity, spec, status, and the tokens people left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from model_operator.api.spec import Spec, parse_spec
+from model_operator.api.status import Status, status_from_body
+from model_operator.api.version import GROUP
+
+Body = Mapping[str, Any]
+
+#: Annotations that ask for something once; each names the revision it speaks of.
+TOKENS = ("promote", "promote-full", "abort", "retry", "undo", "refresh")
+
+
+class ObjectKey(NamedTuple):
+    """What a ModelDeployment is known by in caches and queues."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDeployment:
+    """One custom resource. `tokens` holds the annotations of `TOKENS` by their short name."""
+
+    key: ObjectKey
+    uid: str
+    generation: int
+    resource_version: str
+    spec: Spec
+    status: Status
+    tokens: Mapping[str, str] = field(default_factory=dict)
+    is_deleting: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the resource, and of its front Service."""
+        return self.key.name
+
+    @classmethod
+    def from_body(cls, body: Body) -> ModelDeployment:
+        """Read an object of the API server.
+
+        Raises:
+            InvalidSpec: the spec is not understood.
+        """
+        metadata = body["metadata"]
+        annotations = metadata.get("annotations") or {}
+        return cls(
+            key=key_of(body),
+            uid=metadata["uid"],
+            generation=metadata["generation"],
+            resource_version=metadata["resourceVersion"],
+            spec=parse_spec(body),
+            status=status_from_body(body.get("status") or {}),
+            tokens={token: annotations[f"{GROUP}/{token}"] for token in TOKENS if annotations.get(f"{GROUP}/{token}")},
+            is_deleting="deletionTimestamp" in metadata,
+        )
+
+
+def key_of(body: Body) -> ObjectKey:
+    """Return the key of any namespaced object."""
+    metadata = body["metadata"]
+    return ObjectKey(metadata["namespace"], metadata["name"])

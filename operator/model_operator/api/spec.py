@@ -1,0 +1,281 @@
+"""`spec` of a ModelDeployment as frozen values; field by field as in `crds/modeldeployments.yaml`.
+
+The API server has validated and defaulted what arrives here; this module only gives it types, and
+refuses what it does not know, so that an old operator never guesses at a newer schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from model_operator.api.steps import Step, parse_step
+from model_operator.api.times import parse_duration
+from model_operator.errors import InvalidSpec
+
+#: Fields of the schema that this operator accepts but does not act upon yet (dotted paths).
+NOT_YET_ACTED_UPON: tuple[str, ...] = (
+    "spec.model.pollInterval",
+    "spec.monitoring.alerts",
+    "spec.monitoring.serviceMonitor",
+    "spec.strategy.abTest",
+    "spec.strategy.blueGreen.analysis",
+    "spec.strategy.canary.analysis",
+    "spec.strategy.canary.trafficRouting.istio",
+    "spec.strategy.canary.trafficRouting.traefik",
+)
+
+Body = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """Which model, and how far it is trusted (`spec.model`)."""
+
+    storage_uri: str
+    format: str = "auto"
+    version: str | None = None
+    sha256: str | None = None
+    trusted: bool = False
+    secret_name: str | None = None
+    install_requirements: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """How the model is served (`spec.server`). `raw` is the field as it was written."""
+
+    image: str = ""
+    image_pull_policy: str | None = None
+    workers: int = 1
+    log_level: str = "info"
+    max_batch_size: int = 32
+    max_batch_delay_milliseconds: int = 1
+    request_timeout: timedelta = timedelta(seconds=30)
+    max_request_bytes: int = 10_485_760
+    input_log: Body | None = None
+    auth_secret_name: str | None = None
+    accelerate: str = "none"
+    env: tuple[Body, ...] = ()
+    resources: Body = field(default_factory=dict)
+    pod_template: Body = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Autoscaling:
+    """Number of pods by load (`spec.autoscaling`)."""
+
+    min_replicas: int = 1
+    max_replicas: int
+    target_cpu_percent: int = 70
+    metrics: tuple[Body, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayRouting:
+    """An HTTPRoute of the Gateway API (`trafficRouting.gatewayAPI`)."""
+
+    parent_refs: tuple[Body, ...]
+    hostnames: tuple[str, ...] = ()
+    path_prefix: str = "/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollingUpdate:
+    """All traffic moves as soon as the new revision is ready (`strategy.rollingUpdate`)."""
+
+    scale_down_delay: timedelta = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlueGreen:
+    """The new revision starts at full size beside the old one (`strategy.blueGreen`)."""
+
+    auto_promote: bool = True
+    preview_service: bool = True
+    scale_down_delay: timedelta = timedelta(seconds=30)
+    max_pause: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canary:
+    """The new revision takes traffic by steps (`strategy.canary`)."""
+
+    steps: tuple[Step, ...]
+    max_surge: int | str = 1
+    max_unavailable: int | str = 0
+    scale_down_delay: timedelta = timedelta(seconds=30)
+    abort_scale_down_delay: timedelta = timedelta(seconds=30)
+    max_pause: timedelta | None = None
+    gateway: GatewayRouting | None = None
+    propagation: timedelta = timedelta(0)
+
+
+Strategy = RollingUpdate | BlueGreen | Canary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """What is wanted (`spec`).
+
+    `revision_source` is what makes pods differ, as it was written: the input of the revision hash.
+    `ignored` lists the fields that are set although this operator does not act upon them yet.
+    """
+
+    model: Model
+    server: Server
+    strategy: Strategy
+    revision_source: Body
+    replicas: int = 1
+    autoscaling: Autoscaling | None = None
+    min_ready: timedelta = timedelta(0)
+    progress_deadline: timedelta = timedelta(minutes=10)
+    progress_deadline_abort: bool = True
+    revision_history_limit: int = 3
+    paused: bool = False
+    drift: Body | None = None
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def gateway(self) -> GatewayRouting | None:
+        """The Gateway API's part of the strategy, if the traffic is split there."""
+        return self.strategy.gateway if isinstance(self.strategy, Canary) else None
+
+
+def parse_spec(body: Body) -> Spec:
+    """Give types to `spec`.
+
+    Raises:
+        InvalidSpec: a field is missing or not understood; the message names it.
+    """
+    try:
+        spec = body["spec"]
+        return Spec(
+            model=parse_model(spec["model"]),
+            server=parse_server(spec.get("server", {})),
+            strategy=parse_strategy(spec.get("strategy", {"rollingUpdate": {}})),
+            revision_source=revision_source(spec),
+            replicas=spec.get("replicas", 1),
+            autoscaling=_autoscaling(spec.get("autoscaling")),
+            min_ready=timedelta(seconds=spec.get("minReadySeconds", 0)),
+            progress_deadline=timedelta(seconds=spec.get("progressDeadlineSeconds", 600)),
+            progress_deadline_abort=spec.get("progressDeadlineAbort", True),
+            revision_history_limit=spec.get("revisionHistoryLimit", 3),
+            paused=spec.get("paused", False),
+            drift=spec.get("monitoring", {}).get("drift"),
+            ignored=tuple(path for path in NOT_YET_ACTED_UPON if _is_set(body, path)),
+        )
+    except KeyError as error:
+        raise InvalidSpec(f"spec: the field {error.args[0]!r} is missing") from error
+
+
+def revision_source(spec: Body) -> Body:
+    """Return the part of `spec` that makes pods differ: the model and the server, nothing else."""
+    return {"model": dict(spec["model"]), "server": dict(spec.get("server", {}))}
+
+
+def parse_model(raw: Body) -> Model:
+    """Give types to `spec.model`."""
+    return Model(
+        storage_uri=raw["storageUri"],
+        format=raw.get("format", "auto"),
+        version=raw.get("version"),
+        sha256=raw.get("sha256"),
+        trusted=raw.get("trusted", False),
+        secret_name=raw.get("secretName"),
+        install_requirements=raw.get("installRequirements", False),
+    )
+
+
+def parse_server(raw: Body) -> Server:
+    """Give types to `spec.server`."""
+    batching = raw.get("batching", {})
+    return Server(
+        image=raw.get("image", ""),
+        image_pull_policy=raw.get("imagePullPolicy"),
+        workers=raw.get("workers", 1),
+        log_level=raw.get("logLevel", "info"),
+        max_batch_size=batching.get("maxBatchSize", 32),
+        max_batch_delay_milliseconds=batching.get("maxDelayMilliseconds", 1),
+        request_timeout=timedelta(seconds=raw.get("requestTimeoutSeconds", 30)),
+        max_request_bytes=raw.get("maxRequestBytes", 10_485_760),
+        input_log=raw.get("inputLog"),
+        auth_secret_name=raw.get("auth", {}).get("secretName"),
+        accelerate=raw.get("accelerate", "none"),
+        env=tuple(raw.get("env", ())),
+        resources=raw.get("resources", {}),
+        pod_template=raw.get("podTemplate", {}),
+    )
+
+
+def parse_strategy(raw: Body) -> Strategy:
+    """Give types to `spec.strategy`; A/B tests are served as a rolling update until they are acted upon."""
+    if "canary" in raw:
+        return _canary(raw["canary"])
+    if "blueGreen" in raw:
+        green = raw["blueGreen"]
+        return BlueGreen(
+            auto_promote=green.get("autoPromote", True),
+            preview_service=green.get("previewService", True),
+            scale_down_delay=timedelta(seconds=green.get("scaleDownDelaySeconds", 30)),
+            max_pause=_optional_duration(green.get("maxPauseDuration")),
+        )
+    if "rollingUpdate" in raw:
+        return RollingUpdate(scale_down_delay=timedelta(seconds=raw["rollingUpdate"].get("scaleDownDelaySeconds", 5)))
+    if "abTest" in raw:
+        return RollingUpdate()
+    known = "canary, blueGreen, abTest, rollingUpdate"
+    raise InvalidSpec(f"spec.strategy: {sorted(raw)} is not known; write exactly one of {known}")
+
+
+def _canary(raw: Body) -> Canary:
+    routing = raw.get("trafficRouting", {})
+    gateway = _gateway(routing.get("gatewayAPI"))
+    steps = raw.get("steps", [{"setWeight": weight} for weight in (5, 25, 50)])
+    return Canary(
+        steps=tuple(parse_step(step, f"spec.strategy.canary.steps[{i}]") for i, step in enumerate(steps)),
+        max_surge=raw.get("maxSurge", 1),
+        max_unavailable=raw.get("maxUnavailable", 0),
+        scale_down_delay=timedelta(seconds=raw.get("scaleDownDelaySeconds", 30)),
+        abort_scale_down_delay=timedelta(seconds=raw.get("abortScaleDownDelaySeconds", 30)),
+        max_pause=_optional_duration(raw.get("maxPauseDuration")),
+        gateway=gateway,
+        propagation=timedelta(seconds=routing.get("propagationSeconds", 10) if gateway else 0),
+    )
+
+
+def _gateway(raw: Body | None) -> GatewayRouting | None:
+    if raw is None:
+        return None
+    return GatewayRouting(
+        parent_refs=tuple(raw["parentRefs"]),
+        hostnames=tuple(raw.get("hostnames", ())),
+        path_prefix=raw.get("pathPrefix", "/"),
+    )
+
+
+def _autoscaling(raw: Body | None) -> Autoscaling | None:
+    if raw is None:
+        return None
+    return Autoscaling(
+        min_replicas=raw.get("minReplicas", 1),
+        max_replicas=raw["maxReplicas"],
+        target_cpu_percent=raw.get("targetCPUUtilizationPercentage", 70),
+        metrics=tuple(raw.get("metrics", ())),
+    )
+
+
+def _optional_duration(text: str | None) -> timedelta | None:
+    return None if text is None else parse_duration(text)
+
+
+def _is_set(body: Body, path: str) -> bool:
+    """Whether the field is present and not simply false (a default that switches something off)."""
+    value: Any = body
+    for part in path.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return False
+        value = value[part]
+    return value is not False

@@ -1,0 +1,7 @@
+"""The names under which the resource is known to the API server (`crds/modeldeployments.yaml`)."""
+
+GROUP = "modeldeploy.dev"
+VERSION = "v1alpha1"
+KIND = "ModelDeployment"
+PLURAL = "modeldeployments"
+API_VERSION = f"{GROUP}/{VERSION}"

@@ -1,0 +1,1 @@
+"""The world outside: the Kubernetes API, the pods' metrics, the clock. Each raises our errors from its own."""

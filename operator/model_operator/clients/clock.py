@@ -1,0 +1,11 @@
+"""The wall clock."""
+
+from datetime import UTC, datetime
+
+
+class SystemClock:
+    """Tells the time of this machine."""
+
+    def now(self) -> datetime:
+        """Return the time, in UTC."""
+        return datetime.now(UTC)

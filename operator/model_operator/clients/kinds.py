@@ -1,0 +1,74 @@
+"""Which kinds the operator touches, under which path, and with which verbs: the source of its RBAC rules."""
+
+from dataclasses import dataclass
+
+from model_operator.api.names import SELECTOR
+from model_operator.api.version import GROUP, KIND, PLURAL, VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class KindInfo:
+    """How the API server knows a kind. `selector` limits what is listed and watched."""
+
+    kind: str
+    group: str
+    version: str
+    plural: str
+    verbs: tuple[str, ...]
+    selector: str = SELECTOR
+
+    @property
+    def api_version(self) -> str:
+        """`group/version`, or the version alone in the core group."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def root(self) -> str:
+        """Path of the group version."""
+        return f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+
+    def collection(self, namespace: str = "") -> str:
+        """Return the path of all objects, in one namespace or in the cluster."""
+        return f"{self.root}/namespaces/{namespace}/{self.plural}" if namespace else f"{self.root}/{self.plural}"
+
+    def path(self, namespace: str, name: str) -> str:
+        """Return the path of one object."""
+        return f"{self.collection(namespace)}/{name}"
+
+
+#: Server-side apply is a patch, and a create where the object does not exist yet.
+_CHILD = ("list", "watch", "create", "patch", "delete")
+
+RESOURCE = KindInfo(KIND, GROUP, VERSION, PLURAL, ("get", "list", "watch", "patch"), selector="")
+EVENT = KindInfo("Event", "", "v1", "events", ("create",), selector="")
+LEASE = KindInfo("Lease", "coordination.k8s.io", "v1", "leases", ("get", "create", "update"), selector="")
+
+#: What the operator makes, keeps and removes.
+CHILDREN = (
+    KindInfo("Deployment", "apps", "v1", "deployments", _CHILD),
+    KindInfo("Service", "", "v1", "services", _CHILD),
+    KindInfo("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers", _CHILD),
+    KindInfo("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets", _CHILD),
+    KindInfo("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes", _CHILD),
+)
+#: What it only looks at.
+POD = KindInfo("Pod", "", "v1", "pods", ("list", "watch"))
+
+WATCHED = (*CHILDREN, POD)
+BY_KIND = {info.kind: info for info in (RESOURCE, *WATCHED, EVENT, LEASE)}
+
+
+def rbac_rules() -> list[dict[str, list[str]]]:
+    """Return the rules of the operator's role, one for each kind and subresource that it uses.
+
+    Leases are not among them: they live in the operator's own namespace, under a role of their own.
+    """
+    rules = [
+        {"apiGroups": [info.group], "resources": [info.plural], "verbs": list(info.verbs)}
+        for info in (RESOURCE, *WATCHED, EVENT)
+    ]
+    status = {"apiGroups": [GROUP], "resources": [f"{PLURAL}/status"], "verbs": ["patch"]}
+    # To own children with blockOwnerDeletion, the owner's finalizers have to be in reach
+    # (OwnerReferencesPermissionEnforcement admission plugin).
+    finalizers = {"apiGroups": [GROUP], "resources": [f"{PLURAL}/finalizers"], "verbs": ["update"]}
+    return [*rules, status, finalizers]

@@ -1,0 +1,141 @@
+"""What the cluster looks like, as far as we were told: by watches, by lists, and by our own writes.
+
+An object never goes back in resourceVersion (they are comparable since Kubernetes 1.35, KEP-5504, and
+etcd has always counted upwards). A change that no decision looks at wakes nobody.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from model_operator.api.names import NAME
+from model_operator.api.resource import ObjectKey, key_of
+from model_operator.api.version import KIND
+
+Body = dict[str, Any]
+ChildId = tuple[str, str]  # kind, name
+
+#: Fields of an object's status that decisions look at; of other kinds the whole status counts.
+_STATUS_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "Deployment": ("observedGeneration", "availableReplicas", "updatedReplicas", "readyReplicas"),
+    "HorizontalPodAutoscaler": (),
+    "PodDisruptionBudget": (),
+    "Service": (),
+}
+
+
+class Cache:
+    """The resources, and for each of them its children by kind and name."""
+
+    def __init__(self) -> None:
+        self._resources: dict[ObjectKey, Body] = {}
+        self._children: dict[ObjectKey, dict[ChildId, Body]] = {}
+        #: Keys that lost a child without our doing: their resource may be gone as well.
+        self.lost_a_child: set[ObjectKey] = set()
+        self._own_deletions: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._resources)
+
+    def resource(self, key: ObjectKey) -> Body | None:
+        """Return a ModelDeployment's body."""
+        return self._resources.get(key)
+
+    def children(self, key: ObjectKey) -> Mapping[ChildId, Body]:
+        """Return the children of a ModelDeployment."""
+        return self._children.get(key, {})
+
+    def __iter__(self) -> Iterator[ObjectKey]:
+        """Yield the keys of all ModelDeployments, as they are now."""
+        return iter(tuple(self._resources))
+
+    def put(self, body: Body) -> ObjectKey | None:
+        """Take over what is known of an object; return the key to wake, None when nothing changed for us."""
+        key = owner_key(body)
+        if key is None:
+            return None
+        box, name = self._box(body, key)
+        old = box.get(name)
+        if old is not None and _is_same_object(old, body) and _version(old) >= _version(body):
+            return None
+        slim(body)
+        box[name] = body
+        return key if old is None or not _is_alike(old, body) else None
+
+    def remove(self, body: Body) -> ObjectKey | None:
+        """Forget an object that is gone; return the key to wake."""
+        key = owner_key(body)
+        if key is None:
+            return None
+        box, name = self._box(body, key)
+        known = box.get(name)
+        if known is not None and _is_same_object(known, body):
+            del box[name]
+        uid = body["metadata"]["uid"]
+        if body["kind"] not in (KIND, "Pod") and uid not in self._own_deletions:
+            self.lost_a_child.add(key)
+        self._own_deletions.discard(uid)
+        if not self._children.get(key, True):
+            del self._children[key]
+        return key
+
+    def expect_deletion(self, body: Body) -> None:
+        """Remember that we delete this object ourselves, so that its end surprises nobody."""
+        self._own_deletions.add(body["metadata"]["uid"])
+
+    def all_of(self, kind: str) -> Iterator[Body]:
+        """Yield every known object of a kind."""
+        if kind == KIND:
+            yield from tuple(self._resources.values())
+            return
+        for children in tuple(self._children.values()):
+            for (child_kind, _), body in tuple(children.items()):
+                if child_kind == kind:
+                    yield body
+
+    def _box(self, body: Body, key: ObjectKey) -> tuple[dict[Any, Body], Any]:
+        if body["kind"] == KIND:
+            return self._resources, key
+        return self._children.setdefault(key, {}), (body["kind"], body["metadata"]["name"])
+
+
+def owner_key(body: Mapping[str, Any]) -> ObjectKey | None:
+    """Return the key of the ModelDeployment that an object is, or belongs to; None for strangers."""
+    if body["kind"] == KIND:
+        return key_of(body)
+    name = (body["metadata"].get("labels") or {}).get(NAME)
+    return ObjectKey(body["metadata"]["namespace"], name) if name else None
+
+
+def slim(body: Body) -> None:
+    """Drop what nobody reads; managedFields are about half of an object's bytes."""
+    metadata = body["metadata"]
+    metadata.pop("managedFields", None)
+    (metadata.get("annotations") or {}).pop("kubectl.kubernetes.io/last-applied-configuration", None)
+    if body["kind"] == "Pod":
+        body["spec"] = {}
+
+
+def _is_same_object(a: Body, b: Body) -> bool:
+    return bool(a["metadata"]["uid"] == b["metadata"]["uid"])
+
+
+def _version(body: Body) -> int:
+    return int(body["metadata"]["resourceVersion"])
+
+
+def _is_alike(old: Body, new: Body) -> bool:
+    """Whether no decision could tell the two apart."""
+    a, b = old["metadata"], new["metadata"]
+    if not _is_same_object(old, new) or any(
+        a.get(field) != b.get(field) for field in ("generation", "deletionTimestamp", "labels", "annotations")
+    ):
+        return False
+    kind = new["kind"]
+    old_status, new_status = old.get("status") or {}, new.get("status") or {}
+    fields = _STATUS_FIELDS.get(kind)
+    if fields is not None and any(old_status.get(field) != new_status.get(field) for field in fields):
+        return False
+    if fields is None and old_status != new_status:
+        return False
+    # Kinds without a generation say with their spec whether somebody wrote into them.
+    return kind != "Service" or old.get("spec") == new.get("spec")

@@ -1,0 +1,148 @@
+"""The engine: reflectors fill the cache, wakes fill the queue, workers empty it."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from model_operator.api.resource import ObjectKey
+from model_operator.api.version import KIND
+from model_operator.engine.cache import Cache
+from model_operator.engine.evidence import Evidence
+from model_operator.engine.queue import Urgency, WorkQueue
+from model_operator.engine.reconcile import Reconciler
+from model_operator.engine.recorder import Recorder
+from model_operator.engine.reflector import Reflector, Source
+from model_operator.errors import ApiError
+from model_operator.manifests.pods import PodSettings
+from model_operator.ports import Clock, Cluster, PodMetrics
+from model_operator.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+WORKERS = 16
+
+
+class Engine:
+    """Everything between watches and writes. One engine serves all ModelDeployments it is told of."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        sources: Sequence[Source],
+        pods: PodMetrics,
+        clock: Clock,
+        settings: PodSettings,
+        telemetry: Telemetry,
+        identity: str,
+    ) -> None:
+        self.cache = Cache()
+        self.queue = WorkQueue()
+        self.missing_kinds: set[str] = set()
+        self.evidence = Evidence(self.cache, self.queue, pods)
+        self.recorder = Recorder(cluster, clock, identity)
+        self.reflectors = [Reflector(source, self.cache, self.queue.wake, self.missing_kinds) for source in sources]
+        self._telemetry = telemetry
+        self._reconciler = Reconciler(
+            cluster, self.cache, self.evidence, self.recorder, clock, settings, self.missing_kinds
+        )
+        self._resources_listed = asyncio.Event()
+
+    def changed(self, body: dict[str, Any], *, is_gone: bool = False, is_listed: bool = False) -> None:
+        """Take over news of a ModelDeployment; a person's change is served before everything else."""
+        known = self.cache.resource(_key(body))
+        is_new_spec = known is None or known["metadata"]["generation"] != body["metadata"]["generation"]
+        key = self.cache.remove(body) if is_gone else self.cache.put(body)
+        if key is not None:
+            urgent = Urgency.SPEC if is_new_spec and not is_listed else Urgency.CHILD
+            self.queue.wake(key, Urgency.RESYNC if is_listed else urgent)
+
+    def keep_only(self, uids: frozenset[str], version: int) -> None:
+        """Forget the ModelDeployments that a fresh list (of this resourceVersion) does not have."""
+        for key in self.cache:
+            body = self.cache.resource(key)
+            if body is None or body["metadata"]["uid"] in uids:
+                continue
+            if int(body["metadata"]["resourceVersion"]) <= version:
+                self.cache.remove(body)
+                self.queue.cancel_timer(key)
+
+    def knows(self, uids: frozenset[str]) -> bool:
+        """Whether all these ModelDeployments have arrived."""
+        return uids <= {body["metadata"]["uid"] for body in self.cache.all_of(KIND)}
+
+    def resources_listed(self) -> None:
+        """Say that all ModelDeployments are known: from now on the engine may write."""
+        self._resources_listed.set()
+
+    async def wait_until_listed(self) -> None:
+        """Wait until everything was listed once; nothing may be written before."""
+        await self._resources_listed.wait()
+        for reflector in self.reflectors:
+            await reflector.listed.wait()
+
+    async def reflect(self) -> None:
+        """Keep the caches warm, until cancelled. A standby does no more than this."""
+        async with asyncio.TaskGroup() as group:
+            for reflector in self.reflectors:
+                group.create_task(reflector.run(), name=f"reflect-{reflector.kind}")
+
+    async def work(self) -> None:
+        """Reconcile, until cancelled. Only the leader may."""
+        await self.wait_until_listed()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.recorder.run(), name="recorder")
+            group.create_task(self.evidence.run(), name="evidence")
+            for number in range(WORKERS):
+                group.create_task(self._worker(), name=f"worker-{number}")
+
+    async def _worker(self) -> None:
+        while True:
+            key = await self.queue.take()
+            try:
+                await self._pass(key)
+            finally:
+                self.queue.done(key)
+
+    async def _pass(self, key: ObjectKey) -> None:
+        started = time.perf_counter()
+        try:
+            again = await self._reconciler.reconcile(key)
+        except ApiError as error:
+            wait = self.queue.retry(key, is_conflict=error.is_conflict, retry_after=error.retry_after)
+            level = logging.DEBUG if error.is_conflict else logging.WARNING
+            log.log(level, "%s/%s: %s; again in %.1f s", *key, error, wait)
+            self._telemetry.reconciled("conflict" if error.is_conflict else "error", started)
+            return
+        except Exception:
+            # One resource that we cannot handle must not stop the others; the log tells where.
+            wait = self.queue.retry(key, is_conflict=False, retry_after=None)
+            log.exception("%s/%s: a bug; again in %.1f s", *key, wait)
+            self._telemetry.reconciled("bug", started)
+            return
+        self.queue.succeeded(key)
+        self._telemetry.reconciled("ok", started)
+        self._telemetry.observe(key, self.cache.resource(key))
+        if again is None:
+            self.queue.cancel_timer(key)
+        elif again:
+            self.queue.wake_later(key, again.total_seconds())
+        else:
+            self.queue.wake(key)
+
+    def health(self, longest_silence: float) -> Mapping[str, Any]:
+        """Return what liveness shows: sizes, and the watches that were silent for too long."""
+        now = time.monotonic()
+        silent = {r.kind: round(now - r.last_sign) for r in self.reflectors if now - r.last_sign > longest_silence}
+        return {
+            "resources": len(self.cache),
+            "queued": len(self.queue),
+            "failing": self.queue.failing,
+            "silent": silent,
+        }
+
+
+def _key(body: Mapping[str, Any]) -> ObjectKey:
+    return ObjectKey(body["metadata"]["namespace"], body["metadata"]["name"])

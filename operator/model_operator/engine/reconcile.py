@@ -1,0 +1,168 @@
+"""One pass over one ModelDeployment: observe, decide, persist the intent, act, report."""
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from model_operator.api.names import APPLIED_HASH
+from model_operator.api.resource import ModelDeployment, ObjectKey
+from model_operator.api.status import status_to_body
+from model_operator.engine.cache import Cache
+from model_operator.engine.evidence import Evidence
+from model_operator.engine.merge import merge_patch
+from model_operator.engine.observe import observe
+from model_operator.engine.recorder import Recorder
+from model_operator.engine.render import render
+from model_operator.errors import InvalidSpec
+from model_operator.manifests.compare import applied_hash, has_drifted, needs_apply
+from model_operator.manifests.pods import PodSettings
+from model_operator.policy.decide import Decision, decide
+from model_operator.policy.news import News
+from model_operator.policy.observed import Observed
+from model_operator.ports import Clock, Cluster
+
+log = logging.getLogger(__name__)
+
+Body = Mapping[str, Any]
+
+
+class Reconciler:
+    """Makes the cluster what spec, status and what is seen ask for."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        cache: Cache,
+        evidence: Evidence,
+        recorder: Recorder,
+        clock: Clock,
+        settings: PodSettings,
+        missing_kinds: set[str],
+    ) -> None:
+        self._cluster, self._cache, self._evidence = cluster, cache, evidence
+        self._recorder, self._clock, self._settings = recorder, clock, settings
+        self._missing_kinds = missing_kinds
+
+    async def reconcile(self, key: ObjectKey) -> timedelta | None:
+        """Do one pass; return when to look again at the latest.
+
+        Raises:
+            ApiError: a write was refused; the pass has to be repeated.
+        """
+        body = self._cache.resource(key)
+        if body is None or "deletionTimestamp" in body["metadata"]:
+            self._cache.lost_a_child.discard(key)  # ownerReferences do the rest
+            return None
+        if key in self._cache.lost_a_child and not await self._still_exists(key, body):
+            return None
+        try:
+            resource = ModelDeployment.from_body(body)
+        except InvalidSpec as error:
+            log.warning("%s/%s: %s", *key, error)
+            return None
+        observed = self._observe(resource)
+        if undone := await self._undo(resource, observed):
+            return undone
+        decision = decide(resource, observed, now=self._clock.now(), url=url_of(resource))
+        resource = await self._persist(resource, body, decision)
+        await self._act(resource, decision, observed)
+        for item in decision.news:
+            self._recorder.tell(resource, item)
+        return decision.wake_after
+
+    def _observe(self, resource: ModelDeployment) -> Observed:
+        return observe(
+            resource,
+            self._cache.children(resource.key),
+            models=self._evidence.models(resource.key),
+            traffic=self._evidence.traffic(resource),
+            verdict=self._evidence.verdict(resource),
+            missing_kinds=frozenset(self._missing_kinds),
+        )
+
+    async def _still_exists(self, key: ObjectKey, body: Body) -> bool:
+        """Ask once before a lost child is made again: its resource may be gone, and we merely remember it."""
+        uid = await self._cluster.get_uid(key)
+        self._cache.lost_a_child.discard(key)
+        if uid == body["metadata"]["uid"]:
+            return True
+        self._cache.remove(dict(body))
+        return False
+
+    async def _undo(self, resource: ModelDeployment, observed: Observed) -> timedelta | None:
+        """Write the model and server of the revision that an undo token names back into the spec."""
+        wanted = resource.tokens.get("undo", "")
+        revision = wanted.partition("@")[0]
+        if not wanted or resource.status.handled_tokens.get("undo") == wanted:
+            return None
+        source = observed.revision(revision).source
+        if source is None:
+            known = ", ".join(sorted(observed.revisions)) or "none"
+            told = News("UndoImpossible", f"no revision {revision!r} is kept; kept are: {known}", is_warning=True)
+            self._recorder.tell(resource, told)
+            return None
+        patch = merge_patch(resource.spec.revision_source, source)
+        if patch:
+            # Repeated after a kill it finds nothing left to patch; only then the token counts as handled.
+            self._cache.put(dict(await self._cluster.patch_spec(resource, {"spec": patch})))
+            return timedelta(0)
+        status = dataclasses.replace(resource.status, handled_tokens={**resource.status.handled_tokens, "undo": wanted})
+        body = status_to_body(status)
+        answer = await self._cluster.patch_status(resource, {"handledTokens": body["handledTokens"]})
+        self._cache.put(dict(answer))
+        return timedelta(0)
+
+    async def _persist(self, resource: ModelDeployment, body: Body, decision: Decision) -> ModelDeployment:
+        """Write the status if it changed: the intent is on record before anything follows from it."""
+        patch = merge_patch(body.get("status") or {}, status_to_body(decision.status))
+        if patch:
+            answer = await self._cluster.patch_status(resource, patch)
+            self._cache.put(dict(answer))
+            resource = dataclasses.replace(resource, resource_version=answer["metadata"]["resourceVersion"])
+        return dataclasses.replace(resource, status=decision.status)
+
+    async def _act(self, resource: ModelDeployment, decision: Decision, observed: Observed) -> None:
+        live = self._cache.children(resource.key)
+        wanted = list(render(resource, decision.plan, observed, live, self._settings))
+        for child in wanted:
+            if child["kind"] in self._missing_kinds:
+                continue
+            known = live.get((child["kind"], child["metadata"]["name"]))
+            if needs_apply(child, known):
+                self._tell_foreign_write(resource, child, known)
+                self._cache.put(dict(await self._cluster.apply(child)))
+        await self._delete_unwanted(resource, wanted)
+
+    def _tell_foreign_write(self, resource: ModelDeployment, wanted: Body, live: Body | None) -> None:
+        if live is None or applied_hash(live) != wanted["metadata"]["annotations"][APPLIED_HASH]:
+            return
+        if has_drifted(wanted, live):
+            what = f"{wanted['kind']} {wanted['metadata']['name']}"
+            message = f"somebody changed fields of the {what} that belong to this resource; they are put right"
+            self._recorder.tell(resource, News("ForeignWrite", message, is_warning=True))
+
+    async def _delete_unwanted(self, resource: ModelDeployment, wanted: list[dict[str, Any]]) -> None:
+        names = {(child["kind"], child["metadata"]["name"]) for child in wanted}
+        for (kind, name), child in list(self._cache.children(resource.key).items()):
+            if (kind, name) in names or kind == "Pod" or "deletionTimestamp" in child["metadata"]:
+                continue
+            if is_owned(child, resource.uid):
+                self._cache.expect_deletion(dict(child))
+                child_key = ObjectKey(resource.key.namespace, name)
+                await self._cluster.delete(kind, child_key, child["metadata"]["uid"])
+
+
+def is_owned(child: Body, uid: str) -> bool:
+    """Whether an object belongs to the ModelDeployment of this uid."""
+    references = child["metadata"].get("ownerReferences") or ()
+    return any(reference.get("uid") == uid for reference in references)
+
+
+def url_of(resource: ModelDeployment) -> str:
+    """Return where requests go that pass through the split."""
+    gateway = resource.spec.gateway
+    if gateway is not None and gateway.hostnames:
+        return f"http://{gateway.hostnames[0]}{gateway.path_prefix.rstrip('/')}"
+    return f"http://{resource.name}.{resource.key.namespace}.svc"

@@ -1,0 +1,88 @@
+"""Kubernetes Events: told once, never in the way of a reconcile.
+
+The same news of the same object is told again only after `REPEAT_AFTER`; a bounded queue drops (and
+counts) rather than grows when the API server is slow.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections import OrderedDict
+from datetime import datetime, timedelta
+
+from model_operator.api.resource import ModelDeployment
+from model_operator.api.version import API_VERSION, KIND
+from model_operator.errors import ApiError
+from model_operator.policy.news import News
+from model_operator.ports import Body, Clock, Cluster
+
+log = logging.getLogger(__name__)
+
+REPEAT_AFTER = timedelta(minutes=10)
+_REMEMBERED = 10_000
+_QUEUED = 1_000
+#: The API server refuses longer notes.
+_LONGEST_MESSAGE = 1024
+
+
+class Recorder:
+    """Turns news into Events, in the background."""
+
+    def __init__(self, cluster: Cluster, clock: Clock, reporter: str) -> None:
+        self._cluster, self._clock, self._reporter = cluster, clock, reporter
+        self._told: OrderedDict[tuple[str, News], datetime] = OrderedDict()
+        self._queue: asyncio.Queue[Body] = asyncio.Queue(_QUEUED)
+        self.dropped = 0
+
+    def tell(self, resource: ModelDeployment, news: News) -> None:
+        """Queue an Event about a ModelDeployment, unless it was told lately."""
+        now, key = self._clock.now(), (resource.uid, news)
+        last = self._told.get(key)
+        if last is not None and now - last < REPEAT_AFTER:
+            return
+        self._told[key] = now
+        self._told.move_to_end(key)
+        while len(self._told) > _REMEMBERED:
+            self._told.popitem(last=False)
+        try:
+            self._queue.put_nowait(event_body(resource, news, now, self._reporter))
+        except asyncio.QueueFull:
+            self.dropped += 1
+
+    async def run(self) -> None:
+        """Write queued Events until cancelled; one that is refused is logged and forgotten."""
+        while True:
+            body = await self._queue.get()
+            try:
+                await self._cluster.post_event(body)
+            except ApiError as error:
+                log.warning("event %s was not written: %s", body["reason"], error)
+
+
+def event_body(resource: ModelDeployment, news: News, now: datetime, reporter: str) -> Body:
+    """Return the v1 Event; `kubectl describe` finds it by `involvedObject`."""
+    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    told = f"{resource.uid}/{news}/{now.isoformat()}"
+    suffix = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{resource.name}.{suffix}", "namespace": resource.key.namespace},
+        "involvedObject": {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "name": resource.name,
+            "namespace": resource.key.namespace,
+            "uid": resource.uid,
+            "resourceVersion": resource.resource_version,
+        },
+        "reason": news.reason,
+        "message": news.message[:_LONGEST_MESSAGE],
+        "type": "Warning" if news.is_warning else "Normal",
+        "firstTimestamp": stamp,
+        "lastTimestamp": stamp,
+        "count": 1,
+        "source": {"component": "modeldeploy-operator"},
+        "reportingComponent": "modeldeploy.dev/operator",
+        "reportingInstance": reporter,
+    }

@@ -1,0 +1,117 @@
+"""List and watch of one kind into the cache: sees deletions that happened while nobody looked, never gives up."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, Protocol
+
+from model_operator.api.resource import ObjectKey
+from model_operator.engine.cache import Cache
+from model_operator.errors import ApiError
+
+log = logging.getLogger(__name__)
+
+Body = dict[str, Any]
+_LONGEST_BACKOFF = 5.0
+#: How often a kind that the cluster does not know is asked for again, in seconds.
+MISSING_RETRY = 2.0
+
+
+class Source(Protocol):
+    """Lists and watches the objects of one kind."""
+
+    @property
+    def kind(self) -> str:
+        """The kind."""
+
+    async def list(self) -> tuple[list[Body], str]:
+        """Return all objects and the resourceVersion of the list."""
+
+    def watch(self, resource_version: str) -> AsyncIterator[tuple[str, Body]]:
+        """Yield (type, object) of each change, until the server ends the stream."""
+
+
+class Reflector:
+    """Keeps the cache equal to what the API server has of one kind."""
+
+    def __init__(
+        self,
+        source: Source,
+        cache: Cache,
+        wake: Callable[[ObjectKey], None],
+        missing_kinds: set[str],
+    ) -> None:
+        self._source, self._cache, self._wake = source, cache, wake
+        self._missing_kinds = missing_kinds
+        self.listed = asyncio.Event()
+        self.last_sign = time.monotonic()
+
+    @property
+    def kind(self) -> str:
+        """The kind that is kept."""
+        return self._source.kind
+
+    async def run(self) -> None:
+        """List, watch, and start over whenever the stream breaks, until cancelled."""
+        backoff = 0.2
+        while True:
+            try:
+                version = await self._relist()
+                backoff = 0.2
+                while True:
+                    version = await self._follow(version)
+            except ApiError as error:
+                if error.is_absent:
+                    await self._wait_for_kind()
+                    continue
+                log.log(logging.INFO if error.status == 410 else logging.WARNING, "%s: %s", self.kind, error)
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, _LONGEST_BACKOFF)
+
+    async def _relist(self) -> str:
+        items, version = await self._source.list()
+        self._sign()
+        if self.kind in self._missing_kinds:
+            self._missing_kinds.discard(self.kind)
+            self._wake_all(self._cache)
+        alive = {body["metadata"]["uid"] for body in items}
+        for body in items:
+            self._take(self._cache.put(body))
+        for body in self._cache.all_of(self.kind):
+            if body["metadata"]["uid"] not in alive and int(body["metadata"]["resourceVersion"]) <= int(version):
+                self._take(self._cache.remove(body))
+        self.listed.set()
+        return version
+
+    async def _follow(self, version: str) -> str:
+        async for type_, body in self._source.watch(version):
+            self._sign()
+            version = body["metadata"]["resourceVersion"]
+            if type_ == "BOOKMARK":
+                continue
+            self._take(self._cache.remove(body) if type_ == "DELETED" else self._cache.put(body))
+        self._sign()
+        return version
+
+    async def _wait_for_kind(self) -> None:
+        """The cluster does not know the kind: say so, and go on asking."""
+        if self.kind not in self._missing_kinds:
+            self._missing_kinds.add(self.kind)
+            for body in self._cache.all_of(self.kind):
+                self._cache.remove(body)
+            self._wake_all(self._cache)
+        self._sign()
+        self.listed.set()
+        await asyncio.sleep(MISSING_RETRY)
+
+    def _sign(self) -> None:
+        self.last_sign = time.monotonic()
+
+    def _take(self, key: ObjectKey | None) -> None:
+        if key is not None:
+            self._wake(key)
+
+    def _wake_all(self, keys: Iterable[ObjectKey]) -> None:
+        for key in keys:
+            self._wake(key)

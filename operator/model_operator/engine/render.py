@@ -1,0 +1,92 @@
+"""From a plan to objects: every object that shall exist for one ModelDeployment, and nothing else. Pure."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from model_operator.api.names import revision_name
+from model_operator.api.resource import ModelDeployment
+from model_operator.manifests.frame import framed
+from model_operator.manifests.pods import PodSettings
+from model_operator.manifests.workload import (
+    autoscaler,
+    deployment,
+    disruption_budget,
+    front_service,
+    revision_service,
+)
+from model_operator.policy.decide import Plan
+from model_operator.policy.observed import Observed
+from model_operator.routers import router_for
+from model_operator.routers.gateway_api import API_VERSION as GATEWAY_API_VERSION
+
+Body = dict[str, Any]
+Children = Mapping[tuple[str, str], Mapping[str, Any]]
+
+
+def render(
+    resource: ModelDeployment, plan: Plan, observed: Observed, live: Children, settings: PodSettings
+) -> Iterator[Body]:
+    """Yield the objects, in the order in which they are written.
+
+    What grows comes before the traffic moves, what shrinks after it: the front Service and the routes
+    stand between the Deployments that get more pods and those that get fewer.
+    """
+    revisions = [*plan.sizes, *plan.kept]
+    growing = [revision for revision in revisions if not _shrinks(plan, observed, revision)]
+    shrinking = [revision for revision in revisions if revision not in growing]
+    for revision in growing:
+        yield from _revision_objects(resource, plan, observed, live, settings, revision)
+    yield front_service(resource, resource.name, plan.front)
+    if plan.preview:
+        yield front_service(resource, f"{resource.name}-preview", plan.preview)
+    router = router_for(resource.spec.gateway)
+    for kind, spec in router.desired(resource.name, resource.key.namespace, plan.split).items():
+        yield framed(resource, GATEWAY_API_VERSION, kind, resource.name, {"spec": spec})
+    for revision in shrinking:
+        yield from _revision_objects(resource, plan, observed, live, settings, revision)
+
+
+def _shrinks(plan: Plan, observed: Observed, revision: str) -> bool:
+    return plan.sizes.get(revision, 0) < (observed.revision(revision).desired or 0)
+
+
+def _revision_objects(
+    resource: ModelDeployment,
+    plan: Plan,
+    observed: Observed,
+    live: Children,
+    settings: PodSettings,
+    revision: str,
+) -> Iterator[Body]:
+    source = _source(resource, plan, observed, revision)
+    if source is None:
+        return  # its Service was deleted by hand; the Deployment goes on as it is
+    size = plan.sizes.get(revision, 0)
+    known = live.get(("Deployment", revision_name(resource.name, revision)))
+    scaling = resource.spec.autoscaling
+    is_autoscaled = scaling is not None and revision in plan.autoscaled
+    if is_autoscaled and known is not None:
+        size = known["spec"].get("replicas", size) or size
+    yield revision_service(resource, revision, source)
+    yield deployment(
+        resource, revision, source, replicas=size, role=_role(plan, revision), settings=settings, live=known
+    )
+    if scaling is not None and is_autoscaled:
+        least = scaling.min_replicas if revision == plan.split.stable else plan.sizes.get(revision, 1)
+        yield autoscaler(resource, revision, scaling, least=least)
+    if size > 1:
+        yield disruption_budget(resource, revision)
+
+
+def _source(resource: ModelDeployment, plan: Plan, observed: Observed, revision: str) -> Mapping[str, Any] | None:
+    """Return what a revision is made from: its own memory, or the spec when the spec asks for it."""
+    remembered = observed.revision(revision).source
+    if remembered is None and revision == plan.target:
+        return resource.spec.revision_source
+    return remembered
+
+
+def _role(plan: Plan, revision: str) -> str:
+    if revision == plan.split.stable:
+        return "stable"
+    return "canary" if revision == plan.split.canary else "previous"

@@ -1,0 +1,102 @@
+"""Whether a live object still is what we applied: by its hash, and field by field for foreign writes."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from model_operator.api.names import APPLIED_HASH
+
+_UNITS = {
+    "n": Decimal("1e-9"),
+    "u": Decimal("1e-6"),
+    "m": Decimal("1e-3"),
+    "": Decimal(1),
+    "k": Decimal("1e3"),
+    "M": Decimal("1e6"),
+    "G": Decimal("1e9"),
+    "T": Decimal("1e12"),
+    "P": Decimal("1e15"),
+    "E": Decimal("1e18"),
+    "Ki": Decimal(2**10),
+    "Mi": Decimal(2**20),
+    "Gi": Decimal(2**30),
+    "Ti": Decimal(2**40),
+    "Pi": Decimal(2**50),
+    "Ei": Decimal(2**60),
+}
+#: Maps whose values are quantities: `1000m` and `1` mean the same there.
+_QUANTITY_MAPS = frozenset({"requests", "limits"})
+#: Keys by which lists of maps are merged (Kubernetes' list-map keys that we use).
+_MERGE_KEYS = ("name", "mountPath", "type")
+
+
+def content_hash(body: Mapping[str, Any]) -> str:
+    """Return a short hash of an object's content; the hash annotation itself does not count."""
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def needs_apply(wanted: Mapping[str, Any], live: Mapping[str, Any] | None) -> bool:
+    """Whether the object has to be applied: it is absent, we want another content, or somebody wrote into it."""
+    return live is None or applied_hash(live) != applied_hash(wanted) or has_drifted(wanted, live)
+
+
+def has_drifted(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
+    """Whether the live object lacks a field that we applied, or has another value there."""
+    return not all(
+        contains(live.get(part), value)
+        for part, value in wanted.items()
+        if part not in ("apiVersion", "kind", "metadata")
+    ) or not contains(live["metadata"].get("labels"), wanted["metadata"]["labels"])
+
+
+def applied_hash(body: Mapping[str, Any]) -> str:
+    """Return the content hash that an object carries."""
+    return str((body["metadata"].get("annotations") or {}).get(APPLIED_HASH, ""))
+
+
+def contains(live: Any, wanted: Any, field: str = "") -> bool:
+    """Whether everything wanted is in a live value; the API server may have added defaults to it."""
+    if isinstance(wanted, Mapping):
+        if not isinstance(live, Mapping):
+            return not wanted and live is None
+        in_quantities = field in _QUANTITY_MAPS
+        return all(
+            _same_quantity(live.get(key), value) if in_quantities else contains(live.get(key), value, key)
+            for key, value in wanted.items()
+        )
+    if isinstance(wanted, Sequence) and not isinstance(wanted, str):
+        return _contains_list(live, wanted)
+    return bool(live == wanted)
+
+
+def _contains_list(live: Any, wanted: Sequence[Any]) -> bool:
+    if not wanted and live is None:
+        return True
+    if not isinstance(live, Sequence) or len(live) < len(wanted):
+        return False
+    key = next((k for k in _MERGE_KEYS if all(isinstance(item, Mapping) and k in item for item in wanted)), "")
+    if key and wanted:
+        by_key = {item.get(key): item for item in live if isinstance(item, Mapping)}
+        return all(contains(by_key.get(item[key]), item) for item in wanted)
+    return len(live) == len(wanted) and all(contains(a, b) for a, b in zip(live, wanted, strict=True))
+
+
+def _same_quantity(live: Any, wanted: Any) -> bool:
+    if live == wanted:
+        return True
+    try:
+        return quantity(str(live)) == quantity(str(wanted))
+    except (InvalidOperation, KeyError):
+        return False
+
+
+def quantity(text: str) -> Decimal:
+    """Return the number that a Kubernetes quantity stands for (`100m`, `1Gi`, `2e3`)."""
+    for length in (2, 1):
+        unit = text[-length:]
+        if unit in _UNITS and unit:
+            return Decimal(text[:-length]) * _UNITS[unit]
+    return Decimal(text)

@@ -1,0 +1,181 @@
+"""The pod template of one revision: the model server with its settings, probes, volumes and limits."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from model_operator.api.names import REVISION, common_labels, pod_selector
+from model_operator.api.spec import Model, Server
+from model_operator.manifests.overlay import overlay
+
+Body = dict[str, Any]
+
+#: Raise it whenever this file renders something else of the same revision: Deployments that an older
+#: renderer made then keep their template, so that an upgrade of the operator restarts no pod.
+RENDERER = "1"
+
+PORT = 8080
+MODEL_DIR = "/var/lib/modeldeploy"
+CREDENTIALS_DIR = "/var/run/secrets/modeldeploy/storage"
+AUTH_DIR = "/var/run/secrets/modeldeploy/auth"
+CLAIM_DIR = "/mnt/claims"
+TERMINATION_LOG = "/dev/termination-log"
+#: `nonroot` of distroless images; the Dockerfile makes the same user.
+USER = 65532
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodSettings:
+    """What the operator decides for all pods: the default image, pull secrets, and the time routers need.
+
+    `pre_stop_seconds`: how long a pod goes on serving after it was told to end; at least as
+    long as endpoints take to reach every node.
+    """
+
+    image: str
+    image_pull_secrets: tuple[str, ...] = ()
+    pre_stop_seconds: int = 5
+
+
+def pod_template(name: str, revision: str, model: Model, server: Server, settings: PodSettings) -> Body:
+    """Return the pod template of a revision.
+
+    Raises nothing: what the overlay breaks, the API server refuses by name.
+    """
+    pull_secrets = [{"name": secret} for secret in settings.image_pull_secrets]
+    template = {
+        "metadata": {"labels": {**common_labels(name), REVISION: revision}},
+        "spec": {
+            "containers": [_container(name, revision, model, server, settings)],
+            "volumes": _volumes(model, server),
+            "terminationGracePeriodSeconds": grace_seconds(server, settings),
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": USER,
+                "runAsGroup": USER,
+                "fsGroup": USER,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            **({"imagePullSecrets": pull_secrets} if pull_secrets else {}),
+        },
+    }
+    merged: Body = overlay(template, server.pod_template)
+    # The selector's labels are not for the overlay to change: the Deployment would be refused.
+    merged["metadata"]["labels"].update(pod_selector(name, revision))
+    return merged
+
+
+def grace_seconds(server: Server, settings: PodSettings) -> int:
+    """Return the seconds a pod has to end: still serving, then finishing what is in flight, and a margin."""
+    return settings.pre_stop_seconds + math.ceil(server.request_timeout.total_seconds()) + 5
+
+
+def _container(name: str, revision: str, model: Model, server: Server, settings: PodSettings) -> Body:
+    container: Body = {
+        "name": "server",
+        "image": server.image or settings.image,
+        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "env": _environment(name, revision, model, server) + [dict(entry) for entry in server.env],
+        "resources": dict(server.resources),
+        "volumeMounts": _mounts(model, server),
+        "startupProbe": _probe("/livez", period=1, failures=120),
+        "readinessProbe": _probe("/readyz", period=1, failures=2),
+        "livenessProbe": _probe("/livez", period=10, failures=6),
+        "lifecycle": {"preStop": {"sleep": {"seconds": settings.pre_stop_seconds}}},
+        "terminationMessagePath": TERMINATION_LOG,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    if server.image_pull_policy:
+        container["imagePullPolicy"] = server.image_pull_policy
+    if model.secret_name:
+        container["envFrom"] = [{"secretRef": {"name": model.secret_name}}]
+    return container
+
+
+def _probe(path: str, *, period: int, failures: int) -> Body:
+    return {
+        "httpGet": {"path": path, "port": "http"},
+        "periodSeconds": period,
+        "timeoutSeconds": 5,
+        "failureThreshold": failures,
+    }
+
+
+def _environment(name: str, revision: str, model: Model, server: Server) -> list[Body]:
+    log = server.input_log or {}
+    values: Mapping[str, Any] = {
+        "STORAGE_URI": model.storage_uri,
+        "FORMAT": model.format,
+        "VERSION": model.version,
+        "SHA256": model.sha256,
+        "TRUSTED": model.trusted,
+        "INSTALL_REQUIREMENTS": model.install_requirements,
+        "NAME": name,
+        "REVISION": revision,
+        "HOST": "0.0.0.0",  # noqa: S104 -- a pod's own network namespace
+        "PORT": PORT,
+        "MODEL_DIR": MODEL_DIR,
+        "CREDENTIALS_DIR": CREDENTIALS_DIR if model.secret_name else None,
+        "AUTH_DIR": AUTH_DIR if server.auth_secret_name else None,
+        "WORKERS": server.workers,
+        "LOG_LEVEL": server.log_level,
+        "REQUEST_TIMEOUT_SECONDS": math.ceil(server.request_timeout.total_seconds()),
+        "MAX_REQUEST_BYTES": server.max_request_bytes,
+        "MAX_BATCH_SIZE": server.max_batch_size,
+        "MAX_BATCH_DELAY_MILLISECONDS": server.max_batch_delay_milliseconds,
+        "INPUT_LOG_SAMPLE_RATE": log.get("sampleRate"),
+        "INPUT_LOG_REDACT": ",".join(log.get("redact", ())) or None,
+        "INPUT_LOG_SINK": log.get("sink"),
+        "TERMINATION_LOG": TERMINATION_LOG,
+    }
+    fixed = [
+        {"name": f"MODEL_SERVER_{key}", "value": _text(value)} for key, value in values.items() if value is not None
+    ]
+    namespace = {
+        "name": "MODEL_SERVER_NAMESPACE",
+        "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}},
+    }
+    return [*fixed, namespace]
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _mounts(model: Model, server: Server) -> list[Body]:
+    mounts: list[Body] = [
+        {"name": "model", "mountPath": MODEL_DIR},
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 -- the pod's own
+    ]
+    if model.secret_name:
+        mounts.append({"name": "credentials", "mountPath": CREDENTIALS_DIR, "readOnly": True})
+    if server.auth_secret_name:
+        mounts.append({"name": "auth", "mountPath": AUTH_DIR, "readOnly": True})
+    if claim := claim_of(model):
+        mounts.append({"name": "claim", "mountPath": f"{CLAIM_DIR}/{claim}", "readOnly": True})
+    return mounts
+
+
+def _volumes(model: Model, server: Server) -> list[Body]:
+    volumes: list[Body] = [{"name": "model", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]
+    if model.secret_name:
+        volumes.append({"name": "credentials", "secret": {"secretName": model.secret_name}})
+    if server.auth_secret_name:
+        volumes.append({"name": "auth", "secret": {"secretName": server.auth_secret_name}})
+    if claim := claim_of(model):
+        volumes.append({"name": "claim", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
+    return volumes
+
+
+def claim_of(model: Model) -> str:
+    """Return the PersistentVolumeClaim of a `pvc://claim/path` URI, empty for other schemes."""
+    scheme, _, rest = model.storage_uri.partition("://")
+    return rest.partition("/")[0] if scheme == "pvc" else ""

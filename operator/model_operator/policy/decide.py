@@ -1,0 +1,128 @@
+"""The one decision: spec, status, what is seen and the time go in; what shall exist and what is told come out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from model_operator.api.resource import ModelDeployment
+from model_operator.api.status import Status
+from model_operator.api.traffic import Split
+from model_operator.policy.news import News, news
+from model_operator.policy.observed import Observed
+from model_operator.policy.report import report
+from model_operator.policy.rollout import advance
+from model_operator.policy.situation import Situation
+from model_operator.policy.sizes import sizes
+from model_operator.policy.traffic_plan import front_revision, split_of
+from model_operator.policy.wake import wake_after
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What shall exist: the pods of each living revision, kept ones at none, and who gets which requests.
+
+    `front` is the revision that the front Service selects, None for all. `autoscaled` are the
+    revisions whose size is left to their autoscaler. `preview` is the revision behind the preview
+    Service, empty without one. `target` is the revision that the spec asks for.
+    """
+
+    target: str
+
+    sizes: Mapping[str, int]
+    kept: Sequence[str]
+    front: str | None
+    split: Split
+    autoscaled: Sequence[str] = ()
+    preview: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What to persist, then do, then tell; and when to look again at the latest."""
+
+    status: Status
+    plan: Plan
+    news: Sequence[News]
+    wake_after: timedelta | None
+
+
+def decide(resource: ModelDeployment, observed: Observed, *, now: datetime, url: str) -> Decision:
+    """Decide on one ModelDeployment.
+
+    The plan follows from the new status alone (and spec, observation, time), never from the
+    transition that led to it: whoever is killed after the status was written plans the same again.
+    """
+    before = Situation(resource=resource, status=resource.status, observed=observed, now=now)
+    facts = advance(before)
+    status = report(before.under(facts), url=url)
+    after = before.under(status)
+    is_moving = _facts_changed(resource.status, status)
+    return Decision(
+        status=status,
+        plan=plan(after),
+        news=tuple(news(resource.status, status)),
+        wake_after=timedelta(0) if is_moving else wake_after(after),
+    )
+
+
+def plan(s: Situation) -> Plan:
+    """Return what shall exist under the status in force."""
+    wanted = sizes(s)
+    return Plan(
+        target=s.target,
+        sizes=wanted,
+        kept=kept_revisions(s, wanted),
+        front=front_revision(s),
+        split=split_of(s),
+        autoscaled=autoscaled(s),
+        preview=s.status.canary if getattr(s.spec.strategy, "preview_service", False) else "",
+    )
+
+
+def autoscaled(s: Situation) -> Sequence[str]:
+    """Return the revisions with an autoscaler of their own.
+
+    Where the number of pods is the split, the canary follows stable's size by the formula instead:
+    a second autoscaler would fight over the ratio.
+    """
+    if s.spec.autoscaling is None:
+        return ()
+    if s.status.canary and not s.splits_by_replicas:
+        return (s.status.stable, s.status.canary)
+    return (s.status.stable,)
+
+
+def kept_revisions(s: Situation, wanted: Mapping[str, int]) -> Sequence[str]:
+    """Return the old revisions that stay at no pods for a fast undo: the newest that were promoted.
+
+    A revision that still has ready pods stays as well until they are gone.
+    """
+    promoted = [entry.revision for entry in s.status.history if entry.result == "Promoted"]
+    exist = [r for r in dict.fromkeys(promoted) if r in s.observed.revisions and r not in wanted]
+    kept = exist[: s.spec.revision_history_limit]
+    leaving = [v.revision for v in s.observed.revisions.values() if v.ready and v.revision not in wanted]
+    return tuple(dict.fromkeys([*kept, *leaving]))
+
+
+def _facts_changed(old: Status, new: Status) -> bool:
+    """Whether a transition was made, so that the next look should follow at once."""
+    return _facts(old) != _facts(new)
+
+
+def _facts(status: Status) -> Status:
+    weights = replace(status.weights, observed=None, verified=None)
+    told = Status()
+    return replace(
+        status,
+        weights=weights,
+        observed_generation=0,
+        message="",
+        url="",
+        replicas=0,
+        ready_replicas=0,
+        selector="",
+        model=None,
+        step="",
+        pod_failures=(),
+        conditions=told.conditions,
+    )

@@ -1,0 +1,51 @@
+"""Events: what a change of status means to people. Derived from the two statuses, so none is forgotten."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from model_operator.api.status import Phase, Status
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """One Kubernetes Event. `is_warning` picks its type."""
+
+    reason: str
+    message: str
+    is_warning: bool = False
+
+
+def news(old: Status, new: Status) -> Iterator[News]:
+    """Yield what happened between two statuses of one resource."""
+    if new.canary and new.canary != old.canary:
+        yield News("RolloutStarted", f"revision {new.canary} is on its way; {new.stable} goes on serving")
+    if new.weights.applied != old.weights.applied and new.canary:
+        yield News("WeightSet", f"{new.weights.applied} % of the traffic for {new.canary}")
+    if new.phase is Phase.PAUSED and new.pauses != old.pauses:
+        yield News("RolloutPaused", f"{new.pauses[0].reason}: {new.message}")
+    if new.phase is Phase.ROLLING_BACK and old.phase is not new.phase and new.rollback:
+        message = f"{new.canary} goes back: {new.rollback.message}"
+        yield News(new.rollback.reason, message, is_warning=new.rollback.reason != "Reverted")
+    yield from _ends(old, new)
+    yield from _troubles(old, new)
+
+
+def _ends(old: Status, new: Status) -> Iterator[News]:
+    known = set(old.history)
+    for entry in new.history:
+        if entry in known:
+            break
+        text = f"revision {entry.revision}: {entry.result} ({entry.reason}){': ' if entry.message else ''}"
+        is_warning = entry.result == "Aborted"
+        yield News(f"Revision{entry.result}", text + entry.message, is_warning=is_warning)
+
+
+def _troubles(old: Status, new: Status) -> Iterator[News]:
+    known = {(failure.revision, failure.reason, failure.message) for failure in old.pod_failures}
+    for failure in new.pod_failures:
+        if (failure.revision, failure.reason, failure.message) not in known:
+            yield News(failure.reason, f"revision {failure.revision}: {failure.message}", is_warning=True)
+    old_support, new_support = old.condition("SpecSupported"), new.condition("SpecSupported")
+    is_ignoring = new_support is not None and new_support.status == "False"
+    if is_ignoring and new_support and (old_support is None or old_support.message != new_support.message):
+        yield News(new_support.reason, new_support.message, is_warning=True)

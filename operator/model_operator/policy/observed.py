@@ -1,0 +1,98 @@
+"""What the operator sees of one ModelDeployment, as frozen values; `engine.observe` fills them in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from model_operator.api.status import ModelInfo
+from model_operator.api.traffic import RouteView
+
+Body = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodTrouble:
+    """Why one pod does not serve.
+
+    `is_permanent`: another start of the same revision cannot help, so nobody needs to wait.
+    """
+
+    reason: str
+    message: str
+    restarts: int = 0
+    is_permanent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionView:
+    """One revision in the cluster.
+
+    `desired` is the size of its Deployment (None without one), `pods` counts all its pods, also
+    those that terminate, `ready` the pods that take requests, `available` those that have been
+    ready for minReadySeconds, `updated` whether the Deployment's controller has seen its newest
+    size. `source` is the part of the spec it was made from (None when it was lost).
+    """
+
+    revision: str
+    desired: int | None = None
+    pods: int = 0
+    ready: int = 0
+    available: int = 0
+    is_current: bool = True
+    troubles: tuple[PodTrouble, ...] = ()
+    source: Body | None = None
+    model: ModelInfo | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontView:
+    """The front Service: whom it selects. `revision` is None while it selects all revisions."""
+
+    exists: bool = False
+    revision: str | None = None
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether pods of every revision take its requests."""
+        return self.exists and self.revision is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """Requests that stable and canary counted since the applied weight was programmed."""
+
+    stable: int = 0
+    canary: int = 0
+
+
+class Outcome(StrEnum):
+    """What an analysis says. Undecided is no failure, and no data is no evidence."""
+
+    PASS = "Pass"  # noqa: S105 -- a verdict, not a secret
+    FAIL = "Fail"
+    UNDECIDED = "Undecided"
+    ERROR = "Error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The judge's word on the canary, with the numbers in the message."""
+
+    outcome: Outcome = Outcome.UNDECIDED
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """Everything that a decision looks at besides spec, status and time."""
+
+    revisions: Mapping[str, RevisionView] = field(default_factory=dict)
+    front: FrontView = field(default_factory=FrontView)
+    route: RouteView = field(default_factory=RouteView)
+    traffic: Traffic | None = None
+    verdict: Verdict = field(default_factory=Verdict)
+
+    def revision(self, name: str) -> RevisionView:
+        """Return what is seen of a revision; of an unknown one nothing is seen."""
+        return self.revisions.get(name) or RevisionView(revision=name)

@@ -1,0 +1,340 @@
+"""The rules while a rollout is on: what ends it, what holds it, what takes it one step further."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from model_operator.api.status import PauseCondition, Phase, Status, Weights
+from model_operator.api.steps import Analysis, Evaluate, Pause, SetWeight
+from model_operator.api.times import format_duration
+from model_operator.policy.failures import is_fatal, worst
+from model_operator.policy.observed import Outcome
+from model_operator.policy.rollback import is_traffic_gone, stable_can_carry, take_traffic_away
+from model_operator.policy.situation import Situation
+from model_operator.policy.sizes import full_size, wanted_canary
+from model_operator.policy.tokens import handled, is_asked
+from model_operator.policy.traffic import is_split_right
+from model_operator.policy.transitions import begin, go_back, remember
+
+#: How long a router may take to act before the rollout pauses.
+ROUTE_PATIENCE = timedelta(minutes=2)
+
+#: Pauses that only a person ends.
+FOR_A_PERSON = frozenset({"PauseStep", "RouteNotProgrammed", "AnalysisInconclusive"})
+
+
+# --- what ends it -----------------------------------------------------------------------------
+
+
+def revert(s: Situation) -> Status | None:
+    """The spec asks for stable again."""
+    if s.target != s.status.stable:
+        return None
+    return go_back(s, "Reverted", f"the spec asks for revision {s.status.stable} again")
+
+
+def supersede(s: Situation) -> Status | None:
+    """The spec asks for a third revision: the canary loses its traffic and makes room, then that one starts."""
+    if not s.is_superseded:
+        return None
+    if s.status.weights.applied > 0:
+        status = take_traffic_away(s) if stable_can_carry(s) else s.status
+        return replace(status, phase=Phase.PROGRESSING, pauses=())
+    if not is_traffic_gone(s):
+        return s.status if s.status.phase is Phase.PROGRESSING else s.changed(phase=Phase.PROGRESSING, pauses=())
+    message = f"the spec asks for revision {s.target} now"
+    return begin(s, history=remember(s, s.status.canary, "Superseded", "SpecChanged", message))
+
+
+def abort(s: Situation) -> Status | None:
+    """A person asked to go back."""
+    if not is_asked(s, "abort", s.status.canary):
+        return None
+    return go_back(s, "AbortRequested", "a person asked for it", handled_tokens=handled(s, "abort"))
+
+
+def fail(s: Situation) -> Status | None:
+    """The canary's pods cannot serve, and waiting does not mend it."""
+    trouble = worst(s.canary_view.troubles)
+    if trouble is None or not is_fatal(trouble):
+        return None
+    return go_back(s, trouble.reason, trouble.message)
+
+
+def miss_deadline(s: Situation) -> Status | None:
+    """The canary did not become ready in time. Readiness flaps do not turn the clock back."""
+    if not is_waiting_for_pods(s):
+        return None
+    if s.since(deadline_start(s)) <= s.spec.progress_deadline:
+        return None
+    trouble = worst(s.canary_view.troubles)
+    why = f": {trouble.reason}: {trouble.message}" if trouble else ""
+    message = (
+        f"revision {s.status.canary} was not ready within {format_duration(s.spec.progress_deadline)}"
+        f" ({s.canary_view.available} of {wanted_canary(s, s.status)} pods){why}"
+    )
+    if s.spec.progress_deadline_abort:
+        return go_back(s, "ProgressDeadlineExceeded", message)
+    return pause(s, "ProgressDeadlineExceeded")
+
+
+def fail_analysis(s: Situation) -> Status | None:
+    """The judge found the canary worse."""
+    if s.observed.verdict.outcome is not Outcome.FAIL:
+        return None
+    return go_back(s, "AnalysisFailed", s.observed.verdict.message)
+
+
+# --- what holds it ----------------------------------------------------------------------------
+
+
+def lose_endpoints(s: Situation) -> Status | None:
+    """No pod of the canary takes requests any more: its traffic goes to stable at once."""
+    weights = s.status.weights
+    if s.canary_view.ready > 0 or not (weights.applied > 0 or was_ready(s)):
+        return None
+    lost_at = s.status.endpoints_lost_at or s.now
+    if weights.applied == 0 and lost_at == s.status.endpoints_lost_at:
+        return None
+    applied = replace(weights, applied=0, applied_at=s.now, programmed_at=None, verified=None)
+    return s.changed(endpoints_lost_at=lost_at, weights=applied if weights.applied else weights)
+
+
+def restart_changed_steps(s: Situation) -> Status | None:
+    """The steps changed under the rollout: go on at the first step that asks for no less than there is."""
+    if s.status.steps_hash == s.steps_hash or s.status.phase is Phase.PROMOTING:
+        return None
+    reached = s.status.weights.desired
+    index = next(
+        (i for i, step in enumerate(s.steps) if isinstance(step, SetWeight) and step.percent >= reached),
+        len(s.steps),
+    )
+    if reached == 0:
+        index = 0
+    return s.changed(
+        phase=Phase.PROGRESSING, steps_hash=s.steps_hash, step_index=index, step_started_at=s.now, pauses=()
+    )
+
+
+def hold(s: Situation) -> Status | None:
+    """Something outside the steps holds the rollout: a person's `paused`, or an absent router."""
+    reason = "UserPaused" if s.spec.paused else "RouterMissing" if s.observed.route.missing else ""
+    if reason:
+        return pause(s, reason)
+    held = {condition.reason for condition in s.status.pauses} & {"UserPaused", "RouterMissing"}
+    return resume(s) if held else None
+
+
+def expire_pause(s: Situation) -> Status | None:
+    """Nobody came in time."""
+    if s.max_pause is None or not s.status.pauses or s.status.pauses[0].reason not in FOR_A_PERSON:
+        return None
+    waited = s.since(s.status.pauses[0].start_time)
+    if waited < s.max_pause:
+        return None
+    return go_back(s, "PauseExpired", f"nobody promoted it within {format_duration(s.max_pause)}")
+
+
+def promote_fully(s: Situation) -> Status | None:
+    """A person asked to skip the rest of the steps."""
+    if s.status.phase is Phase.PROMOTING or not is_asked(s, "promote-full", s.status.canary):
+        return None
+    return s.changed(
+        phase=Phase.PROGRESSING,
+        step_index=len(s.steps),
+        step_started_at=s.now,
+        pauses=(),
+        handled_tokens=handled(s, "promote-full"),
+    )
+
+
+def wait_for_a_person(s: Situation) -> Status | None:
+    """In a pause that only a person ends, the promote token ends it."""
+    if s.status.phase is not Phase.PAUSED or s.status.pauses[0].reason not in FOR_A_PERSON:
+        return None
+    step = s.current_step
+    is_timed = isinstance(step, Pause) and step.duration is not None
+    if is_asked(s, "promote", s.status.canary):
+        tokens = handled(s, "promote")
+        following = next_step(s) if isinstance(step, Pause | Analysis) else resume(s)
+        return replace(following, handled_tokens=tokens)
+    if is_timed or (isinstance(step, Pause) and s.status.weights.applied != s.status.weights.desired):
+        return None
+    return s.status
+
+
+def converge(s: Situation) -> Status | None:
+    """Bring the applied weight to the desired one, and see that the router did it."""
+    weights = s.status.weights
+    if full_size(s) == 0:
+        return None  # nothing serves, so there is nothing to split
+    if weights.applied != weights.desired:
+        if s.canary_view.available < wanted_canary(s, s.status) or s.canary_view.ready == 0:
+            return s.status
+        return s.changed(
+            weights=Weights(desired=weights.desired, applied=weights.desired, applied_at=s.now),
+        )
+    if weights.applied == 0 or weights.applied_at is None:
+        return None
+    if weights.programmed_at is None:
+        if is_programmed(s):
+            return s.changed(weights=replace(weights, programmed_at=s.now), endpoints_lost_at=None)
+        return distrust_route(s)
+    if s.since(weights.programmed_at) < s.propagation:
+        return s.status
+    is_right = is_split_right(s.observed.traffic, weights.applied)
+    if is_right is False and not s.splits_by_replicas:
+        return distrust_route(s)
+    return None
+
+
+def distrust_route(s: Situation) -> Status:
+    """The router does not do what it was told; after a while the weight before comes back and a person looks."""
+    weights = s.status.weights
+    if s.since(weights.applied_at) < ROUTE_PATIENCE or s.splits_by_replicas:
+        return s.status
+    before = min(s.weight_before, weights.applied)
+    restored = Weights(desired=before, applied=before, applied_at=s.now, programmed_at=s.now, verified=False)
+    return replace(pause(s, "RouteNotProgrammed"), weights=restored)
+
+
+def is_programmed(s: Situation) -> bool:
+    """Whether the weight is what the split really does."""
+    if not s.splits_by_replicas:
+        return s.observed.route.is_programmed and s.observed.route.weight == s.status.weights.applied
+    front, status = s.observed.front, s.status
+    reaches_canary = front.is_wide or front.revision == status.canary
+    return reaches_canary and s.canary_view.ready > 0
+
+
+# --- what takes it further --------------------------------------------------------------------
+
+
+def take_step(s: Situation) -> Status | None:
+    """Do the current step, or go to the next one when it is done."""
+    step = s.current_step
+    if step is None or s.status.phase is Phase.PROMOTING:
+        return None
+    if isinstance(step, SetWeight):
+        if s.status.weights.desired != step.percent:
+            return replace(resume(s), weights=replace(s.status.weights, desired=step.percent))
+        return next_step(s) if has_size(s) else s.status
+    if isinstance(step, Pause):
+        return _take_pause(s, step)
+    if not has_size(s):
+        return s.status
+    if isinstance(step, Analysis | Evaluate):
+        return _take_analysis(s, step)
+    return next_step(s) if s.observed.route.is_programmed else s.status
+
+
+def _take_pause(s: Situation, step: Pause) -> Status:
+    if is_asked(s, "promote", s.status.canary):
+        return replace(next_step(s), handled_tokens=handled(s, "promote"))
+    if step.duration is not None and s.since(s.status.step_started_at) >= step.duration:
+        return next_step(s)
+    return pause(s, "PauseStep")
+
+
+def _take_analysis(s: Situation, step: Analysis | Evaluate) -> Status:
+    elapsed = s.since(s.status.step_started_at)
+    verdict = s.observed.verdict.outcome
+    if isinstance(step, Evaluate):
+        return next_step(s)
+    if verdict is Outcome.PASS and elapsed >= step.minimum:
+        return next_step(s)
+    if step.maximum is not None and elapsed >= step.maximum:
+        return pause(s, "AnalysisInconclusive")
+    return s.status
+
+
+def promote(s: Situation) -> Status:
+    """All steps are done: the canary to full size, then all the traffic, then it is stable."""
+    status = s.status
+    if status.phase is not Phase.PROMOTING:
+        weights = replace(status.weights, desired=100)
+        return replace(resume(s), phase=Phase.PROMOTING, weights=weights, progressed_at=s.now)
+    if not has_size(s) or (status.weights.applied != 100 and full_size(s) > 0):
+        return status
+    return s.changed(
+        stable=status.canary,
+        previous=status.stable,
+        canary="",
+        drain_started_at=s.now,
+        weights=Weights(),
+        step_index=0,
+        steps_hash="",
+        step_started_at=None,
+        endpoints_lost_at=None,
+        history=remember(s, status.canary, "Promoted", f"AllStepsDone{_mode_suffix(status)}"),
+    )
+
+
+def _mode_suffix(status: Status) -> str:
+    return "" if status.mode == "Steps" else f"{status.mode}"
+
+
+def next_step(s: Situation) -> Status:
+    """Return the status at the start of the next step."""
+    return replace(
+        resume(s),
+        step_index=s.status.step_index + 1,
+        step_started_at=s.now,
+        progressed_at=s.now,
+        endpoints_lost_at=None,
+    )
+
+
+def pause(s: Situation, reason: str) -> Status:
+    """Return the status in a pause for this reason; the clock of one that is on goes on."""
+    if s.status.phase is Phase.PAUSED and [p.reason for p in s.status.pauses] == [reason]:
+        return s.status
+    return s.changed(phase=Phase.PAUSED, pauses=(PauseCondition(reason=reason, start_time=s.now),))
+
+
+def resume(s: Situation) -> Status:
+    """Return the status without a pause."""
+    is_promoting = s.status.phase is Phase.PROMOTING
+    return s.changed(phase=Phase.PROMOTING if is_promoting else Phase.PROGRESSING, pauses=())
+
+
+def has_size(s: Situation) -> bool:
+    """Whether the canary's pods are all there."""
+    return s.canary_view.is_current and s.canary_view.available >= wanted_canary(s, s.status)
+
+
+def was_ready(s: Situation) -> bool:
+    """Whether the canary was known to be ready at the last look."""
+    condition = s.status.condition("ModelLoaded")
+    return condition is not None and condition.status == "True"
+
+
+def is_waiting_for_pods(s: Situation) -> bool:
+    """Whether the rollout waits for the canary's pods, rather than for a person, a router or a verdict."""
+    wanted, weights = wanted_canary(s, s.status), s.status.weights
+    if s.canary_view.ready == 0:
+        return wanted > 0
+    return weights.applied != weights.desired and s.canary_view.available < wanted
+
+
+def deadline_start(s: Situation) -> datetime | None:
+    """Return when the clock of the progress deadline started."""
+    return s.status.endpoints_lost_at or s.status.progressed_at
+
+
+RULES = (
+    revert,
+    supersede,
+    abort,
+    fail,
+    lose_endpoints,
+    miss_deadline,
+    fail_analysis,
+    restart_changed_steps,
+    hold,
+    expire_pause,
+    promote_fully,
+    wait_for_a_person,
+    converge,
+    take_step,
+    promote,
+)

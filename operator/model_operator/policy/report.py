@@ -1,0 +1,164 @@
+"""What status tells besides the facts: counts, conditions, the message. A pure function of one look.
+
+`Ready`, `Reconciling` and `Stalled` follow kstatus, so that `kubectl wait`, Argo CD, Flux and Helm can
+read them; the others say more to people.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from model_operator.api.status import Condition, ModelInfo, Phase, PodFailure, Status
+from model_operator.policy.failures import worst
+from model_operator.policy.situation import Situation
+from model_operator.policy.sizes import full_size
+from model_operator.policy.story import step_column, tell
+from model_operator.policy.traffic import is_split_right, observed_percent
+
+Finding = tuple[str, str, str, str]  # type, status, reason, message
+
+
+def report(s: Situation, *, url: str) -> Status:
+    """Return the status with everything that follows from the facts and from what is seen."""
+    status = s.changed(
+        observed_generation=s.resource.generation,
+        url=url,
+        selector=f"modeldeploy.dev/name={s.resource.name}",
+        replicas=sum(view.pods for view in s.observed.revisions.values()),
+        ready_replicas=sum(view.ready for view in s.observed.revisions.values()),
+        model=s.stable_view.model or _declared_model(s),
+        pod_failures=_pod_failures(s),
+        step=step_column(s),
+        weights=_counted_weights(s),
+    )
+    s = s.under(status)
+    return replace(status, message=tell(s), conditions=tuple(_conditions(s)))
+
+
+def _declared_model(s: Situation) -> ModelInfo | None:
+    """Until the server has reported, status keeps what it said of the same revision before."""
+    if s.status.model and s.stable_view.revision == s.resource.status.stable:
+        return s.status.model
+    return None
+
+
+def _counted_weights(s: Situation) -> object:
+    weights = s.status.weights
+    if not s.status.canary or weights.applied_at is None:
+        return weights
+    observed = observed_percent(s.observed.traffic)
+    return replace(
+        weights,
+        observed=weights.observed if observed is None else observed,
+        verified=None if s.splits_by_replicas else is_split_right(s.observed.traffic, weights.applied),
+    )
+
+
+def _pod_failures(s: Situation) -> tuple[PodFailure, ...]:
+    """One entry for each revision and reason; an aborted revision's are kept after its pods are gone."""
+    failures: dict[tuple[str, str], PodFailure] = {}
+    alive = {s.status.stable, s.status.canary, s.status.aborted}
+    for view in s.observed.revisions.values():
+        for trouble in view.troubles if view.revision in alive else ():
+            key = (view.revision, trouble.reason)
+            known = failures.get(key)
+            failures[key] = PodFailure(
+                revision=view.revision,
+                reason=trouble.reason,
+                message=trouble.message,
+                count=known.count + 1 if known else 1,
+            )
+    seen = {revision for revision, _ in failures}
+    kept = (f for f in s.status.pod_failures if f.revision == s.status.aborted and f.revision not in seen)
+    return (*sorted(failures.values(), key=lambda f: (f.revision, f.reason)), *kept)
+
+
+def _conditions(s: Situation) -> Iterator[Condition]:
+    for type_, value, reason, message in _findings(s):
+        old = s.status.condition(type_)
+        is_same = old is not None and old.status == value
+        yield Condition(
+            type=type_,
+            status=value,
+            reason=reason,
+            message=message,
+            last_transition_time=old.last_transition_time if old and is_same else s.now,
+            observed_generation=s.resource.generation,
+        )
+
+
+def _findings(s: Situation) -> Iterator[Finding]:
+    status, message = s.status, s.status.message
+    total, available = full_size(s), s.stable_view.available
+    is_resting = not status.canary and not status.previous and not status.aborted
+    is_waiting = status.phase is Phase.PENDING or bool(status.canary or status.previous)
+    has_size = available >= total
+    is_wanted = s.target == status.stable
+    is_held = s.spec.paused and not is_wanted
+    is_failed = status.phase is Phase.DEGRADED
+
+    is_ready = is_resting and has_size and is_wanted and status.phase is Phase.HEALTHY
+    reason = "Serving" if is_ready else str(status.phase) if status.phase is not Phase.HEALTHY else "Scaling"
+    yield "Ready", _bool(is_ready), reason, message
+    reconciling = not is_failed and not is_ready and not is_held
+    yield "Reconciling", _bool(reconciling), str(status.phase) if reconciling else "Idle", message
+    yield (
+        "Stalled",
+        _bool(is_failed),
+        _failure_reason(s) if is_failed else "NotStalled",
+        message if is_failed else "",
+    )
+    yield (
+        "Available",
+        _bool(available > 0 or total == 0),
+        "MinimumReplicasAvailable" if available > 0 or total == 0 else "NoReplicaAvailable",
+        f"{available} of {total} pods of {status.stable} are available",
+    )
+    yield "Progressing", _bool(is_waiting), str(status.phase), message
+    is_paused = status.phase is Phase.PAUSED or is_held
+    pause = status.pauses[0].reason if status.pauses else "UserPaused"
+    yield "Paused", _bool(is_paused), pause if is_paused else "NotPaused", message if is_paused else ""
+    yield _model_loaded(s)
+    yield from _route_programmed(s)
+    yield _spec_supported(s)
+
+
+def _model_loaded(s: Situation) -> Finding:
+    view = s.canary_view if s.status.canary else s.stable_view
+    if view.ready > 0 or view.desired == 0:
+        return "ModelLoaded", "True", "Loaded", f"revision {view.revision} is loaded and warmed"
+    if s.status.aborted:
+        view = s.observed.revision(s.status.aborted)
+    trouble = worst(view.troubles)
+    if trouble is not None:
+        return "ModelLoaded", "False", trouble.reason, trouble.message
+    return "ModelLoaded", "Unknown", "Loading", f"revision {view.revision} is being loaded"
+
+
+def _route_programmed(s: Situation) -> Iterator[Finding]:
+    if s.splits_by_replicas:
+        return
+    route = s.observed.route
+    if route.missing:
+        yield "RouteProgrammed", "False", "RouterMissing", route.missing
+    elif route.is_programmed:
+        yield "RouteProgrammed", "True", "Programmed", f"{route.weight or 0} % go to the canary"
+    else:
+        yield "RouteProgrammed", "Unknown", "Waiting", route.message or "the router has not answered yet"
+
+
+def _spec_supported(s: Situation) -> Finding:
+    ignored = s.spec.ignored
+    if not ignored:
+        return "SpecSupported", "True", "AllFieldsActedUpon", ""
+    return "SpecSupported", "False", "NotYetActedUpon", f"set, but not yet acted upon: {', '.join(ignored)}"
+
+
+def _failure_reason(s: Situation) -> str:
+    if s.status.rollback:
+        return s.status.rollback.reason
+    trouble = worst(s.stable_view.troubles)
+    return trouble.reason if trouble else "NoReplicaAvailable"
+
+
+def _bool(value: bool) -> str:
+    return "True" if value else "False"

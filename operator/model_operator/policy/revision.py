@@ -1,0 +1,30 @@
+"""What makes a revision: a hash of whatever makes pods differ, and of nothing else."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+#: Letters of Kubernetes' own pod-template-hash: no vowels, so that no hash spells a word.
+_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+_LENGTH = 8
+
+
+def digest(value: Mapping[str, Any] | Sequence[Any]) -> str:
+    """Return eight letters that stand for a JSON value; key order does not matter."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
+    letters = []
+    for _ in range(_LENGTH):
+        number, index = divmod(number, len(_ALPHABET))
+        letters.append(_ALPHABET[index])
+    return "".join(letters)
+
+
+def revision_of(source: Mapping[str, Any], refresh: str = "") -> str:
+    """Name the revision of a spec's `revision_source`.
+
+    `refresh` is the token of the annotation `modeldeploy.dev/refresh`: another value is another
+    revision of the same spec, for artifacts that change behind an unchanged URI.
+    """
+    return digest({"source": source, "refresh": refresh} if refresh else {"source": source})

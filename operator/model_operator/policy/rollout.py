@@ -1,0 +1,146 @@
+"""The rollout's state machine: a list of rules, tried in order; the first that speaks decides.
+
+A rule is a function of one Situation. It returns the status that shall be, the status as it is (the
+rule holds: nothing later is tried), or None (the rule has nothing to say). `advance` applies
+rules until nothing changes, but never past a change of the applied weight: that has to be persisted
+and done before the next decision.
+"""
+
+from collections.abc import Callable, Sequence
+
+from model_operator.api.status import Mode, Phase, Status
+from model_operator.policy import progress, rollback
+from model_operator.policy.failures import is_fatal, worst
+from model_operator.policy.situation import Situation
+from model_operator.policy.sizes import full_size
+from model_operator.policy.tokens import forget_withdrawn, handled, is_asked
+from model_operator.policy.transitions import begin, remember
+
+Rule = Callable[[Situation], Status | None]
+
+#: More transitions than any path through the states has; reaching it is a bug, not a busy day.
+_LIMIT = 100
+
+
+def advance(s: Situation) -> Status:
+    """Return the status after all transitions that need no further look at the cluster."""
+    status = forget_withdrawn(s)
+    for _ in range(_LIMIT):
+        following = _one_step(s.under(status))
+        if following == status:
+            return status
+        needs_writing = (
+            following.weights.applied != status.weights.applied
+            or following.canary != status.canary
+            or following.stable != status.stable
+        )
+        status = following
+        if needs_writing:
+            return status
+    raise AssertionError(f"the rollout of {s.resource.key} does not come to rest at {status}")
+
+
+def _one_step(s: Situation) -> Status:
+    for rule in rules_of(s.status):
+        status = rule(s)
+        if status is not None:
+            return status
+    return s.status
+
+
+def rules_of(status: Status) -> Sequence[Rule]:
+    """Return the rules of a state, in the order in which they are tried."""
+    if not status.stable:
+        return (first_revision,)
+    if status.phase is Phase.ROLLING_BACK:
+        return (rollback.roll_back,)
+    if status.canary:
+        return progress.RULES
+    if status.previous:
+        return (drain,)
+    if status.phase is Phase.PENDING:
+        return (replace_unborn, first_ready, first_failed)
+    return (leave_degraded, start_rollout, watch_stable)
+
+
+def first_revision(s: Situation) -> Status:
+    """A new resource: its first revision is stable from the start, there is nothing to compare it with."""
+    return s.changed(
+        phase=Phase.PENDING, stable=s.target, progressed_at=s.now, rollout_started_at=s.now, mode=Mode.STEPS
+    )
+
+
+def replace_unborn(s: Situation) -> Status | None:
+    """The spec changed before anything served: the newer revision simply takes the place."""
+    if s.target == s.status.stable or s.stable_view.available > 0:
+        return None
+    return s.changed(stable=s.target, progressed_at=s.now, rollout_started_at=s.now, pod_failures=())
+
+
+def first_ready(s: Situation) -> Status | None:
+    """The first revision is up."""
+    if s.stable_view.available < full_size(s):
+        return None
+    return s.changed(
+        phase=Phase.HEALTHY,
+        progressed_at=None,
+        rollout_started_at=None,
+        history=remember(s, s.status.stable, "Promoted", "FirstRevision"),
+    )
+
+
+def first_failed(s: Situation) -> Status | None:
+    """The first revision cannot come up, or not in time; it goes on trying."""
+    trouble = worst(s.stable_view.troubles)
+    is_late = s.since(s.status.progressed_at) > s.spec.progress_deadline
+    if is_late or (trouble is not None and is_fatal(trouble)):
+        return s.changed(phase=Phase.DEGRADED)
+    return None
+
+
+def leave_degraded(s: Situation) -> Status | None:
+    """The spec asks for stable again after an abort: nothing is wrong any more."""
+    if s.status.aborted and s.target == s.status.stable:
+        return s.changed(phase=Phase.HEALTHY, aborted="", rollback=None, pod_failures=())
+    return None
+
+
+def start_rollout(s: Situation) -> Status | None:
+    """The spec asks for a revision that is neither live nor known to be broken."""
+    target = s.target
+    if target == s.status.stable or s.spec.paused:
+        return None
+    tokens = s.status.handled_tokens
+    if target == s.status.aborted:
+        if not is_asked(s, "retry", target):
+            return None
+        tokens = handled(s, "retry")
+    return begin(s, tokens=tokens)
+
+
+def watch_stable(s: Situation) -> Status | None:
+    """At rest the phase tells whether stable serves at all."""
+    if s.status.aborted:
+        return None
+    is_down = s.stable_view.available == 0 and full_size(s) > 0
+    phase = Phase.DEGRADED if is_down else Phase.HEALTHY
+    if phase is s.status.phase:
+        return None
+    is_first = not any(entry.revision == s.status.stable for entry in s.status.history)
+    history = remember(s, s.status.stable, "Promoted", "FirstRevision") if is_first else s.status.history
+    return s.changed(phase=phase, history=history)
+
+
+def drain(s: Situation) -> Status | None:
+    """After the promotion the old revision stays for a while, then it goes."""
+    is_over = s.since(s.status.drain_started_at) >= s.scale_down_delay
+    is_empty = s.observed.revision(s.status.previous).ready == 0 and not s.observed.front.is_wide
+    if is_over and is_empty:
+        return s.changed(
+            phase=Phase.HEALTHY,
+            previous="",
+            drain_started_at=None,
+            progressed_at=None,
+            rollout_started_at=None,
+        )
+    return s.status

@@ -1,0 +1,126 @@
+"""How many pods each revision shall have: one formula for weights, sizes and autoscaling."""
+
+import math
+from collections.abc import Mapping
+
+from model_operator.api.spec import Canary
+from model_operator.api.status import Mode, Phase, Status
+from model_operator.api.steps import SetCanaryScale
+from model_operator.policy.situation import Situation
+
+
+def replica_ratio(total: int, percent: int, surge: int, unavailable: int = 0) -> tuple[int, int]:
+    """Return (canary, stable) pods whose share comes nearest to a weight.
+
+    Args:
+        total: pods wanted in all, at least 1.
+        percent: weight of the canary, 0-100.
+        surge: pods that may exist above `total`.
+        unavailable: pods that may be missing from `total`.
+
+    The canary's share `canary / (canary + stable)` is as near to `percent` as whole pods allow, with
+    the sum in `total - unavailable .. total + surge`; a weight strictly between 0 and 100 leaves
+    both at least one pod. With equal distance the sum nearest to `total` wins.
+    """
+    if percent <= 0:
+        return 0, total
+    if percent >= 100:
+        return total, 0
+    candidates = [
+        (abs(canary / whole - percent / 100), abs(whole - total), whole, canary)
+        for whole in range(max(total - unavailable, 2), max(total + surge, 2) + 1)
+        for canary in {math.floor(whole * percent / 100), math.ceil(whole * percent / 100), 1}
+        if 1 <= canary <= whole - 1
+    ]
+    _, _, whole, canary = min(candidates)
+    return canary, whole - canary
+
+
+def resolve(bound: int | str, total: int) -> int:
+    """Turn `maxSurge` into pods: a number stays, a percentage of `total` is rounded up, as in Deployments."""
+    if isinstance(bound, int):
+        return bound
+    return math.ceil(int(bound.removesuffix("%")) * total / 100)
+
+
+def full_size(s: Situation) -> int:
+    """Return the pods that the model shall have when no rollout is on: replicas, or the autoscaler's wish."""
+    scaling = s.spec.autoscaling
+    if scaling is None:
+        return s.spec.replicas
+    live = s.stable_view.desired or s.canary_view.desired or scaling.min_replicas
+    return min(max(live, scaling.min_replicas), scaling.max_replicas)
+
+
+def sizes(s: Situation) -> Mapping[str, int]:
+    """Return the wanted pods of each revision that is alive; every other revision shall have none."""
+    status, total = s.status, full_size(s)
+    if not status.canary:
+        wanted = {status.previous: previous_size(s, total), status.stable: total}
+    else:
+        canary, stable = canary_and_stable(s, total)
+        wanted = {status.stable: stable, status.canary: canary}
+    wanted.pop("", None)
+    return wanted
+
+
+def previous_size(s: Situation, total: int) -> int:
+    """Return the size of the revision that drains: as it is, until its time is over."""
+    if s.since(s.status.drain_started_at) >= s.scale_down_delay:
+        return 0
+    return s.observed.revision(s.status.previous).desired or total
+
+
+def canary_and_stable(s: Situation, total: int) -> tuple[int, int]:
+    """Return (canary, stable) pods while a rollout is on."""
+    status = s.status
+    if total == 0:
+        return 0, 0
+    if status.phase is Phase.ROLLING_BACK or s.is_superseded:
+        return _leaving_size(s), total
+    if status.phase is Phase.PROMOTING or not isinstance(s.spec.strategy, Canary):
+        return total, total
+    if status.mode is not Mode.STEPS:
+        return total, total
+    percent = max(status.weights.desired, status.weights.applied)
+    if s.splits_by_replicas:
+        return _ratio_sizes(s, total, percent)
+    return _scaled_canary(s, total, percent), total
+
+
+def _leaving_size(s: Situation) -> int:
+    """Return the size of a canary on its way out: it stays until its traffic has left, if it has any."""
+    if s.splits_by_replicas and s.status.weights.applied == 0:
+        return 0
+    return s.canary_view.desired or 0
+
+
+def _ratio_sizes(s: Situation, total: int, percent: int) -> tuple[int, int]:
+    assert isinstance(s.spec.strategy, Canary)  # noqa: S101 -- for the type checker
+    surge = resolve(s.spec.strategy.max_surge, total)
+    unavailable = resolve(s.spec.strategy.max_unavailable, total)
+    canary, _ = replica_ratio(total, percent, surge, unavailable)
+    _, stable = replica_ratio(total, s.status.weights.applied, surge, unavailable)
+    # Stable shrinks only once the canary's pods take requests: never less capacity than before.
+    may_shrink = s.observed.front.is_wide and s.canary_view.available >= canary
+    live = s.stable_view.desired
+    if not may_shrink and live is not None:
+        stable = max(stable, live) if live <= total else stable
+    return max(canary, 1), stable
+
+
+def _scaled_canary(s: Situation, total: int, percent: int) -> int:
+    by_weight = max(1, math.ceil(total * percent / 100))
+    scale = next((step for step in reversed(s.done_steps) if isinstance(step, SetCanaryScale)), None)
+    if scale is None:
+        return by_weight
+    if scale.replicas is not None:
+        return max(scale.replicas, 1 if percent else 0)
+    if scale.weight is not None:
+        return max(1, math.ceil(total * scale.weight / 100))
+    return by_weight
+
+
+def wanted_canary(s: Situation, status: Status) -> int:
+    """Return the canary's size under a status that is about to be."""
+    return canary_and_stable(s.under(status), full_size(s))[0]

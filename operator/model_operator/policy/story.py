@@ -1,0 +1,104 @@
+"""`status.message`: one sentence that tells where the model is and what it waits for."""
+
+from model_operator.api.status import Phase
+from model_operator.api.steps import (
+    Analysis,
+    Evaluate,
+    Pause,
+    SetCanaryScale,
+    SetHeaderRoute,
+    SetMirrorRoute,
+    SetWeight,
+    Step,
+)
+from model_operator.api.times import format_duration
+from model_operator.policy.failures import worst
+from model_operator.policy.situation import Situation
+from model_operator.policy.sizes import full_size, wanted_canary
+from model_operator.policy.tokens import is_asked
+
+_PAUSES = {
+    "UserPaused": "spec.paused is true",
+    "AnalysisInconclusive": "the analysis is undecided; promote or abort",
+}
+
+
+def tell(s: Situation) -> str:
+    """Return the sentence."""
+    status = s.status
+    if status.canary:
+        return _of_rollout(s)
+    if status.previous:
+        view = s.observed.revision(status.previous)
+        return f"{status.stable} takes all traffic; {status.previous} leaves ({view.pods} pods)"
+    if status.aborted and status.rollback:
+        return f"{status.aborted} went back: {status.rollback.reason}: {status.rollback.message}"
+    view, total = s.stable_view, full_size(s)
+    trouble = worst(view.troubles)
+    if trouble and view.available < total:
+        return f"{trouble.reason}: {trouble.message}"
+    if s.target != status.stable and s.spec.paused:
+        return f"revision {s.target} waits: spec.paused is true"
+    if view.available < total:
+        return f"waiting for revision {status.stable}: {view.available} of {total} pods are available"
+    return f"revision {status.stable} serves with {view.available} pods"
+
+
+def step_column(s: Situation) -> str:
+    """Return `3/9`: the step that is on, of all steps; empty when no rollout by steps is on."""
+    if not s.status.canary or not s.steps:
+        return ""
+    return f"{min(s.status.step_index + 1, len(s.steps))}/{len(s.steps)}"
+
+
+def _of_rollout(s: Situation) -> str:
+    status = s.status
+    if status.phase is Phase.ROLLING_BACK and status.rollback:
+        return f"{status.canary} goes back: {status.rollback.reason}: {status.rollback.message}"
+    where = f"step {step_column(s)}: " if s.steps else ""
+    if s.is_superseded:
+        return f"{status.canary} makes room for {s.target}"
+    if status.phase is Phase.PAUSED and status.pauses[0].reason != "PauseStep":
+        return f"{where}paused: {_pause_words(s, status.pauses[0].reason)}"
+    wanted, view = wanted_canary(s, status), s.canary_view
+    if view.available < wanted and status.phase is not Phase.PAUSED:
+        trouble = worst(view.troubles)
+        why = f": {trouble.reason}: {trouble.message}" if trouble else ""
+        return f"{where}waiting for {status.canary}: {view.available} of {wanted} pods are available{why}"
+    if status.phase is Phase.PROMOTING:
+        return f"{status.canary} takes all traffic"
+    return f"{where}{_step_words(s, s.current_step)}"
+
+
+def _pause_words(s: Situation, reason: str) -> str:
+    if reason == "RouterMissing":
+        return s.observed.route.missing
+    if reason == "RouteNotProgrammed":
+        return f"the router did not act on the weight: {s.observed.route.message or 'no answer'}"
+    return _PAUSES.get(reason, reason)
+
+
+def _step_words(s: Situation, step: Step | None) -> str:
+    status = s.status
+    share = f"{status.weights.applied} % on {status.canary}"
+    match step:
+        case SetWeight(percent):
+            return f"{percent} % on {status.canary}, waiting for the router"
+        case Pause(None):
+            waits = not is_asked(s, "promote", status.canary)
+            return f"{share}, paused until promoted" if waits else share
+        case Pause(duration) if duration is not None:
+            left = duration - s.since(status.step_started_at)
+            return f"{share}, paused for {format_duration(duration)}" if left else share
+        case Analysis():
+            return f"{share}, analysis: {s.observed.verdict.message or 'gathering evidence'}"
+        case Evaluate():
+            return f"evaluating {status.canary} on labelled data"
+        case SetHeaderRoute():
+            return f"setting the header route to {status.canary}"
+        case SetMirrorRoute(percent):
+            return f"mirroring {percent} % of the requests to {status.canary}"
+        case SetCanaryScale():
+            return f"scaling {status.canary}"
+        case _:
+            return share

@@ -1,0 +1,62 @@
+"""What the engine needs from the world; `clients` implement it, `testing` has small real ones for tests."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+from model_operator.api.resource import ModelDeployment, ObjectKey
+from model_operator.api.status import ModelInfo
+
+Body = Mapping[str, Any]
+
+
+class Clock(Protocol):
+    """Tells the time."""
+
+    def now(self) -> datetime:
+        """Return the time, in UTC."""
+
+
+class Cluster(Protocol):
+    """Writes to the Kubernetes API. Every method raises `ApiError` when the server refuses."""
+
+    async def apply(self, body: Body) -> Body:
+        """Apply an object server-side, as our field manager and with force; return it as it is now."""
+
+    async def delete(self, kind: str, key: ObjectKey, uid: str) -> None:
+        """Delete an object of this uid; one that is gone already is no error."""
+
+    async def patch_status(self, resource: ModelDeployment, patch: Body) -> Body:
+        """Merge into the status of exactly this resourceVersion; return the resource as it is now."""
+
+    async def patch_spec(self, resource: ModelDeployment, patch: Body) -> Body:
+        """Merge into the spec of exactly this resourceVersion; return the resource as it is now."""
+
+    async def get_uid(self, key: ObjectKey) -> str | None:
+        """Return the uid of a ModelDeployment, None when there is none."""
+
+    async def post_event(self, body: Body) -> None:
+        """Create an Event (v1)."""
+
+
+class PodMetrics(Protocol):
+    """Reads what a pod's server says of itself."""
+
+    async def read(self, address: str, port: int) -> "PodSample | None":
+        """Return the counters of one pod, None when it does not answer."""
+
+
+class PodSample(Protocol):
+    """What `GET /metrics` of one pod says (docs/wire.md)."""
+
+    @property
+    def model(self) -> ModelInfo | None:
+        """The loaded model."""
+
+    @property
+    def requests(self) -> int:
+        """Answered predictions since the process began."""
+
+    @property
+    def errors(self) -> int:
+        """Those of them that were answered with 5xx."""

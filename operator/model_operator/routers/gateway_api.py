@@ -1,0 +1,150 @@
+"""The split by an HTTPRoute of the Gateway API (gateway.networking.k8s.io/v1).
+
+Weights are relative numbers of backendRefs; we write percents, so that they sum to 100. A route has
+acted when every parent says Accepted and ResolvedRefs for the route's current generation.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from model_operator.api.names import revision_name
+from model_operator.api.spec import GatewayRouting
+from model_operator.api.steps import HeaderMatch
+from model_operator.api.traffic import RouteView, Split
+from model_operator.routers.seen import Seen
+
+API_VERSION = "gateway.networking.k8s.io/v1"
+KIND = "HTTPRoute"
+
+Body = Mapping[str, Any]
+
+MISSING = (
+    "the cluster has no HTTPRoute of gateway.networking.k8s.io/v1; install the Gateway API or leave"
+    " trafficRouting out to split by the number of pods"
+)
+
+
+class GatewayApiRouter:
+    """One HTTPRoute, named like the model."""
+
+    def __init__(self, routing: GatewayRouting) -> None:
+        self._routing = routing
+
+    def desired(self, name: str, namespace: str, split: Split) -> Mapping[str, Body]:
+        """Return the `spec` of the HTTPRoute for a split."""
+        routing = self._routing
+        rules = [_rule(name, routing, split)]
+        if split.canary and split.header_matches:
+            rules.insert(0, _header_rule(name, routing, split))
+        spec: dict[str, Any] = {
+            "parentRefs": [_parent_ref(ref, namespace) for ref in routing.parent_refs],
+            "rules": rules,
+        }
+        if routing.hostnames:
+            spec["hostnames"] = list(routing.hostnames)
+        return {KIND: spec}
+
+    def observe(self, name: str, canary: str, seen: Seen) -> RouteView:
+        """Return what the live HTTPRoute tells: whether its gateways acted, and on which weight."""
+        if KIND in seen.missing_kinds:
+            return RouteView(is_programmed=False, weight=None, missing=MISSING)
+        live = seen.objects.get(KIND)
+        if live is None:
+            return RouteView(is_programmed=False, weight=None, message="the HTTPRoute does not exist yet")
+        trouble = _first_trouble(live)
+        return RouteView(is_programmed=not trouble, weight=_weight_of(live, name, canary), message=trouble)
+
+
+def _parent_ref(ref: Body, namespace: str) -> dict[str, Any]:
+    return {
+        "group": "gateway.networking.k8s.io",
+        "kind": "Gateway",
+        "namespace": ref.get("namespace", namespace),
+        **{key: ref[key] for key in ("name", "sectionName", "port") if key in ref},
+    }
+
+
+def _rule(name: str, routing: GatewayRouting, split: Split) -> dict[str, Any]:
+    backends = [_backend(name, split.stable, 100 - split.weight)]
+    if split.canary:
+        backends.append(_backend(name, split.canary, split.weight))
+    rule: dict[str, Any] = {"matches": [{"path": _path(routing)}], "backendRefs": backends}
+    if split.canary and split.mirror_percent:
+        target = {key: value for key, value in _backend(name, split.canary, 1).items() if key != "weight"}
+        mirror = {"backendRef": target, "percent": split.mirror_percent}
+        rule["filters"] = [{"type": "RequestMirror", "requestMirror": mirror}]
+    return rule
+
+
+def _header_rule(name: str, routing: GatewayRouting, split: Split) -> dict[str, Any]:
+    headers = [_header(match) for match in split.header_matches]
+    return {
+        "matches": [{"path": _path(routing), "headers": headers}],
+        "backendRefs": [_backend(name, split.canary, 1)],
+    }
+
+
+def _header(match: HeaderMatch) -> dict[str, str]:
+    if match.kind == "exact":
+        return {"name": match.name, "type": "Exact", "value": match.value}
+    value = match.value if match.kind == "regex" else f"{_quote(match.value)}.*"
+    return {"name": match.name, "type": "RegularExpression", "value": value}
+
+
+def _quote(text: str) -> str:
+    """Escape what RE2, PCRE and Python's re all read as an operator."""
+    return "".join(f"\\{char}" if char in r"\.+*?()|[]{}^$" else char for char in text)
+
+
+def _path(routing: GatewayRouting) -> dict[str, str]:
+    return {"type": "PathPrefix", "value": routing.path_prefix}
+
+
+def _backend(name: str, revision: str, weight: int) -> dict[str, Any]:
+    return {
+        "group": "",
+        "kind": "Service",
+        "name": revision_name(name, revision),
+        "port": 80,
+        "weight": weight,
+    }
+
+
+def _weight_of(live: Body, name: str, canary: str) -> int | None:
+    """Return the percent that the last rule (the one without headers) gives to the canary."""
+    rules: Sequence[Body] = live["spec"].get("rules") or ()
+    weights: dict[str, int] = (
+        {ref["name"]: ref.get("weight", 1) for ref in (rules[-1].get("backendRefs") or ())} if rules else {}
+    )
+    total = sum(weights.values())
+    if not total:
+        return None
+    return round(100 * weights.get(revision_name(name, canary), 0) / total)
+
+
+def _first_trouble(live: Body) -> str:
+    """Return why the route has not acted yet; empty when every parent accepted it as it is."""
+    generation = live["metadata"].get("generation", 0)
+    parents = {_key(p["parentRef"]): p.get("conditions", ()) for p in live.get("status", {}).get("parents", ())}
+    for ref in live["spec"]["parentRefs"]:
+        conditions = parents.get(_key(ref))
+        if conditions is None:
+            return f"no controller has answered for the Gateway {ref['name']}"
+        for wanted in ("Accepted", "ResolvedRefs"):
+            trouble = _condition_trouble(conditions, wanted, generation, ref["name"])
+            if trouble:
+                return trouble
+    return ""
+
+
+def _condition_trouble(conditions: Sequence[Body], wanted: str, generation: int, gateway: str) -> str:
+    found = next((c for c in conditions if c["type"] == wanted), None)
+    if found is None or found.get("observedGeneration", 0) < generation:
+        return f"the Gateway {gateway} has not looked at the newest weights yet ({wanted})"
+    if found["status"] != "True":
+        return f"the Gateway {gateway} says {wanted}={found['status']}: {found.get('reason')}: {found.get('message')}"
+    return ""
+
+
+def _key(ref: Body) -> tuple[Any, ...]:
+    return ref.get("namespace"), ref["name"], ref.get("sectionName"), ref.get("port")

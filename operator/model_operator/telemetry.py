@@ -1,0 +1,124 @@
+"""The operator's own metrics, on a registry of their own."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+
+from model_operator.api.resource import ObjectKey
+from model_operator.api.status import Phase
+from model_operator.api.times import parse_time
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_ROLLOUT_SECONDS = (1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
+
+
+class Telemetry:
+    """Counts what the operator does and shows where each model is."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._reconciles = Counter(
+            "modeldeploy_operator_reconciles_total",
+            "Passes over a ModelDeployment by result: ok, conflict, error, bug.",
+            ["result"],
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "modeldeploy_operator_reconcile_duration_seconds",
+            "Time of one pass.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._requests = Counter(
+            "modeldeploy_operator_api_requests_total",
+            "Requests to the Kubernetes API by verb, kind and HTTP code.",
+            ["verb", "kind", "code"],
+            registry=self.registry,
+        )
+        self._phase = Gauge(
+            "modeldeploy_operator_phase",
+            "1 for the phase that a ModelDeployment is in.",
+            ["namespace", "name", "phase"],
+            registry=self.registry,
+        )
+        self._weight = Gauge(
+            "modeldeploy_operator_canary_weight",
+            "Percent of the traffic that the canary was given.",
+            ["namespace", "name"],
+            registry=self.registry,
+        )
+        self._step = Gauge(
+            "modeldeploy_operator_rollout_step",
+            "Index of the step that a rollout is at; -1 when none is on.",
+            ["namespace", "name"],
+            registry=self.registry,
+        )
+        self._rollouts = Counter(
+            "modeldeploy_operator_rollouts_total",
+            "Rollouts that ended, by result.",
+            ["namespace", "name", "result"],
+            registry=self.registry,
+        )
+        self._rollout_seconds = Histogram(
+            "modeldeploy_operator_rollout_duration_seconds",
+            "Time from a rollout's start to its end, by result.",
+            ["result"],
+            buckets=_ROLLOUT_SECONDS,
+            registry=self.registry,
+        )
+        self.leader = Gauge(
+            "modeldeploy_operator_leader",
+            "1 while this process is the one that writes.",
+            registry=self.registry,
+        )
+        self._shown: dict[ObjectKey, Mapping[str, Any]] = {}
+
+    def reconciled(self, result: str, started: float) -> None:
+        """Count a pass that began at `time.perf_counter() == started`."""
+        self._reconciles.labels(result).inc()
+        self._seconds.observe(time.perf_counter() - started)
+
+    def requested(self, verb: str, kind: str, code: int) -> None:
+        """Count a request to the Kubernetes API."""
+        self._requests.labels(verb, kind, str(code)).inc()
+
+    def observe(self, key: ObjectKey, body: Mapping[str, Any] | None) -> None:
+        """Show where a model is; one that is gone leaves no series behind."""
+        before = self._shown.get(key)
+        if body is None:
+            if self._shown.pop(key, None) is not None:
+                self._forget(key)
+            return
+        status = body.get("status") or {}
+        if before == status:
+            return
+        self._shown[key] = status
+        for phase in Phase:
+            self._phase.labels(*key, str(phase)).set(phase == status.get("phase"))
+        self._weight.labels(*key).set(status.get("weights", {}).get("applied", 0))
+        self._step.labels(*key).set(status.get("currentStepIndex", -1))
+        if before is not None:
+            self._count_rollouts(key, before, status)
+
+    def expose(self) -> bytes:
+        """Return the metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _count_rollouts(self, key: ObjectKey, before: Mapping[str, Any], status: Mapping[str, Any]) -> None:
+        known = {(entry["revision"], entry["at"]) for entry in before.get("history", ())}
+        for entry in status.get("history", ()):
+            if (entry["revision"], entry["at"]) in known:
+                break
+            self._rollouts.labels(*key, entry["result"]).inc()
+            if started := before.get("rolloutStartedAt"):
+                took = parse_time(entry["at"]) - parse_time(started)
+                self._rollout_seconds.labels(entry["result"]).observe(took.total_seconds())
+
+    def _forget(self, key: ObjectKey) -> None:
+        for phase in Phase:
+            self._phase.remove(*key, str(phase))
+        self._weight.remove(*key)
+        self._step.remove(*key)
