@@ -19,9 +19,7 @@ def main() -> int:
     for table in tables:
         keep(table)
     print(publish())
-    missed = [
-        row.what for table in tables for row in table.rows if row.goal is not None and row.value > row.goal
-    ]
+    missed = [row.what for table in tables for row in table.rows if row.goal is not None and row.value > row.goal]
     for what in missed:
         print(f"goal missed: {what}", file=sys.stderr)
     return 1 if missed else 0

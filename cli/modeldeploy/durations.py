@@ -10,9 +10,7 @@ _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 def parse_duration(text: str) -> timedelta:
     """Read a duration. Raises `ValueError` that says how one is written."""
     if not re.fullmatch(f"(?:{_PART.pattern})+", text):
-        raise ValueError(
-            f"{text!r} is no duration: write a number and a unit (ms, s, m, h, d), as in 90s or 1h30m"
-        )
+        raise ValueError(f"{text!r} is no duration: write a number and a unit (ms, s, m, h, d), as in 90s or 1h30m")
     return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text)))
 
 

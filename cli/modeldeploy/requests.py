@@ -36,9 +36,7 @@ def abort(rollout: Rollout, *, now: datetime) -> Patch:
 def retry(rollout: Rollout, *, now: datetime) -> Patch:
     """Try the aborted revision again."""
     if not rollout.aborted:
-        raise Refused(
-            f"{rollout.name} is {rollout.phase}: no revision was aborted, so there is none to retry"
-        )
+        raise Refused(f"{rollout.name} is {rollout.phase}: no revision was aborted, so there is none to retry")
     return _token("retry", _once(rollout.aborted, now))
 
 
@@ -47,19 +45,13 @@ def undo(rollout: Rollout, to_revision: str | None, *, now: datetime) -> tuple[P
     if rollout.canary:
         raise Refused(f"{rollout.name} is rolling out {rollout.canary}: abort it instead")
     known = list(dict.fromkeys(past.revision for past in rollout.history if past.revision != rollout.stable))
-    live = [
-        past.revision
-        for past in rollout.history
-        if past.result == "Promoted" and past.revision != rollout.stable
-    ]
+    live = [past.revision for past in rollout.history if past.result == "Promoted" and past.revision != rollout.stable]
     if to_revision is None:
         if not live:
             raise Refused(f"{rollout.name} has no earlier revision that was live")
         to_revision = live[0]
     elif to_revision not in known:
-        raise Refused(
-            f"{rollout.name} has no revision {to_revision!r}; known are: {', '.join(known) or 'none'}"
-        )
+        raise Refused(f"{rollout.name} has no revision {to_revision!r}; known are: {', '.join(known) or 'none'}")
     return _token("undo", _once(to_revision, now)), to_revision
 
 

@@ -113,9 +113,7 @@ class Rollout:
 
 
 def _condition(status: Body, wanted: str) -> str:
-    return next(
-        (str(one["status"]) for one in status.get("conditions", ()) if one["type"] == wanted), "Unknown"
-    )
+    return next((str(one["status"]) for one in status.get("conditions", ()) if one["type"] == wanted), "Unknown")
 
 
 def _past(raw: Body) -> Past:

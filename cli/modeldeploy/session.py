@@ -49,6 +49,4 @@ class Session:
         """Its last events, oldest first."""
         fields = f"involvedObject.kind=ModelDeployment,involvedObject.name={name}"
         events = self.kube.list(EVENTS, self.namespace, fields=fields)
-        return sorted(events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime")))[
-            -count:
-        ]
+        return sorted(events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime")))[-count:]

@@ -112,9 +112,7 @@ def _revisions(rollout: Rollout, pods: Sequence[Body]) -> list[str]:
 
 
 def _revision(rollout: Rollout, revision: str) -> Text:
-    role = {rollout.stable: "stable", rollout.canary: "canary", rollout.aborted: "aborted"}.get(
-        revision, "old"
-    )
+    role = {rollout.stable: "stable", rollout.canary: "canary", rollout.aborted: "aborted"}.get(revision, "old")
     weight = f"{rollout.weight_of(revision)}%" if role in ("stable", "canary") else ""
     version = f"version {rollout.version}" if role == "stable" and rollout.version else ""
     return Text("  ".join(part for part in (f"{role} {revision}", weight, version) if part))
@@ -126,11 +124,7 @@ def _pod(pod: Body) -> Text:
     containers = status.get("containerStatuses", ())
     restarts = sum(one.get("restartCount", 0) for one in containers)
     waiting = next(
-        (
-            one["state"]["waiting"].get("reason", "")
-            for one in containers
-            if "waiting" in one.get("state", {})
-        ),
+        (one["state"]["waiting"].get("reason", "") for one in containers if "waiting" in one.get("state", {})),
         "",
     )
     leaving = "Terminating" if pod["metadata"].get("deletionTimestamp") else ""

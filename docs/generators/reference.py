@@ -71,9 +71,7 @@ def _columns(columns: list[dict[str, Any]]) -> str:
         f"{one.get('description', 'Time since it was created')} |"
         for one in columns
     ]
-    return "\n".join(
-        ["## Columns of `kubectl get mdep`", "", "| column | shown | meaning |", "|---|---|---|", *rows]
-    )
+    return "\n".join(["## Columns of `kubectl get mdep`", "", "| column | shown | meaning |", "|---|---|---|", *rows])
 
 
 def _section(path: str, schema: Schema) -> str:

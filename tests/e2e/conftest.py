@@ -111,9 +111,7 @@ def names() -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def space(
-    cluster: Cluster, names: Iterator[int], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Space]:
+def space(cluster: Cluster, names: Iterator[int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Space]:
     """A namespace that is gone after the module's tests."""
     namespace = f"e2e-{os.getpid()}-{next(names)}"
     config = yaml.safe_load(cluster.kubeconfig.read_text())

@@ -27,12 +27,8 @@ def patient(space: Any) -> Any:
         pytest.param("damaged", {}, "ArtifactCorrupt", id="a file that cannot be unpickled"),
         pytest.param("breast-cancer/2", {"format": "onnx"}, "FormatMismatch", id="a wrong format"),
         pytest.param("no-predict", {}, "LoadFailed", id="a model.py without predict"),
-        pytest.param(
-            "breast-cancer/2", {"trusted": False}, "ArtifactNotTrusted", id="a pickle nobody vouched for"
-        ),
-        pytest.param(
-            "breast-cancer/2", {"sha256": "0" * 64}, "DigestMismatch", id="a file other than the pinned one"
-        ),
+        pytest.param("breast-cancer/2", {"trusted": False}, "ArtifactNotTrusted", id="a pickle nobody vouched for"),
+        pytest.param("breast-cancer/2", {"sha256": "0" * 64}, "DigestMismatch", id="a file other than the pinned one"),
         pytest.param(
             "breast-cancer/2",
             {"secretName": "not-there"},

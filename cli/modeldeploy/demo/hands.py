@@ -160,8 +160,7 @@ def _as_text(table: dict[str, Any], *, wide: bool, only: str = "") -> str:
     lines += [["" if row[i] is None else str(row[i]) for i in chosen] for row in rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(chosen))]
     return "\n".join(
-        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
+        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
 
 

@@ -52,8 +52,7 @@ class Load:
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._threads = [
-            threading.Thread(target=self._send, args=(number, clients), daemon=True)
-            for number in range(clients)
+            threading.Thread(target=self._send, args=(number, clients), daemon=True) for number in range(clients)
         ]
 
     def __enter__(self) -> "Load":

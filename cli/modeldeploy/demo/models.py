@@ -23,9 +23,7 @@ def train(out: Path, narrator: Narrator) -> None:
     """Run examples/01-minimal/train.py, which writes three packages under `out`."""
     script = checkout() / "examples" / "01-minimal" / "train.py"
     narrator.command(["python", str(script.relative_to(checkout())), str(out)])
-    done = subprocess.run(
-        [sys.executable, str(script), str(out)], capture_output=True, text=True, timeout=300
-    )
+    done = subprocess.run([sys.executable, str(script), str(out)], capture_output=True, text=True, timeout=300)
     narrator.output(done.stdout + done.stderr)
     if done.returncode:
         raise DemoFailed("the training failed")

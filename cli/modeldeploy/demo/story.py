@@ -137,15 +137,11 @@ class Story:
         with Load(self._url(kube, NAME), rows, expected) as load:
             user.apply(self._manifest(NAME, "3-is-not-there"))
             with user.watching(NAME):
-                failures = wait_until(
-                    lambda: self._failures(kube, NAME), "status names the failure", seconds=60
-                )
+                failures = wait_until(lambda: self._failures(kube, NAME), "status names the failure", seconds=60)
             wide, told = user.wide(), user.describe(NAME)
         reason = failures[0]["reason"]
         for where, text in (("kubectl get mdep -o wide", wide), ("kubectl describe", told)):
-            self._narrator.check(
-                reason in text, f"{where} says {reason}", f"{where} does not say {reason}:\n{text}"
-            )
+            self._narrator.check(reason in text, f"{where} says {reason}", f"{where} does not say {reason}:\n{text}")
         self._judge(load)
 
     def _delete(self, kube: Kube, user: Hands) -> None:
@@ -206,9 +202,7 @@ class Story:
         def is_ready() -> bool:
             found = kube.get(MODELDEPLOYMENTS, name)
             status = found.get("status", {})
-            ready = any(
-                one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", [])
-            )
+            ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", []))
             current = status.get("observedGeneration") == found["metadata"]["generation"]
             return ready and current and status.get("model", {}).get("version") == version
 
@@ -219,9 +213,7 @@ class Story:
             raise DemoFailed(f"{error}; its status is {status}") from error
 
     def _failures(self, kube: Kube, name: str) -> list[dict[str, Any]]:
-        failures: list[dict[str, Any]] = (
-            kube.get(MODELDEPLOYMENTS, name).get("status", {}).get("podFailures", [])
-        )
+        failures: list[dict[str, Any]] = kube.get(MODELDEPLOYMENTS, name).get("status", {}).get("podFailures", [])
         return failures
 
     def _pods(self, kube: Kube, name: str) -> list[dict[str, Any]]:

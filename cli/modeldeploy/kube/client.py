@@ -94,9 +94,7 @@ class Kube:
             content=json.dumps(manifest),
         )
 
-    def merge(
-        self, resource: Resource, name: str, patch: Mapping[str, Any], namespace: str | None = None
-    ) -> Body:
+    def merge(self, resource: Resource, name: str, patch: Mapping[str, Any], namespace: str | None = None) -> Body:
         """JSON merge patch: nulls remove."""
         return self._send(
             "PATCH",
@@ -121,9 +119,7 @@ class Kube:
         query = {"watch": "true", "fieldSelector": fields, "timeoutSeconds": str(seconds)}
         path = resource.path(namespace or self.namespace)
         try:
-            with self._http.stream(
-                "GET", path, params=query, timeout=httpx.Timeout(30, read=None)
-            ) as response:
+            with self._http.stream("GET", path, params=query, timeout=httpx.Timeout(30, read=None)) as response:
                 if response.is_error:
                     response.read()
                     raise _refusal(response)
@@ -131,9 +127,7 @@ class Kube:
                     event = json.loads(line)
                     if event["type"] == "ERROR":
                         status = event["object"]
-                        raise KubeError(
-                            status.get("code", 500), status.get("reason", ""), status.get("message", "")
-                        )
+                        raise KubeError(status.get("code", 500), status.get("reason", ""), status.get("message", ""))
                     yield event["type"], event["object"]
         except httpx.TransportError as error:
             raise KubeUnreachable(f"{self._http.base_url} broke the watch off: {error}") from error

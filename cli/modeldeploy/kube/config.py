@@ -54,9 +54,7 @@ def read_access(path: Path | None = None, context: str | None = None) -> Access:
 
 def _default_path() -> Path:
     files = [Path(part) for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
-    return next(
-        (file for file in files if file.is_file()), files[0] if files else Path.home() / ".kube/config"
-    )
+    return next((file for file in files if file.is_file()), files[0] if files else Path.home() / ".kube/config")
 
 
 def _named(config: dict[str, Any], section: str, name: str, file: Path) -> dict[str, Any]:
@@ -117,9 +115,7 @@ def _ask_plugin(plugin: dict[str, Any]) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise KubeconfigError(f"the credential plugin {command[0]} is not installed") from error
     except (subprocess.SubprocessError, ValueError, KeyError) as error:
-        raise KubeconfigError(
-            f"the credential plugin {' '.join(command)} gave no credential: {error}"
-        ) from error
+        raise KubeconfigError(f"the credential plugin {' '.join(command)} gave no credential: {error}") from error
     translated = {"token": status.get("token")}
     for ours, theirs in (("client-certificate", "clientCertificateData"), ("client-key", "clientKeyData")):
         if status.get(theirs):

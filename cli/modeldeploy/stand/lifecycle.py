@@ -1,6 +1,7 @@
 """Starts sandbox, resource definition and operator, and ends them again. See the package's docstring."""
 
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -47,9 +48,16 @@ def start_sandbox(folder: Path) -> Child:
 
 
 def start_operator(folder: Path, kubeconfig: Path, **settings: str) -> Child:
-    """Start the operator on the cluster of `kubeconfig`; `settings` are environment variables for it."""
+    """Start the operator on the cluster of `kubeconfig`; `settings` are more environment variables for it."""
     command = [sys.executable, "-m", "model_operator"]
-    env = {**_environment(), "KUBECONFIG": str(kubeconfig), **settings}
+    env = {
+        **_environment(),
+        "KUBECONFIG": str(kubeconfig),
+        "MODEL_OPERATOR_HOST": "127.0.0.1",
+        "MODEL_OPERATOR_METRICS_PORT": str(_free_port()),
+        "MODEL_OPERATOR_HEALTH_PORT": str(_free_port()),
+        **settings,
+    }
     return Child("operator", command, log=folder / "operator.log", env=env)
 
 
@@ -58,9 +66,7 @@ def install_crd(kubeconfig: Path) -> None:
     crd = yaml.safe_load((checkout() / "crds" / "modeldeployments.yaml").read_text())
     with Kube.connect(kubeconfig) as kube:
         kube.apply(CRDS, crd)
-        wait_until(
-            lambda: _is_established(kube, crd["metadata"]["name"]), "the CRD is established", seconds=15
-        )
+        wait_until(lambda: _is_established(kube, crd["metadata"]["name"]), "the CRD is established", seconds=15)
 
 
 def wait_until(look: Callable[[], Seen], what: str, *, seconds: float) -> Seen:
@@ -81,6 +87,13 @@ def checkout() -> Path:
     if not (root / "crds").is_dir():
         raise StartError(f"{root} is no checkout of modeldeploy: run this from a clone, after: make setup")
     return root
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _ready(child: Child, pattern: str, *, seconds: float) -> Child:

@@ -8,6 +8,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from model_operator.clients import kinds as kinds_of_operator
+from model_operator.settings import settings_from
+
 helm = pytest.importorskip("helm_python", reason="helm-python-sdk has no wheel for this machine")
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -17,7 +20,7 @@ OLDEST, NEWEST = "1.29", kubernetes_validate.latest_version()
 VALUES: dict[str, dict[str, Any]] = {
     "as it comes": {},
     "one replica": {"replicas": 1},
-    "two namespaces": {"watch": {"namespaces": ["team-a", "team-b"]}},
+    "one namespace": {"watch": {"namespace": "team-a"}},
     "everything on": {
         "fullnameOverride": "serving",
         "image": {"registry": "mirror.example.com:5000/x", "pullSecrets": [{"name": "mirror"}]},
@@ -29,9 +32,7 @@ VALUES: dict[str, dict[str, Any]] = {
         "nodeSelector": {"kubernetes.io/os": "linux"},
         "tolerations": [{"key": "x", "operator": "Exists"}],
         "affinity": {"podAntiAffinity": {}},
-        "topologySpreadConstraints": [
-            {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
-        ],
+        "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}],
         "priorityClassName": "system-cluster-critical",
         "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy"}],
     },
@@ -83,7 +84,7 @@ def test_objects_have_distinct_names_and_the_release_namespace(values: dict[str,
     keys = [(one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]) for one in objects]
     assert len(keys) == len(set(keys))
     cluster_wide = {"ClusterRole", "ClusterRoleBinding"}
-    watched = set(values.get("watch", {}).get("namespaces", ()))
+    watched = {values.get("watch", {}).get("namespace")}
     for kind, namespace, _ in keys:
         assert (namespace is None) == (kind in cluster_wide)
         assert namespace in {None, "serving"} | watched
@@ -104,7 +105,7 @@ def test_helm_finds_nothing_to_complain_about() -> None:
         pytest.param({"image": {"tag": "1"}}, "tag", id="an unknown value further in"),
         pytest.param({"logLevel": "loud"}, "logLevel", id="a word that is not on the list"),
         pytest.param({"image": {"registry": "https://mirror"}}, "registry", id="a registry with a scheme"),
-        pytest.param({"watch": {"namespaces": ["A_B"]}}, "namespaces", id="a namespace that cannot be"),
+        pytest.param({"watch": {"namespace": "A_B"}}, "namespace", id="a namespace that cannot be"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(values: dict[str, Any], named: str) -> None:
@@ -134,17 +135,55 @@ def test_versions_of_chart_and_project_are_the_same() -> None:
     assert chart["version"] == chart["appVersion"]
 
 
-def test_with_a_list_of_namespaces_no_right_reaches_beyond_them() -> None:
-    values = {"watch": {"namespaces": ["team-a", "team-b"]}}
+def test_with_a_namespace_no_right_reaches_beyond_it() -> None:
+    values = {"watch": {"namespace": "team-a"}}
     assert not kinds(values) & {"ClusterRole", "ClusterRoleBinding"}
     roles = [one["metadata"] for one in render(values) if one["kind"] == "Role"]
-    assert {one["namespace"] for one in roles} == {"team-a", "team-b", "serving"}
-    assert env(values)["MODEL_OPERATOR_NAMESPACES"] == "team-a,team-b"
+    assert {one["namespace"] for one in roles} == {"team-a", "serving"}
+    assert env(values)["MODEL_OPERATOR_WATCH_NAMESPACE"] == "team-a"
 
 
-def test_without_a_list_the_operator_is_told_of_no_namespaces() -> None:
-    assert "MODEL_OPERATOR_NAMESPACES" not in env({})
+def test_without_a_namespace_the_operator_watches_all() -> None:
+    assert "MODEL_OPERATOR_WATCH_NAMESPACE" not in env({})
     assert {"ClusterRole", "ClusterRoleBinding"} <= kinds({})
+
+
+@pytest.mark.parametrize("values", [pytest.param(values, id=case) for case, values in VALUES.items()])
+def test_the_operator_understands_what_the_chart_tells_it(values: dict[str, Any]) -> None:
+    told = {name: value if isinstance(value, str) else "from-the-pod" for name, value in env(values).items()}
+    settings = settings_from(told)
+    assert settings.server_image.endswith("modeldeploy/server:0.1.0")
+    assert settings.lease_namespace == "from-the-pod"
+    ports = {one["name"]: one["containerPort"] for one in container(values)["ports"]}
+    assert ports == {"metrics": settings.metrics_port, "health": settings.health_port}
+
+
+def role(values: dict[str, Any], kind: str, name: str) -> list[tuple[str, str, str]]:
+    (found,) = [one for one in render(values) if one["kind"] == kind and one["metadata"]["name"] == name]
+    return flat(found["rules"])
+
+
+def flat(rules: list[dict[str, list[str]]]) -> list[tuple[str, str, str]]:
+    """One entry for each group, resource and verb."""
+    return sorted(
+        (group, resource, verb)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    )
+
+
+def test_the_role_is_exactly_what_the_operator_uses() -> None:
+    used = flat(kinds_of_operator.rbac_rules())
+    assert role({}, "ClusterRole", "md-modeldeploy") == used
+    assert role({"watch": {"namespace": "team-a"}}, "Role", "md-modeldeploy") == used
+
+
+def test_the_lease_is_all_that_the_operator_may_write_in_its_own_namespace() -> None:
+    lease = kinds_of_operator.LEASE
+    used = sorted((lease.group, lease.plural, verb) for verb in lease.verbs)
+    assert role({}, "Role", "md-modeldeploy-lease") == used
 
 
 def test_a_budget_for_disruptions_needs_a_second_replica() -> None:

@@ -31,9 +31,7 @@ def test_the_definition_is_small_enough_for_kubectl_apply() -> None:
 
 def test_every_node_has_a_type_as_a_structural_schema_must() -> None:
     typeless = [
-        path
-        for path, node in NODES.items()
-        if "type" not in node and not node.get("x-kubernetes-int-or-string")
+        path for path, node in NODES.items() if "type" not in node and not node.get("x-kubernetes-int-or-string")
     ]
     assert not typeless
 
@@ -81,11 +79,7 @@ def test_every_field_of_the_spec_says_what_it_is() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [
-        pytest.param(path, id=path.lstrip("."))
-        for path, node in NODES.items()
-        if node.get("x-kubernetes-validations")
-    ],
+    [pytest.param(path, id=path.lstrip(".")) for path, node in NODES.items() if node.get("x-kubernetes-validations")],
 )
 def test_every_rule_has_a_sentence_for_the_person(path: str) -> None:
     for rule in NODES[path]["x-kubernetes-validations"]:

@@ -50,9 +50,7 @@ def test_a_link_inside_the_repository_leads_somewhere(page: Path) -> None:
 
 def test_every_target_of_the_makefile_is_explained() -> None:
     text = (ROOT / "Makefile").read_text()
-    unexplained = [
-        name for name in TARGETS if not re.search(rf"^{re.escape(name)}:.*## \S", text, re.MULTILINE)
-    ]
+    unexplained = [name for name in TARGETS if not re.search(rf"^{re.escape(name)}:.*## \S", text, re.MULTILINE)]
     assert not unexplained
 
 

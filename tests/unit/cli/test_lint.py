@@ -35,18 +35,10 @@ spec:
             id="a rule, on the line of its field",
         ),
         pytest.param("spec:\n  model: {}\n", 6, "spec.model.storageUri", "is required", id="a missing field"),
-        pytest.param(
-            GOOD + "  replica: 2\n", 8, "spec.replica", "did you mean replicas", id="a typing error"
-        ),
-        pytest.param(
-            GOOD + "  xyzzy: 2\n", 8, "spec.xyzzy", "known are model, replicas", id="an unknown field"
-        ),
-        pytest.param(
-            GOOD + "  replicas: two\n", 8, "spec.replicas", "'two' is no integer", id="a wrong type"
-        ),
-        pytest.param(
-            GOOD + "  replicas: -1\n", 8, "spec.replicas", "minimum of 0", id="a number out of range"
-        ),
+        pytest.param(GOOD + "  replica: 2\n", 8, "spec.replica", "did you mean replicas", id="a typing error"),
+        pytest.param(GOOD + "  xyzzy: 2\n", 8, "spec.xyzzy", "known are model, replicas", id="an unknown field"),
+        pytest.param(GOOD + "  replicas: two\n", 8, "spec.replicas", "'two' is no integer", id="a wrong type"),
+        pytest.param(GOOD + "  replicas: -1\n", 8, "spec.replicas", "minimum of 0", id="a number out of range"),
         pytest.param(
             GOOD + "  server: {logLevel: loud}\n",
             8,
@@ -55,8 +47,7 @@ spec:
             id="a word that is not on the list",
         ),
         pytest.param(
-            GOOD
-            + "  strategy:\n    canary:\n      steps:\n      - pause: {}\n      - pause: {duration: ages}\n",
+            GOOD + "  strategy:\n    canary:\n      steps:\n      - pause: {}\n      - pause: {duration: ages}\n",
             12,
             "spec.strategy.canary.steps[1].pause.duration",
             "as in 90s or 1h30m",

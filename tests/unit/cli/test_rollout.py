@@ -39,9 +39,7 @@ def past(revision: str, result: str = "Promoted") -> dict[str, str]:
     [
         pytest.param(a_rollout(phase="Healthy", ready="True"), Verdict.HEALTHY, id="ready is healthy"),
         pytest.param(a_rollout(phase="Degraded"), Verdict.FAILED, id="degraded has failed"),
-        pytest.param(
-            a_rollout(phase="Progressing"), Verdict.WAITING, id="progressing may still become healthy"
-        ),
+        pytest.param(a_rollout(phase="Progressing"), Verdict.WAITING, id="progressing may still become healthy"),
         pytest.param(a_rollout(phase="Paused"), Verdict.WAITING, id="paused waits"),
         pytest.param(
             a_rollout(generation=3, phase="Healthy", ready="True"),
@@ -122,15 +120,9 @@ HEALTHY = a_rollout(phase="Healthy", history=[past("5c1a"), past("4b00")])
 @pytest.mark.parametrize(
     ("ask", "why"),
     [
-        pytest.param(
-            lambda: requests.promote(HEALTHY), "there is no rollout to promote", id="nothing to promote"
-        ),
-        pytest.param(
-            lambda: requests.abort(HEALTHY, now=NOW), "there is no rollout to abort", id="nothing to abort"
-        ),
-        pytest.param(
-            lambda: requests.retry(HEALTHY, now=NOW), "no revision was aborted", id="nothing to retry"
-        ),
+        pytest.param(lambda: requests.promote(HEALTHY), "there is no rollout to promote", id="nothing to promote"),
+        pytest.param(lambda: requests.abort(HEALTHY, now=NOW), "there is no rollout to abort", id="nothing to abort"),
+        pytest.param(lambda: requests.retry(HEALTHY, now=NOW), "no revision was aborted", id="nothing to retry"),
         pytest.param(
             lambda: requests.undo(HEALTHY, "beef", now=NOW),
             "known are: 4b00",
@@ -141,9 +133,7 @@ HEALTHY = a_rollout(phase="Healthy", history=[past("5c1a"), past("4b00")])
             "no earlier revision",
             id="nothing to go back to",
         ),
-        pytest.param(
-            lambda: requests.undo(CANARY, None, now=NOW), "abort it instead", id="undo in a rollout is abort"
-        ),
+        pytest.param(lambda: requests.undo(CANARY, None, now=NOW), "abort it instead", id="undo in a rollout is abort"),
     ],
 )
 def test_what_makes_no_sense_is_refused(ask: Any, why: str) -> None:

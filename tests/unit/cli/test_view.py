@@ -55,9 +55,7 @@ CRASHING = {
 @pytest.mark.parametrize(
     ("step", "said"),
     [
-        pytest.param(
-            {"pause": {"duration": "2m"}}, "pause of 2m, 1m left", id="a timed pause tells what is left"
-        ),
+        pytest.param({"pause": {"duration": "2m"}}, "pause of 2m, 1m left", id="a timed pause tells what is left"),
         pytest.param({"pause": {"duration": "30s"}}, "0s left", id="a pause that is over has nothing left"),
         pytest.param({"pause": {}}, "modeldeploy promote fraud", id="a person's gate says how to open it"),
         pytest.param({"setWeight": 25}, "setWeight 25", id="a weight tells which"),
