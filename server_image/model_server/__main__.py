@@ -29,9 +29,7 @@ def main() -> int:
     except StartError as error:
         if not logging.root.handlers:
             configure("info", {})
-        log.error(
-            "%s: %s", error.reason, error.message, extra={"hint": error.hint, "permanent": error.permanent}
-        )
+        log.error("%s: %s", error.reason, error.message, extra={"hint": error.hint, "permanent": error.permanent})
         write_termination(error, termination_log)
         return exit_code(error)
     log.info("stopped")

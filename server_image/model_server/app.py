@@ -85,9 +85,7 @@ def create_app(*, lifecycle: Lifecycle, telemetry: Telemetry, name: str, limits:
 class App:
     """The ASGI callable."""
 
-    def __init__(
-        self, routes: Routes, lifecycle: Lifecycle, telemetry: Telemetry, limits: RequestLimits
-    ) -> None:
+    def __init__(self, routes: Routes, lifecycle: Lifecycle, telemetry: Telemetry, limits: RequestLimits) -> None:
         self._routes = routes
         self._lifecycle = lifecycle
         self._telemetry = telemetry
@@ -161,9 +159,7 @@ def error_response(error: RequestError) -> Response:
     if error.hint:
         document["hint"] = error.hint
     if isinstance(error, InvalidInput):
-        document["details"] = [
-            {"field": problem.field, "message": problem.message} for problem in error.problems
-        ]
+        document["details"] = [{"field": problem.field, "message": problem.message} for problem in error.problems]
     headers: Headers = []
     if status == 503:
         headers.append((b"retry-after", b"1"))

@@ -85,9 +85,7 @@ class Batcher:
         """
         limits = self._limits
         if len(self._queue) >= limits.max_queue:
-            raise Overloaded(
-                f"{limits.max_queue} requests are waiting already", hint="Try again after a moment."
-            )
+            raise Overloaded(f"{limits.max_queue} requests are waiting already", hint="Try again after a moment.")
         loop = self._loop
         future: asyncio.Future[Outputs] = loop.create_future()
         key = (probabilities, *((name, array.dtype, array.shape[1:]) for name, array in inputs.items()))

@@ -93,6 +93,4 @@ class Documentation:
 @cache
 def _assets() -> dict[str, bytes]:
     folder = resources.files("fastapi_offline") / "static"
-    return {
-        file.name: file.read_bytes() for file in folder.iterdir() if file.name.endswith(tuple(_MEDIA_TYPES))
-    }
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.name.endswith(tuple(_MEDIA_TYPES))}

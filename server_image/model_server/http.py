@@ -72,9 +72,7 @@ def request_id(headers: dict[bytes, bytes]) -> bytes:
     return given if given is not None and _REQUEST_ID.fullmatch(given) else secrets.token_hex(8).encode()
 
 
-async def read_body(
-    headers: dict[bytes, bytes], receive: Receive, *, limit: int, timeout_seconds: float
-) -> bytes:
+async def read_body(headers: dict[bytes, bytes], receive: Receive, *, limit: int, timeout_seconds: float) -> bytes:
     """The whole body. Raises RequestTooLarge (at once if declared so), RequestTimeout, Disconnected."""
     declared = headers.get(b"content-length")
     if declared is not None and declared.isdigit() and int(declared) > limit:

@@ -37,9 +37,7 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
     """
     uri = settings.storage_uri
     report(Phase.DOWNLOADING, f"fetching {uri}")
-    fetched = fetch(
-        uri, folder / "fetched", environ=environ, report=lambda text: report(Phase.DOWNLOADING, text)
-    )
+    fetched = fetch(uri, folder / "fetched", environ=environ, report=lambda text: report(Phase.DOWNLOADING, text))
     report(Phase.LOADING, "verifying the package")
     sha256 = digest(fetched)
     verify_pin(sha256, settings.sha256, uri)

@@ -101,8 +101,7 @@ def describe(loaded: Loaded, *, max_rows: int) -> dict[str, Any]:
     app = FastAPI(
         title=metadata.name or identity.model,
         version=identity.version or "0",
-        description=metadata.description
-        or f"A {identity.format} model, served by modeldeploy {__version__}.",
+        description=metadata.description or f"A {identity.format} model, served by modeldeploy {__version__}.",
     )
     request = _request_model(loaded.layout, max_rows)
     response = _response_model(metadata.output_features)
@@ -121,13 +120,9 @@ def describe(loaded: Loaded, *, max_rows: int) -> dict[str, Any]:
     probe.__annotations__ = {"return": Phase}
     name = identity.model
     app.post("/predict", summary="Predict rows", responses=_REFUSALS, tags=["predict"])(predict)
-    app.post(f"/v1/models/{name}:predict", summary="Predict rows (V1)", responses=_REFUSALS, tags=["v1"])(
-        predict
-    )
+    app.post(f"/v1/models/{name}:predict", summary="Predict rows (V1)", responses=_REFUSALS, tags=["v1"])(predict)
     app.post(f"/v2/models/{name}/infer", summary="Infer (V2)", responses=_REFUSALS, tags=["v2"])(infer)
-    app.get("/readyz", summary="Phase of the server", responses={503: {"model": Phase}}, tags=["health"])(
-        probe
-    )
+    app.get("/readyz", summary="Phase of the server", responses={503: {"model": Phase}}, tags=["health"])(probe)
     document = app.openapi()
     # FastAPI's own error shapes are never answered here.
     for unused in ("HTTPValidationError", "ValidationError"):

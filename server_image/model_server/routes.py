@@ -64,9 +64,7 @@ class Routes:
     def _at(self, path: str) -> list[tuple[Route, dict[str, str]]]:
         found = [(route, dict[str, str]()) for (_, known), route in self._exact.items() if known == path]
         return found + [
-            (route, match.groupdict())
-            for pattern, route in self._patterns
-            if (match := pattern.fullmatch(path))
+            (route, match.groupdict()) for pattern, route in self._patterns if (match := pattern.fullmatch(path))
         ]
 
 
@@ -106,9 +104,7 @@ class Handlers:
         loaded = served.loaded
         call = plain.decode(request, loaded.layout, loaded.model, max_rows=self._max_rows)
         outputs = await served.batcher.submit(call.inputs, probabilities=call.probabilities)
-        return Response(
-            200, plain.encode(outputs, loaded.model, loaded.identity, probabilities=call.probabilities)
-        )
+        return Response(200, plain.encode(outputs, loaded.model, loaded.identity, probabilities=call.probabilities))
 
     async def v1_predict(self, request: Request) -> Response:
         """`POST /v1/models/{model}:predict`."""

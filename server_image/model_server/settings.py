@@ -22,9 +22,7 @@ SERVICE_LINK = re.compile(r"^(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+
 
 
 def _comma_separated(value: Any) -> Any:
-    return (
-        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-    )
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
@@ -37,16 +35,10 @@ class Settings(BaseModel):
 
     storage_uri: str = Field(min_length=1, description="Where the package is: `file://`, `s3://`.")
     format: str = Field("auto", description="The package's format; `auto` looks for itself.")
-    version: str = Field(
-        "", description="The version people call it; default: the package's own, else the revision."
-    )
-    sha256: str = Field(
-        "", pattern=r"^([0-9a-fA-F]{64})?$", description="Pin: load nothing else. Empty: not pinned."
-    )
+    version: str = Field("", description="The version people call it; default: the package's own, else the revision.")
+    sha256: str = Field("", pattern=r"^([0-9a-fA-F]{64})?$", description="Pin: load nothing else. Empty: not pinned.")
     trusted: bool = Field(False, description="Allow formats that run code when they are loaded.")
-    install_requirements: bool = Field(
-        False, description="Install `requirements.txt` instead of reporting a mismatch."
-    )
+    install_requirements: bool = Field(False, description="Install `requirements.txt` instead of reporting a mismatch.")
     name: str = Field(
         "model",
         pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$",
@@ -58,16 +50,10 @@ class Settings(BaseModel):
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one and logs it.")
     model_dir: Path | None = Field(None, description="Where downloads go; default: a temporary folder.")
     credentials_dir: Path | None = Field(None, description="A mounted Secret with storage credentials.")
-    auth_dir: Path | None = Field(
-        None, description="A mounted Secret whose values are API keys; default: open."
-    )
+    auth_dir: Path | None = Field(None, description="A mounted Secret whose values are API keys; default: open.")
     workers: int = Field(1, ge=1, le=64, description="Processes that answer requests.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Lowest level that is logged."
-    )
-    request_timeout_seconds: float = Field(
-        30, gt=0, description="Time for the body to arrive, and for the answer."
-    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
+    request_timeout_seconds: float = Field(30, gt=0, description="Time for the body to arrive, and for the answer.")
     max_request_bytes: int = Field(10_485_760, ge=1, description="Largest body.")
     max_rows: int = Field(10_000, ge=1, description="Most rows in one request.")
     max_batch_size: int = Field(
@@ -76,29 +62,19 @@ class Settings(BaseModel):
     max_batch_delay_milliseconds: float = Field(
         1, ge=0, description="Longest wait for requests that are expected to join a batch."
     )
-    max_queue_size: int = Field(
-        1024, ge=1, description="Requests that may wait for the model before 503 is answered."
-    )
-    threads: int = Field(
-        1, ge=1, description="Threads one call of the model may use (BLAS, OpenMP, ONNX Runtime)."
-    )
+    max_queue_size: int = Field(1024, ge=1, description="Requests that may wait for the model before 503 is answered.")
+    threads: int = Field(1, ge=1, description="Threads one call of the model may use (BLAS, OpenMP, ONNX Runtime).")
     drain_seconds: float = Field(
         1,
         ge=0,
         description="How long open connections are answered after SIGTERM, with `Connection: close`.",
     )
-    input_log_sample_rate: float = Field(
-        0, ge=0, le=1, description="Share of requests whose input is logged."
-    )
+    input_log_sample_rate: float = Field(0, ge=0, le=1, description="Share of requests whose input is logged.")
     input_log_redact: Names = Field((), description="Features whose values are replaced in the input log.")
     input_log_sink: str = Field("stdout", description="`stdout`, a storage URI or an HTTP address.")
-    drift_reference: str = Field(
-        "package", description="`package` or the number of first requests to compare with."
-    )
+    drift_reference: str = Field("package", description="`package` or the number of first requests to compare with.")
     drift_threshold: float = Field(0.2, gt=0, description="PSI above which a feature counts as drifted.")
-    termination_log: Path = Field(
-        Path("/dev/termination-log"), description="File for the reason of a failed start."
-    )
+    termination_log: Path = Field(Path("/dev/termination-log"), description="File for the reason of a failed start.")
 
     def variable(self, field: str) -> str:
         """The environment variable of a field, for messages."""
@@ -126,7 +102,6 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         return Settings.model_validate({name.lower(): value for name, value in given.items()})
     except ValidationError as error:
         faults = [
-            f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}"
-            for fault in error.errors(include_input=False)
+            f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors(include_input=False)
         ]
         raise SettingsInvalid("; ".join(faults), hint="docs/server.md lists the settings.") from None

@@ -41,9 +41,7 @@ class Telemetry:
             (*names, "code"),
             registry=self.registry,
         )
-        self._duration = self._histogram(
-            "request_duration_seconds", "From the request's head to its answer.", SECONDS
-        )
+        self._duration = self._histogram("request_duration_seconds", "From the request's head to its answer.", SECONDS)
         self._queue = self._histogram(
             "queue_duration_seconds", "From a request's arrival in the queue to its model call.", SECONDS
         )

@@ -71,9 +71,7 @@ def _check_against_model(declared: tuple[Feature, ...], signature: Signature) ->
     if _is_matrix(signature.tensors):
         count = signature.tensors[0].shape[1]
     if count is not None and len(names) != count:
-        raise MetadataInvalid(
-            f"model.yaml: input_features lists {len(names)}, and the model was trained with {count}"
-        )
+        raise MetadataInvalid(f"model.yaml: input_features lists {len(names)}, and the model was trained with {count}")
     known = signature.feature_names
     if known and names != known:
         if set(names) == set(known):

@@ -18,9 +18,7 @@ class Columns:
 
     def __init__(self, features: Sequence[Feature]) -> None:
         self.features = tuple(features)
-        self.tensors = tuple(
-            Tensor(feature.name, datatype_of(_dtype(feature)), (-1, 1)) for feature in features
-        )
+        self.tensors = tuple(Tensor(feature.name, datatype_of(_dtype(feature)), (-1, 1)) for feature in features)
 
     def from_instances(self, instances: Sequence[Any], *, plain: bool) -> Inputs:
         return self._arrays(checked_rows(self.features, instances))
@@ -48,17 +46,12 @@ class Columns:
 
     def _arrays(self, rows: Sequence[Sequence[Any]]) -> Inputs:
         columns = zip(*rows, strict=True)
-        return {
-            feature.name: _column(feature, column)
-            for feature, column in zip(self.features, columns, strict=True)
-        }
+        return {feature.name: _column(feature, column) for feature, column in zip(self.features, columns, strict=True)}
 
     def _values(self, feature: Feature, array: Array, rows: int) -> list[Any]:
         where = f"inputs[{feature.name}]"
         if array.size != rows or len(array) != rows:
-            raise InvalidInput.at(
-                f"{where}.shape", f"expected [{rows}] or [{rows}, 1], got {list(array.shape)}"
-            )
+            raise InvalidInput.at(f"{where}.shape", f"expected [{rows}] or [{rows}, 1], got {list(array.shape)}")
         values = [
             value.decode("utf-8", "replace") if isinstance(value, bytes) else value
             for value in array.reshape(-1).tolist()

@@ -60,9 +60,7 @@ def check_value(feature: Feature, value: Any, where: str) -> Problem | None:
         allowed = ", ".join(shown(category) for category in feature.categories)
         return Problem(where, f"expected one of {allowed}, got {shown(value)}")
     if feature.range is not None and not feature.range[0] <= value <= feature.range[1]:
-        return Problem(
-            where, f"expected a value from {feature.range[0]:g} to {feature.range[1]:g}, got {shown(value)}"
-        )
+        return Problem(where, f"expected a value from {feature.range[0]:g} to {feature.range[1]:g}, got {shown(value)}")
     return _check_width(feature, value, where)
 
 

@@ -101,9 +101,7 @@ class Matrix:
             for feature, value in zip(self.features, row.tolist(), strict=True):
                 missing = value != value and feature.nullable
                 problem = (
-                    None
-                    if missing
-                    else check_value(feature, value, f"inputs[{self.name}][{index}].{feature.name}")
+                    None if missing else check_value(feature, value, f"inputs[{self.name}][{index}].{feature.name}")
                 )
                 if problem is not None:
                     problems.append(problem)
@@ -121,9 +119,7 @@ class _Rules:
         high = np.array([_highest(feature) for feature in features], dtype=np.float64)
         self._low, self._high = low, high
         self._integers = [index for index, feature in enumerate(features) if feature.is_integer]
-        self._categories = [
-            (index, feature.categories) for index, feature in enumerate(features) if feature.categories
-        ]
+        self._categories = [(index, feature.categories) for index, feature in enumerate(features) if feature.categories]
 
     def allow(self, array: Array) -> bool:
         """False when some value may be at fault; the careful path then says which."""
@@ -134,9 +130,7 @@ class _Rules:
             whole = array[:, self._integers]
             if (whole != np.floor(whole)).any():
                 return False
-        return all(
-            np.isin(array[:, index], list(categories or ())).all() for index, categories in self._categories
-        )
+        return all(np.isin(array[:, index], list(categories or ())).all() for index, categories in self._categories)
 
 
 def _lowest(feature: Feature) -> float:

@@ -37,8 +37,7 @@ class TensorLayout:
         if problems:
             raise InvalidInput(problems)
         arrays = {
-            tensor.name: self._fit(tensor, tensors[tensor.name], f"inputs[{tensor.name}]")
-            for tensor in self.tensors
+            tensor.name: self._fit(tensor, tensors[tensor.name], f"inputs[{tensor.name}]") for tensor in self.tensors
         }
         if len({len(array) for array in arrays.values()}) > 1:
             raise InvalidInput.at("inputs", "expected the same number of rows in each tensor")
@@ -73,9 +72,7 @@ class TensorLayout:
         names = [known.name for known in self.tensors]
         if not isinstance(instance, dict):
             if len(names) > 1:
-                raise InvalidInput.at(
-                    where, f"expected an object with {', '.join(names)}, got {shown(instance)}"
-                )
+                raise InvalidInput.at(where, f"expected an object with {', '.join(names)}, got {shown(instance)}")
             return instance, where
         strange = sorted(instance.keys() - set(names))
         if strange:
@@ -89,9 +86,7 @@ class TensorLayout:
         try:
             array = np.array(instance, dtype=object if tensor.datatype == "BYTES" else None)
         except ValueError:
-            raise InvalidInput.at(
-                where, f"expected nested lists of equal lengths, got {shown(instance)}"
-            ) from None
+            raise InvalidInput.at(where, f"expected nested lists of equal lengths, got {shown(instance)}") from None
         row: Array = self._fit(tensor, array[np.newaxis], where)[0]
         return row
 
@@ -102,9 +97,7 @@ class TensorLayout:
         sizes = zip(array.shape[1:], tensor.shape[1:], strict=False)
         if array.ndim != len(tensor.shape) or any(want not in (-1, got) for got, want in sizes):
             wanted = [size if size != -1 else "any" for size in tensor.shape[1:]]
-            raise InvalidInput.at(
-                where, f"expected rows of shape {shown(wanted)}, got {list(array.shape[1:])}"
-            )
+            raise InvalidInput.at(where, f"expected rows of shape {shown(wanted)}, got {list(array.shape[1:])}")
         if not _kind_fits(array, tensor):
             raise InvalidInput.at(where, f"expected {tensor.datatype} values, got {datatype_of(array.dtype)}")
         with np.errstate(over="ignore", invalid="ignore"):
@@ -118,9 +111,7 @@ class TensorLayout:
 
 def _kind_fits(array: Array, tensor: Tensor) -> bool:
     if tensor.datatype == "BYTES":
-        return array.dtype == object and all(
-            isinstance(value, str | bytes) for value in array.reshape(-1).tolist()
-        )
+        return array.dtype == object and all(isinstance(value, str | bytes) for value in array.reshape(-1).tolist())
     if tensor.datatype == "BOOL":
         return array.dtype == np.bool_
     return array.dtype.kind in "fiu"

@@ -9,7 +9,8 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -48,12 +49,13 @@ def unpack(archive: Path, into: Path, limits: ArchiveLimits) -> Path:
     budget = _Budget(archive.name, min(most, limits.total_bytes), limits.entries)
     try:
         entries = _tar_entries if archive.name.lower().endswith(TAR_SUFFIXES) else _zip_entries
-        for name, content in entries(archive):
-            budget.count_entry()
-            target = into / _safe_path(archive.name, name)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with content, target.open("xb") as file:
-                budget.copy(content, file)
+        with closing(entries(archive)) as found:
+            for name, content in found:
+                budget.count_entry()
+                target = into / _safe_path(archive.name, name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with content, target.open("xb") as file:
+                    budget.copy(content, file)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise ArtifactCorrupt(f"{archive.name} cannot be unpacked: {error}") from None
     inside = list(into.iterdir())
@@ -88,7 +90,7 @@ def _safe_path(archive: str, name: str) -> Path:
     return Path(*path.parts)
 
 
-def _tar_entries(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+def _tar_entries(archive: Path) -> Generator[tuple[str, IO[bytes]]]:
     with tarfile.open(archive) as tar:
         for member in tar:
             if member.isdir():
@@ -102,7 +104,7 @@ def _tar_entries(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
             yield member.name, content
 
 
-def _zip_entries(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+def _zip_entries(archive: Path) -> Generator[tuple[str, IO[bytes]]]:
     with zipfile.ZipFile(archive) as bundle:
         for member in bundle.infolist():
             if member.is_dir():

@@ -75,9 +75,7 @@ def named_format(name: str, where: str) -> Format | None:
     if name == AUTO:
         return None
     if name not in FORMATS:
-        raise FormatUnknown(
-            f"{where} is {name!r}", hint=f"Known formats: {AUTO}, {', '.join(sorted(FORMATS))}."
-        )
+        raise FormatUnknown(f"{where} is {name!r}", hint=f"Known formats: {AUTO}, {', '.join(sorted(FORMATS))}.")
     return FORMATS[name]
 
 
@@ -93,15 +91,11 @@ def choose(
         missing = [name for name in artifacts if name not in files]
         if missing:
             raise FormatUnknown(f"model.yaml names {missing[0]!r}, and the package holds {_listed(files)}")
-    if (wanted is not None and wanted.name == PYTHON) or (
-        wanted is None and not artifacts and MODEL_PY in files
-    ):
+    if (wanted is not None and wanted.name == PYTHON) or (wanted is None and not artifacts and MODEL_PY in files):
         if MODEL_PY not in files:
             raise FormatMismatch(f"format python needs {MODEL_PY}, and the package holds {_listed(files)}")
         return Choice(FORMATS[PYTHON], (MODEL_PY,))
-    candidates = {
-        name: _format_of(name, first_bytes) for name in artifacts or files if _could_be(name, artifacts)
-    }
+    candidates = {name: _format_of(name, first_bytes) for name in artifacts or files if _could_be(name, artifacts)}
     recognised = {name: found for name, found in candidates.items() if found is not None}
     if wanted is not None:
         recognised = {name: found for name, found in recognised.items() if found is wanted}
@@ -133,9 +127,7 @@ def _named_pipeline(artifacts: Sequence[str], recognised: Mapping[str, Format]) 
     if strange:
         raise FormatMismatch(f"artifact {strange[0]!r} is not of format {sorted(formats)[0]}")
     if len(formats) > 1:
-        raise FormatAmbiguous(
-            f"the artifacts in model.yaml are of several formats: {', '.join(sorted(formats))}"
-        )
+        raise FormatAmbiguous(f"the artifacts in model.yaml are of several formats: {', '.join(sorted(formats))}")
     if len(artifacts) > 1 and formats != {"sklearn"}:
         raise FormatMismatch(
             f"several artifacts make a pipeline of scikit-learn objects only, and these are {formats.pop()}",

@@ -48,9 +48,7 @@ class Feature(_Strict):
         if self.range is not None:
             low, high = self.range
             if not self.is_numeric:
-                raise ValueError(
-                    f"a range needs a numeric dtype, and this one is {self.dtype}: use categories"
-                )
+                raise ValueError(f"a range needs a numeric dtype, and this one is {self.dtype}: use categories")
             if math.isnan(low) or math.isnan(high) or low > high:
                 raise ValueError(f"range [{low:g}, {high:g}] is empty: write [lowest, highest]")
         if self.categories is not None and not self.categories:
@@ -64,9 +62,7 @@ class Feature(_Strict):
     def _check_example(self, example: Scalar) -> None:
         is_number = isinstance(example, int | float) and not isinstance(example, bool)
         expected = str if self.dtype == "string" else bool if self.dtype == "bool" else None
-        if (expected is None and not is_number) or (
-            expected is not None and not isinstance(example, expected)
-        ):
+        if (expected is None and not is_number) or (expected is not None and not isinstance(example, expected)):
             raise ValueError(f"example {example!r} is not a {self.dtype}")
         if self.range is not None and not self.range[0] <= float(example) <= self.range[1]:
             raise ValueError(f"example {example!r} is outside range [{self.range[0]:g}, {self.range[1]:g}]")

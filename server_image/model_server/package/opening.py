@@ -35,9 +35,7 @@ def open_package(fetched: Path, wanted: str, scratch: Path) -> Package:
     `wanted` is the format the settings ask for; `scratch` a folder for unpacked files. Raises ArtifactErrors.
     """
     root = (
-        unpack(fetched, scratch / "unpacked", ArchiveLimits())
-        if fetched.is_file() and is_archive(fetched)
-        else fetched
+        unpack(fetched, scratch / "unpacked", ArchiveLimits()) if fetched.is_file() and is_archive(fetched) else fetched
     )
     files = [root.name] if root.is_file() else list_files(root)
     root = root.parent if root.is_file() else root

@@ -79,9 +79,7 @@ def encode(outputs: Outputs, model: Model, identity: Identity, *, probabilities:
         "model_version": identity.version,
     }
     try:
-        return orjson.dumps(
-            answer, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS, default=_text
-        )
+        return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS, default=_text)
     except TypeError as error:
         raise PredictionError("the model's answer cannot be written as JSON") from error
 

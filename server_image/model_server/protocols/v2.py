@@ -20,16 +20,12 @@ from model_server.tensors import DTYPES, Array, Outputs, Tensor, datatype_of
 _TRUTHS = (b"true", b"false")
 
 
-def decode(
-    request: Request, layout: Layout, model: Model, known: tuple[Tensor, ...], *, max_rows: int
-) -> Call:
+def decode(request: Request, layout: Layout, model: Model, known: tuple[Tensor, ...], *, max_rows: int) -> Call:
     """Arrays of the inference request. Raises RequestErrors that name the tensor."""
     document = require_object(request.json())
     inputs = document.get("inputs")
     if not isinstance(inputs, list) or not inputs:
-        what = (
-            "is missing" if "inputs" not in document else f"expected a list of tensors, got {shown(inputs)}"
-        )
+        what = "is missing" if "inputs" not in document else f"expected a list of tensors, got {shown(inputs)}"
         raise InvalidInput.at("inputs", what)
     plain = not any(literal in request.body for literal in _TRUTHS)
     tensors: dict[str, Array] = {}
@@ -59,15 +55,11 @@ def _tensor(entry: Any, where: str, *, plain: bool) -> tuple[str, Array]:
     if not isinstance(name, str):
         raise InvalidInput.at(f"{where}.name", f"expected a string, got {type_name(name)}")
     if not isinstance(datatype, str) or datatype not in DTYPES:
-        raise InvalidInput.at(
-            f"{where}.datatype", f"expected one of {', '.join(DTYPES)}, got {shown(datatype)}"
-        )
+        raise InvalidInput.at(f"{where}.datatype", f"expected one of {', '.join(DTYPES)}, got {shown(datatype)}")
     if not isinstance(data, list):
         raise InvalidInput.at(f"{where}.data", f"expected a list, got {type_name(data)}")
     shape = shape_of(entry["shape"], where)
-    array = (
-        _text_array(data, where) if datatype == "BYTES" else _number_array(data, datatype, where, plain=plain)
-    )
+    array = _text_array(data, where) if datatype == "BYTES" else _number_array(data, datatype, where, plain=plain)
     return name, reshaped(array, shape, where)
 
 
@@ -93,17 +85,13 @@ def _number_array(data: list[Any], datatype: str, where: str, *, plain: bool) ->
     try:
         array = np.array(data)
     except ValueError:
-        raise InvalidInput.at(
-            f"{where}.data", "expected a flat list, or nested lists of equal lengths"
-        ) from None
+        raise InvalidInput.at(f"{where}.data", "expected a flat list, or nested lists of equal lengths") from None
     dtype = DTYPES[datatype]
     if array.size == 0:
         return array.astype(dtype)
     kinds = "b" if datatype == "BOOL" else "fiu"
     if array.dtype.kind not in kinds or (not plain and datatype != "BOOL" and _holds_truth(data)):
-        raise InvalidInput.at(
-            f"{where}.data", f"expected {datatype} values, got {_first_strange(data, datatype)}"
-        )
+        raise InvalidInput.at(f"{where}.data", f"expected {datatype} values, got {_first_strange(data, datatype)}")
     if array.dtype == dtype:
         return array
     with np.errstate(over="ignore", invalid="ignore"):
@@ -138,9 +126,7 @@ def _text_array(data: list[Any], where: str) -> Array:
                 stack.append(iter(value))
                 break
             if not isinstance(value, str):
-                raise InvalidInput.at(
-                    f"{where}.data", f"expected BYTES values as strings, got {shown(value)}"
-                )
+                raise InvalidInput.at(f"{where}.data", f"expected BYTES values as strings, got {shown(value)}")
             flat.append(value)
         else:
             stack.pop()

@@ -67,9 +67,7 @@ class Graph:
         self._prediction = self._names[0]
         self._maps = len(outputs) == 2 and outputs[1].type.startswith("seq(map(")
         is_matrix = (
-            len(outputs) == 2
-            and len(outputs[1].shape) == 2
-            and outputs[1].type in ("tensor(float)", "tensor(double)")
+            len(outputs) == 2 and len(outputs[1].shape) == 2 and outputs[1].type in ("tensor(float)", "tensor(double)")
         )
         labels = outputs[0].type in ("tensor(int64)", "tensor(string)") and len(outputs[0].shape) == 1
         self._is_classifier = labels and (self._maps or is_matrix)
@@ -78,9 +76,7 @@ class Graph:
 
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
         wanted = self._names if probabilities or not self._is_classifier else [self._prediction]
-        values = self._session.run(
-            wanted, {name: self._shaped(name, array) for name, array in inputs.items()}
-        )
+        values = self._session.run(wanted, {name: self._shaped(name, array) for name, array in inputs.items()})
         if not self._is_classifier:
             return dict(zip(wanted, values, strict=True))
         outputs = {self._prediction: values[0]}

@@ -57,13 +57,9 @@ def _require(module: ModuleType, name: str, count: int) -> None:
     try:
         inspect.signature(function).bind(*range(count))
     except TypeError:
-        raise LoadFailed(
-            f"{name} in model.py does not take {count} argument{'s' * (count > 1)}", hint=_SHAPE
-        ) from None
+        raise LoadFailed(f"{name} in model.py does not take {count} argument{'s' * (count > 1)}", hint=_SHAPE) from None
     if inspect.iscoroutinefunction(function):
-        raise LoadFailed(
-            f"{name} in model.py is async", hint="Write a plain function: it runs in a thread of its own."
-        )
+        raise LoadFailed(f"{name} in model.py is async", hint="Write a plain function: it runs in a thread of its own.")
 
 
 def _where(error: BaseException, path: str) -> str:

@@ -132,10 +132,7 @@ def _feature_count(estimator: Any) -> int | None:
 
 def _selects_columns(estimator: Any) -> bool:
     """True when some step picks columns by name, and so needs a table with names."""
-    if any(
-        isinstance(columns, str) or _all_text(columns)
-        for _, _, columns in getattr(estimator, "transformers_", ())
-    ):
+    if any(isinstance(columns, str) or _all_text(columns) for _, _, columns in getattr(estimator, "transformers_", ())):
         return True
     return any(_selects_columns(step) for _, step in getattr(estimator, "steps", ()))
 

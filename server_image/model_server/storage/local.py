@@ -28,9 +28,7 @@ def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progres
     except OSError:
         raise ArtifactNotFound(f"{uri} does not exist") from None
     if not os.access(path, os.R_OK):
-        raise ArtifactAccessDenied(
-            f"{uri} cannot be read by user {os.getuid()}", hint="Check the volume's fsGroup."
-        )
+        raise ArtifactAccessDenied(f"{uri} cannot be read by user {os.getuid()}", hint="Check the volume's fsGroup.")
     if path.is_file() and size == 0:
         raise ArtifactEmpty(f"{uri} has no bytes")
     progress.expect(size)

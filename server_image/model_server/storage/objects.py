@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -15,6 +16,7 @@ from model_server.errors import (
     ArtifactAccessDenied,
     ArtifactEmpty,
     ArtifactNotFound,
+    ArtifactTooLarge,
     ModelServerError,
     StorageUnavailable,
 )
@@ -55,12 +57,15 @@ def download(store: ObjectStore, key: str, uri: str, into: Path, progress: Progr
         root = into / PurePosixPath(key).name
         with ThreadPoolExecutor(CONCURRENT_FILES, "download") as pool:
             jobs = [
-                pool.submit(_download_one, store, meta, root / name if name else root, progress)
-                for name, meta in found
+                pool.submit(_download_one, store, meta, root / name if name else root, progress) for name, meta in found
             ]
             for job in jobs:
                 job.result()
     except (exceptions.BaseError, OSError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise ArtifactTooLarge(
+                f"{uri} does not fit into {into}", hint="Give the pod more ephemeral storage."
+            ) from None
         raise _translated(error, uri) from None
     return root
 
@@ -71,11 +76,7 @@ def _listing(store: ObjectStore, key: str) -> list[tuple[str, ObjectMeta]]:
         return [("", obstore.head(store, key))]
     except FileNotFoundError:
         metas = [meta for page in obstore.list(store, prefix=key) for meta in page]
-        return [
-            (meta["path"].removeprefix(f"{key}/"), meta)
-            for meta in metas
-            if meta["path"].startswith(f"{key}/")
-        ]
+        return [(meta["path"].removeprefix(f"{key}/"), meta) for meta in metas if meta["path"].startswith(f"{key}/")]
 
 
 def _download_one(store: ObjectStore, meta: ObjectMeta, target: Path, progress: Progress) -> None:

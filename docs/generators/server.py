@@ -1,0 +1,91 @@
+"""The reference of the model server: its settings, reasons and metrics, as the code has them."""
+
+from pathlib import Path
+from typing import cast
+
+from model_server import errors
+from model_server.app import STATUS_OF
+from model_server.package.formats import FORMATS
+from model_server.settings import PREFIX, Settings
+from model_server.storage import SCHEMES
+from model_server.telemetry import Telemetry
+from model_server.termination import exit_code
+
+_HEAD = """# The model server's reference
+
+Made from the code by `make docs`; [the server's page](../server.md) tells the story.
+
+"""
+
+
+def page(root: Path) -> str:
+    """The page docs/reference/server.md."""
+    return _HEAD + "\n".join((_settings(), _sources(), _start_reasons(), _request_reasons(), _metrics()))
+
+
+def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [f"## {title}", "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _settings() -> str:
+    rows = []
+    for name, field in Settings.model_fields.items():
+        default = "required" if field.is_required() else _shown(field.default)
+        rows.append((f"`{PREFIX}{name.upper()}`", default, field.description or ""))
+    return _table("Settings", ("variable", "default", "meaning"), rows)
+
+
+def _shown(value: object) -> str:
+    if value is None or value in ("", ()):
+        return "none"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _sources() -> str:
+    schemes = ", ".join(f"`{name}://`" for name in sorted(SCHEMES))
+    rows = [
+        (
+            f"`{known.name}`",
+            known.description,
+            ", ".join(f"`{suffix}`" for suffix in known.suffixes),
+            "yes" if known.runs_code else "no",
+        )
+        for known in FORMATS.values()
+    ]
+    formats = _table("Formats", ("format", "what", "file names", "runs code on load"), rows)
+    return f"## Schemes\n\n`storageUri` may begin with {schemes}.\n\n{formats}"
+
+
+def _kinds(base: type[errors.ModelServerError]) -> list[type[errors.ModelServerError]]:
+    found = []
+    for kind in base.__subclasses__():
+        inner = _kinds(kind)
+        found += inner or [kind]
+    return found
+
+
+def _sentence(kind: type) -> str:
+    return (kind.__doc__ or "").splitlines()[0]
+
+
+def _start_reasons() -> str:
+    rows = []
+    for kind in _kinds(errors.StartError):
+        error = cast(errors.StartError, kind(""))
+        rows.append((f"`{kind.__name__}`", _sentence(kind), str(exit_code(error)), "yes" if error.permanent else "no"))
+    return _table("Reasons of a failed start", ("reason", "meaning", "exit code", "permanent"), rows)
+
+
+def _request_reasons() -> str:
+    rows = [(f"`{kind.__name__}`", _sentence(kind), str(STATUS_OF[kind])) for kind in STATUS_OF]
+    return _table("Reasons of a refused request", ("reason", "meaning", "HTTP status"), rows)
+
+
+def _metrics() -> str:
+    rows = []
+    for family in Telemetry().registry.collect():
+        suffix = "_total" if family.type == "counter" else ""
+        rows.append((f"`{family.name}{suffix}`", family.type, family.documentation))
+    return _table("Metrics", ("metric", "type", "meaning"), rows)

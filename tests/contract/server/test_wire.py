@@ -1,0 +1,70 @@
+"""docs/wire.md is what the server does: settings, exit codes, metrics."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from model_server import app, errors
+from model_server.settings import Settings
+from model_server.telemetry import SECONDS, Identity, Telemetry
+
+WIRE = (Path(__file__).resolve().parents[3] / "docs" / "wire.md").read_text()
+ENVIRONMENT = WIRE.split("## Environment")[1].split("## ")[0]
+VARIABLES = [
+    name
+    for row in re.findall(r"^\| (`[^|]+) \|", ENVIRONMENT, re.MULTILINE)
+    for name in re.findall(r"`([A-Z0-9_]+)`", row)
+]
+
+
+def test_the_page_names_variables():
+    assert "STORAGE_URI" in VARIABLES
+    assert len(VARIABLES) > 20
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_a_variable_of_the_wire_is_a_setting(name):
+    assert name.lower() in Settings.model_fields
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [
+        ("WORKERS", 1),
+        ("LOG_LEVEL", "info"),
+        ("REQUEST_TIMEOUT_SECONDS", 30),
+        ("MAX_REQUEST_BYTES", 10485760),
+        ("MAX_BATCH_SIZE", 32),
+        ("MAX_BATCH_DELAY_MILLISECONDS", 1),
+        ("PORT", 8080),
+        ("NAME", "model"),
+        ("DRIFT_THRESHOLD", 0.2),
+    ],
+)
+def test_a_default_of_the_wire_is_the_settings(name, default):
+    assert Settings.model_fields[name.lower()].default == default
+    row = next(row for row in ENVIRONMENT.splitlines() if f"`{name}`" in row)
+    assert f"`{default}`" in row
+
+
+def test_the_metrics_the_operator_reads_are_written():
+    telemetry = Telemetry()
+    telemetry.loaded(Identity(model="m", version="1", revision="r", format="onnx", sha256="ab", uri="file:///m"))
+    telemetry.begin()
+    telemetry.end(200, 0.003)
+    text = telemetry.render().decode()
+    info = 'modeldeploy_model_info{format="onnx",model="m",revision="r",sha256="ab",uri="file:///m",version="1"} 1.0'
+    assert info in text
+    assert 'modeldeploy_requests_total{code="200",model="m",revision="r",version="1"} 1.0' in text
+    for metric, labels in re.findall(r"^\| `(modeldeploy_\w+)` \| ([^|]+) \|", WIRE, re.MULTILINE):
+        line = next(line for line in text.splitlines() if line.startswith(metric))
+        assert set(re.findall(r"`(\w+)`", labels)) <= set(re.findall(r'(\w+)="', line))
+    assert SECONDS == (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+def test_every_request_error_has_a_status():
+    kinds = set(errors.RequestError.__subclasses__())
+    assert kinds == set(app.STATUS_OF)

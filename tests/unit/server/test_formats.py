@@ -1,0 +1,120 @@
+"""Which format a package is in."""
+
+from __future__ import annotations
+
+import pytest
+
+from model_server.errors import ArtifactNotTrusted, FormatAmbiguous, FormatMismatch, FormatUnknown
+from model_server.package.formats import FORMATS, choose, named_format
+from model_server.package.trust import require_trust
+
+BYTES = {"joblib": b"\x80\x04", "pkl": b"\x80\x05", "onnx": b"\x08\x0a", "bin": b"\x80\x04", "dat": b"\x00"}
+
+
+def first_bytes(name):
+    return BYTES.get(name.lower().rsplit(".", 1)[-1], b"text")
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted", "artifacts", "format_name", "chosen"),
+    [
+        pytest.param(["model.joblib"], None, [], "sklearn", ["model.joblib"], id="by its name"),
+        pytest.param(["weights.bin"], None, [], "sklearn", ["weights.bin"], id="by its first bytes"),
+        pytest.param(["MODEL.ONNX"], None, [], "onnx", ["MODEL.ONNX"], id="capitals do not matter"),
+        pytest.param(
+            ["model.onnx", "model.yaml", "notes.md", "requirements.txt"],
+            None,
+            [],
+            "onnx",
+            ["model.onnx"],
+            id="papers beside it are no models",
+        ),
+        pytest.param(
+            ["model.py", "a.joblib"], None, [], "python", ["model.py"], id="model.py loads the files beside it"
+        ),
+        pytest.param(
+            ["model.py", "a.joblib"], "sklearn", [], "sklearn", ["a.joblib"], id="a named format outranks model.py"
+        ),
+        pytest.param(["a.joblib", "b.onnx"], "onnx", [], "onnx", ["b.onnx"], id="a named format picks among two"),
+        pytest.param(
+            ["a.pkl", "b.pkl"], None, ["b.pkl", "a.pkl"], "sklearn", ["b.pkl", "a.pkl"], id="a pipeline keeps its order"
+        ),
+        pytest.param(["sub/a.pkl"], None, ["sub/a.pkl"], "sklearn", ["sub/a.pkl"], id="a named file may lie deeper"),
+    ],
+)
+def test_a_format_is_found(files, wanted, artifacts, format_name, chosen):
+    choice = choose(files, FORMATS[wanted] if wanted else None, artifacts, first_bytes)
+    assert (choice.format.name, list(choice.artifacts)) == (format_name, chosen)
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted", "artifacts", "error", "message"),
+    [
+        pytest.param(
+            ["a.pkl", "b.pkl"],
+            None,
+            [],
+            FormatAmbiguous,
+            r"a\.pkl \(sklearn\), b\.pkl \(sklearn\)",
+            id="two models without a word",
+        ),
+        pytest.param(
+            ["a.pkl", "b.onnx"],
+            None,
+            ["a.pkl", "b.onnx"],
+            FormatAmbiguous,
+            "onnx, sklearn",
+            id="a pipeline of two formats",
+        ),
+        pytest.param(
+            ["b.onnx", "c.onnx"],
+            None,
+            ["b.onnx", "c.onnx"],
+            FormatMismatch,
+            "scikit-learn objects only",
+            id="a pipeline of graphs",
+        ),
+        pytest.param(
+            ["a.pkl"],
+            None,
+            ["b.pkl"],
+            FormatUnknown,
+            "names 'b.pkl', and the package holds a.pkl",
+            id="a named file that is absent",
+        ),
+        pytest.param(["x.dat"], None, [], FormatUnknown, "among x.dat", id="nothing known"),
+        pytest.param(["sub/a.pkl"], None, [], FormatUnknown, "no model", id="files below the top are not guessed at"),
+        pytest.param(["a.pkl"], "python", [], FormatMismatch, "needs model.py", id="python without model.py"),
+        pytest.param(["model.py"], "onnx", [], FormatMismatch, "format onnx was asked for", id="onnx without a graph"),
+    ],
+)
+def test_what_is_not_clear_is_an_error(files, wanted, artifacts, error, message):
+    with pytest.raises(error, match=message):
+        choose(files, FORMATS[wanted] if wanted else None, artifacts, first_bytes)
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    assert named_format("auto", "x") is None
+    with pytest.raises(FormatUnknown) as caught:
+        named_format("caffe", "format in model.yaml")
+    assert all(name in caught.value.hint for name in FORMATS)
+
+
+@pytest.mark.parametrize(
+    ("name", "pinned", "trusted", "allowed"),
+    [
+        pytest.param("onnx", False, False, True, id="plain data needs nobody's word"),
+        pytest.param("sklearn", False, False, False, id="code that nobody vouched for is refused"),
+        pytest.param("sklearn", True, False, True, id="a pin vouches"),
+        pytest.param("python", False, True, True, id="declared trust vouches"),
+        pytest.param("python", False, False, False, id="model.py is code"),
+    ],
+)
+def test_trust(name, pinned, trusted, allowed):
+    if allowed:
+        require_trust(FORMATS[name], pinned=pinned, trusted=trusted, digest="d")
+        return
+    with pytest.raises(ArtifactNotTrusted) as caught:
+        require_trust(FORMATS[name], pinned=pinned, trusted=trusted, digest="abc123")
+    assert "abc123" in caught.value.hint
+    assert "skops and ONNX" in caught.value.hint

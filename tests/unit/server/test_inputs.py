@@ -1,0 +1,201 @@
+"""JSON rows and tensors become the arrays a model is called with."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model_server.errors import InvalidInput, MetadataInvalid
+from model_server.inputs.anything import Anything
+from model_server.inputs.choosing import choose_layout
+from model_server.inputs.columns import Columns
+from model_server.inputs.matrix import Matrix, matrix_dtype
+from model_server.inputs.tensors import TensorLayout
+from model_server.package.metadata import Feature, Metadata
+from model_server.runtimes.base import Signature
+from model_server.tensors import Tensor
+
+AGE = Feature(name="age", dtype="int64", range=(0, 130))
+SPEND = Feature(name="spend", nullable=True)
+GRADE = Feature(name="grade", dtype="int8", categories=(1, 2, 3))
+PLAN = Feature(name="plan", dtype="string", categories=("free", "paid"))
+ACTIVE = Feature(name="active", dtype="bool")
+
+
+def matrix(*features):
+    return Matrix("m", features, matrix_dtype(features))
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize(
+    ("instances", "expected"),
+    [
+        pytest.param([{"age": 1, "grade": 2}], [[1, 2]], id="an object"),
+        pytest.param([{"grade": 2, "age": 1}], [[1, 2]], id="names decide, not their order"),
+        pytest.param([[1, 2], [3, 1]], [[1, 2], [3, 1]], id="lists"),
+        pytest.param([{"age": 1, "grade": 2}, [3, 1]], [[1, 2], [3, 1]], id="objects and lists together"),
+        pytest.param([[1.0, 2.0]], [[1, 2]], id="whole floats are integers"),
+    ],
+)
+def test_matrix_takes(instances, expected, plain):
+    array = matrix(AGE, GRADE).from_instances(instances, plain=plain)["m"]
+    assert array.dtype == np.int64
+    assert array.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "message"),
+    [
+        pytest.param({"age": 1}, "instances[0].grade", "is missing", id="a missing feature"),
+        pytest.param({"age": 1, "grade": 1, "x": 0}, "instances[0].x", "is not a feature", id="an extra feature"),
+        pytest.param({"ag": 1, "grade": 1}, "instances[0].ag", "did you mean age?", id="a misspelt feature"),
+        pytest.param([1], "instances[0]", "expected 2 values, got 1", id="a short list"),
+        pytest.param([1.5, 1], "instances[0].age", "expected an integer, got 1.5", id="a fraction"),
+        pytest.param(["1", 1], "instances[0].age", 'expected an integer, got "1"', id="a number in quotes"),
+        pytest.param([True, 1], "instances[0].age", "expected an integer, got true", id="a boolean"),
+        pytest.param([None, 1], "instances[0].age", "got null", id="a null"),
+        pytest.param([131, 1], "instances[0].age", "from 0 to 130, got 131", id="above the range"),
+        pytest.param([1, 4], "instances[0].grade", "expected one of 1, 2, 3, got 4", id="no such category"),
+        pytest.param([1, [2]], "instances[0].grade", "expected an integer, got [2]", id="a list in a list"),
+        pytest.param("abc", "instances[0]", "expected an object or a list of 2 values", id="text for a row"),
+    ],
+)
+def test_matrix_names_the_fault(row, field, message):
+    with pytest.raises(InvalidInput) as caught:
+        matrix(AGE, GRADE).from_instances([row], plain="True" not in repr(row) and "None" not in repr(row))
+    assert caught.value.problems[0].field == field
+    assert message in caught.value.problems[0].message
+
+
+def test_every_bad_row_is_named():
+    with pytest.raises(InvalidInput) as caught:
+        matrix(AGE, GRADE).from_instances([[1, 1], [1, 9], [-1, 1]], plain=True)
+    assert [problem.field for problem in caught.value.problems] == ["instances[1].grade", "instances[2].age"]
+
+
+def test_a_nullable_feature_may_be_null_or_left_out():
+    layout = matrix(SPEND, Feature(name="other"))
+    array = layout.from_instances([{"spend": None, "other": 1}, {"other": 2}, [3, 4]], plain=False)["m"]
+    assert np.isnan(array[:2, 0]).all()
+    assert array[2].tolist() == [3, 4]
+
+
+@given(
+    st.lists(
+        st.lists(st.one_of(st.integers(), st.floats(), st.booleans(), st.none(), st.text(max_size=3)), max_size=3),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_the_fast_path_and_the_careful_path_agree(instances):
+    layout = Matrix("m", (Feature(name="a", range=(-5, 5)), Feature(name="b", dtype="float32")), np.dtype(np.float64))
+    plain = not any(isinstance(value, bool) or value is None for row in instances for value in row)
+    outcomes = []
+    for is_plain in {plain, False}:
+        try:
+            outcomes.append(layout.from_instances(instances, plain=is_plain)["m"].tolist())
+        except InvalidInput as error:
+            outcomes.append(error.message)
+    assert all(outcome == outcomes[0] for outcome in outcomes)
+    good = all(
+        len(row) == 2
+        and all(type(value) in (int, float) for value in row)
+        and -5 <= row[0] <= 5
+        and abs(row[1]) <= np.finfo(np.float32).max
+        for row in instances
+    )
+    assert isinstance(outcomes[0], list) is good
+
+
+def test_columns_keep_each_features_type():
+    arrays = Columns((AGE, PLAN, ACTIVE)).from_instances(
+        [[31, "free", True], {"active": False, "age": 5, "plan": "paid"}], plain=False
+    )
+    assert arrays["age"].dtype == np.int64
+    assert arrays["plan"].tolist() == ["free", "paid"]
+    assert arrays["active"].tolist() == [True, False]
+
+
+def test_columns_take_one_tensor_a_feature():
+    layout = Columns((AGE, PLAN))
+    plan = np.array([b"free", "paid"], dtype=object)
+    arrays = layout.from_tensors({"plan": plan, "age": np.array([[1], [2]])})
+    assert (arrays["age"].tolist(), arrays["plan"].tolist()) == ([1, 2], ["free", "paid"])
+    with pytest.raises(InvalidInput, match=r"inputs\[plan\]\[0\]: expected one of"):
+        layout.from_tensors({"plan": np.array(["gold"], dtype=object), "age": np.array([1])})
+    with pytest.raises(InvalidInput, match=r"inputs\[plan\]: is missing"):
+        layout.from_tensors({"age": np.array([1])})
+
+
+IMAGE = Tensor("image", "FP32", (-1, 2, 2))
+
+
+def test_tensors_take_nested_lists():
+    array = TensorLayout([IMAGE]).from_instances([[[1, 2], [3, 4]], {"image": [[5, 6], [7, 8]]}], plain=True)["image"]
+    assert array.shape == (2, 2, 2)
+    assert array.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("instances", "message"),
+    [
+        pytest.param([[1, 2]], "instances[0]: expected rows of shape [2,2], got [2]", id="too flat"),
+        pytest.param([[[1, 2], [3]]], "instances[0]: expected nested lists of equal lengths", id="ragged"),
+        pytest.param([[["a", "b"], ["c", "d"]]], "instances[0]: expected FP32 values, got BYTES", id="text"),
+        pytest.param([{"img": 1}], "instances[0].img: is not an input of this model", id="a wrong name"),
+        pytest.param([[[1e300, 0], [0, 0]]], "instances[0]: expected finite numbers that fit FP32", id="too large"),
+    ],
+)
+def test_tensors_name_the_fault(instances, message):
+    with pytest.raises(InvalidInput) as caught:
+        TensorLayout([IMAGE]).from_instances(instances, plain=True)
+    assert message in caught.value.message
+
+
+def test_anything_passes_on_what_it_gets():
+    layout = Anything()
+    assert layout.from_instances([[1, 2], [3, 4]], plain=True)["inputs"].dtype == np.int64
+    assert layout.from_instances(["a", {"b": 1}], plain=True)["inputs"].tolist() == ["a", {"b": 1}]
+
+
+@pytest.mark.parametrize(
+    ("features", "signature", "layout"),
+    [
+        pytest.param((), Signature(feature_count=3), Matrix, id="an estimator counts its features"),
+        pytest.param((), Signature(feature_names=("a", "b")), Matrix, id="an estimator names its features"),
+        pytest.param((AGE, PLAN), Signature(), Columns, id="text needs columns"),
+        pytest.param((AGE,), Signature(as_columns=True), Columns, id="the model selects columns by name"),
+        pytest.param((), Signature(tensors=(Tensor("x", "FP32", (-1, 4)),)), Matrix, id="a tabular graph"),
+        pytest.param((), Signature(tensors=(IMAGE,)), TensorLayout, id="a graph of images"),
+        pytest.param(
+            (),
+            Signature(tensors=(Tensor("a", "FP32", (-1, 1)), Tensor("b", "BYTES", (-1, 1)))),
+            Columns,
+            id="a graph with an input a column",
+        ),
+        pytest.param((), Signature(), Anything, id="nothing is known"),
+    ],
+)
+def test_the_layout_follows_model_and_metadata(features, signature, layout):
+    assert isinstance(choose_layout(Metadata(input_features=features), signature), layout)
+
+
+@pytest.mark.parametrize(
+    ("names", "signature", "message"),
+    [
+        pytest.param("ab", Signature(feature_count=3), "lists 2, and the model was trained with 3", id="another count"),
+        pytest.param("ba", Signature(feature_names=("a", "b")), "in another order", id="another order"),
+        pytest.param(
+            "ac",
+            Signature(feature_names=("a", "b")),
+            "names 'c', which the model was not trained with",
+            id="another name",
+        ),
+    ],
+)
+def test_metadata_that_contradicts_the_model_is_refused(names, signature, message):
+    metadata = Metadata(input_features=tuple(Feature(name=name) for name in names))
+    with pytest.raises(MetadataInvalid, match=message):
+        choose_layout(metadata, signature)

@@ -1,0 +1,109 @@
+"""model.yaml, field by field."""
+
+from __future__ import annotations
+
+import pytest
+
+from model_server.errors import MetadataInvalid
+from model_server.package.metadata import read_metadata
+
+WHOLE = """
+name: churn
+version: 7
+description: Who leaves
+format: sklearn
+artifacts: [scaler.joblib, model.joblib]
+input_features:
+- {name: age, dtype: int64, range: [0, 130], example: 31, description: Years}
+- {name: plan, dtype: string, categories: [free, paid], example: free}
+- {name: spend, nullable: true}
+output_features: [{name: leaves, dtype: bool}]
+hyperparameters: {C: 1.0, solver: lbfgs}
+metrics: {accuracy: 0.9}
+reference_profile:
+  age: {edges: [0, 30, 60, 130], counts: [5, 3, 1]}
+  plan: {categories: {free: 7, paid: 2}}
+"""
+
+
+def read(tmp_path, text):
+    path = tmp_path / "model.yaml"
+    path.write_text(text)
+    return read_metadata(path)
+
+
+def test_every_field_is_read(tmp_path):
+    metadata = read(tmp_path, WHOLE)
+    assert metadata.version == "7"
+    assert [feature.name for feature in metadata.input_features] == ["age", "plan", "spend"]
+    assert metadata.input_features[0].range == (0, 130)
+    assert metadata.input_features[2].nullable
+    assert metadata.reference_profile["plan"].categories == {"free": 7, "paid": 2}
+
+
+def test_an_empty_file_says_nothing(tmp_path):
+    assert read(tmp_path, "").input_features == ()
+
+
+def feature(fields):
+    return f"input_features: [{{name: x, {fields}}}]"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("[1, 2]", "holds a list, not fields", id="a list"),
+        pytest.param(
+            "nam: x",
+            "nam: is not a field of model.yaml; known are name, version",
+            id="a misspelt field lists the known",
+        ),
+        pytest.param("version: true", "version: ", id="a version that is a boolean"),
+        pytest.param("metrics: {accuracy: high}", "metrics.accuracy: ", id="a metric in words"),
+        pytest.param(
+            "artifacts: [/etc/passwd]", "artifacts: '/etc/passwd' must be a path inside", id="an absolute path"
+        ),
+        pytest.param(
+            feature("dtype: double"),
+            "input_features[0].dtype: Input should be 'float64'",
+            id="an unknown dtype lists the known",
+        ),
+        pytest.param(
+            feature("rnge: [0, 1]"), "input_features[0].rnge: is not a field", id="a misspelt field of a feature"
+        ),
+        pytest.param(feature("range: [2, 1]"), "range [2, 1] is empty", id="a range upside down"),
+        pytest.param(feature("dtype: string, range: [0, 1]"), "a range needs a numeric dtype", id="a range of text"),
+        pytest.param(feature("categories: []"), "categories is empty", id="no category allowed"),
+        pytest.param(
+            feature("range: [0, 1], example: 5"), "example 5 is outside range [0, 1]", id="an example outside its range"
+        ),
+        pytest.param(
+            feature("dtype: string, categories: [a], example: b"),
+            "example 'b' is not one of",
+            id="an example that is no category",
+        ),
+        pytest.param(feature("example: abc"), "example 'abc' is not a float64", id="an example of another type"),
+        pytest.param(
+            feature("dtype: int64, nullable: true"), "nullable needs a float or string", id="integers cannot be missing"
+        ),
+        pytest.param("input_features: [{name: x}, {name: x}]", "input_features names 'x' twice", id="one name twice"),
+        pytest.param(
+            "reference_profile: {x: {edges: [0, 1], counts: [1, 2]}}",
+            "2 edges need 1 counts",
+            id="edges and counts disagree",
+        ),
+        pytest.param(
+            "reference_profile: {x: {edges: [1, 0], counts: [1]}}", "edges must increase", id="edges that fall"
+        ),
+        pytest.param(
+            "input_features: [{name: x}]\nreference_profile: {y: {categories: {a: 1}}}",
+            "names 'y', which is not",
+            id="a profile of an unknown feature",
+        ),
+    ],
+)
+def test_a_fault_is_named_by_its_field(tmp_path, text, message):
+    with pytest.raises(MetadataInvalid) as caught:
+        read(tmp_path, text)
+    assert message in caught.value.message
+    assert caught.value.hint
