@@ -1,0 +1,92 @@
+"""The load that proves "no failed request": it must see failures and wrong answers when there are any."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from modeldeploy.demo.load import Load
+from modeldeploy.stand import wait_until
+
+ROWS = [[1.0], [2.0]]
+EXPECTED = {"1": [10, 20]}
+
+
+@contextmanager
+def a_server(answer: dict[str, Any], status: int = 200) -> Iterator[str]:
+    """A server that answers each request with its row's number put into `answer`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            sent = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            body = json.dumps({"predictions": [int(sent["instances"][0][0] * 10)], **answer}).encode()
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/predict"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def run(url: str) -> Any:
+    with Load(url, ROWS, EXPECTED, clients=2, rate=200) as load:
+        wait_until(lambda: load.report.sent >= 20, "twenty requests were sent", seconds=20)
+    return load.report
+
+
+def test_right_answers_are_counted_by_version() -> None:
+    with a_server({"model_version": "1"}) as url:
+        report = run(url)
+    assert report.failed == report.differing == []
+    assert report.answered["1"] == report.sent >= 20
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        pytest.param({"model_version": "1", "predictions": [99]}, "served 99", id="a wrong prediction"),
+        pytest.param({"model_version": "7"}, "unknown version '7'", id="a version nobody deployed"),
+    ],
+)
+def test_a_wrong_answer_is_found(answer: dict[str, Any], said: str) -> None:
+    with a_server(answer) as url:
+        report = run(url)
+    assert len(report.differing) == report.sent
+    assert said in report.differing[0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "said"),
+    [
+        pytest.param({"model_version": "1"}, 503, "503", id="an error status"),
+        pytest.param({}, 200, "model_version", id="an answer without a version"),
+    ],
+)
+def test_a_failed_request_is_counted(answer: dict[str, Any], status: int, said: str) -> None:
+    with a_server(answer, status) as url:
+        report = run(url)
+    assert len(report.failed) == report.sent
+    assert said in report.failed[0]
+
+
+def test_a_server_that_is_not_there_is_a_failed_request() -> None:
+    report = run("http://127.0.0.1:9/predict")
+    assert len(report.failed) == report.sent

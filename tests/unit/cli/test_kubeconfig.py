@@ -1,0 +1,95 @@
+"""How a kubeconfig is read, and what is said when it cannot be."""
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from modeldeploy.kube import KubeconfigError, read_access
+
+
+def a_config(user: dict[str, Any], *, current: str = "here", **cluster: Any) -> dict[str, Any]:
+    return {
+        "current-context": current,
+        "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u", "namespace": "ml"}}],
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1234/", **cluster}}],
+        "users": [{"name": "u", "user": user}],
+    }
+
+
+def written(folder: Path, config: Any) -> Path:
+    file = folder / "config"
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("user", "headers"),
+    [
+        pytest.param({"token": "t0ken"}, {"Authorization": "Bearer t0ken"}, id="a token"),
+        pytest.param({"tokenFile": "token"}, {"Authorization": "Bearer from-file"}, id="a file with the token"),
+        pytest.param({"username": "a", "password": "b"}, {"Authorization": "Basic YTpi"}, id="name and password"),
+        pytest.param({}, {}, id="nobody"),
+    ],
+)
+def test_credentials_become_headers(tmp_path: Path, user: dict[str, Any], headers: dict[str, str]) -> None:
+    (tmp_path / "token").write_text("from-file\n")
+    access = read_access(written(tmp_path, a_config(user)))
+    assert access.headers == headers
+    assert (access.server, access.namespace) == ("http://127.0.0.1:1234", "ml")
+
+
+def test_a_plugin_is_asked_for_the_token(tmp_path: Path) -> None:
+    plugin = tmp_path / "plugin"
+    plugin.write_text('#!/bin/sh\necho "{\\"status\\": {\\"token\\": \\"for-$1-$WHO\\"}}"\n')
+    plugin.chmod(plugin.stat().st_mode | stat.S_IEXEC)
+    entry = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": str(plugin),
+        "args": ["me"],
+        "env": [{"name": "WHO", "value": "x"}],
+    }
+    access = read_access(written(tmp_path, a_config({"exec": entry})))
+    assert access.headers == {"Authorization": "Bearer for-me-x"}
+
+
+def test_the_first_file_of_the_variable_that_exists_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = written(tmp_path, a_config({"token": "t"}))
+    monkeypatch.setenv("KUBECONFIG", f"{tmp_path / 'absent'}:{file}")
+    assert read_access().namespace == "ml"
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        pytest.param(a_config({}, current="there"), "'there' in contexts; known are: here", id="an unknown context"),
+        pytest.param({**a_config({}), "clusters": []}, "'c' in clusters; known are: none", id="a cluster left out"),
+        pytest.param(
+            a_config({"exec": {"apiVersion": "v1", "command": "no-such-plugin"}}),
+            "no-such-plugin is not installed",
+            id="a plugin that is not there",
+        ),
+        pytest.param(
+            a_config({"exec": {"apiVersion": "v1", "command": "false"}}),
+            "false gave no credential",
+            id="a plugin that fails",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, config: dict[str, Any], said: str) -> None:
+    with pytest.raises(KubeconfigError, match=said):
+        read_access(written(tmp_path, config))
+
+
+def test_a_file_that_is_not_there_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(KubeconfigError, match="make sandbox"):
+        read_access(tmp_path / "absent")
+
+
+def test_a_file_that_is_no_yaml_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "config"
+    file.write_text("a: [")
+    with pytest.raises(KubeconfigError, match="not YAML"):
+        read_access(file)
