@@ -32,6 +32,7 @@ class Cache:
         #: Keys that lost a child without our doing: their resource may be gone as well.
         self.lost_a_child: set[ObjectKey] = set()
         self._own_deletions: set[str] = set()
+        self._verified: dict[str, tuple[str, str]] = {}
 
     def __len__(self) -> int:
         return len(self._resources)
@@ -74,6 +75,7 @@ class Cache:
         if body["kind"] not in (KIND, "Pod") and uid not in self._own_deletions:
             self.lost_a_child.add(key)
         self._own_deletions.discard(uid)
+        self._verified.pop(uid, None)
         if not self._children.get(key, True):
             del self._children[key]
         return key
@@ -81,6 +83,16 @@ class Cache:
     def expect_deletion(self, body: Body) -> None:
         """Remember that we delete this object ourselves, so that its end surprises nobody."""
         self._own_deletions.add(body["metadata"]["uid"])
+
+    def is_verified(self, live: Mapping[str, Any], wanted_hash: str) -> bool:
+        """Whether exactly this version of a live object was found to hold exactly this content before."""
+        metadata = live["metadata"]
+        return self._verified.get(metadata["uid"]) == (metadata["resourceVersion"], wanted_hash)
+
+    def verified(self, live: Mapping[str, Any], wanted_hash: str) -> None:
+        """Remember it: comparing an object field by field is most of a pass's work."""
+        metadata = live["metadata"]
+        self._verified[metadata["uid"]] = (metadata["resourceVersion"], wanted_hash)
 
     def all_of(self, kind: str) -> Iterator[Body]:
         """Yield every known object of a kind."""

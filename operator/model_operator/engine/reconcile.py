@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from model_operator.api.names import APPLIED_HASH
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.status import status_to_body
 from model_operator.engine.cache import Cache
@@ -63,14 +62,15 @@ class Reconciler:
             log.warning("%s/%s: %s", *key, error)
             return None
         observed = self._observe(resource)
-        if undone := await self._undo(resource, observed):
-            return undone
+        if await self._undo(resource, observed):
+            return timedelta(0)
         decision = decide(resource, observed, now=self._clock.now(), url=url_of(resource))
         resource = await self._persist(resource, body, decision)
-        await self._act(resource, decision, observed)
+        has_written = await self._act(resource, decision, observed)
         for item in decision.news:
             self._recorder.tell(resource, item)
-        return decision.wake_after
+        # What we wrote ourselves no watch will tell us again: look once more.
+        return timedelta(0) if has_written else decision.wake_after
 
     def _observe(self, resource: ModelDeployment) -> Observed:
         return observe(
@@ -91,28 +91,28 @@ class Reconciler:
         self._cache.remove(dict(body))
         return False
 
-    async def _undo(self, resource: ModelDeployment, observed: Observed) -> timedelta | None:
-        """Write the model and server of the revision that an undo token names back into the spec."""
+    async def _undo(self, resource: ModelDeployment, observed: Observed) -> bool:
+        """Write what the revision that an undo token names was made from back into the spec; return whether."""
         wanted = resource.tokens.get("undo", "")
         revision = wanted.partition("@")[0]
         if not wanted or resource.status.handled_tokens.get("undo") == wanted:
-            return None
+            return False
         source = observed.revision(revision).source
         if source is None:
             known = ", ".join(sorted(observed.revisions)) or "none"
             told = News("UndoImpossible", f"no revision {revision!r} is kept; kept are: {known}", is_warning=True)
             self._recorder.tell(resource, told)
-            return None
+            return False
         patch = merge_patch(resource.spec.revision_source, source)
         if patch:
             # Repeated after a kill it finds nothing left to patch; only then the token counts as handled.
             self._cache.put(dict(await self._cluster.patch_spec(resource, {"spec": patch})))
-            return timedelta(0)
+            return True
         status = dataclasses.replace(resource.status, handled_tokens={**resource.status.handled_tokens, "undo": wanted})
         body = status_to_body(status)
         answer = await self._cluster.patch_status(resource, {"handledTokens": body["handledTokens"]})
         self._cache.put(dict(answer))
-        return timedelta(0)
+        return True
 
     async def _persist(self, resource: ModelDeployment, body: Body, decision: Decision) -> ModelDeployment:
         """Write the status if it changed: the intent is on record before anything follows from it."""
@@ -123,27 +123,41 @@ class Reconciler:
             resource = dataclasses.replace(resource, resource_version=answer["metadata"]["resourceVersion"])
         return dataclasses.replace(resource, status=decision.status)
 
-    async def _act(self, resource: ModelDeployment, decision: Decision, observed: Observed) -> None:
+    async def _act(self, resource: ModelDeployment, decision: Decision, observed: Observed) -> bool:
+        """Make the cluster what the plan says; return whether anything had to be written."""
         live = self._cache.children(resource.key)
         wanted = list(render(resource, decision.plan, observed, live, self._settings))
+        has_written = False
         for child in wanted:
             if child["kind"] in self._missing_kinds:
                 continue
             known = live.get((child["kind"], child["metadata"]["name"]))
-            if needs_apply(child, known):
+            if self._needs_apply(child, known):
                 self._tell_foreign_write(resource, child, known)
                 self._cache.put(dict(await self._cluster.apply(child)))
-        await self._delete_unwanted(resource, wanted)
+                has_written = True
+        return await self._delete_unwanted(resource, wanted) or has_written
+
+    def _needs_apply(self, wanted: Body, live: Body | None) -> bool:
+        wanted_hash = applied_hash(wanted)
+        if live is not None and self._cache.is_verified(live, wanted_hash):
+            return False
+        if needs_apply(wanted, live):
+            return True
+        if live is not None:
+            self._cache.verified(live, wanted_hash)
+        return False
 
     def _tell_foreign_write(self, resource: ModelDeployment, wanted: Body, live: Body | None) -> None:
-        if live is None or applied_hash(live) != wanted["metadata"]["annotations"][APPLIED_HASH]:
+        if live is None or applied_hash(live) != applied_hash(wanted):
             return
         if has_drifted(wanted, live):
             what = f"{wanted['kind']} {wanted['metadata']['name']}"
             message = f"somebody changed fields of the {what} that belong to this resource; they are put right"
             self._recorder.tell(resource, News("ForeignWrite", message, is_warning=True))
 
-    async def _delete_unwanted(self, resource: ModelDeployment, wanted: list[dict[str, Any]]) -> None:
+    async def _delete_unwanted(self, resource: ModelDeployment, wanted: list[dict[str, Any]]) -> bool:
+        has_deleted = False
         names = {(child["kind"], child["metadata"]["name"]) for child in wanted}
         for (kind, name), child in list(self._cache.children(resource.key).items()):
             if (kind, name) in names or kind == "Pod" or "deletionTimestamp" in child["metadata"]:
@@ -152,6 +166,8 @@ class Reconciler:
                 self._cache.expect_deletion(dict(child))
                 child_key = ObjectKey(resource.key.namespace, name)
                 await self._cluster.delete(kind, child_key, child["metadata"]["uid"])
+                has_deleted = True
+        return has_deleted
 
 
 def is_owned(child: Body, uid: str) -> bool:

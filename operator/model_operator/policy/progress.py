@@ -10,7 +10,7 @@ from model_operator.policy.failures import is_fatal, worst
 from model_operator.policy.observed import Outcome
 from model_operator.policy.rollback import is_traffic_gone, stable_can_carry, take_traffic_away
 from model_operator.policy.situation import Situation
-from model_operator.policy.sizes import full_size, wanted_canary
+from model_operator.policy.sizes import canary_goal, full_size, has_goal_size, has_present_size
 from model_operator.policy.tokens import handled, is_asked
 from model_operator.policy.traffic import is_split_right
 from model_operator.policy.transitions import begin, go_back, remember
@@ -70,7 +70,7 @@ def miss_deadline(s: Situation) -> Status | None:
     why = f": {trouble.reason}: {trouble.message}" if trouble else ""
     message = (
         f"revision {s.status.canary} was not ready within {format_duration(s.spec.progress_deadline)}"
-        f" ({s.canary_view.available} of {wanted_canary(s, s.status)} pods){why}"
+        f" ({s.canary_view.available} of {canary_goal(s, full_size(s))} pods){why}"
     )
     if s.spec.progress_deadline_abort:
         return go_back(s, "ProgressDeadlineExceeded", message)
@@ -168,7 +168,7 @@ def converge(s: Situation) -> Status | None:
     if full_size(s) == 0:
         return None  # nothing serves, so there is nothing to split
     if weights.applied != weights.desired:
-        if s.canary_view.available < wanted_canary(s, s.status) or s.canary_view.ready == 0:
+        if not has_present_size(s) or s.canary_view.ready == 0:
             return s.status
         return s.changed(
             weights=Weights(desired=weights.desired, applied=weights.desired, applied_at=s.now),
@@ -203,7 +203,7 @@ def is_programmed(s: Situation) -> bool:
         return s.observed.route.is_programmed and s.observed.route.weight == s.status.weights.applied
     front, status = s.observed.front, s.status
     reaches_canary = front.is_wide or front.revision == status.canary
-    return reaches_canary and s.canary_view.ready > 0
+    return reaches_canary and has_goal_size(s)
 
 
 # --- what takes it further --------------------------------------------------------------------
@@ -217,10 +217,10 @@ def take_step(s: Situation) -> Status | None:
     if isinstance(step, SetWeight):
         if s.status.weights.desired != step.percent:
             return replace(resume(s), weights=replace(s.status.weights, desired=step.percent))
-        return next_step(s) if has_size(s) else s.status
+        return next_step(s) if has_goal_size(s) else s.status
     if isinstance(step, Pause):
         return _take_pause(s, step)
-    if not has_size(s):
+    if not has_goal_size(s):
         return s.status
     if isinstance(step, Analysis | Evaluate):
         return _take_analysis(s, step)
@@ -253,7 +253,7 @@ def promote(s: Situation) -> Status:
     if status.phase is not Phase.PROMOTING:
         weights = replace(status.weights, desired=100)
         return replace(resume(s), phase=Phase.PROMOTING, weights=weights, progressed_at=s.now)
-    if not has_size(s) or (status.weights.applied != 100 and full_size(s) > 0):
+    if not has_goal_size(s) or (status.weights.applied != 100 and full_size(s) > 0):
         return status
     return s.changed(
         stable=status.canary,
@@ -297,11 +297,6 @@ def resume(s: Situation) -> Status:
     return s.changed(phase=Phase.PROMOTING if is_promoting else Phase.PROGRESSING, pauses=())
 
 
-def has_size(s: Situation) -> bool:
-    """Whether the canary's pods are all there."""
-    return s.canary_view.is_current and s.canary_view.available >= wanted_canary(s, s.status)
-
-
 def was_ready(s: Situation) -> bool:
     """Whether the canary was known to be ready at the last look."""
     condition = s.status.condition("ModelLoaded")
@@ -310,10 +305,11 @@ def was_ready(s: Situation) -> bool:
 
 def is_waiting_for_pods(s: Situation) -> bool:
     """Whether the rollout waits for the canary's pods, rather than for a person, a router or a verdict."""
-    wanted, weights = wanted_canary(s, s.status), s.status.weights
+    goal, weights = canary_goal(s, full_size(s)), s.status.weights
     if s.canary_view.ready == 0:
-        return wanted > 0
-    return weights.applied != weights.desired and s.canary_view.available < wanted
+        return goal > 0
+    is_moving = weights.applied != weights.desired or weights.programmed_at is None
+    return is_moving and s.status.phase is not Phase.PAUSED and s.canary_view.available < goal
 
 
 def deadline_start(s: Situation) -> datetime | None:

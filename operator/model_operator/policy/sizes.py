@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping
 
-from model_operator.api.spec import Canary
-from model_operator.api.status import Mode, Phase, Status
+from model_operator.api.spec import BlueGreen, Canary
+from model_operator.api.status import Mode, Phase
 from model_operator.api.steps import SetCanaryScale
 from model_operator.policy.situation import Situation
 
@@ -78,14 +78,44 @@ def canary_and_stable(s: Situation, total: int) -> tuple[int, int]:
         return 0, 0
     if status.phase is Phase.ROLLING_BACK or s.is_superseded:
         return _leaving_size(s), total
-    if status.phase is Phase.PROMOTING or not isinstance(s.spec.strategy, Canary):
-        return total, total
-    if status.mode is not Mode.STEPS:
-        return total, total
-    percent = max(status.weights.desired, status.weights.applied)
-    if s.splits_by_replicas:
-        return _ratio_sizes(s, total, percent)
-    return _scaled_canary(s, total, percent), total
+    goal = canary_goal(s, total)
+    if not s.splits_by_replicas or isinstance(s.spec.strategy, BlueGreen):
+        return goal, total
+    return _within_bounds(s, total, goal)
+
+
+def canary_goal(s: Situation, total: int) -> int:
+    """Return the pods that the canary has to reach before the rollout goes on."""
+    if total == 0:
+        return 0
+    if s.status.phase is Phase.PROMOTING or s.status.mode is not Mode.STEPS or not isinstance(s.spec.strategy, Canary):
+        return total
+    percent = max(s.status.weights.desired, s.status.weights.applied)
+    if not s.splits_by_replicas:
+        return _scaled_canary(s, total, percent)
+    return max(1, replica_ratio(total, percent, *_bounds(s, total))[0])
+
+
+def _within_bounds(s: Situation, total: int, goal: int) -> tuple[int, int]:
+    """Return the sizes of this moment on the way to the goal, where the number of pods is the split.
+
+    Never more than `total + maxSurge` pods, never fewer ready ones than `total - maxUnavailable`:
+    stable shrinks only as the canary's pods take requests, the canary grows only into what is free.
+    """
+    surge, unavailable = _bounds(s, total)
+    stable_live = total if s.stable_view.desired is None else s.stable_view.desired
+    canary = min(goal, max(total + surge - stable_live, 1))
+    _, stable_goal = replica_ratio(total, s.status.weights.applied, surge, unavailable)
+    if not s.observed.front.is_wide:
+        return canary, max(stable_goal, min(stable_live, total))
+    return canary, min(total, max(stable_goal, total - unavailable - s.canary_view.available))
+
+
+def _bounds(s: Situation, total: int) -> tuple[int, int]:
+    """Return (surge, unavailable) in pods; a rolling update surges as Deployments do by default."""
+    if isinstance(s.spec.strategy, Canary):
+        return resolve(s.spec.strategy.max_surge, total), resolve(s.spec.strategy.max_unavailable, total)
+    return resolve("25%", total), 0
 
 
 def _leaving_size(s: Situation) -> int:
@@ -93,20 +123,6 @@ def _leaving_size(s: Situation) -> int:
     if s.splits_by_replicas and s.status.weights.applied == 0:
         return 0
     return s.canary_view.desired or 0
-
-
-def _ratio_sizes(s: Situation, total: int, percent: int) -> tuple[int, int]:
-    assert isinstance(s.spec.strategy, Canary)  # noqa: S101 -- for the type checker
-    surge = resolve(s.spec.strategy.max_surge, total)
-    unavailable = resolve(s.spec.strategy.max_unavailable, total)
-    canary, _ = replica_ratio(total, percent, surge, unavailable)
-    _, stable = replica_ratio(total, s.status.weights.applied, surge, unavailable)
-    # Stable shrinks only once the canary's pods take requests: never less capacity than before.
-    may_shrink = s.observed.front.is_wide and s.canary_view.available >= canary
-    live = s.stable_view.desired
-    if not may_shrink and live is not None:
-        stable = max(stable, live) if live <= total else stable
-    return max(canary, 1), stable
 
 
 def _scaled_canary(s: Situation, total: int, percent: int) -> int:
@@ -121,6 +137,12 @@ def _scaled_canary(s: Situation, total: int, percent: int) -> int:
     return by_weight
 
 
-def wanted_canary(s: Situation, status: Status) -> int:
-    """Return the canary's size under a status that is about to be."""
-    return canary_and_stable(s.under(status), full_size(s))[0]
+def has_goal_size(s: Situation) -> bool:
+    """Whether the canary's pods are all there."""
+    return s.canary_view.is_current and s.canary_view.available >= canary_goal(s, full_size(s))
+
+
+def has_present_size(s: Situation) -> bool:
+    """Whether the canary's pods are there, as many as fit at this moment."""
+    canary, _ = canary_and_stable(s, full_size(s))
+    return s.canary_view.available >= canary

@@ -14,7 +14,7 @@ from model_operator.api.steps import (
 from model_operator.api.times import format_duration
 from model_operator.policy.failures import worst
 from model_operator.policy.situation import Situation
-from model_operator.policy.sizes import full_size, wanted_canary
+from model_operator.policy.sizes import canary_goal, full_size
 from model_operator.policy.tokens import is_asked
 
 _PAUSES = {
@@ -60,7 +60,7 @@ def _of_rollout(s: Situation) -> str:
         return f"{status.canary} makes room for {s.target}"
     if status.phase is Phase.PAUSED and status.pauses[0].reason != "PauseStep":
         return f"{where}paused: {_pause_words(s, status.pauses[0].reason)}"
-    wanted, view = wanted_canary(s, status), s.canary_view
+    wanted, view = canary_goal(s, full_size(s)), s.canary_view
     if view.available < wanted and status.phase is not Phase.PAUSED:
         trouble = worst(view.troubles)
         why = f": {trouble.reason}: {trouble.message}" if trouble else ""

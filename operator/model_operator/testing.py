@@ -1,0 +1,313 @@
+"""Small real things for tests: a clock that one sets, and a cluster in memory that behaves like one.
+
+`InMemoryCluster` keeps objects with uids, versions and generations, and plays the parts of Kubernetes
+that a rollout rests on: Deployments get pods, pods become ready after a while (or never), owners take
+their children along, gateways answer for routes. Tests say how revisions behave by their storage URI.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from model_operator.api.names import REVISION, REVISION_SPEC
+from model_operator.api.resource import ModelDeployment, ObjectKey
+from model_operator.api.status import ModelInfo
+from model_operator.api.version import API_VERSION, KIND
+from model_operator.errors import ApiError
+
+Body = dict[str, Any]
+
+
+class VirtualClock:
+    """A clock that moves only when it is told to."""
+
+    def __init__(self, start: datetime = datetime(2026, 1, 1, 12, tzinfo=UTC)) -> None:
+        self._now = start
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return self._now
+
+    def advance(self, span: timedelta) -> None:
+        """Move on."""
+        self._now += span
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """How pods of a revision behave: seconds until ready (None: never), and how they fail."""
+
+    ready_after: float | None = 1.0
+    termination: Mapping[str, Any] | None = None
+    waiting: str = ""
+    restarts: int = 0
+
+
+@dataclass(slots=True)
+class Sample:
+    """What one pod counted."""
+
+    model: ModelInfo | None = None
+    requests: int = 0
+    errors: int = 0
+
+
+@dataclass(slots=True)
+class InMemoryCluster:
+    """A cluster; `tick` lets its controllers work. `before_write` may raise in the writer's stead."""
+
+    clock: VirtualClock
+    behaviours: dict[str, Behaviour] = field(default_factory=dict)
+    missing_kinds: set[str] = field(default_factory=set)
+    gateways_accept: bool = True
+    before_write: Callable[[str, Mapping[str, Any]], None] = lambda _verb, _body: None
+    after_write: Callable[[str, Mapping[str, Any]], None] = lambda _verb, _body: None
+    objects: dict[tuple[str, str, str], Body] = field(default_factory=dict)
+    events: list[Mapping[str, Any]] = field(default_factory=list)
+    _versions: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    # --- what a person does ---------------------------------------------------------------------
+
+    def create(self, name: str, spec: Mapping[str, Any], namespace: str = "default") -> ObjectKey:
+        """Create a ModelDeployment."""
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {"name": name, "namespace": namespace, "annotations": {}},
+            "spec": copy.deepcopy(dict(spec)),
+        }
+        self._store(body)
+        return ObjectKey(namespace, name)
+
+    def change(self, key: ObjectKey, patch: Callable[[Body], None]) -> None:
+        """Change a ModelDeployment's spec or annotations."""
+        self.overwrite(KIND, key, patch)
+
+    def overwrite(self, kind: str, key: ObjectKey, patch: Callable[[Body], None]) -> None:
+        """Change any object, as somebody with kubectl would."""
+        body = copy.deepcopy(self.get(kind, key))
+        patch(body)
+        self._store(body)
+
+    def remove(self, key: ObjectKey) -> None:
+        """Delete a ModelDeployment, and all that it owns."""
+        body = self.objects.pop((KIND, *key))
+        self._collect(body["metadata"]["uid"])
+
+    def get(self, kind: str, key: ObjectKey) -> Body:
+        """Return an object; KeyError when there is none."""
+        return self.objects[(kind, *key)]
+
+    def of_kind(self, kind: str) -> list[Body]:
+        """Return all objects of a kind, by name."""
+        return [body for (known, _, _), body in sorted(self.objects.items()) if known == kind]
+
+    # --- what the operator does (ports.Cluster) -------------------------------------------------
+
+    async def apply(self, body: Mapping[str, Any]) -> Body:
+        """Apply an object."""
+        self.before_write("apply", body)
+        if body["kind"] in self.missing_kinds:
+            raise ApiError(404, "NotFound", f"no kind {body['kind']}")
+        metadata = body["metadata"]
+        known = self.objects.get((body["kind"], metadata["namespace"], metadata["name"]))
+        merged = dict(body)
+        if known is not None:
+            merged["status"] = known.get("status", {})
+            merged["metadata"] = {**known["metadata"], **merged["metadata"]}
+        stored = self._store(merged)
+        self.after_write("apply", stored)
+        return snapshot(stored)
+
+    async def delete(self, kind: str, key: ObjectKey, uid: str) -> None:
+        """Delete an object of this uid."""
+        body = self.objects.get((kind, *key))
+        if body is None or body["metadata"]["uid"] != uid:
+            return
+        self.before_write("delete", body)
+        del self.objects[(kind, *key)]
+        self._collect(uid)
+        self.after_write("delete", body)
+
+    async def patch_status(self, resource: ModelDeployment, patch: Mapping[str, Any]) -> Body:
+        """Merge into the status."""
+        return self._patch("patch-status", resource, {"status": patch})
+
+    async def patch_spec(self, resource: ModelDeployment, patch: Mapping[str, Any]) -> Body:
+        """Merge into the spec."""
+        return self._patch("patch", resource, patch)
+
+    async def get_uid(self, key: ObjectKey) -> str | None:
+        """Return the uid of a ModelDeployment."""
+        body = self.objects.get((KIND, *key))
+        return None if body is None else body["metadata"]["uid"]
+
+    async def post_event(self, body: Mapping[str, Any]) -> None:
+        """Keep an Event."""
+        self.events.append(body)
+
+    def _patch(self, verb: str, resource: ModelDeployment, patch: Mapping[str, Any]) -> Body:
+        known = self.objects.get((KIND, *resource.key))
+        if known is None:
+            raise ApiError(404, "NotFound", f"no {resource.name}")
+        if known["metadata"]["resourceVersion"] != resource.resource_version:
+            raise ApiError(409, "Conflict", "the object has been modified")
+        self.before_write(verb, patch)
+        stored = self._store(merge(dict(known), patch))
+        self.after_write(verb, stored)
+        return snapshot(stored)
+
+    # --- what the cluster does ------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Let the controllers work once."""
+        for deployment in self.of_kind("Deployment"):
+            self._run_deployment(deployment)
+        for route in self.of_kind("HTTPRoute"):
+            self._answer_route(route)
+
+    def fail_pods(self, revision: str, behaviour: Behaviour) -> None:
+        """Break the pods that a revision has, as if their processes ended."""
+        for pod in self.pods(revision):
+            self._store({**pod, "status": pod_status(behaviour, ready=False)})
+
+    def pods(self, revision: str) -> list[Body]:
+        """Return the pods of a revision."""
+        return [pod for pod in self.of_kind("Pod") if pod["metadata"]["labels"][REVISION] == revision]
+
+    def _run_deployment(self, deployment: Body) -> None:
+        metadata = deployment["metadata"]
+        revision = metadata["labels"][REVISION]
+        pods, wanted = self.pods(revision), deployment["spec"]["replicas"]
+        for number in range(len(pods), wanted):
+            self._start_pod(deployment, number)
+        for pod in pods[wanted:]:
+            del self.objects[("Pod", metadata["namespace"], pod["metadata"]["name"])]
+        behaviour = self._behaviour(deployment)
+        for pod in self.pods(revision):
+            self._run_pod(pod, behaviour)
+        ready = sum(is_pod_ready(pod) for pod in self.pods(revision))
+        status = {
+            "observedGeneration": metadata["generation"],
+            "replicas": wanted,
+            "readyReplicas": ready,
+            "availableReplicas": ready,
+        }
+        self._store({**deployment, "status": status})
+
+    def _behaviour(self, deployment: Body) -> Behaviour:
+        source = json.loads(deployment["metadata"]["annotations"][REVISION_SPEC])
+        return self.behaviours.get(source["model"]["storageUri"], Behaviour())
+
+    def _start_pod(self, deployment: Body, number: int) -> None:
+        metadata, template = deployment["metadata"], deployment["spec"]["template"]
+        name = f"{metadata['name']}-{number}"
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": name,
+                "namespace": metadata["namespace"],
+                "labels": dict(template["metadata"]["labels"]),
+                "ownerReferences": [{"uid": metadata["uid"], "kind": "Deployment", "name": metadata["name"]}],
+                "creationTimestamp": self.clock.now().isoformat(),
+            },
+            "spec": {},
+            "status": pod_status(Behaviour(), ready=False),
+        }
+        self._store(pod)
+
+    def _run_pod(self, pod: Body, behaviour: Behaviour) -> None:
+        age = self.clock.now() - datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
+        is_up = behaviour.ready_after is not None and age.total_seconds() >= behaviour.ready_after
+        self._store({**pod, "status": pod_status(behaviour, ready=is_up)})
+
+    def _answer_route(self, route: Body) -> None:
+        accepted = "True" if self.gateways_accept else "False"
+        conditions = [
+            {
+                "type": type_,
+                "status": accepted,
+                "reason": "Accepted" if self.gateways_accept else "NotAllowedByListeners",
+                "message": "",
+                "observedGeneration": route["metadata"]["generation"],
+            }
+            for type_ in ("Accepted", "ResolvedRefs")
+        ]
+        parents = [{"parentRef": ref, "conditions": conditions} for ref in route["spec"]["parentRefs"]]
+        self._store({**route, "status": {"parents": parents}})
+
+    def _collect(self, uid: str) -> None:
+        """Take the children along, as the garbage collector does."""
+        for identity, body in list(self.objects.items()):
+            owners = {reference["uid"] for reference in body["metadata"].get("ownerReferences", ())}
+            if uid in owners and self.objects.pop(identity, None) is not None:
+                self._collect(body["metadata"]["uid"])
+
+    def _store(self, body: Body) -> Body:
+        metadata = body["metadata"]
+        identity = (body["kind"], metadata["namespace"], metadata["name"])
+        known = self.objects.get(identity)
+        if known is not None and _content(known) == _content(body):
+            return known
+        version = str(next(self._versions))
+        is_new_spec = known is None or known.get("spec") != body.get("spec")
+        generation = (known["metadata"]["generation"] if known else 0) + int(is_new_spec)
+        body["metadata"] = {
+            **metadata,
+            "uid": known["metadata"]["uid"] if known else f"uid-{version}",
+            "resourceVersion": version,
+            "generation": generation,
+        }
+        self.objects[identity] = body
+        return body
+
+
+def snapshot(body: Mapping[str, Any]) -> Body:
+    """Copy an object as deep as its readers write into it; stored objects themselves are never changed."""
+    return {**body, "metadata": dict(body["metadata"])}
+
+
+def _content(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    metadata = {k: v for k, v in body["metadata"].items() if k not in ("resourceVersion", "generation", "uid")}
+    return {**body, "metadata": metadata}
+
+
+def merge(body: Body, patch: Mapping[str, Any]) -> Body:
+    """Return a value with a JSON merge patch (RFC 7386) merged in; the top level is changed in place."""
+    for key, value in patch.items():
+        if value is None:
+            body.pop(key, None)
+        elif isinstance(value, Mapping):
+            inner = body.get(key)
+            body[key] = merge(dict(inner) if isinstance(inner, Mapping) else {}, value)
+        else:
+            body[key] = value
+    return body
+
+
+def pod_status(behaviour: Behaviour, *, ready: bool) -> Body:
+    """Return the status that the kubelet would write."""
+    container: Body = {"name": "server", "ready": ready, "restartCount": behaviour.restarts, "state": {}}
+    if behaviour.termination is not None and not ready:
+        message = json.dumps(behaviour.termination)
+        container["lastState"] = {"terminated": {"exitCode": 65, "reason": "Error", "message": message}}
+        container["state"] = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
+    elif behaviour.waiting and not ready:
+        container["state"] = {"waiting": {"reason": behaviour.waiting, "message": "told by the kubelet"}}
+    return {
+        "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+        "containerStatuses": [container],
+        "podIP": "10.0.0.1",
+    }
+
+
+def is_pod_ready(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod is ready."""
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"]["conditions"])

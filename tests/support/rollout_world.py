@@ -1,0 +1,245 @@
+"""A world in which the operator's engine lives: virtual time, a cluster in memory, and sudden death.
+
+`World.run` alternates between the operator and the cluster until nothing happens any more. A World can be
+told to kill the operator right after its n-th write; a new one then starts from what the cluster has. After each write the invariants of the rollout are asserted.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from model_operator.api.names import REVISION
+from model_operator.api.resource import ObjectKey
+from model_operator.api.version import KIND
+from model_operator.engine.cache import Cache
+from model_operator.engine.evidence import Evidence
+from model_operator.engine.queue import WorkQueue
+from model_operator.engine.reconcile import Reconciler
+from model_operator.engine.recorder import Recorder
+from model_operator.errors import ApiError
+from model_operator.manifests.pods import PodSettings
+from model_operator.testing import InMemoryCluster, Sample, VirtualClock, is_pod_ready, snapshot
+
+Body = Mapping[str, Any]
+TICK = timedelta(seconds=1)
+
+
+class Killed(BaseException):
+    """The operator died. A BaseException, so that no handler of ours swallows it."""
+
+
+class QuietPods:
+    """Pods whose counters tests set by revision; each pod answers with the same."""
+
+    def __init__(self) -> None:
+        self.sample: Sample | None = None
+
+    async def read(self, address: str, port: int) -> Sample | None:
+        return self.sample
+
+
+class World:
+    def __init__(self, *, kill_at: int | None = None) -> None:
+        self.clock = VirtualClock()
+        self.cluster = InMemoryCluster(self.clock)
+        self.cluster.before_write = self._before
+        self.cluster.after_write = self._after
+        self.writes = 0
+        self.kills = 0
+        self.log: list[str] = []
+        self.reached: list[tuple[str, str]] = []
+        self._kill_at = kill_at
+        self._front_before: set[str] = set()
+        self._pass_writes: list[tuple[str, Body, Body | None]] = []
+        self.start_operator()
+
+    # --- the operator ---------------------------------------------------------------------------
+
+    def start_operator(self) -> None:
+        self.cache, self.queue = Cache(), WorkQueue()
+        self.pods = getattr(self, "pods", QuietPods())
+        self.missing: set[str] = set()
+        evidence = Evidence(self.cache, self.queue, self.pods)
+        self.recorder = Recorder(self.cluster, self.clock, "test")
+        self.reconciler = Reconciler(
+            self.cluster,
+            self.cache,
+            evidence,
+            self.recorder,
+            self.clock,
+            PodSettings(image="server"),
+            self.missing,
+        )
+        self.wake_at = self.clock.now()
+
+    def sync(self) -> bool:
+        """Bring the caches up to date, as watches do; return whether anything that counts is new."""
+        is_new = False
+        self.missing.clear()
+        self.missing.update(self.cluster.missing_kinds)
+        for body in self.cluster.objects.values():
+            is_new |= self.cache.put(snapshot(body)) is not None
+        alive = {body["metadata"]["uid"] for body in self.cluster.objects.values()}
+        for kind in {kind for kind, _, _ in self.cluster.objects} | {KIND, "Deployment", "Service", "Pod", "HTTPRoute"}:
+            for body in self.cache.all_of(kind):
+                if body["metadata"]["uid"] not in alive:
+                    self.cache.remove(body)
+                    is_new = True
+        return is_new
+
+    async def operate(self, key: ObjectKey) -> None:
+        """Let the operator look until it has nothing to do right now; it may be killed and started anew."""
+        for _ in range(200):
+            self.sync()
+            self._pass_writes = []
+            try:
+                again = await self.reconciler.reconcile(key)
+            except Killed:
+                self.kills += 1
+                self.start_operator()
+                continue
+            except ApiError as error:
+                assert error.status in (404, 409), error
+                continue
+            self._check_pass()
+            if again == timedelta(0):
+                continue
+            self.wake_at = self.clock.now() + again if again else None
+            return
+        raise AssertionError(f"the operator does not come to rest: {self.log[-30:]}")
+
+    async def run(
+        self, key: ObjectKey, *, until: Callable[["World"], bool] | None = None, seconds: int = 3600
+    ) -> None:
+        """Let time pass until a condition holds, or until nothing happens and no clock runs."""
+        for _ in range(seconds):
+            await self.operate(key)
+            self.cluster.tick()
+            self._check_state()
+            if until is not None and until(self):
+                return
+            is_new = self.sync()
+            if until is None and not is_new and self.wake_at is None:
+                return
+            self.clock.advance(self._time_to_skip(is_new))
+        if until is not None:
+            raise AssertionError(f"it never came to that: {self.status(key)}\n" + "\n".join(self.log[-40:]))
+        raise AssertionError(f"the world does not come to rest: {self.status(key)}\n" + "\n".join(self.log[-40:]))
+
+    def _time_to_skip(self, is_new: bool) -> timedelta:
+        """One second while something happens; else until the operator's own clock rings, or a minute at most."""
+        if is_new or self.wake_at is None:
+            return TICK
+        return min(max(self.wake_at - self.clock.now(), TICK), timedelta(minutes=1))
+
+    def status(self, key: ObjectKey) -> Body:
+        return self.cluster.get(KIND, key).get("status") or {}
+
+    # --- sudden death ---------------------------------------------------------------------------
+
+    def _before(self, verb: str, body: Body) -> None:
+        self._front_before = self._ready_behind_front(body) if body.get("kind") == "Service" else set()
+        self._live_before = self._live(body)
+        self.writes += 1
+
+    def _after(self, verb: str, body: Body) -> None:
+        self.log.append(_line(verb, body))
+        self._pass_writes.append((verb, snapshot(body), self._live_before))
+        self._check_write(body)
+        if self._kill_at is not None and self.writes == self._kill_at + 1:
+            self._kill_at = None
+            raise Killed
+
+    # --- invariants (design: rollout) -----------------------------------------------------------
+
+    def _check_write(self, body: Body) -> None:
+        if body["kind"] == KIND and body.get("status"):
+            status = body["status"]
+            pair = (status["phase"], status.get("step", ""))
+            if not self.reached or self.reached[-1] != pair:
+                self.reached.append(pair)
+        if body["kind"] == "Service" and body["metadata"]["name"] == self._only_resource()["metadata"]["name"]:
+            lost = self._front_before - self._ready_behind_front(body)
+            assert not lost, f"a change of the front selector took ready pods away: {lost}"
+        if body["kind"] == "HTTPRoute":
+            self._check_route(body)
+
+    def _check_route(self, route: Body) -> None:
+        status = self._only_resource()["status"]
+        weights = {ref["name"]: ref["weight"] for ref in route["spec"]["rules"][-1]["backendRefs"]}
+        name = route["metadata"]["name"]
+        canary = f"{name}-{status['canaryRevision']}" if status.get("canaryRevision") else ""
+        applied = status.get("weights", {}).get("applied", 0)
+        assert weights.get(canary, 0) == applied, "a weight was written that status does not have"
+        with_weight = [backend for backend, weight in weights.items() if weight]
+        stable = f"{name}-{status['stableRevision']}"
+        assert set(with_weight) <= {stable, canary}, "a third revision has weight"
+        if applied:
+            assert self._ready(status["canaryRevision"]), "weight for a canary without a ready pod"
+
+    def _check_pass(self) -> None:
+        """At most one weight change in a pass, and never together with a scale-down."""
+        changes, shrinks = 0, False
+        for _, body, before in self._pass_writes:
+            if body["kind"] == "HTTPRoute" and before is not None:
+                changes += _weights(body) != _weights(before)
+            if body["kind"] == "Deployment" and before is not None:
+                shrinks |= body["spec"]["replicas"] < before["spec"]["replicas"]
+        assert changes <= 1, "two weight changes in one pass"
+        assert not (changes and shrinks), "a weight change together with a scale-down"
+
+    def _check_state(self) -> None:
+        """Stable keeps the capacity for its weight, and whoever serves is reachable."""
+        for resource in self.cluster.of_kind(KIND):
+            status = resource.get("status") or {}
+            stable = status.get("stableRevision")
+            if not stable or status["phase"] in ("Pending", "Degraded"):
+                continue
+            wanted = resource["spec"].get("replicas", 1)
+            weight = status.get("weights", {}).get("applied", 0)
+            deployment = self.cluster.objects.get(("Deployment", "default", f"{resource['metadata']['name']}-{stable}"))
+            if deployment is not None and status["phase"] in ("Progressing", "Paused", "RollingBack"):
+                least = math.floor(wanted * (100 - weight) / 100)
+                assert deployment["spec"]["replicas"] >= least, f"stable was shrunk below its weight: {status}"
+
+    def _ready_behind_front(self, service: Body) -> set[str]:
+        live = self._live(service)
+        if live is None:
+            return set()
+        selector = live["spec"]["selector"].items()
+        return {
+            pod["metadata"]["name"]
+            for pod in self.cluster.of_kind("Pod")
+            if selector <= pod["metadata"]["labels"].items() and is_pod_ready(pod)
+        }
+
+    def _ready(self, revision: str) -> int:
+        return sum(is_pod_ready(pod) for pod in self.cluster.pods(revision))
+
+    def _live(self, body: Body) -> Body | None:
+        if "kind" not in body:
+            return None
+        found = self.cluster.objects.get((body["kind"], "default", body["metadata"]["name"]))
+        return snapshot(found) if found is not None else None
+
+    def _only_resource(self) -> Body:
+        (resource,) = self.cluster.of_kind(KIND)
+        return resource
+
+
+def _weights(route: Body) -> Body:
+    weights = {ref["name"]: ref["weight"] for ref in route["spec"]["rules"][-1]["backendRefs"]}
+    return {name: weight for name, weight in weights.items() if weight}
+
+
+def _line(verb: str, body: Body) -> str:
+    status = body.get("status") or {}
+    if body["kind"] == KIND:
+        keys = ("phase", "step", "stableRevision", "canaryRevision", "weights", "message")
+        return f"{verb} status {({k: status[k] for k in keys if k in status})}"
+    spec = body.get("spec", {})
+    what = spec.get("replicas", spec.get("selector", ""))
+    if body["kind"] == "HTTPRoute":
+        what = _weights(body)
+    return f"{verb} {body['kind']} {body['metadata']['name']} {what}"
