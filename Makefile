@@ -14,7 +14,7 @@ help: ## Show this list
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/pip || { python=$$(.ci/find-python) && "$$python" -m venv --clear $(VENV); }
 	@echo "Installing what constraints.txt pins into $(VENV) (once; a few minutes on a fresh machine) ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 setup: $(STAMP) ## Make the virtual environment and install everything into it
