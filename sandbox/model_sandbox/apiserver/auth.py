@@ -1,0 +1,182 @@
+"""Who asks, and whether they may: bearer tokens, ServiceAccount tokens, RBAC.
+
+`http.py` asks this before every request. A ServiceAccount's token is a signed JWT that names it, so that
+what a pod may do is decided by the RBAC objects of its ServiceAccount, as on a cluster.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from model_sandbox.apiserver.errors import ApiError, Obj, forbidden
+from model_sandbox.apiserver.store import Store
+
+MASTERS = "system:masters"
+RBAC = "rbac.authorization.k8s.io"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An authenticated user."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+    uid: str = ""
+
+    def body(self) -> Obj:
+        """The userInfo of reviews."""
+        info: Obj = {"username": self.name, "groups": list(self.groups)}
+        return {**info, "uid": self.uid} if self.uid else info
+
+
+ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What a request wants to do."""
+
+    verb: str
+    group: str = ""
+    resource: str = ""  # with its subresource: pods/log
+    namespace: str = ""
+    name: str = ""
+    path: str = ""  # for what is no resource
+
+
+def _segment(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+class Tokens:
+    """Checks and issues tokens. `static` maps tokens to users; `secret` signs ServiceAccount tokens."""
+
+    def __init__(self, static: Mapping[str, User], secret: bytes) -> None:
+        self._static = dict(static)
+        self._secret = secret
+
+    def issue(self, namespace: str, name: str, uid: str, *, expires: int) -> str:
+        """A ServiceAccount's token that is good until `expires` (Unix time)."""
+        claims = {
+            "iss": "https://kubernetes.default.svc",
+            "aud": ["https://kubernetes.default.svc"],
+            "sub": f"system:serviceaccount:{namespace}:{name}",
+            "exp": expires,
+            "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": name, "uid": uid}},
+        }
+        header = {"alg": "HS256", "typ": "JWT"}
+        signed = f"{_segment(json.dumps(header).encode())}.{_segment(json.dumps(claims).encode())}"
+        return f"{signed}.{self._sign(signed)}"
+
+    def _sign(self, text: str) -> str:
+        return _segment(hmac.new(self._secret, text.encode(), hashlib.sha256).digest())
+
+    def user(self, header: str, *, now: float, store: Store) -> User | None:
+        """The user of an Authorization header; None when the token is not good."""
+        if not header:
+            return ANONYMOUS
+        scheme, _, token = header.partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        for known, user in self._static.items():
+            if hmac.compare_digest(known.encode(), token.strip().encode()):
+                return user
+        return self._service_account(token.strip(), now, store)
+
+    def _service_account(self, token: str, now: float, store: Store) -> User | None:
+        signed, _, signature = token.rpartition(".")
+        if not signed or not hmac.compare_digest(self._sign(signed), signature):
+            return None
+        payload = signed.partition(".")[2]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        about = claims["kubernetes.io"]
+        namespace, account = about["namespace"], about["serviceaccount"]
+        entry = store.get("serviceaccounts", (namespace, account["name"]))
+        if claims["exp"] < now or entry is None or entry.body["metadata"]["uid"] != account["uid"]:
+            return None
+        groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
+        return User(claims["sub"], groups, account["uid"])
+
+
+def is_allowed(store: Store, user: User, wants: Attributes) -> bool:
+    """Whether the RBAC objects allow it."""
+    if MASTERS in user.groups or wants.resource in _SELF and wants.verb == "create" and user is not ANONYMOUS:
+        return True
+    if wants.path:
+        public = wants.path.rstrip("/") in _PUBLIC or wants.path.startswith(("/healthz", "/livez", "/readyz"))
+        known = wants.path.startswith(("/api", "/openapi", "/version")) and user is not ANONYMOUS
+        if public or known:
+            return True
+    return any(_matches(rule, wants) for rule in _rules(store, user, wants.namespace))
+
+
+_PUBLIC = ("/version", "/healthz", "/livez", "/readyz")
+_SELF = ("selfsubjectaccessreviews", "selfsubjectreviews")
+
+
+def _rules(store: Store, user: User, namespace: str) -> Iterator[Obj]:
+    for _, entry in store.scan(f"clusterrolebindings.{RBAC}"):
+        if _binds(entry.body, user, ""):
+            yield from _role(store, entry.body["roleRef"], "")
+    if namespace:
+        for key, entry in store.scan(f"rolebindings.{RBAC}", namespace):
+            if _binds(entry.body, user, key[0]):
+                yield from _role(store, entry.body["roleRef"], namespace)
+
+
+def _binds(binding: Obj, user: User, namespace: str) -> bool:
+    for subject in binding.get("subjects") or []:
+        kind, name = subject.get("kind"), subject.get("name")
+        if kind == "ServiceAccount":
+            where = subject.get("namespace") or namespace
+            if user.name == f"system:serviceaccount:{where}:{name}":
+                return True
+        elif (kind == "User" and name == user.name) or (kind == "Group" and name in user.groups):
+            return True
+    return False
+
+
+def _role(store: Store, reference: Obj, namespace: str) -> list[Obj]:
+    plural = "clusterroles" if reference["kind"] == "ClusterRole" else "roles"
+    key = ("" if plural == "clusterroles" else namespace, reference["name"])
+    entry = store.get(f"{plural}.{RBAC}", key)
+    if entry is None:
+        return []
+    rules = list(entry.body.get("rules") or [])
+    for selector in (entry.body.get("aggregationRule") or {}).get("clusterRoleSelectors") or []:
+        for _, other in store.scan(f"clusterroles.{RBAC}"):
+            labels = other.body["metadata"].get("labels") or {}
+            if selector.get("matchLabels") and selector["matchLabels"].items() <= labels.items():
+                rules.extend(other.body.get("rules") or [])
+    return rules
+
+
+def _matches(rule: Obj, wants: Attributes) -> bool:
+    if not {"*", wants.verb} & set(rule.get("verbs") or []):
+        return False
+    if wants.path:
+        urls = rule.get("nonResourceURLs") or []
+        return any(url == wants.path or (url.endswith("*") and wants.path.startswith(url[:-1])) for url in urls)
+    if not {"*", wants.group} & set(rule.get("apiGroups") or []):
+        return False
+    part = wants.resource.partition("/")[2]
+    names = {"*", wants.resource, *((f"*/{part}",) if part else ())}
+    if not names & set(rule.get("resources") or []):
+        return False
+    only = rule.get("resourceNames")
+    return not only or wants.name in only
+
+
+def refuse(user: User, wants: Attributes) -> ApiError:
+    """The 403 that says what was not allowed."""
+    if wants.path:
+        why = f'User "{user.name}" cannot {wants.verb} path "{wants.path}"'
+        return ApiError(403, "Forbidden", f'forbidden: {why}', details={})
+    place = f'in the namespace "{wants.namespace}"' if wants.namespace else "at the cluster scope"
+    why = f'User "{user.name}" cannot {wants.verb} resource "{wants.resource}" in API group "{wants.group}" {place}'
+    return forbidden(wants.resource.partition("/")[0], wants.group, wants.name, why)

@@ -1,0 +1,249 @@
+"""What the server serves: plain and aggregated discovery, and the OpenAPI v3 documents kubectl asks for."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+from model_sandbox.apiserver.errors import Obj
+from model_sandbox.apiserver.kinds import Kind, Registry
+from model_sandbox.apiserver.schema import Node, Shape
+
+AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+_PART_VERBS = ["get", "patch", "update"]
+_SCALE = {"group": "autoscaling", "version": "v1", "kind": "Scale"}
+
+
+def storage_hash(kind: Kind) -> str:
+    """The hash by which clients notice that the stored version changed."""
+    text = f"{kind.group}/{kind.version}/{kind.kind}"
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()[:8]).decode()
+
+
+def _parts(registry: Registry, kind: Kind) -> Iterator[tuple[str, Obj]]:
+    """The subresources of a kind: name, and group, version, kind, verbs."""
+    if kind.status:
+        yield "status", {"kind": kind.kind, "verbs": _PART_VERBS}
+    if kind.scale is not None:
+        yield "scale", {**_SCALE, "verbs": _PART_VERBS}
+    for path, entry in registry.subresources.items():
+        plural, _, name = path.partition("/")
+        if plural == kind.plural and not kind.group:
+            yield name, {key: value for key, value in entry.items() if key != "left_out"}
+
+
+def resource_list(registry: Registry, group: str, version: str) -> Obj:
+    """`/apis/GROUP/VERSION`."""
+    found = []
+    for kind in registry.of(group, version):
+        entry: Obj = {
+            "name": kind.plural,
+            "singularName": kind.singular,
+            "namespaced": kind.namespaced,
+            "kind": kind.kind,
+            "verbs": list(kind.verbs),
+        }
+        if kind.short:
+            entry["shortNames"] = list(kind.short)
+        if kind.categories:
+            entry["categories"] = list(kind.categories)
+        if kind.storage:
+            entry["storageVersionHash"] = storage_hash(kind)
+        found.append(entry)
+        for name, part in _parts(registry, kind):
+            found.append(
+                {"name": f"{kind.plural}/{name}", "singularName": "", "namespaced": kind.namespaced, **part}
+            )
+    api_version = f"{group}/{version}" if group else version
+    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version, "resources": found}
+
+
+def group(name: str, versions: list[str]) -> Obj:
+    """`/apis/GROUP`."""
+    listed = [{"groupVersion": f"{name}/{version}", "version": version} for version in versions]
+    return {"name": name, "versions": listed, "preferredVersion": listed[0]}
+
+
+def group_list(registry: Registry) -> Obj:
+    """`/apis`."""
+    groups = [group(name, versions) for name, versions in registry.versions().items() if name]
+    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+
+
+def aggregated(registry: Registry, *, core: bool) -> Obj:
+    """`/api` or `/apis` in the aggregated form."""
+    items = []
+    for name, versions in registry.versions().items():
+        if (name == "") is not core:
+            continue
+        listed = [
+            {
+                "version": version,
+                "resources": [_aggregated_kind(registry, kind) for kind in registry.of(name, version)],
+                "freshness": "Current",
+            }
+            for version in versions
+        ]
+        items.append({"metadata": {"name": name} if name else {}, "versions": listed})
+    return {
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": "apidiscovery.k8s.io/v2",
+        "metadata": {},
+        "items": items,
+    }
+
+
+def _aggregated_kind(registry: Registry, kind: Kind) -> Obj:
+    own = {"group": kind.group, "version": kind.version} if kind.custom else {"group": "", "version": ""}
+    entry: Obj = {
+        "resource": kind.plural,
+        "responseKind": {**own, "kind": kind.kind},
+        "scope": "Namespaced" if kind.namespaced else "Cluster",
+        "singularResource": kind.singular,
+        "verbs": list(kind.verbs),
+    }
+    if kind.short:
+        entry["shortNames"] = list(kind.short)
+    if kind.categories:
+        entry["categories"] = list(kind.categories)
+    parts = []
+    for name, part in _parts(registry, kind):
+        shown = {**own, **{key: part[key] for key in ("group", "version", "kind") if key in part}}
+        parts.append({"subresource": name, "responseKind": shown, "verbs": part["verbs"]})
+    if parts:
+        entry["subresources"] = parts
+    return entry
+
+
+# --- OpenAPI -----------------------------------------------------------------------------------------------
+
+
+def openapi_index(registry: Registry) -> Obj:
+    """`/openapi/v3`. The hash lets kubectl keep a document until the kinds change."""
+    paths = {}
+    for name, versions in registry.versions().items():
+        for version in versions:
+            path = f"apis/{name}/{version}" if name else f"api/{version}"
+            kinds = registry.of(name, version)
+            digest = hashlib.sha256(repr([(kind.plural, id(kind)) for kind in kinds]).encode()).hexdigest()
+            paths[path] = {"serverRelativeURL": f"/openapi/v3/{path}?hash={digest[:32].upper()}"}
+    return {"paths": paths}
+
+
+def openapi_document(registry: Registry, name: str, version: str) -> Obj | None:
+    """`/openapi/v3/apis/GROUP/VERSION`: the PATCH operations and the schemas; None when nothing is served."""
+    kinds = registry.of(name, version)
+    if not kinds:
+        return None
+    paths: Obj = {}
+    schemas: Obj = {}
+    base = f"/apis/{name}/{version}" if name else f"/api/{version}"
+    for kind in kinds:
+        gvk = {"group": kind.group, "version": kind.version, "kind": kind.kind}
+        scope = "/namespaces/{namespace}" if kind.namespaced else ""
+        operation = {
+            "x-kubernetes-group-version-kind": gvk,
+            "parameters": _PARAMETERS,
+            "requestBody": {"content": {media: {"schema": {}} for media in _patches(kind)}},
+            "responses": {"200": {"description": "OK"}},
+        }
+        get = {"x-kubernetes-group-version-kind": gvk, "responses": {"200": {"description": "OK"}}}
+        paths[f"{base}{scope}/{kind.plural}/{{name}}"] = {"get": get, "patch": operation}
+        schema = _schema(kind.node, schemas, root=True)
+        schema["properties"] = {
+            "apiVersion": {"type": "string", "description": "The API group and version of the object."},
+            "kind": {"type": "string", "description": "The type of the object."},
+            **schema.get("properties", {}),
+        }
+        if "metadata" in schema["properties"]:
+            reference = _reference(registry.types.node("ObjectMeta"), schemas)
+            told = "Standard object's metadata."
+            schema["properties"]["metadata"] = {"allOf": [reference], "description": told, "default": {}}
+        if kind.custom:
+            told = kind.node.openapi.get("description")
+            if told:
+                schema["description"] = told
+        schemas[_schema_name(kind)] = {**schema, "x-kubernetes-group-version-kind": [gvk]}
+    info = {"title": "Kubernetes", "version": "unversioned"}
+    return {"openapi": "3.0.0", "info": info, "paths": paths, "components": {"schemas": schemas}}
+
+
+def _patches(kind: Kind) -> list[str]:
+    names = ["json-patch+json", "merge-patch+json", "apply-patch+yaml"]
+    return [f"application/{name}" for name in (names if kind.custom else [*names, "strategic-merge-patch+json"])]
+
+
+def _schema_name(kind: Kind) -> str:
+    if kind.custom:
+        return ".".join([*reversed(kind.group.split(".")), kind.version, kind.kind])
+    return f"{kind.node.go_type.replace('/', '.').replace('io.k8s.', 'io.k8s.api.')}.{kind.kind}"
+
+
+def _reference(node: Node, schemas: Obj) -> Obj:
+    package = node.go_type.replace("/", ".").replace("io.k8s.", "io.k8s.api.")
+    if package.endswith(".meta.v1"):
+        package = "io.k8s.apimachinery.pkg.apis.meta.v1"
+    name = f"{package}.{node.type_name.rpartition('_')[2]}"
+    if name not in schemas:
+        schemas[name] = {}
+        schemas[name] = _schema(node, schemas, root=True)
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _schema(node: Node, schemas: Obj, *, root: bool = False) -> Obj:
+    """A node as OpenAPI. Custom ones are shown as they were written."""
+    if node.openapi:
+        return dict(node.openapi)
+    if node.shape is Shape.OBJECT and node.type_name and not root:
+        return {"allOf": [_reference(node, schemas)], "default": {}}
+    result: dict[str, Any] = dict(_SIMPLE.get(node.shape, {}))
+    if node.shape is Shape.OBJECT:
+        result["properties"] = {name: _schema(sub, schemas) for name, sub in node.fields.items()}
+        needed = [name for name, sub in node.fields.items() if sub.required]
+        if needed:
+            result["required"] = needed
+    elif node.shape is Shape.LIST and node.items is not None:
+        result["items"] = _schema(node.items, schemas)
+        if node.keys:
+            result["x-kubernetes-list-type"] = "map"
+            result["x-kubernetes-list-map-keys"] = list(node.keys)
+        if node.merge:
+            result["x-kubernetes-patch-strategy"] = "merge"
+        if node.merge_key:
+            result["x-kubernetes-patch-merge-key"] = node.merge_key
+    elif node.shape is Shape.MAP and node.items is not None:
+        result["additionalProperties"] = _schema(node.items, schemas)
+    if node.enum:
+        result["enum"] = list(node.enum)
+    if node.has_default and node.shape is not Shape.OBJECT:
+        result["default"] = node.default
+    return result
+
+
+_SIMPLE: dict[Shape, Obj] = {
+    Shape.OBJECT: {"type": "object"},
+    Shape.MAP: {"type": "object"},
+    Shape.LIST: {"type": "array"},
+    Shape.STRING: {"type": "string"},
+    Shape.BYTES: {"type": "string", "format": "byte"},
+    Shape.INTEGER: {"type": "integer"},
+    Shape.NUMBER: {"type": "number"},
+    Shape.BOOLEAN: {"type": "boolean"},
+    Shape.QUANTITY: {"type": "string"},
+    Shape.TIME: {"type": "string", "format": "date-time"},
+    Shape.INT_OR_STRING: {"type": "string", "format": "int-or-string"},
+}
+
+
+def _parameter(name: str, told: str, kind: str = "string") -> Obj:
+    return {"name": name, "in": "query", "description": told, "schema": {"type": kind, "uniqueItems": True}}
+
+
+_PARAMETERS = [
+    _parameter("dryRun", "All: the request is checked and answered, nothing is stored."),
+    _parameter("fieldManager", "Who makes the change, for managedFields. Required for apply."),
+    _parameter("fieldValidation", "Strict, Warn or Ignore: what to do about unknown and duplicate fields."),
+    _parameter("force", "Apply only: take over fields that others own.", "boolean"),
+]

@@ -1,0 +1,247 @@
+"""The API server's refusals as values: each knows the Status object that Kubernetes answers with.
+
+Everything below the HTTP layer raises these; `http.py` alone turns them into responses.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Obj = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One field that is wrong: a line of `details.causes`."""
+
+    reason: str
+    field: str
+    message: str
+
+    def body(self) -> Obj:
+        """The cause as it stands in a Status."""
+        return {"reason": self.reason, "message": self.message, "field": self.field}
+
+
+def invalid_value(field: str, value: Any, why: str) -> Cause:
+    """A value that breaks a rule."""
+    return Cause("FieldValueInvalid", field, f"Invalid value: {go_value(value)}: {why}")
+
+
+def required(field: str, why: str = "") -> Cause:
+    """A value that is missing."""
+    return Cause("FieldValueRequired", field, f"Required value{': ' + why if why else ''}")
+
+
+def forbidden_field(field: str, why: str) -> Cause:
+    """A value that must not be given here."""
+    return Cause("FieldValueForbidden", field, f"Forbidden: {why}")
+
+
+def not_supported(field: str, value: Any, known: Sequence[str]) -> Cause:
+    """A value outside an enumeration; the known values are listed."""
+    listed = ", ".join(f'"{one}"' for one in known)
+    return Cause(
+        "FieldValueNotSupported", field, f"Unsupported value: {go_value(value)}: supported values: {listed}"
+    )
+
+
+def duplicate(field: str, value: Any) -> Cause:
+    """A value that must be unique."""
+    return Cause("FieldValueDuplicate", field, f"Duplicate value: {go_value(value)}")
+
+
+def too_long(field: str, limit: int) -> Cause:
+    """A text longer than `limit` bytes."""
+    return Cause("FieldValueTooLong", field, f"Too long: may not be more than {limit} bytes")
+
+
+def too_many(field: str, count: int, limit: int) -> Cause:
+    """A list longer than `limit` items."""
+    return Cause("FieldValueTooMany", field, f"Too many: {count}: must have at most {limit} items")
+
+
+def go_value(value: Any) -> str:
+    """A value as Kubernetes writes it in a message: JSON without spaces."""
+
+
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+class ApiError(Exception):
+    """A request that is refused, with the Status that says why."""
+
+    def __init__(
+        self,
+        code: int,
+        reason: str,
+        message: str,
+        *,
+        details: Obj | None = None,
+        causes: Sequence[Cause] = (),
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.details = details
+        self.causes = tuple(causes)
+        self.retry_after = retry_after
+
+    def body(self) -> Obj:
+        """The Status object."""
+        status: Obj = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+            "code": self.code,
+        }
+        if self.reason:
+            status["reason"] = self.reason
+        details = dict(self.details) if self.details is not None else None
+        if self.causes:
+            details = {**(details or {}), "causes": [cause.body() for cause in self.causes]}
+        if self.retry_after is not None:
+            details = {**(details or {}), "retryAfterSeconds": self.retry_after}
+        if details is not None:
+            status["details"] = details
+        return status
+
+
+def _named(name: str, group: str, kind: str) -> Obj:
+    details = {"name": name, "group": group, "kind": kind}
+    return {key: value for key, value in details.items() if value}
+
+
+def qualified(resource: str, group: str) -> str:
+    """`deployments.apps`, or `pods` in the core group."""
+    return f"{resource}.{group}" if group else resource
+
+
+def bad_request(message: str) -> ApiError:
+    """400: the request cannot be understood."""
+    return ApiError(400, "BadRequest", message)
+
+
+def internal(message: str) -> ApiError:
+    """500 without a reason: how Kubernetes reports a few kinds of bad input."""
+    return ApiError(500, "", message)
+
+
+def not_found(resource: str, group: str, name: str) -> ApiError:
+    """404 for an object."""
+    return ApiError(
+        404,
+        "NotFound",
+        f'{qualified(resource, group)} "{name}" not found',
+        details=_named(name, group, resource),
+    )
+
+
+def no_such_resource() -> ApiError:
+    """404 for a resource type that is not served."""
+    message = "the server could not find the requested resource"
+    return ApiError(404, "NotFound", message, details={})
+
+
+def method_not_allowed() -> ApiError:
+    """405."""
+    message = "the server does not allow this method on the requested resource"
+    return ApiError(405, "MethodNotAllowed", message, details={})
+
+
+def already_exists(resource: str, group: str, name: str, *, deleting: bool = False) -> ApiError:
+    """409 for a name that is taken."""
+    prefix = "object is being deleted: " if deleting else ""
+    return ApiError(
+        409,
+        "AlreadyExists",
+        f'{prefix}{qualified(resource, group)} "{name}" already exists',
+        details=_named(name, group, resource),
+    )
+
+
+MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
+
+
+def conflict(resource: str, group: str, name: str, why: str = MODIFIED) -> ApiError:
+    """409 for a write that is based on an old version."""
+    return ApiError(
+        409,
+        "Conflict",
+        f'Operation cannot be fulfilled on {qualified(resource, group)} "{name}": {why}',
+        details=_named(name, group, resource),
+    )
+
+
+def invalid(kind: str, group: str, name: str, causes: Sequence[Cause]) -> ApiError:
+    """422 with every field that is wrong."""
+    lines = [f"{cause.field}: {cause.message}" for cause in causes]
+    told = lines[0] if len(lines) == 1 else f"[{', '.join(lines)}]"
+    return ApiError(
+        422,
+        "Invalid",
+        f'{qualified(kind, group)} "{name}" is invalid: {told}',
+        details=_named(name, group, kind),
+        causes=causes,
+    )
+
+
+def bad_options(kind: str, cause: Cause) -> ApiError:
+    """422 for a parameter of the request."""
+    return invalid(kind, "meta.k8s.io", "", [cause])
+
+
+def rejected_patch() -> ApiError:
+    """422 for a JSON patch that cannot be applied."""
+    message = "the server rejected our request due to an error in our request"
+    return ApiError(422, "Invalid", message, details={})
+
+
+def forbidden(resource: str, group: str, name: str, why: str, causes: Sequence[Cause] = ()) -> ApiError:
+    """403."""
+    named = f' "{name}"' if name else ""
+    return ApiError(
+        403,
+        "Forbidden",
+        f"{qualified(resource, group)}{named} is forbidden: {why}",
+        details=_named(name, group, resource),
+        causes=causes,
+    )
+
+
+def unsupported_media_type(message: str = "415: Unsupported Media Type", *, details: bool = True) -> ApiError:
+    """415."""
+    return ApiError(415, "UnsupportedMediaType", message, details={} if details else None)
+
+
+def gone(message: str) -> ApiError:
+    """410: a version older than the history that is kept."""
+    return ApiError(410, "Expired", message)
+
+
+def too_large_version(asked: int, current: int) -> ApiError:
+    """504: a version from the future."""
+    return ApiError(
+        504,
+        "Timeout",
+        f"Timeout: Too large resource version: {asked}, current: {current}",
+        causes=[_TooLarge()],
+        retry_after=1,
+    )
+
+
+class _TooLarge(Cause):
+    """The one cause that names no field."""
+
+    def __init__(self) -> None:
+        super().__init__("ResourceVersionTooLarge", "", "Too large resource version")
+
+    def body(self) -> Obj:
+        return {"reason": self.reason, "message": self.message}

@@ -1,0 +1,158 @@
+"""JSON patch, merge patch and strategic merge patch: a document and a patch in, a document out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, MutableMapping
+from types import MappingProxyType
+from typing import Any
+
+import jsonpatch
+import jsonpointer
+
+from model_sandbox.apiserver.errors import Obj, bad_request, internal, rejected_patch
+from model_sandbox.apiserver.schema import ANY, Node, Shape
+
+MAX_OPERATIONS = 10_000
+
+
+class _Replace(jsonpatch.ReplaceOperation):  # type: ignore[misc]
+    """Kubernetes lets `replace` of an absent map key act as `add`."""
+
+    def apply(self, obj: Any) -> Any:
+        subject, part = self.pointer.to_last(obj)
+        if isinstance(subject, MutableMapping) and part is not None:
+            subject[part] = self.operation["value"]
+            return obj
+        return super().apply(obj)
+
+
+class _JsonPatch(jsonpatch.JsonPatch):  # type: ignore[misc]
+    operations = MappingProxyType({**jsonpatch.JsonPatch.operations, "replace": _Replace})
+
+
+def json_patch(document: Obj, patch: Any) -> Any:
+    """RFC 6902, all operations or none."""
+    if not isinstance(patch, list):
+        told = {dict: "object", str: "string"}.get(type(patch), "value")
+        raise bad_request(
+            f"error decoding patch: json: cannot unmarshal {told} into Go value of type []handlers.jsonPatchOp"
+        )
+    if len(patch) > MAX_OPERATIONS:
+        raise bad_request(f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(patch)}")
+    try:
+        return _JsonPatch(patch).apply(copy.deepcopy(document))
+    except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError, KeyError, AttributeError):
+        raise rejected_patch() from None
+
+
+def merge_patch(document: Any, patch: Any) -> Any:
+    """RFC 7386: null removes a key, objects merge, anything else replaces."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(document) if isinstance(document, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = merge_patch(result.get(key), value)
+    return result
+
+
+_DIRECTIVE, _RETAIN = "$patch", "$retainKeys"
+_ORDER, _DELETE = "$setElementOrder/", "$deleteFromPrimitiveList/"
+
+
+def strategic_merge(node: Node, document: Any, patch: Any) -> Any:
+    """Kubernetes' own merge: lists join by the merge key of their schema, `$` directives are obeyed."""
+    if not isinstance(patch, dict):
+        raise bad_request(f"json: cannot unmarshal {type(patch).__name__} into Go value of type map")
+    directive = patch.get(_DIRECTIVE)
+    if directive == "replace":
+        return {key: value for key, value in patch.items() if key != _DIRECTIVE}
+    if directive == "delete":
+        return {}
+    if directive not in (None, "merge"):
+        raise internal(f"unknown patch type: {directive} in map: {_go_map(patch)}")
+    result = dict(document) if isinstance(document, dict) else {}
+    if _RETAIN in patch:
+        kept = patch[_RETAIN]
+        result = {key: value for key, value in result.items() if key in kept}
+    for key, value in patch.items():
+        if key.startswith(_DELETE):
+            name = key.removeprefix(_DELETE)
+            result[name] = [item for item in result.get(name) or [] if item not in value]
+    names = [key for key in patch if not key.startswith("$")]
+    names += [key.removeprefix(_ORDER) for key in patch if key.startswith(_ORDER)]
+    for name in dict.fromkeys(names):
+        _merge_member(node.child(name) or ANY, name, result, patch)
+    return result
+
+
+def _merge_member(node: Node, name: str, result: Obj, patch: Obj) -> None:
+    order = patch.get(_ORDER + name)
+    if name in patch and patch[name] is None:
+        result.pop(name, None)
+    elif isinstance(patch.get(name), dict):
+        result[name] = strategic_merge(node, result.get(name), patch[name])
+    elif node.shape is Shape.LIST and node.merge and isinstance(patch.get(name, []), list):
+        result[name] = _merge_list(node, result.get(name) or [], patch.get(name) or [], order)
+    elif name in patch:
+        result[name] = patch[name]
+
+
+def _merge_list(node: Node, current: list[Any], patch: list[Any], order: list[Any] | None) -> list[Any]:
+    key_of = _key_of(node.merge_key)
+    if not node.merge_key:
+        joined = {key_of(item): item for item in [*current, *patch]}
+        return _ordered(current, patch, joined, order, key_of)
+    if any(item.get(_DIRECTIVE) == "replace" for item in patch if isinstance(item, dict)):
+        return [item for item in patch if _DIRECTIVE not in item]
+    items = {key_of(item): item for item in current}
+    changed: list[Any] = []
+    for item in patch:
+        key = key_of(item)
+        if item.get(_DIRECTIVE) == "delete":
+            items.pop(key, None)
+            continue
+        assert node.items is not None
+        items[key] = strategic_merge(node.items, items.get(key), item)
+        changed.append(item)
+    return _ordered([item for item in current if key_of(item) in items], changed, items, order, key_of)
+
+
+def _key_of(merge_key: str) -> Callable[[Any], Any]:
+    def key_of(item: Any) -> Any:
+        if not merge_key:
+            return item
+        if not isinstance(item, dict) or merge_key not in item:
+            raise internal(f"map: {_go_map(item)} does not contain declared merge key: {merge_key}")
+        return item[merge_key]
+
+    return key_of
+
+
+def _ordered(
+    current: list[Any],
+    changed: list[Any],
+    items: dict[Any, Any],
+    order: list[Any] | None,
+    key_of: Callable[[Any], Any],
+) -> list[Any]:
+    """Items of the patch in its order, the others in theirs, merged by their old places."""
+    old_place = {key_of(item): index for index, item in enumerate(current)}
+    wanted = [key_of(item) for item in (order if order is not None else changed)]
+    left = [key for key in dict.fromkeys(wanted) if key in items]
+    right = [key for key in old_place if key not in set(left)]
+    left += [key for key in items if key not in old_place and key not in set(left)]
+    merged: list[Any] = []
+    while left and right:
+        in_front = left[0] not in old_place or old_place[left[0]] < old_place[right[0]]
+        merged.append(left.pop(0) if in_front else right.pop(0))
+    return [items[key] for key in [*merged, *left, *right]]
+
+
+def _go_map(value: Any) -> str:
+    if isinstance(value, dict):
+        return "map[" + " ".join(f"{key}:{_go_map(item)}" for key, item in sorted(value.items())) + "]"
+    return str(value)

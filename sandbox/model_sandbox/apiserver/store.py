@@ -1,0 +1,191 @@
+"""The object store: one global version, a log of changes, nothing that waits or talks.
+
+The API server keeps every object here. Objects are values: they are replaced, never changed in place,
+so a reader may hold one as long as it likes. Watches read the log by position; a watch that
+falls behind the log's start is told so, which bounds memory however slow its reader is.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+Obj = dict[str, Any]
+Key = tuple[str, str]  # namespace ("" for cluster scope), name
+
+# Clients that resume a watch after a short absence find their version; older ones list again.
+KEPT_EVENTS = 4096
+# Versions before the first write are history that was never kept.
+FIRST_VERSION = 100
+
+
+@dataclass(slots=True)
+class Entry:
+    """One version of one object; `encoded` caches its JSON for each way it is shown."""
+
+    version: int
+    body: Obj
+    encoded: dict[str, bytes] = field(default_factory=dict)
+
+    def json(self) -> bytes:
+        """The stored body as JSON."""
+        cached = self.encoded.get("")
+        if cached is None:
+            cached = self.encoded[""] = orjson.dumps(self.body)
+        return cached
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change: `old` is None for a creation, `new` is None for a deletion.
+
+    `last` is what a deletion shows: the old body at the version of the deletion.
+    """
+
+    version: int
+    key: Key
+    old: Entry | None
+    new: Entry | None
+    last: Entry | None = None
+
+
+class Expired(Exception):
+    """The asked version is older than the log."""
+
+
+@dataclass(slots=True)
+class Shelf:
+    """All objects of one resource type, ordered by (namespace, name), and their recent changes."""
+
+    entries: dict[Key, Entry] = field(default_factory=dict)
+    order: list[Key] = field(default_factory=list)
+    log: deque[Event] = field(default_factory=deque)
+    first_position: int = 0  # position of log[0], counted since the start
+    forgotten: int = FIRST_VERSION  # newest version that the log no longer explains
+    listeners: set[Callable[[], None]] = field(default_factory=set)
+    closed: bool = False  # its definition is gone: watches end
+
+    @property
+    def end_position(self) -> int:
+        """The position after the last event."""
+        return self.first_position + len(self.log)
+
+    def position_after(self, version: int) -> int:
+        """The log position of the first event newer than `version`; raises Expired."""
+        if version < self.forgotten:
+            raise Expired
+        log = self.log
+        low, high = 0, len(log)
+        while low < high:
+            middle = (low + high) // 2
+            if log[middle].version <= version:
+                low = middle + 1
+            else:
+                high = middle
+        return self.first_position + low
+
+    def read(self, position: int) -> list[Event]:
+        """The events from `position` on; raises Expired when some of them are gone."""
+        if position < self.first_position:
+            raise Expired
+        start = position - self.first_position
+        return list(itertools.islice(self.log, start, None))
+
+
+class Store:
+    """Every object of the control plane.
+
+    `on_change` hears each write as (resource, event), after it happened; persistence hangs there.
+    """
+
+    def __init__(self, *, version: int = FIRST_VERSION, kept_events: int = KEPT_EVENTS) -> None:
+        self.version = version
+        self.shelves: dict[str, Shelf] = {}
+        self.on_change: list[Callable[[str, Event], None]] = []
+        self._kept = kept_events
+        self._started_at = version
+
+    def shelf(self, resource: str) -> Shelf:
+        """The shelf of a resource type (made on first use)."""
+        found = self.shelves.get(resource)
+        if found is None:
+            found = self.shelves[resource] = Shelf(forgotten=self._started_at)
+        return found
+
+    def get(self, resource: str, key: Key) -> Entry | None:
+        """One object, or None."""
+        return self.shelf(resource).entries.get(key)
+
+    def scan(self, resource: str, namespace: str | None = None) -> Iterator[tuple[Key, Entry]]:
+        """The objects of a resource type in key order; `None` means every namespace."""
+        shelf = self.shelf(resource)
+        if namespace is None:
+            for key in shelf.order:
+                yield key, shelf.entries[key]
+            return
+        start = bisect.bisect_left(shelf.order, (namespace, ""))
+        for index in range(start, len(shelf.order)):
+            key = shelf.order[index]
+            if key[0] != namespace:
+                return
+            yield key, shelf.entries[key]
+
+    def at(self, resource: str, version: int) -> dict[Key, Entry]:
+        """The objects as they were at `version`, found by undoing newer events; raises Expired."""
+        shelf = self.shelf(resource)
+        events = shelf.read(shelf.position_after(version))
+        state = dict(shelf.entries)
+        for event in reversed(events):
+            if event.old is None:
+                state.pop(event.key, None)
+            else:
+                state[event.key] = event.old
+        return dict(sorted(state.items()))
+
+    def put(self, resource: str, key: Key, body: Obj) -> Entry:
+        """Create or replace an object. The new version is written into its metadata."""
+        shelf = self.shelf(resource)
+        self.version += 1
+        metadata = {**body["metadata"], "resourceVersion": str(self.version)}
+        entry = Entry(self.version, {**body, "metadata": metadata})
+        old = shelf.entries.get(key)
+        if old is None:
+            bisect.insort(shelf.order, key)
+        shelf.entries[key] = entry
+        self._record(resource, shelf, Event(self.version, key, old, entry))
+        return entry
+
+    def remove(self, resource: str, key: Key) -> Entry:
+        """Delete an object; the answer is its last body, at the version of the deletion."""
+        shelf = self.shelf(resource)
+        old = shelf.entries.pop(key)
+        del shelf.order[bisect.bisect_left(shelf.order, key)]
+        self.version += 1
+        metadata = {**old.body["metadata"], "resourceVersion": str(self.version)}
+        last = Entry(self.version, {**old.body, "metadata": metadata})
+        self._record(resource, shelf, Event(self.version, key, old, None, last))
+        return last
+
+    def drop(self, resource: str) -> None:
+        """Forget a resource type whose definition is gone."""
+        shelf = self.shelves.pop(resource, None)
+        if shelf is not None:
+            shelf.closed = True
+            for wake in tuple(shelf.listeners):
+                wake()
+
+    def _record(self, resource: str, shelf: Shelf, event: Event) -> None:
+        shelf.log.append(event)
+        while len(shelf.log) > self._kept:
+            shelf.forgotten = shelf.log.popleft().version
+            shelf.first_position += 1
+        for hear in self.on_change:
+            hear(resource, event)
+        for wake in tuple(shelf.listeners):
+            wake()

@@ -1,0 +1,96 @@
+"""The control plane of the sandbox: the API server, ready for use. `up`, `apiserver` and the tests start it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import yaml
+from aiohttp import web
+
+from model_sandbox.apiserver.auth import MASTERS, RBAC, Tokens, User
+from model_sandbox.apiserver.kinds import builtin_registry
+from model_sandbox.apiserver.resources import Resources, Warnings, Write
+from model_sandbox.apiserver.server import ApiServer
+from model_sandbox.apiserver.store import Store
+
+SERVICE_NETWORK = "127.96.0.0/16"
+POD_NETWORK = "127.64.0.0/12"
+NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlane:
+    """A running API server."""
+
+    url: str
+    token: str
+    server: ApiServer
+
+
+def write_kubeconfig(path: Path, url: str, token: str) -> None:
+    """A kubeconfig that reaches the sandbox; only its owner may read it."""
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "model-sandbox",
+        "clusters": [{"name": "model-sandbox", "cluster": {"server": url}}],
+        "users": [{"name": "model-sandbox", "user": {"token": token}}],
+        "contexts": [
+            {"name": "model-sandbox", "context": {"cluster": "model-sandbox", "user": "model-sandbox"}}
+        ],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def bootstrap(resources: Resources) -> None:
+    """What every cluster has from its first second: namespaces and the role of its administrators."""
+    write = Write("kube-apiserver", resources.now())
+    role = {
+        "metadata": {"name": "cluster-admin"},
+        "rules": [
+            {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]},
+            {"nonResourceURLs": ["*"], "verbs": ["*"]},
+        ],
+    }
+    binding = {
+        "metadata": {"name": "cluster-admin"},
+        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "Group", "name": MASTERS, "apiGroup": RBAC}],
+    }
+    objects = [("", "namespaces", {"metadata": {"name": name}}) for name in NAMESPACES]
+    objects += [(RBAC, "clusterroles", role), (RBAC, "clusterrolebindings", binding)]
+    for group, plural, body in objects:
+        kind = resources.registry.kinds[group, "v1", plural]
+        if resources.store.get(kind.storage, ("", body["metadata"]["name"])) is None:  # type: ignore[index]
+            decoded = resources.decode(kind, body, write, Warnings())
+            resources.create(kind, "", decoded, write)
+
+
+@asynccontextmanager
+async def control_plane(
+    *, port: int = 0, host: str = "127.0.0.1", token: str = "", extra_users: dict[str, User] | None = None
+) -> AsyncIterator[ControlPlane]:
+    """Serve an API server on loopback until the context ends."""
+    token = token or secrets.token_urlsafe(32)
+    admin = User("kubernetes-admin", (MASTERS, "system:authenticated"))
+    tokens = Tokens({token: admin, **(extra_users or {})}, secrets.token_bytes(32))
+    resources = Resources(Store(), builtin_registry(), SERVICE_NETWORK, clock=lambda: datetime.now(UTC))
+    bootstrap(resources)
+    server = ApiServer(resources.store, resources.registry, tokens, resources)
+    runner = web.AppRunner(server.app(), handler_cancellation=True, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        await site.start()
+        bound = runner.addresses[0][1]
+        yield ControlPlane(f"http://{host}:{bound}", token, server)
+    finally:
+        await runner.cleanup()
