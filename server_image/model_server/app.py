@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import orjson
@@ -33,11 +32,13 @@ from model_server.http import (
     Disconnected,
     Receive,
     Request,
+    RequestIds,
+    RequestLimits,
     Response,
     Scope,
     Send,
+    SlowBodies,
     read_body,
-    request_id,
 )
 from model_server.lifecycle import Lifecycle
 from model_server.routes import Handlers, Route, Routes
@@ -63,15 +64,6 @@ STATUS_OF: dict[type[RequestError], int] = {
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestLimits:
-    """What a stranger may send."""
-
-    max_bytes: int
-    max_rows: int
-    timeout_seconds: float
-
-
 def create_app(*, lifecycle: Lifecycle, telemetry: Telemetry, name: str, limits: RequestLimits) -> App:
     """Put an application together for the model that `lifecycle` will hold."""
     handlers = Handlers(lifecycle, telemetry, name=name, max_rows=limits.max_rows)
@@ -90,6 +82,8 @@ class App:
         self._lifecycle = lifecycle
         self._telemetry = telemetry
         self._limits = limits
+        self._slow = SlowBodies(limits.timeout_seconds)
+        self._ids = RequestIds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -97,7 +91,7 @@ class App:
             raise RuntimeError(f"this application speaks http, not {scope['type']}")
         started = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        identifier = request_id(headers)
+        identifier = self._ids.of(headers)
         route: Route | None = None
         counts = False
         try:
@@ -107,12 +101,7 @@ class App:
                 self._telemetry.begin()
             request = Request(scope["method"], scope["path"], headers, params=params)
             if scope["method"] == "POST":
-                request.body = await read_body(
-                    headers,
-                    receive,
-                    limit=self._limits.max_bytes,
-                    timeout_seconds=self._limits.timeout_seconds,
-                )
+                request.body = await read_body(request, receive, self._limits, self._slow, started)
             response = await route.handler(request)
         except RequestError as error:
             response = error_response(error)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -21,6 +22,8 @@ from model_server.runtimes.base import Model
 from model_server.tensors import Inputs, Outputs, rows_of
 
 _Key: TypeAlias = tuple[object, ...]
+# Each request's outputs or error, when the call began, how long it took, and its processor time.
+_Result: TypeAlias = tuple[list[Outputs | Exception], float, float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +43,7 @@ class BatchLimits:
 class BatchObserver(Protocol):
     """Is told about every call of the model."""
 
-    def batch(self, *, rows: int, requests: int, seconds: float, queued: list[float]) -> None: ...
+    def batch(self, *, rows: int, seconds: float, queued: float) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -51,7 +54,6 @@ class _Waiting:
     key: _Key
     future: asyncio.Future[Outputs]
     arrived: float
-    timer: asyncio.TimerHandle | None = field(default=None)
 
 
 class Batcher:
@@ -65,6 +67,9 @@ class Batcher:
         self._is_running = False
         self._is_scheduled = False
         self._linger: asyncio.TimerHandle | None = None
+        # In the order of arrival, and so of their deadlines: one timer serves them all.
+        self._unanswered: deque[_Waiting] = deque()
+        self._deadline: asyncio.TimerHandle | None = None
         self._expected = 0
         self._seconds = limits.inline_seconds * 2
         self._rows = 1.0
@@ -88,10 +93,13 @@ class Batcher:
             raise Overloaded(f"{limits.max_queue} requests are waiting already", hint="Try again after a moment.")
         loop = self._loop
         future: asyncio.Future[Outputs] = loop.create_future()
-        key = (probabilities, *((name, array.dtype, array.shape[1:]) for name, array in inputs.items()))
-        item = _Waiting(inputs, rows_of(inputs), probabilities, key, future, time.perf_counter())
-        item.timer = loop.call_later(limits.timeout_seconds, self._expire, item)
+        item = _Waiting(
+            inputs, rows_of(inputs), probabilities, _key(inputs, probabilities), future, time.perf_counter()
+        )
         self._queue.append(item)
+        self._unanswered.append(item)
+        if self._deadline is None:
+            self._deadline = loop.call_later(limits.timeout_seconds, self._expire)
         if self._linger is not None:
             if len(self._queue) >= self._expected:
                 self._linger.cancel()
@@ -103,14 +111,21 @@ class Batcher:
 
     def close(self) -> None:
         """Let the thread go; nothing may be submitted afterwards."""
-        if self._linger is not None:
-            self._linger.cancel()
+        for timer in (self._linger, self._deadline):
+            if timer is not None:
+                timer.cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _expire(self, item: _Waiting) -> None:
-        if not item.future.done():
-            seconds = self._limits.timeout_seconds
-            item.future.set_exception(DeadlineExceeded(f"no prediction within {seconds:g} s"))
+    def _expire(self) -> None:
+        """Give up on the requests whose deadline has passed, and wait for the next one's."""
+        self._deadline = None
+        seconds, unanswered, now = self._limits.timeout_seconds, self._unanswered, time.perf_counter()
+        while unanswered and (unanswered[0].future.done() or unanswered[0].arrived + seconds <= now):
+            item = unanswered.popleft()
+            if not item.future.done():
+                item.future.set_exception(DeadlineExceeded(f"no prediction within {seconds:g} s"))
+        if unanswered:
+            self._deadline = self._loop.call_later(unanswered[0].arrived + seconds - now, self._expire)
 
     def _start_after_linger(self) -> None:
         self._linger = None
@@ -132,7 +147,11 @@ class Batcher:
 
     def _take(self) -> list[_Waiting]:
         """The oldest request, and those behind it that fit into the same call."""
-        queue = [item for item in self._queue if not item.future.done()]
+        queue = self._queue
+        if len(queue) == 1 and not queue[0].future.done():
+            self._queue = []
+            return queue
+        queue = [item for item in queue if not item.future.done()]
         if not queue:
             self._queue = queue
             return []
@@ -152,16 +171,15 @@ class Batcher:
         """Seconds a call may take: as the recent ones, and longer in proportion for more rows."""
         return self._seconds * max(1.0, rows / self._rows)
 
-    def _run(self, batch: list[_Waiting]) -> tuple[list[Outputs | Exception], float, float]:
+    def _run(self, batch: list[_Waiting]) -> _Result:
         """Call the model for a batch; when that fails, for each request alone: one cannot harm another."""
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.thread_time()
         results: list[Outputs | Exception]
         try:
             results = list(_split(self._call(_joined(batch), batch[0]), batch))
         except Exception as error:
             results = [error] if len(batch) == 1 else [self._alone(item) for item in batch]
-        seconds = time.perf_counter() - started
-        return results, started, seconds
+        return results, started, time.perf_counter() - started, time.thread_time() - worked
 
     def _call(self, inputs: Inputs, like: _Waiting) -> Outputs:
         return self._model.predict(inputs, probabilities=like.probabilities)
@@ -173,32 +191,30 @@ class Batcher:
             return error
         return outputs
 
-    def _finish(
-        self, batch: list[_Waiting], job: asyncio.Future[tuple[list[Outputs | Exception], float, float]]
-    ) -> None:
+    def _finish(self, batch: list[_Waiting], job: asyncio.Future[_Result]) -> None:
         self._is_running = False
         if job.cancelled():
             return
         self._answer(batch, *job.result())
 
     def _answer(
-        self, batch: list[_Waiting], results: list[Outputs | Exception], started: float, seconds: float
+        self, batch: list[_Waiting], results: list[Outputs | Exception], started: float, seconds: float, worked: float
     ) -> None:
         rows = sum(item.rows for item in batch)
-        self._seconds += 0.1 * (seconds - self._seconds)
+        # Processor time, because on a busy machine the clock also counts what others do.
+        self._seconds += 0.1 * (worked - self._seconds)
         self._rows += 0.1 * (rows - self._rows)
         for item, result in zip(batch, results, strict=True):
-            if item.timer is not None:
-                item.timer.cancel()
             if item.future.done():
                 continue
             if isinstance(result, Exception):
                 item.future.set_exception(_translated(result))
             else:
                 item.future.set_result(result)
-        self._observer.batch(
-            rows=rows, requests=len(batch), seconds=seconds, queued=[started - item.arrived for item in batch]
-        )
+        unanswered = self._unanswered
+        while unanswered and unanswered[0].future.done():
+            unanswered.popleft()
+        self._observer.batch(rows=rows, seconds=seconds, queued=started - batch[0].arrived)
         self._schedule_next(len(batch))
 
     def _schedule_next(self, answered: int) -> None:
@@ -209,6 +225,14 @@ class Batcher:
         elif self._queue and not self._is_scheduled:
             self._is_scheduled = True
             self._loop.call_soon(self._start)
+
+
+def _key(inputs: Inputs, probabilities: bool) -> _Key:
+    """What must be equal for two requests to share a call."""
+    key: list[object] = [probabilities]
+    for name, array in inputs.items():
+        key += (name, array.dtype, array.shape[1:])
+    return tuple(key)
 
 
 def _joined(batch: list[_Waiting]) -> Inputs:

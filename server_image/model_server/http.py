@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import secrets
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -20,6 +22,15 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 JSON = b"application/json"
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestLimits:
+    """What a stranger may send."""
+
+    max_bytes: int
+    max_rows: int
+    timeout_seconds: float
 
 
 class Disconnected(Exception):
@@ -66,31 +77,82 @@ def json_response(document: Any, status: int = 200) -> Response:
     return Response(status, orjson.dumps(document))
 
 
-def request_id(headers: dict[bytes, bytes]) -> bytes:
-    """The client's `x-request-id` when it is short and printable, else a new one."""
-    given = headers.get(b"x-request-id")
-    return given if given is not None and _REQUEST_ID.fullmatch(given) else secrets.token_hex(8).encode()
+class RequestIds:
+    """The client's `x-request-id` when it is short and printable, else a new one: a random prefix and a count."""
+
+    def __init__(self) -> None:
+        self._prefix = secrets.token_hex(6).encode()
+        self._count = itertools.count(1)
+
+    def of(self, headers: dict[bytes, bytes]) -> bytes:
+        """The id of a request."""
+        given = headers.get(b"x-request-id")
+        if given is not None and _REQUEST_ID.fullmatch(given):
+            return given
+        return b"%s-%x" % (self._prefix, next(self._count))
 
 
-async def read_body(headers: dict[bytes, bytes], receive: Receive, *, limit: int, timeout_seconds: float) -> bytes:
+class SlowBodies:
+    """Cuts requests whose body takes too long. One look a second at all of them costs less than a timer each."""
+
+    INTERVAL_SECONDS = 1.0
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self._timeout = timeout_seconds
+        self._reading: dict[asyncio.Task[Any], float] = {}
+        self._look: asyncio.TimerHandle | None = None
+
+    def enter(self, task: asyncio.Task[Any], now: float) -> None:
+        """A task begins to wait for a body."""
+        self._reading[task] = now
+        if self._look is None:
+            self._arm(task.get_loop())
+
+    def leave(self, task: asyncio.Task[Any]) -> None:
+        """The body is there, or the client is gone."""
+        del self._reading[task]
+
+    def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._look = loop.call_later(min(self.INTERVAL_SECONDS, self._timeout), self._cut, loop)
+
+    def _cut(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._look = None
+        late = time.perf_counter() - self._timeout
+        for task, began in self._reading.items():
+            if began <= late:
+                task.cancel()
+        if self._reading:
+            self._arm(loop)
+
+
+async def read_body(request: Request, receive: Receive, limits: RequestLimits, slow: SlowBodies, began: float) -> bytes:
     """The whole body. Raises RequestTooLarge (at once if declared so), RequestTimeout, Disconnected."""
-    declared = headers.get(b"content-length")
-    if declared is not None and declared.isdigit() and int(declared) > limit:
-        raise RequestTooLarge(f"the body has {int(declared)} bytes, and {limit} are allowed")
+    declared = request.headers.get(b"content-length")
+    if declared is not None and declared.isdigit() and int(declared) > limits.max_bytes:
+        raise RequestTooLarge(f"the body has {int(declared)} bytes, and {limits.max_bytes} are allowed")
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - ASGI servers run applications in tasks
+    slow.enter(task, began)
+    try:
+        return await _collect(receive, limits.max_bytes)
+    except asyncio.CancelledError:
+        task.uncancel()
+        raise RequestTimeout(f"the body did not arrive within {limits.timeout_seconds:g} s") from None
+    finally:
+        slow.leave(task)
+
+
+async def _collect(receive: Receive, limit: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            while True:
-                message = await receive()
-                if message["type"] != "http.request":
-                    raise Disconnected
-                chunk: bytes = message.get("body", b"")
-                size += len(chunk)
-                if size > limit:
-                    raise RequestTooLarge(f"the body has more than {limit} bytes")
-                chunks.append(chunk)
-                if not message.get("more_body", False):
-                    return chunk if len(chunks) == 1 else b"".join(chunks)
-    except TimeoutError:
-        raise RequestTimeout(f"the body did not arrive within {timeout_seconds:g} s") from None
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Disconnected
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise RequestTooLarge(f"the body has more than {limit} bytes")
+        if not message.get("more_body", False):
+            return b"".join((*chunks, chunk)) if chunks else chunk
+        chunks.append(chunk)

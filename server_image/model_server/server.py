@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import shutil
@@ -16,9 +17,10 @@ from types import FrameType
 
 import uvicorn
 
-from model_server.app import RequestLimits, create_app
+from model_server.app import create_app
 from model_server.batching import Batcher, BatchLimits
 from model_server.errors import InternalError, SettingsInvalid, StartError
+from model_server.http import RequestLimits
 from model_server.lifecycle import Lifecycle, Loaded, Phase, Served
 from model_server.loading import load
 from model_server.settings import Settings
@@ -157,6 +159,9 @@ class Start:
 
         self._telemetry.loaded(loaded.identity)
         batcher = Batcher(loaded.model, limits, self._telemetry)
+        # What is loaded now stays: without this each full collection walks the libraries' objects.
+        gc.collect()
+        gc.freeze()
         self._lifecycle.serve(Served(loaded, batcher))
         log.info("ready", extra={"version": loaded.identity.version, "sha256": loaded.identity.sha256})
 

@@ -88,7 +88,7 @@ def _check_width(feature: Feature, value: Any, where: str) -> Problem | None:
         limits = np.iinfo(feature.dtype)
         if not limits.min <= value <= limits.max:
             return Problem(where, f"expected a value that fits {feature.dtype}, got {shown(value)}")
-    elif feature.dtype in ("float32", "float16") and abs(value) > np.finfo(feature.dtype).max:
+    elif feature.dtype in ("float32", "float16") and abs(value) > float(np.finfo(feature.dtype).max):
         return Problem(where, f"expected a value that fits {feature.dtype}, got {shown(value)}")
     return None
 

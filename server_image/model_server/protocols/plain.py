@@ -19,7 +19,6 @@ from model_server.telemetry import Identity
 from model_server.tensors import Outputs
 
 _FIELDS = frozenset({"instances", "parameters"})
-_LITERALS = (b"true", b"false", b"null")
 
 
 def decode(
@@ -40,7 +39,7 @@ def decode(
         raise InvalidInput.at("instances", what)
     limit_rows(len(instances), max_rows, "instances")
     body = request.body
-    plain = not any(literal in body for literal in _LITERALS)
+    plain = b"true" not in body and b"false" not in body and b"null" not in body
     probabilities = _parameters(document.get("parameters"), model) if "parameters" in document else False
     return Call(inputs=layout.from_instances(instances, plain=plain), probabilities=probabilities)
 

@@ -17,8 +17,6 @@ from model_server.runtimes.base import Model
 from model_server.telemetry import Identity
 from model_server.tensors import DTYPES, Array, Outputs, Tensor, datatype_of
 
-_TRUTHS = (b"true", b"false")
-
 
 def decode(request: Request, layout: Layout, model: Model, known: tuple[Tensor, ...], *, max_rows: int) -> Call:
     """Arrays of the inference request. Raises RequestErrors that name the tensor."""
@@ -27,7 +25,7 @@ def decode(request: Request, layout: Layout, model: Model, known: tuple[Tensor, 
     if not isinstance(inputs, list) or not inputs:
         what = "is missing" if "inputs" not in document else f"expected a list of tensors, got {shown(inputs)}"
         raise InvalidInput.at("inputs", what)
-    plain = not any(literal in request.body for literal in _TRUTHS)
+    plain = b"true" not in request.body and b"false" not in request.body
     tensors: dict[str, Array] = {}
     for index, entry in enumerate(inputs):
         name, array = _tensor(entry, f"inputs[{index}]", plain=plain)
@@ -36,7 +34,7 @@ def decode(request: Request, layout: Layout, model: Model, known: tuple[Tensor, 
         tensors[name] = array
     limit_rows(len(next(iter(tensors.values()))), max_rows, "inputs[0].shape")
     arrays = layout.from_tensors(tensors)
-    if len({len(array) for array in arrays.values()}) > 1:
+    if len(arrays) > 1 and len({len(array) for array in arrays.values()}) > 1:
         raise InvalidInput.at("inputs", "expected the same number of rows in each tensor")
     outputs = _requested(document.get("outputs"), model, known)
     identifier = document.get("id")
@@ -48,27 +46,30 @@ def decode(request: Request, layout: Layout, model: Model, known: tuple[Tensor, 
 def _tensor(entry: Any, where: str, *, plain: bool) -> tuple[str, Array]:
     if not isinstance(entry, dict):
         raise InvalidInput.at(where, f"expected an object, got {type_name(entry)}")
-    for field in ("name", "shape", "datatype", "data"):
-        if field not in entry:
-            raise InvalidInput.at(f"{where}.{field}", "is missing")
-    name, datatype, data = entry["name"], entry["datatype"], entry["data"]
+    try:
+        name, shape, datatype, data = entry["name"], entry["shape"], entry["datatype"], entry["data"]
+    except KeyError as missing:
+        raise InvalidInput.at(f"{where}.{missing.args[0]}", "is missing") from None
     if not isinstance(name, str):
         raise InvalidInput.at(f"{where}.name", f"expected a string, got {type_name(name)}")
     if not isinstance(datatype, str) or datatype not in DTYPES:
         raise InvalidInput.at(f"{where}.datatype", f"expected one of {', '.join(DTYPES)}, got {shown(datatype)}")
     if not isinstance(data, list):
         raise InvalidInput.at(f"{where}.data", f"expected a list, got {type_name(data)}")
-    shape = shape_of(entry["shape"], where)
+    shape = shape_of(shape, where)
     array = _text_array(data, where) if datatype == "BYTES" else _number_array(data, datatype, where, plain=plain)
     return name, reshaped(array, shape, where)
 
 
 def shape_of(shape: Any, where: str) -> list[int]:
     """A V2 shape: at least the row dimension, no negative sizes. Raises InvalidInput."""
-    is_list = isinstance(shape, list) and 0 < len(shape) <= 32
-    if not is_list or any(type(size) is not int or not 0 <= size < 2**31 for size in shape):
-        raise InvalidInput.at(f"{where}.shape", f"expected a list of sizes, rows first, got {shown(shape)}")
-    return list(shape)
+    if isinstance(shape, list) and 0 < len(shape) <= 32:
+        for size in shape:
+            if type(size) is not int or not 0 <= size < 2**31:
+                break
+        else:
+            return shape
+    raise InvalidInput.at(f"{where}.shape", f"expected a list of sizes, rows first, got {shown(shape)}")
 
 
 def reshaped(array: Array, shape: list[int], where: str) -> Array:
