@@ -1,7 +1,8 @@
 """A world in which the operator's engine lives: virtual time, a cluster in memory, and sudden death.
 
-`World.run` alternates between the operator and the cluster until nothing happens any more. A World can be
-told to kill the operator right after its n-th write; a new one then starts from what the cluster has. After each write the invariants of the rollout are asserted.
+`World.run` alternates between the operator and the cluster until nothing happens any more. A World can
+be told to kill the operator right after its n-th write; a new one then starts from what the cluster
+has. After each write the invariants of the rollout are asserted.
 """
 
 import math
@@ -9,9 +10,9 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from model_operator.api.names import REVISION
 from model_operator.api.resource import ObjectKey
 from model_operator.api.version import KIND
+from model_operator.clients.kinds import CHILDREN, POD
 from model_operator.engine.cache import Cache
 from model_operator.engine.evidence import Evidence
 from model_operator.engine.queue import WorkQueue
@@ -81,7 +82,7 @@ class World:
         for body in self.cluster.objects.values():
             is_new |= self.cache.put(snapshot(body)) is not None
         alive = {body["metadata"]["uid"] for body in self.cluster.objects.values()}
-        for kind in {kind for kind, _, _ in self.cluster.objects} | {KIND, "Deployment", "Service", "Pod", "HTTPRoute"}:
+        for kind in (KIND, POD.kind, *(info.kind for info in CHILDREN)):
             for body in self.cache.all_of(kind):
                 if body["metadata"]["uid"] not in alive:
                     self.cache.remove(body)
@@ -100,7 +101,8 @@ class World:
                 self.start_operator()
                 continue
             except ApiError as error:
-                assert error.status in (404, 409), error
+                if not (error.is_absent or error.is_conflict):
+                    raise
                 continue
             self._check_pass()
             if again == timedelta(0):
@@ -109,9 +111,7 @@ class World:
             return
         raise AssertionError(f"the operator does not come to rest: {self.log[-30:]}")
 
-    async def run(
-        self, key: ObjectKey, *, until: Callable[["World"], bool] | None = None, seconds: int = 3600
-    ) -> None:
+    async def run(self, key: ObjectKey, *, until: Callable[["World"], bool] | None = None, seconds: int = 3600) -> None:
         """Let time pass until a condition holds, or until nothing happens and no clock runs."""
         for _ in range(seconds):
             await self.operate(key)
@@ -237,7 +237,7 @@ def _line(verb: str, body: Body) -> str:
     status = body.get("status") or {}
     if body["kind"] == KIND:
         keys = ("phase", "step", "stableRevision", "canaryRevision", "weights", "message")
-        return f"{verb} status {({k: status[k] for k in keys if k in status})}"
+        return f"{verb} status { ({k: status[k] for k in keys if k in status}) }"
     spec = body.get("spec", {})
     what = spec.get("replicas", spec.get("selector", ""))
     if body["kind"] == "HTTPRoute":

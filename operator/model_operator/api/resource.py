@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from model_operator.api.revision import revision_of
 from model_operator.api.spec import Spec, parse_spec
 from model_operator.api.status import Status, status_from_body
 from model_operator.api.version import GROUP
@@ -25,7 +26,11 @@ class ObjectKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelDeployment:
-    """One custom resource. `tokens` holds the annotations of `TOKENS` by their short name."""
+    """One custom resource.
+
+    `target` is the revision that the spec asks for, `tokens` holds the annotations of `TOKENS` by
+    their short name.
+    """
 
     key: ObjectKey
     uid: str
@@ -33,6 +38,7 @@ class ModelDeployment:
     resource_version: str
     spec: Spec
     status: Status
+    target: str
     tokens: Mapping[str, str] = field(default_factory=dict)
     is_deleting: bool = False
 
@@ -50,12 +56,14 @@ class ModelDeployment:
         """
         metadata = body["metadata"]
         annotations = metadata.get("annotations") or {}
+        spec = parse_spec(body)
         return cls(
             key=key_of(body),
             uid=metadata["uid"],
             generation=metadata["generation"],
             resource_version=metadata["resourceVersion"],
-            spec=parse_spec(body),
+            spec=spec,
+            target=revision_of(spec.revision_source, annotations.get(f"{GROUP}/refresh", "")),
             status=status_from_body(body.get("status") or {}),
             tokens={token: annotations[f"{GROUP}/{token}"] for token in TOKENS if annotations.get(f"{GROUP}/{token}")},
             is_deleting="deletionTimestamp" in metadata,

@@ -5,7 +5,6 @@ Written on aiohttp and not on the generated client because it costs a third of t
 """
 
 import asyncio
-import json
 import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+import orjson
 
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.clients.kinds import BY_KIND, EVENT, RESOURCE, KindInfo
@@ -156,7 +156,7 @@ class KubernetesClient:
                 self._telemetry.requested("watch", info.kind, response.status)
                 await _raise_for_status(response)
                 async for line in response.content:
-                    event = json.loads(line)
+                    event = orjson.loads(line)
                     if event["type"] == "ERROR":
                         raise _error_of(event["object"], event["object"].get("code", 500), None)
                     yield event["type"], event["object"]
@@ -202,12 +202,12 @@ class KubernetesClient:
         headers: Mapping[str, str],
     ) -> Body:
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT)
-        data = None if body is None else json.dumps(body).encode()
+        data = None if body is None else orjson.dumps(body)
         try:
             async with self._open(method, path, data=data, headers=headers, timeout=timeout) as response:
                 self._telemetry.requested(verb, info.kind, response.status)
                 await _raise_for_status(response)
-                answer: Body = json.loads(await response.read())
+                answer: Body = orjson.loads(await response.read())
                 return answer
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             self._telemetry.requested(verb, info.kind, 0)
@@ -251,7 +251,7 @@ async def _raise_for_status(response: aiohttp.ClientResponse) -> None:
         return
     text = await response.text(errors="replace")
     try:
-        body = json.loads(text)
+        body = orjson.loads(text)
     except ValueError:
         body = {"message": text[:500]}
     retry_after = response.headers.get("Retry-After", "")

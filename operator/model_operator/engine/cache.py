@@ -72,9 +72,11 @@ class Cache:
         if known is not None and _is_same_object(known, body):
             del box[name]
         uid = body["metadata"]["uid"]
-        if body["kind"] not in (KIND, "Pod") and uid not in self._own_deletions:
+        # An own deletion is seen twice: when it is done, and when the watch tells of it.
+        if body["kind"] not in (KIND, "Pod") and known is not None and uid not in self._own_deletions:
             self.lost_a_child.add(key)
-        self._own_deletions.discard(uid)
+        if known is None:
+            self._own_deletions.discard(uid)
         self._verified.pop(uid, None)
         if not self._children.get(key, True):
             del self._children[key]

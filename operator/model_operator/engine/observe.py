@@ -1,9 +1,10 @@
 """From cached objects to what a decision looks at."""
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import orjson
 
 from model_operator.api.names import REVISION, REVISION_SPEC
 from model_operator.api.resource import ModelDeployment
@@ -70,7 +71,7 @@ def revision_views(children: Children, models: Mapping[str, ModelInfo]) -> Mappi
 
 def source_of(body: Body) -> Body:
     """Return the part of the spec that a revision's Deployment or Service remembers."""
-    source: Body = json.loads(body["metadata"]["annotations"][REVISION_SPEC])
+    source: Body = orjson.loads(body["metadata"]["annotations"][REVISION_SPEC])
     return source
 
 

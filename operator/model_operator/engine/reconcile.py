@@ -166,6 +166,7 @@ class Reconciler:
                 self._cache.expect_deletion(dict(child))
                 child_key = ObjectKey(resource.key.namespace, name)
                 await self._cluster.delete(kind, child_key, child["metadata"]["uid"])
+                self._cache.remove(dict(child))
                 has_deleted = True
         return has_deleted
 

@@ -1,10 +1,11 @@
 """Whether a live object still is what we applied: by its hash, and field by field for foreign writes."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
+
+import orjson
 
 from model_operator.api.names import APPLIED_HASH
 
@@ -34,8 +35,8 @@ _MERGE_KEYS = ("name", "mountPath", "type")
 
 def content_hash(body: Mapping[str, Any]) -> str:
     """Return a short hash of an object's content; the hash annotation itself does not count."""
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    text = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(text, digest_size=8).hexdigest()
 
 
 def needs_apply(wanted: Mapping[str, Any], live: Mapping[str, Any] | None) -> bool:
@@ -59,15 +60,15 @@ def applied_hash(body: Mapping[str, Any]) -> str:
 
 def contains(live: Any, wanted: Any, field: str = "") -> bool:
     """Whether everything wanted is in a live value; the API server may have added defaults to it."""
-    if isinstance(wanted, Mapping):
-        if not isinstance(live, Mapping):
+    if isinstance(wanted, dict):
+        if not isinstance(live, dict):
             return not wanted and live is None
         in_quantities = field in _QUANTITY_MAPS
         return all(
             _same_quantity(live.get(key), value) if in_quantities else contains(live.get(key), value, key)
             for key, value in wanted.items()
         )
-    if isinstance(wanted, Sequence) and not isinstance(wanted, str):
+    if isinstance(wanted, list):
         return _contains_list(live, wanted)
     return bool(live == wanted)
 
@@ -75,11 +76,11 @@ def contains(live: Any, wanted: Any, field: str = "") -> bool:
 def _contains_list(live: Any, wanted: Sequence[Any]) -> bool:
     if not wanted and live is None:
         return True
-    if not isinstance(live, Sequence) or len(live) < len(wanted):
+    if not isinstance(live, list) or len(live) < len(wanted):
         return False
-    key = next((k for k in _MERGE_KEYS if all(isinstance(item, Mapping) and k in item for item in wanted)), "")
+    key = next((k for k in _MERGE_KEYS if all(isinstance(item, dict) and k in item for item in wanted)), "")
     if key and wanted:
-        by_key = {item.get(key): item for item in live if isinstance(item, Mapping)}
+        by_key = {item.get(key): item for item in live if isinstance(item, dict)}
         return all(contains(by_key.get(item[key]), item) for item in wanted)
     return len(live) == len(wanted) and all(contains(a, b) for a, b in zip(live, wanted, strict=True))
 

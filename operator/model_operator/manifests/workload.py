@@ -1,8 +1,9 @@
 """One revision's objects: Deployment, Service, autoscaler and disruption budget, all under one name."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
+
+import orjson
 
 from model_operator.api.names import RENDERED_BY, REVISION, REVISION_SPEC, ROLE, pod_selector, revision_name
 from model_operator.api.resource import ModelDeployment
@@ -68,7 +69,7 @@ def deployment(
 
 def source_text(source: Mapping[str, Any]) -> str:
     """Return a revision's part of the spec as its objects remember it."""
-    return json.dumps(source, sort_keys=True, separators=(",", ":"))
+    return orjson.dumps(source, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def revision_service(owner: ModelDeployment, revision: str, source: Mapping[str, Any]) -> Body:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from model_operator.api.resource import ModelDeployment
+from model_operator.api.revision import digest
 from model_operator.api.spec import BlueGreen, Canary, Spec
 from model_operator.api.status import Mode, Phase, Status
 from model_operator.api.steps import (
@@ -20,7 +21,6 @@ from model_operator.api.steps import (
 )
 from model_operator.api.times import parse_duration
 from model_operator.policy.observed import Observed, RevisionView
-from model_operator.policy.revision import digest, revision_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class Situation:
     @property
     def target(self) -> str:
         """The revision that the spec asks for."""
-        return revision_of(self.spec.revision_source, self.resource.tokens.get("refresh", ""))
+        return self.resource.target
 
     @property
     def is_superseded(self) -> bool:

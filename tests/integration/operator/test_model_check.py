@@ -27,12 +27,12 @@ async def play(name: str, kind: str, **death: Any) -> World:
 def final(world: World) -> Mapping[str, Any]:
     """What counts at the end: who serves, at which size, and what is told; not when."""
     status = world.status(world.key)
-    deployments = {
-        body["metadata"]["name"]: body["spec"]["replicas"] for body in world.cluster.of_kind("Deployment")
-    }
+    deployments = {body["metadata"]["name"]: body["spec"]["replicas"] for body in world.cluster.of_kind("Deployment")}
     routes = [body["spec"]["rules"] for body in world.cluster.of_kind("HTTPRoute")]
     front = world.cluster.get("Service", world.key)["spec"]["selector"]
-    told = {k: status.get(k) for k in ("phase", "stableRevision", "canaryRevision", "abortedRevision", "previousRevision")}
+    told = {
+        k: status.get(k) for k in ("phase", "stableRevision", "canaryRevision", "abortedRevision", "previousRevision")
+    }
     history = [(entry["revision"], entry["result"]) for entry in status["history"]]
     return {**told, "deployments": deployments, "routes": routes, "front": front, "history": history}
 
@@ -44,8 +44,9 @@ async def test_story(name: str, kind: str) -> None:
     assert status["phase"] == scenario.phase, "\n".join(world.log)
     service = world.cluster.get("Service", world.key._replace(name=f"fraud-{status['stableRevision']}"))
     assert scenario.serves in service["metadata"]["annotations"][REVISION_SPEC]
-    assert world.cluster.get("Service", world.key)["spec"]["selector"]["modeldeploy.dev/revision"] == (
-        status["stableRevision"]
+    assert (
+        world.cluster.get("Service", world.key)["spec"]["selector"]["modeldeploy.dev/revision"]
+        == (status["stableRevision"])
     )
 
 

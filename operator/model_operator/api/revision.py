@@ -1,9 +1,10 @@
 """What makes a revision: a hash of whatever makes pods differ, and of nothing else."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import orjson
 
 #: Letters of Kubernetes' own pod-template-hash: no vowels, so that no hash spells a word.
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
@@ -12,8 +13,8 @@ _LENGTH = 8
 
 def digest(value: Mapping[str, Any] | Sequence[Any]) -> str:
     """Return eight letters that stand for a JSON value; key order does not matter."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
+    text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    number = int.from_bytes(hashlib.sha256(text).digest()[:8])
     letters = []
     for _ in range(_LENGTH):
         number, index = divmod(number, len(_ALPHABET))
