@@ -75,6 +75,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         {"replicas": 1, "strategy": {"canary": {"maxSurge": 0}}},
         "a canary of one replica without a router needs room",
     ),
+    (
+        "a rollout without room",
+        canary(maxSurge=0, maxUnavailable=0),
+        "maxSurge and maxUnavailable must not both be 0",
+    ),
     ("no router named", canary(trafficRouting={}), "needs exactly one of gatewayAPI, istio or traefik"),
     (
         "weights that do not grow",

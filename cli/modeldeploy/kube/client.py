@@ -94,11 +94,19 @@ class Kube:
             content=json.dumps(manifest),
         )
 
-    def merge(self, resource: Resource, name: str, patch: Mapping[str, Any], namespace: str | None = None) -> Body:
+    def merge(
+        self,
+        resource: Resource,
+        name: str,
+        patch: Mapping[str, Any],
+        namespace: str | None = None,
+        *,
+        subresource: str = "",
+    ) -> Body:
         """JSON merge patch: nulls remove."""
         return self._send(
             "PATCH",
-            resource.path(namespace or self.namespace, name),
+            resource.path(namespace or self.namespace, name, subresource),
             params={"fieldManager": self._manager},
             headers={"Content-Type": "application/merge-patch+json"},
             content=json.dumps(patch),

@@ -4,7 +4,7 @@ The demo, `make sandbox`, the end-to-end tests and the benchmarks stand on it. S
 are started with `python -m`; nothing here imports them.
 """
 
-from modeldeploy.stand.lifecycle import Stand, checkout, stand, start_operator, start_sandbox, wait_until
+from modeldeploy.stand.lifecycle import Stand, checkout, install_crd, stand, start_operator, start_sandbox, wait_until
 from modeldeploy.stand.process import Child, StartError
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Stand",
     "StartError",
     "checkout",
+    "install_crd",
     "stand",
     "start_operator",
     "start_sandbox",

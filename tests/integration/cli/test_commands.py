@@ -1,0 +1,164 @@
+"""The command line against a real API server: what it shows, what it writes, how it ends."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from modeldeploy.kube import MODELDEPLOYMENTS, Kube
+from modeldeploy.stand import install_crd, start_sandbox
+
+STATUS = {
+    "observedGeneration": 1,
+    "phase": "Paused",
+    "message": "step 2/3: 25 % on 6f8d, paused until promoted",
+    "stableRevision": "5c1a",
+    "canaryRevision": "6f8d",
+    "step": "2/3",
+    "currentStepIndex": 1,
+    "weights": {"desired": 25},
+    "history": [{"revision": "5c1a", "result": "Promoted", "at": "2026-05-01T11:00:00Z"}],
+}
+
+
+@pytest.fixture(scope="module")
+def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("sandbox")
+    with start_sandbox(folder):
+        install_crd(folder / "kubeconfig")
+        yield folder / "kubeconfig"
+
+
+@pytest.fixture
+def kube(kubeconfig: Path) -> Iterator[Kube]:
+    with Kube.connect(kubeconfig) as connection:
+        yield connection
+
+
+@pytest.fixture
+def fraud(kube: Kube) -> Iterator[str]:
+    """A ModelDeployment in the middle of a rollout; no operator runs here, the status is set by hand."""
+    manifest = {
+        "apiVersion": "modeldeploy.dev/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": "fraud"},
+        "spec": {"model": {"storageUri": "s3://models/fraud/7"}},
+    }
+    kube.apply(MODELDEPLOYMENTS, manifest)
+    set_status(kube, STATUS)
+    yield "fraud"
+    kube.delete(MODELDEPLOYMENTS, "fraud")
+
+
+def set_status(kube: Kube, status: dict[str, Any]) -> None:
+    kube.merge(MODELDEPLOYMENTS, "fraud", {"status": status}, subresource="status")
+
+
+def annotations(kube: Kube) -> dict[str, str]:
+    found = kube.get(MODELDEPLOYMENTS, "fraud")["metadata"].get("annotations", {})
+    return {name.removeprefix("modeldeploy.dev/"): value for name, value in found.items()}
+
+
+def run(kubeconfig: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "modeldeploy", "--kubeconfig", str(kubeconfig), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_get_shows_the_rollout(kubeconfig: Path, fraud: str) -> None:
+    done = run(kubeconfig, "get")
+    assert done.returncode == 0, done.stderr
+    for text in ("fraud", "Paused", "2/3", "25%", "5c1a", "6f8d"):
+        assert text in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "annotation", "value"),
+    [
+        pytest.param(["promote"], "promote", "6f8d@1", id="promote"),
+        pytest.param(["promote", "--full"], "promote-full", "6f8d@", id="promote --full"),
+        pytest.param(["abort"], "abort", "6f8d@", id="abort"),
+    ],
+)
+def test_a_request_is_written_as_a_token(
+    kubeconfig: Path, kube: Kube, fraud: str, words: list[str], annotation: str, value: str
+) -> None:
+    done = run(kubeconfig, words[0], fraud, *words[1:])
+    assert done.returncode == 0, done.stderr
+    assert annotations(kube)[annotation].startswith(value)
+
+
+def test_pause_and_resume_are_written_to_the_spec(kubeconfig: Path, kube: Kube, fraud: str) -> None:
+    assert run(kubeconfig, "pause", fraud).returncode == 0
+    assert kube.get(MODELDEPLOYMENTS, fraud)["spec"]["paused"] is True
+    assert run(kubeconfig, "resume", fraud).returncode == 0
+    assert kube.get(MODELDEPLOYMENTS, fraud)["spec"]["paused"] is False
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        pytest.param({"phase": "Healthy", "ready": "True"}, 0, id="healthy ends with 0"),
+        pytest.param({"phase": "Degraded", "ready": "False"}, 1, id="degraded ends with 1"),
+        pytest.param({"phase": "Progressing", "ready": "False"}, 2, id="not over in time ends with 2"),
+    ],
+)
+def test_status_tells_by_its_exit_status(
+    kubeconfig: Path, kube: Kube, fraud: str, status: dict[str, str], code: int
+) -> None:
+    ready = {
+        "type": "Ready",
+        "status": status["ready"],
+        "reason": "X",
+        "message": "",
+        "lastTransitionTime": "2026-05-01T11:00:00Z",
+    }
+    set_status(kube, {"phase": status["phase"], "conditions": [ready]})
+    assert run(kubeconfig, "status", fraud, "--wait", "--timeout", "300ms").returncode == code
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        pytest.param(["get", "frod"], 3, "there are: fraud", id="an unknown name lists the known"),
+        pytest.param(["retry", "fraud"], 3, "no revision was aborted", id="nothing to retry"),
+        pytest.param(["undo", "fraud"], 3, "abort it instead", id="undo in a rollout"),
+        pytest.param(["status", "fraud", "--timeout", "soon"], 64, "as in 90s or 1h30m", id="a wrong duration"),
+        pytest.param(["promote"], 64, "NAME", id="a missing name"),
+        pytest.param(["-n", "nowhere", "get", "fraud"], 3, "in namespace nowhere", id="another namespace"),
+    ],
+)
+def test_what_cannot_be_is_told(kubeconfig: Path, fraud: str, words: list[str], code: int, said: str) -> None:
+    done = run(kubeconfig, *words)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert said in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_watch_ends_when_the_rollout_is_over(kubeconfig: Path, kube: Kube, fraud: str) -> None:
+    ready = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "Serving",
+        "message": "",
+        "lastTransitionTime": "2026-05-01T11:00:00Z",
+    }
+    set_status(kube, {"phase": "Healthy", "message": "revision 6f8d serves", "conditions": [ready]})
+    done = run(kubeconfig, "watch", fraud, "--until-over", "--interval", "50ms")
+    assert done.returncode == 0, done.stderr
+    assert "revision 6f8d serves" in done.stdout
+
+
+def test_a_server_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    config = {
+        "current-context": "x",
+        "contexts": [{"name": "x", "context": {"cluster": "x", "user": ""}}],
+        "clusters": [{"name": "x", "cluster": {"server": "http://127.0.0.1:9"}}],
+    }
+    file = tmp_path / "config"
+    file.write_text(yaml.safe_dump(config))
+    done = run(file, "get")
+    assert done.returncode == 3
+    assert "http://127.0.0.1:9 does not answer" in done.stderr
