@@ -1,15 +1,17 @@
 """One child process with a log file, which never outlives its parent. Used by `stand`."""
 
 import ctypes
-import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+# Loaded before any fork: between fork and exec a child may only call, not load.
+_PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 class StartError(Exception):
@@ -88,5 +90,5 @@ class Child:
 
 def _end_with_parent() -> None:
     """Have Linux end this child when its parent is gone, however that came about."""
-    if os.uname().sysname == "Linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if _PRCTL is not None:
+        _PRCTL(_PR_SET_PDEATHSIG, signal.SIGTERM)
