@@ -1,0 +1,42 @@
+"""Whether a live object still is what was applied."""
+
+from typing import Any
+
+import pytest
+
+from model_operator.manifests.compare import contains, quantity
+
+
+@pytest.mark.parametrize(
+    ("live", "wanted", "same"),
+    [
+        pytest.param({"a": 1, "default": 2}, {"a": 1}, True, id="defaults of the API server do not count"),
+        pytest.param({"a": 2}, {"a": 1}, False, id="another value"),
+        pytest.param({}, {"a": 1}, False, id="a lost field"),
+        pytest.param(None, {}, True, id="an empty map is as good as none"),
+        pytest.param({"limits": {"cpu": "1"}}, {"limits": {"cpu": "1000m"}}, True, id="1000m is 1"),
+        pytest.param({"limits": {"cpu": 2}}, {"limits": {"cpu": "1"}}, False, id="2 is not 1"),
+        pytest.param(
+            {"env": [{"name": "B", "value": "2"}, {"name": "A", "value": "1"}]},
+            {"env": [{"name": "A", "value": "1"}]},
+            True,
+            id="named entries are found wherever they stand",
+        ),
+        pytest.param(
+            {"env": [{"name": "A", "value": "1"}]},
+            {"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]},
+            False,
+            id="a named entry is missing",
+        ),
+        pytest.param({"args": ["a", "b"]}, {"args": ["a"]}, False, id="a plain list is compared whole"),
+    ],
+)
+def test_contains(live: Any, wanted: Any, *, same: bool) -> None:
+    assert contains(live, wanted) is same
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("1", "1000m"), ("1Gi", "1024Mi"), ("2e3", "2k"), ("0.5", "500m"), ("1E", "1000P")]
+)
+def test_quantities_that_mean_the_same(one: str, other: str) -> None:
+    assert quantity(one) == quantity(other)

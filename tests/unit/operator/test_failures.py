@@ -1,0 +1,85 @@
+"""Why a pod does not serve."""
+
+import json
+from typing import Any
+
+import pytest
+
+from model_operator.policy.failures import is_fatal, trouble_of_pod, worst
+from model_operator.policy.observed import PodTrouble
+
+TOLD = json.dumps(
+    {"reason": "ArtifactNotFound", "message": "no such object", "hint": "check the path", "permanent": True}
+)
+
+
+def status(**container: Any) -> dict[str, Any]:
+    return {"containerStatuses": [{"name": "server", "ready": False, "restartCount": 0, "state": {}, **container}]}
+
+
+def ended(message: str, **more: Any) -> dict[str, Any]:
+    return {"terminated": {"exitCode": 65, "reason": "Error", "message": message, **more}}
+
+
+@pytest.mark.parametrize(
+    ("pod", "trouble"),
+    [
+        pytest.param(status(state={"waiting": {"reason": "ContainerCreating"}}), None, id="starting is no trouble"),
+        pytest.param(status(ready=True, lastState=ended("old")), None, id="a ready pod has no trouble"),
+        pytest.param(status(state={"running": {}}), None, id="loading is no trouble"),
+        pytest.param(
+            status(state=ended(TOLD)),
+            PodTrouble(reason="ArtifactNotFound", message="no such object. check the path", is_permanent=True),
+            id="the server's own words and hint",
+        ),
+        pytest.param(
+            status(state={"waiting": {"reason": "CrashLoopBackOff"}}, lastState=ended(TOLD), restartCount=2),
+            PodTrouble(
+                reason="ArtifactNotFound", message="no such object. check the path", restarts=2, is_permanent=True
+            ),
+            id="the server's words win over CrashLoopBackOff",
+        ),
+        pytest.param(
+            status(state=ended("Traceback: boom")),
+            PodTrouble(reason="Error", message="Traceback: boom"),
+            id="a message that is no JSON is told as it is",
+        ),
+        pytest.param(
+            status(state={"terminated": {"exitCode": 137, "reason": "OOMKilled"}}),
+            PodTrouble(reason="OOMKilled", message="the server ended with exit code 137"),
+            id="out of memory",
+        ),
+        pytest.param(
+            status(state={"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "x" not found'}}),
+            PodTrouble(reason="CreateContainerConfigError", message='secret "x" not found'),
+            id="a missing Secret",
+        ),
+        pytest.param(
+            {"conditions": [{"type": "PodScheduled", "reason": "Unschedulable", "message": "0/3 nodes"}]},
+            PodTrouble(reason="Unschedulable", message="0/3 nodes"),
+            id="no node has room",
+        ),
+    ],
+)
+def test_trouble_of_pod(pod: dict[str, Any], trouble: PodTrouble | None) -> None:
+    assert trouble_of_pod(pod) == trouble
+
+
+@pytest.mark.parametrize(
+    ("trouble", "fatal"),
+    [
+        pytest.param(PodTrouble(reason="X", message="", is_permanent=True), True, id="what cannot heal"),
+        pytest.param(PodTrouble(reason="ImagePullBackOff", message=""), True, id="an image that cannot be pulled"),
+        pytest.param(PodTrouble(reason="X", message="", restarts=3), True, id="the third crash"),
+        pytest.param(PodTrouble(reason="X", message="", restarts=2), False, id="the second crash may be the last"),
+        pytest.param(PodTrouble(reason="Unschedulable", message=""), False, id="a node may come"),
+    ],
+)
+def test_is_fatal(trouble: PodTrouble, *, fatal: bool) -> None:
+    assert is_fatal(trouble) is fatal
+
+
+def test_the_worst_trouble_is_the_fatal_one() -> None:
+    mild, bad = PodTrouble(reason="A", message="", restarts=2), PodTrouble(reason="B", message="", is_permanent=True)
+    assert worst([mild, bad]) is bad
+    assert worst([]) is None

@@ -1,0 +1,67 @@
+"""The canary judge."""
+
+import numpy as np
+import pytest
+
+from model_operator.policy.judge import ALPHA, Counts, Evidence, e_value, judge, learn
+from model_operator.policy.observed import Outcome
+
+
+def test_no_data_is_no_evidence() -> None:
+    assert judge(Evidence()).outcome is Outcome.UNDECIDED
+    assert learn(Evidence(), Counts(stable=100, stable_bad=50)).fail == Evidence().fail
+
+
+def test_ten_percent_errors_against_a_half_are_found_in_two_intervals() -> None:
+    found = []
+    for seed in range(200):
+        evidence, rng = Evidence(), np.random.default_rng(seed)
+        for interval in range(1, 10):
+            evidence = learn(evidence, sample(rng, canary=125, p_canary=0.10, stable=375, p_stable=0.005))
+            if judge(evidence).outcome is Outcome.FAIL:
+                found.append(interval)
+                break
+    assert sorted(found)[len(found) // 2] <= 2
+    assert len(found) == 200
+
+
+@pytest.mark.parametrize(
+    "shared", [pytest.param(0.0, id="a quiet service"), pytest.param(0.2, id="errors that both share")]
+)
+def test_a_healthy_canary_is_hardly_ever_failed(shared: float) -> None:
+    failed = 0
+    for seed in range(1000):
+        evidence, rng = Evidence(), np.random.default_rng(seed)
+        for _ in range(40):
+            rate = 0.005 + (shared if rng.random() < 0.2 else 0.0)
+            evidence = learn(evidence, sample(rng, canary=50, p_canary=rate, stable=450, p_stable=rate))
+        failed += judge(evidence).outcome is Outcome.FAIL
+    assert failed / 1000 <= ALPHA
+
+
+def test_enough_good_answers_pass() -> None:
+    evidence = Evidence()
+    for _ in range(8):
+        evidence = learn(evidence, Counts(canary=60, stable=600))
+    verdict = judge(evidence)
+    assert verdict.outcome is Outcome.PASS
+    assert "canary 0 of 480" in verdict.message
+
+
+def test_few_good_answers_tell_how_many_more_are_needed() -> None:
+    verdict = judge(learn(Evidence(), Counts(canary=60, stable=600)))
+    assert verdict.outcome is Outcome.UNDECIDED
+    assert "needs about" in verdict.message
+
+
+def test_overwhelming_evidence_does_not_overflow() -> None:
+    assert e_value([5000.0, 0.0]) > 1e300
+
+
+def sample(rng: np.random.Generator, *, canary: int, p_canary: float, stable: int, p_stable: float) -> Counts:
+    return Counts(
+        canary=canary,
+        canary_bad=int(rng.binomial(canary, p_canary)),
+        stable=stable,
+        stable_bad=int(rng.binomial(stable, p_stable)),
+    )
