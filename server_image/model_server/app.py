@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import orjson
 
+from model_server.auth import Gate
 from model_server.documentation import Documentation
 from model_server.errors import (
     DeadlineExceeded,
@@ -23,6 +24,7 @@ from model_server.errors import (
     RequestError,
     RequestTimeout,
     RequestTooLarge,
+    Unauthorized,
     UnknownModel,
     UnknownRoute,
     UnsupportedMediaType,
@@ -50,6 +52,7 @@ STATUS_OF: dict[type[RequestError], int] = {
     MalformedRequest: 400,
     InvalidInput: 422,
     UnknownRoute: 404,
+    Unauthorized: 401,
     UnknownModel: 404,
     MethodNotAllowed: 405,
     RequestTimeout: 408,
@@ -64,23 +67,26 @@ STATUS_OF: dict[type[RequestError], int] = {
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 
-def create_app(*, lifecycle: Lifecycle, telemetry: Telemetry, name: str, limits: RequestLimits) -> App:
+def create_app(*, lifecycle: Lifecycle, telemetry: Telemetry, gate: Gate, name: str, limits: RequestLimits) -> App:
     """Put an application together for the model that `lifecycle` will hold."""
     handlers = Handlers(lifecycle, telemetry, name=name, max_rows=limits.max_rows)
     documentation = Documentation(lifecycle, max_rows=limits.max_rows)
     routes = Routes(handlers.routes() + documentation.routes())
     routes.alias(f"/v2/models/{name}/infer", of="/v2/models/{model}/infer")
     routes.alias(f"/v1/models/{name}:predict", of="/v1/models/{model}:predict")
-    return App(routes, lifecycle, telemetry, limits)
+    return App(routes, lifecycle, telemetry, gate, limits)
 
 
 class App:
     """The ASGI callable."""
 
-    def __init__(self, routes: Routes, lifecycle: Lifecycle, telemetry: Telemetry, limits: RequestLimits) -> None:
+    def __init__(
+        self, routes: Routes, lifecycle: Lifecycle, telemetry: Telemetry, gate: Gate, limits: RequestLimits
+    ) -> None:
         self._routes = routes
         self._lifecycle = lifecycle
         self._telemetry = telemetry
+        self._gate = gate
         self._limits = limits
         self._slow = SlowBodies(limits.timeout_seconds)
         self._ids = RequestIds()
@@ -99,6 +105,8 @@ class App:
             if route.predicts:
                 counts = True
                 self._telemetry.begin()
+            if not route.is_open:
+                self._gate.check(headers)
             request = Request(scope["method"], scope["path"], headers, params=params)
             if scope["method"] == "POST":
                 request.body = await read_body(request, receive, self._limits, self._slow, started)
@@ -150,6 +158,8 @@ def error_response(error: RequestError) -> Response:
     if isinstance(error, InvalidInput):
         document["details"] = [{"field": problem.field, "message": problem.message} for problem in error.problems]
     headers: Headers = []
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
     if status == 503:
         headers.append((b"retry-after", b"1"))
     if status in (408, 413):

@@ -39,10 +39,10 @@ class Documentation:
         from model_server.routes import Route
 
         return [
-            Route("GET", "/openapi.json", self.openapi),
-            Route("GET", "/docs", self.swagger),
-            Route("GET", "/redoc", self.redoc),
-            Route("GET", _ASSETS + "/{file}", self.asset),
+            Route("GET", "/openapi.json", self.openapi, is_open=True),
+            Route("GET", "/docs", self.swagger, is_open=True),
+            Route("GET", "/redoc", self.redoc, is_open=True),
+            Route("GET", _ASSETS + "/{file}", self.asset, is_open=True),
         ]
 
     async def openapi(self, request: Request) -> Response:

@@ -175,6 +175,10 @@ class MalformedRequest(RequestError):
     """The body cannot be read as what its content type says."""
 
 
+class Unauthorized(RequestError):
+    """The request carries no valid API key."""
+
+
 class UnsupportedMediaType(RequestError):
     """The content type is not one this route reads."""
 

@@ -19,12 +19,17 @@ Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One path for one method. `predicts` marks what counts as a prediction in the metrics."""
+    """One path for one method.
+
+    `predicts` marks what counts as a prediction in the metrics, `is_open` what needs no API key: probes,
+    metrics and the documentation.
+    """
 
     method: str
     path: str
     handler: Handler
     predicts: bool = False
+    is_open: bool = False
 
     @property
     def pattern(self) -> re.Pattern[str]:
@@ -84,18 +89,18 @@ class Handlers:
             Route("GET", "/v1/models/{model}", self.v1_model),
             Route("POST", "/v1/models/{model}:predict", self.v1_predict, predicts=True),
             Route("GET", "/v1/models", self.v1_models),
-            Route("GET", "/v2", self.v2_server),
-            Route("GET", "/v2/health/live", self.v2_live),
-            Route("GET", "/v2/health/ready", self.v2_ready),
+            Route("GET", "/v2", self.v2_server, is_open=True),
+            Route("GET", "/v2/health/live", self.v2_live, is_open=True),
+            Route("GET", "/v2/health/ready", self.v2_ready, is_open=True),
             Route("GET", "/v2/models/{model}", self.v2_model),
             Route("GET", "/v2/models/{model}/ready", self.v2_model_ready),
             Route("POST", "/v2/models/{model}/infer", self.v2_infer, predicts=True),
             Route("GET", "/v2/models/{model}/versions/{version}", self.v2_model),
             Route("GET", "/v2/models/{model}/versions/{version}/ready", self.v2_model_ready),
             Route("POST", "/v2/models/{model}/versions/{version}/infer", self.v2_infer, predicts=True),
-            Route("GET", "/livez", self.livez),
-            Route("GET", "/readyz", self.readyz),
-            Route("GET", "/metrics", self.metrics),
+            Route("GET", "/livez", self.livez, is_open=True),
+            Route("GET", "/readyz", self.readyz, is_open=True),
+            Route("GET", "/metrics", self.metrics, is_open=True),
         ]
 
     async def predict(self, request: Request) -> Response:
@@ -128,11 +133,11 @@ class Handlers:
         loaded = served.loaded
         call = v2.decode(request, loaded.layout, loaded.model, loaded.outputs, max_rows=self._max_rows)
         outputs = await served.batcher.submit(call.inputs, probabilities=call.probabilities)
-        return Response(200, v2.encode(outputs, call, loaded.identity))
+        return v2.encode(outputs, call, loaded.identity)
 
     async def v2_server(self, request: Request) -> Response:
         """`GET /v2`."""
-        return json_response({"name": "modeldeploy", "version": __version__, "extensions": []})
+        return json_response({"name": "modeldeploy", "version": __version__, "extensions": ["binary_tensor_data"]})
 
     async def v2_live(self, request: Request) -> Response:
         """`GET /v2/health/live`."""

@@ -8,17 +8,21 @@ import logging
 import os
 import shutil
 import socket
+import ssl
 import tempfile
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
+from typing import TypedDict
 
 import uvicorn
 
 from model_server.app import create_app
+from model_server.auth import KeyGate, OpenGate
 from model_server.batching import Batcher, BatchLimits
+from model_server.connections import Connection, cut_slow
 from model_server.errors import InternalError, SettingsInvalid, StartError
 from model_server.http import RequestLimits
 from model_server.lifecycle import Lifecycle, Loaded, Phase, Served
@@ -39,6 +43,7 @@ async def run(settings: Settings, environ: Mapping[str, str]) -> None:
     app = create_app(
         lifecycle=lifecycle,
         telemetry=telemetry,
+        gate=KeyGate(settings.auth_dir) if settings.auth_dir else OpenGate(),
         name=settings.name,
         limits=RequestLimits(
             max_bytes=settings.max_request_bytes,
@@ -48,7 +53,8 @@ async def run(settings: Settings, environ: Mapping[str, str]) -> None:
     )
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=Connection,
+        **tls_files(settings.tls_dir),
         lifespan="off",
         ws="none",
         access_log=False,
@@ -59,7 +65,7 @@ async def run(settings: Settings, environ: Mapping[str, str]) -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(settings.request_timeout_seconds) + 1,
     )
-    server = Server(config, lifecycle, drain_seconds=settings.drain_seconds)
+    server = Server(config, lifecycle, settings)
     with listen(settings) as listener, tempfile.TemporaryDirectory(prefix="model-server-") as temporary:
         log.info("listening", extra={"host": settings.host, "port": listener.getsockname()[1]})
         folder = _fresh(settings.model_dir / "package") if settings.model_dir else Path(temporary)
@@ -69,6 +75,13 @@ async def run(settings: Settings, environ: Mapping[str, str]) -> None:
         lifecycle.close()
     if start.failure is not None:
         raise start.failure
+
+
+class TlsFiles(TypedDict, total=False):
+    """uvicorn's names for the files of a certificate."""
+
+    ssl_certfile: str
+    ssl_keyfile: str
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -81,6 +94,23 @@ def listen(settings: Settings) -> socket.socket:
             f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}",
             hint="Set MODEL_SERVER_PORT to a free port.",
         ) from None
+
+
+def tls_files(folder: Path | None) -> TlsFiles:
+    """uvicorn's options for a Secret of type kubernetes.io/tls. Raises SettingsInvalid for a file that is absent."""
+    if folder is None:
+        return {}
+    certificate, key = folder / "tls.crt", folder / "tls.key"
+    for file in (certificate, key):
+        if not file.is_file():
+            raise SettingsInvalid(f"{file} is missing", hint="Mount a Secret of type kubernetes.io/tls there.")
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
+    except (ssl.SSLError, OSError) as error:
+        raise SettingsInvalid(
+            f"{certificate} cannot be used: {error}", hint="tls.crt and tls.key must be a PEM certificate and its key."
+        ) from None
+    return {"ssl_certfile": str(certificate), "ssl_keyfile": str(key)}
 
 
 def _fresh(folder: Path) -> Path:
@@ -174,11 +204,20 @@ class Start:
 class Server(uvicorn.Server):
     """uvicorn that drains: unready at once, open connections served a little longer, then the end."""
 
-    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle, *, drain_seconds: float) -> None:
+    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle, settings: Settings) -> None:
         super().__init__(config)
         self._lifecycle = lifecycle
-        self._drain_seconds = drain_seconds
+        self._drain_seconds = settings.drain_seconds
+        self._header_timeout = settings.header_timeout_seconds
         self._loop = asyncio.get_running_loop()
+
+    async def on_tick(self, counter: int) -> bool:
+        """uvicorn's pulse, ten times a second; once a second dawdling connections are cut."""
+        if counter % 10 == 0:
+            count = cut_slow(list(self.server_state.connections), self._loop.time(), self._header_timeout)
+            if count:
+                log.info("slow connections cut", extra={"connections": count})
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain on the first signal, end at once on the second."""

@@ -51,6 +51,9 @@ class Settings(BaseModel):
     model_dir: Path | None = Field(None, description="Where downloads go; default: a temporary folder.")
     credentials_dir: Path | None = Field(None, description="A mounted Secret with storage credentials.")
     auth_dir: Path | None = Field(None, description="A mounted Secret whose values are API keys; default: open.")
+    tls_dir: Path | None = Field(
+        None, description="A mounted Secret with `tls.crt` and `tls.key`; default: plain HTTP."
+    )
     workers: int = Field(1, ge=1, le=64, description="Processes that answer requests.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
     request_timeout_seconds: float = Field(30, gt=0, description="Time for the body to arrive, and for the answer.")
@@ -64,6 +67,9 @@ class Settings(BaseModel):
     )
     max_queue_size: int = Field(1024, ge=1, description="Requests that may wait for the model before 503 is answered.")
     threads: int = Field(1, ge=1, description="Threads one call of the model may use (BLAS, OpenMP, ONNX Runtime).")
+    header_timeout_seconds: float = Field(
+        10, gt=0, description="Time for a request's head to arrive; slower connections are closed."
+    )
     drain_seconds: float = Field(
         1,
         ge=0,

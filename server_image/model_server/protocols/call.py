@@ -18,6 +18,7 @@ class Call:
     id: str | None = None
     outputs: tuple[str, ...] = ()
     binary_outputs: frozenset[str] = frozenset()
+    all_binary: bool = False
 
 
 def limit_rows(rows: int, most: int, field: str) -> None:

@@ -51,8 +51,7 @@ def write_metadata(folder: Path, **fields: Any) -> None:
 
 def features(names: list[str], rows: Any) -> list[dict[str, Any]]:
     return [
-        {"name": name, "dtype": "float64", "example": float(value)}
-        for name, value in zip(names, rows[0], strict=True)
+        {"name": name, "dtype": "float64", "example": float(value)} for name, value in zip(names, rows[0], strict=True)
     ]
 
 
@@ -168,16 +167,12 @@ def running(folder: Path, uri: str, **settings: object) -> Iterator[Server]:
     port = free_port()
     given = {"STORAGE_URI": uri, "HOST": "127.0.0.1", "PORT": port, "TERMINATION_LOG": folder / "termination"}
     given |= {name.upper(): value for name, value in settings.items() if not name.startswith("AWS_")}
-    environ = {
-        name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MODEL_SERVER_"))
-    }
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MODEL_SERVER_"))}
     environ |= {f"MODEL_SERVER_{name}": str(value) for name, value in given.items()}
     environ |= {name: str(value) for name, value in settings.items() if name.startswith("AWS_")}
     log = folder / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "model_server"], env=environ, stdout=output, stderr=output
-        )
+        process = subprocess.Popen([sys.executable, "-m", "model_server"], env=environ, stdout=output, stderr=output)
     server = Server(process, f"http://127.0.0.1:{port}", log, folder / "termination")
     try:
         yield server

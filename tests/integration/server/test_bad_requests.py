@@ -45,9 +45,7 @@ def v2(**changes):
             "expected a number, got [1]",
             id="a list for a number",
         ),
-        pytest.param(
-            {"alcohol": 101}, 422, "instances[0].alcohol", "from 0 to 100, got 101", id="outside the range"
-        ),
+        pytest.param({"alcohol": 101}, 422, "instances[0].alcohol", "from 0 to 100, got 101", id="outside the range"),
         pytest.param(
             {"alcohl": 1},
             422,
@@ -58,9 +56,7 @@ def v2(**changes):
     ],
 )
 def test_a_bad_value_is_named_by_row_and_feature(wine_server, wine, change, status, field, message):
-    answer = wine_server.client.post(
-        "/predict", json={"instances": [wine.objects(wine.rows[:1])[0] | change]}
-    )
+    answer = wine_server.client.post("/predict", json={"instances": [wine.objects(wine.rows[:1])[0] | change]})
     assert answer.status_code == status
     document = answer.json()
     assert document["reason"] == "InvalidInput"
@@ -76,24 +72,14 @@ def test_a_bad_value_is_named_by_row_and_feature(wine_server, wine, change, stat
         pytest.param(b"\xff\xfe", 400, "the body is not JSON", id="no text"),
         pytest.param(b"[1]", 400, "expected a JSON object, got a list", id="a list is no request"),
         pytest.param(b"{}", 422, "instances: is missing", id="no instances"),
-        pytest.param(
-            b'{"instances": 5}', 422, "instances: expected a list, got a number", id="instances is a number"
-        ),
+        pytest.param(b'{"instances": 5}', 422, "instances: expected a list, got a number", id="instances is a number"),
         pytest.param(b'{"instances": []}', 422, "expected at least one row", id="no rows"),
-        pytest.param(
-            b'{"instances": [[1, 2]]}', 422, "instances[0]: expected 13 values, got 2", id="a short row"
-        ),
-        pytest.param(
-            b'{"instances": [7]}', 422, "expected an object or a list of 13 values", id="a bare number"
-        ),
-        pytest.param(
-            b'{"instances": [{}]}', 422, "instances[0].alcohol: is missing (and 12 more)", id="an empty row"
-        ),
+        pytest.param(b'{"instances": [[1, 2]]}', 422, "instances[0]: expected 13 values, got 2", id="a short row"),
+        pytest.param(b'{"instances": [7]}', 422, "expected an object or a list of 13 values", id="a bare number"),
+        pytest.param(b'{"instances": [{}]}', 422, "instances[0].alcohol: is missing (and 12 more)", id="an empty row"),
         pytest.param(b'{"instances": [[NaN]]}', 400, "the body is not JSON", id="NaN is not JSON"),
         pytest.param(b'{"instances": [[1e999]]}', 400, "the body is not JSON", id="infinity by overflow"),
-        pytest.param(
-            b'{"instances": [[1]], "extra": 1}', 422, "extra: is not a field", id="an unknown field"
-        ),
+        pytest.param(b'{"instances": [[1]], "extra": 1}', 422, "extra: is not a field", id="an unknown field"),
         pytest.param(
             b'{"instances": [[1]], "parameters": {"prob": true}}',
             422,
@@ -119,9 +105,7 @@ def test_a_bad_document_is_refused(wine_server, body, status, message):
         pytest.param(v2(shape=[1, 12]), "needs 12 values, got 13", id="shape and data disagree"),
         pytest.param(v2(shape=[-1, 13]), "inputs[0].shape: expected a list of sizes", id="a negative size"),
         pytest.param(v2(shape=[13, 1]), "expected [rows, 13], got [13, 1]", id="the wrong width"),
-        pytest.param(
-            v2(datatype="FP65"), "inputs[0].datatype: expected one of BOOL", id="an unknown datatype"
-        ),
+        pytest.param(v2(datatype="FP65"), "inputs[0].datatype: expected one of BOOL", id="an unknown datatype"),
         pytest.param(
             v2(datatype="INT8", data=[300] * 13),
             "expected values that fit INT8",
@@ -135,9 +119,7 @@ def test_a_bad_document_is_refused(wine_server, body, status, message):
         pytest.param(v2(data=["a"] * 13), 'expected FP64 values, got "a"', id="text as FP64"),
         pytest.param(v2(data=[True] + [1.0] * 12), "expected FP64 values, got true", id="a boolean as FP64"),
         pytest.param(v2(data=[[1], [2, 3]]), "nested lists of equal lengths", id="ragged data"),
-        pytest.param(
-            v2(datatype="BYTES", data=["a"] * 13), "expected numbers, got BYTES", id="BYTES for numbers"
-        ),
+        pytest.param(v2(datatype="BYTES", data=["a"] * 13), "expected numbers, got BYTES", id="BYTES for numbers"),
         pytest.param(v2(data=[1e6] + [1.0] * 12), "from 0 to 100", id="outside the range"),
         pytest.param(
             v2() | {"outputs": [{"name": "nope"}]},
@@ -158,15 +140,9 @@ def test_a_bad_tensor_is_refused(wine_server, body, message):
     [
         pytest.param("GET", "/nothing", 404, "there is nothing at /nothing", id="an unknown path"),
         pytest.param("GET", "/predict", 405, "answers POST, not GET", id="the wrong method"),
-        pytest.param(
-            "GET", "/v2/models/other", 404, "model 'other' is not served here", id="an unknown model"
-        ),
-        pytest.param(
-            "GET", "/v2/models/wine/versions/9", 404, "version '9' is not served", id="an unknown version"
-        ),
-        pytest.param(
-            "POST", "/v1/models/other:predict", 404, "model 'other' is not served", id="an unknown V1 model"
-        ),
+        pytest.param("GET", "/v2/models/other", 404, "model 'other' is not served here", id="an unknown model"),
+        pytest.param("GET", "/v2/models/wine/versions/9", 404, "version '9' is not served", id="an unknown version"),
+        pytest.param("POST", "/v1/models/other:predict", 404, "model 'other' is not served", id="an unknown V1 model"),
     ],
 )
 def test_what_is_not_there_is_said(wine_server, method, path, status, message):

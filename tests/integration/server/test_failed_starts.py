@@ -54,15 +54,11 @@ def start(tmp_path, monkeypatch):
     def load_and_fail(uri, **settings):
         environ = {name: value for name, value in settings.items() if name.startswith("AWS_")}
         environ |= {
-            f"MODEL_SERVER_{name.upper()}": str(value)
-            for name, value in settings.items()
-            if name not in environ
+            f"MODEL_SERVER_{name.upper()}": str(value) for name, value in settings.items() if name not in environ
         }
         environ["MODEL_SERVER_STORAGE_URI"] = uri
         with pytest.raises(StartError) as caught:
-            load(
-                read_settings(environ), tmp_path / "scratch", environ=environ, report=lambda phase, text: None
-            )
+            load(read_settings(environ), tmp_path / "scratch", environ=environ, report=lambda phase, text: None)
         return caught.value
 
     return load_and_fail
@@ -104,12 +100,8 @@ ONE_FEATURE = "input_features: [{name: a, example: 1.0}]\n"
             "begins like sklearn",
             id="a pickle named like ONNX",
         ),
-        pytest.param(
-            {"model.joblib": b"\x80\x04x"}, "ArtifactCorrupt", "cannot be unpickled", id="a damaged pickle"
-        ),
-        pytest.param(
-            {"model.onnx": b"\x08garbage"}, "ArtifactCorrupt", "not a valid ONNX graph", id="a damaged graph"
-        ),
+        pytest.param({"model.joblib": b"\x80\x04x"}, "ArtifactCorrupt", "cannot be unpickled", id="a damaged pickle"),
+        pytest.param({"model.onnx": b"\x08garbage"}, "ArtifactCorrupt", "not a valid ONNX graph", id="a damaged graph"),
         pytest.param(
             {"model.pkl": pickle.dumps([1])},
             "LoadFailed",
@@ -128,9 +120,7 @@ ONE_FEATURE = "input_features: [{name: a, example: 1.0}]\n"
             "nothing_like_it",
             id="model.py needs a missing module",
         ),
-        pytest.param(
-            {"model.py": "x = = 1\n"}, "LoadFailed", "SyntaxError", id="model.py with a syntax error"
-        ),
+        pytest.param({"model.py": "x = = 1\n"}, "LoadFailed", "SyntaxError", id="model.py with a syntax error"),
         pytest.param(
             {"model.py": "def load_model(path):\n    raise KeyError('w')\ndef predict(m, i): ...\n"},
             "LoadFailed",
@@ -230,14 +220,10 @@ def test_a_bad_package_is_told_by_its_reason(start, tmp_path, files, reason, mes
             "ArchiveUnsafe",
             id="a link",
         ),
-        pytest.param(
-            "m.tar.gz", tar_of("a", kind=tarfile.CHRTYPE, content=b""), "ArchiveUnsafe", id="a device"
-        ),
+        pytest.param("m.tar.gz", tar_of("a", kind=tarfile.CHRTYPE, content=b""), "ArchiveUnsafe", id="a device"),
         pytest.param("m.zip", zip_of("../evil"), "ArchiveUnsafe", id="a climbing path in a zip"),
         pytest.param("m.zip", zip_of("big", b"\0" * (300 * 2**20)), "ArchiveUnsafe", id="a bomb"),
-        pytest.param(
-            "m.zip", zip_of("model.py", GOOD_PY.encode())[:-20], "ArtifactCorrupt", id="a truncated zip"
-        ),
+        pytest.param("m.zip", zip_of("model.py", GOOD_PY.encode())[:-20], "ArtifactCorrupt", id="a truncated zip"),
         pytest.param(
             "m.tar.gz",
             tar_of("model.py", content=GOOD_PY.encode() * 50)[:-40],
@@ -271,9 +257,7 @@ def test_a_bad_archive_is_told_by_its_reason(start, tmp_path, name, archive, rea
             id="an unknown scheme",
         ),
         pytest.param({"uri": "/models/x"}, SETTINGS, "SettingsInvalid", "no scheme", id="a path for a URI"),
-        pytest.param(
-            {"uri": "s3://bucket"}, SETTINGS, "SettingsInvalid", "names no object", id="a bucket alone"
-        ),
+        pytest.param({"uri": "s3://bucket"}, SETTINGS, "SettingsInvalid", "names no object", id="a bucket alone"),
         pytest.param(
             {"workers": "two"},
             SETTINGS,

@@ -106,9 +106,7 @@ def test_a_port_that_is_taken_is_a_setting_that_is_wrong(serve, wine):
 
 def test_every_log_line_is_one_json_object(serve, iris_onnx):
     server = serve(iris_onnx.uri, name="iris", revision="5c1a").wait_ready()
-    server.client.post(
-        "/predict", content=b"{", headers={"x-request-id": "r-1", "content-type": "application/json"}
-    )
+    server.client.post("/predict", content=b"{", headers={"x-request-id": "r-1", "content-type": "application/json"})
     server.terminate()
     lines = [json.loads(line) for line in server.log.read_text().splitlines()]
     assert {line["revision"] for line in lines} == {"5c1a"}

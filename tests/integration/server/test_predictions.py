@@ -162,9 +162,7 @@ def test_concurrent_requests_get_their_own_answers(wine_server, wine):
     async def ask() -> list[int]:
         async with httpx.AsyncClient(base_url=wine_server.url, trust_env=False, timeout=30) as client:
             bodies = [json.dumps({"instances": [row]}) for row in rows.tolist()]
-            answers = await asyncio.gather(
-                *(client.post("/predict", content=body, headers=JSON) for body in bodies)
-            )
+            answers = await asyncio.gather(*(client.post("/predict", content=body, headers=JSON) for body in bodies))
         return [answer.json()["predictions"][0] for answer in answers]
 
     assert asyncio.run(ask()) == expected

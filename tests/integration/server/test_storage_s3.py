@@ -32,9 +32,7 @@ def bucket() -> Iterator[Bucket]:
         "s3", endpoint_url=endpoint, aws_access_key_id="k", aws_secret_access_key="s", region_name="us-east-1"
     )
     client.create_bucket(Bucket="models")
-    yield Bucket(
-        client, {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
-    )
+    yield Bucket(client, {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"})
     client.close()
     server.stop()
 

@@ -103,7 +103,7 @@ def test_the_fast_path_and_the_careful_path_agree(instances):
         len(row) == 2
         and all(type(value) in (int, float) for value in row)
         and -5 <= row[0] <= 5
-        and abs(row[1]) <= np.finfo(np.float32).max
+        and abs(row[1]) <= float(np.finfo(np.float32).max)
         for row in instances
     )
     assert isinstance(outcomes[0], list) is good

@@ -1,0 +1,141 @@
+"""Keys, certificates, and clients that dawdle."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import ssl
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+ECHO = "def load_model(path): return 1\ndef predict(model, inputs): return [0] * len(inputs)\n"
+BODY = {"instances": [[1]]}
+
+
+@pytest.fixture
+def package(tmp_path):
+    folder = tmp_path / "echo"
+    folder.mkdir()
+    (folder / "model.py").write_text(ECHO)
+    return f"file://{folder}"
+
+
+def mount(folder, version, keys):
+    """A Secret as the kubelet mounts it: files are links through `..data`, which is swapped."""
+    real = folder / f"..{version}"
+    real.mkdir(parents=True)
+    for name, key in keys.items():
+        (real / name).write_text(key)
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(f"..data/{name}")
+    (folder / "..new").symlink_to(real.name)
+    (folder / "..new").replace(folder / "..data")
+
+
+def test_a_key_is_needed_and_may_change_without_a_restart(serve, package, tmp_path):
+    secret = tmp_path / "secret"
+    mount(secret, "1", {"alice": "key-a\n", "bob": "key-b"})
+    server = serve(package, trusted=True, auth_dir=secret).wait_ready()
+
+    def status(**headers):
+        return server.client.post("/predict", json=BODY, headers=headers).status_code
+
+    refused = server.client.post("/predict", json=BODY)
+    assert refused.status_code == 401
+    assert refused.headers["www-authenticate"] == "Bearer"
+    assert refused.json()["reason"] == "Unauthorized"
+    assert status(Authorization="Bearer key-a") == 200
+    assert status(**{"x-api-key": "key-b"}) == 200
+    assert status(Authorization="Bearer key-c") == 401
+    assert status(Authorization="Basic key-a") == 401
+    assert server.client.get("/v2/models/model").status_code == 401
+    assert [server.client.get(path).status_code for path in ("/livez", "/readyz", "/metrics", "/docs")] == [200] * 4
+
+    mount(secret, "2", {"alice": "key-new"})
+    server.wait_until(lambda: status(Authorization="Bearer key-new") == 200)
+    assert status(Authorization="Bearer key-a") == 401
+    assert "key-" not in server.log.read_text()
+
+
+def test_an_empty_secret_does_not_open_the_door(serve, package, tmp_path):
+    (tmp_path / "secret").mkdir()
+    server = serve(package, trusted=True, auth_dir=tmp_path / "secret")
+    assert server.wait_exit() == 78
+    assert "holds no API key" in server.termination()["message"]
+
+
+def certificate(folder):
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    folder.mkdir()
+    (folder / "tls.crt").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    (folder / "tls.key").write_bytes(pem)
+
+
+def test_a_certificate_makes_it_https(serve, package, tmp_path):
+    certificate(tmp_path / "tls")
+    server = serve(package, trusted=True, tls_dir=tmp_path / "tls")
+    trust = ssl.create_default_context(cafile=str(tmp_path / "tls" / "tls.crt"))
+    with httpx.Client(base_url=f"https://localhost:{server.port}", verify=trust, trust_env=False) as client:
+
+        def ready():
+            try:
+                return client.get("/readyz").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        server.wait_until(ready)
+        assert client.post("/predict", json=BODY).json()["predictions"] == [0]
+
+
+def test_a_certificate_without_its_key_is_a_wrong_setting(serve, package, tmp_path):
+    certificate(tmp_path / "tls")
+    (tmp_path / "tls" / "tls.key").unlink()
+    server = serve(package, trusted=True, tls_dir=tmp_path / "tls")
+    assert server.wait_exit() == 78
+    assert "tls.key is missing" in server.termination()["message"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "answer"),
+    [
+        pytest.param(b"", b"", id="a client that says nothing"),
+        pytest.param(b"POST /predict HTTP/1.1\r\nhost: x\r\nx-slow", b"", id="a head that never ends"),
+        pytest.param(
+            b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{",
+            b"HTTP/1.1 408",
+            id="a body that never ends",
+        ),
+    ],
+)
+def test_a_dawdling_client_is_cut(slow_server, sent, answer):
+    with socket.create_connection(("127.0.0.1", slow_server.port), timeout=20) as connection:
+        connection.sendall(sent)
+        received = b""
+        while chunk := connection.recv(65536):
+            received += chunk
+    assert received.startswith(answer)
+    assert slow_server.client.post("/predict", json=BODY).status_code == 200
+
+
+@pytest.fixture
+def slow_server(serve, package):
+    return serve(package, trusted=True, header_timeout_seconds=0.5, request_timeout_seconds=0.5).wait_ready()
