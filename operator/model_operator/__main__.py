@@ -16,10 +16,14 @@ from model_operator.clients.lease import LeaderLease
 from model_operator.clients.pod_metrics import HttpPodMetrics
 from model_operator.endpoints import start_metrics_server
 from model_operator.engine.engine import Engine
+from model_operator.errors import ApiError
 from model_operator.settings import InvalidSettings, Settings, settings_from
 from model_operator.telemetry import Telemetry
 
 log = logging.getLogger("model_operator")
+
+#: Seconds between two looks for the custom resource definition.
+DEFINITION_POLL = 1.0
 
 
 def connect() -> Connection:
@@ -59,6 +63,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             asyncio.create_task(lead(engine, lease if settings.leader_election else None, telemetry), name="lead"),
         ]
         try:
+            await wait_for_definition(client)
             await watch(engine, client, settings, stop)
         finally:
             for task in background:
@@ -66,6 +71,23 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             await asyncio.gather(*background, return_exceptions=True)
             engine.queue.close()
             await lease.release()
+
+
+async def wait_for_definition(client: KubernetesClient) -> None:
+    """Wait until the cluster knows ModelDeployments: kopf looks for the definition only once."""
+    has_told = False
+    while True:
+        try:
+            await client.list_uids()
+        except ApiError as error:
+            if not error.is_absent:
+                log.warning("the API server: %s", error)
+            elif not has_told:
+                log.warning("the cluster has no ModelDeployments; apply crds/modeldeployments.yaml")
+                has_told = True
+        else:
+            return
+        await asyncio.sleep(DEFINITION_POLL)
 
 
 async def watch(engine: Engine, client: KubernetesClient, settings: Settings, stop: asyncio.Event) -> None:
