@@ -57,6 +57,23 @@ def read_kubeconfig(path: Path) -> Connection:
     return Connection(cluster["server"].rstrip("/"), user.get("token", ""), _tls(cluster, user))
 
 
+def write_kubeconfig(path: Path, url: str, token: str, *, namespace: str = "default") -> None:
+    """A kubeconfig with a bearer token; only its owner may read it."""
+    name = "model-sandbox"
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": name,
+        "clusters": [{"name": name, "cluster": {"server": url}}],
+        "users": [{"name": name, "user": {"token": token}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": namespace}}],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+
+
 def _tls(cluster: Obj, user: Obj) -> ssl.SSLContext | bool:
     if not cluster["server"].startswith("https"):
         return True
@@ -101,9 +118,7 @@ class Client:
         assert self._session is not None, "use the client as a context manager"
         data = None if body is None else orjson.dumps(body)
         headers = {"Content-Type": media} if data is not None else {}
-        async with self._session.request(
-            method, self.connection.url + path, data=data, headers=headers
-        ) as response:
+        async with self._session.request(method, self.connection.url + path, data=data, headers=headers) as response:
             text = await response.read()
             try:
                 answer = orjson.loads(text) if text else {}

@@ -7,9 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
-import yaml
 from aiohttp import web
 
 from model_sandbox.apiserver.auth import MASTERS, RBAC, Tokens, User
@@ -31,23 +29,10 @@ class ControlPlane:
     token: str
     server: ApiServer
 
-
-def write_kubeconfig(path: Path, url: str, token: str) -> None:
-    """A kubeconfig that reaches the sandbox; only its owner may read it."""
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "model-sandbox",
-        "clusters": [{"name": "model-sandbox", "cluster": {"server": url}}],
-        "users": [{"name": "model-sandbox", "user": {"token": token}}],
-        "contexts": [
-            {"name": "model-sandbox", "context": {"cluster": "model-sandbox", "user": "model-sandbox"}}
-        ],
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    path.chmod(0o600)
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    @property
+    def user_url(self) -> str:
+        """The URL for a person's kubeconfig: kubectl sends tokens over plain HTTP in the path alone."""
+        return f"{self.url}/as/{self.token}"
 
 
 def bootstrap(resources: Resources) -> None:

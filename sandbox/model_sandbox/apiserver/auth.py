@@ -105,7 +105,7 @@ class Tokens:
 
 def is_allowed(store: Store, user: User, wants: Attributes) -> bool:
     """Whether the RBAC objects allow it."""
-    if MASTERS in user.groups or wants.resource in _SELF and wants.verb == "create" and user is not ANONYMOUS:
+    if MASTERS in user.groups or (wants.resource in _SELF and wants.verb == "create" and user is not ANONYMOUS):
         return True
     if wants.path:
         public = wants.path.rstrip("/") in _PUBLIC or wants.path.startswith(("/healthz", "/livez", "/readyz"))
@@ -176,7 +176,7 @@ def refuse(user: User, wants: Attributes) -> ApiError:
     """The 403 that says what was not allowed."""
     if wants.path:
         why = f'User "{user.name}" cannot {wants.verb} path "{wants.path}"'
-        return ApiError(403, "Forbidden", f'forbidden: {why}', details={})
+        return ApiError(403, "Forbidden", f"forbidden: {why}", details={})
     place = f'in the namespace "{wants.namespace}"' if wants.namespace else "at the cluster scope"
     why = f'User "{user.name}" cannot {wants.verb} resource "{wants.resource}" in API group "{wants.group}" {place}'
     return forbidden(wants.resource.partition("/")[0], wants.group, wants.name, why)

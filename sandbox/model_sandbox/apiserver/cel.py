@@ -21,10 +21,13 @@ from model_sandbox.quantity import parse_quantity
 _CHAIN = re.compile(r"(?<![\w.])(?:self|oldSelf)((?:\.\w+)+)\s*(\(?)")
 _TEXTS = re.compile(r"r?'(?:[^'\\]|\\.)*'|r?\"(?:[^\"\\]|\\.)*\"")
 _REASONS = ("FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate")
+_BOUND = re.compile(
+    r"\.(?:all|exists|exists_one|existsOne|filter|map|transformList|transformMap)\(\s*(\w+)\s*,(?:\s*(\w+)\s*,)?"
+)
+_TYPES = frozenset(("int", "string", "double", "bool", "list", "map", "uint", "bytes", "null_type", "type"))
 # Words of CEL that a property may share; Kubernetes writes such a property as __name__ in rules.
 _RESERVED = frozenset(
-    "true false null in as break const continue else for function if import let loop package namespace "
-    "return var void while".split()
+    ["true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package", "namespace", "return", "var", "void", "while"]
 )
 
 
@@ -127,8 +130,9 @@ def _compile(text: str, node: Node) -> Any:
         program = cel.compile(text)
     except ValueError as error:
         raise CompileError(f"compilation failed: {error}") from None
+    bound = {name for match in _BOUND.finditer(text) for name in match.groups() if name}
     for name in program.variables():
-        if name not in ("self", "oldSelf", "int", "string", "double", "bool", "list", "map", "uint", "bytes"):
+        if name not in {"self", "oldSelf", *_TYPES, *bound}:
             raise CompileError(f"compilation failed: ERROR: undeclared reference to '{name}' (in container '')")
     for name in _undefined(text, node):
         raise CompileError(f"compilation failed: ERROR: undefined field '{name}'")

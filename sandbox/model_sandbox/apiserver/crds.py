@@ -200,7 +200,9 @@ def _structural_causes(schema: Obj, node: Node, path: str) -> list[Cause]:
     if schema.get("type") == "array" and not schema.get("items"):
         causes.append(required(f"{path}.items", "must be specified"))
     if schema.get("x-kubernetes-list-type") == "map" and not schema.get("x-kubernetes-list-map-keys"):
-        causes.append(required(f"{path}.x-kubernetes-list-map-keys", "must not be empty if x-kubernetes-list-type is map"))
+        causes.append(
+            required(f"{path}.x-kubernetes-list-map-keys", "must not be empty if x-kubernetes-list-type is map")
+        )
     if "default" in schema:
         for cause in check_schema(node, schema["default"], ""):
             where = f"{path}.default{'.' if cause.field else ''}{cause.field}"

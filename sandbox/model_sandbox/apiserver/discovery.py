@@ -53,9 +53,7 @@ def resource_list(registry: Registry, group: str, version: str) -> Obj:
             entry["storageVersionHash"] = storage_hash(kind)
         found.append(entry)
         for name, part in _parts(registry, kind):
-            found.append(
-                {"name": f"{kind.plural}/{name}", "singularName": "", "namespaced": kind.namespaced, **part}
-            )
+            found.append({"name": f"{kind.plural}/{name}", "singularName": "", "namespaced": kind.namespaced, **part})
     api_version = f"{group}/{version}" if group else version
     return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version, "resources": found}
 
@@ -120,15 +118,15 @@ def _aggregated_kind(registry: Registry, kind: Kind) -> Obj:
 # --- OpenAPI -----------------------------------------------------------------------------------------------
 
 
-def openapi_index(registry: Registry) -> Obj:
-    """`/openapi/v3`. The hash lets kubectl keep a document until the kinds change."""
+def openapi_index(registry: Registry, prefix: str) -> Obj:
+    """`/openapi/v3` of a server that is reached below `prefix`. The hash lets kubectl keep a document until the kinds change."""
     paths = {}
     for name, versions in registry.versions().items():
         for version in versions:
             path = f"apis/{name}/{version}" if name else f"api/{version}"
             kinds = registry.of(name, version)
             digest = hashlib.sha256(repr([(kind.plural, id(kind)) for kind in kinds]).encode()).hexdigest()
-            paths[path] = {"serverRelativeURL": f"/openapi/v3/{path}?hash={digest[:32].upper()}"}
+            paths[path] = {"serverRelativeURL": f"{prefix}/openapi/v3/{path}?hash={digest[:32].upper()}"}
     return {"paths": paths}
 
 

@@ -44,9 +44,7 @@ def forbidden_field(field: str, why: str) -> Cause:
 def not_supported(field: str, value: Any, known: Sequence[str]) -> Cause:
     """A value outside an enumeration; the known values are listed."""
     listed = ", ".join(f'"{one}"' for one in known)
-    return Cause(
-        "FieldValueNotSupported", field, f"Unsupported value: {go_value(value)}: supported values: {listed}"
-    )
+    return Cause("FieldValueNotSupported", field, f"Unsupported value: {go_value(value)}: supported values: {listed}")
 
 
 def duplicate(field: str, value: Any) -> Cause:
@@ -66,7 +64,6 @@ def too_many(field: str, count: int, limit: int) -> Cause:
 
 def go_value(value: Any) -> str:
     """A value as Kubernetes writes it in a message: JSON without spaces."""
-
 
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 

@@ -123,9 +123,7 @@ def metadata_causes(metadata: Obj, *, name_rule: str, namespaced: bool, custom: 
 def _annotation_causes(annotations: dict[str, str]) -> list[Cause]:
     causes = []
     for key in annotations:
-        causes.extend(
-            invalid_value("metadata.annotations", key, why) for why in qualified_name_errors(key.lower())
-        )
+        causes.extend(invalid_value("metadata.annotations", key, why) for why in qualified_name_errors(key.lower()))
     size = sum(len(key) + len(value) for key, value in annotations.items())
     if size > MAX_ANNOTATIONS:
         told = f"Too long: may not be more than {MAX_ANNOTATIONS} bytes"

@@ -184,7 +184,9 @@ def _conflict(conflicts: dict[Manager, set[Path]]) -> ApiError:
     causes = []
     for manager, paths in sorted(conflicts.items(), key=lambda item: item[0].name):
         who = _who(manager)
-        causes += [Cause("FieldManagerConflict", text, f"conflict with {who}") for text in sorted(map(fieldsets.show, paths))]
+        causes += [
+            Cause("FieldManagerConflict", text, f"conflict with {who}") for text in sorted(map(fieldsets.show, paths))
+        ]
     count = len(causes)
     if count == 1:
         told = f"Apply failed with 1 conflict: {causes[0].message}: {causes[0].field}"

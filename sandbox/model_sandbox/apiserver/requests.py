@@ -23,8 +23,7 @@ PATCHES = {
     "application/apply-patch+yaml": "apply",
 }
 _KNOWN_BODIES = (
-    "the body of the request was in an unknown format - accepted media types include: "
-    f"{JSON}, {YAML}, {PROTOBUF}"
+    f"the body of the request was in an unknown format - accepted media types include: {JSON}, {YAML}, {PROTOBUF}"
 )
 
 
@@ -179,7 +178,9 @@ def write_options(
     if len(manager.encode()) > 128:
         raise bad_options(options, errors.too_long("fieldManager", 128))
     if not manager.isprintable():
-        raise bad_options(options, errors.invalid_value("fieldManager", manager, "should only contain printable characters"))
+        raise bad_options(
+            options, errors.invalid_value("fieldManager", manager, "should only contain printable characters")
+        )
     return Write(
         manager=manager or agent.split("/", 1)[0] or "unknown",
         now=now,

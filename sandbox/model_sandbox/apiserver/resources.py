@@ -177,7 +177,9 @@ class Resources:
             raise
         return self._finish(kind, (namespace, name), entry, body, write, part)
 
-    def apply(self, kind: Kind, namespace: str, name: str, applied: Obj, write: Write, part: str = "") -> tuple[Obj, bool]:
+    def apply(
+        self, kind: Kind, namespace: str, name: str, applied: Obj, write: Write, part: str = ""
+    ) -> tuple[Obj, bool]:
         """Server-side apply; the answer says whether the object is new."""
         self._check_applied(kind, applied, namespace, name)
         entry = self.store.get(kind.storage, (namespace, name))
@@ -330,14 +332,12 @@ class Resources:
     def _filled(self, kind: Kind, stored: Obj, write: Write, *, new: bool, part: str = "") -> Obj:
         """Defaults, and values that depend on others."""
         filled: Obj = apply_defaults(self.registry.storage_node(kind), stored)
-        if kind.custom or part == "status" and kind.kind not in ("Pod", "Service"):
+        if kind.custom or (part == "status" and kind.kind not in ("Pod", "Service")):
             return filled
         if part == "status" and kind.kind == "Pod":
             _pod_status(filled["status"])
             return filled
-        around = rules.Surroundings(
-            write.now, self._allocate_ip, self._allocate_port, random_suffix, group=kind.group
-        )
+        around = rules.Surroundings(write.now, self._allocate_ip, self._allocate_port, random_suffix, group=kind.group)
         for table in (rules.PREPARE_NEW, rules.PREPARE) if new else (rules.PREPARE,):
             if kind.kind in table:
                 table[kind.kind](filled, around)
@@ -544,17 +544,17 @@ class Resources:
     # --- allocation
 
     def _allocate_ip(self, asked: str) -> str:
-        taken = {
-            entry.body["spec"].get("clusterIP") for _, entry in self.store.scan("services")
-        }
+        taken = {entry.body["spec"].get("clusterIP") for _, entry in self.store.scan("services")}
         if asked:
             try:
                 inside = ipaddress.ip_address(asked) in self._network
             except ValueError:
                 inside = False
             if not inside or asked in taken:
-                why = "provided IP is already allocated" if inside else (
-                    "the provided network does not match the current range"
+                why = (
+                    "provided IP is already allocated"
+                    if inside
+                    else ("the provided network does not match the current range")
                 )
                 told = f'Invalid value: ["{asked}"]: failed to allocate IP {asked}: {why}'
                 raise errors.invalid("Service", "", "", [Cause("FieldValueInvalid", "spec.clusterIPs", told)])

@@ -125,9 +125,7 @@ class Types:
         """The schema of a named type. Raises KeyError for an unknown one."""
         found = self._built.get(name)
         if found is None:
-            found = self._built[name] = Node(
-                Shape.OBJECT, strict=True, type_name=name, go_type=self._packages[name]
-            )
+            found = self._built[name] = Node(Shape.OBJECT, strict=True, type_name=name, go_type=self._packages[name])
             found.fields = self._fields(name, found)
         return found
 
@@ -335,9 +333,7 @@ def _check_scalar(node: Node, value: Any, path: str) -> None:
         told = _GO_NAMES.get(type(value), "null")
         raise DecodeError(f"json: cannot unmarshal {told} into Go struct field {path} of type {want}")
     if shape is Shape.QUANTITY and not _QUANTITY.fullmatch(str(value)):
-        raise DecodeError(
-            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-        )
+        raise DecodeError("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")
     if shape is Shape.TIME and not _TIME.fullmatch(value):
         raise DecodeError(f'parsing time "{value}" as "2006-01-02T15:04:05Z07:00": cannot parse it')
 

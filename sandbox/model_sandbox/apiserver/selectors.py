@@ -169,9 +169,7 @@ def parse_fields(text: str, known: tuple[str, ...], *, kind: str = "") -> FieldT
         if name not in allowed:
             if known:
                 raise bad_request(f"field label not supported: {name}")
-            raise bad_request(
-                f'"{name}" is not a known field selector: only "metadata.name", "metadata.namespace"'
-            )
+            raise bad_request(f'"{name}" is not a known field selector: only "metadata.name", "metadata.namespace"')
         terms.append((name.split("."), value, operator != "!="))
 
     def test(body: Obj) -> bool:

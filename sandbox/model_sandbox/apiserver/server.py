@@ -18,7 +18,6 @@ from aiohttp import web
 
 from model_sandbox.apiserver import auth, discovery, errors, requests, subresources
 from model_sandbox.apiserver.auth import Attributes, Tokens, User
-from model_sandbox.apiserver.convert import to_version
 from model_sandbox.apiserver.crds import DEFINITIONS
 from model_sandbox.apiserver.errors import ApiError, Obj
 from model_sandbox.apiserver.kinds import Kind, Registry
@@ -64,6 +63,8 @@ class Call:
     request: web.Request
     user: User
     now: str
+    path: str = ""
+    prefix: str = ""  # the path credential, see ApiServer._credentials
     warnings: Warnings = field(default_factory=Warnings)
 
     @property
@@ -96,9 +97,9 @@ class ApiServer:
         await asyncio.gather(*self._watchers, *self._retiring, return_exceptions=True)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        call = Call(request, auth.ANONYMOUS, self.resources.now())
+        call = Call(request, auth.ANONYMOUS, self.resources.now(), request.path)
         try:
-            user = self.tokens.user(request.headers.get("Authorization", ""), now=time.time(), store=self.store)
+            user = self.tokens.user(self._credentials(call), now=time.time(), store=self.store)
             if user is None:
                 raise ApiError(401, "Unauthorized", "Unauthorized")
             call.user = user
@@ -113,6 +114,18 @@ class ApiServer:
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
             return self._refusal(errors.internal("the sandbox's API server has a bug: see its log"), call)
+
+    def _credentials(self, call: Call) -> str:
+        """The Authorization header, or the token that a path begins with: `/as/TOKEN/api/v1/...`.
+
+        Go clients (kubectl, Helm) send no token over plain HTTP, but keep the path of the server's URL.
+        """
+        header = call.request.headers.get("Authorization", "")
+        if call.path.startswith("/as/"):
+            _, _, token, *rest = call.path.split("/", 3)
+            call.prefix, call.path = f"/as/{token}", "/" + "".join(rest)
+            return header or f"Bearer {token}"
+        return header
 
     def _refusal(self, error: ApiError, call: Call) -> web.Response:
         response = self._json(error.body(), call, status=error.code)
@@ -133,7 +146,7 @@ class ApiServer:
     # --- routing
 
     async def _route(self, call: Call) -> web.StreamResponse:
-        parts = [part for part in call.request.path.split("/") if part]
+        parts = [part for part in call.path.split("/") if part]
         root = parts[0] if parts else ""
         if root in ("api", "apis"):
             head = 2 if root == "api" else 3
@@ -142,7 +155,7 @@ class ApiServer:
             return self._discovery(call, parts)
         if root in _HEALTH:
             return web.Response(text="ok", headers={"Content-Type": "text/plain; charset=utf-8"})
-        self._permit(call, Attributes(call.request.method.lower(), path=call.request.path))
+        self._permit(call, Attributes(call.request.method.lower(), path=call.path))
         if root == "version" and len(parts) == 1:
             self._only_get(call)
             return self._json(_VERSION, call)
@@ -159,11 +172,14 @@ class ApiServer:
             raise auth.refuse(call.user, wants)
 
     def _discovery(self, call: Call, parts: list[str]) -> web.Response:
-        self._permit(call, Attributes("get", path=call.request.path))
+        self._permit(call, Attributes("get", path=call.path))
         core, versions = parts[0] == "api", self.registry.versions()
         if len(parts) == 1:
             self._only_get(call)
-            if "as=APIGroupDiscoveryList" in call.request.headers.get("Accept", "") and "v=v2" in call.request.headers["Accept"]:
+            if (
+                "as=APIGroupDiscoveryList" in call.request.headers.get("Accept", "")
+                and "v=v2" in call.request.headers["Accept"]
+            ):
                 body = discovery.aggregated(self.registry, core=core)
                 return self._json(body, call, media=discovery.AGGREGATED)
             if not core:
@@ -185,7 +201,8 @@ class ApiServer:
 
     def _openapi(self, call: Call, parts: list[str]) -> web.Response:
         if not parts:
-            return self._json(discovery.openapi_index(self.registry), call, media="text/plain; charset=utf-8")
+            index = discovery.openapi_index(self.registry, call.prefix)
+            return self._json(index, call, media="text/plain; charset=utf-8")
         group = "" if parts[0] == "api" else parts[1] if len(parts) > 1 else "?"
         document = discovery.openapi_document(self.registry, group, parts[-1])
         if document is None:
@@ -324,7 +341,9 @@ class ApiServer:
         )
         name = (body.get("metadata") or {}).get("name", target.name)
         if name != target.name:
-            raise errors.bad_request(f"the name of the object ({name}) does not match the name on the URL ({target.name})")
+            raise errors.bad_request(
+                f"the name of the object ({name}) does not match the name on the URL ({target.name})"
+            )
         stored = self.resources.update(
             target.kind, target.namespace or "", target.name, lambda _: body, write, call.warnings, target.part
         )
@@ -365,7 +384,7 @@ class ApiServer:
         last, gone = self.resources.delete(kind, namespace, target.name, options)
         if kind.storage == DEFINITIONS and not options.dry_run:
             self._retire(kind, target.name)
-        if gone and kind.answer == "status" and not options.dry_run or options.dry_run and kind.answer == "status":
+        if (gone and kind.answer == "status" and not options.dry_run) or (options.dry_run and kind.answer == "status"):
             details = {"name": target.name, "group": kind.group, "kind": kind.plural, "uid": last["metadata"]["uid"]}
             shown = {key: value for key, value in details.items() if value}
             body = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": shown}
@@ -442,9 +461,7 @@ def _builtin_groups(registry: Registry) -> set[str]:
 
 
 def _not_found_page() -> web.Response:
-    return web.Response(
-        status=404, text="404 page not found\n", headers={"Content-Type": "text/plain; charset=utf-8"}
-    )
+    return web.Response(status=404, text="404 page not found\n", headers={"Content-Type": "text/plain; charset=utf-8"})
 
 
 __all__ = ["ApiServer", "Call", "ListOptions"]

@@ -108,7 +108,7 @@ async def _scale(server: ApiServer, call: Call, kind: Kind, namespace: str, name
     current = scale_of(kind, entry.body)
     path = _paths(kind)[0]
     if kind.custom and _at(entry.body, path) is None:
-        raise errors.internal(f"the spec replicas field \".{'.'.join(path)}\" does not exist")
+        raise errors.internal(f'the spec replicas field ".{".".join(path)}" does not exist')
     if call.request.method == "GET":
         return server._json(current, call)
     wanted, write = await _wanted_scale(server, call, current, name)
@@ -235,7 +235,9 @@ def _evict(server: ApiServer, call: Call, namespace: str, name: str, body: Obj) 
         budget = entry.body
         if match_selector(budget["spec"].get("selector"), labels) and budget["status"].get("disruptionsAllowed", 0) < 1:
             needs, has = budget["status"].get("desiredHealthy", 0), budget["status"].get("currentHealthy", 0)
-            told = f"The disruption budget {budget['metadata']['name']} needs {needs} healthy pods and has {has} currently"
+            told = (
+                f"The disruption budget {budget['metadata']['name']} needs {needs} healthy pods and has {has} currently"
+            )
             cause = _BudgetCause("DisruptionBudget", "", told)
             message = "Cannot evict pod as it would violate the pod's disruption budget."
             raise ApiError(429, "TooManyRequests", message, causes=[cause])
@@ -294,9 +296,7 @@ async def review(server: ApiServer, call: Call, kind: Kind) -> web.Response:
     if call.request.method != "POST":
         raise errors.method_not_allowed()
     body, repeated = await server.body(call, kind.kind)
-    write = requests.write_options(
-        call.request.query, call.agent, call.now, options="CreateOptions", repeated=repeated
-    )
+    write = requests.write_options(call.request.query, call.agent, call.now, options="CreateOptions", repeated=repeated)
     decoded = server.resources.decode(kind, body, write, call.warnings)
     decoded.pop("metadata", None)
     spec = decoded.get("spec") or {}

@@ -134,6 +134,7 @@ def check_schema(node: Node, value: Any, path: str) -> list[Cause]:
 
 def _combined(schema: Obj, value: Any, path: str) -> list[Cause]:
     """allOf, anyOf, oneOf and not, whose branches may only restrict values."""
+
     def failures(branch: Obj) -> list[Cause]:
         return check_schema(from_openapi(branch), value, path)
 

@@ -56,7 +56,9 @@ class Deployments:
         new = self._fresh(new)
         again = await self._report(deployment, new, owned)
         if not paused:
-            await self._clean(deployment, [one for one in owned if new is None or one["metadata"]["uid"] != new["metadata"]["uid"]])
+            await self._clean(
+                deployment, [one for one in owned if new is None or one["metadata"]["uid"] != new["metadata"]["uid"]]
+            )
         return again
 
     def _fresh(self, replica_set: Obj | None) -> Obj | None:
@@ -161,7 +163,9 @@ class Deployments:
         most = replicas + rollout.limits(deployment)[0]
         return {rollout.DESIRED: str(replicas), rollout.MAXIMUM: str(most if replicas else 0)}
 
-    async def _mark(self, deployment: Obj, revision: str, *, created: Obj | None = None, found: Obj | None = None) -> None:
+    async def _mark(
+        self, deployment: Obj, revision: str, *, created: Obj | None = None, found: Obj | None = None
+    ) -> None:
         """Write the revision, and that a set was created or found, into the Deployment."""
         metadata = deployment["metadata"]
         marked = not revision or (metadata.get("annotations") or {}).get(rollout.REVISION) == revision
@@ -285,9 +289,14 @@ def _progress(deployment: Obj, status: Obj, new: Obj | None, now: datetime) -> t
     done = current is not None and current["reason"] == "NewReplicaSetAvailable"
     if rollout.is_complete(deployment, status) and new is not None:
         return entry("True", "NewReplicaSetAvailable", f"{name} has successfully progressed."), None
-    if current is None or (done and status.get("updatedReplicas", 0) == status.get("replicas", 0) and new is not None and not _advanced(status, before)):
+    if current is None or (
+        done
+        and status.get("updatedReplicas", 0) == status.get("replicas", 0)
+        and new is not None
+        and not _advanced(status, before)
+    ):
         return None, None
-    if _advanced(status, before) or current["reason"] == "DeploymentResumed" and new is None:
+    if _advanced(status, before) or (current["reason"] == "DeploymentResumed" and new is None):
         return entry("True", "ReplicaSetUpdated", f"{name} is progressing."), None
     if done or current["reason"] == "ProgressDeadlineExceeded":
         return None, None

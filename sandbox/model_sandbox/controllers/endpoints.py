@@ -77,7 +77,9 @@ def subsets(service: Obj, pods: list[Obj]) -> list[Obj]:
 class EndpointSets:
     """Keeps the slices and Endpoints of Services."""
 
-    def __init__(self, client: Client, services: Cache, pods: Cache, nodes: Cache, slices: Cache, endpoints: Cache) -> None:
+    def __init__(
+        self, client: Client, services: Cache, pods: Cache, nodes: Cache, slices: Cache, endpoints: Cache
+    ) -> None:
         self._client = client
         self._services = services
         self._pods = pods
@@ -124,7 +126,8 @@ class EndpointSets:
         """The oldest of the changes since the last time, for the annotation that latency metrics read."""
         first = key not in self._seen
         times = {
-            pod["metadata"]["uid"]: (about.condition(pod, "Ready") or {}).get("lastTransitionTime") or "" for pod in pods
+            pod["metadata"]["uid"]: (about.condition(pod, "Ready") or {}).get("lastTransitionTime") or ""
+            for pod in pods
         }
         before = self._seen.get(key, {})
         news = [when for uid, when in times.items() if when > before.get(uid, "")]

@@ -101,7 +101,9 @@ class Manager:
         )
         enqueue(rolls, deployments, key_of)
         enqueue(rolls, sets, _owner_key("Deployment"))
-        replicas = start("replicaset", ReplicaSets(client, sets, pods, Recorder(client, "replicaset-controller")).reconcile)
+        replicas = start(
+            "replicaset", ReplicaSets(client, sets, pods, Recorder(client, "replicaset-controller")).reconcile
+        )
         enqueue(replicas, sets, key_of)
         enqueue(replicas, pods, _owner_key("ReplicaSet"))
         self._wire_endpoints(start, by_kind)

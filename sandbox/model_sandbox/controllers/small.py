@@ -75,7 +75,12 @@ class Namespaces:
                     held[finalizer] = held.get(finalizer, 0) + 1
         finalizers = ", ".join(f"{one} in {count} resource instances" for one, count in held.items())
         told = [
-            ("NamespaceDeletionDiscoveryFailure", False, "ResourcesDiscovered", "All resources successfully discovered"),
+            (
+                "NamespaceDeletionDiscoveryFailure",
+                False,
+                "ResourcesDiscovered",
+                "All resources successfully discovered",
+            ),
             (
                 "NamespaceDeletionGroupVersionParsingFailure",
                 False,
@@ -242,7 +247,7 @@ class Autoscalers:
         prefix = "the HPA controller was unable to get the target's current scale: "
         resource = self._resource(target)
         if resource is None:
-            return None, f"{prefix}no matches for kind \"{target['kind']}\" in group version"
+            return None, f'{prefix}no matches for kind "{target["kind"]}" in group version'
         try:
             return await self._client.send("GET", resource.path(namespace, target["name"], "scale")), ""
         except ApiFailure as failure:
@@ -272,8 +277,10 @@ class Autoscalers:
             assert resource is not None
             path = resource.path(key[0], body["spec"]["scaleTargetRef"]["name"], "scale")
             await self._client.merge(path, {"spec": {"replicas": wanted}})
-            limit = "Current number of replicas above Spec.MaxReplicas" if wanted < replicas else (
-                "Current number of replicas below Spec.MinReplicas"
+            limit = (
+                "Current number of replicas above Spec.MaxReplicas"
+                if wanted < replicas
+                else ("Current number of replicas below Spec.MinReplicas")
             )
             told = f"New size: {wanted}; reason: {limit}"
             await self._recorder.event(body, "SuccessfulRescale", told)
@@ -319,7 +326,9 @@ class Scheduler:
                 load[name] += 1
         chosen = min(load, key=lambda name: (load[name], name))
         path = PODS.path(*key, "binding")
-        await self._client.send("POST", path, {"metadata": {"name": key[1]}, "target": {"kind": "Node", "name": chosen}})
+        await self._client.send(
+            "POST", path, {"metadata": {"name": key[1]}, "target": {"kind": "Node", "name": chosen}}
+        )
         bound = {**pod, "spec": {**pod["spec"], "nodeName": chosen}}
         self._pods.objects[key] = bound
         await self._recorder.event(pod, "Scheduled", f"Successfully assigned {key[0]}/{key[1]} to {chosen}")

@@ -1,0 +1,1 @@
+"""The controllers, which only need an API server."""

@@ -1,0 +1,1 @@
+"""The node, which runs pods as processes."""

@@ -1,0 +1,203 @@
+"""One process group per container: started, its output logged, ended; and a reaper that outlives everything.
+
+A container's process leads its own group. The groups are told to the reaper, a process that does nothing but wait
+for the node's end of a pipe to close; when the node dies, however that is, it kills what is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+_REAPER = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+groups = set()
+for line in sys.stdin:
+    (groups.add if line[0] == "+" else groups.discard)(int(line[1:]))
+for group in groups:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except OSError:
+        pass
+"""
+LOG_LIMIT = 10 * 1024 * 1024
+_CHUNK = 64 * 1024
+
+
+class Reaper:
+    """Kills the groups it was told of when this process is gone."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-S", "-E", "-c", _REAPER],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
+        )
+
+    def add(self, group: int) -> None:
+        """A group to look after."""
+        self._tell(f"+{group}\n")
+
+    def discard(self, group: int) -> None:
+        """A group that has ended."""
+        self._tell(f"-{group}\n")
+
+    def _tell(self, line: str) -> None:
+        stdin = self._process.stdin
+        assert stdin is not None
+        with contextlib.suppress(BrokenPipeError, ValueError):
+            stdin.write(line)
+            stdin.flush()
+
+    def close(self) -> None:
+        """End the reaper; what is left of its groups is killed."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process.wait(timeout=5)
+
+
+@dataclass(slots=True)
+class Log:
+    """A container's log: each line with its time, the older half in a second file."""
+
+    path: Path
+    _size: int = 0
+    _open: bytes = b""
+
+    def feed(self, data: bytes) -> None:
+        """Take output as it comes."""
+        *lines, self._open = (self._open + data).split(b"\n")
+        self._write(lines)
+        if len(self._open) > _CHUNK:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write a line that was not ended."""
+        if self._open:
+            rest, self._open = self._open, b""
+            self._write([rest])
+
+    def _write(self, lines: Sequence[bytes]) -> None:
+        if not lines:
+            return
+        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").encode()
+        data = b"".join(stamp + b" " + line + b"\n" for line in lines)
+        if self._size + len(data) > LOG_LIMIT:
+            self.path.replace(self.path.with_suffix(".old"))
+            self._size = 0
+        self._size += len(data)
+        with self.path.open("ab") as file:
+            file.write(data)
+
+    def tail(self, lines: int, limit: int) -> str:
+        """The last lines, without their times."""
+        if not self.path.exists():
+            return ""
+        found = self.path.read_bytes().splitlines()[-lines:]
+        text = b"\n".join(line.partition(b" ")[2] for line in found)
+        return text[-limit:].decode(errors="replace")
+
+
+def base_environment(home: Path, name: str) -> dict[str, str]:
+    """What every container's process has: nothing of the user's own environment."""
+    temporary = home / "tmp"
+    temporary.mkdir(parents=True, exist_ok=True)
+    here = str(Path(sys.executable).parent)
+    return {
+        "PATH": f"{here}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": str(home),
+        "LANG": "C.UTF-8",
+        "TMPDIR": str(temporary),
+        "HOSTNAME": name,
+    }
+
+
+@dataclass(slots=True)
+class Running:
+    """A started process."""
+
+    process: asyncio.subprocess.Process
+    log: Log
+    reaper: Reaper
+    started: datetime
+    _reading: asyncio.Task[None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reaper.add(self.process.pid)
+        self._reading = asyncio.get_running_loop().create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        while data := await self.process.stdout.read(_CHUNK):
+            self.log.feed(data)
+        self.log.flush()
+
+    def terminate(self) -> None:
+        """Ask the process itself to end, as a container runtime does."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the whole group."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    async def wait(self) -> int:
+        """The exit code (128 + n for signal n) after the process ended and what it left behind was killed."""
+        code = await self.process.wait()
+        self.kill()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(self._reading), 1.0)
+        self._reading.cancel()
+        self.reaper.discard(self.process.pid)
+        return 128 - code if code < 0 else code
+
+
+async def start(command: Sequence[str], values: Mapping[str, str], folder: Path, log: Log, reaper: Reaper) -> Running:
+    """Start a container's process. Raises OSError when there is nothing to start."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env=dict(values),
+        cwd=folder,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+    return Running(process, log, reaper, datetime.now(UTC))
+
+
+async def run_once(command: Sequence[str], values: Mapping[str, str], folder: Path, seconds: float) -> tuple[bool, str]:
+    """Run a probe's or hook's command: whether it ended well in time, and what it said."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env=dict(values),
+            cwd=folder,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        return False, str(error)
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), seconds)
+    except TimeoutError:
+        return False, f"command timed out after {seconds:g}s"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+    return process.returncode == 0, output[:1024].decode(errors="replace")

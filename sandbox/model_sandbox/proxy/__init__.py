@@ -1,0 +1,1 @@
+"""Services and gateways on loopback addresses."""
