@@ -8,9 +8,8 @@ their children along, gateways answer for routes. Tests say how revisions behave
 from __future__ import annotations
 
 import copy
-import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -70,7 +69,7 @@ class InMemoryCluster:
     after_write: Callable[[str, Mapping[str, Any]], None] = lambda _verb, _body: None
     objects: dict[tuple[str, str, str], Body] = field(default_factory=dict)
     events: list[Mapping[str, Any]] = field(default_factory=list)
-    _versions: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    version: int = 0
 
     # --- what a person does ---------------------------------------------------------------------
 
@@ -256,7 +255,8 @@ class InMemoryCluster:
         known = self.objects.get(identity)
         if known is not None and _content(known) == _content(body):
             return known
-        version = str(next(self._versions))
+        self.version += 1
+        version = str(self.version)
         is_new_spec = known is None or known.get("spec") != body.get("spec")
         generation = (known["metadata"]["generation"] if known else 0) + int(is_new_spec)
         body["metadata"] = {

@@ -1,8 +1,13 @@
 """A world in which the operator's engine lives: virtual time, a cluster in memory, and sudden death.
 
-`World.run` alternates between the operator and the cluster until nothing happens any more. A World can
-be told to kill the operator right after its n-th write; a new one then starts from what the cluster
-has. After each write the invariants of the rollout are asserted.
+`World.run` alternates between the operator and the cluster until nothing happens any more. After each
+write the invariants of the rollout are asserted.
+
+With `with_deaths` the world asks at each of its writes: what if the operator died right here? It goes
+back to where the operator last rested, lets it die after that write, lets a new one start from what the
+cluster has, and demands that it comes to rest in the very state that the undisturbed one reached.
+From equal states equal stories follow, so nothing beyond that point has to be played again. (Death
+before a write leaves the cluster as death after the write before it.)
 """
 
 import math
@@ -41,16 +46,17 @@ class QuietPods:
 
 
 class World:
-    def __init__(self, *, kill_at: int | None = None) -> None:
+    def __init__(self, *, with_deaths: bool = False) -> None:
         self.clock = VirtualClock()
         self.cluster = InMemoryCluster(self.clock)
         self.cluster.before_write = self._before
         self.cluster.after_write = self._after
         self.writes = 0
-        self.kills = 0
+        self.deaths = 0
         self.log: list[str] = []
         self.reached: list[tuple[str, str]] = []
-        self._kill_at = kill_at
+        self._with_deaths = with_deaths
+        self._die_after: int | None = None
         self._front_before: set[str] = set()
         self._pass_writes: list[tuple[str, Body, Body | None]] = []
         self.start_operator()
@@ -90,14 +96,35 @@ class World:
         return is_new
 
     async def operate(self, key: ObjectKey) -> None:
-        """Let the operator look until it has nothing to do right now; it may be killed and started anew."""
+        """Let the operator look until it has nothing to do right now."""
+        start = self._save()
+        first_write = self.writes
+        await self._come_to_rest(key)
+        if not self._with_deaths or self.writes == first_write:
+            return
+        rest, log, wake_at = self._save(), list(self.log), self.wake_at
+        undisturbed = self._state()
+        for deadly in range(first_write + 1, self.writes + 1):
+            self._restore(start)
+            self.writes, self._die_after = first_write, deadly
+            self.start_operator()
+            await self._come_to_rest(key)
+            assert self._die_after is None, f"the operator was not killed at write {deadly}"
+            changes = difference(undisturbed, self._state())
+            assert not changes, "\n".join([f"death after write {deadly} changed the end:", *changes, *log])
+            self.deaths += 1
+        self._restore(rest)
+        self.log, self.wake_at, self.writes = log, wake_at, first_write + (rest[2] - start[2])
+        self.start_operator()
+        self.wake_at = wake_at
+
+    async def _come_to_rest(self, key: ObjectKey) -> None:
         for _ in range(200):
             self.sync()
             self._pass_writes = []
             try:
                 again = await self.reconciler.reconcile(key)
             except Killed:
-                self.kills += 1
                 self.start_operator()
                 continue
             except ApiError as error:
@@ -105,11 +132,26 @@ class World:
                     raise
                 continue
             self._check_pass()
-            if again == timedelta(0):
-                continue
-            self.wake_at = self.clock.now() + again if again else None
-            return
-        raise AssertionError(f"the operator does not come to rest: {self.log[-30:]}")
+            if again != timedelta(0):
+                self.wake_at = self.clock.now() + again if again else None
+                return
+        raise AssertionError("the operator does not come to rest:\n" + "\n".join(self.log[-30:]))
+
+    def _save(self) -> tuple[dict[Any, Any], int, int]:
+        """Stored objects are replaced and never changed, so a copy of the table is a copy of the cluster."""
+        return dict(self.cluster.objects), self.cluster.version, self.writes
+
+    def _restore(self, saved: tuple[dict[Any, Any], int, int]) -> None:
+        objects, version, _ = saved
+        self.cluster.objects, self.cluster.version = dict(objects), version
+
+    def _state(self) -> dict[Any, Any]:
+        """What counts: every object but for its versions."""
+        unstable = ("resourceVersion", "generation", "uid", "ownerReferences")
+        return {
+            identity: {**body, "metadata": {k: v for k, v in body["metadata"].items() if k not in unstable}}
+            for identity, body in self.cluster.objects.items()
+        }
 
     async def run(self, key: ObjectKey, *, until: Callable[["World"], bool] | None = None, seconds: int = 3600) -> None:
         """Let time pass until a condition holds, or until nothing happens and no clock runs."""
@@ -147,8 +189,8 @@ class World:
         self.log.append(_line(verb, body))
         self._pass_writes.append((verb, snapshot(body), self._live_before))
         self._check_write(body)
-        if self._kill_at is not None and self.writes == self._kill_at + 1:
-            self._kill_at = None
+        if self.writes == self._die_after:
+            self._die_after = None
             raise Killed
 
     # --- invariants (design: rollout) -----------------------------------------------------------
@@ -226,6 +268,14 @@ class World:
     def _only_resource(self) -> Body:
         (resource,) = self.cluster.of_kind(KIND)
         return resource
+
+
+def difference(one: Any, other: Any, where: str = "") -> list[str]:
+    """Return a line for each place in which two values differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = sorted({*one, *other}, key=str)
+        return [line for key in keys for line in difference(one.get(key), other.get(key), f"{where}/{key}")]
+    return [] if one == other else [f"{where}: {one!r} became {other!r}"]
 
 
 def _weights(route: Body) -> Body:

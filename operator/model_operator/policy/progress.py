@@ -10,7 +10,7 @@ from model_operator.policy.failures import is_fatal, worst
 from model_operator.policy.observed import Outcome
 from model_operator.policy.rollback import is_traffic_gone, stable_can_carry, take_traffic_away
 from model_operator.policy.situation import Situation
-from model_operator.policy.sizes import canary_goal, full_size, has_goal_size, has_present_size
+from model_operator.policy.sizes import canary_goal, full_size, has_goal_size, may_take_weight
 from model_operator.policy.tokens import handled, is_asked
 from model_operator.policy.traffic import is_split_right
 from model_operator.policy.transitions import begin, go_back, remember
@@ -168,7 +168,7 @@ def converge(s: Situation) -> Status | None:
     if full_size(s) == 0:
         return None  # nothing serves, so there is nothing to split
     if weights.applied != weights.desired:
-        if not has_present_size(s) or s.canary_view.ready == 0:
+        if not may_take_weight(s) or s.canary_view.ready == 0:
             return s.status
         return s.changed(
             weights=Weights(desired=weights.desired, applied=weights.desired, applied_at=s.now),

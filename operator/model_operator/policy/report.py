@@ -30,8 +30,8 @@ def report(s: Situation, *, url: str) -> Status:
         step=step_column(s),
         weights=_counted_weights(s),
     )
-    s = s.under(status)
-    return replace(status, message=tell(s), conditions=tuple(_conditions(s)))
+    status = replace(status, message=tell(s.under(status)))
+    return replace(status, conditions=tuple(_conditions(s.under(status))))
 
 
 def _declared_model(s: Situation) -> ModelInfo | None:

@@ -142,7 +142,11 @@ def has_goal_size(s: Situation) -> bool:
     return s.canary_view.is_current and s.canary_view.available >= canary_goal(s, full_size(s))
 
 
-def has_present_size(s: Situation) -> bool:
-    """Whether the canary's pods are there, as many as fit at this moment."""
-    canary, _ = canary_and_stable(s, full_size(s))
-    return s.canary_view.available >= canary
+def may_take_weight(s: Situation) -> bool:
+    """Whether the canary has the pods for more weight.
+
+    Where the number of pods is the split, the weight itself makes room for them, pod by pod.
+    """
+    if s.splits_by_replicas and not isinstance(s.spec.strategy, BlueGreen):
+        return s.canary_view.available > 0
+    return s.canary_view.available >= canary_goal(s, full_size(s))
