@@ -26,6 +26,7 @@ from model_server.errors import (
     RequestTooLarge,
     Unauthorized,
     UnknownModel,
+    UnknownPrediction,
     UnknownRoute,
     UnsupportedMediaType,
 )
@@ -54,6 +55,7 @@ STATUS_OF: dict[type[RequestError], int] = {
     UnknownRoute: 404,
     Unauthorized: 401,
     UnknownModel: 404,
+    UnknownPrediction: 404,
     MethodNotAllowed: 405,
     RequestTimeout: 408,
     RequestTooLarge: 413,
@@ -107,7 +109,7 @@ class App:
                 self._telemetry.begin()
             if not route.is_open:
                 self._gate.check(headers)
-            request = Request(scope["method"], scope["path"], headers, params=params)
+            request = Request(scope["method"], scope["path"], headers, identifier, params=params)
             if scope["method"] == "POST":
                 request.body = await read_body(request, receive, self._limits, self._slow, started)
             response = await route.handler(request)

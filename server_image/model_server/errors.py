@@ -191,6 +191,10 @@ class UnknownModel(RequestError):
     """This server does not serve the named model or version."""
 
 
+class UnknownPrediction(RequestError):
+    """No prediction with this id is remembered here."""
+
+
 class UnknownRoute(RequestError):
     """There is nothing at this path."""
 

@@ -44,6 +44,7 @@ class Request:
     method: str
     path: str
     headers: dict[bytes, bytes]
+    id: bytes
     body: bytes = b""
     params: dict[str, str] = field(default_factory=dict)
 

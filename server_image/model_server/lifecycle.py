@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from model_server.batching import Batcher
 from model_server.errors import ModelNotReady
@@ -11,7 +13,7 @@ from model_server.inputs.layout import Layout
 from model_server.package.metadata import Metadata
 from model_server.runtimes.base import Model
 from model_server.telemetry import Identity
-from model_server.tensors import Tensor
+from model_server.tensors import Inputs, Outputs, Tensor
 
 
 class Phase(enum.StrEnum):
@@ -36,12 +38,29 @@ class Loaded:
     outputs: tuple[Tensor, ...]
 
 
+class Watcher(Protocol):
+    """Is told of every prediction and of every feedback; `monitoring` has the real one."""
+
+    def predicted(self, identifier: bytes, inputs: Inputs, outputs: Outputs) -> None:
+        """A request was answered."""
+
+    def labelled(self, document: Mapping[str, Any]) -> None:
+        """Feedback came. Raises RequestErrors."""
+
+    async def pulse(self) -> None:
+        """About a second has passed."""
+
+    def close(self) -> None:
+        """The server ends."""
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A loaded model with its queue."""
+    """A loaded model with its queue and its watcher."""
 
     loaded: Loaded
     batcher: Batcher
+    watcher: Watcher
 
 
 class Lifecycle:
@@ -85,3 +104,9 @@ class Lifecycle:
         """Release the model's thread."""
         if self._served is not None:
             self._served.batcher.close()
+            self._served.watcher.close()
+
+    async def pulse(self) -> None:
+        """About a second has passed."""
+        if self._served is not None:
+            await self._served.watcher.pulse()

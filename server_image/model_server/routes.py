@@ -12,6 +12,7 @@ from model_server.errors import MethodNotAllowed, UnknownModel, UnknownRoute
 from model_server.http import Request, Response, json_response
 from model_server.lifecycle import Lifecycle, Loaded, Phase
 from model_server.protocols import plain, v2
+from model_server.protocols.call import require_object
 from model_server.telemetry import CONTENT_TYPE, Telemetry
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
@@ -86,6 +87,7 @@ class Handlers:
         """All routes but the documentation's."""
         return [
             Route("POST", "/predict", self.predict, predicts=True),
+            Route("POST", "/feedback", self.feedback),
             Route("GET", "/v1/models/{model}", self.v1_model),
             Route("POST", "/v1/models/{model}:predict", self.v1_predict, predicts=True),
             Route("GET", "/v1/models", self.v1_models),
@@ -109,7 +111,13 @@ class Handlers:
         loaded = served.loaded
         call = plain.decode(request, loaded.layout, loaded.model, max_rows=self._max_rows)
         outputs = await served.batcher.submit(call.inputs, probabilities=call.probabilities)
+        served.watcher.predicted(request.id, call.inputs, outputs)
         return Response(200, plain.encode(outputs, loaded.model, loaded.identity, probabilities=call.probabilities))
+
+    async def feedback(self, request: Request) -> Response:
+        """`POST /feedback`."""
+        self._lifecycle.served.watcher.labelled(require_object(request.json()))
+        return json_response({"status": "ok"})
 
     async def v1_predict(self, request: Request) -> Response:
         """`POST /v1/models/{model}:predict`."""
@@ -133,6 +141,7 @@ class Handlers:
         loaded = served.loaded
         call = v2.decode(request, loaded.layout, loaded.model, loaded.outputs, max_rows=self._max_rows)
         outputs = await served.batcher.submit(call.inputs, probabilities=call.probabilities)
+        served.watcher.predicted(request.id, call.inputs, outputs)
         return v2.encode(outputs, call, loaded.identity)
 
     async def v2_server(self, request: Request) -> Response:

@@ -27,6 +27,7 @@ from model_server.errors import InternalError, SettingsInvalid, StartError
 from model_server.http import RequestLimits
 from model_server.lifecycle import Lifecycle, Loaded, Phase, Served
 from model_server.loading import load
+from model_server.monitoring.monitor import Monitor
 from model_server.settings import Settings
 from model_server.telemetry import Telemetry
 
@@ -188,11 +189,16 @@ class Start:
         )
 
         self._telemetry.loaded(loaded.identity)
+        try:
+            monitor = Monitor(loaded, settings, self._telemetry)
+        except StartError as error:
+            self._failed(error)
+            return
         batcher = Batcher(loaded.model, limits, self._telemetry)
         # What is loaded now stays: without this each full collection walks the libraries' objects.
         gc.collect()
         gc.freeze()
-        self._lifecycle.serve(Served(loaded, batcher))
+        self._lifecycle.serve(Served(loaded, batcher, monitor))
         log.info("ready", extra={"version": loaded.identity.version, "sha256": loaded.identity.sha256})
 
     def _failed(self, error: StartError) -> None:
@@ -217,6 +223,7 @@ class Server(uvicorn.Server):
             count = cut_slow(list(self.server_state.connections), self._loop.time(), self._header_timeout)
             if count:
                 log.info("slow connections cut", extra={"connections": count})
+            await self._lifecycle.pulse()
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

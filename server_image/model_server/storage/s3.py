@@ -38,10 +38,11 @@ def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progres
     key = unquote(parts.path).strip("/")
     if not parts.netloc or not key:
         raise SettingsInvalid(f"storageUri {uri!r} names no object", hint="Write s3://bucket/path/to/model")
-    return objects.download(_store(parts.netloc, environ), key, uri, into, progress)
+    return objects.download(s3_store(parts.netloc, environ), key, uri, into, progress)
 
 
-def _store(bucket: str, environ: Mapping[str, str]) -> S3Store:
+def s3_store(bucket: str, environ: Mapping[str, str]) -> S3Store:
+    """A bucket, with the credentials and the endpoint of the environment."""
     endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     plain = endpoint is not None and endpoint.startswith("http://")

@@ -1,0 +1,182 @@
+"""`POST /feedback`: what was right afterwards, and how good the model therefore is.
+
+A label is joined to its prediction by request id within a bounded window, or sent together with the
+prediction. Sums are kept, not answers: counts by class, squared and absolute errors, log-loss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from model_server.errors import InvalidInput, Problem, UnknownPrediction
+from model_server.lifecycle import Loaded
+from model_server.monitoring.outputs import classes_of
+from model_server.telemetry import FEEDBACK, LABELS, Telemetry
+from model_server.tensors import Outputs
+
+WINDOW = 20_000
+MOST_CLASSES = 16
+_CONFUSION = FEEDBACK.first
+_COUNT, _CORRECT, _ABSOLUTE, _SQUARED, _LOSS, _LOSSES, _CONVERTED, _NOT_CONVERTED = range(
+    FEEDBACK.first + MOST_CLASSES**2, FEEDBACK.end
+)
+_FIELDS = ("id", "prediction", "label", "conversion")
+
+
+class Feedback(Collector):
+    """Joins labels to predictions and shows the quality that follows."""
+
+    def __init__(self, loaded: Loaded, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        self._classes = classes_of(loaded)
+        self._model = loaded.model
+        self._is_number = bool(loaded.outputs) and loaded.outputs[0].datatype.startswith("FP")
+        self._window: OrderedDict[bytes, Outputs] = OrderedDict()
+        telemetry.registry.register(self)
+
+    def remember(self, identifier: bytes, outputs: Outputs) -> None:
+        """Keep a prediction until its label comes, or newer ones push it out."""
+        window = self._window
+        window[identifier] = outputs
+        if len(window) > WINDOW:
+            window.popitem(last=False)
+
+    def receive(self, document: Mapping[str, Any]) -> None:
+        """Count one feedback. Raises InvalidInput, or UnknownPrediction when its id is not in the window."""
+        _check_fields(document)
+        if "conversion" in document:
+            self._telemetry.row[_CONVERTED if document["conversion"] else _NOT_CONVERTED] += 1
+        if "label" not in document:
+            return
+        if "prediction" in document:
+            self._score(document["prediction"], document["label"], None)
+            return
+        identifier = document["id"].encode()
+        outputs = self._window.get(identifier)
+        if outputs is None:
+            raise UnknownPrediction(
+                f"no prediction with id {document['id']!r} is remembered here",
+                hint="It is too old, was labelled already, or another replica answered it: send prediction and label.",
+            )
+        self._join(outputs, document["label"])
+        # A label counts once.
+        del self._window[identifier]
+
+    def _join(self, outputs: Outputs, label: Any) -> None:
+        predictions = next(iter(outputs.values())).tolist()
+        labels = label if isinstance(label, list) else [label]
+        if len(labels) != len(predictions):
+            raise InvalidInput.at("label", f"expected {len(predictions)} labels, one a row, got {len(labels)}")
+        probabilities = outputs.get(self._model.probabilities)
+        rows = [None] * len(labels) if probabilities is None else probabilities.tolist()
+        for prediction, right, row in zip(predictions, labels, rows, strict=True):
+            self._score(prediction, right, row)
+
+    def _score(self, prediction: Any, label: Any, probabilities: list[float] | None) -> None:
+        row = self._telemetry.row
+        if self._is_number and not self._classes:
+            error = _number(prediction, "prediction") - _number(label, "label")
+            row[_ABSOLUTE] += abs(error)
+            row[_SQUARED] += error * error
+        else:
+            places = [self._place(prediction, "prediction"), self._place(label, "label")]
+            row[_CORRECT] += prediction == label
+            if self._classes and max(places) < MOST_CLASSES:
+                row[_CONFUSION + places[1] * MOST_CLASSES + places[0]] += 1
+            if probabilities is not None:
+                row[_LOSS] -= math.log(max(probabilities[places[1]], 1e-15))
+                row[_LOSSES] += 1
+        row[_COUNT] += 1
+
+    def _place(self, label: Any, field: str) -> int:
+        if not self._classes:
+            return 0
+        if label not in self._classes:
+            known = ", ".join(str(known) for known in self._classes[:20])
+            raise InvalidInput.at(field, f"expected one of {known}, got {label!r}")
+        return self._classes.index(label)
+
+    def collect(self) -> Iterable[Metric]:
+        cells, labels = self._telemetry.cells, self._telemetry.identity.labels
+        count = cells.sum(_COUNT)
+        feedback = CounterMetricFamily(
+            "modeldeploy_feedback", "Labels that were joined to a prediction.", labels=(*LABELS, "outcome")
+        )
+        if self._is_number and not self._classes:
+            feedback.add_metric((*labels, "scored"), count)
+        else:
+            correct = cells.sum(_CORRECT)
+            feedback.add_metric((*labels, "correct"), correct)
+            feedback.add_metric((*labels, "wrong"), count - correct)
+        yield feedback
+        conversions = CounterMetricFamily("modeldeploy_conversions", "Conversions told.", labels=(*LABELS, "converted"))
+        conversions.add_metric((*labels, "true"), cells.sum(_CONVERTED))
+        conversions.add_metric((*labels, "false"), cells.sum(_NOT_CONVERTED))
+        yield conversions
+        quality = GaugeMetricFamily("modeldeploy_quality", "Quality by the labels so far.", labels=(*LABELS, "metric"))
+        for name, value in self._quality(count).items():
+            quality.add_metric((*labels, name), value)
+        yield quality
+
+    def _quality(self, count: float) -> dict[str, float]:
+        cells = self._telemetry.cells
+        if not count:
+            return {}
+        if self._is_number and not self._classes:
+            return {"mae": cells.sum(_ABSOLUTE) / count, "rmse": math.sqrt(cells.sum(_SQUARED) / count)}
+        found = {"accuracy": cells.sum(_CORRECT) / count}
+        if 0 < len(self._classes) <= MOST_CLASSES:
+            size = len(self._classes)
+            found |= macro_averages(
+                [[cells.sum(_CONFUSION + i * MOST_CLASSES + j) for j in range(size)] for i in range(size)]
+            )
+        if cells.sum(_LOSSES):
+            found["log_loss"] = cells.sum(_LOSS) / cells.sum(_LOSSES)
+        return found
+
+
+def macro_averages(confusion: list[list[float]]) -> dict[str, float]:
+    """Precision, recall and F1, averaged over the classes seen; `confusion[label][prediction]` are counts.
+
+    Two classes are averaged over the second only, the positive one, as scikit-learn's `binary` does.
+    """
+    size = len(confusion)
+    chosen = [1] if size == 2 else [i for i in range(size) if sum(confusion[i]) or sum(row[i] for row in confusion)]
+    precision = [_ratio(confusion[i][i], sum(row[i] for row in confusion)) for i in chosen]
+    recall = [_ratio(confusion[i][i], sum(confusion[i])) for i in chosen]
+    f1 = [_ratio(2 * p * r, p + r) for p, r in zip(precision, recall, strict=True)]
+    return {
+        name: sum(values) / len(values)
+        for name, values in (("precision", precision), ("recall", recall), ("f1", f1))
+        if values
+    }
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
+
+
+def _number(value: Any, field: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidInput.at(field, f"expected a number, got {value!r}")
+    return float(value)
+
+
+def _check_fields(document: Mapping[str, Any]) -> None:
+    problems = [
+        Problem(name, f"is not a field; known are {', '.join(_FIELDS)}") for name in document if name not in _FIELDS
+    ]
+    if "label" not in document and "conversion" not in document:
+        problems.append(Problem("label", "is missing: send label or conversion"))
+    if "label" in document and "prediction" not in document and not isinstance(document.get("id"), str):
+        problems.append(Problem("id", "expected the x-request-id of the prediction as a string, or a prediction"))
+    if "conversion" in document and not isinstance(document["conversion"], bool):
+        problems.append(Problem("conversion", "expected true or false"))
+    if problems:
+        raise InvalidInput(problems)

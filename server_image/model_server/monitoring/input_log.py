@@ -1,0 +1,232 @@
+"""A sample of inputs and predictions, for people and for retraining. Never slows a prediction: what does
+not fit the queue is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import orjson
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from model_server.errors import SettingsInvalid
+from model_server.lifecycle import Loaded
+from model_server.settings import Settings
+from model_server.telemetry import INPUT_LOG, LABELS, Identity, Telemetry
+from model_server.tensors import Inputs, Outputs
+
+log = logging.getLogger(__name__)
+
+QUEUE_SIZE = 1_000
+BATCH = 100
+FLUSH_SECONDS = 1.0
+REDACTED = "[redacted]"
+_WRITTEN, _DROPPED = INPUT_LOG.first, INPUT_LOG.first + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One answered request."""
+
+    identifier: str
+    inputs: Inputs
+    outputs: Outputs
+
+
+class Sink(Protocol):
+    """Where entries go; called from one thread."""
+
+    def write(self, entries: list[bytes]) -> None:
+        """Write JSON objects; raises OSError when it cannot."""
+
+
+class StdoutSink:
+    """One JSON object a line on stdout, among the other log lines."""
+
+    def write(self, entries: list[bytes]) -> None:
+        sys.stdout.write("".join(entry.decode() + "\n" for entry in entries))
+        sys.stdout.flush()
+
+
+class HttpSink:
+    """A batch of CloudEvents (structured JSON) to an HTTP address."""
+
+    TIMEOUT_SECONDS = 5
+
+    def __init__(self, address: str, identity: Identity) -> None:
+        self._address = address
+        self._source = f"/modeldeploy/{identity.model}/{identity.revision or identity.version}"
+
+    def write(self, entries: list[bytes]) -> None:
+        events = [self._event(entry) for entry in entries]
+        request = urllib.request.Request(  # noqa: S310 - the scheme was checked when the sink was chosen
+            self._address,
+            data=b"[" + b",".join(events) + b"]",
+            headers={"content-type": "application/cloudevents-batch+json"},
+        )
+        with urllib.request.urlopen(request, timeout=self.TIMEOUT_SECONDS):  # noqa: S310
+            pass
+
+    def _event(self, entry: bytes) -> bytes:
+        data = orjson.loads(entry)
+        return orjson.dumps(
+            {
+                "specversion": "1.0",
+                "type": "dev.modeldeploy.prediction",
+                "source": self._source,
+                "id": data["id"],
+                "time": data["time"],
+                "datacontenttype": "application/json",
+                "data": data,
+            }
+        )
+
+
+class StorageSink:
+    """JSON lines in objects below a storage URI, one object a batch."""
+
+    def __init__(self, uri: str, environ: Mapping[str, str]) -> None:
+        from model_server.storage.writing import open_folder
+
+        self._put = open_folder(uri, environ)
+        self._stem = f"{random.getrandbits(32):08x}"
+
+    def write(self, entries: list[bytes]) -> None:
+        now = datetime.now(UTC)
+        self._put(f"{now:%Y-%m-%d}/{now:%H%M%S.%f}-{self._stem}.jsonl", b"\n".join(entries) + b"\n")
+
+
+class InputLog(Collector):
+    """Samples, queues, and writes in a thread of its own."""
+
+    def __init__(self, sink: Sink, settings: Settings, loaded: Loaded, telemetry: Telemetry) -> None:
+        self._sink = sink
+        self._rate = settings.input_log_sample_rate
+        self._redact = frozenset(settings.input_log_redact)
+        self._loaded = loaded
+        self._telemetry = telemetry
+        self._queue: queue.Queue[Record | None] = queue.Queue(QUEUE_SIZE)
+        self._thread = threading.Thread(target=self._run, name="input-log", daemon=True)
+        self._thread.start()
+        telemetry.registry.register(self)
+
+    @classmethod
+    def of(cls, settings: Settings, loaded: Loaded, telemetry: Telemetry) -> InputLog | None:
+        """The log the settings ask for, None for a rate of 0. Raises SettingsInvalid for an unknown sink."""
+        if settings.input_log_sample_rate == 0:
+            return None
+        names = {feature.name for feature in loaded.layout.features} or {
+            tensor.name for tensor in loaded.layout.tensors
+        }
+        unknown = sorted(set(settings.input_log_redact) - names)
+        if unknown:
+            raise SettingsInvalid(
+                f"input log redacts {unknown[0]!r}, which is not an input of this model",
+                hint=f"The model's inputs: {', '.join(sorted(names)[:20])}.",
+            )
+        return cls(_sink(settings.input_log_sink, loaded.identity), settings, loaded, telemetry)
+
+    def is_sampled(self) -> bool:
+        """Toss the coin for one request."""
+        return random.random() < self._rate  # noqa: S311 - a sample, not a secret
+
+    def offer(self, record: Record) -> None:
+        """Queue a record, or drop and count it."""
+        try:
+            self._queue.put_nowait(record)
+        except queue.Full:
+            self._telemetry.row[_DROPPED] += 1
+
+    def close(self) -> None:
+        """Write what is queued, for two seconds at most."""
+        try:
+            self._queue.put(None, timeout=1)
+        except queue.Full:
+            return
+        self._thread.join(2)
+
+    def collect(self) -> Iterable[Metric]:
+        labels = self._telemetry.identity.labels
+        for name, cell, text in (
+            ("written", _WRITTEN, "Requests written to the input log."),
+            ("dropped", _DROPPED, "Sampled requests that did not reach the input log."),
+        ):
+            family = CounterMetricFamily(f"modeldeploy_input_log_{name}", text, labels=LABELS)
+            family.add_metric(labels, self._telemetry.cells.sum(cell))
+            yield family
+
+    def _run(self) -> None:
+        going = True
+        while going:
+            records, going = self._collect()
+            if records:
+                self._write(records)
+
+    def _collect(self) -> tuple[list[Record], bool]:
+        """Up to a batch of records, waiting a moment for more; False when the log is closed."""
+        first = self._queue.get()
+        records: list[Record] = []
+        until = time.monotonic() + FLUSH_SECONDS
+        while first is not None:
+            records.append(first)
+            left = until - time.monotonic()
+            if len(records) >= BATCH or left <= 0:
+                return records, True
+            try:
+                first = self._queue.get(timeout=left)
+            except queue.Empty:
+                return records, True
+        return records, False
+
+    def _write(self, records: list[Record]) -> None:
+        try:
+            self._sink.write([self._entry(record) for record in records])
+            self._telemetry.row[_WRITTEN] += len(records)
+        except Exception as error:
+            # Whatever the sink's trouble, the log must neither end nor reach the predictions.
+            self._telemetry.row[_DROPPED] += len(records)
+            log.warning("input log: %d entries lost: %s", len(records), error)
+
+    def _entry(self, record: Record) -> bytes:
+        identity = self._loaded.identity
+        outputs = {name: array.tolist() for name, array in record.outputs.items()}
+        entry = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "logger": "input_log",
+            "id": record.identifier,
+            "model": identity.model,
+            "version": identity.version,
+            "revision": identity.revision,
+            "inputs": self._rows(record.inputs),
+            "outputs": outputs,
+        }
+        return orjson.dumps(entry, default=repr, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+
+    def _rows(self, inputs: Inputs) -> Any:
+        """Rows as objects by feature where features have names, else the named arrays."""
+        names = [feature.name for feature in self._loaded.layout.features]
+        if names and len(inputs) == 1 and names != list(inputs):
+            rows = next(iter(inputs.values())).tolist()
+            return [{n: REDACTED if n in self._redact else v for n, v in zip(names, row, strict=True)} for row in rows]
+        return {name: REDACTED if name in self._redact else array.tolist() for name, array in inputs.items()}
+
+
+def _sink(sink: str, identity: Identity) -> Sink:
+    if sink == "stdout":
+        return StdoutSink()
+    if sink.startswith(("http://", "https://")):
+        return HttpSink(sink, identity)
+    import os
+
+    return StorageSink(sink, os.environ)

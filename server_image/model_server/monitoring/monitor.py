@@ -1,0 +1,62 @@
+"""The routes tell the monitor of each prediction; everything that takes time happens later, off the hot path."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from model_server.lifecycle import Loaded
+from model_server.monitoring.drift import Drift, find_reference
+from model_server.monitoring.feedback import Feedback
+from model_server.monitoring.input_log import InputLog, Record
+from model_server.monitoring.outputs import OutputCounts
+from model_server.settings import Settings
+from model_server.telemetry import Telemetry
+from model_server.tensors import Inputs, Outputs
+
+# Predictions between two looks; with more than this in a second the rest is left out of the statistics.
+MOST_UNSEEN = 5_000
+
+
+class Monitor:
+    """One model's drift, output counts, feedback and input log."""
+
+    def __init__(self, loaded: Loaded, settings: Settings, telemetry: Telemetry) -> None:
+        self._unseen: deque[tuple[Inputs, Outputs]] = deque(maxlen=MOST_UNSEEN)
+        self._drift = Drift(
+            loaded.layout.features,
+            find_reference(settings.drift_reference, loaded.metadata),
+            settings.drift_threshold,
+            telemetry,
+        )
+        self._outputs = OutputCounts(loaded, telemetry)
+        self._feedback = Feedback(loaded, telemetry)
+        self._log = InputLog.of(settings, loaded, telemetry)
+
+    def predicted(self, identifier: bytes, inputs: Inputs, outputs: Outputs) -> None:
+        """Called for each answered request: remembers references, computes nothing."""
+        self._unseen.append((inputs, outputs))
+        self._feedback.remember(identifier, outputs)
+        if self._log is not None and self._log.is_sampled():
+            self._log.offer(Record(identifier.decode("latin-1"), inputs, outputs))
+
+    def labelled(self, document: Mapping[str, Any]) -> None:
+        """Feedback came. Raises InvalidInput or UnknownPrediction."""
+        self._feedback.receive(document)
+
+    async def pulse(self) -> None:
+        """Called about once a second: look at what was predicted since."""
+        if self._unseen:
+            seen = [self._unseen.popleft() for _ in range(len(self._unseen))]
+            await asyncio.to_thread(self._digest, seen)
+
+    def _digest(self, seen: list[tuple[Inputs, Outputs]]) -> None:
+        self._drift.update([inputs for inputs, _ in seen])
+        self._outputs.update([outputs for _, outputs in seen])
+
+    def close(self) -> None:
+        """Write what is left of the input log."""
+        if self._log is not None:
+            self._log.close()

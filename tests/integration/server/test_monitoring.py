@@ -1,0 +1,137 @@
+"""What a running server shows of its model's work."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+
+def metric(server, name, **labels):
+    for line in server.client.get("/metrics").text.splitlines():
+        if line.startswith(name + "{") and all(f'{key}="{value}"' in line for key, value in labels.items()):
+            return float(line.rsplit(" ", 1)[1])
+    return None
+
+
+def test_labels_give_quality(wine_server, wine):
+    rows = wine.rows[::10]
+    predicted = wine.model.predict(rows).tolist()
+    labels = [int(label) for label in predicted]
+    labels[0] = (labels[0] + 1) % 3
+    post = wine_server.client.post
+    body = {"instances": rows.tolist(), "parameters": {"probabilities": True}}
+    identifier = post("/predict", json=body).headers["x-request-id"]
+    assert post("/feedback", json={"id": identifier, "label": labels}).status_code == 200
+    assert metric(wine_server, "modeldeploy_feedback_total", outcome="correct") == len(rows) - 1
+    assert metric(wine_server, "modeldeploy_feedback_total", outcome="wrong") == 1
+    assert metric(wine_server, "modeldeploy_quality", metric="accuracy") == pytest.approx(1 - 1 / len(rows))
+    assert metric(wine_server, "modeldeploy_quality", metric="f1") < 1
+    assert metric(wine_server, "modeldeploy_quality", metric="log_loss") > 0
+    again = post("/feedback", json={"id": identifier, "label": labels})
+    assert (again.status_code, again.json()["reason"]) == (404, "UnknownPrediction")
+
+
+def test_conversions_and_direct_labels_are_counted(wine_server):
+    post = wine_server.client.post
+    before = metric(wine_server, "modeldeploy_feedback_total", outcome="correct") or 0
+    assert post("/feedback", json={"prediction": 1, "label": 1}).status_code == 200
+    assert post("/feedback", json={"conversion": True}).status_code == 200
+    assert metric(wine_server, "modeldeploy_feedback_total", outcome="correct") == before + 1
+    assert metric(wine_server, "modeldeploy_conversions_total", converted="true") == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        pytest.param({}, "label: is missing", id="nothing"),
+        pytest.param({"label": 1}, "id: expected", id="a label for nothing"),
+        pytest.param({"label": 9, "prediction": 1}, "label: expected one of 0, 1, 2, got 9", id="no such class"),
+        pytest.param({"conversion": "yes"}, "conversion: expected true or false", id="a conversion in words"),
+        pytest.param({"lable": 1, "conversion": True}, "lable: is not a field", id="a misspelt field"),
+    ],
+)
+def test_bad_feedback_is_named(wine_server, body, message):
+    answer = wine_server.client.post("/feedback", json=body)
+    assert answer.status_code == 422
+    assert message in answer.json()["error"]
+
+
+def test_outputs_and_drift_are_shown(serve, wine):
+    server = serve(wine.uri, trusted=True, name="wine", drift_reference="500").wait_ready()
+    rng = np.random.default_rng(5)
+    rows = wine.rows[rng.integers(0, len(wine.rows), 800)]
+    server.client.post("/predict", json={"instances": rows.tolist()})
+    shifted = rows.copy()
+    shifted[:, 1] += 5
+    server.wait_until(lambda: metric(server, "modeldeploy_outputs_total", output="0") is not None)
+    server.client.post("/predict", json={"instances": shifted.tolist()})
+    server.wait_until(lambda: metric(server, "modeldeploy_drifted", feature="malic_acid") == 1)
+    assert metric(server, "modeldeploy_drifted", feature="alcohol") == 0
+    counted = sum(metric(server, "modeldeploy_outputs_total", output=str(label)) for label in range(3))
+    assert counted == 1600
+
+
+class Events(BaseHTTPRequestHandler):
+    received: list[dict]
+
+    def do_POST(self):
+        self.received += json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.send_response(202)
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def events():
+    handler = type("Handler", (Events,), {"received": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", handler.received
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_inputs_are_logged_as_cloud_events_without_what_is_secret(serve, wine, events):
+    address, received = events
+    server = serve(
+        wine.uri,
+        trusted=True,
+        name="wine",
+        input_log_sample_rate=1,
+        input_log_sink=address,
+        input_log_redact="alcohol,ash",
+    ).wait_ready()
+    server.client.post("/predict", json={"instances": wine.rows[:2].tolist()}, headers={"x-request-id": "r-7"})
+    server.wait_until(lambda: bool(received))
+    (event,) = received
+    assert (event["specversion"], event["type"], event["id"]) == ("1.0", "dev.modeldeploy.prediction", "r-7")
+    first = event["data"]["inputs"][0]
+    assert (first["alcohol"], first["ash"], first["malic_acid"]) == ("[redacted]", "[redacted]", 1.71)
+    assert event["data"]["outputs"]["predict"] == wine.model.predict(wine.rows[:2]).tolist()
+    server.wait_until(lambda: metric(server, "modeldeploy_input_log_written_total") == 1)
+
+
+def test_inputs_are_logged_to_storage_and_a_dead_sink_harms_nobody(serve, iris_onnx, tmp_path):
+    to_disk = serve(iris_onnx.uri, input_log_sample_rate=1, input_log_sink=f"file://{tmp_path}/out").wait_ready()
+    to_nobody = serve(iris_onnx.uri, input_log_sample_rate=1, input_log_sink="http://127.0.0.1:9/").wait_ready()
+    body = {"instances": iris_onnx.rows[:1].tolist()}
+    assert to_disk.client.post("/predict", json=body).status_code == 200
+    assert to_nobody.client.post("/predict", json=body).status_code == 200
+    to_disk.wait_until(lambda: bool(list(tmp_path.glob("out/*/*.jsonl"))))
+    (file,) = tmp_path.glob("out/*/*.jsonl")
+    assert json.loads(file.read_text())["inputs"][0]["x0"] == pytest.approx(5.1)
+    to_nobody.wait_until(lambda: metric(to_nobody, "modeldeploy_input_log_dropped_total") == 1)
+
+
+def test_an_unknown_name_to_redact_stops_the_start(serve, wine):
+    server = serve(wine.uri, trusted=True, input_log_sample_rate=1, input_log_redact="alkohol")
+    assert server.wait_exit() == 78
+    assert "redacts 'alkohol'" in server.termination()["message"]
