@@ -43,7 +43,9 @@ class Engine:
         self.missing_kinds: set[str] = set()
         self.evidence = Evidence(self.cache, self.queue, pods)
         self.recorder = Recorder(cluster, clock, identity)
-        self.reflectors = [Reflector(source, self.cache, self.queue.wake, self.missing_kinds) for source in sources]
+        self.reflectors = [
+            Reflector(source, self.cache, self.queue.wake_soon, self.missing_kinds) for source in sources
+        ]
         self._telemetry = telemetry
         self._reconciler = Reconciler(
             cluster, self.cache, self.evidence, self.recorder, clock, settings, self.missing_kinds

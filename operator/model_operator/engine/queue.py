@@ -11,6 +11,9 @@ from model_operator.api.resource import ObjectKey
 FIRST_RETRY = 0.2
 FIRST_CONFLICT_RETRY = 0.05
 LONGEST_RETRY = 60.0
+#: What the cluster does to one resource's children within so many seconds is looked at once:
+#: pods come and change several times at their start, and every look may be a write of status.
+GATHERING = 0.1
 
 
 class Urgency(IntEnum):
@@ -30,6 +33,7 @@ class WorkQueue:
         self._waiting: dict[ObjectKey, Urgency] = {}
         self._busy: set[ObjectKey] = set()
         self._timers: dict[ObjectKey, asyncio.TimerHandle] = {}
+        self._gathering: dict[ObjectKey, asyncio.TimerHandle] = {}
         self._failures: dict[ObjectKey, int] = {}
         self._uniform = uniform
 
@@ -54,6 +58,11 @@ class WorkQueue:
         self._waiting[key] = urgency
         if key not in self._busy:
             self._ready.put_nowait((urgency, next(self._order), key))
+
+    def wake_soon(self, key: ObjectKey) -> None:
+        """Ask for a pass over a key after what usually comes together has come together."""
+        if key not in self._gathering and key not in self._waiting:
+            self._gathering[key] = asyncio.get_running_loop().call_later(GATHERING, self._gathered, key)
 
     def wake_later(self, key: ObjectKey, seconds: float) -> None:
         """Ask for a pass over a key in a while; it replaces an earlier wish of this kind."""
@@ -102,8 +111,14 @@ class WorkQueue:
 
     def close(self) -> None:
         """Stop all timers."""
-        for key in tuple(self._timers):
-            self.cancel_timer(key)
+        for timer in (*self._timers.values(), *self._gathering.values()):
+            timer.cancel()
+        self._timers.clear()
+        self._gathering.clear()
+
+    def _gathered(self, key: ObjectKey) -> None:
+        self._gathering.pop(key, None)
+        self.wake(key)
 
     def _ring(self, key: ObjectKey) -> None:
         self._timers.pop(key, None)

@@ -143,7 +143,8 @@ def _environment(name: str, revision: str, model: Model, server: Server) -> list
         "name": "MODEL_SERVER_NAMESPACE",
         "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}},
     }
-    return [*fixed, namespace]
+    # The root file system is read-only: temporary files go beside the model.
+    return [*fixed, namespace, {"name": "TMPDIR", "value": MODEL_DIR}]
 
 
 def _text(value: Any) -> str:
@@ -151,10 +152,7 @@ def _text(value: Any) -> str:
 
 
 def _mounts(model: Model, server: Server) -> list[Body]:
-    mounts: list[Body] = [
-        {"name": "model", "mountPath": MODEL_DIR},
-        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 -- the pod's own
-    ]
+    mounts: list[Body] = [{"name": "model", "mountPath": MODEL_DIR}]
     if model.secret_name:
         mounts.append({"name": "credentials", "mountPath": CREDENTIALS_DIR, "readOnly": True})
     if server.auth_secret_name:
@@ -165,7 +163,7 @@ def _mounts(model: Model, server: Server) -> list[Body]:
 
 
 def _volumes(model: Model, server: Server) -> list[Body]:
-    volumes: list[Body] = [{"name": "model", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]
+    volumes: list[Body] = [{"name": "model", "emptyDir": {}}]
     if model.secret_name:
         volumes.append({"name": "credentials", "secret": {"secretName": model.secret_name}})
     if server.auth_secret_name:

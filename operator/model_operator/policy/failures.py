@@ -65,7 +65,7 @@ def _from_termination(ended: Body, restarts: int, waiting: Body) -> PodTrouble:
         reason, message = str(told["reason"]), str(told["message"])
     except (ValueError, KeyError, TypeError):
         reason = ended.get("reason") or waiting.get("reason") or "Error"
-        message = written.strip() or f"the server ended with exit code {ended['exitCode']}"
+        message = _last_words(written) or f"the server ended with exit code {ended['exitCode']}"
         return PodTrouble(reason=reason, message=_shorten(message), restarts=restarts)
     hint = str(told.get("hint") or "")
     return PodTrouble(
@@ -74,6 +74,15 @@ def _from_termination(ended: Body, restarts: int, waiting: Body) -> PodTrouble:
         restarts=restarts,
         is_permanent=bool(told.get("permanent")),
     )
+
+
+def _last_words(logs: str) -> str:
+    """Return what the last line of a log says; the kubelet gives the log's end when nothing else was told."""
+    last = logs.strip().rpartition("\n")[2]
+    try:
+        return str(json.loads(last)["message"])
+    except (ValueError, KeyError, TypeError):
+        return last
 
 
 def _unschedulable(conditions: Iterable[Body]) -> PodTrouble | None:

@@ -40,9 +40,14 @@ def ended(message: str, **more: Any) -> dict[str, Any]:
             id="the server's words win over CrashLoopBackOff",
         ),
         pytest.param(
-            status(state=ended("Traceback: boom")),
-            PodTrouble(reason="Error", message="Traceback: boom"),
-            id="a message that is no JSON is told as it is",
+            status(state=ended("Traceback:\nValueError: boom\n")),
+            PodTrouble(reason="Error", message="ValueError: boom"),
+            id="of a log its last line is told",
+        ),
+        pytest.param(
+            status(state=ended('{"level": "info", "message": "hello"}\n{"level": "error", "message": "boom"}')),
+            PodTrouble(reason="Error", message="boom"),
+            id="of a JSON log the last line's message is told",
         ),
         pytest.param(
             status(state={"terminated": {"exitCode": 137, "reason": "OOMKilled"}}),
