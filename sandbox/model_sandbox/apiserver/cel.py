@@ -27,7 +27,29 @@ _BOUND = re.compile(
 _TYPES = frozenset(("int", "string", "double", "bool", "list", "map", "uint", "bytes", "null_type", "type"))
 # Words of CEL that a property may share; Kubernetes writes such a property as __name__ in rules.
 _RESERVED = frozenset(
-    ["true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package", "namespace", "return", "var", "void", "while"]
+    [
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ]
 )
 
 

@@ -16,9 +16,12 @@ _PART_VERBS = ["get", "patch", "update"]
 _SCALE = {"group": "autoscaling", "version": "v1", "kind": "Scale"}
 
 
-def storage_hash(kind: Kind) -> str:
+def storage_hash(registry: Registry, kind: Kind) -> str:
     """The hash by which clients notice that the stored version changed."""
-    text = f"{kind.group}/{kind.version}/{kind.kind}"
+    stored = registry.storage_kind(kind)
+    # Kubernetes still stores definitions in their first version.
+    version = "v1beta1" if kind.group == "apiextensions.k8s.io" else stored.version
+    text = f"{stored.group}/{version}/{stored.kind}"
     return base64.b64encode(hashlib.sha256(text.encode()).digest()[:8]).decode()
 
 
@@ -50,7 +53,7 @@ def resource_list(registry: Registry, group: str, version: str) -> Obj:
         if kind.categories:
             entry["categories"] = list(kind.categories)
         if kind.storage:
-            entry["storageVersionHash"] = storage_hash(kind)
+            entry["storageVersionHash"] = storage_hash(registry, kind)
         found.append(entry)
         for name, part in _parts(registry, kind):
             found.append({"name": f"{kind.plural}/{name}", "singularName": "", "namespaced": kind.namespaced, **part})
@@ -155,7 +158,7 @@ def openapi_document(registry: Registry, name: str, version: str) -> Obj | None:
             "kind": {"type": "string", "description": "The type of the object."},
             **schema.get("properties", {}),
         }
-        if "metadata" in schema["properties"]:
+        if "metadata" in kind.node.fields:
             reference = _reference(registry.types.node("ObjectMeta"), schemas)
             told = "Standard object's metadata."
             schema["properties"]["metadata"] = {"allOf": [reference], "description": told, "default": {}}

@@ -195,7 +195,8 @@ def compare(node: Node, old: Any, new: Any, path: Path = ()) -> tuple[set[Path],
     else:
         (removed if new is None else changed).add(path)
         return changed, removed
-    if path and old is None:
+    # A field that is written even when empty was there already.
+    if path and old is None and not (node.strict and node.emit):
         changed.add(path)
     if path and new is None:
         removed.add(path)

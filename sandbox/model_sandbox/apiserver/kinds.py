@@ -90,11 +90,15 @@ class Registry:
                 seen.add(kind.storage)
                 yield kind
 
-    def storage_node(self, kind: Kind) -> Node:
-        """The schema of a kind's stored form: that of the first version listed."""
+    def storage_kind(self, kind: Kind) -> Kind:
+        """The version in which a kind is stored: the first one listed."""
         if kind.custom:
-            return kind.node
-        return next(one.node for one in self.kinds.values() if one.storage == kind.storage)
+            return kind
+        return next(one for one in self.kinds.values() if one.storage == kind.storage)
+
+    def storage_node(self, kind: Kind) -> Node:
+        """The schema of a kind's stored form."""
+        return self.storage_kind(kind).node
 
     def versions(self) -> dict[str, list[str]]:
         """The versions of every group, preferred first."""

@@ -92,7 +92,7 @@ class Renderer:
         name, version = self.kind.list_kind, self.kind.api_version
         if self.answer.form == "metadata":
             name, version = "PartialObjectMetadataList", "meta.k8s.io/v1"
-        if self.kind.custom:
+        if self.kind.custom and self.answer.form == "object":
             metadata = {"continue": "", **metadata}
         head = f'{{"kind":"{name}","apiVersion":"{version}","metadata":'.encode()
         items = b",".join(self.item(entry) for entry in entries)

@@ -97,7 +97,7 @@ def metadata_causes(metadata: Obj, *, name_rule: str, namespaced: bool, custom: 
     """What is wrong with an object's metadata, whatever its kind."""
     causes: list[Cause] = []
     name, generate = metadata.get("name", ""), metadata.get("generateName", "")
-    if generate and not name:
+    if generate:
         stem = generate[:-1] if generate.endswith(("-", ".")) else generate
         whys = NAME_RULES[name_rule](stem)
         causes.extend(invalid_value("metadata.generateName", generate, why) for why in whys)

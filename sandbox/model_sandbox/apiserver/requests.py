@@ -141,8 +141,27 @@ def accepted(header: str) -> Answer:
                 return Answer("table", served)
             if given.get("v") == "v1" and wanted in ("PartialObjectMetadata", "PartialObjectMetadataList"):
                 return Answer("metadata", served)
-    message = f"406: Not Acceptable\n\nAvailable representations: {JSON}, {YAML}, {PROTOBUF}"
+    served = f"{JSON}, {YAML}, {PROTOBUF}"
+    if ";" in header and JSON in header:
+        told = f"only the following media types are accepted: {served}"
+        raise errors.ApiError(406, "NotAcceptable", told)
+    message = f"406: Not Acceptable\n\nAvailable representations: {served}"
     raise errors.ApiError(406, "NotAcceptable", message, details={})
+
+
+def wants_aggregated(header: str) -> bool:
+    """Whether discovery shall be aggregated; raises 406 when only a version is accepted that is not served."""
+    known = False
+    for part in (header or "*/*").split(","):
+        pieces = [piece.strip() for piece in part.split(";")]
+        if "as=APIGroupDiscoveryList" not in pieces:
+            known = known or pieces[0] in (JSON, "*/*", "application/*")
+        elif "v=v2" in pieces:
+            return True
+        if known:
+            return False
+    told = "only the following media types are accepted: application/json"
+    raise errors.ApiError(406, "NotAcceptable", told)
 
 
 def integer(query: Mapping[str, str], name: str) -> int | None:
@@ -258,17 +277,23 @@ def list_options(query: Mapping[str, str]) -> ListOptions:
         timeout=integer(query, "timeoutSeconds"),
         include=query.get("includeObject", "Metadata"),
     )
-    cause = _list_cause(options)
-    if cause is not None:
-        raise bad_options("ListOptions", cause)
+    causes = _list_causes(options)
+    if causes:
+        raise errors.invalid("ListOptions", "meta.k8s.io", "", causes)
     return options
 
 
-def _list_cause(options: ListOptions) -> Cause | None:
+def _list_causes(options: ListOptions) -> list[Cause]:
+    cause = _match_cause(options)
+    causes = [cause] if cause is not None else []
+    if options.initial is not None and not options.watch:
+        causes.append(errors.forbidden_field("sendInitialEvents", "sendInitialEvents is forbidden for list"))
+    return causes
+
+
+def _match_cause(options: ListOptions) -> Cause | None:
     name = "resourceVersionMatch"
-    if options.initial is not None:
-        if not options.watch:
-            return errors.forbidden_field("sendInitialEvents", "sendInitialEvents is forbidden for list")
+    if options.initial is not None and options.watch:
         if options.match != "NotOlderThan":
             return errors.forbidden_field(
                 name, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"

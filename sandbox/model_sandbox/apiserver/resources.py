@@ -181,10 +181,10 @@ class Resources:
         self, kind: Kind, namespace: str, name: str, applied: Obj, write: Write, part: str = ""
     ) -> tuple[Obj, bool]:
         """Server-side apply; the answer says whether the object is new."""
-        self._check_applied(kind, applied, namespace, name)
         entry = self.store.get(kind.storage, (namespace, name))
         if entry is None and part:
             raise errors.not_found(kind.plural, kind.group, name)
+        self._check_applied(kind, applied, namespace, name)
         self._check_typed(kind, applied, name)
         live = to_version(kind, copy.deepcopy(entry.body)) if entry else {**self._empty(kind), "metadata": {}}
         content = {key: value for key, value in applied.items() if key not in ("apiVersion", "kind")}
@@ -214,6 +214,8 @@ class Resources:
             raise errors.internal(f"failed to create typed patch object ({self._typed(kind, name)}): {error}") from None
         body = self.decode(kind, {**merged, "apiVersion": kind.api_version, "kind": kind.kind}, write, Warnings())
         body["metadata"]["managedFields"] = ownership.render(owners)
+        if not owners:
+            del body["metadata"]["managedFields"]
         if entry is None:
             body["metadata"]["name"] = name
             return self.create(kind, namespace, body, write), True
@@ -337,7 +339,9 @@ class Resources:
         if part == "status" and kind.kind == "Pod":
             _pod_status(filled["status"])
             return filled
-        around = rules.Surroundings(write.now, self._allocate_ip, self._allocate_port, random_suffix, group=kind.group)
+        around = rules.Surroundings(
+            write.now, self._allocate_ip, self._allocate_port, random_suffix, stored["metadata"].get("name", "")
+        )
         for table in (rules.PREPARE_NEW, rules.PREPARE) if new else (rules.PREPARE,):
             if kind.kind in table:
                 table[kind.kind](filled, around)
@@ -362,6 +366,8 @@ class Resources:
             causes += check_declared(self.registry.storage_node(kind), content)
             if kind.kind in rules.VALIDATE:
                 causes += rules.VALIDATE[kind.kind](stored, old)
+            if kind.group == "events.k8s.io" and old is None:
+                causes += rules.event_series_causes(stored)
             if kind.kind == "CustomResourceDefinition":
                 causes += self.definitions.causes(stored, old)
         if causes:
@@ -412,8 +418,9 @@ class Resources:
         owners = ownership.parse(metadata.get("managedFields"))
         manager = ownership.Manager(write.manager, "Update", kind.api_version, part)
         node = self.registry.storage_node(kind)
+        # Kubernetes notes no time for what came through scale.
         owners = ownership.after_update(
-            node, old, stored, owners, manager, reset=self._reset(kind, part), now=write.now
+            node, old, stored, owners, manager, reset=self._reset(kind, part), now="" if part == "scale" else write.now
         )
         metadata["managedFields"] = ownership.render(owners)
         if not metadata["managedFields"]:
@@ -475,7 +482,9 @@ class Resources:
             if kind.storage == "namespaces":
                 stored["status"] = {**(old.get("status") or {}), "phase": "Terminating"}
             elif kind.storage == DEFINITIONS:
-                pass
+                if first:
+                    told = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon"
+                    stored["status"] = self._terminating(old["status"], "InstanceDeletionPending", told)
             elif first or grace < metadata.get("deletionGracePeriodSeconds", 0):
                 metadata["deletionGracePeriodSeconds"] = grace
         gone = not waits and (grace == 0 or not metadata.get("deletionTimestamp"))
@@ -485,7 +494,8 @@ class Resources:
         if not gone:
             return (self.store.put(kind.storage, key, stored).body if stored != old else old), False
         if stored != old and kind.storage == "pods":
-            self.store.shelf(kind.storage).entries[key] = Entry(entry.version, stored)
+            # Watches see a pod marked before it goes.
+            self.store.put(kind.storage, key, stored)
         return self._remove(kind, key).body, True
 
     def delete_all(self, kind: Kind) -> None:
@@ -495,19 +505,18 @@ class Resources:
 
     def mark_terminating(self, kind: Kind, name: str) -> None:
         """Say in a definition's status that its objects are being deleted."""
-        told = {
-            "type": "Terminating",
-            "status": "True",
-            "lastTransitionTime": self.now(),
-            "reason": "InstanceDeletionInProgress",
-            "message": "CustomResource deletion is in progress",
-        }
+        told = "CustomResource deletion is in progress"
 
         def change(shown: Obj) -> Obj:
-            conditions = [one for one in shown["status"]["conditions"] if one["type"] != "Terminating"]
-            return {**shown, "status": {**shown["status"], "conditions": [*conditions, told]}}
+            return {**shown, "status": self._terminating(shown["status"], "InstanceDeletionInProgress", told)}
 
         self._as_server(kind, name, change, "status")
+
+    def _terminating(self, status: Obj, reason: str, message: str) -> Obj:
+        entry = {"type": "Terminating", "status": "True", "lastTransitionTime": self.now()}
+        entry.update({"reason": reason, "message": message})
+        kept = [one for one in status.get("conditions") or [] if one["type"] != "Terminating"]
+        return {**status, "conditions": [*kept, entry]}
 
     def drop_finalizer(self, kind: Kind, name: str) -> None:
         """Let a definition go whose objects are gone."""
@@ -543,7 +552,7 @@ class Resources:
 
     # --- allocation
 
-    def _allocate_ip(self, asked: str) -> str:
+    def _allocate_ip(self, asked: str, name: str) -> str:
         taken = {entry.body["spec"].get("clusterIP") for _, entry in self.store.scan("services")}
         if asked:
             try:
@@ -557,7 +566,7 @@ class Resources:
                     else ("the provided network does not match the current range")
                 )
                 told = f'Invalid value: ["{asked}"]: failed to allocate IP {asked}: {why}'
-                raise errors.invalid("Service", "", "", [Cause("FieldValueInvalid", "spec.clusterIPs", told)])
+                raise errors.invalid("Service", "", name, [Cause("FieldValueInvalid", "spec.clusterIPs", told)])
             return asked
         size = self._network.num_addresses
         for _ in range(size):

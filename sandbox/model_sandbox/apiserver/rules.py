@@ -34,10 +34,10 @@ class Surroundings:
     """What a rule may ask of the server."""
 
     now: str
-    allocate_ip: Callable[[str], str]  # "" for any; returns "" when the asked one is out of range
+    allocate_ip: Callable[[str, str], str]  # ("" for any, the Service's name); raises 422
     allocate_port: Callable[[], int]
     token_suffix: Callable[[], str]
-    group: str = ""
+    name: str = ""
 
 
 def pods_of(body: Obj) -> tuple[str, Obj] | None:
@@ -186,7 +186,7 @@ def _service(body: Obj, around: Surroundings) -> None:
     spec.setdefault("ipFamilyPolicy", "SingleStack")
     asked = spec.get("clusterIP", "")
     if asked != "None" and not spec.get("clusterIPs") and spec.get("type") in ("ClusterIP", "NodePort", "LoadBalancer"):
-        got = around.allocate_ip(asked)
+        got = around.allocate_ip(asked, around.name)
         if got:
             spec["clusterIP"] = got
     if spec.get("clusterIP"):
@@ -450,8 +450,6 @@ def _service_causes(body: Obj, old: Obj | None) -> list[Cause]:
         if before and (ips != before or spec.get("clusterIP") != before[0]):
             shown = [spec.get("clusterIP")]
             causes.append(invalid_value("spec.clusterIPs[0]", shown, "may not change once set"))
-    elif spec.get("clusterIP") and spec["clusterIP"] != "None" and not spec.get("_allocated", True):
-        causes.append(invalid_value("spec.clusterIPs", ips, "out of range"))
     return causes
 
 
@@ -502,7 +500,7 @@ def _hpa_causes(body: Obj, old: Obj | None) -> list[Cause]:
     if least < 1:
         causes.append(invalid_value("spec.minReplicas", least, "must be greater than or equal to 1"))
     if most < 1:
-        causes.append(invalid_value("spec.maxReplicas", most, "must be greater than 0"))
+        causes.append(required("spec.maxReplicas", "must be set and greater than 0"))
     if most < least:
         causes.append(invalid_value("spec.maxReplicas", most, "must be greater than or equal to `minReplicas`"))
     if not spec.get("scaleTargetRef", {}).get("apiVersion"):
@@ -554,6 +552,24 @@ def _binding_causes(body: Obj, old: Obj | None) -> list[Cause]:
     return []
 
 
+def _event_causes(body: Obj, old: Obj | None) -> list[Cause]:
+    causes = []
+    namespace = (body.get("involvedObject") or {}).get("namespace") or "default"
+    if namespace != body["metadata"].get("namespace"):
+        causes.append(invalid_value("involvedObject.namespace", namespace, "does not match event.namespace"))
+    return causes
+
+
+def event_series_causes(body: Obj) -> list[Cause]:
+    """What events.k8s.io asks for beyond the core form of an event."""
+    causes = []
+    if not body.get("eventTime"):
+        causes.append(required("eventTime"))
+    if body.get("type") not in ("Normal", "Warning"):
+        causes.append(invalid_value("type", body.get("type", ""), f"has invalid value: {body.get('type', '')}"))
+    return causes
+
+
 def _slice_causes(body: Obj, old: Obj | None) -> list[Cause]:
     known = ["FQDN", "IPv4", "IPv6"]
     if body.get("addressType") not in known:
@@ -594,4 +610,5 @@ VALIDATE: dict[str, Validate] = {
     "RoleBinding": _binding_causes,
     "ClusterRoleBinding": _binding_causes,
     "EndpointSlice": _slice_causes,
+    "Event": _event_causes,
 }

@@ -16,6 +16,7 @@ from importlib import resources
 from typing import Any
 
 from model_sandbox.apiserver.errors import Cause, Obj, not_supported, required
+from model_sandbox.quantity import format_quantity
 
 
 class Shape(Enum):
@@ -263,6 +264,8 @@ def decode(node: Node, value: Any, unknown: Unknown, path: str = "") -> Any:
         return [decode(node.items, item, unknown, f"{path}[{index}]") for index, item in enumerate(value)]
     if node.strict:
         _check_scalar(node, value, path)
+        if shape is Shape.QUANTITY:
+            return format_quantity(value)
     return value
 
 
@@ -281,7 +284,7 @@ def _decode_object(node: Node, value: Obj, unknown: Unknown, path: str) -> Obj:
                 result[name] = None
             continue
         decoded = decode(sub, item, unknown, join(path, name))
-        if sub.strict and not sub.pointer and not sub.emit and _is_empty(sub, decoded):
+        if sub.strict and not sub.pointer and _is_empty(sub, decoded) and not _is_written_empty(sub):
             continue
         result[name] = decoded
     if node.strict:
@@ -300,6 +303,10 @@ def _emit(node: Node, result: Obj) -> None:
 
 
 _EMPTY: dict[Shape, Any] = {Shape.STRING: "", Shape.INTEGER: 0, Shape.BOOLEAN: False, Shape.NUMBER: 0}
+
+
+def _is_written_empty(node: Node) -> bool:
+    return node.emit and node.shape not in (Shape.LIST, Shape.MAP)
 
 
 def _is_empty(node: Node, value: Any) -> bool:

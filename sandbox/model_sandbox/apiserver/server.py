@@ -65,6 +65,7 @@ class Call:
     now: str
     path: str = ""
     prefix: str = ""  # the path credential, see ApiServer._credentials
+    watch: bool = False  # the old form, /api/v1/watch/...
     warnings: Warnings = field(default_factory=Warnings)
 
     @property
@@ -150,6 +151,8 @@ class ApiServer:
         root = parts[0] if parts else ""
         if root in ("api", "apis"):
             head = 2 if root == "api" else 3
+            if len(parts) > head and parts[head] == "watch":
+                call.watch, parts = True, [*parts[:head], *parts[head + 1 :]]
             if len(parts) > head:
                 return await self._resource(call, parts, head)
             return self._discovery(call, parts)
@@ -176,10 +179,7 @@ class ApiServer:
         core, versions = parts[0] == "api", self.registry.versions()
         if len(parts) == 1:
             self._only_get(call)
-            if (
-                "as=APIGroupDiscoveryList" in call.request.headers.get("Accept", "")
-                and "v=v2" in call.request.headers["Accept"]
-            ):
+            if requests.wants_aggregated(call.request.headers.get("Accept", "")):
                 body = discovery.aggregated(self.registry, core=core)
                 return self._json(body, call, media=discovery.AGGREGATED)
             if not core:
@@ -236,7 +236,8 @@ class ApiServer:
         target = self._target(parts, head)
         if target is None:
             group = "" if head == 2 else parts[1]
-            if group not in ("", *_builtin_groups(self.registry)):
+            known = self.registry.find(group, parts[head - 1], parts[-3]) if len(parts) > head + 3 else None
+            if group not in ("", *_builtin_groups(self.registry)) and known is None:
                 return _not_found_page()
             raise errors.no_such_resource()
         kind, method = target.kind, call.request.method
@@ -261,9 +262,11 @@ class ApiServer:
         if method == "GET":
             options = requests.list_options(call.request.query)
             selection = Selection(kind, target.namespace, options)
-            return await (self._watch(call, selection) if options.watch else self._list(call, selection))
+            return await (self._watch(call, selection) if options.watch or call.watch else self._list(call, selection))
         if method == "POST" and "create" in kind.verbs and (target.namespace is not None):
             return await self._create(call, target)
+        if method == "POST" and kind.custom and kind.namespaced:
+            return _not_found_page()
         if method == "DELETE" and "deletecollection" in kind.verbs and target.namespace is not None:
             return await self._delete_collection(call, target)
         raise errors.method_not_allowed()
@@ -353,8 +356,11 @@ class ApiServer:
         data = await call.request.read()
         media = call.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         form = requests.PATCHES.get(media)
-        if form is None or (form == "strategic" and target.kind.custom):
+        if form is None:
             raise errors.unsupported_media_type()
+        if form == "strategic" and target.kind.custom:
+            told = "strategic merge patch is for built-in kinds: use application/merge-patch+json"
+            raise errors.unsupported_media_type(told, details=False)
         write = requests.write_options(call.request.query, call.agent, call.now, options="PatchOptions")
         kind, namespace = target.kind, target.namespace or ""
         if form == "apply":

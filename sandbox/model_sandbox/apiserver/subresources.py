@@ -113,7 +113,7 @@ async def _scale(server: ApiServer, call: Call, kind: Kind, namespace: str, name
         return server._json(current, call)
     wanted, write = await _wanted_scale(server, call, current, name)
     replicas = (wanted.get("spec") or {}).get("replicas", 0)
-    if replicas < 0:
+    if replicas < 0 and not kind.custom:
         cause = errors.invalid_value("spec.replicas", replicas, "must be greater than or equal to 0")
         raise errors.invalid("Scale", "autoscaling", name, [cause])
     version = (wanted.get("metadata") or {}).get("resourceVersion", "")

@@ -98,7 +98,7 @@ def _plain(source: str, title: str, body: Obj) -> Any:
     value = found[0] if found else None
     if value in (None, ""):
         zero = title.endswith("#") or title in ("Up-to-date", "Available", "Replicas", "MaxPods")
-        return 0 if zero else (NONE if title not in ("Message", "Reason") else "")
+        return 0 if zero else (NONE if title.rstrip("*#") not in ("Message", "Reason", "Subobject") else "")
     return str(value) if title == "MinPods" else value
 
 
@@ -361,7 +361,7 @@ def row(kind: Kind, shown: Obj, now: datetime, include: str) -> Obj:
 def table(columns: list[Obj] | None, rows: list[Obj], metadata: Obj) -> Obj:
     """A Table; only the first one of a watch names its columns."""
     body: Obj = {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}
-    return {**body, "columnDefinitions": columns or [], "rows": rows}
+    return {**body, "columnDefinitions": columns, "rows": rows}
 
 
 def utc_now() -> datetime:

@@ -287,14 +287,11 @@ def _progress(deployment: Obj, status: Obj, new: Obj | None, now: datetime) -> t
     if current is not None and current["reason"] == "DeploymentPaused":
         return entry("Unknown", "DeploymentResumed", "Deployment is resumed"), 0.01
     done = current is not None and current["reason"] == "NewReplicaSetAvailable"
+    if done and status.get("updatedReplicas", 0) == status.get("replicas", 0):
+        return None, None
     if rollout.is_complete(deployment, status) and new is not None:
         return entry("True", "NewReplicaSetAvailable", f"{name} has successfully progressed."), None
-    if current is None or (
-        done
-        and status.get("updatedReplicas", 0) == status.get("replicas", 0)
-        and new is not None
-        and not _advanced(status, before)
-    ):
+    if current is None:
         return None, None
     if _advanced(status, before) or (current["reason"] == "DeploymentResumed" and new is None):
         return entry("True", "ReplicaSetUpdated", f"{name} is progressing."), None

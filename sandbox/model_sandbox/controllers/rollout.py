@@ -167,7 +167,7 @@ def status_of(deployment: Obj, new: Obj | None, sets: Sequence[Obj]) -> Obj:
         "updatedReplicas": total("replicas", [new]) if new else 0,
         "readyReplicas": total("readyReplicas", sets),
         "availableReplicas": ready,
-        "unavailableReplicas": max(0, deployment["spec"].get("replicas", 1) - ready, sum(map(size_of, sets)) - ready),
+        "unavailableReplicas": max(0, sum(map(size_of, sets)) - ready),
     }
     shown = {name: value for name, value in status.items() if value}
     shown["terminatingReplicas"] = total("terminatingReplicas", sets)

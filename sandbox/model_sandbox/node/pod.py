@@ -181,6 +181,8 @@ class PodRunner:
         policy = self.pod["spec"].get("restartPolicy", "Always")
         while True:
             code = await self._attempt(box, init=True)
+            if self._ending.is_set():
+                return False
             if code == 0:
                 box.state.ready = True
                 self._changed.set()
@@ -196,6 +198,8 @@ class PodRunner:
         while True:
             begun = asyncio.get_running_loop().time()
             code = await self._attempt(box)
+            if self._ending.is_set():
+                return
             if code is None:
                 continue
             if policy == "Never" or (policy == "OnFailure" and code == 0):
