@@ -5,13 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
+import socket
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from mmap import mmap
 from pathlib import Path
 
+from model_server.cells import Cells
 from model_server.errors import StartError
+from model_server.listening import listen
 from model_server.logs import configure
 from model_server.settings import PREFIX, Settings, read_settings
+from model_server.telemetry import WIDTH
 from model_server.termination import exit_code, write_termination
+from model_server.workers import supervise
 
 log = logging.getLogger("model_server")
 
@@ -25,25 +35,52 @@ def main() -> int:
         settings = read_settings(os.environ)
         configure(settings.log_level, _fixed_fields(settings))
         _limit_threads(settings.threads)
-        _serve(settings)
+        with listen(settings) as listener, _work_folder(settings.model_dir) as folder:
+            log.info("listening", extra={"host": settings.host, "port": listener.getsockname()[1]})
+            memory = mmap(-1, Cells.size(settings.workers, WIDTH))
+
+            def work(worker: int) -> int:
+                return _serve(settings, listener, folder, memory, worker)
+
+            return work(0) if settings.workers == 1 else supervise(settings.workers, work)
     except StartError as error:
-        if not logging.root.handlers:
-            configure("info", {})
-        log.error("%s: %s", error.reason, error.message, extra={"hint": error.hint, "permanent": error.permanent})
-        write_termination(error, termination_log)
-        return exit_code(error)
+        return _give_up(error, termination_log)
+
+
+def _serve(settings: Settings, listener: socket.socket, folder: Path, memory: mmap, worker: int) -> int:
+    # Imported only now: NumPy reads the thread limits when it is imported, and a parent of workers needs neither.
+    import uvloop
+
+    from model_server.server import Place, run
+
+    place = Place(listener=listener, folder=folder, memory=memory, worker=worker)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(settings, os.environ, place))
+    except StartError as error:
+        return _give_up(error, settings.termination_log)
     log.info("stopped")
     return 0
 
 
-def _serve(settings: Settings) -> None:
-    # Imported only now, because NumPy reads the thread limits when it is imported.
-    import uvloop
+def _give_up(error: StartError, termination_log: Path) -> int:
+    if not logging.root.handlers:
+        configure("info", {})
+    log.error("%s: %s", error.reason, error.message, extra={"hint": error.hint, "permanent": error.permanent})
+    write_termination(error, termination_log)
+    return exit_code(error)
 
-    from model_server.server import run
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(settings, os.environ))
+@contextmanager
+def _work_folder(given: Path | None) -> Iterator[Path]:
+    """A folder that holds nothing of an earlier process: its downloads may be cut short."""
+    if given is None:
+        with tempfile.TemporaryDirectory(prefix="model-server-") as temporary:
+            yield Path(temporary)
+        return
+    folder = given / "package"
+    shutil.rmtree(folder, ignore_errors=True)
+    yield folder
 
 
 def _fixed_fields(settings: Settings) -> dict[str, str]:

@@ -35,7 +35,7 @@ class Cells:
     def __init__(self, memory: mmap | bytearray, width: int) -> None:
         self._all = memoryview(memory).cast("d")
         self._width = width
-        self._rows = len(self._all) // width
+        self.rows = len(self._all) // width
 
     @staticmethod
     def size(workers: int, width: int) -> int:
@@ -48,7 +48,7 @@ class Cells:
 
     def sum(self, cell: int) -> float:
         """One number over all workers."""
-        return float(sum(self._all[row * self._width + cell] for row in range(self._rows)))
+        return float(sum(self._all[row * self._width + cell] for row in range(self.rows)))
 
     def sums(self, area: Area) -> list[float]:
         """An area's numbers over all workers."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -37,11 +39,11 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
     """
     uri = settings.storage_uri
     report(Phase.DOWNLOADING, f"fetching {uri}")
-    fetched = fetch(uri, folder / "fetched", environ=environ, report=lambda text: report(Phase.DOWNLOADING, text))
+    fetched = fetch_once(uri, folder, environ, lambda text: report(Phase.DOWNLOADING, text))
     report(Phase.LOADING, "verifying the package")
     sha256 = digest(fetched)
     verify_pin(sha256, settings.sha256, uri)
-    package = open_package(fetched, settings.format, folder)
+    package = open_package(fetched, settings.format, folder / f"process-{os.getpid()}")
     require_trust(package.format, pinned=bool(settings.sha256), trusted=settings.trusted, digest=sha256)
     check_requirements(package.requirements)
     report(
@@ -61,6 +63,19 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
             Tensor(name, datatype_of(array.dtype), (-1, *array.shape[1:])) for name, array in outputs.items()
         ),
     )
+
+
+def fetch_once(uri: str, folder: Path, environ: Mapping[str, str], tell: Callable[[str], None]) -> Path:
+    """Fetch into `folder`; of several workers that share it the first fetches and the others wait for it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    done = folder / "fetched-to"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if done.exists():
+            return Path(done.read_text())
+        fetched = fetch(uri, folder / "fetched", environ=environ, report=tell)
+        done.write_text(str(fetched))
+        return fetched
 
 
 def _identify(settings: Settings, package: Package, sha256: str) -> Identity:

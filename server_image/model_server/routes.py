@@ -172,7 +172,10 @@ class Handlers:
 
     async def readyz(self, request: Request) -> Response:
         """`GET /readyz`: the phase, and 200 only when predictions are answered."""
-        document = {"phase": self._lifecycle.phase, "message": self._lifecycle.message}
+        phase, message = self._lifecycle.phase, self._lifecycle.message
+        if phase is Phase.READY and not self._is_ready:
+            phase, message = Phase.LOADING, "waiting for the other workers"
+        document = {"phase": phase, "message": message}
         return json_response(document, 200 if self._is_ready else 503)
 
     async def metrics(self, request: Request) -> Response:
@@ -181,7 +184,7 @@ class Handlers:
 
     @property
     def _is_ready(self) -> bool:
-        return self._lifecycle.phase is Phase.READY
+        return self._lifecycle.phase is Phase.READY and self._telemetry.is_ready_everywhere
 
     def _require_model(self, params: Mapping[str, str]) -> None:
         if params and params["model"] != self._name:

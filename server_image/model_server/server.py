@@ -6,16 +6,14 @@ import asyncio
 import gc
 import logging
 import os
-import shutil
 import socket
-import ssl
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
+from mmap import mmap
 from pathlib import Path
 from types import FrameType
-from typing import TypedDict
 
 import uvicorn
 
@@ -23,9 +21,10 @@ from model_server.app import create_app
 from model_server.auth import KeyGate, OpenGate
 from model_server.batching import Batcher, BatchLimits
 from model_server.connections import Connection, cut_slow
-from model_server.errors import InternalError, SettingsInvalid, StartError
+from model_server.errors import InternalError, StartError
 from model_server.http import RequestLimits
 from model_server.lifecycle import Lifecycle, Loaded, Phase, Served
+from model_server.listening import tls_files
 from model_server.loading import load
 from model_server.monitoring.monitor import Monitor
 from model_server.settings import Settings
@@ -38,9 +37,20 @@ log = logging.getLogger(__name__)
 KEEP_ALIVE_SECONDS = 75
 
 
-async def run(settings: Settings, environ: Mapping[str, str]) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What a worker is given by its parent: the open port, a folder for downloads, shared memory, its number."""
+
+    listener: socket.socket
+    folder: Path
+    memory: mmap
+    worker: int
+
+
+async def run(settings: Settings, environ: Mapping[str, str], place: Place) -> None:
     """Serve until SIGTERM or SIGINT. Raises the StartError that made serving impossible."""
-    lifecycle, telemetry = Lifecycle(), Telemetry()
+    telemetry = Telemetry(place.memory, place.worker)
+    lifecycle = Lifecycle()
     app = create_app(
         lifecycle=lifecycle,
         telemetry=telemetry,
@@ -66,58 +76,13 @@ async def run(settings: Settings, environ: Mapping[str, str]) -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(settings.request_timeout_seconds) + 1,
     )
-    server = Server(config, lifecycle, settings)
-    with listen(settings) as listener, tempfile.TemporaryDirectory(prefix="model-server-") as temporary:
-        log.info("listening", extra={"host": settings.host, "port": listener.getsockname()[1]})
-        folder = _fresh(settings.model_dir / "package") if settings.model_dir else Path(temporary)
-        start = Start(settings, environ, folder, lifecycle, telemetry, server)
-        start.begin()
-        await server.serve(sockets=[listener])
-        lifecycle.close()
+    server = Server(config, lifecycle, telemetry, settings)
+    start = Start(settings, environ, place.folder, lifecycle, telemetry, server)
+    start.begin()
+    await server.serve(sockets=[place.listener])
+    lifecycle.close()
     if start.failure is not None:
         raise start.failure
-
-
-class TlsFiles(TypedDict, total=False):
-    """uvicorn's names for the files of a certificate."""
-
-    ssl_certfile: str
-    ssl_keyfile: str
-
-
-def listen(settings: Settings) -> socket.socket:
-    """Bind the port. Raises SettingsInvalid when it cannot be had."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
-    except OSError as error:
-        raise SettingsInvalid(
-            f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}",
-            hint="Set MODEL_SERVER_PORT to a free port.",
-        ) from None
-
-
-def tls_files(folder: Path | None) -> TlsFiles:
-    """uvicorn's options for a Secret of type kubernetes.io/tls. Raises SettingsInvalid for a file that is absent."""
-    if folder is None:
-        return {}
-    certificate, key = folder / "tls.crt", folder / "tls.key"
-    for file in (certificate, key):
-        if not file.is_file():
-            raise SettingsInvalid(f"{file} is missing", hint="Mount a Secret of type kubernetes.io/tls there.")
-    try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
-    except (ssl.SSLError, OSError) as error:
-        raise SettingsInvalid(
-            f"{certificate} cannot be used: {error}", hint="tls.crt and tls.key must be a PEM certificate and its key."
-        ) from None
-    return {"ssl_certfile": str(certificate), "ssl_keyfile": str(key)}
-
-
-def _fresh(folder: Path) -> Path:
-    """Downloads of an earlier process may be cut short; they are never used again."""
-    shutil.rmtree(folder, ignore_errors=True)
-    return folder
 
 
 class Start:
@@ -199,6 +164,7 @@ class Start:
         gc.collect()
         gc.freeze()
         self._lifecycle.serve(Served(loaded, batcher, monitor))
+        self._telemetry.ready(True)
         log.info("ready", extra={"version": loaded.identity.version, "sha256": loaded.identity.sha256})
 
     def _failed(self, error: StartError) -> None:
@@ -210,9 +176,10 @@ class Start:
 class Server(uvicorn.Server):
     """uvicorn that drains: unready at once, open connections served a little longer, then the end."""
 
-    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle, settings: Settings) -> None:
+    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle, telemetry: Telemetry, settings: Settings) -> None:
         super().__init__(config)
         self._lifecycle = lifecycle
+        self._telemetry = telemetry
         self._drain_seconds = settings.drain_seconds
         self._header_timeout = settings.header_timeout_seconds
         self._loop = asyncio.get_running_loop()
@@ -233,6 +200,7 @@ class Server(uvicorn.Server):
             self.should_exit = self.force_exit = True
         else:
             self._lifecycle.drain()
+            self._telemetry.ready(False)
             self._loop.call_soon_threadsafe(self._drain)
 
     def _drain(self) -> None:

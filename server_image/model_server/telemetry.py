@@ -35,7 +35,8 @@ OUTPUTS = Area(_ROWS.end, 65)
 FEEDBACK = Area(OUTPUTS.end, 16 * 16 + 8)
 INPUT_LOG = Area(FEEDBACK.end, 2)
 DRIFT = Area(INPUT_LOG.end, 128 * 24)
-WIDTH = DRIFT.end
+_READY = DRIFT.end
+WIDTH = _READY + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +80,15 @@ class Telemetry:
         """The model is loaded: this is what it is."""
         self.identity = identity
         self._info.labels(*identity.labels, identity.format, identity.sha256, identity.uri).set(1)
+
+    def ready(self, is_ready: bool) -> None:
+        """This worker answers predictions, or does no longer."""
+        self.row[_READY] = float(is_ready)
+
+    @property
+    def is_ready_everywhere(self) -> bool:
+        """True when each worker answers predictions: a client may meet any of them."""
+        return self.cells.sum(_READY) == self.cells.rows
 
     def phase(self, name: str, seconds: float) -> None:
         """A phase of loading is over."""

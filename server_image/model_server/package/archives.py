@@ -51,11 +51,12 @@ def unpack(archive: Path, into: Path, limits: ArchiveLimits) -> Path:
         entries = _tar_entries if archive.name.lower().endswith(TAR_SUFFIXES) else _zip_entries
         with closing(entries(archive)) as found:
             for name, content in found:
-                budget.count_entry()
-                target = into / _safe_path(archive.name, name)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with content, target.open("xb") as file:
-                    budget.copy(content, file)
+                with content:
+                    budget.count_entry()
+                    target = into / _safe_path(archive.name, name)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with target.open("xb") as file:
+                        budget.copy(content, file)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise ArtifactCorrupt(f"{archive.name} cannot be unpacked: {error}") from None
     inside = list(into.iterdir())

@@ -112,3 +112,44 @@ def test_every_log_line_is_one_json_object(serve, iris_onnx):
     assert {line["revision"] for line in lines} == {"5c1a"}
     assert any(line.get("request_id") == "r-1" and line["status"] == 400 for line in lines)
     assert lines[-1]["message"] == "stopped"
+
+
+def counted(server):
+    lines = server.client.get("/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith('modeldeploy_requests_total{code="200"'))
+
+
+def test_workers_share_the_port_the_metrics_and_the_end(serve, iris_onnx):
+    server = serve(iris_onnx.uri, workers=2, drain_seconds=0.2).wait_ready()
+    body = {"instances": iris_onnx.rows[:1].tolist()}
+    with ThreadPoolExecutor(8) as pool:
+        url = f"{server.url}/predict"
+        answers = list(pool.map(lambda _: httpx.post(url, json=body, trust_env=False, timeout=30), range(60)))
+    assert {answer.status_code for answer in answers} == {200}
+    # Whichever worker is asked, it counts for all.
+    assert [counted(server) for _ in range(4)] == [60] * 4
+    assert server.terminate() == 0
+    assert sum('"stopped"' in line for line in server.log.read_text().splitlines()) == 2
+
+
+def test_a_worker_that_dies_ends_the_server(serve, iris_onnx):
+    import os
+    import signal
+
+    server = serve(iris_onnx.uri, workers=2, drain_seconds=0.2).wait_ready()
+    children = [int(pid) for pid in worker_pids(server.process.pid)]
+    assert len(children) == 2
+    os.kill(children[0], signal.SIGKILL)
+    assert server.wait_exit() == 128 + signal.SIGKILL
+
+
+def worker_pids(parent):
+    from pathlib import Path
+
+    return Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+
+
+def test_a_package_that_fails_fails_with_workers_too(serve, tmp_path):
+    server = serve(f"file://{tmp_path}/none", workers=2)
+    assert server.wait_exit() == 65
+    assert server.termination()["reason"] == "ArtifactNotFound"
