@@ -90,8 +90,13 @@ class Kubectl:
         return done.stdout
 
     def _copy(self, watch: "subprocess.Popen[str]") -> None:
+        """Print what kubectl prints, but a line once that differs from the last in its age alone."""
+        shown: list[str] = []
         for line in watch.stdout or ():
-            self._narrator.output(line)
+            words = line.split()
+            if words[:-1] != shown:
+                self._narrator.output(line)
+            shown = words[:-1]
 
 
 class Client:
