@@ -115,17 +115,8 @@ async def _up(options: argparse.Namespace, state: Path) -> None:
                     for index in range(options.nodes):
                         settings = _node_settings(options, state, f"sandbox-{index}", 64 + index)
                         tasks.create_task(kubelet.run(connection, settings))
-                await _default_account(plane.server.store)
+                await plane.first_account()
             print(f"API server: {plane.url}\nexport KUBECONFIG={kubeconfig.absolute()}", flush=True)
-
-
-async def _default_account(store: object) -> None:
-    """Ready means: a pod may be created."""
-    from model_sandbox.apiserver.store import Store
-
-    assert isinstance(store, Store)
-    while store.get("serviceaccounts", ("default", "default")) is None:
-        await asyncio.sleep(0.01)
 
 
 def _node_settings(options: argparse.Namespace, state: Path, name: str, network: int) -> NodeSettings:

@@ -5,7 +5,6 @@ It knows nothing of the sandbox: any kubeconfig with a bearer token (or none) wi
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import ssl
 from collections.abc import AsyncIterator
@@ -98,6 +97,13 @@ class Client:
     agent: str
     _session: aiohttp.ClientSession | None = field(default=None, init=False)
 
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The open session. Raises RuntimeError outside of the client's context."""
+        if self._session is None:
+            raise RuntimeError("use the client as a context manager")
+        return self._session
+
     async def __aenter__(self) -> Self:
         headers = {"User-Agent": self.agent, "Accept": "application/json"}
         if self.connection.token:
@@ -115,10 +121,9 @@ class Client:
 
     async def send(self, method: str, path: str, body: Any = None, *, media: str = "application/json") -> Obj:
         """One request; raises ApiFailure, or aiohttp.ClientError when the server does not answer."""
-        assert self._session is not None, "use the client as a context manager"
         data = None if body is None else orjson.dumps(body)
         headers = {"Content-Type": media} if data is not None else {}
-        async with self._session.request(method, self.connection.url + path, data=data, headers=headers) as response:
+        async with self.session.request(method, self.connection.url + path, data=data, headers=headers) as response:
             text = await response.read()
             try:
                 answer = orjson.loads(text) if text else {}
@@ -151,11 +156,10 @@ class Client:
 
     async def watch(self, path: str, version: str) -> AsyncIterator[tuple[str, Obj]]:
         """The events of a watch until the server ends it."""
-        assert self._session is not None, "use the client as a context manager"
         joint = "&" if "?" in path else "?"
         url = f"{self.connection.url}{path}{joint}watch=true&allowWatchBookmarks=true&resourceVersion={version}"
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
-        async with self._session.get(url, timeout=timeout) as response:
+        async with self.session.get(url, timeout=timeout) as response:
             if response.status >= 400:
                 raise ApiFailure(response.status, {"message": (await response.text())[:200]})
             rest = b""
@@ -165,11 +169,3 @@ class Client:
                     if line:
                         event = orjson.loads(line)
                         yield event["type"], event["object"]
-
-
-async def retrying(pause: float = 0.2, most: float = 5.0) -> AsyncIterator[None]:
-    """Turns of a loop that is tried again, with growing pauses between."""
-    while True:
-        yield
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, most)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from aiohttp import web
 
@@ -29,6 +31,16 @@ class ControlPlane:
     token: str
     server: ApiServer
 
+    async def first_account(self) -> None:
+        """Wait until a pod may be created: the controllers have made the default ServiceAccount."""
+        changed = asyncio.Event()
+        shelf = self.server.store.shelf("serviceaccounts")
+        shelf.listeners.add(changed.set)
+        while self.server.store.get("serviceaccounts", ("default", "default")) is None:
+            await changed.wait()
+            changed.clear()
+        shelf.listeners.discard(changed.set)
+
     @property
     def user_url(self) -> str:
         """The URL for a person's kubeconfig: kubectl sends tokens over plain HTTP in the path alone."""
@@ -50,11 +62,13 @@ def bootstrap(resources: Resources) -> None:
         "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": "cluster-admin"},
         "subjects": [{"kind": "Group", "name": MASTERS, "apiGroup": RBAC}],
     }
-    objects = [("", "namespaces", {"metadata": {"name": name}}) for name in NAMESPACES]
+    objects: list[tuple[str, str, dict[str, Any]]] = [
+        ("", "namespaces", {"metadata": {"name": name}}) for name in NAMESPACES
+    ]
     objects += [(RBAC, "clusterroles", role), (RBAC, "clusterrolebindings", binding)]
     for group, plural, body in objects:
         kind = resources.registry.kinds[group, "v1", plural]
-        if resources.store.get(kind.storage, ("", body["metadata"]["name"])) is None:  # type: ignore[index]
+        if resources.store.get(kind.storage, ("", body["metadata"]["name"])) is None:
             decoded = resources.decode(kind, body, write, Warnings())
             resources.create(kind, "", decoded, write)
 

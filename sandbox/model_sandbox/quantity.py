@@ -18,7 +18,7 @@ def parse_quantity(text: str | float) -> Decimal:
         raise ValueError(f"{text!r} is no quantity: write a number and a suffix, as in 500m, 2, 1Gi")
     number, suffix = Decimal(match[1]), match[2] or ""
     if suffix in _BINARY:
-        return number * 1024 ** _BINARY[suffix]
+        return number * Decimal(1024) ** _BINARY[suffix]
     if suffix in _DECIMAL:
         return number * Decimal(10) ** _DECIMAL[suffix]
     return number * Decimal(10) ** int(suffix[1:]) if suffix else number

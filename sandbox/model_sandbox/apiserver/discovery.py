@@ -111,7 +111,7 @@ def _aggregated_kind(registry: Registry, kind: Kind) -> Obj:
         entry["categories"] = list(kind.categories)
     parts = []
     for name, part in _parts(registry, kind):
-        shown = {**own, **{key: part[key] for key in ("group", "version", "kind") if key in part}}
+        shown: Obj = {**own, **{key: part[key] for key in ("group", "version", "kind") if key in part}}
         parts.append({"subresource": name, "responseKind": shown, "verbs": part["verbs"]})
     if parts:
         entry["subresources"] = parts
@@ -122,7 +122,10 @@ def _aggregated_kind(registry: Registry, kind: Kind) -> Obj:
 
 
 def openapi_index(registry: Registry, prefix: str) -> Obj:
-    """`/openapi/v3` of a server that is reached below `prefix`. The hash lets kubectl keep a document until the kinds change."""
+    """`/openapi/v3` of a server that is reached below `prefix`.
+
+    The hash lets kubectl keep a document until the kinds change.
+    """
     paths = {}
     for name, versions in registry.versions().items():
         for version in versions:
@@ -163,9 +166,7 @@ def openapi_document(registry: Registry, name: str, version: str) -> Obj | None:
             told = "Standard object's metadata."
             schema["properties"]["metadata"] = {"allOf": [reference], "description": told, "default": {}}
         if kind.custom:
-            told = kind.node.openapi.get("description")
-            if told:
-                schema["description"] = told
+            schema["description"] = kind.node.openapi.get("description", "")
         schemas[_schema_name(kind)] = {**schema, "x-kubernetes-group-version-kind": [gvk]}
     info = {"title": "Kubernetes", "version": "unversioned"}
     return {"openapi": "3.0.0", "info": info, "paths": paths, "components": {"schemas": schemas}}

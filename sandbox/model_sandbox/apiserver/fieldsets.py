@@ -67,9 +67,8 @@ def element_of(node: Node, item: Any, *, where: str = "") -> str:
     if node.is_set:
         return f"v:{json.dumps(item)}"
     keys: Obj = {}
-    assert node.items is not None
     for key in sorted(node.keys):
-        sub = node.items.fields.get(key)
+        sub = node.item.fields.get(key)
         if isinstance(item, dict) and key in item:
             keys[key] = item[key]
         elif sub is not None and sub.has_default:
@@ -116,12 +115,11 @@ def paths_of(node: Node, value: Any, path: Path = (), *, check: bool = False) ->
                 found.add(below)
         return found
     if is_keyed(node) and isinstance(value, list):
-        assert node.items is not None
         found = set()
         for element, item in keyed(node, value, path, check=check).items():
             found.add((*path, element))
             if not node.is_set:
-                found |= paths_of(node.items, item, (*path, element), check=check)
+                found |= paths_of(node.item, item, (*path, element), check=check)
         return found
     return {path} if path else set()
 
@@ -145,7 +143,7 @@ def _descend(node: Node | None, element: str) -> tuple[Node | None, bool]:
     if element.startswith("f:"):
         name = element[2:]
         return node.child(name), node.shape is Shape.OBJECT and name in node.fields
-    return node.items, False
+    return node.item, False
 
 
 def remove(node: Node, value: Any, paths: set[Path]) -> Any:
@@ -167,12 +165,11 @@ def remove(node: Node, value: Any, paths: set[Path]) -> Any:
                 result[name] = remove(node.child(name) or ANY, item, below.get(element, set()))
         return result
     if is_keyed(node) and isinstance(value, list):
-        assert node.items is not None
         kept = []
         for item in value:
             element = element_of(node, item)
             if element not in gone:
-                kept.append(remove(node.items, item, below.get(element, set())))
+                kept.append(remove(node.item, item, below.get(element, set())))
         return kept
     return value
 
@@ -186,17 +183,18 @@ def compare(node: Node, old: Any, new: Any, path: Path = ()) -> tuple[set[Path],
     if is_granular(node, new if new is not None else old) and isinstance(old, dict | None):
         before, after = old or {}, new or {}
         pairs = [(f"f:{name}", node.child(name) or ANY) for name in before.keys() | after.keys()]
-        sides = [(element, sub, before.get(element[2:]), after.get(element[2:])) for element, sub in pairs]
+        sides = [
+            (element, sub, _held(sub, before.get(element[2:]), old is not None), after.get(element[2:]))
+            for element, sub in pairs
+        ]
     elif is_keyed(node) and isinstance(old, list | None) and isinstance(new, list | None):
-        assert node.items is not None
         held, given = keyed(node, old or []), keyed(node, new or [])
-        item = ANY if node.is_set else node.items
+        item = ANY if node.is_set else node.item
         sides = [(one, item, held.get(one), given.get(one)) for one in held.keys() | given.keys()]
     else:
         (removed if new is None else changed).add(path)
         return changed, removed
-    # A field that is written even when empty was there already.
-    if path and old is None and not (node.strict and node.emit):
+    if path and old is None:
         changed.add(path)
     if path and new is None:
         removed.add(path)
@@ -205,6 +203,13 @@ def compare(node: Node, old: Any, new: Any, path: Path = ()) -> tuple[set[Path],
         changed |= more
         removed |= less
     return changed, removed
+
+
+def _held(node: Node, value: Any, parent: bool) -> Any:
+    """An old value; a field that is written even when empty was there if its parent was."""
+    if value is None and parent and node.strict and node.emit:
+        return {Shape.LIST: [], Shape.MAP: {}, Shape.OBJECT: {}}.get(node.shape)
+    return value
 
 
 def merge(node: Node, live: Any, applied: Any) -> Any:
@@ -225,7 +230,6 @@ def _merge_lists(node: Node, live: list[Any], applied: list[Any]) -> list[Any]:
     """The applied order, with items of the live list alone staying where they were."""
     left, right = list(keyed(node, live)), list(keyed(node, applied))
     have, want = keyed(node, live), keyed(node, applied)
-    assert node.items is not None
     result: list[Any] = []
     i = j = 0
     while i < len(left) or j < len(right):
@@ -241,6 +245,6 @@ def _merge_lists(node: Node, live: list[Any], applied: list[Any]) -> list[Any]:
             continue
         if i < len(left) and left[i] == right[j]:
             i += 1
-        result.append(want[right[j]] if node.is_set else merge(node.items, have.get(right[j]), want[right[j]]))
+        result.append(want[right[j]] if node.is_set else merge(node.item, have.get(right[j]), want[right[j]]))
         j += 1
     return result

@@ -63,6 +63,6 @@ def _holds(step: re.Match[str], item: Any) -> bool:
     if step["op"] in ("==", "!="):
         return bool((left == wanted) is (step["op"] == "=="))
     try:
-        return {"<": left < wanted, ">": left > wanted, "<=": left <= wanted, ">=": left >= wanted}[step["op"]]
+        return bool({"<": left < wanted, ">": left > wanted, "<=": left <= wanted, ">=": left >= wanted}[step["op"]])
     except TypeError:
         return False

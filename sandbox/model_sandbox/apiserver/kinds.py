@@ -138,7 +138,7 @@ def builtin_registry() -> Registry:
 
 
 def _builtin(types: Types, entry: Obj, *, stored: bool) -> Kind:
-    verbs = STORED_VERBS if stored else ("create",)
+    verbs: tuple[str, ...] = STORED_VERBS if stored else ("create",)
     if entry.get("no_collection"):
         verbs = tuple(verb for verb in verbs if verb != "deletecollection")
     resource = qualified(entry["plural"], entry["group"])

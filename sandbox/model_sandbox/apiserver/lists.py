@@ -85,7 +85,7 @@ class Renderer:
             return head.encode() + entry.json()[1:]
         return orjson.dumps(to_version(self.kind, entry.body))
 
-    def list(self, entries: list[Entry], metadata: Obj) -> bytes:
+    def listed(self, entries: list[Entry], metadata: Obj) -> bytes:
         """A list of objects."""
         if self.answer.form == "table":
             return orjson.dumps(self._table(entries, metadata, columns=True))

@@ -80,7 +80,7 @@ def qualified_name_errors(key: str) -> list[str]:
 
 def label_causes(labels: dict[str, str], path: str) -> list[Cause]:
     """What is wrong with a map of labels."""
-    causes = []
+    causes: list[Cause] = []
     for key, value in labels.items():
         causes.extend(invalid_value(path, key, why) for why in qualified_name_errors(key))
         if len(value) > 63:
@@ -121,7 +121,7 @@ def metadata_causes(metadata: Obj, *, name_rule: str, namespaced: bool, custom: 
 
 
 def _annotation_causes(annotations: dict[str, str]) -> list[Cause]:
-    causes = []
+    causes: list[Cause] = []
     for key in annotations:
         causes.extend(invalid_value("metadata.annotations", key, why) for why in qualified_name_errors(key.lower()))
     size = sum(len(key) + len(value) for key, value in annotations.items())

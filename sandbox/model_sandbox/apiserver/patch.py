@@ -16,7 +16,7 @@ from model_sandbox.apiserver.schema import ANY, Node, Shape
 MAX_OPERATIONS = 10_000
 
 
-class _Replace(jsonpatch.ReplaceOperation):  # type: ignore[misc]
+class _Replace(jsonpatch.ReplaceOperation):
     """Kubernetes lets `replace` of an absent map key act as `add`."""
 
     def apply(self, obj: Any) -> Any:
@@ -27,14 +27,14 @@ class _Replace(jsonpatch.ReplaceOperation):  # type: ignore[misc]
         return super().apply(obj)
 
 
-class _JsonPatch(jsonpatch.JsonPatch):  # type: ignore[misc]
+class _JsonPatch(jsonpatch.JsonPatch):
     operations = MappingProxyType({**jsonpatch.JsonPatch.operations, "replace": _Replace})
 
 
 def json_patch(document: Obj, patch: Any) -> Any:
     """RFC 6902, all operations or none."""
     if not isinstance(patch, list):
-        told = {dict: "object", str: "string"}.get(type(patch), "value")
+        told = "object" if isinstance(patch, dict) else "value"
         raise bad_request(
             f"error decoding patch: json: cannot unmarshal {told} into Go value of type []handlers.jsonPatchOp"
         )
@@ -115,8 +115,7 @@ def _merge_list(node: Node, current: list[Any], patch: list[Any], order: list[An
         if item.get(_DIRECTIVE) == "delete":
             items.pop(key, None)
             continue
-        assert node.items is not None
-        items[key] = strategic_merge(node.items, items.get(key), item)
+        items[key] = strategic_merge(node.item, items.get(key), item)
         changed.append(item)
     return _ordered([item for item in current if key_of(item) in items], changed, items, order, key_of)
 

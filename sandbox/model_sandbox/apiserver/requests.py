@@ -10,9 +10,10 @@ from typing import Any
 
 import yaml
 
-from model_sandbox.apiserver import errors
+from model_sandbox.apiserver import errors, protobuf
 from model_sandbox.apiserver.errors import Cause, Obj, bad_options
 from model_sandbox.apiserver.resources import DeleteOptions, Write
+from model_sandbox.apiserver.schema import Node
 
 JSON, YAML = "application/json", "application/yaml"
 PROTOBUF = "application/vnd.kubernetes.protobuf"
@@ -96,9 +97,21 @@ def parse_yaml(data: bytes) -> Any:
         raise ValueError(f"error converting YAML to JSON: {error}") from None
 
 
-def parse_body(data: bytes, media: str, kind: str) -> tuple[Any, tuple[str, ...]]:
-    """The object of a POST or PUT and its repeated keys; raises 400 or 415."""
+def _parse_protobuf(data: bytes, node: Node | None) -> Obj:
+    api_version, kind, raw = protobuf.envelope(data)
+    if node is None or not node.strict:
+        raise errors.unsupported_media_type(_KNOWN_BODIES, details=False)
     try:
+        return {"apiVersion": api_version, "kind": kind, **protobuf.decode(node, raw)}
+    except (ValueError, OverflowError) as error:
+        raise protobuf.ProtobufError(str(error)) from None
+
+
+def parse_body(data: bytes, media: str, kind: str, node: Node | None = None) -> tuple[Any, tuple[str, ...]]:
+    """The object of a POST or PUT and its repeated keys; `node` reads protobuf. Raises 400 or 415."""
+    try:
+        if media == PROTOBUF:
+            return _parse_protobuf(data, node), ()
         if media in ("", JSON):
             value, repeated = parse_json(data)
         elif media in (YAML, "application/x-yaml", "text/yaml"):

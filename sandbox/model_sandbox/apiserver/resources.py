@@ -108,6 +108,10 @@ class Resources:
             cause = errors.invalid_value("kind", named, f"must be {kind.kind}")
             raise errors.invalid(named, kind.group, body.get("metadata", {}).get("name", ""), [cause])
         if given != kind.api_version or named != kind.kind:
+            if kind.custom and named == kind.kind:
+                # Of a version that is not served, nothing but metadata is known.
+                other = [name for name in body if name not in ("apiVersion", "kind", "metadata")]
+                warnings.texts.extend(f'unknown field "{name}"' for name in other)
             raise errors.bad_request(f"{prefix}no such kind here: write {kind.api_version}, {kind.kind}")
         unknown = Unknown()
         content = {name: value for name, value in body.items() if name not in ("apiVersion", "kind")}
@@ -371,7 +375,8 @@ class Resources:
             if kind.kind == "CustomResourceDefinition":
                 causes += self.definitions.causes(stored, old)
         if causes:
-            raise errors.invalid(kind.kind, kind.group, metadata.get("name", ""), causes)
+            group = self.registry.storage_kind(kind).group
+            raise errors.invalid(kind.kind, group, metadata.get("name", ""), causes)
 
     def _admit(self, kind: Kind, stored: Obj) -> None:
         if kind.kind == "Pod" and not kind.group:

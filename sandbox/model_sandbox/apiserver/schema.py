@@ -75,6 +75,11 @@ class Node:
         """Whether an absent value is filled in."""
         return self.default is not _MISSING
 
+    @property
+    def item(self) -> Node:
+        """The schema of a list's items or a map's values."""
+        return self.items or ANY
+
     def child(self, name: str) -> Node | None:
         """The schema of a member, None when it is unknown."""
         if self.shape is Shape.MAP:
@@ -257,11 +262,9 @@ def decode(node: Node, value: Any, unknown: Unknown, path: str = "") -> Any:
     if shape is Shape.OBJECT and isinstance(value, dict):
         return _decode_object(node, value, unknown, path)
     if shape is Shape.MAP and isinstance(value, dict):
-        assert node.items is not None
-        return {key: decode(node.items, item, unknown, f"{path}[{key}]") for key, item in value.items()}
+        return {key: decode(node.item, item, unknown, f"{path}[{key}]") for key, item in value.items()}
     if shape is Shape.LIST and isinstance(value, list):
-        assert node.items is not None
-        return [decode(node.items, item, unknown, f"{path}[{index}]") for index, item in enumerate(value)]
+        return [decode(node.item, item, unknown, f"{path}[{index}]") for index, item in enumerate(value)]
     if node.strict:
         _check_scalar(node, value, path)
         if shape is Shape.QUANTITY:

@@ -25,6 +25,7 @@ from model_sandbox.apiserver.lists import Page, Renderer, Selection, list_page, 
 from model_sandbox.apiserver.patch import json_patch, merge_patch, strategic_merge
 from model_sandbox.apiserver.requests import Answer, ListOptions
 from model_sandbox.apiserver.resources import Resources, Warnings, Write
+from model_sandbox.apiserver.schema import Node
 from model_sandbox.apiserver.store import Entry, Store
 from model_sandbox.apiserver.tables import utc_now
 from model_sandbox.apiserver.watch import Watcher
@@ -82,7 +83,7 @@ class ApiServer:
         self.registry = registry
         self.tokens = tokens
         self.resources = resources
-        self._watchers: set[asyncio.Task[Any]] = set()
+        self._watchers: set[asyncio.Task[Any] | None] = set()
         self._retiring: set[asyncio.Task[None]] = set()
 
     def app(self) -> web.Application:
@@ -93,9 +94,10 @@ class ApiServer:
         return app
 
     async def _stop(self, app: web.Application) -> None:
-        for task in [*self._watchers, *self._retiring]:
+        tasks = [task for task in (*self._watchers, *self._retiring) if task is not None]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._watchers, *self._retiring, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         call = Call(request, auth.ANONYMOUS, self.resources.now(), request.path)
@@ -236,8 +238,10 @@ class ApiServer:
         target = self._target(parts, head)
         if target is None:
             group = "" if head == 2 else parts[1]
-            known = self.registry.find(group, parts[head - 1], parts[-3]) if len(parts) > head + 3 else None
-            if group not in ("", *_builtin_groups(self.registry)) and known is None:
+            known = self.registry.find(group, parts[head - 1], parts[-3]) if len(parts) > head + 2 else None
+            if known is not None and known.custom:
+                raise errors.not_found(known.plural, group, parts[-2])
+            if group not in ("", *_builtin_groups(self.registry)):
                 return _not_found_page()
             raise errors.no_such_resource()
         kind, method = target.kind, call.request.method
@@ -290,7 +294,7 @@ class ApiServer:
         answer = requests.accepted(call.request.headers.get("Accept", ""))
         page = list_page(self.store, selection)
         renderer = self.renderer(selection.kind, answer, selection.options.include)
-        return self._json(renderer.list(page.entries, page.metadata), call, media=answer.media)
+        return self._json(renderer.listed(page.entries, page.metadata), call, media=answer.media)
 
     async def _watch(self, call: Call, selection: Selection) -> web.StreamResponse:
         answer = requests.accepted(call.request.headers.get("Accept", ""))
@@ -299,7 +303,6 @@ class ApiServer:
         response = web.StreamResponse(headers={"Content-Type": requests.JSON})
         response.enable_chunked_encoding()
         task = asyncio.current_task()
-        assert task is not None
         self._watchers.add(task)
         try:
             await response.prepare(call.request)
@@ -314,11 +317,11 @@ class ApiServer:
 
     # --- writing
 
-    async def body(self, call: Call, kind: str) -> tuple[Obj, tuple[str, ...]]:
-        """The decoded body of a POST or PUT, and its repeated keys."""
+    async def body(self, call: Call, kind: str, node: Node | None = None) -> tuple[Obj, tuple[str, ...]]:
+        """The decoded body of a POST or PUT, and its repeated keys; `node` reads protobuf."""
         data = await call.request.read()
         media = call.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        return requests.parse_body(data, media, kind)
+        return requests.parse_body(data, media, kind, node)
 
     def answer(self, call: Call, kind: Kind, stored: Obj, *, status: int = 200) -> web.Response:
         """An object as the answer to a write."""
@@ -329,7 +332,7 @@ class ApiServer:
 
     async def _create(self, call: Call, target: Target) -> web.Response:
         requests.accepted(call.request.headers.get("Accept", ""))
-        body, repeated = await self.body(call, target.kind.kind)
+        body, repeated = await self.body(call, target.kind.kind, target.kind.node)
         write = requests.write_options(
             call.request.query, call.agent, call.now, options="CreateOptions", repeated=repeated
         )
@@ -338,7 +341,7 @@ class ApiServer:
         return self.answer(call, target.kind, stored, status=201)
 
     async def _put(self, call: Call, target: Target) -> web.Response:
-        body, repeated = await self.body(call, target.kind.kind)
+        body, repeated = await self.body(call, target.kind.kind, target.kind.node)
         write = requests.write_options(
             call.request.query, call.agent, call.now, options="UpdateOptions", repeated=repeated
         )
@@ -400,7 +403,7 @@ class ApiServer:
     async def _delete_body(self, call: Call) -> Obj:
         if not await call.request.read():
             return {}
-        return (await self.body(call, "DeleteOptions"))[0]
+        return (await self.body(call, "DeleteOptions", self.registry.types.node("DeleteOptions")))[0]
 
     async def _delete_collection(self, call: Call, target: Target) -> web.Response:
         options = requests.delete_options(call.request.query, await self._delete_body(call))
@@ -410,7 +413,7 @@ class ApiServer:
             meta = entry.body["metadata"]
             self.resources.delete(target.kind, meta.get("namespace", ""), meta["name"], options)
         renderer = self.renderer(target.kind, Answer())
-        return self._json(renderer.list(page.entries, page.metadata), call)
+        return self._json(renderer.listed(page.entries, page.metadata), call)
 
     # --- definitions that go
 

@@ -36,7 +36,8 @@ async def handle(server: ApiServer, call: Call, kind: Kind, namespace: str, name
     if part == "finalize" and method == "PUT":
         return await _finalize(server, call, kind, name)
     if method == "POST" and part in ("binding", "eviction", "token"):
-        body, _ = await server.body(call, part.capitalize())
+        types = {"binding": "Binding", "eviction": "Eviction", "token": "TokenRequest"}
+        body, _ = await server.body(call, types[part], server.registry.types.node(types[part]))
         server.resources.get(kind, namespace, name)
         return {"binding": _bind, "eviction": _evict, "token": _token}[part](server, call, namespace, name, body)
     raise errors.method_not_allowed()
@@ -87,9 +88,8 @@ def scale_of(kind: Kind, body: Obj) -> Obj:
     meta = body["metadata"]
     names = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
     shown: Obj = {"replicas": _at(body, status) or 0}
-    if kind.custom:
-        chosen = _at(body, selector) if selector else ""
-    else:
+    chosen = _at(body, selector) if kind.custom and selector else ""
+    if not kind.custom:
         chosen = selector_text(body["spec"].get("selector"))
     if chosen:
         shown["selector"] = chosen
@@ -137,7 +137,7 @@ async def _wanted_scale(server: ApiServer, call: Call, current: Obj, name: str) 
     query = call.request.query
     if call.request.method == "PUT":
         write = requests.write_options(query, call.agent, call.now, options="PatchOptions")
-        wanted, _ = await server.body(call, "Scale")
+        wanted, _ = await server.body(call, "Scale", server.registry.types.node("Scale"))
         given = (wanted.get("metadata") or {}).get("name", name)
         if given != name:
             raise errors.bad_request(f"the name of the object ({given}) does not match the name on the URL ({name})")
@@ -281,7 +281,7 @@ def _token(server: ApiServer, call: Call, namespace: str, name: str, body: Obj) 
 
 
 async def _finalize(server: ApiServer, call: Call, kind: Kind, name: str) -> web.Response:
-    body, _ = await server.body(call, "Namespace")
+    body, _ = await server.body(call, "Namespace", kind.node)
     write = requests.write_options(call.request.query, call.agent, call.now, options="UpdateOptions")
 
     def change(shown: Obj) -> Obj:
@@ -295,7 +295,7 @@ async def review(server: ApiServer, call: Call, kind: Kind) -> web.Response:
     """A review: what the server thinks of a user or token."""
     if call.request.method != "POST":
         raise errors.method_not_allowed()
-    body, repeated = await server.body(call, kind.kind)
+    body, repeated = await server.body(call, kind.kind, kind.node)
     write = requests.write_options(call.request.query, call.agent, call.now, options="CreateOptions", repeated=repeated)
     decoded = server.resources.decode(kind, body, write, call.warnings)
     decoded.pop("metadata", None)

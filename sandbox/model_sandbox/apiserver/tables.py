@@ -60,7 +60,7 @@ def definitions(kind: Kind) -> list[Obj]:
     if kind.bare_columns and kind.plural == "events":
         columns = []
     for text in _with_age(kind):
-        name, _, source = text.partition(" ")
+        name = text.partition(" ")[0]
         plain = name.rstrip("*#").replace("_", " ")
         integer = "#" in name.removeprefix(plain) and kind.plural not in ("configmaps", "secrets")
         columns.append(_definition(plain, "integer" if integer else "string", "", int(name.endswith("*"))))

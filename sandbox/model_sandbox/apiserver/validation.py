@@ -139,9 +139,9 @@ def _combined(schema: Obj, value: Any, path: str) -> list[Cause]:
         return check_schema(from_openapi(branch), value, path)
 
     causes = [cause for branch in schema.get("allOf") or [] for cause in failures(branch)]
-    if schema.get("anyOf") and not schema.get("x-kubernetes-int-or-string"):
-        if all(failures(branch) for branch in schema["anyOf"]):
-            causes.append(invalid_value(path, value, f"{path} in body must validate at least one schema (anyOf)"))
+    choices = () if schema.get("x-kubernetes-int-or-string") else schema.get("anyOf") or ()
+    if choices and all(failures(branch) for branch in choices):
+        causes.append(invalid_value(path, value, f"{path} in body must validate at least one schema (anyOf)"))
     if schema.get("oneOf") and sum(not failures(branch) for branch in schema["oneOf"]) != 1:
         causes.append(invalid_value(path, value, f"{path} in body must validate one and only one schema (oneOf)"))
     if schema.get("not") and not failures(schema["not"]):

@@ -7,6 +7,7 @@ log moves past it, it is told 410 and has to list again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import orjson
@@ -62,10 +63,8 @@ class Watcher:
             position = await self._send_changes(send, position)
             wait = min(end, bookmark if options.bookmarks else end) - loop.time()
             if wait > 0 and not changed.is_set():
-                try:
+                with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), wait)
-                except TimeoutError:
-                    pass
             now = loop.time()
             if now >= end:
                 return

@@ -88,7 +88,8 @@ class GarbageCollector:
         if ORPHAN in finalizers:
             for child_resource, child in self._children(uid):
                 await self._release(child_resource, child, {uid})
-            return await self._drop(resource, body, ORPHAN)
+            await self._drop(resource, body, ORPHAN)
+            return None
         if FOREGROUND not in finalizers:
             return None
         blocking = [
@@ -97,8 +98,9 @@ class GarbageCollector:
             if any(owner["uid"] == uid and owner.get("blockOwnerDeletion") for owner in _owners(child))
         ]
         if not blocking:
-            return await self._drop(resource, body, FOREGROUND)
-        for one, child in blocking:
+            await self._drop(resource, body, FOREGROUND)
+            return None
+        for _, child in blocking:
             if not child["metadata"].get("deletionTimestamp"):
                 self.controller.put((child["metadata"]["uid"], ""))
         return None

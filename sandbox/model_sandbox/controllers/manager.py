@@ -86,7 +86,6 @@ class Manager:
     def _wire(self) -> None:
         by_kind = {resource.kind: self.caches[resource.base] for resource in _SHARED}
         pods, sets, deployments = by_kind["Pod"], by_kind["ReplicaSet"], by_kind["Deployment"]
-        services, nodes = by_kind["Service"], by_kind["Node"]
         client = self._client
         controllers = []
 

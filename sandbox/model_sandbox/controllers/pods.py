@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from model_sandbox.client import Obj
 from model_sandbox.controllers.base import parse_time
 
+_COST = "controller.kubernetes.io/pod-deletion-cost"
+
 
 def condition(body: Obj, name: str) -> Obj | None:
     """A condition of an object's status."""
@@ -45,8 +47,11 @@ def available_in(pod: Obj, min_ready: int, now: datetime) -> float | None:
     return max(0.0, (parse_time(since) + timedelta(seconds=min_ready) - now).total_seconds())
 
 
-def deletion_rank(pod: Obj) -> tuple[bool, int, bool, str]:
-    """Which pods to take away first: unscheduled, pending, not ready, then the youngest."""
+def deletion_rank(pod: Obj) -> tuple[bool, int, bool, int, str]:
+    """Which pods to take away first: unscheduled, pending, not ready, cheap to delete, then the youngest."""
     phase = {"Pending": 0, "Unknown": 1, "Running": 2}.get((pod.get("status") or {}).get("phase", "Pending"), 2)
-    age = pod["metadata"]["creationTimestamp"]
-    return bool(pod["spec"].get("nodeName")), phase, is_ready(pod), "".join(chr(255 - ord(one)) for one in age)
+    cost = (pod["metadata"].get("annotations") or {}).get(_COST, "0")
+    # A later time is a greater text; its complement sorts the youngest first.
+    youth = "".join(chr(255 - ord(one)) for one in pod["metadata"]["creationTimestamp"])
+    number = int(cost) if cost.lstrip("+-").isdecimal() else 0
+    return bool(pod["spec"].get("nodeName")), phase, is_ready(pod), number, youth

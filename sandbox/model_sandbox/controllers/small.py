@@ -274,9 +274,9 @@ class Autoscalers:
         wanted = min(max(replicas, least), most)
         if wanted != replicas:
             resource = self._resource(body["spec"]["scaleTargetRef"])
-            assert resource is not None
-            path = resource.path(key[0], body["spec"]["scaleTargetRef"]["name"], "scale")
-            await self._client.merge(path, {"spec": {"replicas": wanted}})
+            if resource is not None:
+                path = resource.path(key[0], body["spec"]["scaleTargetRef"]["name"], "scale")
+                await self._client.merge(path, {"spec": {"replicas": wanted}})
             limit = (
                 "Current number of replicas above Spec.MaxReplicas"
                 if wanted < replicas

@@ -40,6 +40,17 @@ def _read(path: Path) -> bytes:
     return (older.read_bytes() if older.exists() else b"") + (path.read_bytes() if path.exists() else b"")
 
 
+def _added(path: Path, at: int) -> tuple[int, bytes]:
+    """The end of a file and what was added since `at` (-1: nothing yet); a file that was begun anew counts whole."""
+    size = path.stat().st_size if path.exists() else 0
+    if at < 0 or size == at:
+        return size, b""
+    with path.open("rb") as file:
+        file.seek(at if size > at else 0)
+        data = file.read()
+        return file.tell(), data
+
+
 async def serve_log(request: web.Request, runner: PodRunner | None, container: str) -> web.StreamResponse:
     """The answer to one log request."""
     query = request.query
@@ -75,18 +86,12 @@ async def _follow(
     response: web.StreamResponse, runner: PodRunner, container: str, path: Path, *, timestamps: bool
 ) -> None:
     """Send what is added until the container's process has ended."""
-    at, rest = path.stat().st_size, b""
+    at, rest = _added(path, -1)[0], b""
     while True:
         running = runner.is_running(container) and runner.log_file(container, previous=False) == path
-        size = path.stat().st_size if path.exists() else 0
-        if size < at:
-            at = 0
-        if size > at:
-            with path.open("rb") as file:
-                file.seek(at)
-                rest += file.read(size - at)
-            at = size
-            *lines, rest = rest.split(b"\n")
+        at, data = _added(path, at)
+        if data:
+            *lines, rest = (rest + data).split(b"\n")
             await response.write(shown(lines, timestamps=timestamps))
         elif not running:
             return

@@ -214,7 +214,8 @@ class PodRunner:
         if box.failures:
             seconds = min(self._host.backoff * 2 ** (box.failures - 1), self._host.most_backoff)
             meta = self.pod["metadata"]
-            told = f"back-off {seconds:g}s restarting failed container={state.name} pod={meta['name']}_{meta['namespace']}({meta['uid']})"
+            name = f"{meta['name']}_{meta['namespace']}({meta['uid']})"
+            told = f"back-off {seconds:g}s restarting failed container={state.name} pod={name}"
             state.last, state.terminated = state.terminated or state.last, None
             state.waiting = ("CrashLoopBackOff", told)
             self._changed.set()
@@ -255,7 +256,7 @@ class PodRunner:
             work = place.paths.get(
                 box.body.get("workingDir", ""), Path(box.body.get("workingDir") or box.values["HOME"])
             )
-            box.running = await processes.start(command, box.values, work, box.log, self._host.reaper)
+            running = box.running = await processes.start(command, box.values, work, box.log, self._host.reaper)
         except OSError as error:
             box.log.feed(f"{command[0]}: {error}\n".encode())
             now = datetime.now(UTC)
@@ -265,13 +266,12 @@ class PodRunner:
                 "Failed", f"Error: failed to start container {state.name}: {error}", kind="Warning", box=box
             )
             return 127
-        state.running_since = box.running.started
-        return await self._follow(box, place, init=init)
+        state.running_since = running.started
+        return await self._follow(box, running, place, init=init)
 
-    async def _follow(self, box: _Box, place: Place, *, init: bool) -> int:
+    async def _follow(self, box: _Box, running: Running, place: Place, *, init: bool) -> int:
         """From start to exit of a process, with its probes."""
-        assert box.running is not None
-        state, running = box.state, box.running
+        state = box.state
         box.stop_reason = ""
         state.started = state.ready = False
         watch = None if init else asyncio.create_task(self._probe(box))
@@ -382,9 +382,8 @@ class PodRunner:
                 await self._event("FailedPostStartHook", f"PostStartHook failed: {told}", kind="Warning", box=box)
                 return await self._stop(box, 2.0)
         startup = box.body.get("startupProbe")
-        if startup:
-            if not await self._started_up(box, startup, target):
-                return None
+        if startup and not await self._started_up(box, startup, target):
+            return None
         box.state.started = True
         readiness, liveness = box.body.get("readinessProbe"), box.body.get("livenessProbe")
         box.state.ready = readiness is None

@@ -38,12 +38,12 @@ class Reaper:
     """Kills the groups it was told of when this process is gone."""
 
     def __init__(self) -> None:
+        ours, theirs = os.pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-S", "-E", "-c", _REAPER],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-            text=True,
+            [sys.executable, "-S", "-E", "-c", _REAPER], stdin=ours, start_new_session=True
         )
+        os.close(ours)
+        self._pipe = os.fdopen(theirs, "w")
 
     def add(self, group: int) -> None:
         """A group to look after."""
@@ -54,16 +54,13 @@ class Reaper:
         self._tell(f"-{group}\n")
 
     def _tell(self, line: str) -> None:
-        stdin = self._process.stdin
-        assert stdin is not None
         with contextlib.suppress(BrokenPipeError, ValueError):
-            stdin.write(line)
-            stdin.flush()
+            self._pipe.write(line)
+            self._pipe.flush()
 
     def close(self) -> None:
         """End the reaper; what is left of its groups is killed."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        self._pipe.close()
         self._process.wait(timeout=5)
 
 
@@ -138,8 +135,7 @@ class Running:
         self._reading = asyncio.get_running_loop().create_task(self._read())
 
     async def _read(self) -> None:
-        assert self.process.stdout is not None
-        while data := await self.process.stdout.read(_CHUNK):
+        while self.process.stdout is not None and (data := await self.process.stdout.read(_CHUNK)):
             self.log.feed(data)
         self.log.flush()
 

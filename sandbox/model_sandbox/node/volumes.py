@@ -80,7 +80,7 @@ def materialise(volume: Obj, folder: Path, claims: Path, sources: Sources, token
     if "hostPath" in volume:
         return _host_path(volume["hostPath"])
     if "persistentVolumeClaim" in volume:
-        claim = claims / sources.pod["metadata"]["namespace"] / volume["persistentVolumeClaim"]["claimName"]
+        claim = claims.joinpath(sources.pod["metadata"]["namespace"], volume["persistentVolumeClaim"]["claimName"])
         claim.mkdir(parents=True, exist_ok=True)
         return claim
     folder.mkdir(parents=True, exist_ok=True)

@@ -60,18 +60,15 @@ class ServiceProxy:
         self._listeners: dict[Key, dict[Backend, _Listener]] = {}
         self._dirty: dict[Key, None] = {}
         self._wake = asyncio.Event()
-        self._connections: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         services.listeners.append(self._service_changed)
         slices.listeners.append(self._slice_changed)
 
     def _service_changed(self, old: Obj | None, new: Obj | None) -> None:
-        body = new or old
-        assert body is not None
-        self._put(key_of(body))
+        self._put(key_of(new or old or {}))
 
     def _slice_changed(self, old: Obj | None, new: Obj | None) -> None:
-        body = new or old
-        assert body is not None
+        body: Obj = new or old or {}
         name = (body["metadata"].get("labels") or {}).get(SERVICE_LABEL)
         if name:
             key = (body["metadata"]["namespace"], name)
@@ -98,9 +95,8 @@ class ServiceProxy:
                 for one in listeners.values():
                     if one.server is not None:
                         one.server.close()
-            for task in self._connections:
-                task.cancel()
-            await asyncio.gather(*self._connections, return_exceptions=True)
+            for writer in tuple(self._writers):
+                writer.transport.abort()
 
     def _update(self, key: Key) -> None:
         slices = [
@@ -135,17 +131,12 @@ class ServiceProxy:
             self._listeners.pop(key, None)
 
     async def _accept(self, listener: _Listener, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
+        self._writers.add(writer)
         try:
-            await self._serve(listener, reader, writer)
-        except (ConnectionError, OSError):
-            pass
-        except asyncio.CancelledError:
-            writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await self._serve(listener, reader, writer)
         finally:
-            self._connections.discard(task)
+            self._writers.discard(writer)
             writer.close()
 
     async def _serve(self, listener: _Listener, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
