@@ -98,7 +98,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "an evaluation that demands nothing",
-        step(evaluate={"dataset": "s3://d", "target": "y", "metrics": [{"name": "accuracy"}]}),
+        step(evaluate={"dataset": "s3://d", "target": "label", "metrics": [{"name": "accuracy"}]}),
         "needs min, max or maxDropFromStable",
     ),
     (

@@ -11,7 +11,7 @@ from modeldeploy.rollout import Rollout, Verdict
 from modeldeploy.session import Session
 from modeldeploy.view import history_of, line_of, table_of, tree_of
 
-Name = Annotated[str, typer.Argument(help="Name of the ModelDeployment.", show_default=False)]
+Name = Annotated[str, typer.Argument(help="Name of the ModelDeployment.", metavar="NAME", show_default=False)]
 
 #: Exit statuses of `modeldeploy status`.
 STATUS_OF = {Verdict.HEALTHY: 0, Verdict.FAILED: 1, Verdict.WAITING: 2}
@@ -19,7 +19,7 @@ STATUS_OF = {Verdict.HEALTHY: 0, Verdict.FAILED: 1, Verdict.WAITING: 2}
 
 def get(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="Only this one.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(help="Only this one.", metavar="NAME", show_default=False)] = None,
 ) -> None:
     """Show the ModelDeployments of the namespace."""
     session: Session = context.obj

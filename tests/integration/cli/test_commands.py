@@ -1,16 +1,19 @@
 """The command line against a real API server: what it shows, what it writes, how it ends."""
 
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from modeldeploy.__main__ import main
 from modeldeploy.kube import MODELDEPLOYMENTS, Kube
 from modeldeploy.stand import install_crd, start_sandbox
+
+Run = Callable[..., "Done"]
 
 STATUS = {
     "observedGeneration": 1,
@@ -63,16 +66,35 @@ def annotations(kube: Kube) -> dict[str, str]:
     return {name.removeprefix("modeldeploy.dev/"): value for name, value in found.items()}
 
 
-def run(kubeconfig: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "modeldeploy", "--kubeconfig", str(kubeconfig), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+@dataclass(frozen=True)
+class Done:
+    """How a run of the command line ended."""
+
+    code: int
+    out: str
+    err: str
 
 
-def test_get_shows_the_rollout(kubeconfig: Path, fraud: str) -> None:
-    done = run(kubeconfig, "get")
-    assert done.returncode == 0, done.stderr
+@pytest.fixture
+def run(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command line as `modeldeploy WORDS...` would, in this process."""
+
+    def call(*words: str, kubeconfig: Path = kubeconfig) -> Done:
+        monkeypatch.setattr(sys, "argv", ["modeldeploy", "--kubeconfig", str(kubeconfig), *words])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capsys.readouterr()
+        return Done(int(ended.value.code or 0), told.out, " ".join(told.err.replace("│", " ").split()))
+
+    return call
+
+
+def test_get_shows_the_rollout(run: Run, fraud: str) -> None:
+    done = run("get")
+    assert done.code == 0, done.err
     for text in ("fraud", "Paused", "2/3", "25%", "5c1a", "6f8d"):
-        assert text in done.stdout
+        assert text in done.out
 
 
 @pytest.mark.parametrize(
@@ -84,17 +106,17 @@ def test_get_shows_the_rollout(kubeconfig: Path, fraud: str) -> None:
     ],
 )
 def test_a_request_is_written_as_a_token(
-    kubeconfig: Path, kube: Kube, fraud: str, words: list[str], annotation: str, value: str
+    run: Run, kube: Kube, fraud: str, words: list[str], annotation: str, value: str
 ) -> None:
-    done = run(kubeconfig, words[0], fraud, *words[1:])
-    assert done.returncode == 0, done.stderr
+    done = run(words[0], fraud, *words[1:])
+    assert done.code == 0, done.err
     assert annotations(kube)[annotation].startswith(value)
 
 
-def test_pause_and_resume_are_written_to_the_spec(kubeconfig: Path, kube: Kube, fraud: str) -> None:
-    assert run(kubeconfig, "pause", fraud).returncode == 0
+def test_pause_and_resume_are_written_to_the_spec(run: Run, kube: Kube, fraud: str) -> None:
+    assert run("pause", fraud).code == 0
     assert kube.get(MODELDEPLOYMENTS, fraud)["spec"]["paused"] is True
-    assert run(kubeconfig, "resume", fraud).returncode == 0
+    assert run("resume", fraud).code == 0
     assert kube.get(MODELDEPLOYMENTS, fraud)["spec"]["paused"] is False
 
 
@@ -106,9 +128,7 @@ def test_pause_and_resume_are_written_to_the_spec(kubeconfig: Path, kube: Kube, 
         pytest.param({"phase": "Progressing", "ready": "False"}, 2, id="not over in time ends with 2"),
     ],
 )
-def test_status_tells_by_its_exit_status(
-    kubeconfig: Path, kube: Kube, fraud: str, status: dict[str, str], code: int
-) -> None:
+def test_status_tells_by_its_exit_status(run: Run, kube: Kube, fraud: str, status: dict[str, str], code: int) -> None:
     ready = {
         "type": "Ready",
         "status": status["ready"],
@@ -117,7 +137,7 @@ def test_status_tells_by_its_exit_status(
         "lastTransitionTime": "2026-05-01T11:00:00Z",
     }
     set_status(kube, {"phase": status["phase"], "conditions": [ready]})
-    assert run(kubeconfig, "status", fraud, "--wait", "--timeout", "300ms").returncode == code
+    assert run("status", fraud, "--wait", "--timeout", "300ms").code == code
 
 
 @pytest.mark.parametrize(
@@ -131,13 +151,13 @@ def test_status_tells_by_its_exit_status(
         pytest.param(["-n", "nowhere", "get", "fraud"], 3, "in namespace nowhere", id="another namespace"),
     ],
 )
-def test_what_cannot_be_is_told(kubeconfig: Path, fraud: str, words: list[str], code: int, said: str) -> None:
-    done = run(kubeconfig, *words)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert said in " ".join(done.stderr.replace("│", " ").split())
+def test_what_cannot_be_is_told(run: Run, fraud: str, words: list[str], code: int, said: str) -> None:
+    done = run(*words)
+    assert done.code == code, done.out + done.err
+    assert said in done.err
 
 
-def test_watch_ends_when_the_rollout_is_over(kubeconfig: Path, kube: Kube, fraud: str) -> None:
+def test_watch_ends_when_the_rollout_is_over(run: Run, kube: Kube, fraud: str) -> None:
     ready = {
         "type": "Ready",
         "status": "True",
@@ -146,12 +166,12 @@ def test_watch_ends_when_the_rollout_is_over(kubeconfig: Path, kube: Kube, fraud
         "lastTransitionTime": "2026-05-01T11:00:00Z",
     }
     set_status(kube, {"phase": "Healthy", "message": "revision 6f8d serves", "conditions": [ready]})
-    done = run(kubeconfig, "watch", fraud, "--until-over", "--interval", "50ms")
-    assert done.returncode == 0, done.stderr
-    assert "revision 6f8d serves" in done.stdout
+    done = run("watch", fraud, "--until-over", "--interval", "50ms")
+    assert done.code == 0, done.err
+    assert "revision 6f8d serves" in done.out
 
 
-def test_a_server_that_does_not_answer_is_named(tmp_path: Path) -> None:
+def test_a_server_that_does_not_answer_is_named(run: Run, tmp_path: Path) -> None:
     config = {
         "current-context": "x",
         "contexts": [{"name": "x", "context": {"cluster": "x", "user": ""}}],
@@ -159,6 +179,6 @@ def test_a_server_that_does_not_answer_is_named(tmp_path: Path) -> None:
     }
     file = tmp_path / "config"
     file.write_text(yaml.safe_dump(config))
-    done = run(file, "get")
-    assert done.returncode == 3
-    assert "http://127.0.0.1:9 does not answer" in done.stderr
+    done = run("get", kubeconfig=file)
+    assert done.code == 3
+    assert "http://127.0.0.1:9 does not answer" in done.err
