@@ -133,6 +133,10 @@ class LoadFailed(ArtifactError):
     """The artifact could not be turned into a model."""
 
 
+class AccelerationRefused(ArtifactError):
+    """The model cannot be converted to ONNX, or the graph answers differently."""
+
+
 class PredictFailed(ArtifactError):
     """The model failed on its own example, or answered with something that is no prediction."""
 

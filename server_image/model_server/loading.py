@@ -12,11 +12,12 @@ from typing import TypeAlias
 
 import numpy as np
 
-from model_server.errors import ModelServerError, PredictFailed
+from model_server.errors import DependencyMissing, ModelServerError, PredictFailed
 from model_server.inputs.choosing import choose_layout
 from model_server.inputs.layout import Layout
 from model_server.lifecycle import Loaded, Phase
 from model_server.package.digest import digest, verify_pin
+from model_server.package.metadata import Metadata
 from model_server.package.opening import Package, open_package
 from model_server.package.requirements import check_requirements
 from model_server.package.trust import require_trust
@@ -52,6 +53,9 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
     )
     model = load_model(package, threads=settings.threads)
     layout = choose_layout(package.metadata, model.signature)
+    if settings.accelerate:
+        report(Phase.LOADING, "converting the model to ONNX")
+        model = _accelerated(model, layout, package.metadata, threads=settings.threads)
     report(Phase.WARMING, "predicting the package's own example")
     outputs = warm(model, layout)
     return Loaded(
@@ -63,6 +67,17 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
             Tensor(name, datatype_of(array.dtype), (-1, *array.shape[1:])) for name, array in outputs.items()
         ),
     )
+
+
+def _accelerated(model: Model, layout: Layout, metadata: Metadata, *, threads: int) -> Model:
+    # Imported only here: the converter is an extra of its own, and not small.
+    try:
+        from model_server.runtimes.accelerated import accelerate
+    except ModuleNotFoundError as error:
+        raise DependencyMissing(
+            f"accelerate needs {error.name}, which is not installed", hint="Install modeldeploy[server-accelerate]."
+        ) from None
+    return accelerate(model, layout, metadata, threads=threads)
 
 
 def fetch_once(uri: str, folder: Path, environ: Mapping[str, str], tell: Callable[[str], None]) -> Path:

@@ -94,7 +94,7 @@ class Estimator:
     is_pure = True
 
     def __init__(self, estimator: Any) -> None:
-        self._estimator = estimator
+        self.estimator = estimator
         self._frames = _selects_columns(estimator)
         names = getattr(estimator, "feature_names_in_", None)
         self.signature = Signature(
@@ -110,9 +110,9 @@ class Estimator:
 
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
         rows = self._rows(inputs)
-        outputs = {"predict": np.asarray(self._estimator.predict(rows))}
+        outputs = {"predict": np.asarray(self.estimator.predict(rows))}
         if probabilities and self.probabilities:
-            outputs[self.probabilities] = np.asarray(self._estimator.predict_proba(rows))
+            outputs[self.probabilities] = np.asarray(self.estimator.predict_proba(rows))
         return outputs
 
     def _rows(self, inputs: Inputs) -> Any:
