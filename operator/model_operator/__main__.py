@@ -116,7 +116,9 @@ async def lead(engine: Engine, lease: LeaderLease | None, telemetry: Telemetry) 
     work = asyncio.create_task(engine.work(), name="work")
     held = asyncio.create_task(lease.hold() if lease else asyncio.Event().wait(), name="hold-lease")
     try:
-        await asyncio.wait([work, held], return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait([work, held], return_when=asyncio.FIRST_COMPLETED)
+        if any(task.cancelled() for task in done):
+            return  # kopf, when it is told to stop, cancels every task that is younger than itself
         if work.done():
             log.critical("the engine ended: %r", work.exception())
         else:

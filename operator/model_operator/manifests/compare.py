@@ -59,10 +59,16 @@ def applied_hash(body: Mapping[str, Any]) -> str:
 
 
 def contains(live: Any, wanted: Any, field: str = "") -> bool:
-    """Whether everything wanted is in a live value; the API server may have added defaults to it."""
+    """Whether everything wanted is in a live value; the API server may have added defaults to it.
+
+    A field that is absent from the live object has the zero value: 0, "", false, [] or {} (fields with
+    `omitempty` are not stored when they are zero).
+    """
+    if live is None:
+        return not wanted
     if isinstance(wanted, dict):
         if not isinstance(live, dict):
-            return not wanted and live is None
+            return False
         in_quantities = field in _QUANTITY_MAPS
         return all(
             _same_quantity(live.get(key), value) if in_quantities else contains(live.get(key), value, key)
@@ -74,8 +80,6 @@ def contains(live: Any, wanted: Any, field: str = "") -> bool:
 
 
 def _contains_list(live: Any, wanted: Sequence[Any]) -> bool:
-    if not wanted and live is None:
-        return True
     if not isinstance(live, list) or len(live) < len(wanted):
         return False
     key = next((k for k in _MERGE_KEYS if all(isinstance(item, dict) and k in item for item in wanted)), "")

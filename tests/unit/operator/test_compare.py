@@ -14,6 +14,8 @@ from model_operator.manifests.compare import contains, quantity
         pytest.param({"a": 2}, {"a": 1}, False, id="another value"),
         pytest.param({}, {"a": 1}, False, id="a lost field"),
         pytest.param(None, {}, True, id="an empty map is as good as none"),
+        pytest.param({}, {"minReadySeconds": 0}, True, id="a zero is as good as none"),
+        pytest.param({"minReadySeconds": 5}, {"minReadySeconds": 0}, False, id="five is not zero"),
         pytest.param({"limits": {"cpu": "1"}}, {"limits": {"cpu": "1000m"}}, True, id="1000m is 1"),
         pytest.param({"limits": {"cpu": 2}}, {"limits": {"cpu": "1"}}, False, id="2 is not 1"),
         pytest.param(

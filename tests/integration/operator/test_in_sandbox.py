@@ -1,0 +1,128 @@
+"""The whole operator against the sandbox's API server and controllers; pods are Ready as soon as they are there."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from operator_in_sandbox import Api, Operator, api_of, eventually, operator, sandbox
+
+from model_operator.clients.kinds import BY_KIND, RESOURCE
+
+MODEL = {"storageUri": "s3://models/fraud/1"}
+
+
+@asynccontextmanager
+async def stage(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Api, Operator]]:
+    async with (
+        sandbox(pods="instant", controllers=True) as cluster,
+        api_of(cluster) as api,
+        operator(cluster, monkeypatch) as running,
+    ):
+        yield api, running
+
+
+async def healthy(api: Api, name: str, revision_is_not: str = "") -> str:
+    async def look() -> str:
+        status = await api.status(name)
+        is_live = status.get("phase") == "Healthy" and status.get("readyReplicas")
+        return status["stableRevision"] if is_live and status["stableRevision"] != revision_is_not else ""
+
+    return await eventually(look, f"{name} is Healthy")
+
+
+async def test_a_create_costs_its_children_and_two_looks_at_readiness(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with stage(monkeypatch) as (api, running):
+        await api.create("fraud", model=MODEL)
+        await healthy(api, "fraud")
+        before = await running.requests()
+        await api.create("spam", model=MODEL)
+        await healthy(api, "spam")
+        spent = await running.requests() - before
+        assert spent.pop(("create", "Event"), 0) <= 2
+        # Deployment, its Service, the front Service; status at the start and when the pod is ready.
+        assert spent[("apply", "Deployment")] == 1
+        assert spent[("apply", "Service")] == 2
+        assert spent[("get", RESOURCE.kind)] == 0
+        assert spent[("patch-status", RESOURCE.kind)] <= 3
+
+
+async def test_nothing_is_written_while_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with sandbox(pods="instant", controllers=True) as cluster, api_of(cluster) as api:
+        async with operator(cluster, monkeypatch):
+            await api.create("fraud", model=MODEL, replicas=2)
+            await healthy(api, "fraud")
+            version = (await api.get(RESOURCE, "fraud"))["metadata"]["resourceVersion"]
+        async with operator(cluster, monkeypatch) as again:
+
+            async def has_worked() -> bool:
+                async with again.session.get(f"http://127.0.0.1:{again.settings.health_port}/healthz") as answer:
+                    return (await answer.json())["engine"]["resources"] == 1
+
+            await eventually(has_worked, "the second operator has seen everything")
+            await api.create("spam", model=MODEL)
+            await healthy(api, "spam")
+            writes = {k: n for k, n in (await again.requests()).items() if k[0] not in ("list", "watch")}
+            fraud = await api.get(RESOURCE, "fraud")
+            assert fraud["metadata"]["resourceVersion"] == version
+            assert writes[("apply", "Deployment")] == 1
+
+
+async def test_a_new_model_replaces_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with stage(monkeypatch) as (api, _):
+        await api.create("fraud", model=MODEL)
+        first = await healthy(api, "fraud")
+        await api.patch(RESOURCE, "fraud", {"spec": {"model": {"storageUri": "s3://models/fraud/2"}}})
+        second = await healthy(api, "fraud", revision_is_not=first)
+        service = await api.get(BY_KIND["Service"], "fraud")
+        assert service["spec"]["selector"]["modeldeploy.dev/revision"] == second
+        old = await api.get(BY_KIND["Deployment"], f"fraud-{first}")
+        assert old["spec"]["replicas"] == 0
+
+
+async def test_a_foreign_write_is_put_right_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with stage(monkeypatch) as (api, _):
+        await api.create("fraud", model=MODEL)
+        revision = await healthy(api, "fraud")
+        assert await foreign_writes(api) == 0, "the operator took its own objects for somebody else's"
+        await api.patch(BY_KIND["Deployment"], f"fraud-{revision}", {"spec": {"replicas": 5}})
+
+        async def is_right() -> bool:
+            return (await api.get(BY_KIND["Deployment"], f"fraud-{revision}"))["spec"]["replicas"] == 1
+
+        await eventually(is_right, "the size is put right")
+        await eventually(lambda: foreign_writes(api), "it is told")
+
+
+async def test_a_deleted_child_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with stage(monkeypatch) as (api, _):
+        await api.create("fraud", model=MODEL)
+        await healthy(api, "fraud")
+        await api.delete(BY_KIND["Service"], "fraud")
+
+        async def is_back() -> bool:
+            return "fraud" in await api.names("Service")
+
+        await eventually(is_back, "the front Service is back")
+
+
+async def test_a_deleted_resource_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with stage(monkeypatch) as (api, running):
+        await api.create("fraud", model=MODEL, replicas=2)
+        await healthy(api, "fraud")
+        before = await running.requests()
+        await api.delete(RESOURCE, "fraud")
+
+        async def is_empty() -> bool:
+            kinds = ("Deployment", "Pod", "PodDisruptionBudget")
+            left = [name for kind in kinds for name in await api.names(kind)]
+            return not left and "fraud" not in await api.names("Service")
+
+        await eventually(is_empty, "nothing is left")
+        spent = Counter(await running.requests()) - before
+        assert not [key for key in spent if key[0] in ("apply", "delete", "patch-status")]
+
+
+async def foreign_writes(api: Api) -> int:
+    events = (await api.call("GET", BY_KIND["Event"].collection("default")))["items"]
+    return sum(event["reason"] == "ForeignWrite" for event in events)
