@@ -99,12 +99,12 @@ class StorageSink:
     def __init__(self, uri: str, environ: Mapping[str, str]) -> None:
         from model_server.storage.writing import open_folder
 
-        self._put = open_folder(uri, environ)
+        self._folder = open_folder(uri, environ)
         self._stem = f"{random.getrandbits(32):08x}"
 
     def write(self, entries: list[bytes]) -> None:
         now = datetime.now(UTC)
-        self._put(f"{now:%Y-%m-%d}/{now:%H%M%S.%f}-{self._stem}.jsonl", b"\n".join(entries) + b"\n")
+        self._folder.write(f"{now:%Y-%m-%d}/{now:%H%M%S.%f}-{self._stem}.jsonl", b"\n".join(entries) + b"\n")
 
 
 class InputLog(Collector):

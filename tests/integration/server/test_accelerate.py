@@ -85,13 +85,14 @@ def test_what_no_converter_knows_is_refused():
     ],
 )
 def test_a_graph_that_differs_is_refused_with_the_numbers(other, message):
-    original = Estimator(LogisticRegression(max_iter=5000).fit(WINE.data, WINE.target))
-    weaker = LogisticRegression(max_iter=5000, C=0.9 if other is None else 1.0)
-    wrong = weaker.fit(WINE.data, WINE.target if other is None else other)
-    layout = choose_layout(metadata(WINE.data), original.signature)
-    graph = accelerated.Accelerated(original, layout, accelerated.convert(wrong, WINE.data.shape[1]), 1)
+    rows = StandardScaler().fit_transform(WINE.data)
+    original = Estimator(LogisticRegression().fit(rows, WINE.target))
+    weaker = LogisticRegression(C=0.9 if other is None else 1.0)
+    wrong = weaker.fit(rows, WINE.target if other is None else other)
+    layout = choose_layout(metadata(rows), original.signature)
+    graph = accelerated.Accelerated(original, layout, accelerated.convert(wrong, rows.shape[1]), 1)
     with pytest.raises(AccelerationRefused, match=message):
-        accelerated.compare(original, graph, {layout.name: WINE.data})
+        accelerated.compare(original, graph, {layout.name: rows})
 
 
 def test_the_server_serves_the_graph(serve, wine):

@@ -1,0 +1,142 @@
+"""Batch prediction gives what the server gives, for every row once, whatever happens on the way."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model_server.batch.__main__ import main
+
+SLOW = """
+import time
+def load_model(path): return 1
+def predict(model, inputs):
+    time.sleep(0.05)
+    return inputs[:, 0] * 2
+"""
+
+
+def write_csv(path, names, rows, **extra):
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*extra, *names])
+        for index, row in enumerate(rows):
+            writer.writerow([*(values[index] for values in extra.values()), *row])
+
+
+def read_parts(folder):
+    return [json.loads(line) for part in sorted(folder.glob("part-*.jsonl")) for line in part.read_text().splitlines()]
+
+
+@pytest.fixture
+def batch(tmp_path, monkeypatch):
+    """Runs a job in this process and gives its exit code."""
+
+    def run(package, source, *options, **settings):
+        given = {"storage_uri": package, "trusted": "true", "termination_log": str(tmp_path / "termination")} | settings
+        for name, value in given.items():
+            monkeypatch.setenv(f"MODEL_SERVER_{name.upper()}", value)
+        return main(["--input", f"file://{source}", "--output", f"file://{tmp_path}/out", *options])
+
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return run
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_every_row_gets_the_models_own_prediction(batch, tmp_path, wine, kind):
+    source = tmp_path / f"rows.{kind}"
+    identifiers = [f"bottle-{index}" for index in range(len(wine.rows))]
+    objects = [row | {"bottle": name} for row, name in zip(wine.objects(wine.rows), identifiers, strict=True)]
+    if kind == "csv":
+        write_csv(source, wine.names, wine.rows.tolist(), bottle=identifiers)
+    elif kind == "jsonl":
+        source.write_text("\n".join(json.dumps(row) for row in objects))
+    else:
+        pa = pytest.importorskip("pyarrow")
+        parquet = pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(pa.Table.from_pylist(objects), source)
+    assert batch(wine.uri, source, "--chunk-rows", "50", "--probabilities") == 0
+    found = read_parts(tmp_path / "out")
+    assert [row["bottle"] for row in found] == identifiers
+    assert [row["prediction"] for row in found] == wine.model.predict(wine.rows).tolist()
+    expected = wine.model.predict_proba(wine.rows)
+    assert np.allclose([list(row["probabilities"].values()) for row in found], expected)
+    summary = json.loads((tmp_path / "out" / "_SUCCESS").read_text())
+    assert (summary["rows"], summary["parts"]) == (178, 4)
+
+
+def test_a_killed_job_goes_on_without_losing_or_doubling_a_row(tmp_path):
+    package, out = tmp_path / "package", tmp_path / "out"
+    package.mkdir()
+    (package / "model.py").write_text(SLOW)
+    (package / "model.yaml").write_text("input_features: [{name: a}]")
+    write_csv(tmp_path / "rows.csv", ["a"], [[index] for index in range(600)])
+    environ = os.environ | {"MODEL_SERVER_STORAGE_URI": f"file://{package}", "MODEL_SERVER_TRUSTED": "true"}
+    environ["MODEL_SERVER_TERMINATION_LOG"] = str(tmp_path / "termination")
+    command = [sys.executable, "-m", "model_server.batch", "--chunk-rows", "20"]
+    command += ["--input", f"file://{tmp_path}/rows.csv", "--output", f"file://{out}"]
+    with (tmp_path / "log").open("wb") as log:
+        first = subprocess.Popen(command, env=environ, stdout=log, stderr=log)
+        wait_for_parts(out, 3, first)
+        first.kill()
+        first.wait()
+        assert 3 <= len(list(out.glob("part-*"))) < 30
+        assert not (out / "_SUCCESS").exists()
+        kept = {part: part.stat().st_mtime_ns for part in out.glob("part-*")}
+        subprocess.run(command, env=environ, stdout=log, stderr=log, check=True, timeout=60)
+    assert [row["prediction"] for row in read_parts(out)] == [index * 2 for index in range(600)]
+    assert {part: part.stat().st_mtime_ns for part in kept} == kept, "finished parts are not written again"
+    assert json.loads((out / "_SUCCESS").read_text())["skipped_parts"] == len(kept)
+
+
+def wait_for_parts(out: Path, count: int, process: subprocess.Popen[bytes]) -> None:
+    import time
+
+    deadline = time.monotonic() + 30
+    while len(list(out.glob("part-*.jsonl"))) < count:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_bad_row_is_named_or_kept(batch, tmp_path, wine, caplog):
+    rows = [list(row) for row in wine.rows[:5].tolist()]
+    rows[3][1] = "much"
+    write_csv(tmp_path / "rows.csv", wine.names, rows)
+    assert batch(wine.uri, tmp_path / "rows.csv") == 65
+    told = json.loads((tmp_path / "termination").read_text())
+    assert 'row 4: malic_acid: expected a number, got "much"' in told["message"]
+    (tmp_path / "out" / "job.json").unlink()
+    assert batch(wine.uri, tmp_path / "rows.csv", "--keep-bad-rows") == 0
+    found = read_parts(tmp_path / "out")
+    assert ["error" in row for row in found] == [False, False, False, True, False]
+
+
+def test_another_jobs_parts_are_not_mixed_in(batch, tmp_path, wine):
+    write_csv(tmp_path / "a.csv", wine.names, wine.rows[:5].tolist())
+    write_csv(tmp_path / "b.csv", wine.names, wine.rows[5:9].tolist())
+    assert batch(wine.uri, tmp_path / "a.csv") == 0
+    assert batch(wine.uri, tmp_path / "b.csv") == 78
+    assert "another job's parts" in json.loads((tmp_path / "termination").read_text())["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        pytest.param("rows.xls", "x", "no table that is read here", id="an unknown kind"),
+        pytest.param("rows.csv", "a,b\n1,2\n1,2,3\n", "line 3: not as many values", id="a line with too many values"),
+        pytest.param("rows.jsonl", '{"a": 1}\n{"a": \n', "line 2 is not JSON", id="half a line"),
+        pytest.param("rows.jsonl", "[1]\n", "line 1 is not a JSON object", id="a list for a row"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_by_its_line(batch, tmp_path, iris_onnx, name, content, message):
+    (tmp_path / name).write_text(content)
+    assert batch(iris_onnx.uri, tmp_path / name, "--keep-bad-rows") == 65
+    assert message in json.loads((tmp_path / "termination").read_text())["message"]
