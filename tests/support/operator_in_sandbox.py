@@ -1,22 +1,22 @@
-"""The real operator, kopf and all, in a test's own event loop, against the sandbox's API server."""
+"""The real operator, kopf and all, as a process of its own, against the sandbox's API server."""
 
 import asyncio
+import os
+import signal
 import socket
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
 import yaml
-from model_sandbox.testing import Sandbox, sandbox
 
-from model_operator.__main__ import run
 from model_operator.clients.kinds import BY_KIND, RESOURCE, KindInfo
-from model_operator.settings import Settings
+from model_sandbox.testing import Sandbox, sandbox
 
 CRD = Path(__file__).parents[2] / "crds" / "modeldeployments.yaml"
 
@@ -71,20 +71,36 @@ async def eventually(check: Callable[[], Any], what: str, seconds: float = 30) -
 class Operator:
     """A running operator."""
 
-    settings: Settings
+    process: asyncio.subprocess.Process
     session: aiohttp.ClientSession
-    stop: asyncio.Event
+    metrics: str
+    health: str
 
     async def requests(self) -> Counter[tuple[str, str]]:
         """Return how many requests it has made, by verb and kind; its lease does not count."""
         counted: Counter[tuple[str, str]] = Counter()
-        async with self.session.get(f"http://127.0.0.1:{self.settings.metrics_port}/metrics") as response:
+        async with self.session.get(self.metrics) as response:
             for line in (await response.text()).splitlines():
                 if line.startswith("modeldeploy_operator_api_requests_total{") and 'kind="Lease"' not in line:
                     labels = dict(part.split("=") for part in line[line.index("{") + 1 : line.index("}")].split(","))
                     key = (labels["verb"].strip('"'), labels["kind"].strip('"'))
                     counted[key] += int(float(line.rpartition(" ")[2]))
         return counted
+
+    async def knows(self, resources: int) -> bool:
+        """Whether it leads, and has seen so many ModelDeployments."""
+        try:
+            async with self.session.get(self.metrics) as response:
+                leads = "modeldeploy_operator_leader 1.0" in await response.text()
+            async with self.session.get(self.health) as response:
+                return leads and (await response.json())["engine"]["resources"] == resources
+        except (aiohttp.ClientError, KeyError):
+            return False
+
+    async def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal, and return the exit status."""
+        self.process.send_signal(number)
+        return await self.process.wait()
 
 
 @asynccontextmanager
@@ -98,19 +114,25 @@ async def api_of(cluster: Sandbox) -> AsyncIterator[Api]:
 
 
 @asynccontextmanager
-async def operator(cluster: Sandbox, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> AsyncIterator[Operator]:
-    """Run the operator against a sandbox until the context ends."""
-    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
-    ports = {"host": "127.0.0.1", "metrics_port": free_port(), "health_port": free_port()}
-    wanted = replace(Settings(identity="test", **ports), **settings)
-    stop = asyncio.Event()
-    task = asyncio.create_task(run(wanted, stop))
+async def operator(cluster: Sandbox, **settings: str) -> AsyncIterator[Operator]:
+    """Run the operator against a sandbox until the context ends, or until the test ends it."""
+    metrics, health = free_port(), free_port()
+    wanted = {"host": "127.0.0.1", "metrics_port": str(metrics), "health_port": str(health), **settings}
+    environment = {f"MODEL_OPERATOR_{name.upper()}": value for name, value in wanted.items()}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "model_operator",
+        env={**os.environ, "KUBECONFIG": str(cluster.kubeconfig), **environment},
+    )
     async with aiohttp.ClientSession() as session:
+        base = "http://127.0.0.1"
+        running = Operator(process, session, f"{base}:{metrics}/metrics", f"{base}:{health}/healthz")
         try:
-            yield Operator(wanted, session, stop)
+            yield running
         finally:
-            stop.set()
-            await task
+            if process.returncode is None:
+                await running.end()
 
 
 def free_port() -> int:
