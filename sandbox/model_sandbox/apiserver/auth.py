@@ -10,7 +10,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from model_sandbox.apiserver.errors import ApiError, Obj, forbidden
@@ -47,6 +47,14 @@ class Attributes:
     namespace: str = ""
     name: str = ""
     path: str = ""  # for what is no resource
+
+
+def named_user(name: str, groups: Sequence[str]) -> User:
+    """A user by name, with the groups that every user or ServiceAccount of that name has."""
+    own = ["system:authenticated"]
+    if name.startswith("system:serviceaccount:"):
+        own += ["system:serviceaccounts", f"system:serviceaccounts:{name.split(':')[2]}"]
+    return User(name, tuple(dict.fromkeys([*groups, *own])))
 
 
 def _segment(data: bytes) -> str:

@@ -105,7 +105,7 @@ class ApiServer:
             user = self.tokens.user(self._credentials(call), now=time.time(), store=self.store)
             if user is None:
                 raise ApiError(401, "Unauthorized", "Unauthorized")
-            call.user = user
+            call.user = self._impersonated(call, user)
             return await self._route(call)
         except ApiError as error:
             return self._refusal(error, call)
@@ -117,6 +117,17 @@ class ApiServer:
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
             return self._refusal(errors.internal("the sandbox's API server has a bug: see its log"), call)
+
+    def _impersonated(self, call: Call, user: User) -> User:
+        """The user whom a request acts as (kubectl --as), if the sender may impersonate."""
+        headers = call.request.headers
+        name = headers.get("Impersonate-User")
+        if not name:
+            return user
+        wants = Attributes("impersonate", "", "users", "", name)
+        if not auth.is_allowed(self.store, user, wants):
+            raise auth.refuse(user, wants)
+        return auth.named_user(name, headers.getall("Impersonate-Group", []))
 
     def _credentials(self, call: Call) -> str:
         """The Authorization header, or the token that a path begins with: `/as/TOKEN/api/v1/...`.

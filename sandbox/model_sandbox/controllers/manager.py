@@ -107,7 +107,7 @@ class Manager:
         enqueue(replicas, pods, _owner_key("ReplicaSet"))
         self._wire_endpoints(start, by_kind)
         spaces = start(
-            "namespace", Namespaces(client, by_kind["Namespace"], by_kind["ServiceAccount"], self.caches).reconcile
+            "namespace", Namespaces(client, by_kind["Namespace"], by_kind["ServiceAccount"], discover).reconcile
         )
         enqueue(spaces, by_kind["Namespace"], key_of)
         enqueue(spaces, by_kind["ServiceAccount"], lambda body: ("", body["metadata"]["namespace"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 
 from model_sandbox.apiserver.selectors import match_selector
@@ -22,14 +23,17 @@ from model_sandbox.controllers.base import (
 from model_sandbox.controllers.garbage import GarbageCollector
 
 
+Discover = Callable[[Client], Awaitable[Iterable[Resource]]]
+
+
 class Namespaces:
     """Gives each namespace its default ServiceAccount and empties those that are deleted."""
 
-    def __init__(self, client: Client, namespaces: Cache, accounts: Cache, caches: dict[str, Cache]) -> None:
+    def __init__(self, client: Client, namespaces: Cache, accounts: Cache, discover: Discover) -> None:
         self._client = client
         self._namespaces = namespaces
         self._accounts = accounts
-        self._caches = caches
+        self._discover = discover
 
     async def reconcile(self, key: Key) -> float | None:
         """One namespace."""
@@ -51,15 +55,16 @@ class Namespaces:
     async def _empty(self, namespace: Obj, name: str) -> float | None:
         if not (namespace.get("spec") or {}).get("finalizers"):
             return None
-        for cache in list(self._caches.values()):
-            if cache.resource.namespaced and cache.within(name):
-                await self._client.delete(cache.resource.path(name))
         left: dict[str, list[Obj]] = {}
-        for cache in list(self._caches.values()):
-            if cache.resource.namespaced:
-                answer = await self._client.get(cache.resource.path(name))
-                if answer and answer.get("items"):
-                    left[cache.resource.plural] = answer["items"]
+        for resource in await self._discover(self._client):
+            if not resource.namespaced:
+                continue
+            answer = await self._client.get(resource.path(name)) or {}
+            if any(not item["metadata"].get("deletionTimestamp") for item in answer.get("items") or []):
+                await self._client.delete(resource.path(name))
+                answer = await self._client.get(resource.path(name)) or {}
+            if answer.get("items"):
+                left[resource.plural] = answer["items"]
         await self._report(namespace, name, left)
         if left:
             return 0.3

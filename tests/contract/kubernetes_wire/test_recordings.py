@@ -1,0 +1,46 @@
+"""The sandbox's API server answers as a real one did when it was recorded."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+
+from model_sandbox.apiserver.auth import User
+from model_sandbox.testing import sandbox
+
+HERE = Path(__file__).parent
+RECORDINGS = sorted((HERE / "recordings").glob("*/*.yaml"))
+LIMITED = {"limitedtoken": User("limited", ("devs", "system:authenticated"))}
+
+
+def _replayer() -> Any:
+    spec = importlib.util.spec_from_file_location("kubernetes_wire_replay", HERE / "replay.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module.Replayer
+
+
+def test_all_areas_are_recorded() -> None:
+    areas = {path.parent.name for path in RECORDINGS}
+    assert areas == {
+        "controllers", "crds", "deletion", "discovery", "lists", "objects", "patches", "protobuf", "subresources",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: f"{path.parent.name}: {path.stem}")
+async def test_answers_as_recorded(path: Path) -> None:
+    recording = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    timeout = aiohttp.ClientTimeout(total=60)
+    async with (
+        sandbox(controllers=True, users=LIMITED) as server,
+        aiohttp.ClientSession(timeout=timeout) as session,
+    ):
+        assert await _replayer()(session, server.url, server.token).play(recording) == []
