@@ -49,23 +49,14 @@ class Manager:
         for resource in _SHARED:
             self._follow(resource)
         self._wire()
-        while True:
-            await self._discover()
-            await self._definitions_changed()
-
-    async def _definitions_changed(self) -> None:
+        # Heard from before the first look on: a kind that comes while we look is not missed.
         changed = asyncio.Event()
-
-        def hear(old: Obj | None, new: Obj | None) -> None:
-            changed.set()
-
-        definitions = self.caches[base.DEFINITIONS.base]
-        definitions.listeners.append(hear)
-        try:
+        self.caches[base.DEFINITIONS.base].listeners.append(lambda old, new: changed.set())
+        while True:
+            changed.clear()
+            await self._discover()
             await changed.wait()
             await asyncio.sleep(0.05)
-        finally:
-            definitions.listeners.remove(hear)
 
     def _follow(self, resource: Resource) -> Cache:
         cache = self.caches[resource.base] = Cache(self._client, resource)
