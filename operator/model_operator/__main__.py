@@ -58,19 +58,20 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             renew=settings.lease_seconds / 3,
             poll=min(1.0, settings.lease_seconds / 10),
         )
+        candidate = lease if settings.leader_election else None
+        stopping = asyncio.Event()
         background = [
             asyncio.create_task(engine.reflect(), name="reflect"),
-            asyncio.create_task(lead(engine, lease if settings.leader_election else None, telemetry), name="lead"),
+            asyncio.create_task(lead(engine, candidate, telemetry, stopping), name="lead"),
         ]
         try:
             await wait_for_definition(client)
-            await watch(engine, client, settings, stop)
+            await watch(engine, client, settings, stop, stopping)
         finally:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             engine.queue.close()
-            await lease.release()
 
 
 async def wait_for_definition(client: KubernetesClient) -> None:
@@ -90,11 +91,13 @@ async def wait_for_definition(client: KubernetesClient) -> None:
         await asyncio.sleep(DEFINITION_POLL)
 
 
-async def watch(engine: Engine, client: KubernetesClient, settings: Settings, stop: asyncio.Event) -> None:
-    """Run kopf: it feeds the engine and answers liveness, until it is told to stop."""
+async def watch(
+    engine: Engine, client: KubernetesClient, settings: Settings, stop: asyncio.Event, stopping: asyncio.Event
+) -> None:
+    """Run kopf: it feeds the engine and answers liveness, until it is told to stop; then it sets `stopping`."""
     registry, kopf_settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
     handlers.configure(kopf_settings)
-    handlers.bind(registry, engine, client.list_uids, handlers.login)
+    handlers.bind(registry, engine, client.list_uids, handlers.login, stopping)
     namespaces = [settings.watch_namespace] if settings.watch_namespace else []
     await kopf.operator(
         registry=registry,
@@ -107,28 +110,30 @@ async def watch(engine: Engine, client: KubernetesClient, settings: Settings, st
     )
 
 
-async def lead(engine: Engine, lease: LeaderLease | None, telemetry: Telemetry) -> None:
-    """Work while the Lease is ours; a lost one ends the process at once, a fresh start takes seconds."""
+async def lead(engine: Engine, lease: LeaderLease | None, telemetry: Telemetry, stopping: asyncio.Event) -> None:
+    """Work while the Lease is ours; a lost one ends the process at once, a fresh start takes seconds.
+
+    When the process stops, the Lease is given back as soon as the last write is done.
+    """
     if lease is not None:
         await lease.acquire()
     log.info("this process leads")
     telemetry.leader.set(1)
     work = asyncio.create_task(engine.work(), name="work")
     held = asyncio.create_task(lease.hold() if lease else asyncio.Event().wait(), name="hold-lease")
+    stop = asyncio.create_task(stopping.wait(), name="stopping")
     try:
-        done, _ = await asyncio.wait([work, held], return_when=asyncio.FIRST_COMPLETED)
-        if any(task.cancelled() for task in done):
-            return  # kopf, when it is told to stop, cancels every task that is younger than itself
-        if work.done():
-            log.critical("the engine ended: %r", work.exception())
-        else:
-            log.critical("the lease is lost; this process ends, so that only one writes")
-        # Not sys.exit: nothing of this process may write a byte more.
-        os._exit(1)
+        await asyncio.wait([work, held, stop], return_when=asyncio.FIRST_COMPLETED)
+        if not stop.done():
+            why = repr(work.exception()) if work.done() else "the lease is lost, and only one process may write"
+            log.critical("this process ends at once: %s", why)
+            os._exit(1)  # not sys.exit: nothing of this process may write a byte more
     finally:
-        work.cancel()
-        held.cancel()
-        await asyncio.gather(work, held, return_exceptions=True)
+        for task in (work, held, stop):
+            task.cancel()
+        await asyncio.gather(work, held, stop, return_exceptions=True)
+        if lease is not None:
+            await lease.release()
 
 
 def main() -> int:

@@ -96,8 +96,12 @@ def bind(
     engine: Engine,
     list_uids: ListUids,
     login: Login,
+    stopping: asyncio.Event,
 ) -> None:
-    """Register the handlers of one engine."""
+    """Register the handlers of one engine; `stopping` is set as soon as kopf is told to end.
+
+    kopf waits five seconds for tasks that it did not start, so ours have to end by themselves.
+    """
     lists = ListWatcher(engine, list_uids)
 
     @kopf.on.login(registry=registry)
@@ -125,6 +129,7 @@ def bind(
     @kopf.on.cleanup(registry=registry)
     async def stop(**_: Any) -> None:
         lists.close()
+        stopping.set()
 
 
 class ListWatcher:
