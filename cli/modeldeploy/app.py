@@ -1,5 +1,6 @@
 """Puts the command line together. `__main__.py` runs it; `docs/generate.py` writes docs/cli.md from it."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from modeldeploy.kube import Kube
 from modeldeploy.session import Session
 
 _NO_CLUSTER = ("lint",)
+_WIDE = 400
 
 
 def build() -> typer.Typer:
@@ -58,4 +60,6 @@ def connect(
         return
     kube = Kube.connect(kubeconfig, kube_context)
     context.call_on_close(kube.close)
-    context.obj = Session(kube, namespace or kube.namespace, Console())
+    # Elsewhere than on a terminal lines are for grep, and not to be folded.
+    console = Console() if sys.stdout.isatty() else Console(width=_WIDE)
+    context.obj = Session(kube, namespace or kube.namespace, console)

@@ -45,9 +45,9 @@ class Space:
         command = ["kubectl", "--kubeconfig", str(self.kubeconfig), *words]
         return subprocess.run(command, input=given, capture_output=True, text=True, timeout=120)
 
-    def apply(self, name: str, model: str, **spec: object) -> None:
-        """Apply a ModelDeployment of the package `model`, with kubectl."""
-        storage = {"storageUri": f"{self.cluster.models_uri}/{model}", "trusted": True}
+    def apply(self, name: str, package: str, **spec: object) -> None:
+        """Apply a ModelDeployment of `package`, with kubectl."""
+        storage = {"storageUri": f"{self.cluster.models_uri}/{package}", "trusted": True}
         overrides = spec.pop("model", {})
         assert isinstance(overrides, dict)
         manifest = {
@@ -100,7 +100,8 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         return
     models = folder / "models"
     write_packages(models)
-    with stand(folder) as running:
+    # Here the news that a pod leaves travels in milliseconds.
+    with stand(folder, MODEL_OPERATOR_PRE_STOP_SECONDS="1") as running:
         logs = (running.operator.log, running.sandbox.log)
         yield Cluster(kubeconfig=running.kubeconfig, models=models, models_uri=models.as_uri(), logs=logs)
 

@@ -29,12 +29,12 @@ class Stand:
 
 
 @contextmanager
-def stand(folder: Path) -> Iterator[Stand]:
-    """Sandbox, resource definition and operator, up on entry and gone on exit."""
+def stand(folder: Path, **settings: str) -> Iterator[Stand]:
+    """Sandbox, resource definition and operator, up on entry and gone on exit; `settings` are the operator's."""
     with start_sandbox(folder) as sandbox:
         kubeconfig = folder / "kubeconfig"
         install_crd(kubeconfig)
-        with start_operator(folder, kubeconfig) as operator:
+        with start_operator(folder, kubeconfig, **settings) as operator:
             yield Stand(folder=folder, kubeconfig=kubeconfig, sandbox=sandbox, operator=operator)
 
 
