@@ -63,6 +63,12 @@ class Served:
     watcher: Watcher
 
 
+class Tell(Protocol):
+    """Is told whether predictions are answered; the gRPC health service is."""
+
+    async def __call__(self, *, serving: bool) -> None: ...
+
+
 class Lifecycle:
     """The phase, a message about it, and the served model once there is one."""
 
@@ -70,6 +76,11 @@ class Lifecycle:
         self.phase = Phase.DOWNLOADING
         self.message = "starting"
         self._served: Served | None = None
+        self._tell: Tell = _nobody
+
+    def listen(self, tell: Tell) -> None:
+        """Whom to tell, at each pulse, whether the model is served."""
+        self._tell = tell
 
     def report(self, phase: Phase, message: str) -> None:
         """Enter a phase, or say more about it. A draining server stays draining."""
@@ -108,5 +119,10 @@ class Lifecycle:
 
     async def pulse(self) -> None:
         """About a second has passed."""
+        await self._tell(serving=self.phase is Phase.READY)
         if self._served is not None:
             await self._served.watcher.pulse()
+
+
+async def _nobody(*, serving: bool) -> None:
+    """Nobody listens."""

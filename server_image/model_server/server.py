@@ -9,19 +9,21 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from mmap import mmap
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 
 from model_server.app import create_app
-from model_server.auth import KeyGate, OpenGate
+from model_server.auth import Gate, KeyGate, OpenGate
 from model_server.batching import Batcher, BatchLimits
 from model_server.connections import Connection, cut_slow
-from model_server.errors import InternalError, StartError
+from model_server.errors import DependencyMissing, InternalError, StartError
 from model_server.http import RequestLimits
 from model_server.lifecycle import Lifecycle, Loaded, Phase, Served
 from model_server.listening import tls_files
@@ -29,6 +31,9 @@ from model_server.loading import load
 from model_server.monitoring.monitor import Monitor
 from model_server.settings import Settings
 from model_server.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from model_server.oip.service import GrpcPort
 
 log = logging.getLogger(__name__)
 
@@ -51,17 +56,13 @@ async def run(settings: Settings, environ: Mapping[str, str], place: Place) -> N
     """Serve until SIGTERM or SIGINT. Raises the StartError that made serving impossible."""
     telemetry = Telemetry(place.memory, place.worker)
     lifecycle = Lifecycle()
-    app = create_app(
-        lifecycle=lifecycle,
-        telemetry=telemetry,
-        gate=KeyGate(settings.auth_dir) if settings.auth_dir else OpenGate(),
-        name=settings.name,
-        limits=RequestLimits(
-            max_bytes=settings.max_request_bytes,
-            max_rows=settings.max_rows,
-            timeout_seconds=settings.request_timeout_seconds,
-        ),
+    gate = KeyGate(settings.auth_dir) if settings.auth_dir else OpenGate()
+    limits = RequestLimits(
+        max_bytes=settings.max_request_bytes,
+        max_rows=settings.max_rows,
+        timeout_seconds=settings.request_timeout_seconds,
     )
+    app = create_app(lifecycle=lifecycle, telemetry=telemetry, gate=gate, name=settings.name, limits=limits)
     config = uvicorn.Config(
         app,
         http=Connection,
@@ -79,10 +80,42 @@ async def run(settings: Settings, environ: Mapping[str, str], place: Place) -> N
     server = Server(config, lifecycle, telemetry, settings)
     start = Start(settings, environ, place.folder, lifecycle, telemetry, server)
     start.begin()
-    await server.serve(sockets=[place.listener])
+    async with _grpc(settings, lifecycle, telemetry, gate, limits) as port:
+        if port is not None:
+            lifecycle.listen(port.tell)
+        await server.serve(sockets=[place.listener])
     lifecycle.close()
     if start.failure is not None:
         raise start.failure
+
+
+@asynccontextmanager
+async def _grpc(
+    settings: Settings, lifecycle: Lifecycle, telemetry: Telemetry, gate: Gate, limits: RequestLimits
+) -> AsyncIterator[GrpcPort | None]:
+    """The gRPC port, when one is set. Raises DependencyMissing when its library is not installed."""
+    if not settings.grpc_port:
+        yield None
+        return
+    try:
+        from model_server.oip.service import GrpcPort, InferenceService
+    except ModuleNotFoundError as error:
+        raise DependencyMissing(
+            f"the gRPC port needs {error.name}, which is not installed", hint="Install modeldeploy[server-grpc]."
+        ) from None
+    service = InferenceService(lifecycle, telemetry, gate, name=settings.name, limits=limits)
+    port = GrpcPort(
+        service,
+        host=settings.host,
+        port=settings.grpc_port,
+        tls=tls_files(settings.tls_dir),
+        max_bytes=settings.max_request_bytes,
+    )
+    await port.start()
+    try:
+        yield port
+    finally:
+        await port.stop(settings.request_timeout_seconds)
 
 
 class Start:

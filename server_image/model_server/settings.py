@@ -48,6 +48,7 @@ class Settings(BaseModel):
     revision: str = Field("", description="The revision hash, a label of every metric.")
     host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104 - a pod's port is meant to be reached
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one and logs it.")
+    grpc_port: int = Field(0, ge=0, le=65535, description="Port of the Open Inference Protocol over gRPC; 0: none.")
     model_dir: Path | None = Field(None, description="Where downloads go; default: a temporary folder.")
     credentials_dir: Path | None = Field(None, description="A mounted Secret with storage credentials.")
     auth_dir: Path | None = Field(None, description="A mounted Secret whose values are API keys; default: open.")

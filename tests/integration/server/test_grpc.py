@@ -1,0 +1,117 @@
+"""The Open Inference Protocol over gRPC, called as its clients call it."""
+
+from __future__ import annotations
+
+import socket
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from model_server.oip.messages import SERVICE, message
+
+
+def a_free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def port():
+    return a_free_port()
+
+
+@pytest.fixture
+def channel(serve, wine, port):
+    serve(wine.uri, trusted=True, name="wine", grpc_port=port).wait_ready()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel
+
+
+def call(channel, method, metadata=None, **fields):
+    stub = channel.unary_unary(
+        f"/{SERVICE}/{method}",
+        request_serializer=message(f"{method}Request").SerializeToString,
+        response_deserializer=message(f"{method}Response").FromString,
+    )
+    return stub(message(f"{method}Request")(**fields), timeout=10, metadata=metadata)
+
+
+def tensor(rows, **contents):
+    shape = list(rows.shape)
+    return {"name": "x", "datatype": "FP64", "shape": shape, **contents}
+
+
+def test_the_whole_protocol(channel, wine):
+    assert call(channel, "ServerLive").live
+    assert call(channel, "ServerReady").ready
+    assert call(channel, "ModelReady", name="wine").ready
+    assert not call(channel, "ModelReady", name="other").ready
+    assert call(channel, "ServerMetadata").name == "modeldeploy"
+    described = call(channel, "ModelMetadata", name="wine")
+    assert (described.inputs[0].name, list(described.inputs[0].shape)) == ("input-0", [-1, 13])
+
+    rows = wine.rows[:20]
+    expected = wine.model.predict(rows).tolist()
+    typed = {"fp64_contents": rows.reshape(-1).tolist()}
+    answer = call(channel, "ModelInfer", model_name="wine", id="a", inputs=[tensor(rows, contents=typed)])
+    assert (answer.model_name, answer.model_version, answer.id) == ("wine", "3", "a")
+    assert list(answer.outputs[0].contents.int64_contents) == expected
+
+    wanted = [{"name": "predict"}, {"name": "predict_proba"}]
+    raw = call(
+        channel,
+        "ModelInfer",
+        model_name="wine",
+        inputs=[tensor(rows)],
+        raw_input_contents=[rows.tobytes()],
+        outputs=wanted,
+    )
+    assert np.frombuffer(raw.raw_output_contents[0], np.int64).tolist() == expected
+    probabilities = np.frombuffer(raw.raw_output_contents[1], np.float64).reshape(20, 3)
+    assert probabilities.tolist() == wine.model.predict_proba(rows).tolist()
+
+    health = health_pb2_grpc.HealthStub(channel)
+    # The health service follows the server's pulse, once a second.
+    for state in health.Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=10):
+        if state.status == health_pb2.HealthCheckResponse.SERVING:
+            break
+    assert SERVICE in ProtoReflectionDescriptorDatabase(channel).get_services()
+
+    ones = np.ones((1, 13))
+    bad = [
+        ({"model_name": "other"}, "NOT_FOUND", "model 'other' is not served here"),
+        ({"model_version": "9"}, "NOT_FOUND", "version '9' is not served here"),
+        ({"inputs": []}, "INVALID_ARGUMENT", "inputs: is missing"),
+        ({"inputs": [tensor(ones, datatype="FP1")]}, "INVALID_ARGUMENT", "inputs[0].datatype: expected one of BOOL"),
+        ({"inputs": [tensor(ones)]}, "INVALID_ARGUMENT", "shape [1, 13] needs 13 values, got 0"),
+        ({"raw_input_contents": [b"123"]}, "INVALID_ARGUMENT", "13 FP64 values need 104 bytes, got 3"),
+        ({"raw_input_contents": [b"1", b"2"]}, "INVALID_ARGUMENT", "expected one for each of 1 inputs, got 2"),
+        ({"raw_input_contents": [np.full(13, np.nan).tobytes()]}, "INVALID_ARGUMENT", "expected a number, got"),
+        ({"outputs": [{"name": "nope"}]}, "INVALID_ARGUMENT", "expected one of predict, predict_proba, got 'nope'"),
+    ]
+    good = {"model_name": "wine", "inputs": [tensor(ones)], "raw_input_contents": [ones.tobytes()]}
+    for change, status, text in bad:
+        if change.get("inputs") is not None:
+            change = {"raw_input_contents": [], **change}
+        with pytest.raises(grpc.RpcError) as caught:
+            call(channel, "ModelInfer", **(good | change))
+        assert caught.value.code().name == status
+        assert text in caught.value.details()
+
+
+def test_keys_guard_grpc_as_well(serve, wine, port, tmp_path):
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "alice").write_text("k1")
+    serve(wine.uri, trusted=True, name="wine", grpc_port=port, auth_dir=tmp_path / "keys").wait_ready()
+    rows = wine.rows[:1]
+    infer = {"model_name": "wine", "inputs": [tensor(rows)], "raw_input_contents": [rows.tobytes()]}
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            call(channel, "ModelInfer", **infer)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        answer = call(channel, "ModelInfer", metadata=(("authorization", "Bearer k1"),), **infer)
+    assert np.frombuffer(answer.raw_output_contents[0], np.int64).tolist() == wine.model.predict(rows).tolist()
