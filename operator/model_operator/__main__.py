@@ -59,14 +59,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             poll=min(1.0, settings.lease_seconds / 10),
         )
         candidate = lease if settings.leader_election else None
-        stopping = asyncio.Event()
         background = [
             asyncio.create_task(engine.reflect(), name="reflect"),
-            asyncio.create_task(lead(engine, candidate, telemetry, stopping), name="lead"),
+            asyncio.create_task(lead(engine, candidate, telemetry, stop), name="lead"),
         ]
         try:
             await wait_for_definition(client)
-            await watch(engine, client, settings, stop, stopping)
+            await watch(engine, client, settings, stop)
         finally:
             for task in background:
                 task.cancel()
@@ -91,13 +90,11 @@ async def wait_for_definition(client: KubernetesClient) -> None:
         await asyncio.sleep(DEFINITION_POLL)
 
 
-async def watch(
-    engine: Engine, client: KubernetesClient, settings: Settings, stop: asyncio.Event, stopping: asyncio.Event
-) -> None:
-    """Run kopf: it feeds the engine and answers liveness, until it is told to stop; then it sets `stopping`."""
+async def watch(engine: Engine, client: KubernetesClient, settings: Settings, stop: asyncio.Event) -> None:
+    """Run kopf: it feeds the engine and answers liveness, until it is told to stop; then `stop` is set."""
     registry, kopf_settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
     handlers.configure(kopf_settings)
-    handlers.bind(registry, engine, client.list_uids, handlers.login, stopping)
+    handlers.bind(registry, engine, client.list_uids, handlers.login, stop)
     namespaces = [settings.watch_namespace] if settings.watch_namespace else []
     await kopf.operator(
         registry=registry,
@@ -110,7 +107,7 @@ async def watch(
     )
 
 
-async def lead(engine: Engine, lease: LeaderLease | None, telemetry: Telemetry, stopping: asyncio.Event) -> None:
+async def lead(engine: Engine, lease: LeaderLease | None, telemetry: Telemetry, stop: asyncio.Event) -> None:
     """Work while the Lease is ours; a lost one ends the process at once, a fresh start takes seconds.
 
     When the process stops, the Lease is given back as soon as the last write is done.
@@ -121,17 +118,17 @@ async def lead(engine: Engine, lease: LeaderLease | None, telemetry: Telemetry, 
     telemetry.leader.set(1)
     work = asyncio.create_task(engine.work(), name="work")
     held = asyncio.create_task(lease.hold() if lease else asyncio.Event().wait(), name="hold-lease")
-    stop = asyncio.create_task(stopping.wait(), name="stopping")
+    told = asyncio.create_task(stop.wait(), name="stop")
     try:
-        await asyncio.wait([work, held, stop], return_when=asyncio.FIRST_COMPLETED)
-        if not stop.done():
+        await asyncio.wait([work, held, told], return_when=asyncio.FIRST_COMPLETED)
+        if not told.done():
             why = repr(work.exception()) if work.done() else "the lease is lost, and only one process may write"
             log.critical("this process ends at once: %s", why)
             os._exit(1)  # not sys.exit: nothing of this process may write a byte more
     finally:
-        for task in (work, held, stop):
+        for task in (work, held, told):
             task.cancel()
-        await asyncio.gather(work, held, stop, return_exceptions=True)
+        await asyncio.gather(work, held, told, return_exceptions=True)
         if lease is not None:
             await lease.release()
 

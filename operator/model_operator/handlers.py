@@ -96,9 +96,9 @@ def bind(
     engine: Engine,
     list_uids: ListUids,
     login: Login,
-    stopping: asyncio.Event,
+    stop: asyncio.Event,
 ) -> None:
-    """Register the handlers of one engine; `stopping` is set as soon as kopf is told to end.
+    """Register the handlers of one engine; `stop` is set as soon as kopf is told to end.
 
     kopf waits five seconds for tasks that it did not start, so ours have to end by themselves.
     """
@@ -127,9 +127,9 @@ def bind(
         return health
 
     @kopf.on.cleanup(registry=registry)
-    async def stop(**_: Any) -> None:
+    async def end(**_: Any) -> None:
         lists.close()
-        stopping.set()
+        stop.set()
 
 
 class ListWatcher:
