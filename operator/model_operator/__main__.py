@@ -14,7 +14,7 @@ from model_operator.clients.kinds import WATCHED
 from model_operator.clients.kubernetes import Connection, KindSource, KubernetesClient
 from model_operator.clients.lease import LeaderLease
 from model_operator.clients.pod_metrics import HttpPodMetrics
-from model_operator.endpoints import start_metrics_server
+from model_operator.endpoints import serve_metrics
 from model_operator.engine.engine import Engine
 from model_operator.errors import ApiError
 from model_operator.settings import InvalidSettings, Settings, settings_from
@@ -47,8 +47,6 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             telemetry=telemetry,
             identity=settings.identity,
         )
-        metrics = await start_metrics_server(telemetry, settings.host, settings.metrics_port)
-        stack.push_async_callback(metrics.cleanup)
         lease = LeaderLease(
             client,
             namespace=settings.lease_namespace,
@@ -60,6 +58,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         )
         candidate = lease if settings.leader_election else None
         background = [
+            asyncio.create_task(serve_metrics(telemetry, settings.host, settings.metrics_port, stop), name="metrics"),
             asyncio.create_task(engine.reflect(), name="reflect"),
             asyncio.create_task(lead(engine, candidate, telemetry, stop), name="lead"),
         ]

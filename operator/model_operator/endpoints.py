@@ -1,12 +1,18 @@
 """`GET /metrics` of the operator itself."""
 
+import asyncio
+
 from aiohttp import web
 
 from model_operator.telemetry import Telemetry
 
 
-async def start_metrics_server(telemetry: Telemetry, host: str, port: int) -> web.AppRunner:
-    """Serve the metrics until `cleanup()` of what is returned; port 0 takes a free one."""
+async def serve_metrics(telemetry: Telemetry, host: str, port: int, stop: asyncio.Event) -> None:
+    """Serve the metrics until `stop` is set.
+
+    Raises:
+        OSError: the address is taken.
+    """
 
     async def metrics(_: web.Request) -> web.Response:
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
@@ -14,7 +20,10 @@ async def start_metrics_server(telemetry: Telemetry, host: str, port: int) -> we
 
     app = web.Application()
     app.router.add_get("/metrics", metrics)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
-    await web.TCPSite(runner, host, port).start()
-    return runner
+    try:
+        await web.TCPSite(runner, host, port).start()
+        await stop.wait()
+    finally:
+        await runner.cleanup()

@@ -51,7 +51,7 @@ async def test_nothing_is_written_while_nothing_changes() -> None:
         async with operator(cluster):
             await api.create("fraud", model=MODEL, replicas=2)
             await healthy(api, "fraud")
-            version = (await api.get(RESOURCE, "fraud"))["metadata"]["resourceVersion"]
+        version = (await api.get(RESOURCE, "fraud"))["metadata"]["resourceVersion"]
         async with operator(cluster) as again:
             await eventually(lambda: again.knows(1), "the second operator has seen everything")
             await api.create("spam", model=MODEL)
