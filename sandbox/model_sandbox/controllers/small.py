@@ -22,7 +22,6 @@ from model_sandbox.controllers.base import (
 )
 from model_sandbox.controllers.garbage import GarbageCollector
 
-
 Discover = Callable[[Client], Awaitable[Iterable[Resource]]]
 
 
