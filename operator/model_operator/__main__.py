@@ -14,7 +14,7 @@ from model_operator.clients.kinds import WATCHED
 from model_operator.clients.kubernetes import Connection, KindSource, KubernetesClient
 from model_operator.clients.lease import LeaderLease
 from model_operator.clients.pod_metrics import HttpPodMetrics
-from model_operator.endpoints import serve_metrics
+from model_operator.endpoints import end_with, start_metrics_server
 from model_operator.engine.engine import Engine
 from model_operator.errors import ApiError
 from model_operator.settings import InvalidSettings, Settings, settings_from
@@ -47,6 +47,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             telemetry=telemetry,
             identity=settings.identity,
         )
+        metrics = await start_metrics_server(telemetry, settings.host, settings.metrics_port)
         lease = LeaderLease(
             client,
             namespace=settings.lease_namespace,

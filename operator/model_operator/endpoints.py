@@ -7,8 +7,8 @@ from aiohttp import web
 from model_operator.telemetry import Telemetry
 
 
-async def serve_metrics(telemetry: Telemetry, host: str, port: int, stop: asyncio.Event) -> None:
-    """Serve the metrics until `stop` is set.
+async def start_metrics_server(telemetry: Telemetry, host: str, port: int) -> web.AppRunner:
+    """Serve the metrics until `cleanup()` of what is returned.
 
     Raises:
         OSError: the address is taken.
@@ -22,8 +22,13 @@ async def serve_metrics(telemetry: Telemetry, host: str, port: int, stop: asynci
     app.router.add_get("/metrics", metrics)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
+    await web.TCPSite(runner, host, port).start()
+    return runner
+
+
+async def end_with(stop: asyncio.Event, runner: web.AppRunner) -> None:
+    """End a server as soon as `stop` is set: its open connections would keep kopf waiting."""
     try:
-        await web.TCPSite(runner, host, port).start()
         await stop.wait()
     finally:
         await runner.cleanup()

@@ -10,7 +10,7 @@ from dataclasses import replace
 from model_operator.api.status import Condition, ModelInfo, Phase, PodFailure, Status
 from model_operator.policy.failures import worst
 from model_operator.policy.situation import Situation
-from model_operator.policy.sizes import full_size
+from model_operator.policy.sizes import full_size, sizes
 from model_operator.policy.story import step_column, tell
 from model_operator.policy.traffic import is_split_right, observed_percent
 
@@ -23,7 +23,7 @@ def report(s: Situation, *, url: str) -> Status:
         observed_generation=s.resource.generation,
         url=url,
         selector=f"modeldeploy.dev/name={s.resource.name}",
-        replicas=sum(view.pods for view in s.observed.revisions.values()),
+        replicas=sum(sizes(s).values()),
         ready_replicas=sum(view.ready for view in s.observed.revisions.values()),
         model=s.stable_view.model or _declared_model(s),
         pod_failures=_pod_failures(s),
