@@ -102,7 +102,8 @@ def _connection(path: Path | str | None) -> Connection:
 
 
 async def _up(options: argparse.Namespace, state: Path) -> None:
-    async with control_plane(port=options.port, token=options.token) as plane:
+    kept = state if options.state is not None else None
+    async with control_plane(port=options.port, token=options.token, state=kept) as plane:
         kubeconfig = options.kubeconfig or state / "kubeconfig"
         write_kubeconfig(kubeconfig, plane.user_url, plane.token)
         connection = Connection(plane.url, plane.token)

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 from model_sandbox.apiserver.auth import MASTERS, RBAC, Tokens, User
+from model_sandbox.apiserver.crds import DEFINITIONS
+from model_sandbox.apiserver.journal import Journal
 from model_sandbox.apiserver.kinds import builtin_registry
 from model_sandbox.apiserver.resources import Resources, Warnings, Write
 from model_sandbox.apiserver.server import ApiServer
 from model_sandbox.apiserver.store import Store
 
+HOST = "127.0.0.1"
 SERVICE_NETWORK = "127.96.0.0/16"
-POD_NETWORK = "127.64.0.0/12"
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
@@ -73,23 +77,47 @@ def bootstrap(resources: Resources) -> None:
             resources.create(kind, "", decoded, write)
 
 
+def _credentials(state: Path | None, token: str) -> tuple[str, bytes]:
+    """The administrator's token and the key that signs ServiceAccounts' tokens, kept in the state folder."""
+    path = state / "credentials.json" if state is not None else None
+    held = json.loads(path.read_text()) if path is not None and path.exists() else {}
+    token = token or held.get("token") or secrets.token_urlsafe(32)
+    key = held.get("key") or secrets.token_hex(32)
+    if path is not None:
+        path.touch(mode=0o600)
+        path.write_text(json.dumps({"token": token, "key": key}))
+    return token, bytes.fromhex(key)
+
+
 @asynccontextmanager
 async def control_plane(
-    *, port: int = 0, host: str = "127.0.0.1", token: str = "", extra_users: dict[str, User] | None = None
+    *, port: int = 0, token: str = "", state: Path | None = None, extra_users: dict[str, User] | None = None
 ) -> AsyncIterator[ControlPlane]:
-    """Serve an API server on loopback until the context ends."""
-    token = token or secrets.token_urlsafe(32)
+    """Serve an API server on loopback until the context ends; with `state`, from and into that folder.
+
+    Raises ValueError for a state folder that cannot be read.
+    """
+    token, key = _credentials(state, token)
     admin = User("kubernetes-admin", (MASTERS, "system:authenticated"))
-    tokens = Tokens({token: admin, **(extra_users or {})}, secrets.token_bytes(32))
-    resources = Resources(Store(), builtin_registry(), SERVICE_NETWORK, clock=lambda: datetime.now(UTC))
+    tokens = Tokens({token: admin, **(extra_users or {})}, key)
+    store, journal = Store(), Journal(state / "objects.jsonl") if state is not None else None
+    if journal is not None:
+        journal.restore(store)
+    resources = Resources(store, builtin_registry(), SERVICE_NETWORK, clock=lambda: datetime.now(UTC))
+    for _, entry in store.scan(DEFINITIONS):
+        resources.definitions.establish(entry.body, resources.now())
     bootstrap(resources)
+    if journal is not None:
+        journal.follow(store)
     server = ApiServer(resources.store, resources.registry, tokens, resources)
     runner = web.AppRunner(server.app(), handler_cancellation=True, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        site = web.TCPSite(runner, HOST, port)
         await site.start()
         bound = runner.addresses[0][1]
-        yield ControlPlane(f"http://{host}:{bound}", token, server)
+        yield ControlPlane(f"http://{HOST}:{bound}", token, server)
     finally:
         await runner.cleanup()
+        if journal is not None:
+            journal.close()

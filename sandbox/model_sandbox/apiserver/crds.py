@@ -40,6 +40,9 @@ class Definitions:
             causes.append(required("spec.names.listKind"))
         if spec.get("scope") and spec["scope"] not in ("Cluster", "Namespaced"):
             causes.append(not_supported("spec.scope", spec["scope"], ["Cluster", "Namespaced"]))
+        if (spec.get("conversion") or {}).get("strategy", "None") != "None":
+            given = spec["conversion"]["strategy"]
+            causes.append(not_supported("spec.conversion.strategy", given, ["None"]))
         versions = spec.get("versions") or []
         if sum(bool(version.get("storage")) for version in versions) != 1:
             why = "must have exactly one version marked as storage version"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,6 +110,14 @@ class Store:
         self.on_change: list[Callable[[str, Event], None]] = []
         self._kept = kept_events
         self._started_at = version
+
+    def restore(self, objects: Iterable[tuple[str, Key, int, Obj]], version: int) -> None:
+        """Fill an empty store; its history begins at `version`."""
+        self.version = self._started_at = max(version, self.version)
+        for resource, key, written, body in objects:
+            self.shelf(resource).entries[key] = Entry(written, body)
+        for shelf in self.shelves.values():
+            shelf.order = sorted(shelf.entries)
 
     def shelf(self, resource: str) -> Shelf:
         """The shelf of a resource type (made on first use)."""

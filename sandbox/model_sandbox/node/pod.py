@@ -93,6 +93,9 @@ class PodRunner:
     def _box(self, body: Obj, waiting: tuple[str, str]) -> _Box:
         folder = self._folder / "containers" / body["name"]
         state = ContainerState(body["name"], body.get("image", ""), waiting=waiting)
+        for held in (self.pod.get("status") or {}).get("containerStatuses") or []:
+            if held["name"] == body["name"]:  # it ran before this node was started again
+                state.restarts, state.container_id = held.get("restartCount", 0), held.get("containerID", "")
         return _Box(body, state, folder, Log(folder / "0.log"))
 
     # --- what the node tells
