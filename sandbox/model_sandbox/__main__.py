@@ -65,7 +65,6 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument("--name", default="sandbox-0", help="the node's name")
             one.add_argument("--state", type=Path, help="folder for pods' files (default: temporary)")
             one.add_argument("--pods", choices=["process", "instant"], default="process")
-            one.add_argument("--network", type=int, default=64, help="pods' addresses are 127.NETWORK.x.y")
     for one in (up, commands.choices["node"]):
         one.add_argument("--image", type=_image, action="append", default=[], metavar="NAME=COMMAND")
         one.add_argument("--restart-backoff", type=float, default=10.0, help="seconds before the second restart")
@@ -114,19 +113,18 @@ async def _up(options: argparse.Namespace, state: Path) -> None:
                 if options.pods != "none":
                     tasks.create_task(manager.schedule(connection))
                     for index in range(options.nodes):
-                        settings = _node_settings(options, state, f"sandbox-{index}", 64 + index)
+                        settings = _node_settings(options, state, f"sandbox-{index}")
                         tasks.create_task(kubelet.run(connection, settings))
                 await plane.first_account()
             print(f"API server: {plane.url}\nexport KUBECONFIG={kubeconfig.absolute()}", flush=True)
 
 
-def _node_settings(options: argparse.Namespace, state: Path, name: str, network: int) -> NodeSettings:
+def _node_settings(options: argparse.Namespace, state: Path, name: str) -> NodeSettings:
     return NodeSettings(
         name=name,
         state=state / name,
         instant=options.pods == "instant",
         images=dict(options.image),
-        network=network,
         backoff=options.restart_backoff,
     )
 
@@ -151,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "controllers": lambda: manager.run(connection),
             "scheduler": lambda: manager.schedule(connection),
             "proxy": lambda: services.run(connection),
-            "node": lambda: kubelet.run(connection, _node_settings(options, state, options.name, options.network)),
+            "node": lambda: kubelet.run(connection, _node_settings(options, state, options.name)),
         }
         asyncio.run(_until_signal(parts[options.command]))
     return 0

@@ -23,7 +23,7 @@ from model_sandbox.apiserver.server import ApiServer
 from model_sandbox.apiserver.store import Store
 
 HOST = "127.0.0.1"
-SERVICE_NETWORK = "127.96.0.0/16"
+SERVICE_NETWORK = "127.96.0.0/11"
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import platform
+import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -31,17 +32,17 @@ log = logging.getLogger(__name__)
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 HEARTBEAT = 10.0
 ADDRESS = "127.0.0.1"
+POD_NUMBERS = range(64, 96)  # of 127.N.x.y; Services have the next 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSettings:
-    """How a node runs. `network` is the second number of its pods' addresses, 127.N.x.y."""
+    """How a node runs."""
 
     name: str = "sandbox-0"
     state: Path
     instant: bool = False
     images: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    network: int = 64
     backoff: float = 10.0
 
 
@@ -102,7 +103,6 @@ class Node:
         self._pods = Cache(client, PODS, f"fieldSelector=spec.nodeName%3D{settings.name}")
         self._runners: dict[str, tuple[PodRunner, asyncio.Task[None]]] = {}
         self._addresses: dict[str, str] = {}
-        self._next = 0
 
     async def run(self, port: int) -> None:
         """Register, then run pods until cancelled; all of them are ended then."""
@@ -156,16 +156,12 @@ class Node:
             await asyncio.sleep(HEARTBEAT)
 
     def address(self, uid: str) -> str:
-        """A pod's own address."""
-        if uid not in self._addresses:
-            taken = set(self._addresses.values())
-            while True:
-                self._next = self._next % 64_000 + 1
-                high, low = divmod(self._next, 250)
-                found = f"127.{self._settings.network}.{high}.{low + 2}"
-                if found not in taken:
-                    break
-            self._addresses[uid] = found
+        """A pod's own address, chosen at random: other sandboxes may run on this machine."""
+        while uid not in self._addresses:
+            numbers = random.choice(POD_NUMBERS), random.randrange(256), random.randrange(2, 255)  # noqa: S311
+            found = "127.{}.{}.{}".format(*numbers)
+            if found not in self._addresses.values():
+                self._addresses[uid] = found
         return self._addresses[uid]
 
     def runner(self, key: Key) -> PodRunner | None:
