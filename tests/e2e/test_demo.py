@@ -13,8 +13,16 @@ from modeldeploy.stand import wait_until
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("interrupt", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_an_interrupted_demo_leaves_no_process_and_no_file(tmp_path: Path, interrupt: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("interrupt", "moment"),
+    [
+        pytest.param(signal.SIGINT, "get mdep", id="Ctrl-C while pods start"),
+        pytest.param(signal.SIGTERM, "model_sandbox up", id="SIGTERM while the sandbox starts"),
+    ],
+)
+def test_an_interrupted_demo_leaves_no_process_and_no_file(
+    tmp_path: Path, interrupt: signal.Signals, moment: str
+) -> None:
     told = tmp_path / "told"
     with told.open("wb") as output:
         demo = subprocess.Popen(
@@ -24,7 +32,7 @@ def test_an_interrupted_demo_leaves_no_process_and_no_file(tmp_path: Path, inter
             env={**os.environ, "TMPDIR": str(tmp_path)},
         )
         try:
-            wait_until(lambda: "get mdep" in told.read_text(), "the demo has a model on its way", seconds=60)
+            wait_until(lambda: moment in told.read_text(), f"the demo says {moment!r}", seconds=60)
             demo.send_signal(interrupt)
             status = demo.wait(60)
         finally:
