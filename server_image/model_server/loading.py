@@ -44,8 +44,9 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
     report(Phase.LOADING, "verifying the package")
     sha256 = digest(fetched)
     verify_pin(sha256, settings.sha256, uri)
-    package = open_package(fetched, settings.format, folder / f"process-{os.getpid()}")
-    require_trust(package.format, pinned=bool(settings.sha256), trusted=settings.trusted, digest=sha256)
+    trusted = bool(settings.sha256) or settings.trusted
+    package = open_package(fetched, settings.format, folder / f"process-{os.getpid()}", trusted=trusted)
+    require_trust(package.format, trusted=trusted, digest=sha256)
     check_requirements(package.requirements)
     report(
         Phase.LOADING,

@@ -33,7 +33,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    storage_uri: str = Field(min_length=1, description="Where the package is: `file://`, `s3://`.")
+    storage_uri: str = Field(min_length=1, description="Where the package is.")
     format: str = Field("auto", description="The package's format; `auto` looks for itself.")
     version: str = Field("", description="The version people call it; default: the package's own, else the revision.")
     sha256: str = Field("", pattern=r"^([0-9a-fA-F]{64})?$", description="Pin: load nothing else. Empty: not pinned.")
@@ -51,6 +51,7 @@ class Settings(BaseModel):
     grpc_port: int = Field(0, ge=0, le=65535, description="Port of the Open Inference Protocol over gRPC; 0: none.")
     model_dir: Path | None = Field(None, description="Where downloads go; default: a temporary folder.")
     credentials_dir: Path | None = Field(None, description="A mounted Secret with storage credentials.")
+    claims_dir: Path = Field(Path("/mnt/claims"), description="Where the claims of `pvc://` URIs are mounted.")
     auth_dir: Path | None = Field(None, description="A mounted Secret whose values are API keys; default: open.")
     tls_dir: Path | None = Field(
         None, description="A mounted Secret with `tls.crt` and `tls.key`; default: plain HTTP."

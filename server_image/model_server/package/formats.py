@@ -51,6 +51,24 @@ FORMATS: Mapping[str, Format] = {
             begins=PICKLE + COMPRESSED,
             description="scikit-learn estimators saved with joblib or pickle",
         ),
+        Format(
+            name="skops",
+            suffixes=(".skops",),
+            begins=(b"PK",),
+            description="scikit-learn estimators saved with skops, which runs no code",
+        ),
+        Format(
+            name="xgboost",
+            suffixes=(".ubj", ".xgb"),
+            begins=(b'{"learner"', b"{L"),
+            description="XGBoost models saved as JSON or UBJ",
+        ),
+        Format(
+            name="lightgbm",
+            suffixes=(".lgb", ".lightgbm"),
+            begins=(b"tree\n",),
+            description="LightGBM models saved as text",
+        ),
         Format(name="onnx", suffixes=(".onnx",), begins=(b"\x08",), description="ONNX graphs"),
         Format(
             name=PYTHON,
@@ -74,6 +92,8 @@ def named_format(name: str, where: str) -> Format | None:
     """The format a person named, None for `auto`; raises FormatUnknown that lists the known ones."""
     if name == AUTO:
         return None
+    if name == "mlflow":
+        raise FormatMismatch(f"{where} is mlflow, and the package holds no MLmodel file")
     if name not in FORMATS:
         raise FormatUnknown(f"{where} is {name!r}", hint=f"Known formats: {AUTO}, {', '.join(sorted(FORMATS))}.")
     return FORMATS[name]
@@ -158,14 +178,15 @@ def _format_of(name: str, first_bytes: Callable[[str], bytes]) -> Format | None:
     return None if suffix in _NO_MODELS else _by_content(beginning)
 
 
-_NO_MODELS = frozenset(
-    {".yaml", ".yml", ".json", ".txt", ".md", ".py", ".csv", ".parquet", ".gz", ".zip", ".npy", ".npz"}
-)
+# .json and .txt files are models only when they begin like one.
+_NO_MODELS = frozenset({".yaml", ".yml", ".md", ".py", ".csv", ".parquet", ".gz", ".zip", ".npy", ".npz"})
 
 
 def _by_content(beginning: bytes) -> Format | None:
     # Compressed data and a protobuf's first byte are too common to guess from.
-    return FORMATS["sklearn"] if beginning.startswith(PICKLE) else None
+    if beginning.startswith(PICKLE):
+        return FORMATS["sklearn"]
+    return next((FORMATS[name] for name in ("xgboost", "lightgbm") if beginning.startswith(FORMATS[name].begins)), None)
 
 
 def _endings(known: Format) -> str:

@@ -13,6 +13,7 @@ from model_server.package.archives import ArchiveLimits, is_archive, unpack
 from model_server.package.digest import list_files
 from model_server.package.formats import Format
 from model_server.package.metadata import Metadata, read_metadata
+from model_server.package.mlflow import ML_MODEL, read_mlmodel
 from model_server.package.requirements import parse_requirements
 
 FIRST_BYTES = 16
@@ -27,9 +28,11 @@ class Package:
     format: Format
     artifacts: tuple[Path, ...]
     requirements: tuple[Requirement, ...]
+    # Somebody vouched for it, by a pin or by declaring trust.
+    trusted: bool
 
 
-def open_package(fetched: Path, wanted: str, scratch: Path) -> Package:
+def open_package(fetched: Path, wanted: str, scratch: Path, *, trusted: bool) -> Package:
     """Unpack if needed, read model.yaml and requirements.txt, choose the format. Loads nothing.
 
     `wanted` is the format the settings ask for; `scratch` a folder for unpacked files. Raises ArtifactErrors.
@@ -42,24 +45,34 @@ def open_package(fetched: Path, wanted: str, scratch: Path) -> Package:
     if not files or all((root / name).stat().st_size == 0 for name in files):
         raise ArtifactEmpty(f"{fetched.name} holds nothing")
     metadata = read_metadata(root / "model.yaml") if "model.yaml" in files else Metadata()
+    described = read_mlmodel(root / ML_MODEL) if ML_MODEL in files and wanted in (formats.AUTO, "mlflow") else None
+    if described is not None and "model.yaml" not in files:
+        metadata = described.metadata
     requirements = (
         parse_requirements((root / "requirements.txt").read_text(encoding="utf-8"))
         if "requirements.txt" in files
         else []
-    )
-    asked = formats.named_format(wanted, "the format asked for") or formats.named_format(
-        metadata.format, "format in model.yaml"
     )
 
     def first_bytes(name: str) -> bytes:
         with (root / name).open("rb") as file:
             return file.read(FIRST_BYTES)
 
-    choice = formats.choose(files, asked, metadata.artifacts, first_bytes)
+    if described is not None:
+        # MLflow lists itself, and needs not be here to serve what it packed.
+        requirements = [one for one in requirements if not one.name.startswith("mlflow")]
+        choice = formats.choose(files, described.format, (described.artifact,), first_bytes)
+    else:
+        asked = formats.named_format(wanted, "the format asked for") or formats.named_format(
+            metadata.format, "format in model.yaml"
+        )
+        choice = formats.choose(files, asked, metadata.artifacts, first_bytes)
+
     return Package(
         root=root,
         metadata=metadata,
         format=choice.format,
         artifacts=tuple(root / name for name in choice.artifacts),
         requirements=tuple(requirements),
+        trusted=trusted,
     )

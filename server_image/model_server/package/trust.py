@@ -6,9 +6,9 @@ from model_server.errors import ArtifactNotTrusted
 from model_server.package.formats import Format
 
 
-def require_trust(chosen: Format, *, pinned: bool, trusted: bool, digest: str) -> None:
-    """Raise ArtifactNotTrusted unless the format is plain data, the digest is pinned or trust is declared."""
-    if not chosen.runs_code or pinned or trusted:
+def require_trust(chosen: Format, *, trusted: bool, digest: str) -> None:
+    """Raise ArtifactNotTrusted unless the format is plain data, or somebody vouched by a pin or by declaring trust."""
+    if not chosen.runs_code or trusted:
         return
     raise ArtifactNotTrusted(
         f"format {chosen.name} runs code when it is loaded, and this package is neither pinned nor trusted",

@@ -8,19 +8,18 @@ from model_server.errors import DependencyMissing
 from model_server.package.opening import Package
 from model_server.runtimes.base import Model
 
-MODULES = {"sklearn": "sklearn", "onnx": "onnx", "python": "python"}
-EXTRAS = {"sklearn": "server-sklearn", "onnx": "server-onnx"}
+MODULES = ("lightgbm", "onnx", "python", "skops", "sklearn", "xgboost")
 
 
 def load_model(package: Package, *, threads: int) -> Model:
     """Turn a package into a model. Raises LoadFailed, ArtifactCorrupt, DependencyMissing, ..."""
     name = package.format.name
     try:
-        runtime = importlib.import_module(f"model_server.runtimes.{MODULES[name]}")
+        runtime = importlib.import_module(f"model_server.runtimes.{name}")
     except ModuleNotFoundError as error:
         raise DependencyMissing(
             f"format {name} needs {error.name}, which is not installed",
-            hint=f"Install modeldeploy[{EXTRAS[name]}], or use an image that has it.",
+            hint=f"Install modeldeploy[server-{name}], or use an image that has it.",
         ) from None
     model: Model = runtime.load(package, threads=threads)
     return model

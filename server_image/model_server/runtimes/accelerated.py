@@ -20,7 +20,7 @@ from model_server.inputs.layout import Layout
 from model_server.inputs.matrix import Matrix
 from model_server.package.metadata import Feature, Metadata, ReferenceFeature
 from model_server.runtimes.base import Model
-from model_server.runtimes.sklearn import Estimator
+from model_server.runtimes.estimators import Estimator
 from model_server.tensors import Array, Inputs, Outputs, rows_of
 
 log = logging.getLogger(__name__)

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-import numpy as np
 
 from model_server.errors import ArtifactCorrupt, DependencyMissing, LoadFailed
 from model_server.package.opening import Package
-from model_server.runtimes.base import Signature
-from model_server.tensors import Inputs, Outputs
+from model_server.runtimes.estimators import Estimator
 
 log = logging.getLogger(__name__)
 
@@ -86,60 +84,3 @@ def _sentence(error: BaseException) -> str:
 
 def _first_line(error: object) -> str:
     return (str(error).strip().splitlines() or [""])[0][:500]
-
-
-class Estimator:
-    """Calls the estimator's own predict, so that answers equal the library's."""
-
-    is_pure = True
-
-    def __init__(self, estimator: Any) -> None:
-        self.estimator = estimator
-        self._frames = _selects_columns(estimator)
-        names = getattr(estimator, "feature_names_in_", None)
-        self.signature = Signature(
-            feature_names=() if names is None else tuple(str(name) for name in names),
-            feature_count=_feature_count(estimator),
-            as_columns=self._frames,
-        )
-        has_probabilities = hasattr(estimator, "predict_proba") and hasattr(estimator, "classes_")
-        self.probabilities = "predict_proba" if has_probabilities else ""
-        self.classes = tuple(np.asarray(estimator.classes_).tolist()) if has_probabilities else ()
-        # Rows are arrays on purpose: the names were checked when the request was read.
-        warnings.filterwarnings("ignore", message="X does not have valid feature names")
-
-    def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
-        rows = self._rows(inputs)
-        outputs = {"predict": np.asarray(self.estimator.predict(rows))}
-        if probabilities and self.probabilities:
-            outputs[self.probabilities] = np.asarray(self.estimator.predict_proba(rows))
-        return outputs
-
-    def _rows(self, inputs: Inputs) -> Any:
-        if not self._frames and len(inputs) == 1:
-            return next(iter(inputs.values()))
-        import pandas as pd  # type: ignore[import-untyped]
-
-        return pd.DataFrame(dict(inputs))
-
-
-def _feature_count(estimator: Any) -> int | None:
-    try:
-        return int(estimator.n_features_in_)
-    except AttributeError:
-        return None
-
-
-def _selects_columns(estimator: Any) -> bool:
-    """True when some step picks columns by name, and so needs a table with names."""
-    if any(isinstance(columns, str) or _all_text(columns) for _, _, columns in getattr(estimator, "transformers_", ())):
-        return True
-    return any(_selects_columns(step) for _, step in getattr(estimator, "steps", ()))
-
-
-def _all_text(columns: Any) -> bool:
-    return (
-        isinstance(columns, list | tuple | np.ndarray)
-        and len(columns) > 0
-        and all(isinstance(name, str) for name in columns)
-    )

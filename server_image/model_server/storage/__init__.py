@@ -8,7 +8,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from model_server.errors import SettingsInvalid
-from model_server.storage import local, s3
+from model_server.storage import azure, gcs, local, s3, web
 from model_server.storage.progress import Progress
 
 
@@ -22,7 +22,22 @@ class Fetch(Protocol):
     def __call__(self, uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path: ...
 
 
-SCHEMES: Mapping[str, Fetch] = {"file": local.fetch, "s3": s3.fetch}
+def _fetch_web(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path:
+    """A blob URL is Azure's when there are credentials for it; without them it is a plain web address."""
+    is_blob = azure.BLOB_HOST.match(uri) and any(name.startswith("AZURE_") for name in environ)
+    chosen: Fetch = azure.fetch if is_blob else web.fetch
+    return chosen(uri, into, environ=environ, progress=progress)
+
+
+SCHEMES: Mapping[str, Fetch] = {
+    "az": azure.fetch,
+    "file": local.fetch,
+    "gs": gcs.fetch,
+    "http": web.fetch,
+    "https": _fetch_web,
+    "pvc": local.fetch_from_claim,
+    "s3": s3.fetch,
+}
 
 
 def fetch(uri: str, into: Path, *, environ: Mapping[str, str], report: Callable[[str], None]) -> Path:

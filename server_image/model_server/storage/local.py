@@ -1,4 +1,4 @@
-"""`file://`: a file or folder that is already there (a volume, an image layer), used in place."""
+"""`file://` and `pvc://`: a file or folder that is already there (a volume, an image layer), used in place."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from urllib.parse import unquote, urlsplit
 from model_server.errors import ArtifactAccessDenied, ArtifactEmpty, ArtifactNotFound, SettingsInvalid
 from model_server.storage.progress import Progress
 
+CLAIMS_DIR = "/mnt/claims"
+
 
 def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path:
     """The path itself: nothing is copied."""
@@ -18,7 +20,22 @@ def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progres
         raise SettingsInvalid(
             f"storageUri {uri!r} is not a local path", hint="Write three slashes: file:///models/fraud/7"
         )
-    path = Path(unquote(parts.path))
+    return _checked(Path(unquote(parts.path)), uri, progress)
+
+
+def fetch_from_claim(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path:
+    """`pvc://claim/path`: the operator mounts the claim below the claims folder."""
+    parts = urlsplit(uri)
+    if not parts.netloc:
+        raise SettingsInvalid(f"storageUri {uri!r} names no claim", hint="Write pvc://claim/path/to/model")
+    root = Path(environ.get("MODEL_SERVER_CLAIMS_DIR") or CLAIMS_DIR) / parts.netloc
+    path = (root / unquote(parts.path).strip("/")).resolve()
+    if not path.is_relative_to(root.resolve()):
+        raise SettingsInvalid(f"storageUri {uri!r} leaves its claim", hint="Write pvc://claim/path/to/model")
+    return _checked(path, uri, progress)
+
+
+def _checked(path: Path, uri: str, progress: Progress) -> Path:
     try:
         size = path.stat().st_size
     except PermissionError:

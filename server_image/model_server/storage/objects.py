@@ -14,6 +14,7 @@ from obstore import exceptions
 
 from model_server.errors import (
     ArtifactAccessDenied,
+    ArtifactCorrupt,
     ArtifactEmpty,
     ArtifactNotFound,
     ArtifactTooLarge,
@@ -75,8 +76,12 @@ def _listing(store: ObjectStore, key: str) -> list[tuple[str, ObjectMeta]]:
     try:
         return [("", obstore.head(store, key))]
     except FileNotFoundError:
-        metas = [meta for page in obstore.list(store, prefix=key) for meta in page]
-        return [(meta["path"].removeprefix(f"{key}/"), meta) for meta in metas if meta["path"].startswith(f"{key}/")]
+        below = f"{key}/"
+        metas = [meta for page in obstore.list(store, prefix=key) for meta in page if meta["path"].startswith(below)]
+    found = [(meta["path"].removeprefix(below), meta) for meta in metas]
+    if any(".." in PurePosixPath(name).parts for name, _ in found):
+        raise ArtifactCorrupt(f"{key} holds an object whose name would be written outside the package")
+    return found
 
 
 def _download_one(store: ObjectStore, meta: ObjectMeta, target: Path, progress: Progress) -> None:

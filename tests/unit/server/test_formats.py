@@ -101,20 +101,19 @@ def test_an_unknown_name_lists_the_known_ones():
 
 
 @pytest.mark.parametrize(
-    ("name", "pinned", "trusted", "allowed"),
+    ("name", "trusted", "allowed"),
     [
-        pytest.param("onnx", False, False, True, id="plain data needs nobody's word"),
-        pytest.param("sklearn", False, False, False, id="code that nobody vouched for is refused"),
-        pytest.param("sklearn", True, False, True, id="a pin vouches"),
-        pytest.param("python", False, True, True, id="declared trust vouches"),
-        pytest.param("python", False, False, False, id="model.py is code"),
+        pytest.param("onnx", False, True, id="plain data needs nobody's word"),
+        pytest.param("sklearn", False, False, id="code that nobody vouched for is refused"),
+        pytest.param("sklearn", True, True, id="somebody vouched"),
+        pytest.param("python", False, False, id="model.py is code"),
     ],
 )
-def test_trust(name, pinned, trusted, allowed):
+def test_trust(name, trusted, allowed):
     if allowed:
-        require_trust(FORMATS[name], pinned=pinned, trusted=trusted, digest="d")
+        require_trust(FORMATS[name], trusted=trusted, digest="d")
         return
     with pytest.raises(ArtifactNotTrusted) as caught:
-        require_trust(FORMATS[name], pinned=pinned, trusted=trusted, digest="abc123")
+        require_trust(FORMATS[name], trusted=trusted, digest="abc123")
     assert "abc123" in caught.value.hint
     assert "skops and ONNX" in caught.value.hint

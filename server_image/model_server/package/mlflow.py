@@ -1,0 +1,68 @@
+"""MLflow folders: an `MLmodel` file names a flavor, and the flavor names the artifact that a loader here reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from model_server.errors import FormatUnknown, MetadataInvalid
+from model_server.package.formats import FORMATS, Format
+from model_server.package.metadata import Feature, Metadata
+
+ML_MODEL = "MLmodel"
+# Which entry of a flavor names its file, the most faithful flavor first; python_function wraps any of them.
+_FLAVORS = {"sklearn": "pickled_model", "xgboost": "data", "lightgbm": "data", "onnx": "data"}
+_DTYPES = {
+    "double": "float64",
+    "float": "float32",
+    "long": "int64",
+    "integer": "int32",
+    "string": "string",
+    "boolean": "bool",
+}
+
+
+class Described(NamedTuple):
+    """What an MLmodel file says."""
+
+    format: Format
+    artifact: str
+    metadata: Metadata
+
+
+def read_mlmodel(path: Path) -> Described:
+    """Flavor, artifact and signature. Raises MetadataInvalid, or FormatUnknown that lists the flavors found."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        flavors = document["flavors"]
+        found = [name for name in _FLAVORS if name in flavors]
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise MetadataInvalid(f"{ML_MODEL} cannot be read: {error}", hint="Save the model again with MLflow.") from None
+    if not found:
+        raise FormatUnknown(
+            f"{ML_MODEL} has the flavors {', '.join(sorted(flavors))}",
+            hint=f"Flavors that are served: {', '.join(_FLAVORS)}.",
+        )
+    artifact = flavors[found[0]].get(_FLAVORS[found[0]])
+    if not isinstance(artifact, str):
+        raise MetadataInvalid(
+            f"{ML_MODEL}: flavors.{found[0]}.{_FLAVORS[found[0]]} is missing", hint="Save the model again."
+        )
+    features = _features((document.get("signature") or {}).get("inputs"))
+    version = str(document.get("model_uuid") or "")[:12]
+    return Described(FORMATS[found[0]], artifact, Metadata(version=version, input_features=features))
+
+
+def _features(inputs: Any) -> tuple[Feature, ...]:
+    """Named columns of a signature; a tensor signature names none."""
+    if not isinstance(inputs, str):
+        return ()
+    columns = json.loads(inputs)
+    if not all(isinstance(column, dict) and column.get("name") and column.get("type") in _DTYPES for column in columns):
+        return ()
+    return tuple(
+        Feature.model_validate({"name": column["name"], "dtype": _DTYPES[column["type"]]}) for column in columns
+    )

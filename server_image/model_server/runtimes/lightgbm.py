@@ -1,0 +1,43 @@
+"""LightGBM: models saved as text by `Booster.save_model`. Wrappers saved with joblib are scikit-learn's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightgbm
+import numpy as np
+
+from model_server.errors import ArtifactCorrupt
+from model_server.package.opening import Package
+from model_server.runtimes.base import Signature
+from model_server.tensors import Inputs, Outputs
+
+
+def load(package: Package, *, threads: int) -> Booster:
+    """Read the text. Raises ArtifactCorrupt when it is cut short or something else."""
+    (path,) = package.artifacts
+    try:
+        booster = lightgbm.Booster(model_file=str(path))
+    except lightgbm.basic.LightGBMError as error:
+        raise ArtifactCorrupt(f"{path.name} is no LightGBM model: {' '.join(str(error).split())[:300]}") from None
+    return Booster(booster, threads)
+
+
+class Booster:
+    """Calls the Booster, which predicts scores: probabilities where its objective gives them."""
+
+    is_pure = True
+    probabilities = ""
+    classes: tuple[object, ...] = ()
+
+    def __init__(self, booster: Any, threads: int) -> None:
+        self._booster = booster
+        self._threads = threads
+        names = tuple(booster.feature_name())
+        # The names LightGBM makes up say nothing about the training data.
+        given = () if all(name == f"Column_{index}" for index, name in enumerate(names)) else names
+        self.signature = Signature(feature_names=given, feature_count=booster.num_feature())
+
+    def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
+        (rows,) = inputs.values()
+        return {"predict": np.asarray(self._booster.predict(rows, num_threads=self._threads))}

@@ -1,0 +1,51 @@
+"""XGBoost: models saved as JSON or UBJ, by the Booster or by the scikit-learn wrapper."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import xgboost
+
+from model_server.errors import ArtifactCorrupt
+from model_server.package.opening import Package
+from model_server.runtimes.base import Signature
+from model_server.runtimes.estimators import Estimator
+from model_server.tensors import Inputs, Outputs
+
+
+def load(package: Package, *, threads: int) -> Estimator | Booster:
+    """A wrapper's file becomes an estimator again, with labels; a Booster's stays a Booster, with raw scores."""
+    (path,) = package.artifacts
+    booster = xgboost.Booster({"nthread": threads})
+    try:
+        booster.load_model(path)
+    except (xgboost.core.XGBoostError, ValueError) as error:
+        text = " ".join(str(error).split())[:300]
+        raise ArtifactCorrupt(f"{path.name} is no XGBoost model: {text}") from None
+    kind = json.loads(booster.attr("scikit_learn") or "{}").get("_estimator_type")
+    wrapper = {"classifier": xgboost.XGBClassifier, "regressor": xgboost.XGBRegressor}.get(kind)
+    if wrapper is None:
+        return Booster(booster)
+    estimator = wrapper(n_jobs=threads)
+    estimator.load_model(path)
+    return Estimator(estimator)
+
+
+class Booster:
+    """Calls the Booster itself, which predicts scores: probabilities where its objective gives them."""
+
+    is_pure = True
+    probabilities = ""
+    classes: tuple[object, ...] = ()
+
+    def __init__(self, booster: Any) -> None:
+        self._booster = booster
+        self._names = booster.feature_names
+        self.signature = Signature(feature_names=tuple(self._names or ()), feature_count=booster.num_features())
+
+    def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
+        (rows,) = inputs.values()
+        table = xgboost.DMatrix(rows, feature_names=self._names)
+        return {"predict": np.asarray(self._booster.predict(table))}

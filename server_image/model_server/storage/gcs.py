@@ -1,0 +1,46 @@
+"""`gs://bucket/key`: one object, or all objects below a prefix.
+
+Credentials: a service account's file, from `GOOGLE_APPLICATION_CREDENTIALS` or, as KServe's Secrets have
+it, `gcloud-application-credentials.json` in the credentials folder; else the workload's identity.
+`GOOGLE_SKIP_SIGNATURE=true` reads public buckets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from obstore.store import GCSStore
+
+from model_server.errors import SettingsInvalid
+from model_server.storage import objects
+from model_server.storage.progress import Progress
+
+if TYPE_CHECKING:
+    from obstore.store import GCSConfig
+
+_SECRET_FILE = "gcloud-application-credentials.json"  # noqa: S105 - a file's name
+
+
+def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path:
+    """Download the object or the prefix into `into`."""
+    parts = urlsplit(uri)
+    key = unquote(parts.path).strip("/")
+    if not parts.netloc or not key:
+        raise SettingsInvalid(f"storageUri {uri!r} names no object", hint="Write gs://bucket/path/to/model")
+    return objects.download(_store(parts.netloc, environ), key, uri, into, progress)
+
+
+def _store(bucket: str, environ: Mapping[str, str]) -> GCSStore:
+    config: GCSConfig = {}
+    mounted = Path(environ.get("MODEL_SERVER_CREDENTIALS_DIR", "/nonexistent")) / _SECRET_FILE
+    credentials = environ.get("GOOGLE_APPLICATION_CREDENTIALS") or (str(mounted) if mounted.is_file() else "")
+    if credentials:
+        config["application_credentials"] = credentials
+    if environ.get("GOOGLE_SKIP_SIGNATURE", "").lower() == "true":
+        config["skip_signature"] = True
+    return GCSStore(
+        bucket, config=config, client_options=objects.client_options(allow_http=False), retry_config=objects.RETRY
+    )

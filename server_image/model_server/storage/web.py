@@ -1,0 +1,138 @@
+"""`https://` and `http://`: one file from a web server, resumed after a cut when the server can.
+
+Signed URLs of any object store work as well; query strings never reach a log or an error.
+"""
+
+from __future__ import annotations
+
+import http.client
+import random
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from model_server.errors import (
+    ArtifactAccessDenied,
+    ArtifactEmpty,
+    ArtifactNotFound,
+    SettingsInvalid,
+    StartError,
+    StorageUnavailable,
+)
+from model_server.storage.progress import Progress
+
+ATTEMPTS = 6
+TIMEOUT_SECONDS = 30
+CHUNK_BYTES = 1 << 20
+
+
+def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path:
+    """Download the file. A cut is answered with another request for the rest, if the file has not changed."""
+    parts = urlsplit(uri)
+    name = PurePosixPath(unquote(parts.path)).name
+    if not parts.netloc or not name:
+        raise SettingsInvalid(f"storageUri {_shown(uri)!r} names no file", hint="Write https://host/path/model.onnx")
+    target = into / name
+    download = _Download(uri, target.with_name(f"{name}.partial"), progress)
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            # Half of the wait is random, so that many pods do not come back together.
+            time.sleep(min(0.2 * 2**attempt, 5) * (0.5 + random.random() / 2))  # noqa: S311 - jitter
+        if download.attempt(last=attempt == ATTEMPTS - 1):
+            break
+    if not download.size:
+        raise ArtifactEmpty(f"{_shown(uri)} has no bytes")
+    download.partial.rename(target)
+    return target
+
+
+class _Download:
+    """One file on its way: what is there already, and what would make a continuation wrong."""
+
+    def __init__(self, uri: str, partial: Path, progress: Progress) -> None:
+        self._uri = uri
+        self.partial = partial
+        self._progress = progress
+        self._mark = ""
+        self._expected: int | None = None
+        self.size = 0
+
+    def attempt(self, *, last: bool) -> bool:
+        """Try to get the rest. True when the file is whole; raises when trying again is of no use."""
+        try:
+            with self._open() as response:
+                self._begin(response)
+                self._copy(response)
+        except urllib.error.HTTPError as error:
+            error.close()
+            failure = _refusal(self._uri, error)
+            if last or not isinstance(failure, StorageUnavailable):
+                raise failure from None
+            return False
+        except (OSError, http.client.HTTPException) as error:
+            if last:
+                raise StorageUnavailable(f"{_shown(self._uri)} could not be read: {_reason(error)}") from None
+            return False
+        if self._expected is not None and self.size < self._expected:
+            if last:
+                raise StorageUnavailable(f"{_shown(self._uri)} broke off after {self.size} of {self._expected} bytes")
+            return False
+        return True
+
+    def _open(self) -> http.client.HTTPResponse:
+        request = urllib.request.Request(self._uri, headers={"accept-encoding": "identity"})  # noqa: S310 - http(s) only
+        if self.size and self._mark:
+            request.add_header("range", f"bytes={self.size}-")
+            # The server sends the whole file instead when it is no longer the same.
+            request.add_header("if-range", self._mark)
+        response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)  # noqa: S310
+        return response
+
+    def _begin(self, response: http.client.HTTPResponse) -> None:
+        if response.status != 206:
+            self.size = 0
+            length = response.headers.get("content-length")
+            known = self._expected
+            self._expected = int(length) if length and length.isdigit() else None
+            if self._expected is not None and known is None:
+                self._progress.expect(self._expected)
+        mark = response.headers.get("etag") or response.headers.get("last-modified") or ""
+        self._mark = "" if mark.startswith("W/") else mark
+
+    def _copy(self, response: http.client.HTTPResponse) -> None:
+        with self.partial.open("r+b" if self.size else "wb") as file:
+            file.seek(self.size)
+            while chunk := response.read(CHUNK_BYTES):
+                file.write(chunk)
+                self.size += len(chunk)
+                self._progress.advance(len(chunk))
+            file.truncate()
+
+
+def _refusal(uri: str, error: urllib.error.HTTPError) -> StartError:
+    shown = _shown(uri)
+    if error.code in (404, 410):
+        return ArtifactNotFound(f"{shown} does not exist")
+    if error.code in (401, 403):
+        return ArtifactAccessDenied(
+            f"{shown} was refused with {error.code}", hint="Check that the link is public or its signature still valid."
+        )
+    if error.code in range(300, 400):
+        return ArtifactNotFound(
+            f"{shown} redirects without end", hint="Open the link in a browser and use the final one."
+        )
+    return StorageUnavailable(f"{shown} answered {error.code}")
+
+
+def _shown(uri: str) -> str:
+    """Without what may be secret: user, password and query."""
+    return re.sub(r"//[^/@]*@", "//", uri.split("?")[0].split("#")[0])
+
+
+def _reason(error: BaseException) -> str:
+    inner = getattr(error, "reason", None)
+    return str(inner or error) or type(error).__name__

@@ -1,0 +1,148 @@
+"""Packages from web servers, with and without ranges, and from mounted claims."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from model_server.errors import StartError
+from model_server.storage import fetch
+from model_server.storage.azure import split
+from model_server.termination import exit_code
+
+CONTENT = bytes(range(256)) * 20_000
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves CONTENT in the way its path names; `seen` are the ranges that were asked for."""
+
+    protocol_version = "HTTP/1.1"
+    seen: list[str | None]
+
+    def do_GET(self):
+        way = self.path.split("?")[0].strip("/").split("/")[0]
+        self.seen.append(self.headers.get("range"))
+        if way.isdigit():
+            return self.answer(int(way), b"no")
+        if way == "loop":
+            return self.answer(302, b"", location=self.path)
+        if way == "busy" and len(self.seen) == 1:
+            return self.answer(503, b"later")
+        if way == "empty":
+            return self.answer(200, b"")
+        return self.send_content(way)
+
+    def send_content(self, way):
+        start = 0
+        asked = re.match(r"bytes=(\d+)-", self.headers.get("range") or "")
+        if asked and way == "cut":
+            start = int(asked[1])
+            assert self.headers["if-range"] == '"v1"'
+        self.send_response(206 if start else 200)
+        self.send_header("content-length", str(len(CONTENT) - start))
+        self.send_header("etag", '"v1"')
+        self.end_headers()
+        broken = way in ("cut", "cut-without-ranges") and len(self.seen) < 3
+        end = start + len(CONTENT) // 3 if broken or way == "always-cut" else len(CONTENT)
+        self.wfile.write(CONTENT[start:end])
+        self.close_connection = True
+
+    def answer(self, status, body, **headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def web() -> Iterator[tuple[str, list[str | None]]]:
+    handler = type("Served", (Handler,), {"seen": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", handler.seen
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def get(uri, into, told=None):
+    return fetch(uri, into, environ={}, report=told.append if told is not None else lambda text: None)
+
+
+@pytest.mark.parametrize(
+    ("way", "requests"),
+    [
+        pytest.param("whole", [None], id="in one go"),
+        pytest.param("busy", [None, None], id="again after a 503"),
+        pytest.param("cut", [None, "bytes=1706666-", "bytes=3413332-"], id="the rest after a cut"),
+        pytest.param("cut-without-ranges", [None, "bytes=1706666-", "bytes=1706666-"], id="all again without ranges"),
+    ],
+)
+def test_the_file_arrives_whole(web, tmp_path, way, requests):
+    address, seen = web
+    path = get(f"{address}/{way}/model.onnx?signature=secret", tmp_path)
+    assert path.name == "model.onnx"
+    assert path.read_bytes() == CONTENT
+    assert seen == requests
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("way", "reason", "code"),
+    [
+        pytest.param("404", "ArtifactNotFound", 65, id="not there"),
+        pytest.param("403", "ArtifactAccessDenied", 69, id="refused"),
+        pytest.param("500", "StorageUnavailable", 69, id="the server fails"),
+        pytest.param("loop", "ArtifactNotFound", 65, id="redirects without end"),
+        pytest.param("empty", "ArtifactEmpty", 65, id="no bytes"),
+        pytest.param("always-cut", "StorageUnavailable", 69, id="always cut"),
+    ],
+)
+def test_what_goes_wrong_is_told_without_secrets(web, tmp_path, monkeypatch, way, reason, code):
+    monkeypatch.setattr("model_server.storage.web.time.sleep", lambda seconds: None)
+    with pytest.raises(StartError) as caught:
+        get(f"{web[0]}/{way}/model.onnx?signature=secret", tmp_path)
+    assert (caught.value.reason, exit_code(caught.value)) == (reason, code)
+    assert "secret" not in caught.value.message
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_a_claim_is_read_where_it_is_mounted(tmp_path):
+    (tmp_path / "data" / "m").mkdir(parents=True)
+    (tmp_path / "data" / "m" / "model.onnx").write_bytes(b"\x08")
+    environ = {"MODEL_SERVER_CLAIMS_DIR": str(tmp_path)}
+    path = fetch("pvc://data/m/model.onnx", tmp_path / "into", environ=environ, report=lambda text: None)
+    assert path == tmp_path / "data" / "m" / "model.onnx"
+    for uri, reason in (("pvc://data/none", "ArtifactNotFound"), ("pvc://data/../other", "SettingsInvalid")):
+        with pytest.raises(StartError) as caught:
+            fetch(uri, tmp_path / "into", environ=environ, report=lambda text: None)
+        assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("uri", "parts"),
+    [
+        ("az://account/container/a/b", ("account", "container", "a/b")),
+        ("https://account.blob.core.windows.net/container/a/b", ("account", "container", "a/b")),
+    ],
+)
+def test_azure_names_are_taken_apart(uri, parts):
+    assert split(uri) == parts
+
+
+@pytest.mark.parametrize("uri", ["az://account/container", "gs://bucket", "https://host/", "pvc:///x", "hf://x/y"])
+def test_a_source_that_names_no_model_is_a_wrong_setting(tmp_path, uri):
+    with pytest.raises(StartError) as caught:
+        get(uri, tmp_path)
+    assert caught.value.reason == "SettingsInvalid"
+    assert caught.value.hint
