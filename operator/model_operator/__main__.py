@@ -59,7 +59,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         )
         candidate = lease if settings.leader_election else None
         background = [
-            asyncio.create_task(serve_metrics(telemetry, settings.host, settings.metrics_port, stop), name="metrics"),
+            asyncio.create_task(end_with(stop, metrics), name="metrics"),
             asyncio.create_task(engine.reflect(), name="reflect"),
             asyncio.create_task(lead(engine, candidate, telemetry, stop), name="lead"),
         ]
