@@ -24,6 +24,8 @@ log = logging.getLogger("model_operator")
 
 #: Seconds between two looks for the custom resource definition.
 DEFINITION_POLL = 1.0
+#: Seconds for the last writes and for giving the lease back.
+RELEASE_TIMEOUT = 5.0
 
 
 def connect() -> Connection:
@@ -58,15 +60,18 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             poll=min(1.0, settings.lease_seconds / 10),
         )
         candidate = lease if settings.leader_election else None
+        leading = asyncio.create_task(lead(engine, candidate, telemetry, stop), name="lead")
         background = [
+            leading,
             asyncio.create_task(end_with(stop, metrics), name="metrics"),
             asyncio.create_task(engine.reflect(), name="reflect"),
-            asyncio.create_task(lead(engine, candidate, telemetry, stop), name="lead"),
         ]
         try:
             await wait_for_definition(client)
             await watch(engine, client, settings, stop)
         finally:
+            stop.set()
+            await asyncio.wait([leading], timeout=RELEASE_TIMEOUT)
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
@@ -112,13 +117,16 @@ async def lead(engine: Engine, lease: LeaderLease | None, telemetry: Telemetry, 
 
     When the process stops, the Lease is given back as soon as the last write is done.
     """
-    if lease is not None:
-        await lease.acquire()
+    acquired = asyncio.create_task(lease.acquire() if lease else asyncio.sleep(0), name="acquire-lease")
+    told = asyncio.create_task(stop.wait(), name="stop")
+    await asyncio.wait([acquired, told], return_when=asyncio.FIRST_COMPLETED)
+    if told.done():
+        acquired.cancel()
+        return
     log.info("this process leads")
     telemetry.leader.set(1)
     work = asyncio.create_task(engine.work(), name="work")
     held = asyncio.create_task(lease.hold() if lease else asyncio.Event().wait(), name="hold-lease")
-    told = asyncio.create_task(stop.wait(), name="stop")
     try:
         await asyncio.wait([work, held, told], return_when=asyncio.FIRST_COMPLETED)
         if not told.done():
