@@ -1,7 +1,7 @@
 # What a person, CI and the README call. Every target sets itself up: the virtual environment is made
 # when it is missing and brought up to date when pyproject.toml or constraints.txt changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test e2e check format sandbox sandbox-down bench docs crds lock clean
+.PHONY: help setup demo test e2e check format sandbox sandbox-down bench bench-server docs crds lock clean
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -46,6 +46,9 @@ sandbox-down: $(STAMP) ## End that sandbox
 
 bench: $(STAMP) ## Measure, and write benchmarks/results and the table in benchmarks/README.md
 	@$(BIN)/python benchmarks/run.py
+
+bench-server: $(STAMP) ## Measure the model server against its peers (needs wrk; installs the peers; a quarter of an hour)
+	@$(BIN)/python benchmarks/server/run.py
 
 docs: $(STAMP) ## Write the pages under docs/ that are made from the code
 	@$(BIN)/python docs/generate.py

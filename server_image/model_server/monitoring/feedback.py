@@ -20,7 +20,7 @@ from model_server.monitoring.outputs import classes_of
 from model_server.telemetry import FEEDBACK, LABELS, Telemetry
 from model_server.tensors import Outputs
 
-WINDOW = 20_000
+WINDOW = 10_000
 MOST_CLASSES = 16
 _CONFUSION = FEEDBACK.first
 _COUNT, _CORRECT, _ABSOLUTE, _SQUARED, _LOSS, _LOSSES, _CONVERTED, _NOT_CONVERTED = range(
