@@ -169,6 +169,14 @@ class World:
             raise AssertionError(f"it never came to that: {self.status(key)}\n" + "\n".join(self.log[-40:]))
         raise AssertionError(f"the world does not come to rest: {self.status(key)}\n" + "\n".join(self.log[-40:]))
 
+    async def turn(self, key: ObjectKey, turns: int) -> None:
+        """Let so many seconds pass, whatever happens in them."""
+        for _ in range(turns):
+            await self.operate(key)
+            self.cluster.tick()
+            self._check_state()
+            self.clock.advance(TICK)
+
     def _time_to_skip(self, is_new: bool) -> timedelta:
         """One second while something happens; else until the operator's own clock rings, or a minute at most."""
         if is_new or self.wake_at is None:
