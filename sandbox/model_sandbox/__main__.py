@@ -117,6 +117,7 @@ async def _up(options: argparse.Namespace, state: Path) -> None:
                         tasks.create_task(kubelet.run(connection, settings))
                 await plane.first_account()
             print(f"API server: {plane.url}\nexport KUBECONFIG={kubeconfig.absolute()}", flush=True)
+            await asyncio.Event().wait()  # until a signal comes, or a part fails
 
 
 def _node_settings(options: argparse.Namespace, state: Path, name: str) -> NodeSettings:
