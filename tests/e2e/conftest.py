@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from modeldeploy.kube import MODELDEPLOYMENTS, SERVICES, Kube, Resource
-from modeldeploy.stand import stand, wait_until
+from modeldeploy.stand import Child, stand, wait_until
 
 NAMESPACES = Resource("", "v1", "namespaces", namespaced=False)
 
@@ -29,7 +29,13 @@ class Cluster:
     kubeconfig: Path
     models: Path
     models_uri: str
-    logs: tuple[Path, ...]
+    children: tuple[Child, ...]
+
+    def check(self) -> None:
+        """Fail at once, and with the reason, when a part of the cluster has ended by itself."""
+        for child in self.children:
+            if not child.is_alive():
+                pytest.fail(f"{child.name} ended by itself:\n{child.tail()}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +69,7 @@ class Space:
         """Wait until `name` is Ready with that version of its model."""
 
         def live() -> dict[str, object] | None:
+            self.cluster.check()
             found = self.kube.get(MODELDEPLOYMENTS, name)
             status = found.get("status", {})
             ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", ()))
@@ -96,14 +103,14 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         if not models.exists():
             write_packages(models)
         kubeconfig = Path(os.environ["KUBECONFIG"])
-        yield Cluster(kubeconfig=kubeconfig, models=models, models_uri=uri, logs=())
+        yield Cluster(kubeconfig=kubeconfig, models=models, models_uri=uri, children=())
         return
     models = folder / "models"
     write_packages(models)
     # Here the news that a pod leaves travels in milliseconds.
     with stand(folder, MODEL_OPERATOR_PRE_STOP_SECONDS="1") as running:
-        logs = (running.operator.log, running.sandbox.log)
-        yield Cluster(kubeconfig=running.kubeconfig, models=models, models_uri=models.as_uri(), logs=logs)
+        children = (running.operator, running.sandbox)
+        yield Cluster(kubeconfig=running.kubeconfig, models=models, models_uri=models.as_uri(), children=children)
 
 
 @pytest.fixture(scope="session")
@@ -114,6 +121,7 @@ def names() -> Iterator[int]:
 @pytest.fixture(scope="module")
 def space(cluster: Cluster, names: Iterator[int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Space]:
     """A namespace that is gone after the module's tests."""
+    cluster.check()
     namespace = f"e2e-{os.getpid()}-{next(names)}"
     config = yaml.safe_load(cluster.kubeconfig.read_text())
     for context in config["contexts"]:
@@ -132,7 +140,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = yield
     cluster = getattr(item, "funcargs", {}).get("cluster")
     if report.failed and cluster is not None:
-        for log in cluster.logs:
-            lines = log.read_text(errors="replace").splitlines()[-80:]
-            report.sections.append((f"end of {log.name}", "\n".join(lines)))
+        for child in cluster.children:
+            report.sections.append((f"end of the log of the {child.name}", child.tail(80)))
     return report

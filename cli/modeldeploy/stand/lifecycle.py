@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import httpx
 import yaml
 
 from modeldeploy.kube import CRDS, Kube, KubeError
@@ -48,17 +49,26 @@ def start_sandbox(folder: Path) -> Child:
 
 
 def start_operator(folder: Path, kubeconfig: Path, **settings: str) -> Child:
-    """Start the operator on the cluster of `kubeconfig`; `settings` are more environment variables for it."""
-    command = [sys.executable, "-m", "model_operator"]
+    """Start the operator on the cluster of `kubeconfig`; healthy on return.
+
+    `settings` are more environment variables for it.
+    """
+    health = _free_port()
     env = {
         **_environment(),
         "KUBECONFIG": str(kubeconfig),
         "MODEL_OPERATOR_HOST": "127.0.0.1",
         "MODEL_OPERATOR_METRICS_PORT": str(_free_port()),
-        "MODEL_OPERATOR_HEALTH_PORT": str(_free_port()),
+        "MODEL_OPERATOR_HEALTH_PORT": str(health),
         **settings,
     }
-    return Child("operator", command, log=folder / "operator.log", env=env)
+    child = Child("operator", [sys.executable, "-m", "model_operator"], log=folder / "operator.log", env=env)
+    try:
+        wait_until(lambda: _is_healthy(child, health), "the operator is healthy", seconds=60)
+    except BaseException:
+        child.stop()
+        raise
+    return child
 
 
 def install_crd(kubeconfig: Path) -> None:
@@ -87,6 +97,15 @@ def checkout() -> Path:
     if not (root / "crds").is_dir():
         raise StartError(f"{root} is no checkout of modeldeploy: run this from a clone, after: make setup")
     return root
+
+
+def _is_healthy(child: Child, port: int) -> bool:
+    if not child.is_alive():
+        raise StartError(f"{child.name} ended:\n{child.tail()}")
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).is_success
+    except httpx.TransportError:
+        return False
 
 
 def _free_port() -> int:
