@@ -50,6 +50,11 @@ class Request:
 
     def json(self) -> Any:
         """The body as JSON. Raises UnsupportedMediaType or MalformedRequest with the place of the fault."""
+        encoding = self.headers.get(b"content-encoding", b"identity").strip().lower()
+        if encoding != b"identity":
+            raise UnsupportedMediaType(
+                f"content-encoding {encoding.decode('latin-1')!r} is not read here", hint="Send it plain."
+            )
         media_type = self.headers.get(b"content-type", JSON).split(b";")[0].strip().lower()
         if media_type != JSON:
             raise UnsupportedMediaType(

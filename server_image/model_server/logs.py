@@ -41,5 +41,7 @@ def configure(level: str, fixed: dict[str, str]) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter(fixed))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # Libraries warn on stderr otherwise, in lines that are no JSON.
+    logging.captureWarnings(True)
     # uvicorn's start and stop lines say nothing that ours do not.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)

@@ -11,7 +11,7 @@ from model_server import __version__
 from model_server.errors import MethodNotAllowed, UnknownModel, UnknownRoute
 from model_server.http import Request, Response, json_response
 from model_server.lifecycle import Lifecycle, Loaded, Phase
-from model_server.protocols import plain, v2
+from model_server.protocols import mlflow, plain, v2
 from model_server.protocols.call import require_object
 from model_server.telemetry import CONTENT_TYPE, Telemetry
 
@@ -87,6 +87,8 @@ class Handlers:
         """All routes but the documentation's."""
         return [
             Route("POST", "/predict", self.predict, predicts=True),
+            Route("POST", "/invocations", self.invocations, predicts=True),
+            Route("GET", "/ping", self.ping, is_open=True),
             Route("POST", "/feedback", self.feedback),
             Route("GET", "/v1/models/{model}", self.v1_model),
             Route("POST", "/v1/models/{model}:predict", self.v1_predict, predicts=True),
@@ -107,12 +109,28 @@ class Handlers:
 
     async def predict(self, request: Request) -> Response:
         """`POST /predict`."""
+        return await self._answer(request, ignored=frozenset())
+
+    async def _answer(self, request: Request, *, ignored: frozenset[str]) -> Response:
         served = self._lifecycle.served
         loaded = served.loaded
-        call = plain.decode(request, loaded.layout, loaded.model, max_rows=self._max_rows)
+        call = plain.decode(request, loaded.layout, loaded.model, max_rows=self._max_rows, ignored=ignored)
         outputs = await served.batcher.submit(call.inputs, probabilities=call.probabilities)
         served.watcher.predicted(request.id, call.inputs, outputs)
         return Response(200, plain.encode(outputs, loaded.model, loaded.identity, probabilities=call.probabilities))
+
+    async def invocations(self, request: Request) -> Response:
+        """`POST /invocations`, as MLflow's clients ask."""
+        served = self._lifecycle.served
+        loaded = served.loaded
+        call = mlflow.decode(request, loaded.layout, max_rows=self._max_rows)
+        outputs = await served.batcher.submit(call.inputs)
+        served.watcher.predicted(request.id, call.inputs, outputs)
+        return Response(200, plain.encode(outputs, loaded.model, loaded.identity, probabilities=False))
+
+    async def ping(self, request: Request) -> Response:
+        """`GET /ping`: MLflow's readiness."""
+        return json_response({}, 200 if self._is_ready else 503)
 
     async def feedback(self, request: Request) -> Response:
         """`POST /feedback`."""
@@ -122,7 +140,7 @@ class Handlers:
     async def v1_predict(self, request: Request) -> Response:
         """`POST /v1/models/{model}:predict`."""
         self._require_model(request.params)
-        return await self.predict(request)
+        return await self._answer(request, ignored=frozenset({"signature_name"}))
 
     async def v1_models(self, request: Request) -> Response:
         """`GET /v1/models`."""

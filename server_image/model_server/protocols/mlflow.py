@@ -1,0 +1,86 @@
+"""`POST /invocations`, as MLflow's scoring server takes it: tables in two forms, instances, inputs, CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from model_server.errors import InvalidInput, MalformedRequest
+from model_server.http import Request
+from model_server.inputs.layout import Layout
+from model_server.protocols.call import Call, limit_rows, require_object, type_name
+
+_FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+
+
+def decode(request: Request, layout: Layout, *, max_rows: int) -> Call:
+    """Arrays of the table. Raises RequestErrors that name row and column."""
+    if request.headers.get(b"content-type", b"").split(b";")[0].strip().lower() == b"text/csv":
+        rows: list[Any] = _from_csv(request.body, layout)
+    else:
+        rows = _rows(require_object(request.json()), layout)
+    limit_rows(len(rows), max_rows, "rows")
+    return Call(inputs=layout.from_instances(rows, plain=False))
+
+
+def _rows(document: dict[str, object], layout: Layout) -> list[Any]:
+    forms = [name for name in _FORMS if name in document]
+    if len(forms) != 1 or document.keys() - {"params", *forms}:
+        raise InvalidInput.at(
+            "", f"expected exactly one of {', '.join(_FORMS)}, got {', '.join(document) or 'nothing'}"
+        )
+    value = document[forms[0]]
+    if forms[0] == "dataframe_split":
+        return _split(value)
+    if forms[0] == "inputs" and isinstance(value, dict):
+        return _from_columns(value, layout)
+    if not isinstance(value, list):
+        raise InvalidInput.at(forms[0], f"expected a list, got {type_name(value)}")
+    return value
+
+
+def _split(value: object) -> list[Any]:
+    if not isinstance(value, dict) or not isinstance(value.get("data"), list):
+        raise InvalidInput.at("dataframe_split.data", "expected a list of rows")
+    columns = value.get("columns")
+    if columns is None:
+        return list(value["data"])
+    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+        raise InvalidInput.at("dataframe_split.columns", "expected a list of names")
+    rows = []
+    for index, row in enumerate(value["data"]):
+        if not isinstance(row, list) or len(row) != len(columns):
+            raise InvalidInput.at(f"dataframe_split.data[{index}]", f"expected {len(columns)} values")
+        rows.append(dict(zip(columns, row, strict=True)))
+    return rows
+
+
+def _from_columns(columns: dict[str, Any], layout: Layout) -> list[Any]:
+    """`{"a": [1, 2], "b": [3, 4]}`: one list a column."""
+    lengths = {len(values) if isinstance(values, list) else -1 for values in columns.values()}
+    if len(lengths) != 1 or -1 in lengths:
+        raise InvalidInput.at("inputs", "expected lists of one length, one for each column")
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _from_csv(body: bytes, layout: Layout) -> list[Any]:
+    try:
+        reader = csv.DictReader(io.StringIO(body.decode("utf-8-sig")), strict=True, restkey="")
+        rows = list(reader)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise MalformedRequest(f"the body is not CSV: {error}") from None
+    kinds = {feature.name: feature.is_numeric for feature in layout.features}
+    return [{name: _cell(text, kinds.get(name, True)) for name, text in row.items()} for row in rows]
+
+
+def _cell(text: Any, is_numeric: bool) -> Any:
+    """A number where the feature wants one; what does not parse stays text, for the check to name."""
+    if not is_numeric or not isinstance(text, str):
+        return text
+    if text == "":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return text
