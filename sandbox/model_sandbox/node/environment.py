@@ -36,15 +36,29 @@ class Images:
 
     def command(self, image: str) -> tuple[str, ...]:
         """The entrypoint of an image. Raises UnknownImage with the known ones."""
+        return self.commands[self._name(image)]
+
+    def environment(self, image: str) -> dict[str, str]:
+        """The variables that an image sets. Raises UnknownImage."""
+        return _IMAGE_ENVIRONMENT.get(self._name(image), {})
+
+    def _name(self, image: str) -> str:
         repository = re.sub(r"(@sha256:[0-9a-f]+)$|(:[\w.-]+)$", "", re.sub(r"@.*$", "", image))
         for name in sorted(self.commands, key=len, reverse=True):
             if repository == name or repository.endswith(f"/{name}"):
-                return self.commands[name]
+                return name
         known = ", ".join(sorted(self.commands))
         raise UnknownImage(
             f'"{image}" is not an image of this sandbox, which runs local processes and pulls nothing. '
             f"Known images: {known}. Add one with: --image {repository}=COMMAND"
         )
+
+
+# As in any image, said in the environment where the rule of rewriting sees it: bind to the pod's address.
+_IMAGE_ENVIRONMENT = {
+    "modeldeploy/server": {"MODEL_SERVER_HOST": "0.0.0.0"},  # noqa: S104
+    "modeldeploy/operator": {"MODEL_OPERATOR_HOST": "0.0.0.0"},  # noqa: S104
+}
 
 
 def default_images() -> dict[str, tuple[str, ...]]:

@@ -316,7 +316,8 @@ class PodRunner:
         config = self._kubeconfig()
         if config is not None:
             own["KUBECONFIG"] = str(config)
-        box.values = {**own, **values}
+        image = self._host.images.environment(box.body.get("image", ""))
+        box.values = {**own, **{name: place.rewrite(value) for name, value in image.items()}, **values}
         return place, command_line(box.body, self._host.images, box.values, place)
 
     async def _sources(self) -> Sources:
