@@ -8,7 +8,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
 from model_operator.api.resource import ObjectKey
-from model_operator.api.status import Phase
 from model_operator.api.times import parse_time
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -40,7 +39,7 @@ class Telemetry:
         )
         self._phase = Gauge(
             "modeldeploy_operator_phase",
-            "1 for the phase that a ModelDeployment is in.",
+            "1 for the phase that a ModelDeployment is in; other phases have no series.",
             ["namespace", "name", "phase"],
             registry=self.registry,
         )
@@ -89,15 +88,19 @@ class Telemetry:
         """Show where a model is; one that is gone leaves no series behind."""
         before = self._shown.get(key)
         if body is None:
-            if self._shown.pop(key, None) is not None:
-                self._forget(key)
+            if before is not None:
+                del self._shown[key]
+                self._phase.remove(*key, before.get("phase", ""))
+                self._weight.remove(*key)
+                self._step.remove(*key)
             return
         status = body.get("status") or {}
         if before == status:
             return
         self._shown[key] = status
-        for phase in Phase:
-            self._phase.labels(*key, str(phase)).set(phase == status.get("phase"))
+        if before is not None and before.get("phase") != status.get("phase"):
+            self._phase.remove(*key, before.get("phase", ""))
+        self._phase.labels(*key, status.get("phase", "")).set(1)
         self._weight.labels(*key).set(status.get("weights", {}).get("applied", 0))
         self._step.labels(*key).set(status.get("currentStepIndex", -1))
         if before is not None:
@@ -116,9 +119,3 @@ class Telemetry:
             if started := before.get("rolloutStartedAt"):
                 took = parse_time(entry["at"]) - parse_time(started)
                 self._rollout_seconds.labels(entry["result"]).observe(took.total_seconds())
-
-    def _forget(self, key: ObjectKey) -> None:
-        for phase in Phase:
-            self._phase.remove(*key, str(phase))
-        self._weight.remove(*key)
-        self._step.remove(*key)

@@ -96,8 +96,10 @@ def _findings(s: Situation) -> Iterator[Finding]:
     is_held = s.spec.paused and not is_wanted
     is_failed = status.phase is Phase.DEGRADED
 
-    is_ready = is_resting and has_size and is_wanted and status.phase is Phase.HEALTHY
-    reason = "Serving" if is_ready else str(status.phase) if status.phase is not Phase.HEALTHY else "Scaling"
+    is_routed = s.splits_by_replicas or s.observed.route.is_programmed
+    is_ready = is_resting and has_size and is_routed and is_wanted and status.phase is Phase.HEALTHY
+    waits_for = "Scaling" if is_routed else "RouteNotProgrammed"
+    reason = "Serving" if is_ready else waits_for if status.phase is Phase.HEALTHY else str(status.phase)
     yield "Ready", _bool(is_ready), reason, message
     reconciling = not is_failed and not is_ready and not is_held
     yield "Reconciling", _bool(reconciling), str(status.phase) if reconciling else "Idle", message

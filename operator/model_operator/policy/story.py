@@ -41,6 +41,9 @@ def tell(s: Situation) -> str:
         return f"revision {s.target} waits: spec.paused is true"
     if view.available < total:
         return f"waiting for revision {status.stable}: {view.available} of {total} pods are available"
+    route = s.observed.route
+    if not s.splits_by_replicas and not route.is_programmed:
+        return f"revision {status.stable} is up, but not routed to: {route.missing or route.message}"
     return f"revision {status.stable} serves with {view.available} pods"
 
 
