@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -61,7 +61,7 @@ class Renderer:
     kind: Kind
     answer: Answer
     include: str
-    now: datetime
+    clock: Callable[[], datetime]
 
     def item(self, entry: Entry) -> bytes:
         """An item of a list. Built-in kinds leave out kind and apiVersion there."""
@@ -123,7 +123,7 @@ class Renderer:
         rows = []
         for entry in entries:
             shown = {"kind": self.kind.kind, "apiVersion": self.kind.api_version, **entry.body}
-            rows.append(tables.row(self.kind, shown, self.now, self.include))
+            rows.append(tables.row(self.kind, shown, self.clock(), self.include))
         return tables.table(tables.definitions(self.kind) if columns else None, rows, metadata)
 
 

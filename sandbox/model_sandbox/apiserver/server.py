@@ -290,7 +290,7 @@ class ApiServer:
 
     def renderer(self, kind: Kind, answer: Answer, include: str = "Metadata") -> Renderer:
         """How to write objects for this answer."""
-        return Renderer(kind, answer, include, utc_now())
+        return Renderer(kind, answer, include, utc_now)
 
     async def _get(self, call: Call, target: Target) -> web.Response:
         answer = requests.accepted(call.request.headers.get("Accept", ""))
