@@ -15,7 +15,7 @@ from mmap import mmap
 from pathlib import Path
 
 from model_server.cells import Cells
-from model_server.errors import StartError
+from model_server.errors import RestartNeeded, StartError
 from model_server.listening import listen
 from model_server.logs import configure
 from model_server.settings import PREFIX, Settings, read_settings
@@ -59,6 +59,10 @@ def _serve(settings: Settings, listener: socket.socket, folder: Path, memory: mm
             runner.run(run(settings, os.environ, place))
     except StartError as error:
         return _give_up(error, settings.termination_log)
+    except RestartNeeded as restart:
+        log.info("starting again: %s", restart)
+        listener.close()
+        os.execve(sys.executable, [sys.executable, "-m", "model_server"], restart.environ)  # noqa: S606 - itself
     log.info("stopped")
     return 0
 

@@ -27,6 +27,14 @@ class ModelServerError(Exception):
         return type(self).__name__
 
 
+class RestartNeeded(Exception):
+    """Not a failure: the process has to start again, with another environment."""
+
+    def __init__(self, message: str, *, environ: dict[str, str]) -> None:
+        super().__init__(message)
+        self.environ = environ
+
+
 # -- what stops a start ------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,11 +13,12 @@ from typing import TypeAlias
 
 import numpy as np
 
-from model_server.errors import DependencyMissing, ModelServerError, PredictFailed
+from model_server.errors import DependencyMismatch, DependencyMissing, ModelServerError, PredictFailed
 from model_server.inputs.choosing import choose_layout
 from model_server.inputs.layout import Layout
 from model_server.lifecycle import Loaded, Phase
 from model_server.package.digest import digest, verify_pin
+from model_server.package.installing import install
 from model_server.package.metadata import Metadata
 from model_server.package.opening import Package, open_package
 from model_server.package.requirements import check_requirements
@@ -47,7 +49,13 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
     trusted = bool(settings.sha256) or settings.trusted
     package = open_package(fetched, settings.format, folder / f"process-{os.getpid()}", trusted=trusted)
     require_trust(package.format, trusted=trusted, digest=sha256)
-    check_requirements(package.requirements)
+    try:
+        check_requirements(package.requirements)
+    except DependencyMismatch:
+        if not settings.install_requirements:
+            raise
+        report(Phase.LOADING, "installing the package's requirements")
+        install(package.requirements, settings.model_dir or Path(tempfile.gettempdir()), environ)
     report(
         Phase.LOADING,
         f"loading {', '.join(path.name for path in package.artifacts)} as {package.format.name}",

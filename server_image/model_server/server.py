@@ -23,7 +23,7 @@ from model_server.app import create_app
 from model_server.auth import Gate, KeyGate, OpenGate
 from model_server.batching import Batcher, BatchLimits
 from model_server.connections import Connection, cut_slow
-from model_server.errors import DependencyMissing, InternalError, StartError
+from model_server.errors import DependencyMissing, InternalError, RestartNeeded, StartError
 from model_server.http import RequestLimits
 from model_server.lifecycle import Lifecycle, Loaded, Phase, Served
 from model_server.listening import tls_files
@@ -53,7 +53,7 @@ class Place:
 
 
 async def run(settings: Settings, environ: Mapping[str, str], place: Place) -> None:
-    """Serve until SIGTERM or SIGINT. Raises the StartError that made serving impossible."""
+    """Serve until SIGTERM or SIGINT. Raises the StartError that made serving impossible, or RestartNeeded."""
     telemetry = Telemetry(place.memory, place.worker)
     lifecycle = Lifecycle()
     gate = KeyGate(settings.auth_dir) if settings.auth_dir else OpenGate()
@@ -130,7 +130,7 @@ class Start:
         telemetry: Telemetry,
         server: Server,
     ) -> None:
-        self.failure: StartError | None = None
+        self.failure: StartError | RestartNeeded | None = None
         self._settings = settings
         self._environ = environ
         self._folder = folder
@@ -148,6 +148,8 @@ class Start:
     def _load(self) -> None:
         try:
             loaded = load(self._settings, self._folder, environ=self._environ, report=self._report)
+        except RestartNeeded as restart:
+            self._tell(self._restart, restart)
         except StartError as error:
             self._tell(self._failed, error)
         except Exception as error:
@@ -199,6 +201,10 @@ class Start:
         self._lifecycle.serve(Served(loaded, batcher, monitor))
         self._telemetry.ready(True)
         log.info("ready", extra={"version": loaded.identity.version, "sha256": loaded.identity.sha256})
+
+    def _restart(self, restart: RestartNeeded) -> None:
+        self.failure = restart
+        self._server.should_exit = True
 
     def _failed(self, error: StartError) -> None:
         self.failure = error

@@ -92,6 +92,14 @@ class Settings(BaseModel):
         return PREFIX + field.upper()
 
 
+def _contradictions(settings: Settings) -> None:
+    if settings.install_requirements and settings.workers > 1:
+        raise SettingsInvalid(
+            f"{PREFIX}INSTALL_REQUIREMENTS and {PREFIX}WORKERS={settings.workers} do not go together",
+            hint="Use one worker and more replicas, or an image that has the requirements.",
+        )
+
+
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """Parse the environment; an empty value counts as absent.
 
@@ -99,7 +107,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     """
     given = {name.removeprefix(PREFIX): value for name, value in environ.items() if name.startswith(PREFIX)}
     given = {name: value for name, value in given.items() if value != "" and not SERVICE_LINK.match(name)}
-    known = {field.upper() for field in Settings.model_fields}
+    known = {field.upper() for field in Settings.model_fields} | {"INSTALLED"}
     unknown = sorted(given.keys() - known)
     if unknown:
         close = difflib.get_close_matches(unknown[0], known, n=1)
@@ -109,10 +117,13 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             if close
             else f"Known: {', '.join(sorted(PREFIX + name for name in known))}.",
         )
+    given.pop("INSTALLED", None)  # left by the server for itself, see package/installing.py
     try:
-        return Settings.model_validate({name.lower(): value for name, value in given.items()})
+        settings = Settings.model_validate({name.lower(): value for name, value in given.items()})
     except ValidationError as error:
         faults = [
             f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors(include_input=False)
         ]
         raise SettingsInvalid("; ".join(faults), hint="docs/server.md lists the settings.") from None
+    _contradictions(settings)
+    return settings

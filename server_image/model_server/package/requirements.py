@@ -58,7 +58,7 @@ def check_requirements(
     if faults:
         raise DependencyMismatch(
             "; ".join(faults),
-            hint="Use a server image with these versions, or retrain with the installed ones.",
+            hint="Use an image with these versions, retrain with the installed ones, or set installRequirements: true.",
         )
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,7 @@ class Server:
     url: str
     log: Path
     termination_log: Path
+    grpc_port: int = 0
     client: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
@@ -183,6 +184,12 @@ def running(folder: Path, uri: str, **settings: object) -> Iterator[Server]:
         process.wait()
 
 
+@pytest.fixture(scope="session")
+def run_server() -> Callable[..., AbstractContextManager[Server]]:
+    """`with run_server(folder, uri, setting=...) as server`, for fixtures of a wider scope than a test."""
+    return running
+
+
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Starts servers that end with the test: `serve(uri, trusted=True)`."""
@@ -198,8 +205,27 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         yield start
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def wine_server(wine: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server of the wine model for all tests of a module."""
-    with running(tmp_path_factory.mktemp("server"), wine.uri, name="wine", trusted=True) as server:
+    """One server of the wine model, with a gRPC port, for all tests that leave it as it was."""
+    port = free_port()
+    with running(tmp_path_factory.mktemp("server"), wine.uri, name="wine", trusted=True, grpc_port=port) as server:
+        server.grpc_port = port
         yield server.wait_ready()
+
+
+SIGN = """
+def load_model(path): return 1
+def predict(model, inputs): return (inputs[:, 0] > 0).astype(int)
+"""
+
+
+@pytest.fixture
+def sign(tmp_path: Path) -> str:
+    """A package that starts quickly: two named features, and the sign of the first as its answer."""
+    folder = tmp_path / "sign"
+    folder.mkdir()
+    (folder / "model.py").write_text(SIGN)
+    outputs = [{"name": "positive", "dtype": "int64", "categories": [0, 1]}]
+    write_metadata(folder, input_features=[{"name": "a"}, {"name": "secret"}], output_features=outputs)
+    return f"file://{folder}"

@@ -13,21 +13,9 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from model_server.oip.messages import SERVICE, message
 
 
-def a_free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture
-def port():
-    return a_free_port()
-
-
-@pytest.fixture
-def channel(serve, wine, port):
-    serve(wine.uri, trusted=True, name="wine", grpc_port=port).wait_ready()
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+def channel(wine_server):
+    with grpc.insecure_channel(f"127.0.0.1:{wine_server.grpc_port}") as channel:
         yield channel
 
 
@@ -103,15 +91,18 @@ def test_the_whole_protocol(channel, wine):
         assert text in caught.value.details()
 
 
-def test_keys_guard_grpc_as_well(serve, wine, port, tmp_path):
+def test_keys_guard_grpc_as_well(serve, sign, tmp_path):
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "alice").write_text("k1")
-    serve(wine.uri, trusted=True, name="wine", grpc_port=port, auth_dir=tmp_path / "keys").wait_ready()
-    rows = wine.rows[:1]
-    infer = {"model_name": "wine", "inputs": [tensor(rows)], "raw_input_contents": [rows.tobytes()]}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    serve(sign, trusted=True, grpc_port=port, auth_dir=tmp_path / "keys").wait_ready()
+    rows = np.ones((1, 2))
+    infer = {"model_name": "model", "inputs": [tensor(rows)], "raw_input_contents": [rows.tobytes()]}
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         with pytest.raises(grpc.RpcError) as caught:
             call(channel, "ModelInfer", **infer)
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
         answer = call(channel, "ModelInfer", metadata=(("authorization", "Bearer k1"),), **infer)
-    assert np.frombuffer(answer.raw_output_contents[0], np.int64).tolist() == wine.model.predict(rows).tolist()
+    assert np.frombuffer(answer.raw_output_contents[0], np.int64).tolist() == [1]

@@ -156,7 +156,7 @@ def test_concurrent_requests_get_their_own_answers(wine_server, wine):
 
     import httpx
 
-    rows = np.resize(wine.rows, (400, 13))
+    rows = np.resize(wine.rows, (150, 13))
     expected = wine.model.predict(rows).tolist()
 
     async def ask() -> list[int]:

@@ -114,6 +114,15 @@ def test_a_certificate_without_its_key_is_a_wrong_setting(serve, package, tmp_pa
     assert "tls.key is missing" in server.termination()["message"]
 
 
+@pytest.fixture(scope="module")
+def slow_server(run_server, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slow")
+    (folder / "model.py").write_text(ECHO)
+    limits = {"header_timeout_seconds": 0.5, "request_timeout_seconds": 0.5}
+    with run_server(tmp_path_factory.mktemp("server"), f"file://{folder}", trusted=True, **limits) as server:
+        yield server.wait_ready()
+
+
 @pytest.mark.parametrize(
     ("sent", "answer"),
     [
@@ -134,8 +143,3 @@ def test_a_dawdling_client_is_cut(slow_server, sent, answer):
             received += chunk
     assert received.startswith(answer)
     assert slow_server.client.post("/predict", json=BODY).status_code == 200
-
-
-@pytest.fixture
-def slow_server(serve, package):
-    return serve(package, trusted=True, header_timeout_seconds=0.5, request_timeout_seconds=0.5).wait_ready()
