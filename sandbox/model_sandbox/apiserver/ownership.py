@@ -26,9 +26,8 @@ _UNOWNED_METADATA = (
     "selfLink",
     "generateName",
 )
-_UNOWNED: set[Path] = {("f:apiVersion",), ("f:kind",), ("f:metadata",)} | {
-    ("f:metadata", f"f:{name}") for name in _UNOWNED_METADATA
-}
+_UNOWNED_TOP = {"f:apiVersion", "f:kind"}
+_UNOWNED_META = {f"f:{name}" for name in _UNOWNED_METADATA}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +87,15 @@ def render(owners: Ownership) -> list[Obj]:
     return entries
 
 
-def _without(paths: set[Path], ignored: set[Path]) -> set[Path]:
-    """The set without the ignored paths and everything below them."""
-    return {
-        path
-        for path in paths
-        if path not in ignored and not any(path[: len(one)] == one for one in ignored if len(one) > 1)
-    } - {()}
+def _is_owned(path: Path) -> bool:
+    """Whether a path can have an owner: what the server itself sets has none."""
+    if not path or path[0] in _UNOWNED_TOP:
+        return False
+    return path[0] != "f:metadata" or (len(path) > 1 and path[1] not in _UNOWNED_META)
 
 
 def _ignore(paths: set[Path], reset: set[str]) -> set[Path]:
-    kept = _without(paths, _UNOWNED)
-    return {path for path in kept if path[0] not in reset}
+    return {path for path in paths if _is_owned(path) and path[0] not in reset}
 
 
 def after_update(
@@ -152,7 +148,7 @@ def apply(
     if before is not None and before.paths:
         merged = _prune(node, merged, before.paths, updated)
     changed, removed = fieldsets.compare(node, live, merged)
-    changed = _without(changed, _UNOWNED)
+    changed = {path for path in changed if _is_owned(path)}
     conflicts = {
         one: owned.paths & changed for one, owned in owners.items() if one != manager and owned.paths & changed
     }

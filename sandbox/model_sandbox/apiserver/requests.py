@@ -60,14 +60,22 @@ def _repeated(value: Any, path: str = "") -> list[str]:
 
 def parse_json(data: bytes) -> tuple[Any, tuple[str, ...]]:
     """The value and the paths of repeated keys. Raises ValueError with the words of Go's decoder."""
+    found: list[_Duplicates] = []
+
+    def pairs(items: list[tuple[str, Any]]) -> Obj:
+        result = _pairs(items)
+        if isinstance(result, _Duplicates):
+            found.append(result)
+        return result
+
     try:
-        value = json.loads(data, object_pairs_hook=_pairs, parse_constant=_no_constant)
+        value = json.loads(data, object_pairs_hook=pairs, parse_constant=_no_constant)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         at_end = isinstance(error, json.JSONDecodeError) and error.pos >= len(data.rstrip())
         raise ValueError("unexpected end of JSON input" if at_end else f"invalid JSON: {error}") from None
     except RecursionError:
         raise ValueError("exceeded max depth") from None
-    return value, tuple(_repeated(value))
+    return value, tuple(_repeated(value)) if found else ()
 
 
 def _no_constant(name: str) -> Any:

@@ -6,7 +6,6 @@ another one in its middle.
 
 from __future__ import annotations
 
-import copy
 import ipaddress
 import random
 import uuid
@@ -14,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+
+import orjson
 
 from model_sandbox.apiserver import errors, ownership, rules
 from model_sandbox.apiserver.convert import to_storage, to_version
@@ -171,7 +172,7 @@ class Resources:
     ) -> Obj:
         """Change an object: `change` maps what is there to what shall be. `part`: "", status or scale."""
         entry = self.get(kind, namespace, name)
-        shown = to_version(kind, copy.deepcopy(entry.body))
+        shown = to_version(kind, orjson.loads(entry.json()))
         try:
             body = self.decode(kind, change(shown), write, warnings)
         except ApiError as error:
@@ -190,7 +191,7 @@ class Resources:
             raise errors.not_found(kind.plural, kind.group, name)
         self._check_applied(kind, applied, namespace, name)
         self._check_typed(kind, applied, name)
-        live = to_version(kind, copy.deepcopy(entry.body)) if entry else {**self._empty(kind), "metadata": {}}
+        live = to_version(kind, orjson.loads(entry.json())) if entry else {**self._empty(kind), "metadata": {}}
         content = {key: value for key, value in applied.items() if key not in ("apiVersion", "kind")}
         metadata = dict(content.get("metadata") or {})
         version, uid = metadata.pop("resourceVersion", ""), metadata.pop("uid", "")
@@ -450,7 +451,7 @@ class Resources:
         if kind.storage == DEFINITIONS:
             status = self.definitions.establish(entry.body, write.now)
             if status is not None:
-                body = to_version(kind, {**copy.deepcopy(entry.body), "status": status})
+                body = to_version(kind, {**orjson.loads(entry.json()), "status": status})
                 self._finish(kind, key, entry, body, Write("kube-apiserver", write.now, is_patch=True), "status")
         return entry
 

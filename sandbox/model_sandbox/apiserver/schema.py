@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from importlib import resources
 from typing import Any
 
@@ -19,7 +19,7 @@ from model_sandbox.apiserver.errors import Cause, Obj, not_supported, required
 from model_sandbox.quantity import format_quantity
 
 
-class Shape(Enum):
+class Shape(StrEnum):
     """What a value is."""
 
     OBJECT = "object"
@@ -69,6 +69,8 @@ class Node:
     go_type: str = ""
     spread: tuple[Node, ...] = ()  # embedded messages, for protobuf only
     openapi: Obj = field(default_factory=dict)
+    _defaults: tuple[str, ...] | None = None
+    _needed: tuple[str, ...] | None = None
 
     @property
     def has_default(self) -> bool:
@@ -79,6 +81,18 @@ class Node:
     def item(self) -> Node:
         """The schema of a list's items or a map's values."""
         return self.items or ANY
+
+    def named_defaults(self) -> tuple[str, ...]:
+        """The members with a default."""
+        if self._defaults is None:
+            self._defaults = tuple(name for name, sub in self.fields.items() if sub.has_default)
+        return self._defaults
+
+    def needed(self) -> tuple[str, ...]:
+        """The members that a built-in type requires."""
+        if self._needed is None:
+            self._needed = tuple(name for name, sub in self.fields.items() if sub.required and sub.shape in _DECLARED)
+        return self._needed
 
     def child(self, name: str) -> Node | None:
         """The schema of a member, None when it is unknown."""
@@ -324,39 +338,47 @@ _QUANTITY = re.compile(r"[+-]?(\d+|\d+\.\d*|\.\d+)(([KMGTPE]i)|[numkMGTPE]|([eE]
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+_CHECKS: dict[Shape, Callable[[Any], bool]] = {
+    Shape.ANY: lambda value: True,
+    Shape.STRING: lambda value: isinstance(value, str),
+    Shape.BYTES: lambda value: isinstance(value, str),
+    Shape.TIME: lambda value: isinstance(value, str) and _TIME.fullmatch(value) is not None,
+    Shape.BOOLEAN: lambda value: isinstance(value, bool),
+    Shape.NUMBER: _is_number,
+    Shape.INTEGER: lambda value: _is_number(value) and (isinstance(value, int) or value.is_integer()),
+    Shape.QUANTITY: lambda value: _is_number(value) or isinstance(value, str),
+    Shape.INT_OR_STRING: lambda value: isinstance(value, int | str) and not isinstance(value, bool),
+}
+
+
 def _check_scalar(node: Node, value: Any, path: str) -> None:
     shape = node.shape
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    good = {
-        Shape.ANY: True,
-        Shape.STRING: isinstance(value, str),
-        Shape.BYTES: isinstance(value, str),
-        Shape.TIME: isinstance(value, str),
-        Shape.BOOLEAN: isinstance(value, bool),
-        Shape.NUMBER: number,
-        Shape.INTEGER: number and (isinstance(value, int) or value.is_integer()),
-        Shape.QUANTITY: number or isinstance(value, str),
-        Shape.INT_OR_STRING: isinstance(value, (int, str)) and not isinstance(value, bool),
-    }.get(shape, False)
-    if not good:
+    check = _CHECKS.get(shape)
+    if check is None or not check(value):
+        if shape is Shape.TIME and isinstance(value, str):
+            raise DecodeError(f'parsing time "{value}" as "2006-01-02T15:04:05Z07:00": cannot parse it')
         want = {Shape.OBJECT: node.type_name, Shape.INTEGER: node.go_type}.get(shape, shape.value)
         told = _GO_NAMES.get(type(value), "null")
         raise DecodeError(f"json: cannot unmarshal {told} into Go struct field {path} of type {want}")
     if shape is Shape.QUANTITY and not _QUANTITY.fullmatch(str(value)):
         raise DecodeError("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")
-    if shape is Shape.TIME and not _TIME.fullmatch(value):
-        raise DecodeError(f'parsing time "{value}" as "2006-01-02T15:04:05Z07:00": cannot parse it')
 
 
 def apply_defaults(node: Node, value: Any) -> Any:
     """The value with absent fields filled in (the value itself is not changed)."""
     if node.shape is Shape.OBJECT and isinstance(value, dict):
         result = dict(value)
-        for name, sub in node.fields.items():
-            if name not in result and sub.has_default:
-                result[name] = copy.deepcopy(sub.default)
-            if name in result and sub.shape in _NESTED:
-                result[name] = apply_defaults(sub, result[name])
+        for name in node.named_defaults():
+            if name not in result:
+                result[name] = copy.deepcopy(node.fields[name].default)
+        for name, item in result.items():
+            sub = node.fields.get(name)
+            if sub is not None and sub.shape in _NESTED:
+                result[name] = apply_defaults(sub, item)
         return result
     if node.shape is Shape.MAP and isinstance(value, dict) and node.items and node.items.shape in _NESTED:
         return {key: apply_defaults(node.items, item) for key, item in value.items()}
@@ -372,14 +394,17 @@ def check_declared(node: Node, value: Any, path: str = "") -> list[Cause]:
     """What a built-in type's declaration alone can tell: required texts and enumerations."""
     causes: list[Cause] = []
     if node.shape is Shape.OBJECT and isinstance(value, dict):
-        for name, sub in node.fields.items():
-            where, item = join(path, name), value.get(name)
-            if sub.required and item in (None, "", []) and sub.shape in _DECLARED:
-                causes.append(required(where))
-            elif sub.enum and item and item not in sub.enum:
-                causes.append(not_supported(where, item, sub.enum))
-            elif sub.shape in _NESTED and item:
-                causes.extend(check_declared(sub, item, where))
+        for name in node.needed():
+            if value.get(name) in (None, "", []):
+                causes.append(required(join(path, name)))
+        for name, item in value.items():
+            sub = node.fields.get(name)
+            if sub is None or not item:
+                continue
+            if sub.enum and item not in sub.enum:
+                causes.append(not_supported(join(path, name), item, sub.enum))
+            elif sub.shape in _NESTED:
+                causes.extend(check_declared(sub, item, join(path, name)))
     elif node.shape is Shape.LIST and node.items and node.items.shape is Shape.OBJECT:
         for index, item in enumerate(value):
             causes.extend(check_declared(node.items, item, f"{path}[{index}]"))
