@@ -37,7 +37,7 @@ def test_a_made_page_is_current(name: str) -> None:
 def test_a_make_target_that_a_page_names_exists(page: Path) -> None:
     text = page.read_text()
     named = set(re.findall(r"`make ([a-z][a-z0-9-]*)", text)) | set(
-        re.findall(r"^\s*make ([a-z][a-z0-9-]*)", text, re.MULTILINE)
+        re.findall(r"^ {4}make ([a-z][a-z0-9-]*)", text, re.MULTILINE)
     )
     assert named <= TARGETS
 
