@@ -40,7 +40,6 @@ class ModelDeployment:
     status: Status
     target: str
     tokens: Mapping[str, str] = field(default_factory=dict)
-    is_deleting: bool = False
 
     @property
     def name(self) -> str:
@@ -66,7 +65,6 @@ class ModelDeployment:
             target=revision_of(spec.revision_source, annotations.get(f"{GROUP}/refresh", "")),
             status=status_from_body(body.get("status") or {}),
             tokens={token: annotations[f"{GROUP}/{token}"] for token in TOKENS if annotations.get(f"{GROUP}/{token}")},
-            is_deleting="deletionTimestamp" in metadata,
         )
 
 

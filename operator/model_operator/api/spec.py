@@ -23,6 +23,7 @@ NOT_YET_ACTED_UPON: tuple[str, ...] = (
     "spec.strategy.abTest",
     "spec.strategy.blueGreen.analysis",
     "spec.strategy.canary.analysis",
+    "spec.strategy.canary.steps.evaluate",
     "spec.strategy.canary.trafficRouting.istio",
     "spec.strategy.canary.trafficRouting.traefik",
 )
@@ -58,6 +59,7 @@ class Server:
     input_log: Body | None = None
     auth_secret_name: str | None = None
     accelerate: str = "none"
+    drift: Body | None = None
     env: tuple[Body, ...] = ()
     resources: Body = field(default_factory=dict)
     pod_template: Body = field(default_factory=dict)
@@ -135,7 +137,6 @@ class Spec:
     progress_deadline_abort: bool = True
     revision_history_limit: int = 3
     paused: bool = False
-    drift: Body | None = None
     ignored: tuple[str, ...] = ()
 
     @property
@@ -154,7 +155,7 @@ def parse_spec(body: Body) -> Spec:
         spec = body["spec"]
         return Spec(
             model=parse_model(spec["model"]),
-            server=parse_server(spec.get("server", {})),
+            server=parse_server(spec.get("server", {}), spec.get("monitoring")),
             strategy=parse_strategy(spec.get("strategy", {"rollingUpdate": {}})),
             revision_source=revision_source(spec),
             replicas=spec.get("replicas", 1),
@@ -164,7 +165,6 @@ def parse_spec(body: Body) -> Spec:
             progress_deadline_abort=spec.get("progressDeadlineAbort", True),
             revision_history_limit=spec.get("revisionHistoryLimit", 3),
             paused=spec.get("paused", False),
-            drift=spec.get("monitoring", {}).get("drift"),
             ignored=tuple(path for path in NOT_YET_ACTED_UPON if _is_set(body, path)),
         )
     except KeyError as error:
@@ -172,8 +172,11 @@ def parse_spec(body: Body) -> Spec:
 
 
 def revision_source(spec: Body) -> Body:
-    """Return the part of `spec` that makes pods differ: the model and the server, nothing else."""
-    return {"model": dict(spec["model"]), "server": dict(spec.get("server", {}))}
+    """Return the part of `spec` that makes pods differ: the model, the server, and what the server watches."""
+    source: dict[str, Any] = {"model": dict(spec["model"]), "server": dict(spec.get("server", {}))}
+    if drift := spec.get("monitoring", {}).get("drift"):
+        source["monitoring"] = {"drift": drift}
+    return source
 
 
 def parse_model(raw: Body) -> Model:
@@ -189,8 +192,8 @@ def parse_model(raw: Body) -> Model:
     )
 
 
-def parse_server(raw: Body) -> Server:
-    """Give types to `spec.server`."""
+def parse_server(raw: Body, monitoring: Body | None = None) -> Server:
+    """Give types to `spec.server`, and to what of `spec.monitoring` the server does."""
     batching = raw.get("batching", {})
     return Server(
         image=raw.get("image", ""),
@@ -204,6 +207,7 @@ def parse_server(raw: Body) -> Server:
         input_log=raw.get("inputLog"),
         auth_secret_name=raw.get("auth", {}).get("secretName"),
         accelerate=raw.get("accelerate", "none"),
+        drift=(monitoring or {}).get("drift"),
         env=tuple(raw.get("env", ())),
         resources=raw.get("resources", {}),
         pod_template=raw.get("podTemplate", {}),
@@ -271,11 +275,11 @@ def _optional_duration(text: str | None) -> timedelta | None:
     return None if text is None else parse_duration(text)
 
 
-def _is_set(body: Body, path: str) -> bool:
+def _is_set(body: Any, path: str) -> bool:
     """Whether the field is present and not simply false (a default that switches something off)."""
-    value: Any = body
-    for part in path.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            return False
-        value = value[part]
-    return value is not False
+    part, _, rest = path.partition(".")
+    if isinstance(body, list):
+        return any(_is_set(item, path) for item in body)
+    if not isinstance(body, Mapping) or part not in body:
+        return False
+    return _is_set(body[part], rest) if rest else body[part] is not False

@@ -41,11 +41,6 @@ class WorkQueue:
         return len(self._waiting)
 
     @property
-    def is_idle(self) -> bool:
-        """Whether nothing waits and nothing is worked on (timers may still run)."""
-        return not self._waiting and not self._busy
-
-    @property
     def failing(self) -> int:
         """How many keys failed at their last try."""
         return len(self._failures)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from model_operator.api.resource import ModelDeployment, ObjectKey
-from model_operator.api.status import status_to_body
+from model_operator.api.status import Phase, status_to_body
 from model_operator.engine.cache import Cache
 from model_operator.engine.evidence import Evidence
 from model_operator.engine.merge import merge_patch
@@ -52,7 +52,8 @@ class Reconciler:
         """
         body = self._cache.resource(key)
         if body is None or "deletionTimestamp" in body["metadata"]:
-            self._cache.lost_a_child.discard(key)  # ownerReferences do the rest
+            self._cache.lost_a_child.discard(key)
+            await self._say_goodbye(body)
             return None
         if key in self._cache.lost_a_child and not await self._still_exists(key, body):
             return None
@@ -71,6 +72,14 @@ class Reconciler:
             self._recorder.tell(resource, item)
         # What we wrote ourselves no watch will tell us again: look once more.
         return timedelta(0) if has_written else decision.wake_after
+
+    async def _say_goodbye(self, body: Body | None) -> None:
+        """While the children of a resource go before it, its phase says so; ownerReferences do the rest."""
+        if body is None or (body.get("status") or {}).get("phase") == Phase.TERMINATING:
+            return
+        resource = ModelDeployment.from_body(body)
+        told = {"phase": str(Phase.TERMINATING), "message": "what belongs to it is being deleted"}
+        self._cache.put(dict(await self._cluster.patch_status(resource, told)))
 
     def _observe(self, resource: ModelDeployment) -> Observed:
         return observe(

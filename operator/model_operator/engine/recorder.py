@@ -1,7 +1,7 @@
 """Kubernetes Events: told once, never in the way of a reconcile.
 
 The same news of the same object is told again only after `REPEAT_AFTER`; a bounded queue drops (and
-counts) rather than grows when the API server is slow.
+logs) rather than grows when the API server is slow.
 """
 
 import asyncio
@@ -32,7 +32,6 @@ class Recorder:
         self._cluster, self._clock, self._reporter = cluster, clock, reporter
         self._told: OrderedDict[tuple[str, News], datetime] = OrderedDict()
         self._queue: asyncio.Queue[Body] = asyncio.Queue(_QUEUED)
-        self.dropped = 0
 
     def tell(self, resource: ModelDeployment, news: News) -> None:
         """Queue an Event about a ModelDeployment, unless it was told lately."""
@@ -47,7 +46,7 @@ class Recorder:
         try:
             self._queue.put_nowait(event_body(resource, news, now, self._reporter))
         except asyncio.QueueFull:
-            self.dropped += 1
+            log.warning("event %s of %s/%s was dropped: too many are waiting", news.reason, *resource.key)
 
     async def run(self) -> None:
         """Write queued Events until cancelled; one that is refused is logged and forgotten."""

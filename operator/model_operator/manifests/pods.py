@@ -110,7 +110,7 @@ def _probe(path: str, *, period: int, failures: int) -> Body:
 
 
 def _environment(name: str, revision: str, model: Model, server: Server) -> list[Body]:
-    log = server.input_log or {}
+    log, drift = server.input_log or {}, server.drift or {}
     values: Mapping[str, Any] = {
         "STORAGE_URI": model.storage_uri,
         "FORMAT": model.format,
@@ -134,6 +134,9 @@ def _environment(name: str, revision: str, model: Model, server: Server) -> list
         "INPUT_LOG_SAMPLE_RATE": log.get("sampleRate"),
         "INPUT_LOG_REDACT": ",".join(log.get("redact", ())) or None,
         "INPUT_LOG_SINK": log.get("sink"),
+        "DRIFT_REFERENCE": drift.get("reference"),
+        "DRIFT_THRESHOLD": drift.get("threshold"),
+        "ACCELERATE": None if server.accelerate == "none" else server.accelerate,
         "TERMINATION_LOG": TERMINATION_LOG,
     }
     fixed = [

@@ -39,7 +39,11 @@ def deployment(
     """
     maker = rendered_by(settings)
     template = pod_template(
-        owner.name, revision, parse_model(source["model"]), parse_server(source["server"]), settings
+        owner.name,
+        revision,
+        parse_model(source["model"]),
+        parse_server(source["server"], source.get("monitoring")),
+        settings,
     )
     if live is not None:
         live_maker = (live["metadata"].get("annotations") or {}).get(RENDERED_BY, maker)

@@ -72,7 +72,6 @@ class Outcome(StrEnum):
     PASS = "Pass"  # noqa: S105 -- a verdict, not a secret
     FAIL = "Fail"
     UNDECIDED = "Undecided"
-    ERROR = "Error"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ def revision(spec: dict[str, Any], **annotations: str) -> str:
     [
         pytest.param({"model": {"storageUri": "s3://m/2"}}, id="another model"),
         pytest.param({"server": {"workers": 2}}, id="another server"),
+        pytest.param({"monitoring": {"drift": {"threshold": 0.1}}}, id="another threshold of drift"),
         pytest.param({"server": {"workers": 1, "podTemplate": {"spec": {"nodeName": "x"}}}}, id="another overlay"),
     ],
 )
@@ -32,6 +33,7 @@ def test_what_makes_pods_differ_is_another_revision(change: dict[str, Any]) -> N
         pytest.param({"replicas": 5}, id="another size"),
         pytest.param({"strategy": {"blueGreen": {}}}, id="another strategy"),
         pytest.param({"paused": True}, id="a pause"),
+        pytest.param({"monitoring": {"alerts": True}}, id="alerts, which no pod knows of"),
         pytest.param({"server": {"workers": 1}, "model": {"storageUri": "s3://m/1"}}, id="another order of fields"),
     ],
 )

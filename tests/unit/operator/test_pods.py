@@ -1,0 +1,80 @@
+"""The pod template: every field of the spec that a server acts on reaches it."""
+
+from typing import Any
+
+import pytest
+
+from model_operator.api.spec import parse_model, parse_server
+from model_operator.manifests.pods import PodSettings, pod_template
+
+SETTINGS = PodSettings(image="server:1", image_pull_secrets=("pull",), pre_stop_seconds=3)
+
+
+def template(model: dict[str, Any] | None = None, server: dict[str, Any] | None = None, **monitoring: Any) -> Any:
+    wanted = parse_model({"storageUri": "s3://m/1", **(model or {})})
+    return pod_template("fraud", "bcdfghjk", wanted, parse_server(server or {}, monitoring), SETTINGS)
+
+
+def environment(*spec: dict[str, Any], **monitoring: Any) -> dict[str, str]:
+    (container,) = template(*spec, **monitoring)["spec"]["containers"]
+    return {entry["name"].removeprefix("MODEL_SERVER_"): entry.get("value", "") for entry in container["env"]}
+
+
+@pytest.mark.parametrize(
+    ("model", "server", "variable", "value"),
+    [
+        pytest.param({}, {}, "STORAGE_URI", "s3://m/1", id="where the model is"),
+        pytest.param({"sha256": "ab"}, {}, "SHA256", "ab", id="its pin"),
+        pytest.param({"trusted": True}, {}, "TRUSTED", "true", id="trust, as JSON writes it"),
+        pytest.param({}, {"workers": 4}, "WORKERS", "4", id="workers"),
+        pytest.param({}, {"batching": {"maxBatchSize": 8}}, "MAX_BATCH_SIZE", "8", id="batching"),
+        pytest.param({}, {"inputLog": {"redact": ["a", "b"]}}, "INPUT_LOG_REDACT", "a,b", id="redacted features"),
+        pytest.param({}, {"accelerate": "onnx"}, "ACCELERATE", "onnx", id="acceleration"),
+        pytest.param({}, {"env": [{"name": "X", "value": "1"}]}, "X", "1", id="the person's own variables"),
+    ],
+)
+def test_a_field_reaches_the_server(model: dict[str, Any], server: dict[str, Any], variable: str, value: str) -> None:
+    assert environment(model, server)[variable] == value
+
+
+def test_drift_reaches_the_server() -> None:
+    found = environment(drift={"reference": "500", "threshold": 0.1})
+    assert (found["DRIFT_REFERENCE"], found["DRIFT_THRESHOLD"]) == ("500", "0.1")
+
+
+def test_what_is_not_set_is_left_to_the_server() -> None:
+    assert not {"SHA256", "VERSION", "ACCELERATE", "AUTH_DIR", "DRIFT_REFERENCE"} & set(environment())
+
+
+def test_secrets_are_mounted_and_never_written_into_the_template() -> None:
+    spec = template({"secretName": "s3"}, {"auth": {"secretName": "keys"}})["spec"]
+    (container,) = spec["containers"]
+    assert {volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume} == {"s3", "keys"}
+    assert container["envFrom"] == [{"secretRef": {"name": "s3"}}]
+    assert all(mount["readOnly"] for mount in container["volumeMounts"] if mount["name"] in ("credentials", "auth"))
+
+
+def test_a_claim_is_mounted_where_the_server_looks() -> None:
+    spec = template({"storageUri": "pvc://models/fraud/1"})["spec"]
+    assert spec["volumes"][-1]["persistentVolumeClaim"]["claimName"] == "models"
+    assert spec["containers"][0]["volumeMounts"][-1]["mountPath"].endswith("/models")
+
+
+def test_a_pod_has_time_to_serve_on_and_to_finish() -> None:
+    assert template({}, {"requestTimeoutSeconds": 60})["spec"]["terminationGracePeriodSeconds"] == 3 + 60 + 5
+
+
+def test_the_pod_runs_as_nobody_with_nothing() -> None:
+    spec = template()["spec"]
+    security = spec["containers"][0]["securityContext"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert security["readOnlyRootFilesystem"] is True
+    assert security["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_an_overlay_cannot_change_whom_the_service_selects() -> None:
+    overlay = {"metadata": {"labels": {"modeldeploy.dev/revision": "other", "team": "risk"}}}
+    labels = template({}, {"podTemplate": overlay})["metadata"]["labels"]
+    assert labels["modeldeploy.dev/revision"] == "bcdfghjk"
+    assert labels["team"] == "risk"
