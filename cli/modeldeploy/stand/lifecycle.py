@@ -39,11 +39,14 @@ def stand(folder: Path, **settings: str) -> Iterator[Stand]:
             yield Stand(folder=folder, kubeconfig=kubeconfig, sandbox=sandbox, operator=operator)
 
 
-def start_sandbox(folder: Path) -> Child:
-    """Start the sandbox with its files under `folder`; ready on return, its kubeconfig in the folder."""
+def start_sandbox(folder: Path, *options: str) -> Child:
+    """Start the sandbox with its files under `folder`; ready on return, its kubeconfig in the folder.
+
+    `options` are more options of `python -m model_sandbox up`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "model_sandbox", "up"]
-    command += ["--state", str(folder / "state"), "--kubeconfig", str(folder / "kubeconfig")]
+    command += ["--state", str(folder / "state"), "--kubeconfig", str(folder / "kubeconfig"), *options]
     child = Child("sandbox", command, log=folder / "sandbox.log", env=_environment())
     return _ready(child, r"^export KUBECONFIG=", seconds=30)
 
