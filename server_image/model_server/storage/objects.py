@@ -24,11 +24,13 @@ from model_server.errors import (
 from model_server.storage.progress import Progress
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta
+    from obstore import GetOptions, ObjectMeta
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
-CONCURRENT_FILES = 8
-CHUNK_BYTES = 8 * 2**20
+# Memory in use is at most about one chunk for each read, whatever the size of the package.
+CONCURRENT_READS = 8
+RANGE_BYTES = 32 * 2**20
+CHUNK_BYTES = 2 * 2**20
 
 RETRY: RetryConfig = {
     "max_retries": 5,
@@ -56,17 +58,17 @@ def download(store: ObjectStore, key: str, uri: str, into: Path, progress: Progr
         if all(meta["size"] == 0 for _, meta in found):
             raise ArtifactEmpty(f"{uri} has no bytes")
         root = into / PurePosixPath(key).name
-        with ThreadPoolExecutor(CONCURRENT_FILES, "download") as pool:
-            jobs = [
-                pool.submit(_download_one, store, meta, root / name if name else root, progress) for name, meta in found
-            ]
+        parts = [_Part(store, meta, root / name if name else root) for name, meta in found]
+        with ThreadPoolExecutor(CONCURRENT_READS, "download") as pool:
+            jobs = [pool.submit(part.read, start, progress) for part in parts for start in part.begin()]
             for job in jobs:
                 job.result()
+        for part in parts:
+            part.finish()
     except (exceptions.BaseError, OSError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise ArtifactTooLarge(
-                f"{uri} does not fit into {into}", hint="Give the pod more ephemeral storage."
-            ) from None
+            hint = "Give the pod more ephemeral storage."
+            raise ArtifactTooLarge(f"{uri} does not fit into {into}", hint=hint) from None
         raise _translated(error, uri) from None
     return root
 
@@ -84,17 +86,43 @@ def _listing(store: ObjectStore, key: str) -> list[tuple[str, ObjectMeta]]:
     return found
 
 
-def _download_one(store: ObjectStore, meta: ObjectMeta, target: Path, progress: Progress) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    with partial.open("wb") as file:
-        for chunk in obstore.get(store, meta["path"]).stream(min_chunk_size=CHUNK_BYTES):
-            file.write(chunk)
-            progress.advance(len(chunk))
-        written = file.tell()
-    if written != meta["size"]:
-        raise StorageUnavailable(f"{meta['path']} broke off after {written} of {meta['size']} bytes")
-    partial.rename(target)
+class _Part:
+    """One object on its way to one file: read in ranges side by side, named only when it is whole."""
+
+    def __init__(self, store: ObjectStore, meta: ObjectMeta, target: Path) -> None:
+        self._store = store
+        self._meta = meta
+        self._target = target
+        self._partial = target.with_name(f"{target.name}.partial")
+
+    def begin(self) -> range:
+        """Make the file in its full size; the starts of the ranges to read."""
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        with self._partial.open("wb") as file:
+            file.truncate(self._meta["size"])
+        return range(0, self._meta["size"], RANGE_BYTES)
+
+    def read(self, start: int, progress: Progress) -> None:
+        """Read one range into its place. An object that is replaced meanwhile fails its ETag."""
+        end = min(start + RANGE_BYTES, self._meta["size"])
+        options: GetOptions = {"range": (start, end)}
+        if self._meta["e_tag"]:
+            options["if_match"] = self._meta["e_tag"]
+        place = start
+        with self._partial.open("r+b") as file:
+            file.seek(start)
+            for chunk in obstore.get(self._store, self._meta["path"], options=options).stream(
+                min_chunk_size=CHUNK_BYTES
+            ):
+                file.write(chunk)
+                place += len(chunk)
+                progress.advance(len(chunk))
+        if place != end:
+            raise StorageUnavailable(f"{self._meta['path']} broke off after {place} of {self._meta['size']} bytes")
+
+    def finish(self) -> None:
+        """Give the whole file its name."""
+        self._partial.rename(self._target)
 
 
 def _translated(error: Exception, uri: str) -> ModelServerError:
@@ -102,6 +130,8 @@ def _translated(error: Exception, uri: str) -> ModelServerError:
     # Only objects have exceptions of their own; for a bucket the status is in the text.
     status = re.search(r"status code: (\d{3})", reason)
     code = status.group(1) if status else ""
+    if isinstance(error, exceptions.PreconditionError):
+        return StorageUnavailable(f"{uri} was replaced while it was read", hint="The next start reads the new one.")
     if isinstance(error, FileNotFoundError) or code == "404":
         return ArtifactNotFound(f"{uri} does not exist")
     if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError) or code in (

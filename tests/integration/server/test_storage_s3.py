@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+
+from model_server.storage import fetch
 
 
 @dataclass
@@ -65,6 +68,15 @@ def test_the_digest_is_the_same_wherever_the_package_is(serve, bucket, iris_onnx
         return line.split('sha256="')[1][:64]
 
     assert sha256(remote) == sha256(local)
+
+
+def test_a_large_object_is_read_in_ranges_and_arrives_whole(bucket, tmp_path):
+    content = random.Random(1).randbytes(70 * 2**20 + 3)
+    bucket.client.put_object(Bucket="models", Key="big/weights.bin", Body=content)
+    told: list[str] = []
+    path = fetch("s3://models/big/weights.bin", tmp_path, environ=bucket.environ, report=told.append)
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(
