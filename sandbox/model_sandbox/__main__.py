@@ -20,7 +20,7 @@ from model_sandbox.control_plane import control_plane
 from model_sandbox.controllers import manager
 from model_sandbox.node import kubelet
 from model_sandbox.node.kubelet import NodeSettings
-from model_sandbox.proxy import services
+from model_sandbox.proxy import gateway, services
 
 ABOUT = """\
 model sandbox: a Kubernetes-shaped control plane and node on this machine, for trying out, tests and CI.
@@ -52,11 +52,13 @@ def _parser() -> argparse.ArgumentParser:
         default="process",
         help="process: run them; instant: Ready at once, no processes; none: no node and no scheduler",
     )
+    up.add_argument("--gateway", action="store_true", help="install the Gateway API and route HTTP by HTTPRoutes")
     up.add_argument("--nodes", type=int, default=1, help="how many nodes (default: 1)")
     for name, told in (
         ("controllers", "the controllers against an API server"),
         ("scheduler", "the scheduler against an API server"),
         ("proxy", "the Service proxy against an API server"),
+        ("gateway", "a gateway for HTTPRoutes against an API server"),
         ("node", "a node against an API server"),
     ):
         one = commands.add_parser(name, help=told)
@@ -110,6 +112,8 @@ async def _up(options: argparse.Namespace, state: Path) -> None:
             if options.command == "up":
                 tasks.create_task(manager.run(connection))
                 tasks.create_task(services.run(connection))
+                if options.gateway:
+                    tasks.create_task(gateway.run(connection))
                 if options.pods != "none":
                     tasks.create_task(manager.schedule(connection))
                     for index in range(options.nodes):
@@ -150,6 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "controllers": lambda: manager.run(connection),
             "scheduler": lambda: manager.schedule(connection),
             "proxy": lambda: services.run(connection),
+            "gateway": lambda: gateway.run(connection),
             "node": lambda: kubelet.run(connection, _node_settings(options, state, options.name)),
         }
         asyncio.run(_until_signal(parts[options.command]))

@@ -20,6 +20,7 @@ from model_sandbox.control_plane import control_plane
 from model_sandbox.controllers import manager
 from model_sandbox.node import kubelet
 from model_sandbox.node.kubelet import NodeSettings
+from model_sandbox.proxy import gateway as gateways
 from model_sandbox.proxy import services
 
 
@@ -39,6 +40,7 @@ async def sandbox(
     pods: str = "none",
     controllers: bool = False,
     proxy: bool = False,
+    gateway: bool = False,
     images: Mapping[str, tuple[str, ...]] | None = None,
     backoff: float = 10.0,
     users: dict[str, User] | None = None,
@@ -63,6 +65,8 @@ async def sandbox(
                 parts += [manager.schedule(connection), kubelet.run(connection, settings)]
             if proxy:
                 parts.append(services.run(connection))
+            if gateway:
+                parts.append(gateways.run(connection))
             tasks = [asyncio.create_task(part) for part in parts]
             try:
                 store = plane.server.store

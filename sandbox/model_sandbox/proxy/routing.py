@@ -1,0 +1,135 @@
+"""Which rule of which HTTPRoute a request meets, and where it goes. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from model_sandbox.client import Obj
+
+SUPPORTED = ("RequestMirror", "RequestHeaderModifier")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What routing looks at. Header names are lower case."""
+
+    host: str
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    query: Mapping[str, str]
+
+
+def host_fits(pattern: str, host: str) -> bool:
+    """Whether a hostname, or a wildcard such as `*.example.com`, covers a host."""
+    if pattern.startswith("*."):
+        return host.endswith(pattern[1:]) and len(host) > len(pattern) - 1
+    return pattern == host
+
+
+def _path_fits(match: Obj, path: str) -> bool:
+    kind, value = match.get("type", "PathPrefix"), match.get("value", "/")
+    if kind == "Exact":
+        return bool(path == value)
+    if kind == "RegularExpression":
+        return re.fullmatch(value, path) is not None
+    prefix = value.rstrip("/")
+    return path == prefix or path.startswith(prefix + "/")
+
+
+def _named_fit(wanted: Iterable[Obj], given: Mapping[str, str], *, fold: bool) -> bool:
+    for one in wanted:
+        value = given.get(one["name"].lower() if fold else one["name"])
+        if value is None:
+            return False
+        if one.get("type") == "RegularExpression":
+            if re.fullmatch(one["value"], value) is None:
+                return False
+        elif value != one["value"]:
+            return False
+    return True
+
+
+def _fits(match: Obj, request: Request) -> bool:
+    return (
+        _path_fits(match.get("path") or {}, request.path)
+        and match.get("method") in (None, request.method)
+        and _named_fit(match.get("headers") or (), request.headers, fold=True)
+        and _named_fit(match.get("queryParams") or (), request.query, fold=False)
+    )
+
+
+def _rank(match: Obj) -> tuple[bool, int, bool, int, int]:
+    """The more precise match wins, in the order the Gateway API gives."""
+    path = match.get("path") or {}
+    kind = path.get("type", "PathPrefix")
+    length = len(path.get("value", "/"))
+    headers, query = len(match.get("headers") or ()), len(match.get("queryParams") or ())
+    return kind == "Exact", length, match.get("method") is not None, headers, query
+
+
+def choose(routes: Iterable[Obj], request: Request) -> tuple[Obj, Obj] | None:
+    """The (route, rule) that a request meets: the most precise, then the oldest."""
+    best: tuple[tuple[object, ...], Obj, Obj] | None = None
+    ordered = sorted(routes, key=lambda route: (route["metadata"]["creationTimestamp"], route["metadata"]["name"]))
+    for route in ordered:
+        names = route["spec"].get("hostnames") or []
+        fitting = [name for name in names if host_fits(name, request.host)]
+        if names and not fitting:
+            continue
+        exact = max((len(name) - 1000 * name.startswith("*") for name in fitting), default=-10_000)
+        for rule in route["spec"].get("rules") or []:
+            for match in rule.get("matches") or [{}]:
+                if _fits(match, request):
+                    rank = (exact, *_rank(match))
+                    if best is None or rank > best[0]:
+                        best = (rank, route, rule)
+    return (best[1], best[2]) if best is not None else None
+
+
+def pick(references: Iterable[Obj], point: float) -> Obj | None:
+    """A backend by weight, for a point in [0, 1); None when all weights are zero."""
+    weighted = [(one, one.get("weight", 1)) for one in references]
+    left = point * sum(weight for _, weight in weighted)
+    for one, weight in weighted:
+        if left < weight:
+            return one
+        left -= weight
+    return None
+
+
+def mirrors(rule: Obj, point: float) -> list[Obj]:
+    """The backends that get a copy of this request."""
+    found = []
+    for item in rule.get("filters") or []:
+        mirror = item.get("requestMirror")
+        if item["type"] != "RequestMirror" or mirror is None:
+            continue
+        share = 1.0
+        if mirror.get("percent") is not None:
+            share = mirror["percent"] / 100
+        elif mirror.get("fraction"):
+            share = mirror["fraction"]["numerator"] / mirror["fraction"].get("denominator", 100)
+        if point < share:
+            found.append(mirror["backendRef"])
+    return found
+
+
+def header_changes(rule: Obj) -> tuple[dict[str, str], set[str]]:
+    """Request headers to set, and to remove."""
+    put: dict[str, str] = {}
+    gone: set[str] = set()
+    for item in rule.get("filters") or []:
+        changes = item.get("requestHeaderModifier") or {}
+        for one in [*(changes.get("set") or ()), *(changes.get("add") or ())]:
+            put[one["name"]] = one["value"]
+        gone.update(name.lower() for name in changes.get("remove") or ())
+    return put, gone
+
+
+def unsupported(route: Obj) -> list[str]:
+    """Filters of a route that this gateway does not have."""
+    kinds = {item["type"] for rule in route["spec"].get("rules") or [] for item in rule.get("filters") or []}
+    return sorted(kinds - set(SUPPORTED))
