@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import tempfile
@@ -17,7 +16,7 @@ from model_server.errors import DependencyMismatch, DependencyMissing, ModelServ
 from model_server.inputs.choosing import choose_layout
 from model_server.inputs.layout import Layout
 from model_server.lifecycle import Loaded, Phase
-from model_server.package.digest import digest, verify_pin
+from model_server.package.digest import verify_pin
 from model_server.package.installing import install
 from model_server.package.metadata import Metadata
 from model_server.package.opening import Package, open_package
@@ -26,7 +25,7 @@ from model_server.package.trust import require_trust
 from model_server.runtimes import load_model
 from model_server.runtimes.base import Model
 from model_server.settings import Settings
-from model_server.storage import fetch
+from model_server.storage.sharing import obtain
 from model_server.telemetry import Identity
 from model_server.tensors import Array, Inputs, Outputs, Tensor, datatype_of, rows_of
 
@@ -42,9 +41,15 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
     """
     uri = settings.storage_uri
     report(Phase.DOWNLOADING, f"fetching {uri}")
-    fetched = fetch_once(uri, folder, environ, lambda text: report(Phase.DOWNLOADING, text))
+    fetched, sha256 = obtain(
+        uri,
+        folder,
+        settings.cache_dir,
+        settings.sha256,
+        environ=environ,
+        tell=lambda text: report(Phase.DOWNLOADING, text),
+    )
     report(Phase.LOADING, "verifying the package")
-    sha256 = digest(fetched)
     verify_pin(sha256, settings.sha256, uri)
     trusted = bool(settings.sha256) or settings.trusted
     package = open_package(fetched, settings.format, folder / f"process-{os.getpid()}", trusted=trusted)
@@ -87,19 +92,6 @@ def _accelerated(model: Model, layout: Layout, metadata: Metadata, *, threads: i
             f"accelerate needs {error.name}, which is not installed", hint="Install modeldeploy[server-accelerate]."
         ) from None
     return accelerate(model, layout, metadata, threads=threads)
-
-
-def fetch_once(uri: str, folder: Path, environ: Mapping[str, str], tell: Callable[[str], None]) -> Path:
-    """Fetch into `folder`; of several workers that share it the first fetches and the others wait for it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    done = folder / "fetched-to"
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if done.exists():
-            return Path(done.read_text())
-        fetched = fetch(uri, folder / "fetched", environ=environ, report=tell)
-        done.write_text(str(fetched))
-        return fetched
 
 
 def _identify(settings: Settings, package: Package, sha256: str) -> Identity:

@@ -50,6 +50,9 @@ class Settings(BaseModel):
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one and logs it.")
     grpc_port: int = Field(0, ge=0, le=65535, description="Port of the Open Inference Protocol over gRPC; 0: none.")
     model_dir: Path | None = Field(None, description="Where downloads go; default: a temporary folder.")
+    cache_dir: Path | None = Field(
+        None, description="A folder shared by pods (hostPath, PVC) that keeps pinned packages; default: none."
+    )
     credentials_dir: Path | None = Field(None, description="A mounted Secret with storage credentials.")
     claims_dir: Path = Field(Path("/mnt/claims"), description="Where the claims of `pvc://` URIs are mounted.")
     auth_dir: Path | None = Field(None, description="A mounted Secret whose values are API keys; default: open.")
