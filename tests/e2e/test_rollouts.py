@@ -13,9 +13,11 @@ import pytest
 
 from modeldeploy.demo.load import Load
 from modeldeploy.demo.models import own_predictions, some_rows
-from modeldeploy.kube import MODELDEPLOYMENTS, SERVICES, Kube
+from modeldeploy.kube import MODELDEPLOYMENTS, PODS, SERVICES, Kube, Resource
 from modeldeploy.stand import Child, install_crd, start_operator, start_sandbox, wait_until
 
+GATEWAYS = Resource("gateway.networking.k8s.io", "v1", "gateways")
+ROUTES = Resource("gateway.networking.k8s.io", "v1", "httproutes")
 RATE = 200
 STEPS = [{"setWeight": 25}, {"pause": {"duration": "1s"}}, {"setWeight": 50}, {"pause": {"duration": "1s"}}]
 GATE = [{"setWeight": 50}, {"pause": {}}]
@@ -39,8 +41,8 @@ class Arena:
         self.kills += 1
         self.operator = operate(self.folder, self.kubeconfig)
 
-    def apply(self, name: str, version: str, steps: list[dict[str, Any]], replicas: int = 2) -> None:
-        canary = {"steps": steps, "maxSurge": 1}
+    def apply(self, name: str, version: str, steps: list[dict[str, Any]], replicas: int = 2, **more: Any) -> None:
+        canary = {"steps": steps, "maxSurge": 1, **more}
         body = {
             "apiVersion": "modeldeploy.dev/v1alpha1",
             "kind": "ModelDeployment",
@@ -70,12 +72,26 @@ class Arena:
 
         return wait_until(there, f"{name} is at {wanted}", seconds=seconds) or {}
 
-    def load(self, name: str) -> Load:
+    def load(self, name: str, address: str = "") -> Load:
         rows = some_rows(self.models / "breast-cancer" / "1", 50)
         versions = ("1", "2")
         expected = {version: own_predictions(self.models / "breast-cancer" / version, rows) for version in versions}
-        spec = self.kube.get(SERVICES, name)["spec"]
-        return Load(f"http://{spec['clusterIP']}/predict", rows, expected, rate=RATE)
+        address = address or self.kube.get(SERVICES, name)["spec"]["clusterIP"]
+        return Load(f"http://{address}/predict", rows, expected, rate=RATE)
+
+    def gateway(self, name: str) -> str:
+        """Make a Gateway of the sandbox's class, and return its address."""
+        spec = {
+            "gatewayClassName": "sandbox",
+            "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}],
+        }
+        body = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": name}}
+        self.kube.apply(GATEWAYS, {**body, "spec": spec}, "default")
+
+        def addresses() -> Any:
+            return self.kube.get(GATEWAYS, name).get("status", {}).get("addresses")
+
+        return str(wait_until(addresses, f"the Gateway {name} has an address", seconds=30)[0]["value"])
 
 
 def operate(folder: Path, kubeconfig: Path) -> Child:
@@ -89,7 +105,7 @@ def arena(cluster: Any, tmp_path_factory: pytest.TempPathFactory, request: pytes
     if request.config.getoption("--cluster"):
         pytest.skip("kills its operator: needs a sandbox of its own")
     folder = tmp_path_factory.mktemp("arena")
-    with start_sandbox(folder):
+    with start_sandbox(folder, "--gateway"):
         kubeconfig = folder / "kubeconfig"
         install_crd(kubeconfig)
         with Kube.connect(kubeconfig) as kube:
@@ -154,3 +170,62 @@ def test_abort_revert_and_undo_lose_no_request(arena: Arena) -> None:
     assert set(load.report.answered) == {"1", "2"}
     undone = arena.kube.get(MODELDEPLOYMENTS, "turns")["spec"]["model"]["storageUri"]
     assert undone.endswith("/1"), json.dumps(undone)
+
+
+@pytest.mark.timeout(240)
+def test_a_gateway_splits_requests_by_the_weights_and_loses_none(arena: Arena) -> None:
+    address = arena.gateway("public")
+    routing = {"gatewayAPI": {"parentRefs": [{"name": "public"}]}, "propagationSeconds": 1}
+    more = {"trafficRouting": routing, "scaleDownDelaySeconds": 2}
+    steps = [{"setWeight": 25}, {"pause": {}}, {"setWeight": 50}]
+    arena.apply("routed", "1", steps, **more)
+    arena.wait("routed", phase="Healthy", version="1")
+    wait_until(lambda: is_ready(arena, "routed"), "the route is programmed", seconds=30)
+    with arena.load("routed", address) as whole:
+        arena.apply("routed", "2", steps, **more)
+        status = arena.wait("routed", phase="Paused", step="2/3")
+        assert status["weights"]["applied"] == 25
+        with arena.load("routed", address) as counted:
+            wait_until(lambda: counted.report.sent >= 600, "600 requests were counted", seconds=60)
+        arena.wait("routed", seconds=30, phase="Paused")
+        status = wait_until(lambda: verified(arena, "routed"), "the operator counted the same", seconds=30)
+        arena.kill_operator()
+        arena.annotate("routed", "promote", f"{status['canaryRevision']}@1")
+        arena.wait("routed", phase="Healthy", version="2")
+    check(whole)
+    check(counted)
+    share, total = counted.report.answered["2"], counted.report.answered.total()
+    # Four standard deviations of a binomial share: once in 16 000 runs by chance.
+    assert abs(share - total * 0.25) <= 4 * (total * 0.25 * 0.75) ** 0.5, f"{share} of {total} reached the canary"
+
+
+@pytest.mark.timeout(240)
+def test_a_canary_whose_last_pod_dies_loses_its_weight(arena: Arena) -> None:
+    arena.gateway("public")
+    routing = {"gatewayAPI": {"parentRefs": [{"name": "public"}]}, "propagationSeconds": 0}
+    steps = [{"setWeight": 40}, {"pause": {}}]
+    arena.apply("mortal", "1", steps, replicas=1, trafficRouting=routing)
+    arena.wait("mortal", phase="Healthy", version="1")
+    arena.apply("mortal", "2", steps, replicas=1, trafficRouting=routing)
+    canary = arena.wait("mortal", phase="Paused")["canaryRevision"]
+    wait_until(lambda: weight(arena, "mortal", canary) == 40, "the route has the weight", seconds=30)
+    pods = arena.kube.list(PODS, labels=f"modeldeploy.dev/revision={canary}")
+    arena.kube.delete(PODS, pods[0]["metadata"]["name"])
+    wait_until(lambda: weight(arena, "mortal", canary) == 0, "the weight is gone", seconds=30)
+    wait_until(lambda: weight(arena, "mortal", canary) == 40, "it is back with the next pod", seconds=60)
+    assert arena.status("mortal")["phase"] == "Paused"
+
+
+def is_ready(arena: Arena, name: str) -> bool:
+    conditions = arena.status(name).get("conditions", ())
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def verified(arena: Arena, name: str) -> dict[str, Any] | None:
+    status = arena.status(name)
+    return status if status.get("weights", {}).get("verified") else None
+
+
+def weight(arena: Arena, name: str, revision: str) -> int:
+    backends = arena.kube.get(ROUTES, name)["spec"]["rules"][-1]["backendRefs"]
+    return sum(backend["weight"] for backend in backends if backend["name"] == f"{name}-{revision}")
