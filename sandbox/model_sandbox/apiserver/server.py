@@ -142,12 +142,12 @@ class ApiServer:
         return header
 
     def _refusal(self, error: ApiError, call: Call) -> web.Response:
-        response = self._json(error.body(), call, status=error.code)
+        response = self.reply(error.body(), call, status=error.code)
         if error.retry_after is not None:
             response.headers["Retry-After"] = str(error.retry_after)
         return response
 
-    def _json(self, body: Any, call: Call, *, status: int = 200, media: str = requests.JSON) -> web.Response:
+    def reply(self, body: Any, call: Call, *, status: int = 200, media: str = requests.JSON) -> web.Response:
         data = body if isinstance(body, bytes) else orjson.dumps(body)
         if media == requests.YAML:
             data = yaml.safe_dump(orjson.loads(data), sort_keys=True).encode()
@@ -174,7 +174,7 @@ class ApiServer:
         self._permit(call, Attributes(call.request.method.lower(), path=call.path))
         if root == "version" and len(parts) == 1:
             self._only_get(call)
-            return self._json(_VERSION, call)
+            return self.reply(_VERSION, call)
         if parts[:2] == ["openapi", "v3"]:
             return self._openapi(call, parts[2:])
         return _not_found_page()
@@ -194,33 +194,33 @@ class ApiServer:
             self._only_get(call)
             if requests.wants_aggregated(call.request.headers.get("Accept", "")):
                 body = discovery.aggregated(self.registry, core=core)
-                return self._json(body, call, media=discovery.AGGREGATED)
+                return self.reply(body, call, media=discovery.AGGREGATED)
             if not core:
-                return self._json(discovery.group_list(self.registry), call)
+                return self.reply(discovery.group_list(self.registry), call)
             address = {"clientCIDR": "0.0.0.0/0", "serverAddress": call.request.host}
             body = {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [address]}
-            return self._json(body, call)
+            return self.reply(body, call)
         group = "" if core else parts[1]
         if group not in versions:
             return _not_found_page()
         if not core and len(parts) == 2:
             body = {"kind": "APIGroup", "apiVersion": "v1", **discovery.group(group, versions[group])}
-            return self._json(body, call)
+            return self.reply(body, call)
         if parts[-1] not in versions[group]:
             if group in ("", *_builtin_groups(self.registry)):
                 raise errors.no_such_resource()
             return _not_found_page()
-        return self._json(discovery.resource_list(self.registry, group, parts[-1]), call)
+        return self.reply(discovery.resource_list(self.registry, group, parts[-1]), call)
 
     def _openapi(self, call: Call, parts: list[str]) -> web.Response:
         if not parts:
             index = discovery.openapi_index(self.registry, call.prefix)
-            return self._json(index, call, media="text/plain; charset=utf-8")
+            return self.reply(index, call, media="text/plain; charset=utf-8")
         group = "" if parts[0] == "api" else parts[1] if len(parts) > 1 else "?"
         document = discovery.openapi_document(self.registry, group, parts[-1])
         if document is None:
             return web.Response(status=404)
-        return self._json(document, call)
+        return self.reply(document, call)
 
     def _target(self, parts: list[str], head: int) -> Target | None:
         group, version = ("", parts[1]) if head == 2 else (parts[1], parts[2])
@@ -299,13 +299,13 @@ class ApiServer:
             raise errors.too_large_version(version, self.store.version)
         entry = self.resources.get(target.kind, target.namespace or "", target.name)
         renderer = self.renderer(target.kind, answer, call.request.query.get("includeObject", "Metadata"))
-        return self._json(renderer.object(entry), call, media=answer.media)
+        return self.reply(renderer.object(entry), call, media=answer.media)
 
     async def _list(self, call: Call, selection: Selection) -> web.Response:
         answer = requests.accepted(call.request.headers.get("Accept", ""))
         page = list_page(self.store, selection)
         renderer = self.renderer(selection.kind, answer, selection.options.include)
-        return self._json(renderer.listed(page.entries, page.metadata), call, media=answer.media)
+        return self.reply(renderer.listed(page.entries, page.metadata), call, media=answer.media)
 
     async def _watch(self, call: Call, selection: Selection) -> web.StreamResponse:
         answer = requests.accepted(call.request.headers.get("Accept", ""))
@@ -339,7 +339,7 @@ class ApiServer:
         answer = requests.accepted(call.request.headers.get("Accept", ""))
         entry = Entry(int(stored["metadata"].get("resourceVersion") or 0), stored)
         renderer = self.renderer(kind, answer, call.request.query.get("includeObject", "Metadata"))
-        return self._json(renderer.object(entry), call, status=status, media=answer.media)
+        return self.reply(renderer.object(entry), call, status=status, media=answer.media)
 
     async def _create(self, call: Call, target: Target) -> web.Response:
         requests.accepted(call.request.headers.get("Accept", ""))
@@ -408,7 +408,7 @@ class ApiServer:
             details = {"name": target.name, "group": kind.group, "kind": kind.plural, "uid": last["metadata"]["uid"]}
             shown = {key: value for key, value in details.items() if value}
             body = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": shown}
-            return self._json(body, call)
+            return self.reply(body, call)
         return self.answer(call, kind, last)
 
     async def _delete_body(self, call: Call) -> Obj:
@@ -424,7 +424,7 @@ class ApiServer:
             meta = entry.body["metadata"]
             self.resources.delete(target.kind, meta.get("namespace", ""), meta["name"], options)
         renderer = self.renderer(target.kind, Answer())
-        return self._json(renderer.listed(page.entries, page.metadata), call)
+        return self.reply(renderer.listed(page.entries, page.metadata), call)
 
     # --- definitions that go
 

@@ -59,7 +59,7 @@ def _left_out(server: ApiServer, namespace: str, name: str, part: str) -> web.Re
 
 def _success(call: Call, server: ApiServer, *, status: int = 201) -> web.Response:
     body = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": status}
-    return server._json(body, call, status=status)
+    return server.reply(body, call, status=status)
 
 
 # --- scale
@@ -110,7 +110,7 @@ async def _scale(server: ApiServer, call: Call, kind: Kind, namespace: str, name
     if kind.custom and _at(entry.body, path) is None:
         raise errors.internal(f'the spec replicas field ".{".".join(path)}" does not exist')
     if call.request.method == "GET":
-        return server._json(current, call)
+        return server.reply(current, call)
     wanted, write = await _wanted_scale(server, call, current, name)
     replicas = (wanted.get("spec") or {}).get("replicas", 0)
     if replicas < 0 and not kind.custom:
@@ -128,7 +128,7 @@ async def _scale(server: ApiServer, call: Call, kind: Kind, namespace: str, name
         return shown
 
     stored = server.resources.update(kind, namespace, name, change, write, Warnings(), "scale")
-    return server._json(scale_of(kind, stored), call)
+    return server.reply(scale_of(kind, stored), call)
 
 
 async def _wanted_scale(server: ApiServer, call: Call, current: Obj, name: str) -> tuple[Obj, Any]:
@@ -277,7 +277,7 @@ def _token(server: ApiServer, call: Call, namespace: str, name: str, body: Obj) 
             "expirationTimestamp": stamp,
         },
     }
-    return server._json(answer, call, status=201)
+    return server.reply(answer, call, status=201)
 
 
 async def _finalize(server: ApiServer, call: Call, kind: Kind, name: str) -> web.Response:
@@ -313,7 +313,7 @@ async def review(server: ApiServer, call: Call, kind: Kind) -> web.Response:
             user = auth.User(spec.get("user", ""), tuple(spec.get("groups") or ()))
         status = {"allowed": auth.is_allowed(server.store, user, _attributes(spec))}
     shown = {**decoded, "metadata": {}, "status": status}
-    return server._json({**shown}, call, status=201)
+    return server.reply({**shown}, call, status=201)
 
 
 def _attributes(spec: Obj) -> auth.Attributes:

@@ -12,6 +12,7 @@ from model_sandbox.controllers.base import Controller, Recorder, enqueue
 from model_sandbox.controllers.deployment import Deployments
 from model_sandbox.controllers.endpoints import EndpointSets
 from model_sandbox.controllers.garbage import GarbageCollector
+from model_sandbox.controllers.jobs import Jobs
 from model_sandbox.controllers.replicaset import ReplicaSets
 from model_sandbox.controllers.small import Autoscalers, Budgets, Namespaces, Scheduler
 
@@ -28,6 +29,7 @@ _SHARED = (
     base.REPLICASETS,
     base.BUDGETS,
     base.AUTOSCALERS,
+    base.JOBS,
     base.DEFINITIONS,
 )
 # Kinds that own nothing and are owned by nothing.
@@ -96,6 +98,9 @@ class Manager:
         )
         enqueue(replicas, sets, key_of)
         enqueue(replicas, pods, _owner_key("ReplicaSet"))
+        jobs = start("job", Jobs(client, by_kind["Job"], pods, Recorder(client, "job-controller")).reconcile)
+        enqueue(jobs, by_kind["Job"], key_of)
+        enqueue(jobs, pods, _owner_key("Job"))
         self._wire_endpoints(start, by_kind)
         spaces = start(
             "namespace", Namespaces(client, by_kind["Namespace"], by_kind["ServiceAccount"], discover).reconcile

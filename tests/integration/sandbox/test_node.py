@@ -287,3 +287,33 @@ async def test_objects_survive_a_restart(tmp_path: Path, api_of: Any) -> None:
         assert (await api_of(plane).send("GET", f"{path}/gone"))[0] == 404
         _, later = await api_of(plane).send("POST", path, {"metadata": {"name": "n"}})
         assert int(later["metadata"]["resourceVersion"]) > int(made["metadata"]["resourceVersion"])
+
+
+@pytest.mark.parametrize(
+    ("code", "limit", "condition", "counts"),
+    [
+        pytest.param("print('done')", 0, "Complete", {"succeeded": 2}, id="until enough pods succeeded"),
+        pytest.param("raise SystemExit(1)", 0, "Failed", {}, id="until too many failed"),
+    ],
+)
+async def test_a_job_runs(code: str, limit: int, condition: str, counts: Any, api_of: Any, eventually: Any) -> None:
+    jobs = "/apis/batch/v1/namespaces/default/jobs"
+    container = {"name": "main", "image": "python", "args": [code]}
+    spec = {
+        "completions": 2,
+        "parallelism": 2,
+        "backoffLimit": limit,
+        "template": {"spec": {"restartPolicy": "Never", "containers": [container]}},
+    }
+    async with sandbox(controllers=True, pods="process", images=PYTHON) as server:
+        api = api_of(server)
+        code_, answer = await api.send("POST", jobs, {"metadata": {"name": "j"}, "spec": spec})
+        assert code_ == 201, answer
+
+        async def ended_so() -> Any:
+            _, body = await api.send("GET", f"{jobs}/j")
+            found = body.get("status") or {}
+            return found if any(one["type"] == condition for one in found.get("conditions") or []) else None
+
+        found = await eventually(ended_so)
+        assert {name: found[name] for name in counts} == counts
