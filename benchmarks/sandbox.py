@@ -105,15 +105,15 @@ async def the_real_one(assets: Path) -> AsyncIterator[tuple[str, str, int]]:
         await openssl.wait()
         client, peer = "http://127.0.0.1:23790", "http://127.0.0.1:23800"
         etcd = await asyncio.create_subprocess_exec(
-            *[assets / "etcd", "--data-dir", folder / "etcd", "--listen-client-urls", client, "--listen-peer-urls", peer,
-             "--advertise-client-urls", client, "--log-level", "error"]
+            assets / "etcd", "--data-dir", folder / "etcd", "--listen-client-urls", client,
+            "--listen-peer-urls", peer, "--advertise-client-urls", client, "--log-level", "error",
         )  # fmt: skip
         server = await asyncio.create_subprocess_exec(
-            *[assets / "kube-apiserver", "--etcd-servers", client, "--secure-port", "16443", "--cert-dir", folder,
+            assets / "kube-apiserver", "--etcd-servers", client, "--secure-port", "16443", "--cert-dir", folder,
              "--bind-address", "127.0.0.1", "--token-auth-file", folder / "tokens", "--authorization-mode", "RBAC",
              "--service-account-key-file", folder / "key", "--service-account-signing-key-file", folder / "key",
              "--service-account-issuer", "https://kubernetes.default.svc",
-             "--service-cluster-ip-range", "10.96.0.0/16"],
+             "--service-cluster-ip-range", "10.96.0.0/16",
             stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         try:

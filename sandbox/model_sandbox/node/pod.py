@@ -157,7 +157,8 @@ class PodRunner:
                     await box.running.wait()
             reporter.cancel()
         if not self._gone:
-            await self._write_status()
+            with contextlib.suppress(ApiFailure):  # the pod goes in any case
+                await self._write_status()
             await self._remove()
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
@@ -491,8 +492,8 @@ class PodRunner:
                 await self._write_status()
                 pause = 0.1
             except (ApiFailure, aiohttp.ClientError, ConnectionError, TimeoutError) as error:
-                if isinstance(error, ApiFailure) and error.code == 404:
-                    return
+                if isinstance(error, ApiFailure) and error.code in (404, 409, 422):
+                    return  # the pod is gone, or another one has its name
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
                 self._changed.set()
@@ -512,10 +513,9 @@ class PodRunner:
             return
         meta = self.pod["metadata"]
         path = PODS.path(meta["namespace"], meta["name"], "status")
-        with contextlib.suppress(ApiFailure):
-            answer = await self._host.client.merge(path, {"metadata": {"uid": meta["uid"]}, "status": status})
-            if int(answer["metadata"]["resourceVersion"]) > int(self.pod["metadata"]["resourceVersion"]):
-                self.pod = answer
+        answer = await self._host.client.merge(path, {"metadata": {"uid": meta["uid"]}, "status": status})
+        if int(answer["metadata"]["resourceVersion"]) > int(self.pod["metadata"]["resourceVersion"]):
+            self.pod = answer
 
 
 def _references(spec: Obj) -> set[tuple[str, str]]:

@@ -125,7 +125,9 @@ class ServiceProxy:
                     *address,
                 )
             except OSError as error:
-                log.warning("Service %s/%s: cannot bind %s:%s: %s", *key, *address, error)
+                log.warning("Service %s/%s: cannot bind %s:%s, trying again: %s", *key, *address, error)
+                del held[address]
+                asyncio.get_running_loop().call_later(2.0, self._put, key)
         self._update(key)
         if not held:
             self._listeners.pop(key, None)
