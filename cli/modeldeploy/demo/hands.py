@@ -149,12 +149,14 @@ class Client:
         self._kube.delete(MODELDEPLOYMENTS, name)
 
     def _follow(self, name: str, over: threading.Event) -> None:
-        shown = ""
+        """Print the row when it differs from the last one in more than its age; the header once."""
+        shown: list[list[str]] = []
         while not over.wait(0.1):
-            rows = _as_text(self._kube.table(MODELDEPLOYMENTS), wide=False, only=name)
-            if rows != shown:
-                self._narrator.output(rows)
-                shown = rows
+            header, *rows = _as_text(self._kube.table(MODELDEPLOYMENTS), wide=False, only=name).splitlines()
+            words = [row.split()[:-1] for row in rows]
+            if rows and words != shown:
+                self._narrator.output("\n".join(rows if shown else [header, *rows]))
+                shown = words
 
 
 def _as_text(table: dict[str, Any], *, wide: bool, only: str = "") -> str:

@@ -140,7 +140,7 @@ class Story:
                 failures = wait_until(lambda: self._failures(kube, NAME), "status names the failure", seconds=60)
             wide, told = user.wide(), user.describe(NAME)
         reason = failures[0]["reason"]
-        for where, text in (("kubectl get mdep -o wide", wide), ("kubectl describe", told)):
+        for where, text in (("the wide table", wide), ("the description", told)):
             self._narrator.check(reason in text, f"{where} says {reason}", f"{where} does not say {reason}:\n{text}")
         self._judge(load)
 
