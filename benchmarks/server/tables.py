@@ -23,6 +23,8 @@ def publish(results: Path, readme: Path) -> str:
             _table(cells, "requests_per_second", "{:,.0f}"),
             "### As a multiple of the better of KServe and MLServer without batching\n",
             _ratios(cells),
+            "### Processor time: how many times less than the better of KServe and MLServer without batching\n",
+            _cpu_ratios(cells),
             "### Processor time per request, microseconds (the steadier figure)\n",
             _table(cells, "cpu_microseconds", "{:,.0f}"),
             "### 99th percentile of the latency, milliseconds\n",
@@ -65,6 +67,16 @@ def _ratios(cells: list[dict[str, Any]]) -> str:
     def ratio(key: tuple[str, str, int]) -> str:
         base = max((medians.get((name, *key[1:]), 0.0) for name in BASES), default=0.0)
         return f"{medians[key] / base:.1f}" if base and key in medians else ""
+
+    return _grid(cells, ratio)
+
+
+def _cpu_ratios(cells: list[dict[str, Any]]) -> str:
+    medians = _medians(cells, "cpu_microseconds")
+
+    def ratio(key: tuple[str, str, int]) -> str:
+        base = min((medians[(name, *key[1:])] for name in BASES if medians.get((name, *key[1:]))), default=0.0)
+        return f"{base / medians[key]:.1f}" if base and medians.get(key) else ""
 
     return _grid(cells, ratio)
 
