@@ -5,10 +5,16 @@ from typing import cast
 
 from model_server import errors
 from model_server.app import STATUS_OF
+from model_server.inputs.anything import Anything
+from model_server.lifecycle import Loaded
+from model_server.monitoring.monitor import Monitor
 from model_server.package.formats import FORMATS
-from model_server.settings import PREFIX, Settings
+from model_server.package.metadata import Metadata
+from model_server.runtimes.base import Signature
+from model_server.settings import PREFIX, Settings, read_settings
 from model_server.storage import SCHEMES
 from model_server.telemetry import Telemetry
+from model_server.tensors import Inputs, Outputs
 from model_server.termination import exit_code
 
 _HEAD = """# The model server's reference
@@ -83,9 +89,26 @@ def _request_reasons() -> str:
     return _table("Reasons of a refused request", ("reason", "meaning", "HTTP status"), rows)
 
 
+class _NoModel:
+    """Stands for any model: the metrics' names do not depend on it."""
+
+    signature = Signature()
+    probabilities = ""
+    classes: tuple[object, ...] = ()
+    is_pure = True
+
+    def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
+        raise NotImplementedError
+
+
 def _metrics() -> str:
+    telemetry = Telemetry()
+    loaded = Loaded(identity=telemetry.identity, metadata=Metadata(), layout=Anything(), model=_NoModel(), outputs=())
+    settings = read_settings({f"{PREFIX}STORAGE_URI": "file:///model", f"{PREFIX}INPUT_LOG_SAMPLE_RATE": "1"})
+    monitor = Monitor(loaded, settings, telemetry)
     rows = []
-    for family in Telemetry().registry.collect():
+    for family in telemetry.registry.collect():
         suffix = "_total" if family.type == "counter" else ""
         rows.append((f"`{family.name}{suffix}`", family.type, family.documentation))
+    monitor.close()
     return _table("Metrics", ("metric", "type", "meaning"), rows)
