@@ -1,10 +1,13 @@
-"""The whole operator against the sandbox's API server and controllers; pods are Ready as soon as they are there."""
+"""The whole operator against an API server and controllers; pods are Ready as soon as they are there.
+
+The API server is the sandbox's, or a real one (see `control_planes`).
+"""
 
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from operator_in_sandbox import Api, Operator, api_of, eventually, operator, sandbox
+from operator_in_cluster import Api, Operator, api_of, control_plane, eventually, operator
 
 from model_operator.clients.kinds import BY_KIND, RESOURCE
 
@@ -14,7 +17,7 @@ MODEL = {"storageUri": "s3://models/fraud/1"}
 @asynccontextmanager
 async def stage() -> AsyncIterator[tuple[Api, Operator]]:
     async with (
-        sandbox(pods="instant", controllers=True) as cluster,
+        control_plane() as cluster,
         api_of(cluster) as api,
         operator(cluster) as running,
     ):
@@ -47,7 +50,7 @@ async def test_a_create_costs_its_children_and_two_looks_at_readiness() -> None:
 
 
 async def test_nothing_is_written_while_nothing_changes() -> None:
-    async with sandbox(pods="instant", controllers=True) as cluster, api_of(cluster) as api:
+    async with control_plane() as cluster, api_of(cluster) as api:
         async with operator(cluster):
             await api.create("fraud", model=MODEL, replicas=2)
             await healthy(api, "fraud")

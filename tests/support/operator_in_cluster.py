@@ -1,9 +1,8 @@
-"""The real operator, kopf and all, as a process of its own, against the sandbox's API server."""
+"""The real operator, kopf and all, as a process of its own, against a control plane."""
 
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -14,9 +13,10 @@ from typing import Any
 
 import aiohttp
 import yaml
+from control_planes import ControlPlane, control_plane
+from free_ports import free_port
 
 from model_operator.clients.kinds import BY_KIND, RESOURCE, KindInfo
-from model_sandbox.testing import Sandbox, sandbox
 
 CRD = Path(__file__).parents[2] / "crds" / "modeldeployments.yaml"
 
@@ -103,18 +103,26 @@ class Operator:
 
 
 @asynccontextmanager
-async def api_of(cluster: Sandbox) -> AsyncIterator[Api]:
-    """An administrator of a sandbox, with the resource definition in place."""
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {cluster.token}"}) as session:
+async def api_of(cluster: ControlPlane) -> AsyncIterator[Api]:
+    """An administrator of a cluster, with the resource definition in place."""
+    headers = {"Authorization": f"Bearer {cluster.token}"}
+    connector = aiohttp.TCPConnector(ssl=cluster.tls)
+    async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
         api = Api(session, cluster.url)
         definition = yaml.safe_load(CRD.read_text())
         await api.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+
+        async def is_served() -> bool:
+            async with session.get(cluster.url + RESOURCE.collection("default")) as response:
+                return response.status == 200
+
+        await eventually(is_served, "the resource definition is served")
         yield api
 
 
 @asynccontextmanager
-async def operator(cluster: Sandbox, **settings: str) -> AsyncIterator[Operator]:
-    """Run the operator against a sandbox until the context ends, or until the test ends it."""
+async def operator(cluster: ControlPlane, **settings: str) -> AsyncIterator[Operator]:
+    """Run the operator against a cluster until the context ends, or until the test ends it."""
     metrics, health = free_port(), free_port()
     wanted = {"host": "127.0.0.1", "metrics_port": str(metrics), "health_port": str(health), **settings}
     environment = {f"MODEL_OPERATOR_{name.upper()}": value for name, value in wanted.items()}
@@ -133,10 +141,4 @@ async def operator(cluster: Sandbox, **settings: str) -> AsyncIterator[Operator]
                 await running.end()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-__all__ = ["Api", "Operator", "Sandbox", "api_of", "eventually", "operator", "sandbox"]
+__all__ = ["Api", "ControlPlane", "Operator", "api_of", "control_plane", "eventually", "operator"]
