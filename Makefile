@@ -1,7 +1,7 @@
 # What a person, CI and the README call. Every target sets itself up: the virtual environment is made
 # when it is missing and brought up to date when pyproject.toml or constraints.txt changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test e2e check format sandbox sandbox-down bench bench-server docs crds lock clean
+.PHONY: help setup demo test e2e check format sandbox sandbox-down bench bench-operator bench-sandbox bench-server docs crds lock clean
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/pip || { python=$$(.ci/find-python) && "$$python" -m venv --clear $(VENV); }
@@ -46,6 +46,12 @@ sandbox-down: $(STAMP) ## End that sandbox
 
 bench: $(STAMP) ## Measure, and write benchmarks/results and the table in benchmarks/README.md
 	@$(BIN)/python benchmarks/run.py
+
+bench-operator: $(STAMP) ## Measure what the operator costs, next to a bare client
+	@$(BIN)/python benchmarks/operator_cost.py
+
+bench-sandbox: $(STAMP) ## Measure what the sandbox carries
+	@$(BIN)/python -m benchmarks.sandbox
 
 bench-server: $(STAMP) ## Measure the model server against its peers (needs wrk; installs the peers; a quarter of an hour)
 	@$(BIN)/python benchmarks/server/run.py
