@@ -122,6 +122,8 @@ class App:
         except Exception:
             log.exception("request failed", extra={"request_id": identifier.decode(), "path": scope["path"]})
             response = error_response(PredictionError("the server failed on this request"))
+        if log.isEnabledFor(logging.DEBUG):
+            self._log_answer(scope, response.status, identifier, started, headers)
         if counts:
             self._telemetry.end(response.status, time.perf_counter() - started)
         await self._write(send, response, identifier)
@@ -138,6 +140,21 @@ class App:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    def _log_answer(
+        self, scope: Scope, status: int, identifier: bytes, started: float, headers: dict[bytes, bytes]
+    ) -> None:
+        extra = {
+            "request_id": identifier.decode(),
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": status,
+            "seconds": round(time.perf_counter() - started, 6),
+        }
+        # W3C's trace context, so that a trace leads to this line.
+        if b"traceparent" in headers:
+            extra["traceparent"] = headers[b"traceparent"].decode("latin-1")[:64]
+        log.debug("answered", extra=extra)
 
     def _log_refusal(self, scope: Scope, status: int, error: RequestError, identifier: bytes) -> None:
         level = logging.ERROR if status == 500 else logging.INFO

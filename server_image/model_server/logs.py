@@ -36,6 +36,13 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(entry, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
+def toggle_debug(level: str) -> None:
+    """Switch between debug and the configured level, at run time: `kill -USR1`."""
+    root = logging.getLogger()
+    root.setLevel(level.upper() if root.level == logging.DEBUG else logging.DEBUG)
+    root.warning("log level is now %s", logging.getLevelName(root.level).lower())
+
+
 def configure(level: str, fixed: dict[str, str]) -> None:
     """Send every logger's records at or above `level` to stdout as JSON."""
     handler = logging.StreamHandler(sys.stdout)

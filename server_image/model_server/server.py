@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import signal
 import socket
 import threading
 import time
@@ -28,6 +29,7 @@ from model_server.http import RequestLimits
 from model_server.lifecycle import Lifecycle, Loaded, Phase, Served
 from model_server.listening import tls_files
 from model_server.loading import load
+from model_server.logs import toggle_debug
 from model_server.monitoring.monitor import Monitor
 from model_server.settings import Settings
 from model_server.telemetry import Telemetry
@@ -80,6 +82,7 @@ async def run(settings: Settings, environ: Mapping[str, str], place: Place) -> N
     server = Server(config, lifecycle, telemetry, settings)
     start = Start(settings, environ, place.folder, lifecycle, telemetry, server)
     start.begin()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, toggle_debug, settings.log_level)
     async with _grpc(settings, lifecycle, telemetry, gate, limits) as port:
         if port is not None:
             lifecycle.listen(port.tell)

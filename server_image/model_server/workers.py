@@ -22,7 +22,7 @@ def supervise(count: int, work: Callable[[int], int]) -> int:
     def pass_on(number: int, frame: FrameType | None) -> None:
         _signal_all(pids, number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, pass_on)
     first = 0
     while pids:

@@ -114,6 +114,25 @@ def test_every_log_line_is_one_json_object(serve, iris_onnx):
     assert lines[-1]["message"] == "stopped"
 
 
+def test_the_log_level_changes_at_run_time(serve, iris_onnx):
+    import signal
+
+    server = serve(iris_onnx.uri).wait_ready()
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+    def answered():
+        server.client.get("/livez", headers={"traceparent": parent})
+        lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+        return [line for line in lines if line["message"] == "answered" and line.get("traceparent") == parent]
+
+    assert not answered()
+    server.process.send_signal(signal.SIGUSR1)
+    server.wait_until(lambda: bool(answered()))
+    assert (answered()[0]["path"], answered()[0]["status"]) == ("/livez", 200)
+    server.process.send_signal(signal.SIGUSR1)
+    server.wait_until(lambda: '"log level is now info"' in server.log.read_text())
+
+
 def counted(server):
     lines = server.client.get("/metrics").text.splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith('modeldeploy_requests_total{code="200"'))
