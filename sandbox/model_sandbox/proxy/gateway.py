@@ -31,6 +31,8 @@ GATEWAYS = Resource(VERSION, "gateways", "Gateway")
 ROUTES = Resource(VERSION, "httproutes", "HTTPRoute")
 ADDRESS_NUMBERS = range(128, 160)  # of 127.N.x.y
 MAX_BODY = 64 * 1024 * 1024
+# A prediction may take its time; a backend that does not even answer the phone may not.
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5)
 _HOP = {"connection", "keep-alive", "te", "trailers", "transfer-encoding", "upgrade", "host", "content-length"}
 
 
@@ -332,7 +334,7 @@ async def run(connection: Connection) -> None:
     connector = aiohttp.TCPConnector(limit=0)
     async with (
         Client(connection, "sandbox-gateway/1") as client,
-        aiohttp.ClientSession(connector=connector, auto_decompress=False) as session,
+        aiohttp.ClientSession(connector=connector, auto_decompress=False, timeout=_TIMEOUT) as session,
     ):
         await install(client)
         caches = {one.base: Cache(client, one) for one in (CLASSES, GATEWAYS, ROUTES, SERVICES, SLICES)}

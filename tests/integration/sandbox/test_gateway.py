@@ -101,7 +101,8 @@ async def test_requests_are_split_matched_and_mirrored(api_of: Any, eventually: 
 
         url = f"http://{await eventually(programmed)}:8000"
         await eventually(accepted)
-        async with aiohttp.ClientSession(headers={"Host": "shop.test"}) as session:
+        timeout = aiohttp.ClientTimeout(total=10)
+        async with aiohttp.ClientSession(headers={"Host": "shop.test"}, timeout=timeout) as session:
 
             async def ask(path: str = "/", **headers: str) -> str:
                 async with session.post(url + path, data=b"!", headers=headers) as response:
