@@ -163,6 +163,15 @@ def revert_at(percent: int) -> Story:
     return story
 
 
+async def mended_while_promoting(world: World, strategy: dict[str, Any]) -> ObjectKey:
+    key = await live(world, strategy)
+    world.cluster.change(key, storage(SLOW))
+    await world.run(key, until=at_phase("Promoting", "Progressing"))
+    world.cluster.change(key, storage(NEXT))
+    await world.run(key, seconds=30)
+    return key
+
+
 async def two_changes_at_once(world: World, strategy: dict[str, Any]) -> ObjectKey:
     key = await live(world, strategy)
     world.cluster.change(key, storage(NEXT))
@@ -363,6 +372,9 @@ SCENARIOS: dict[str, Scenario] = {
     **{f"a third model at {p} % starts over": Scenario(change_at(p), "Healthy", THIRD) for p in (0, 5, 25, 50)},
     **{f"a revert at {p} % ends healthy": Scenario(revert_at(p), "Healthy", GOOD) for p in (0, 5, 25, 50)},
     "a revert at 100 % ends healthy": Scenario(revert_at(100), "Healthy", GOOD, ("gateway",)),
+    "a model that hangs is mended by the next one": Scenario(
+        mended_while_promoting, "Healthy", NEXT, ("ratio", "gateway", "blueGreen", "rollingUpdate")
+    ),
     "of two changes the last one goes live": Scenario(two_changes_at_once, "Healthy", THIRD),
     "changed steps go on where they are": Scenario(steps_change, "Healthy", NEXT),
     "a broken stable does not block its mending": Scenario(broken_stable_is_rescued, "Healthy", NEXT),

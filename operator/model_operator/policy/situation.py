@@ -45,7 +45,7 @@ class Situation:
     def is_superseded(self) -> bool:
         """Whether the spec asks for a third revision, so that the canary has to make room for it."""
         status = self.status
-        is_open = status.phase in (Phase.PROGRESSING, Phase.PAUSED)
+        is_open = status.phase in (Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING)
         return bool(status.canary) and is_open and self.target not in (status.canary, status.stable)
 
     @property
