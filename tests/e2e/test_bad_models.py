@@ -64,7 +64,6 @@ def event_with(space: Any, reason: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.xfail(reason="a rollout that waits for its pods does not look at a newer spec", strict=False)
 def test_the_model_recovers_by_a_good_spec(patient: Any) -> None:
     """The last broken spec, the missing Secret, is still waited for when the good one comes."""
     patient.apply(NAME, "breast-cancer/2")

@@ -32,7 +32,7 @@ class Stand:
 @contextmanager
 def stand(folder: Path, **settings: str) -> Iterator[Stand]:
     """Sandbox, resource definition and operator, up on entry and gone on exit; `settings` are the operator's."""
-    with start_sandbox(folder) as sandbox:
+    with start_sandbox(folder, "--gateway") as sandbox:
         kubeconfig = folder / "kubeconfig"
         install_crd(kubeconfig)
         with start_operator(folder, kubeconfig, **settings) as operator:

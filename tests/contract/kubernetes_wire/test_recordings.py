@@ -21,11 +21,16 @@ LIMITED = {"limitedtoken": User("limited", ("devs", "system:authenticated"))}
 
 def _replayer() -> Any:
     spec = importlib.util.spec_from_file_location("kubernetes_wire_replay", HERE / "replay.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module.Replayer
+
+
+def read(path: Path) -> Any:
+    return yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def test_all_areas_are_recorded() -> None:
@@ -37,7 +42,7 @@ def test_all_areas_are_recorded() -> None:
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: f"{path.parent.name}: {path.stem}")
 async def test_answers_as_recorded(path: Path) -> None:
-    recording = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    recording = read(path)
     timeout = aiohttp.ClientTimeout(total=60)
     async with (
         sandbox(controllers=True, users=LIMITED) as server,
