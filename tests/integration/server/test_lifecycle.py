@@ -71,9 +71,9 @@ def test_a_request_in_flight_is_answered_before_the_end(serve, slow, tmp_path):
     assert server.wait_exit() == 0
 
 
-def test_no_request_is_lost_on_connections_that_stay_open(serve, wine):
-    server = serve(wine.uri, trusted=True, drain_seconds=1).wait_ready()
-    body = {"instances": wine.rows[:1].tolist()}
+def test_no_request_is_lost_on_connections_that_stay_open(serve, sign):
+    server = serve(sign, trusted=True, drain_seconds=0.5).wait_ready()
+    body = {"instances": [[1, 2]]}
     statuses: list[int] = []
     asked = threading.Event()
 
@@ -114,10 +114,10 @@ def test_every_log_line_is_one_json_object(serve, iris_onnx):
     assert lines[-1]["message"] == "stopped"
 
 
-def test_the_log_level_changes_at_run_time(serve, iris_onnx):
+def test_the_log_level_changes_at_run_time(serve, sign):
     import signal
 
-    server = serve(iris_onnx.uri).wait_ready()
+    server = serve(sign, trusted=True).wait_ready()
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
     def answered():
@@ -138,9 +138,9 @@ def counted(server):
     return sum(float(line.split()[-1]) for line in lines if line.startswith('modeldeploy_requests_total{code="200"'))
 
 
-def test_workers_share_the_port_the_metrics_and_the_end(serve, iris_onnx):
-    server = serve(iris_onnx.uri, workers=2, drain_seconds=0.2).wait_ready()
-    body = {"instances": iris_onnx.rows[:1].tolist()}
+def test_workers_share_the_port_the_metrics_and_the_end(serve, sign):
+    server = serve(sign, trusted=True, workers=2, drain_seconds=0.2).wait_ready()
+    body = {"instances": [[1, 2]]}
     with ThreadPoolExecutor(8) as pool:
         url = f"{server.url}/predict"
         answers = list(pool.map(lambda _: httpx.post(url, json=body, trust_env=False, timeout=30), range(60)))
@@ -151,11 +151,11 @@ def test_workers_share_the_port_the_metrics_and_the_end(serve, iris_onnx):
     assert sum('"stopped"' in line for line in server.log.read_text().splitlines()) == 2
 
 
-def test_a_worker_that_dies_ends_the_server(serve, iris_onnx):
+def test_a_worker_that_dies_ends_the_server(serve, sign):
     import os
     import signal
 
-    server = serve(iris_onnx.uri, workers=2, drain_seconds=0.2).wait_ready()
+    server = serve(sign, trusted=True, workers=2, drain_seconds=0.2).wait_ready()
     children = [int(pid) for pid in worker_pids(server.process.pid)]
     assert len(children) == 2
     os.kill(children[0], signal.SIGKILL)
