@@ -245,7 +245,7 @@ class Replayer:
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         await self._send({"method": "POST", "path": "/api/v1/namespaces", "body": body})
         account = {"method": "GET", "path": f"/api/v1/namespaces/{name}/serviceaccounts/default"}
-        while (await self._send(account))["status"] != 200:  # noqa: ASYNC110 - what is asked is behind HTTP
+        while (await self._send(account))["status"] != 200:
             await asyncio.sleep(0.01)
         return name
 

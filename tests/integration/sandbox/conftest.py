@@ -73,7 +73,7 @@ def kubectl_of(tmp_path: Path) -> Callable[[Path], Kubectl]:
 async def until(check: Callable[[], Awaitable[Any]], seconds: float = 20) -> Any:
     """Ask until the answer is truthy."""
     async with asyncio.timeout(seconds):
-        while not (found := await check()):  # noqa: ASYNC110 - what is asked is behind HTTP
+        while not (found := await check()):
             await asyncio.sleep(0.05)
         return found
 
