@@ -126,8 +126,10 @@ def _findings(s: Situation) -> Iterator[Finding]:
 
 def _model_loaded(s: Situation) -> Finding:
     view = s.canary_view if s.status.canary else s.stable_view
-    if view.ready > 0 or view.desired == 0:
+    if view.ready > 0:
         return "ModelLoaded", "True", "Loaded", f"revision {view.revision} is loaded and warmed"
+    if full_size(s) == 0:
+        return "ModelLoaded", "Unknown", "ScaledToZero", "no pod is wanted"
     if s.status.aborted:
         view = s.observed.revision(s.status.aborted)
     trouble = worst(view.troubles)

@@ -1,0 +1,457 @@
+"""The state table of a rollout, row by row: what is seen in a state, and what follows."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from model_operator.api.resource import ModelDeployment
+from model_operator.api.status import HistoryEntry, Mode, PauseCondition, Phase, Rollback, Status, Weights
+from model_operator.api.traffic import RouteView
+from model_operator.policy.decide import decide
+from model_operator.policy.observed import FrontView, Observed, Outcome, PodTrouble, RevisionView, Traffic, Verdict
+from model_operator.policy.situation import Situation
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+LONG_AGO = NOW - timedelta(hours=1)
+JUST_NOW = NOW - timedelta(seconds=1)
+
+GATEWAY = {"gatewayAPI": {"parentRefs": [{"name": "public"}]}, "propagationSeconds": 10}
+STEPS = [{"setWeight": 25}, {"pause": {}}, {"setWeight": 50}, {"analysis": {"minDuration": "5m", "maxDuration": "30m"}}]
+
+
+def resource(
+    status: Status, *, model: str = "new", tokens: dict[str, str] | None = None, **spec: Any
+) -> ModelDeployment:
+    canary = {"steps": STEPS, "trafficRouting": GATEWAY, **spec.pop("canary", {})}
+    body = {
+        "metadata": {
+            "name": "fraud",
+            "namespace": "default",
+            "uid": "u",
+            "generation": 2,
+            "resourceVersion": "9",
+            "annotations": {f"modeldeploy.dev/{name}": value for name, value in (tokens or {}).items()},
+        },
+        "spec": {
+            "model": {"storageUri": f"s3://models/{model}"},
+            "replicas": 4,
+            "strategy": {"canary": canary},
+            **spec,
+        },
+    }
+    return replace(ModelDeployment.from_body(body), status=status)
+
+
+OLD, NEW, THIRD = (resource(Status(), model=name).target for name in ("old", "new", "third"))
+
+
+def view(revision: str, ready: int = 4, **facts: Any) -> RevisionView:
+    return RevisionView(
+        revision=revision,
+        **{"desired": 4, "pods": ready, "ready": ready, "available": ready, "source": {"model": {}}, **facts},
+    )
+
+
+def seen(*views: RevisionView, weight: int = 0, **facts: Any) -> Observed:
+    defaults: dict[str, Any] = {
+        "front": FrontView(exists=True, revision=OLD),
+        "route": RouteView(weight=weight),
+    }
+    return Observed(revisions={view.revision: view for view in views}, **{**defaults, **facts})
+
+
+def rolling(index: int = 0, weight: int = 0, **facts: Any) -> Status:
+    """A rollout from OLD to NEW, at a step and a weight that the router has acted on long ago."""
+    status = Status(
+        phase=Phase.PROGRESSING,
+        stable=OLD,
+        canary=NEW,
+        step_index=index,
+        step_started_at=JUST_NOW,
+        rollout_started_at=JUST_NOW,
+        progressed_at=JUST_NOW,
+        weights=Weights(desired=weight, applied=weight, applied_at=LONG_AGO, programmed_at=LONG_AGO),
+        history=(HistoryEntry(revision=OLD, result="Promoted", reason="FirstRevision", at=LONG_AGO),),
+    )
+    hashed = replace(status, steps_hash=_steps_hash(status))
+    return replace(hashed, **facts)
+
+
+def _steps_hash(status: Status) -> str:
+    return Situation(resource=resource(status), status=status, observed=Observed(), now=NOW).steps_hash
+
+
+def paused(reason: str, **facts: Any) -> dict[str, Any]:
+    return {"phase": Phase.PAUSED, "pauses": (PauseCondition(reason=reason, start_time=JUST_NOW),), **facts}
+
+
+def told(status: Status, observed: Observed, **wish: Any) -> Status:
+    return decide(resource(status, **wish), observed, now=NOW, url="").status
+
+
+BROKEN = PodTrouble(reason="ArtifactNotFound", message="no such object", is_permanent=True)
+CRASHED = PodTrouble(reason="Error", message="boom", restarts=3)
+PULL = PodTrouble(reason="ImagePullBackOff", message="no such image")
+HEALTHY = Status(phase=Phase.HEALTHY, stable=OLD)
+ABORTED = Status(
+    phase=Phase.DEGRADED, stable=OLD, aborted=NEW, rollback=Rollback(reason="AbortRequested", message="asked")
+)
+BOTH = (view(OLD), view(NEW))
+
+ROWS = [
+    # status, observed, wish, what shall hold
+    pytest.param(
+        Status(), seen(), {}, {"phase": Phase.PENDING, "stable": NEW}, id="a new resource: its revision is stable"
+    ),
+    pytest.param(
+        Status(phase=Phase.PENDING, stable=NEW, progressed_at=JUST_NOW),
+        seen(view(NEW)),
+        {},
+        {"phase": Phase.HEALTHY},
+        id="Pending, endpoints ready: Healthy, without steps",
+    ),
+    pytest.param(
+        Status(phase=Phase.PENDING, stable=OLD, progressed_at=LONG_AGO),
+        seen(view(OLD, 0)),
+        {},
+        {"stable": NEW, "progressed_at": NOW},
+        id="Pending, the spec changes: the newer revision takes the place",
+    ),
+    pytest.param(
+        Status(phase=Phase.PENDING, stable=NEW, progressed_at=LONG_AGO),
+        seen(view(NEW, 0)),
+        {},
+        {"phase": Phase.DEGRADED},
+        id="Pending past the deadline: Degraded",
+    ),
+    pytest.param(
+        HEALTHY,
+        seen(view(OLD)),
+        {},
+        {"phase": Phase.PROGRESSING, "canary": NEW, "mode": Mode.STEPS},
+        id="Healthy, another hash: Progressing at step 0",
+    ),
+    pytest.param(
+        replace(HEALTHY, history=(HistoryEntry(revision=NEW, result="Promoted", reason="x", at=LONG_AGO),)),
+        seen(view(OLD), view(NEW, 0, desired=0)),
+        {},
+        {"phase": Phase.PROMOTING, "canary": NEW, "mode": Mode.FAST},
+        id="Healthy, a kept revision that was live: fast, without steps",
+    ),
+    pytest.param(
+        HEALTHY,
+        seen(view(OLD, 0, troubles=(CRASHED,))),
+        {},
+        {"phase": Phase.PROMOTING, "canary": NEW, "mode": Mode.RESCUE},
+        id="stable serves nobody: the new revision needs no steps",
+    ),
+    pytest.param(
+        HEALTHY,
+        seen(view(OLD)),
+        {"paused": True},
+        {"phase": Phase.HEALTHY, "canary": ""},
+        id="Healthy and paused: nothing starts",
+    ),
+    pytest.param(
+        rolling(),
+        seen(view(OLD), view(NEW, 0)),
+        {},
+        {"phase": Phase.PROGRESSING, "weights.applied": 0},
+        id="canary not ready, deadline not hit: weight 0, waiting",
+    ),
+    *(
+        pytest.param(
+            rolling(),
+            seen(view(OLD), view(NEW, 0, troubles=(trouble,))),
+            {},
+            {"phase": Phase.DEGRADED, "aborted": NEW, "rollback.reason": trouble.reason},
+            id=f"{trouble.reason}, {trouble.restarts} restarts: back at once",
+        )
+        for trouble in (BROKEN, CRASHED, PULL)
+    ),
+    pytest.param(
+        rolling(progressed_at=LONG_AGO),
+        seen(view(OLD), view(NEW, 0)),
+        {},
+        {"phase": Phase.DEGRADED, "aborted": NEW, "rollback.reason": "ProgressDeadlineExceeded"},
+        id="the deadline is over: back, which without traffic is done at once",
+    ),
+    pytest.param(
+        rolling(progressed_at=LONG_AGO),
+        seen(view(OLD), view(NEW, 0)),
+        {"progressDeadlineAbort": False},
+        {"phase": Phase.PAUSED, "pause": "ProgressDeadlineExceeded"},
+        id="the deadline is over, but nothing shall be aborted: Paused",
+    ),
+    pytest.param(
+        rolling(),
+        seen(*BOTH),
+        {},
+        {"weights.desired": 25, "weights.applied": 25, "weights.programmed_at": None},
+        id="setWeight, pods ready: the weight is written",
+    ),
+    pytest.param(
+        rolling(0, 25, weights=Weights(desired=25, applied=25, applied_at=JUST_NOW)),
+        seen(*BOTH, weight=25),
+        {},
+        {"step_index": 0, "weights.programmed_at": NOW},
+        id="setWeight, programmed: it has to settle",
+    ),
+    pytest.param(
+        rolling(0, 25),
+        seen(*BOTH, weight=25),
+        {},
+        {"step_index": 1, "phase": Phase.PAUSED, "pause": "PauseStep"},
+        id="setWeight, programmed and settled: next step",
+    ),
+    pytest.param(
+        rolling(0, 25),
+        seen(*BOTH, weight=25, traffic=Traffic(stable=1000, canary=0)),
+        {},
+        {"phase": Phase.PAUSED, "pause": "RouteNotProgrammed", "weights.applied": 0},
+        id="the counted share is not the weight: the weight before comes back, Paused",
+    ),
+    pytest.param(
+        rolling(0, 25, weights=Weights(desired=25, applied=25, applied_at=LONG_AGO)),
+        seen(*BOTH, route=RouteView(is_programmed=False, weight=25, message="refused")),
+        {},
+        {"phase": Phase.PAUSED, "pause": "RouteNotProgrammed", "weights.applied": 0},
+        id="route not programmed for two minutes: Paused",
+    ),
+    pytest.param(
+        rolling(0, 25),
+        seen(*BOTH, route=RouteView(is_programmed=False, weight=None, missing="no HTTPRoute")),
+        {},
+        {"phase": Phase.PAUSED, "pause": "RouterMissing"},
+        id="the router's kind is missing: Paused",
+    ),
+    pytest.param(
+        rolling(1, 25, **paused("RouterMissing")),
+        seen(*BOTH, weight=25),
+        {},
+        {"phase": Phase.PAUSED, "pause": "PauseStep"},
+        id="the router is back: it goes on by itself",
+    ),
+    pytest.param(
+        rolling(2, 25),
+        seen(view(OLD), view(NEW, 0), weight=25),
+        {},
+        {"phase": Phase.PROGRESSING, "weights.applied": 0, "endpoints_lost_at": NOW},
+        id="weight above 0, no ready endpoint: weight 0 now, hold",
+    ),
+    pytest.param(
+        rolling(2, 25),
+        seen(*BOTH, weight=25, verdict=Verdict(outcome=Outcome.FAIL, message="E 30 of 20")),
+        {},
+        {"phase": Phase.ROLLING_BACK, "rollback.reason": "AnalysisFailed", "rollback.message": "E 30 of 20"},
+        id="a metric fails: RollingBack, with the numbers",
+    ),
+    pytest.param(
+        rolling(2, 25),
+        seen(*BOTH, weight=25),
+        {"tokens": {"abort": NEW}},
+        {"phase": Phase.ROLLING_BACK, "rollback.reason": "AbortRequested"},
+        id="abort token: RollingBack",
+    ),
+    pytest.param(
+        rolling(2, 25),
+        seen(*BOTH, weight=25),
+        {"tokens": {"abort": THIRD}},
+        {"phase": Phase.PROGRESSING, "weights.applied": 50},
+        id="a token for another revision does nothing",
+    ),
+    pytest.param(
+        rolling(3, 50, step_started_at=NOW - timedelta(minutes=6)),
+        seen(*BOTH, weight=50, verdict=Verdict(outcome=Outcome.PASS)),
+        {},
+        {"phase": Phase.PROMOTING, "weights.desired": 100},
+        id="analysis, all pass and minDuration over: next step, here promotion",
+    ),
+    pytest.param(
+        rolling(3, 50),
+        seen(*BOTH, weight=50, verdict=Verdict(outcome=Outcome.PASS)),
+        {},
+        {"phase": Phase.PROGRESSING, "step_index": 3},
+        id="analysis, all pass before minDuration: it soaks",
+    ),
+    pytest.param(
+        rolling(3, 50, step_started_at=LONG_AGO),
+        seen(*BOTH, weight=50),
+        {},
+        {"phase": Phase.PAUSED, "pause": "AnalysisInconclusive"},
+        id="analysis undecided at maxDuration: Paused",
+    ),
+    pytest.param(
+        rolling(2, 25),
+        seen(*BOTH, weight=25),
+        {"model": "third"},
+        {"phase": Phase.PROGRESSING, "canary": NEW, "weights.applied": 0},
+        id="the hash changes again: first the weight goes to 0",
+    ),
+    pytest.param(
+        rolling(2, 0),
+        seen(*BOTH, weight=0),
+        {"model": "third"},
+        {"phase": Phase.PROGRESSING, "canary": THIRD, "step_index": 0},
+        id="and once the router has acted the third revision starts",
+    ),
+    pytest.param(
+        rolling(2, 25),
+        seen(*BOTH, weight=25),
+        {"model": "old"},
+        {"phase": Phase.ROLLING_BACK, "rollback.reason": "Reverted"},
+        id="the hash is stable's again: RollingBack, as a revert",
+    ),
+    pytest.param(
+        rolling(0, 25),
+        seen(*BOTH, weight=25),
+        {"canary": {"steps": [{"setWeight": 10}, {"setWeight": 40}]}},
+        {"canary": NEW, "step_index": 1, "weights.desired": 40},
+        id="only the steps change: on at the first step that asks for no less",
+    ),
+    pytest.param(
+        rolling(1, 25, **paused("PauseStep")),
+        seen(*BOTH, weight=25),
+        {"tokens": {"promote": f"{NEW}@1"}},
+        {"phase": Phase.PROGRESSING, "step_index": 2},
+        id="Paused, promote token: Progressing",
+    ),
+    pytest.param(
+        rolling(1, 25, **paused("PauseStep")),
+        seen(*BOTH, weight=25),
+        {"tokens": {"promote": f"{NEW}@0"}},
+        {"phase": Phase.PAUSED, "step_index": 1},
+        id="Paused, a token for another step: still Paused",
+    ),
+    pytest.param(
+        rolling(1, 25, phase=Phase.PAUSED, pauses=(PauseCondition(reason="PauseStep", start_time=LONG_AGO),)),
+        seen(*BOTH, weight=25),
+        {"canary": {"maxPauseDuration": "30m"}},
+        {"phase": Phase.ROLLING_BACK, "rollback.reason": "PauseExpired"},
+        id="Paused longer than maxPauseDuration: RollingBack",
+    ),
+    pytest.param(
+        rolling(2, 25),
+        seen(*BOTH, weight=25),
+        {"tokens": {"promote-full": NEW}},
+        {"phase": Phase.PROMOTING, "weights.desired": 100},
+        id="promote-full: Promoting",
+    ),
+    pytest.param(
+        rolling(4, 50, phase=Phase.PROMOTING, weights=Weights(desired=100, applied=50, applied_at=LONG_AGO)),
+        seen(view(OLD), view(NEW, 2), weight=50),
+        {},
+        {"phase": Phase.PROMOTING, "weights.applied": 50},
+        id="Promoting: the canary to full size first",
+    ),
+    pytest.param(
+        rolling(4, 100, phase=Phase.PROMOTING),
+        seen(*BOTH, weight=100),
+        {},
+        {"phase": Phase.PROMOTING, "stable": NEW, "previous": OLD, "canary": "", "drain_started_at": NOW},
+        id="Promoting, programmed, settled and full: stable is the canary, the old one drains",
+    ),
+    pytest.param(
+        Status(phase=Phase.PROMOTING, stable=NEW, previous=OLD, drain_started_at=JUST_NOW),
+        seen(*BOTH),
+        {},
+        {"previous": OLD},
+        id="draining, scaleDownDelay not over: the old one stays",
+    ),
+    pytest.param(
+        Status(phase=Phase.PROMOTING, stable=NEW, previous=OLD, drain_started_at=LONG_AGO),
+        seen(view(OLD, 0, desired=0), view(NEW), front=FrontView(exists=True, revision=NEW)),
+        {},
+        {"phase": Phase.HEALTHY, "previous": ""},
+        id="drained: Healthy",
+    ),
+    pytest.param(
+        rolling(2, 25, phase=Phase.ROLLING_BACK, rollback=Rollback(reason="AbortRequested", message="")),
+        seen(view(OLD, 2), view(NEW), weight=25),
+        {},
+        {"phase": Phase.ROLLING_BACK, "weights.applied": 25},
+        id="RollingBack: stable has to have the capacity first",
+    ),
+    pytest.param(
+        rolling(2, 25, phase=Phase.ROLLING_BACK, rollback=Rollback(reason="AbortRequested", message="")),
+        seen(*BOTH, weight=25),
+        {},
+        {"phase": Phase.ROLLING_BACK, "weights.applied": 0},
+        id="RollingBack, stable has capacity: weight 0",
+    ),
+    pytest.param(
+        rolling(2, 0, phase=Phase.ROLLING_BACK, rollback=Rollback(reason="AbortRequested", message="")),
+        seen(*BOTH, weight=0),
+        {},
+        {"phase": Phase.DEGRADED, "aborted": NEW, "canary": ""},
+        id="RollingBack, programmed and abortScaleDownDelay over: Degraded",
+    ),
+    pytest.param(
+        rolling(2, 0, phase=Phase.ROLLING_BACK, rollback=Rollback(reason="Reverted", message="")),
+        seen(*BOTH, weight=0),
+        {"model": "old"},
+        {"phase": Phase.HEALTHY, "aborted": "", "canary": ""},
+        id="RollingBack after a revert: Healthy",
+    ),
+    pytest.param(
+        ABORTED,
+        seen(view(OLD)),
+        {},
+        {"phase": Phase.DEGRADED, "canary": ""},
+        id="Degraded, the same hash alone does nothing",
+    ),
+    pytest.param(
+        ABORTED,
+        seen(view(OLD)),
+        {"tokens": {"retry": NEW}},
+        {"phase": Phase.PROGRESSING, "canary": NEW},
+        id="Degraded, retry token: Progressing at step 0",
+    ),
+    pytest.param(
+        ABORTED,
+        seen(view(OLD)),
+        {"model": "third"},
+        {"phase": Phase.PROGRESSING, "canary": THIRD},
+        id="Degraded, the hash changes: Progressing at step 0",
+    ),
+    pytest.param(
+        ABORTED,
+        seen(view(OLD)),
+        {"model": "old"},
+        {"phase": Phase.HEALTHY, "aborted": ""},
+        id="Degraded, the spec asks for stable: Healthy",
+    ),
+    pytest.param(
+        replace(HEALTHY, stable=NEW),
+        seen(view(NEW, 0)),
+        {},
+        {"phase": Phase.DEGRADED},
+        id="Healthy, stable loses its last pod: Degraded",
+    ),
+]
+
+
+@pytest.mark.parametrize(("status", "observed", "wish", "facts"), ROWS)
+def test_state(status: Status, observed: Observed, wish: dict[str, Any], facts: dict[str, Any]) -> None:
+    after = told(status, observed, **wish)
+    for name, value in facts.items():
+        if name == "pause":
+            assert [pause.reason for pause in after.pauses] == [value]
+            continue
+        found: Any = after
+        for part in name.split("."):
+            found = getattr(found, part)
+        assert found == value, name
+
+
+@pytest.mark.parametrize(("status", "observed", "wish", "facts"), ROWS)
+def test_deciding_again_on_the_new_status_changes_nothing_more_without_news(
+    status: Status, observed: Observed, wish: dict[str, Any], facts: dict[str, Any]
+) -> None:
+    """At most one weight change lies between two looks; after it the same look leads no further."""
+    once = told(status, observed, **wish)
+    twice = told(once, observed, **wish)
+    if once.weights.applied == status.weights.applied:
+        assert twice == once
