@@ -15,7 +15,7 @@ helm = pytest.importorskip("helm_python", reason="helm-python-sdk has no wheel f
 
 ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "helm" / "modeldeploy"
-OLDEST, NEWEST = "1.29", kubernetes_validate.latest_version()
+OLDEST, NEWEST = "1.30", kubernetes_validate.latest_version()
 
 VALUES: dict[str, dict[str, Any]] = {
     "as it comes": {},
