@@ -22,9 +22,9 @@ setup: $(STAMP) ## Make the virtual environment and install everything into it
 demo: $(STAMP) ## Run the product's main job from one end to the other, without a cluster
 	@$(BIN)/python -m modeldeploy.demo
 
-# Files run side by side, three at a time: most tests wait for processes to start.
+# Files run side by side, three at a time, end-to-end tests early: most of them wait for processes to start.
 test: $(STAMP) ## Run every test
-	@$(BIN)/python -m pytest -n 3 --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 e2e: $(STAMP) ## Run the end-to-end tests alone (CLUSTER=kubeconfig runs them on that cluster)
 	@$(if $(CLUSTER),KUBECONFIG=$(CLUSTER)) $(BIN)/python -m pytest tests/e2e $(if $(CLUSTER),--cluster) $(PYTEST_ARGS)
