@@ -77,10 +77,15 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _until_signal(work: Callable[[], Awaitable[None]]) -> None:
     """Run until SIGINT or SIGTERM, then end everything that was started."""
-    loop = asyncio.get_running_loop()
-    task = asyncio.ensure_future(work())
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, task.cancel)
+        loop.add_signal_handler(number, told.set)
+    task, waiter = asyncio.ensure_future(work()), asyncio.ensure_future(told.wait())
+    await asyncio.wait([task, waiter], return_when=asyncio.FIRST_COMPLETED)
+    waiter.cancel()
+    while not task.done():
+        task.cancel()  # a cancellation can be lost at the edge of a timeout: it is said again
+        await asyncio.wait([task], timeout=1)
     with contextlib.suppress(asyncio.CancelledError):
         await task
 

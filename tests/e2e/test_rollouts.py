@@ -209,7 +209,7 @@ def test_a_canary_whose_last_pod_dies_loses_its_weight(arena: Arena) -> None:
     arena.apply("mortal", "2", steps, replicas=1, trafficRouting=routing)
     canary = arena.wait("mortal", phase="Paused")["canaryRevision"]
     wait_until(lambda: weight(arena, "mortal", canary) == 40, "the route has the weight", seconds=30)
-    pods = arena.kube.list(PODS, labels=f"modeldeploy.dev/revision={canary}")
+    pods = arena.kube.list(PODS, labels=f"modeldeploy.dev/name=mortal,modeldeploy.dev/revision={canary}")
     arena.kube.delete(PODS, pods[0]["metadata"]["name"])
     wait_until(lambda: weight(arena, "mortal", canary) == 0, "the weight is gone", seconds=30)
     wait_until(lambda: weight(arena, "mortal", canary) == 40, "it is back with the next pod", seconds=60)
