@@ -1,18 +1,21 @@
 """Constant load on a served model, each answer compared with the model's own. Used by story and tests.
 
 Half of the clients keep their connection, half open a new one for each request: a server or proxy
-that drops either kind while it changes over is found out.
+that drops either kind while it changes over is found out. The standard library's client leaves more of
+the processor to what is tested than an asynchronous or a pooled one.
 """
 
+import http.client
 import itertools
+import json
+import select
 import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import httpx
+from urllib.parse import urlsplit
 
 
 @dataclass(slots=True)
@@ -45,8 +48,10 @@ class Load:
         rate: float = 100,
     ) -> None:
         self.report = Report()
-        self._url = url
+        parts = urlsplit(url)
+        self._host, self._path = parts.netloc, parts.path
         self._rows = rows
+        self._bodies = [json.dumps({"instances": [list(row)]}).encode() for row in rows]
         self._expected = expected
         self._pause = clients / rate
         self._lock = threading.Lock()
@@ -72,22 +77,30 @@ class Load:
 
     def _send(self, number: int, clients: int) -> None:
         keeps = number % 2 == 0
-        headers = {} if keeps else {"connection": "close"}
-        with httpx.Client(timeout=10, trust_env=False, headers=headers) as http:
-            for turn in itertools.count(number, clients):
-                began = time.monotonic()
-                self._send_one(http, turn % len(self._rows))
-                if self._over.wait(max(0.0, self._pause - (time.monotonic() - began))):
-                    return
+        connection = http.client.HTTPConnection(self._host, timeout=10)
+        for turn in itertools.count(number, clients):
+            began = time.monotonic()
+            self._send_one(connection, turn % len(self._rows))
+            if not keeps or _was_closed(connection):
+                connection.close()
+            if self._over.wait(max(0.0, self._pause - (time.monotonic() - began))):
+                connection.close()
+                return
 
-    def _send_one(self, http: httpx.Client, index: int) -> None:
-        body = {"instances": [list(self._rows[index])]}
+    def _send_one(self, connection: http.client.HTTPConnection, index: int) -> None:
+        headers = {"content-type": "application/json"}
         try:
-            response = http.post(self._url, json=body)
-            response.raise_for_status()
-            answer = response.json()
+            if _was_closed(connection):
+                connection.close()  # it opens a new one by itself
+            connection.request("POST", self._path, self._bodies[index], headers)
+            response = connection.getresponse()
+            text = response.read()
+            if response.status != 200:
+                raise ValueError(f"{response.status} {text[:200]!r}")
+            answer = json.loads(text)
             version, prediction = str(answer["model_version"]), answer["predictions"][0]
-        except (httpx.HTTPError, ValueError, LookupError) as error:
+        except (OSError, http.client.HTTPException, ValueError, LookupError) as error:
+            connection.close()
             with self._lock:
                 self.report.failed.append(f"row {index}: {type(error).__name__}: {error}")
             return
@@ -100,3 +113,8 @@ class Load:
                 self.report.differing.append(
                     f"row {index}: served {prediction}, version {version} itself says {known[index]}"
                 )
+
+
+def _was_closed(connection: http.client.HTTPConnection) -> bool:
+    """Whether the other side closed a kept connection while it was idle, as it may."""
+    return connection.sock is not None and bool(select.select([connection.sock], [], [], 0)[0])
