@@ -61,7 +61,16 @@ def sizes(s: Situation) -> Mapping[str, int]:
         canary, stable = canary_and_stable(s, total)
         wanted = {status.stable: stable, status.canary: canary}
     wanted.pop("", None)
+    if is_route_behind(s):
+        # First the weight, then the pods: nobody loses pods in the pass that moves its traffic.
+        return {name: max(size, s.observed.revision(name).desired or 0) for name, size in wanted.items()}
     return wanted
+
+
+def is_route_behind(s: Situation) -> bool:
+    """Whether the router's objects do not have the applied weight yet."""
+    weight = s.observed.route.weight
+    return not s.splits_by_replicas and weight is not None and weight != s.status.weights.applied
 
 
 def previous_size(s: Situation, total: int) -> int:

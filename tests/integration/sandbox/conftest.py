@@ -70,7 +70,7 @@ def kubectl_of(tmp_path: Path) -> Callable[[Path], Kubectl]:
     return make
 
 
-async def until(check: Callable[[], Awaitable[Any]], seconds: float = 20) -> Any:
+async def until(check: Callable[[], Awaitable[Any]], seconds: float = 60) -> Any:
     """Ask until the answer is truthy."""
     async with asyncio.timeout(seconds):
         while not (found := await check()):
