@@ -5,14 +5,18 @@ Used by pytest alone. Timeouts and warnings-as-errors are set in pyproject.toml.
 
 import asyncio
 import inspect
+import os
 from collections.abc import AsyncIterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 # A busy machine is no counterexample.
-settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("project")
+# The same examples in every run, so that a change is judged by what it changed; HYPOTHESIS_PROFILE=search
+# looks for new ones.
+settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("project", settings.get_profile("search"), derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "project"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
