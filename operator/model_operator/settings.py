@@ -19,7 +19,7 @@ class InvalidSettings(OperatorError):
 class Settings:
     """What the operator is told at its start."""
 
-    server_image: str = "ghcr.io/modeldeploy/server:0.1.0"
+    server_image: str = "modeldeploy/server:0.1.0"
     image_pull_secrets: str = ""
     watch_namespace: str = ""
     pre_stop_seconds: int = 5
