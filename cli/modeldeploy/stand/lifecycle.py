@@ -1,6 +1,8 @@
 """Starts sandbox, resource definition and operator, and ends them again. See the package's docstring."""
 
+import contextlib
 import os
+import secrets
 import socket
 import sys
 import time
@@ -112,10 +114,12 @@ def _is_healthy(child: Child, port: int) -> bool:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on, below those that the system gives to clients: no client takes it meanwhile."""
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _ready(child: Child, pattern: str, *, seconds: float) -> Child:
