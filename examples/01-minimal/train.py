@@ -15,12 +15,12 @@ import joblib
 import yaml
 from sklearn.base import ClassifierMixin
 from sklearn.datasets import load_breast_cancer, load_wine
-from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
 SEED = 7
 
@@ -67,9 +67,8 @@ def main() -> None:
     out = Path(sys.argv[1])
     cancer, wine = load_breast_cancer(), load_wine()
     linear = LogisticRegression(max_iter=1000)
-    forest = RandomForestClassifier(n_estimators=50, random_state=SEED)
     train(out / "breast-cancer" / "1", cancer, linear, name="breast-cancer", version="1")
-    train(out / "breast-cancer" / "2", cancer, forest, name="breast-cancer", version="2")
+    train(out / "breast-cancer" / "2", cancer, SVC(random_state=SEED), name="breast-cancer", version="2")
     train(out / "wine" / "1", wine, LogisticRegression(max_iter=1000), name="wine", version="1")
 
 

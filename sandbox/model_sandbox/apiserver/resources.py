@@ -559,13 +559,12 @@ class Resources:
     # --- allocation
 
     def _allocate_ip(self, asked: str, name: str) -> str:
-        taken = {entry.body["spec"].get("clusterIP") for _, entry in self.store.scan("services")}
         if asked:
             try:
                 inside = ipaddress.ip_address(asked) in self._network
             except ValueError:
                 inside = False
-            if not inside or asked in taken:
+            if not inside or self._is_taken(asked):
                 why = (
                     "provided IP is already allocated"
                     if inside
@@ -577,9 +576,13 @@ class Resources:
         size = self._network.num_addresses
         for _ in range(size):
             address = str(self._network[random.randrange(10, size - 1)])  # noqa: S311
-            if address not in taken:
+            if not self._is_taken(address):
                 return address
         raise errors.internal("no ClusterIP is free")
+
+    def _is_taken(self, address: str) -> bool:
+        services = self.store.shelf("services").entries.values()
+        return any(entry.body["spec"].get("clusterIP") == address for entry in services)
 
     def _allocate_port(self) -> int:
         taken = {

@@ -66,8 +66,10 @@ class Validator:
 
     def _run(self, node: Node, value: Any, old: Any, path: str) -> list[Cause]:
         causes: list[Cause] = []
+        # Ratcheting: what was there before and did not change is not judged again.
+        is_unchanged = old is not None and value == old
         for rule in self.rules.get(id(node), ()):
-            if rule.is_transition and old is None:
+            if is_unchanged if not rule.is_transition else old is None:
                 continue
             cause = rule.check(path, value, old)
             if cause is not None:
