@@ -4,6 +4,7 @@ On a real cluster (`--cluster`) modeldeploy is installed already, MODELS names t
 its pods read packages from, and the addresses of Services are reachable from here.
 """
 
+import fcntl
 import itertools
 import os
 import shutil
@@ -90,6 +91,23 @@ def write_packages(out: Path) -> None:
     subprocess.run([sys.executable, str(script), str(out)], check=True, timeout=300)
 
 
+def shared_packages(folder: Path) -> Path:
+    """Write the packages once for all processes that run tests side by side, whose folders lie in `folder`."""
+    out = folder / "packages"
+    with (folder / "packages.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not out.exists():
+            write_packages(folder / "unfinished")
+            (folder / "unfinished").rename(out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.getbasetemp()
+    return shared_packages(base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base)
+
+
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     if not shutil.which("kubectl"):
@@ -105,8 +123,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         kubeconfig = Path(os.environ["KUBECONFIG"])
         yield Cluster(kubeconfig=kubeconfig, models=models, models_uri=uri, children=())
         return
-    models = folder / "models"
-    write_packages(models)
+    models: Path = request.getfixturevalue("packages")
     # Here the news that a pod leaves travels in milliseconds.
     with stand(folder, MODEL_OPERATOR_PRE_STOP_SECONDS="1") as running:
         children = (running.operator, running.sandbox)

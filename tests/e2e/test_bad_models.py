@@ -14,7 +14,7 @@ NAME = "patient"
 
 @pytest.fixture(scope="module")
 def patient(space: Any) -> Any:
-    space.apply(NAME, "breast-cancer/1")
+    space.apply(NAME, "quick/breast-cancer/1")
     space.wait_live(NAME, "1")
     return space
 
@@ -66,7 +66,7 @@ def event_with(space: Any, reason: str) -> list[dict[str, Any]]:
 @pytest.mark.timeout(180)
 def test_the_model_recovers_by_a_good_spec(patient: Any) -> None:
     """The last broken spec, the missing Secret, is still waited for when the good one comes."""
-    patient.apply(NAME, "breast-cancer/2")
+    patient.apply(NAME, "quick/breast-cancer/2")
     patient.wait_live(NAME, "2", seconds=30)
     status = patient.kube.get(MODELDEPLOYMENTS, NAME)["status"]
     assert not status.get("podFailures")
@@ -74,5 +74,5 @@ def test_the_model_recovers_by_a_good_spec(patient: Any) -> None:
 
 @pytest.mark.timeout(180)
 def test_the_model_is_healthy_again_when_the_spec_goes_back(patient: Any) -> None:
-    patient.apply(NAME, "breast-cancer/1")
+    patient.apply(NAME, "quick/breast-cancer/1")
     patient.wait_live(NAME, "1")

@@ -17,12 +17,12 @@ def test_no_request_fails_while_versions_change(space: Any) -> None:
     models = space.cluster.models / "breast-cancer"
     rows = some_rows(models / "1", 100)
     expected = {version: own_predictions(models / version, rows) for version in ("1", "2")}
-    space.apply(NAME, "breast-cancer/1", replicas=2)
+    space.apply(NAME, "quick/breast-cancer/1", replicas=2)
     space.wait_live(NAME, "1")
 
     with Load(f"{space.url(NAME)}/predict", rows, expected, rate=200) as load:
         wait_until(lambda: "1" in load.versions(), "the load is on", seconds=20)
-        space.apply(NAME, "breast-cancer/2", replicas=2)
+        space.apply(NAME, "quick/breast-cancer/2", replicas=2)
         space.wait_live(NAME, "2")
         wait_until(lambda: "2" in load.versions(), "version 2 answers", seconds=20)
         wait_until(lambda: len(pods(space)) == 2, "version 1 has left", seconds=90)

@@ -48,7 +48,7 @@ class Arena:
             "kind": "ModelDeployment",
             "metadata": {"name": name, "namespace": "default"},
             "spec": {
-                "model": {"storageUri": (self.models / "breast-cancer" / version).as_uri(), "trusted": True},
+                "model": {"storageUri": (self.models / "quick" / "breast-cancer" / version).as_uri()},
                 "replicas": replicas,
                 "strategy": {"canary": canary},
             },

@@ -19,10 +19,14 @@ def main() -> int:
     """Play the demo once; 0 when all of it held, 1 when something did not, 130 when interrupted."""
     narrator = Narrator(Console(highlight=False, soft_wrap=True))
     folder = Path(tempfile.mkdtemp(prefix="modeldeploy-demo-"))
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, _interrupt)
     try:
         with Story(folder, narrator) as story:
-            story.play()
+            try:
+                story.play()
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
     except KeyboardInterrupt:
         narrator.say("\ninterrupted; everything was stopped and removed")
         return 130
@@ -35,6 +39,8 @@ def main() -> int:
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """End the play. Python drops what a handler raises inside a callback, such as those of an import: ask again then."""
+    signal.setitimer(signal.ITIMER_REAL, 2)
     raise KeyboardInterrupt
 
 
