@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """End the play. Python drops what a handler raises inside a callback, such as those of an import: ask again then."""
+    """End the play. Python drops what a handler raises inside a callback, such as those of an import: ask again."""
     signal.setitimer(signal.ITIMER_REAL, 2)
     raise KeyboardInterrupt
 
