@@ -260,7 +260,7 @@ class PodRunner:
             work = place.paths.get(
                 box.body.get("workingDir", ""), Path(box.body.get("workingDir") or box.values["HOME"])
             )
-            running = box.running = await processes.start(command, box.values, work, box.log, self._host.reaper)
+            running = box.running = await processes.start(command, box.values, work, box.log)
         except OSError as error:
             box.log.feed(f"{command[0]}: {error}\n".encode())
             now = datetime.now(UTC)
@@ -313,7 +313,7 @@ class PodRunner:
         paths[box.body.get("terminationMessagePath") or "/dev/termination-log"] = message
         place = Place(self.address, paths)
         values = environment(box.body, sources, place)
-        own = processes.base_environment(box.folder / "home", self.pod["metadata"]["name"])
+        own = processes.base_environment(box.folder / "home", self.pod["metadata"]["name"], self._host.reaper.mark)
         config = self._kubeconfig()
         if config is not None:
             own["KUBECONFIG"] = str(config)

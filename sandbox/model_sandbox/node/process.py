@@ -1,7 +1,8 @@
 """One process group per container: started, its output logged, ended; and a reaper that outlives everything.
 
-A container's process leads its own group. The groups are told to the reaper, a process that does nothing but wait
-for the node's end of a pipe to close; when the node dies, however that is, it kills what is left.
+The reaper is a process that does nothing but wait for the node's end of a pipe to close; when the node dies, however
+that is, it kills what carries the node's mark in its environment. A mark is there from the start, where a list of
+process ids would be told of a new one a moment too late.
 """
 
 from __future__ import annotations
@@ -12,56 +13,52 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+#: A variable in the environment of all that a node starts; who has its value belongs to that node.
+MARK = "SANDBOX_NODE"
+
 _REAPER = """
 import os, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-groups = set()
-for line in sys.stdin:
-    (groups.add if line[0] == "+" else groups.discard)(int(line[1:]))
-for group in groups:
-    try:
-        os.killpg(group, signal.SIGKILL)
-    except OSError:
-        pass
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
+mark = sys.argv[1].encode()
+sys.stdin.read()
+found = True
+while found:
+    found = False
+    for name in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{name}/environ", "rb") as file:
+                is_ours = mark in file.read().split(b"\\0")
+            if is_ours:
+                os.kill(int(name), signal.SIGKILL)
+                found = True
+        except (OSError, ValueError):
+            pass
 """
 LOG_LIMIT = 10 * 1024 * 1024
 _CHUNK = 64 * 1024
 
 
 class Reaper:
-    """Kills the groups it was told of when this process is gone."""
+    """Kills every process that carries its mark as soon as this process is gone."""
 
     def __init__(self) -> None:
-        ours, theirs = os.pipe()
+        self.mark = uuid.uuid4().hex
         self._process = subprocess.Popen(
-            [sys.executable, "-S", "-E", "-c", _REAPER], stdin=ours, start_new_session=True
+            [sys.executable, "-S", "-E", "-c", _REAPER, f"{MARK}={self.mark}"],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
         )
-        os.close(ours)
-        self._pipe = os.fdopen(theirs, "w")
-
-    def add(self, group: int) -> None:
-        """A group to look after."""
-        self._tell(f"+{group}\n")
-
-    def discard(self, group: int) -> None:
-        """A group that has ended."""
-        self._tell(f"-{group}\n")
-
-    def _tell(self, line: str) -> None:
-        with contextlib.suppress(BrokenPipeError, ValueError):
-            self._pipe.write(line)
-            self._pipe.flush()
 
     def close(self) -> None:
-        """End the reaper; what is left of its groups is killed."""
-        self._pipe.close()
-        self._process.wait(timeout=5)
+        """End the reaper; what is left of the marked is killed."""
+        self._process.communicate(timeout=5)
 
 
 @dataclass(slots=True)
@@ -106,7 +103,7 @@ class Log:
         return text[-limit:].decode(errors="replace")
 
 
-def base_environment(home: Path, name: str) -> dict[str, str]:
+def base_environment(home: Path, name: str, mark: str) -> dict[str, str]:
     """What every container's process has: nothing of the user's own environment."""
     temporary = home / "tmp"
     temporary.mkdir(parents=True, exist_ok=True)
@@ -117,6 +114,7 @@ def base_environment(home: Path, name: str) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "TMPDIR": str(temporary),
         "HOSTNAME": name,
+        MARK: mark,
     }
 
 
@@ -126,12 +124,10 @@ class Running:
 
     process: asyncio.subprocess.Process
     log: Log
-    reaper: Reaper
     started: datetime
     _reading: asyncio.Task[None] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.reaper.add(self.process.pid)
         self._reading = asyncio.get_running_loop().create_task(self._read())
 
     async def _read(self) -> None:
@@ -156,11 +152,10 @@ class Running:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(self._reading), 1.0)
         self._reading.cancel()
-        self.reaper.discard(self.process.pid)
         return 128 - code if code < 0 else code
 
 
-async def start(command: Sequence[str], values: Mapping[str, str], folder: Path, log: Log, reaper: Reaper) -> Running:
+async def start(command: Sequence[str], values: Mapping[str, str], folder: Path, log: Log) -> Running:
     """Start a container's process. Raises OSError when there is nothing to start."""
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -171,7 +166,7 @@ async def start(command: Sequence[str], values: Mapping[str, str], folder: Path,
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
     )
-    return Running(process, log, reaper, datetime.now(UTC))
+    return Running(process, log, datetime.now(UTC))
 
 
 async def run_once(command: Sequence[str], values: Mapping[str, str], folder: Path, seconds: float) -> tuple[bool, str]:
