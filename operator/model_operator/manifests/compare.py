@@ -64,6 +64,8 @@ def contains(live: Any, wanted: Any, field: str = "") -> bool:
     A field that is absent from the live object has the zero value: 0, "", false, [] or {} (fields with
     `omitempty` are not stored when they are zero).
     """
+    if live == wanted:
+        return True
     if live is None:
         return not wanted
     if isinstance(wanted, dict):
@@ -76,7 +78,7 @@ def contains(live: Any, wanted: Any, field: str = "") -> bool:
         )
     if isinstance(wanted, list):
         return _contains_list(live, wanted)
-    return bool(live == wanted)
+    return False
 
 
 def _contains_list(live: Any, wanted: Sequence[Any]) -> bool:
