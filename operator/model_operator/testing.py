@@ -65,6 +65,7 @@ class InMemoryCluster:
     behaviours: dict[str, Behaviour] = field(default_factory=dict)
     missing_kinds: set[str] = field(default_factory=set)
     gateways_accept: bool = True
+    autoscalers_wish: int = 1
     before_write: Callable[[str, Mapping[str, Any]], None] = lambda _verb, _body: None
     after_write: Callable[[str, Mapping[str, Any]], None] = lambda _verb, _body: None
     objects: dict[tuple[str, str, str], Body] = field(default_factory=dict)
@@ -166,6 +167,8 @@ class InMemoryCluster:
 
     def tick(self) -> None:
         """Let the controllers work once."""
+        for autoscaler in self.of_kind("HorizontalPodAutoscaler"):
+            self._run_autoscaler(autoscaler)
         for deployment in self.of_kind("Deployment"):
             self._run_deployment(deployment)
         for route in self.of_kind("HTTPRoute"):
@@ -179,6 +182,16 @@ class InMemoryCluster:
     def pods(self, revision: str) -> list[Body]:
         """Return the pods of a revision."""
         return [pod for pod in self.of_kind("Pod") if pod["metadata"]["labels"][REVISION] == revision]
+
+    def _run_autoscaler(self, autoscaler: Body) -> None:
+        spec = autoscaler["spec"]
+        identity = ("Deployment", autoscaler["metadata"]["namespace"], spec["scaleTargetRef"]["name"])
+        deployment = self.objects.get(identity)
+        # As the real one: a Deployment of no pods is switched off and left alone.
+        if deployment is None or not deployment["spec"]["replicas"]:
+            return
+        replicas = min(max(self.autoscalers_wish, spec["minReplicas"]), spec["maxReplicas"])
+        self._store({**deployment, "spec": {**deployment["spec"], "replicas": replicas}})
 
     def _run_deployment(self, deployment: Body) -> None:
         metadata = deployment["metadata"]

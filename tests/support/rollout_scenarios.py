@@ -6,8 +6,9 @@ from typing import Any
 
 from rollout_world import World
 
+from model_operator.api.names import REVISION
 from model_operator.api.resource import ObjectKey
-from model_operator.testing import Behaviour
+from model_operator.testing import Behaviour, is_pod_ready
 
 GOOD, NEXT, THIRD, BAD, SLOW = (f"s3://models/{name}" for name in ("good", "next", "third", "bad", "slow"))
 BROKEN = Behaviour(
@@ -360,6 +361,52 @@ async def header_and_mirror(world: World, strategy: dict[str, Any]) -> ObjectKey
     return await good(world, strategy)
 
 
+async def autoscaled(world: World, strategy: dict[str, Any]) -> ObjectKey:
+    """The autoscaler asks for other numbers before, during and after the rollout."""
+    world.cluster.autoscalers_wish = 4
+    key = await live(world, strategy, autoscaling={"minReplicas": 2, "maxReplicas": 6})
+    assert replicas_of(world, key) == {"stableRevision": 4}
+    world.cluster.change(key, storage(NEXT))
+    await world.run(key, until=at_phase("Progressing", "Promoting"))
+    world.cluster.autoscalers_wish = 9
+    await world.run(key)
+    assert replicas_of(world, key) == {"stableRevision": 6}, "the autoscaler's wish, within its bounds"
+    (autoscaler,) = world.cluster.of_kind("HorizontalPodAutoscaler")
+    assert autoscaler["spec"]["minReplicas"] == 2
+    world.cluster.autoscalers_wish = 1
+    await world.run(key)
+    assert replicas_of(world, key) == {"stableRevision": 2}
+    return key
+
+
+async def without_surge(world: World, strategy: dict[str, Any]) -> ObjectKey:
+    """No room for one more pod: each new one takes the place of an old one, and one at most is missing."""
+    strategy["canary"].update(maxSurge=0, maxUnavailable=1)
+    key = await live(world, strategy, replicas=4)
+    world.cluster.change(key, storage(NEXT))
+
+    def within_bounds(world: World) -> bool:
+        pods = world.cluster.of_kind("Pod")
+        ready = sum(map(is_pod_ready, pods))
+        assert len(pods) <= 4, f"{len(pods)} pods where 4 have room"
+        assert ready >= 3, f"{ready} ready pods where 3 are needed"
+        return at_phase("Healthy")(world) and len(world.status(key)["history"]) == 2
+
+    await world.run(key, until=within_bounds)
+    await world.run(key)
+    return key
+
+
+def replicas_of(world: World, key: ObjectKey) -> dict[str, int]:
+    """Return the pods that live revisions have, by the part they play."""
+    parts = {world.status(key).get(part): part for part in ("stableRevision", "canaryRevision")}
+    return {
+        parts.get(body["metadata"]["labels"][REVISION], "kept"): body["spec"]["replicas"]
+        for body in world.cluster.of_kind("Deployment")
+        if body["spec"]["replicas"]
+    }
+
+
 SCENARIOS: dict[str, Scenario] = {
     "a good model goes live": Scenario(good, "Healthy", NEXT, ("ratio", "gateway", "blueGreen", "rollingUpdate")),
     "a broken artifact goes back at once": Scenario(
@@ -389,6 +436,10 @@ SCENARIOS: dict[str, Scenario] = {
     "undo brings the old model back": Scenario(undo, "Healthy", GOOD),
     "spec.paused holds and lets go": Scenario(paused_by_the_spec, "Healthy", NEXT),
     "scaling in the middle changes sizes alone": Scenario(scaled_in_the_middle, "Healthy", NEXT),
+    "the autoscaler is followed all the way": Scenario(
+        autoscaled, "Healthy", NEXT, ("ratio", "gateway", "blueGreen", "rollingUpdate")
+    ),
+    "without surge pods change places one by one": Scenario(without_surge, "Healthy", NEXT, ("ratio",)),
     "a foreign write to the weights is put right": Scenario(foreign_write, "Healthy", NEXT, ("gateway",)),
     "a router that vanishes pauses and returns": Scenario(route_kind_vanishes, "Healthy", NEXT, ("gateway",)),
     "a gateway that refuses pauses until promoted": Scenario(gateway_refuses, "Healthy", NEXT, ("gateway",)),

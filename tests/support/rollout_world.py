@@ -12,7 +12,7 @@ before a write leaves the cluster as death after the write before it.)
 
 import math
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from model_operator.api.resource import ObjectKey
@@ -179,9 +179,14 @@ class World:
 
     def _time_to_skip(self, is_new: bool) -> timedelta:
         """One second while something happens; else until the operator's own clock rings, or a minute at most."""
-        if is_new or self.wake_at is None:
+        if is_new or self.wake_at is None or self._is_starting():
             return TICK
         return min(max(self.wake_at - self.clock.now(), TICK), timedelta(minutes=1))
+
+    def _is_starting(self) -> bool:
+        """Whether there is a pod so young that it may become ready without anybody's doing."""
+        born = [datetime.fromisoformat(pod["metadata"]["creationTimestamp"]) for pod in self.cluster.of_kind("Pod")]
+        return any(self.clock.now() - moment < 3 * TICK for moment in born)
 
     def status(self, key: ObjectKey) -> Body:
         return self.cluster.get(KIND, key).get("status") or {}
@@ -250,7 +255,8 @@ class World:
             weight = status.get("weights", {}).get("applied", 0)
             deployment = self.cluster.objects.get(("Deployment", "default", f"{resource['metadata']['name']}-{stable}"))
             if deployment is not None and status["phase"] in ("Progressing", "Paused", "RollingBack"):
-                least = math.floor(wanted * (100 - weight) / 100)
+                missing = resource["spec"]["strategy"].get("canary", {}).get("maxUnavailable", 0)
+                least = math.floor(wanted * (100 - weight) / 100) - missing
                 assert deployment["spec"]["replicas"] >= least, f"stable was shrunk below its weight: {status}"
 
     def _ready_behind_front(self, service: Body) -> set[str]:

@@ -134,6 +134,7 @@ class Status:
     steps_hash: str = ""
     step_started_at: datetime | None = None
     rollout_started_at: datetime | None = None
+    rollout_replicas: int = 0
     progressed_at: datetime | None = None
     endpoints_lost_at: datetime | None = None
     drain_started_at: datetime | None = None
@@ -174,6 +175,7 @@ def status_from_body(body: Body) -> Status:
         steps_hash=body.get("currentStepHash", ""),
         step_started_at=_time(body.get("stepStartedAt")),
         rollout_started_at=_time(body.get("rolloutStartedAt")),
+        rollout_replicas=body.get("rolloutReplicas", 0),
         progressed_at=_time(body.get("progressedAt")),
         endpoints_lost_at=_time(body.get("endpointsLostAt")),
         drain_started_at=_time(body.get("drainStartedAt")),
@@ -236,6 +238,7 @@ def status_to_body(status: Status) -> dict[str, Any]:
         "currentStepHash": status.steps_hash,
         "stepStartedAt": status.step_started_at,
         "rolloutStartedAt": status.rollout_started_at,
+        "rolloutReplicas": status.rollout_replicas or None,
         "progressedAt": status.progressed_at,
         "endpointsLostAt": status.endpoints_lost_at,
         "drainStartedAt": status.drain_started_at,

@@ -12,7 +12,7 @@ from model_operator.policy.observed import Observed
 from model_operator.policy.report import report
 from model_operator.policy.rollout import advance
 from model_operator.policy.situation import Situation
-from model_operator.policy.sizes import sizes
+from model_operator.policy.sizes import autoscaler_rests, sizes
 from model_operator.policy.traffic_plan import front_revision, split_of
 from model_operator.policy.wake import wake_after
 
@@ -82,10 +82,9 @@ def plan(s: Situation) -> Plan:
 def autoscaled(s: Situation) -> Sequence[str]:
     """Return the revisions with an autoscaler of their own.
 
-    Where the number of pods is the split, the canary follows stable's size by the formula instead:
-    a second autoscaler would fight over the ratio.
+    Where the number of pods is the split, autoscalers rest while a rollout is on.
     """
-    if s.spec.autoscaling is None:
+    if s.spec.autoscaling is None or autoscaler_rests(s):
         return ()
     if s.status.canary and not s.splits_by_replicas:
         return (s.status.stable, s.status.canary)

@@ -259,6 +259,7 @@ def promote(s: Situation) -> Status:
         stable=status.canary,
         previous=status.stable,
         canary="",
+        rollout_replicas=0,
         drain_started_at=s.now,
         weights=Weights(),
         step_index=0,

@@ -59,6 +59,7 @@ def finish(s: Situation) -> Status:
     return s.changed(
         phase=Phase.HEALTHY if is_well else Phase.DEGRADED,
         canary="",
+        rollout_replicas=0,
         aborted="" if is_well else status.canary,
         rollback=None if is_well else status.rollback,
         weights=Weights(),

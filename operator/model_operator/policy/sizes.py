@@ -48,8 +48,19 @@ def full_size(s: Situation) -> int:
     scaling = s.spec.autoscaling
     if scaling is None:
         return s.spec.replicas
-    live = s.stable_view.desired or s.canary_view.desired or scaling.min_replicas
+    resting = s.status.rollout_replicas if autoscaler_rests(s) else 0
+    live = resting or s.stable_view.desired or s.canary_view.desired or scaling.min_replicas
     return min(max(live, scaling.min_replicas), scaling.max_replicas)
+
+
+def pods_are_the_split(s: Situation) -> bool:
+    """Whether a revision's share of the traffic is its share of the pods."""
+    return s.splits_by_replicas and not isinstance(s.spec.strategy, BlueGreen)
+
+
+def autoscaler_rests(s: Situation) -> bool:
+    """Whether the size is that of the rollout's start: an autoscaler would move the traffic with the pods."""
+    return bool(s.status.canary) and pods_are_the_split(s)
 
 
 def sizes(s: Situation) -> Mapping[str, int]:
@@ -88,7 +99,7 @@ def canary_and_stable(s: Situation, total: int) -> tuple[int, int]:
     if status.phase is Phase.ROLLING_BACK or s.is_superseded:
         return _leaving_size(s), total
     goal = canary_goal(s, total)
-    if not s.splits_by_replicas or isinstance(s.spec.strategy, BlueGreen):
+    if not pods_are_the_split(s):
         return goal, total
     return _within_bounds(s, total, goal)
 
@@ -113,11 +124,13 @@ def _within_bounds(s: Situation, total: int, goal: int) -> tuple[int, int]:
     """
     surge, unavailable = _bounds(s, total)
     stable_live = total if s.stable_view.desired is None else s.stable_view.desired
-    canary = min(goal, max(total + surge - stable_live, 1))
+    # Where there is no room above `total`, stable first gives up what may be missing.
+    canary = min(goal, max(total + surge - stable_live, 0 if unavailable else 1))
     _, stable_goal = replica_ratio(total, s.status.weights.applied, surge, unavailable)
-    if not s.observed.front.is_wide:
-        return canary, max(stable_goal, min(stable_live, total))
-    return canary, min(total, max(stable_goal, total - unavailable - s.canary_view.available))
+    if s.observed.front.is_wide:
+        return canary, min(total, max(stable_goal, total - unavailable - s.canary_view.available))
+    most = total if surge else total - min(unavailable, 1)
+    return canary, min(most, max(stable_goal, min(stable_live, total)))
 
 
 def _bounds(s: Situation, total: int) -> tuple[int, int]:
@@ -156,6 +169,6 @@ def may_take_weight(s: Situation) -> bool:
 
     Where the number of pods is the split, the weight itself makes room for them, pod by pod.
     """
-    if s.splits_by_replicas and not isinstance(s.spec.strategy, BlueGreen):
+    if pods_are_the_split(s):
         return s.canary_view.available > 0
     return s.canary_view.available >= canary_goal(s, full_size(s))

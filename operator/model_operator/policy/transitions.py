@@ -24,6 +24,8 @@ def begin(s: Situation, *, tokens: Mapping[str, str] | None = None, **facts: Any
         step_index=0,
         step_started_at=s.now,
         rollout_started_at=s.now,
+        # A rollout that takes the place of another one finds stable smaller than it was.
+        rollout_replicas=s.status.rollout_replicas or (full_size(s) if s.spec.autoscaling else 0),
         progressed_at=s.now,
         endpoints_lost_at=None,
         drain_started_at=None,
