@@ -1,7 +1,7 @@
 # What a person, CI and the README call. Every target sets itself up: the virtual environment is made
 # when it is missing and brought up to date when pyproject.toml or constraints.txt changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test e2e check format sandbox sandbox-down bench bench-operator bench-sandbox bench-server docs crds lock clean
+.PHONY: help setup demo test fuzz e2e check format sandbox sandbox-down bench bench-operator bench-sandbox bench-server docs crds lock clean
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -27,6 +27,10 @@ demo: $(STAMP) ## Run the product's main job from one end to the other, without 
 # Files run side by side, three at a time, end-to-end tests early: most of them wait for processes to start.
 test: $(STAMP) ## Run every test
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+fuzz: $(STAMP) ## Send the model server a hundred times as many made-up requests as the tests do (FUZZ_SEED=n for others)
+	@FUZZ=1000000 HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest --timeout 0 \
+		tests/integration/server/test_fuzz.py tests/integration/server/test_schema.py $(PYTEST_ARGS)
 
 e2e: $(STAMP) ## Run the end-to-end tests alone (CLUSTER=kubeconfig runs them on that cluster)
 	@$(if $(CLUSTER),KUBECONFIG=$(CLUSTER)) $(BIN)/python -m pytest tests/e2e $(if $(CLUSTER),--cluster) $(PYTEST_ARGS)

@@ -177,6 +177,8 @@ def error_response(error: RequestError) -> Response:
     if isinstance(error, InvalidInput):
         document["details"] = [{"field": problem.field, "message": problem.message} for problem in error.problems]
     headers: Headers = []
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", ", ".join(error.allowed).encode()))
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     if status == 503:

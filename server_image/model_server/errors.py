@@ -214,6 +214,10 @@ class UnknownRoute(RequestError):
 class MethodNotAllowed(RequestError):
     """The path exists, but not for this method."""
 
+    def __init__(self, message: str, *, allowed: Sequence[str]) -> None:
+        super().__init__(message)
+        self.allowed = tuple(allowed)
+
 
 class RequestTimeout(RequestError):
     """The client took too long to send its body."""

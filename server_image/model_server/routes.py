@@ -64,7 +64,11 @@ class Routes:
                 return candidate, params
             allowed.add(candidate.method)
         if allowed:
-            raise MethodNotAllowed(f"{path} answers {', '.join(sorted(allowed))}, not {method}")
+            if "GET" in allowed:
+                allowed.add("HEAD")
+            raise MethodNotAllowed(
+                f"{path} answers {', '.join(sorted(allowed))}, not {method}", allowed=sorted(allowed)
+            )
         raise UnknownRoute(f"there is nothing at {path}", hint=f"Known paths: {', '.join(self._paths)}.")
 
     def _at(self, path: str) -> list[tuple[Route, dict[str, str]]]:

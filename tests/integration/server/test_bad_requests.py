@@ -151,6 +151,11 @@ def test_what_is_not_there_is_said(wine_server, method, path, status, message):
     assert answer.status_code == status
 
 
+def test_a_wrong_method_is_told_the_right_ones(wine_server):
+    assert wine_server.client.get("/predict").headers["allow"] == "POST"
+    assert wine_server.client.post("/readyz").headers["allow"] == "GET, HEAD"
+
+
 def test_another_content_type_is_refused(wine_server):
     answer = wine_server.client.post("/predict", content=b"a,b", headers={"content-type": "text/csv"})
     assert answer.status_code == 415
