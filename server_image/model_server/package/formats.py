@@ -25,6 +25,8 @@ class Format:
     runs_code: bool = False
     begins: tuple[bytes, ...] = ()
     description: str = ""
+    # What its library is called among the extras, where that is not the format's name.
+    extra: str = ""
 
 
 PICKLE = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -70,6 +72,28 @@ FORMATS: Mapping[str, Format] = {
             description="LightGBM models saved as text",
         ),
         Format(name="onnx", suffixes=(".onnx",), begins=(b"\x08",), description="ONNX graphs"),
+        Format(
+            name="torchscript",
+            suffixes=(".pt", ".pth", ".pt2"),
+            runs_code=True,
+            begins=(b"PK",),
+            description="PyTorch models saved by TorchScript (.pt) or torch.export (.pt2)",
+            extra="torch",
+        ),
+        Format(
+            name="keras",
+            suffixes=(".keras", ".h5", ".hdf5"),
+            # Layers of the .h5 form may hold code, and the safe mode of the other has been broken more than once.
+            runs_code=True,
+            begins=(b"PK", b"\x89HDF"),
+            description="Keras models",
+        ),
+        Format(
+            name="pmml",
+            suffixes=(".pmml",),
+            begins=(b"<", b"\xef\xbb\xbf<"),
+            description="PMML documents",
+        ),
         Format(
             name=PYTHON,
             suffixes=(),

@@ -8,7 +8,7 @@ from model_server.errors import DependencyMissing
 from model_server.package.opening import Package
 from model_server.runtimes.base import Model
 
-MODULES = ("lightgbm", "onnx", "python", "skops", "sklearn", "xgboost")
+MODULES = ("keras", "lightgbm", "onnx", "pmml", "python", "skops", "sklearn", "torchscript", "xgboost")
 
 
 def load_model(package: Package, *, threads: int) -> Model:
@@ -19,7 +19,7 @@ def load_model(package: Package, *, threads: int) -> Model:
     except ModuleNotFoundError as error:
         raise DependencyMissing(
             f"format {name} needs {error.name}, which is not installed",
-            hint=f"Install modeldeploy[server-{name}], or use an image that has it.",
+            hint=f"Install modeldeploy[server-{package.format.extra or name}], or use an image that has it.",
         ) from None
     model: Model = runtime.load(package, threads=threads)
     return model

@@ -18,9 +18,9 @@ class Estimator:
 
     is_pure = True
 
-    def __init__(self, estimator: Any) -> None:
+    def __init__(self, estimator: Any, *, as_columns: bool = False) -> None:
         self.estimator = estimator
-        self._frames = _selects_columns(estimator)
+        self._frames = as_columns or _selects_columns(estimator)
         if self._frames and find_spec("pandas") is None:
             raise DependencyMissing(
                 "the model selects columns by name, for which it needs pandas, which is not installed",

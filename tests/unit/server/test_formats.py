@@ -9,6 +9,7 @@ from model_server.package.formats import FORMATS, choose, named_format
 from model_server.package.trust import require_trust
 
 BYTES = {"joblib": b"\x80\x04", "pkl": b"\x80\x05", "onnx": b"\x08\x0a", "bin": b"\x80\x04", "dat": b"\x00"}
+BYTES |= {"pt2": b"PK\x03\x04", "keras": b"PK\x03\x04", "h5": b"\x89HDF", "pmml": b"<?xml"}
 
 
 def first_bytes(name):
@@ -20,6 +21,10 @@ def first_bytes(name):
     [
         pytest.param(["model.joblib"], None, [], "sklearn", ["model.joblib"], id="by its name"),
         pytest.param(["weights.bin"], None, [], "sklearn", ["weights.bin"], id="by its first bytes"),
+        pytest.param(["model.pt2"], None, [], "torchscript", ["model.pt2"], id="a program of torch.export"),
+        pytest.param(["model.keras"], None, [], "keras", ["model.keras"], id="a Keras archive"),
+        pytest.param(["model.h5"], None, [], "keras", ["model.h5"], id="a Keras model in HDF5"),
+        pytest.param(["model.pmml"], None, [], "pmml", ["model.pmml"], id="a PMML document"),
         pytest.param(["MODEL.ONNX"], None, [], "onnx", ["MODEL.ONNX"], id="capitals do not matter"),
         pytest.param(
             ["model.onnx", "model.yaml", "notes.md", "requirements.txt"],
@@ -107,6 +112,9 @@ def test_an_unknown_name_lists_the_known_ones():
         pytest.param("sklearn", False, False, id="code that nobody vouched for is refused"),
         pytest.param("sklearn", True, True, id="somebody vouched"),
         pytest.param("python", False, False, id="model.py is code"),
+        pytest.param("torchscript", False, False, id="PyTorch runs code"),
+        pytest.param("keras", False, False, id="Keras runs code"),
+        pytest.param("pmml", False, True, id="PMML is plain data"),
     ],
 )
 def test_trust(name, trusted, allowed):
