@@ -46,6 +46,7 @@ from model_server.http import (
 from model_server.lifecycle import Lifecycle
 from model_server.routes import Handlers, Route, Routes
 from model_server.telemetry import Telemetry
+from model_server.tracing import NO_TRACE, Trace, Tracer
 
 log = logging.getLogger(__name__)
 
@@ -69,25 +70,34 @@ STATUS_OF: dict[type[RequestError], int] = {
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 
-def create_app(*, lifecycle: Lifecycle, telemetry: Telemetry, gate: Gate, name: str, limits: RequestLimits) -> App:
+def create_app(
+    *, lifecycle: Lifecycle, telemetry: Telemetry, tracer: Tracer, gate: Gate, name: str, limits: RequestLimits
+) -> App:
     """Put an application together for the model that `lifecycle` will hold."""
     handlers = Handlers(lifecycle, telemetry, name=name, max_rows=limits.max_rows)
     documentation = Documentation(lifecycle, max_rows=limits.max_rows)
     routes = Routes(handlers.routes() + documentation.routes())
     routes.alias(f"/v2/models/{name}/infer", of="/v2/models/{model}/infer")
     routes.alias(f"/v1/models/{name}:predict", of="/v1/models/{model}:predict")
-    return App(routes, lifecycle, telemetry, gate, limits)
+    return App(routes, lifecycle, telemetry, tracer, gate, limits)
 
 
 class App:
     """The ASGI callable."""
 
     def __init__(
-        self, routes: Routes, lifecycle: Lifecycle, telemetry: Telemetry, gate: Gate, limits: RequestLimits
+        self,
+        routes: Routes,
+        lifecycle: Lifecycle,
+        telemetry: Telemetry,
+        tracer: Tracer,
+        gate: Gate,
+        limits: RequestLimits,
     ) -> None:
         self._routes = routes
         self._lifecycle = lifecycle
         self._telemetry = telemetry
+        self._tracer = tracer
         self._gate = gate
         self._limits = limits
         self._slow = SlowBodies(limits.timeout_seconds)
@@ -102,14 +112,16 @@ class App:
         identifier = self._ids.of(headers)
         route: Route | None = None
         counts = False
+        trace: Trace = NO_TRACE
         try:
             route, params = self._routes.find(scope["method"], scope["path"])
             if route.predicts:
                 counts = True
                 self._telemetry.begin()
+                trace = self._tracer.begin(headers)
             if not route.is_open:
                 self._gate.check(headers)
-            request = Request(scope["method"], scope["path"], headers, identifier, params=params)
+            request = Request(scope["method"], scope["path"], headers, identifier, params=params, trace=trace)
             if scope["method"] == "POST":
                 request.body = await read_body(request, receive, self._limits, self._slow, started)
             response = await route.handler(request)
@@ -124,8 +136,12 @@ class App:
             response = error_response(PredictionError("the server failed on this request"))
         if log.isEnabledFor(logging.DEBUG):
             self._log_answer(scope, response.status, identifier, started, headers)
-        if counts:
-            self._telemetry.end(response.status, time.perf_counter() - started)
+        if counts and route is not None:
+            self._telemetry.end(
+                response.status,
+                time.perf_counter() - started,
+                trace.end(f"{route.method} {route.path}", response.status, began=started),
+            )
         await self._write(send, response, identifier)
 
     async def _write(self, send: Send, response: Response, identifier: bytes) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from model_server.errors import DeadlineExceeded, InvalidInput, ModelServerError, Overloaded, PredictionError
 from model_server.runtimes.base import Model
 from model_server.tensors import Inputs, Outputs, rows_of
+from model_server.tracing import NO_TRACE, Trace
 
 _Key: TypeAlias = tuple[object, ...]
 # Each request's outputs or error, when the call began, how long it took, and its processor time.
@@ -54,6 +55,7 @@ class _Waiting:
     key: _Key
     future: asyncio.Future[Outputs]
     arrived: float
+    trace: Trace
 
 
 class Batcher:
@@ -82,7 +84,9 @@ class Batcher:
         """Requests that are not yet handed to the model."""
         return len(self._queue)
 
-    def submit(self, inputs: Inputs, *, probabilities: bool = False) -> asyncio.Future[Outputs]:
+    def submit(
+        self, inputs: Inputs, *, probabilities: bool = False, trace: Trace = NO_TRACE
+    ) -> asyncio.Future[Outputs]:
         """Queue one request; the future gives its outputs, row for row.
 
         Raises Overloaded when the queue is full. The future raises DeadlineExceeded, InvalidInput when
@@ -94,7 +98,7 @@ class Batcher:
         loop = self._loop
         future: asyncio.Future[Outputs] = loop.create_future()
         item = _Waiting(
-            inputs, rows_of(inputs), probabilities, _key(inputs, probabilities), future, time.perf_counter()
+            inputs, rows_of(inputs), probabilities, _key(inputs, probabilities), future, time.perf_counter(), trace
         )
         self._queue.append(item)
         self._unanswered.append(item)
@@ -205,6 +209,7 @@ class Batcher:
         self._seconds += 0.1 * (worked - self._seconds)
         self._rows += 0.1 * (rows - self._rows)
         for item, result in zip(batch, results, strict=True):
+            item.trace.called(arrived=item.arrived, started=started, seconds=seconds, rows=rows)
             if item.future.done():
                 continue
             if isinstance(result, Exception):

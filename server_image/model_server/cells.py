@@ -7,11 +7,12 @@ worker waits for another. The memory is a plain buffer for one worker and a mapp
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from mmap import mmap
+from types import MappingProxyType
 
-from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.core import Exemplar, HistogramMetricFamily, Metric
 
 _CELL_BYTES = 8
 
@@ -50,6 +51,11 @@ class Cells:
         """One number over all workers."""
         return float(sum(self._all[row * self._width + cell] for row in range(self.rows)))
 
+    def each(self, area: Area) -> list[list[float]]:
+        """An area's numbers, one list a worker."""
+        starts = [row * self._width for row in range(self.rows)]
+        return [list(self._all[start + area.first : start + area.end]) for start in starts]
+
     def sums(self, area: Area) -> list[float]:
         """An area's numbers over all workers."""
         return [self.sum(cell) for cell in range(area.first, area.end)]
@@ -75,13 +81,21 @@ class Distribution:
         row[self.first + bisect_left(bounds, value)] += 1
         row[self.first + len(bounds) + 1] += value
 
-    def family(self, cells: Cells, names: Sequence[str], labels: Sequence[str], name: str = "") -> Metric:
-        """Prometheus' form of it, under its own or another name."""
+    def family(
+        self,
+        cells: Cells,
+        names: Sequence[str],
+        labels: Sequence[str],
+        name: str = "",
+        exemplars: Mapping[int, Exemplar] = MappingProxyType({}),
+    ) -> Metric:
+        """Prometheus' form of it, under its own or another name, with exemplars by the number of their bucket."""
         family = HistogramMetricFamily(name or self.name, self.text, labels=names)
         total = 0.0
-        buckets = []
+        buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
         for index, bound in enumerate([*map(float, self.bounds), "+Inf"]):
             total += cells.sum(self.first + index)
-            buckets.append((str(bound), total))
+            found = exemplars.get(index)
+            buckets.append((str(bound), total) if found is None else (str(bound), total, found))
         family.add_metric(labels, buckets, cells.sum(self.end - 1))
         return family

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import orjson
 
 from model_server.errors import MalformedRequest, RequestTimeout, RequestTooLarge, UnsupportedMediaType
+from model_server.tracing import NO_TRACE, Trace
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -47,6 +48,7 @@ class Request:
     id: bytes
     body: bytes = b""
     params: dict[str, str] = field(default_factory=dict)
+    trace: Trace = NO_TRACE
 
     def json(self) -> Any:
         """The body as JSON. Raises UnsupportedMediaType or MalformedRequest with the place of the fault."""

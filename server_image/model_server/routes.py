@@ -13,7 +13,7 @@ from model_server.http import Request, Response, json_response
 from model_server.lifecycle import Lifecycle, Loaded, Phase
 from model_server.protocols import mlflow, plain, v2
 from model_server.protocols.call import require_object
-from model_server.telemetry import CONTENT_TYPE, Telemetry
+from model_server.telemetry import CONTENT_TYPE, OPENMETRICS, Telemetry
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
@@ -119,7 +119,7 @@ class Handlers:
         served = self._lifecycle.served
         loaded = served.loaded
         call = plain.decode(request, loaded.layout, loaded.model, max_rows=self._max_rows, ignored=ignored)
-        outputs = await served.batcher.submit(call.inputs, probabilities=call.probabilities)
+        outputs = await served.batcher.submit(call.inputs, probabilities=call.probabilities, trace=request.trace)
         served.watcher.predicted(request.id, call.inputs, outputs)
         return Response(200, plain.encode(outputs, loaded.model, loaded.identity, probabilities=call.probabilities))
 
@@ -128,7 +128,7 @@ class Handlers:
         served = self._lifecycle.served
         loaded = served.loaded
         call = mlflow.decode(request, loaded.layout, max_rows=self._max_rows)
-        outputs = await served.batcher.submit(call.inputs)
+        outputs = await served.batcher.submit(call.inputs, trace=request.trace)
         served.watcher.predicted(request.id, call.inputs, outputs)
         return Response(200, plain.encode(outputs, loaded.model, loaded.identity, probabilities=False))
 
@@ -162,7 +162,7 @@ class Handlers:
         served = self._lifecycle.served
         loaded = served.loaded
         call = v2.decode(request, loaded.layout, loaded.model, loaded.outputs, max_rows=self._max_rows)
-        outputs = await served.batcher.submit(call.inputs, probabilities=call.probabilities)
+        outputs = await served.batcher.submit(call.inputs, probabilities=call.probabilities, trace=request.trace)
         served.watcher.predicted(request.id, call.inputs, outputs)
         return v2.encode(outputs, call, loaded.identity)
 
@@ -201,7 +201,9 @@ class Handlers:
         return json_response(document, 200 if self._is_ready else 503)
 
     async def metrics(self, request: Request) -> Response:
-        """`GET /metrics`."""
+        """`GET /metrics`; OpenMetrics, with exemplars, for a scraper that takes it."""
+        if b"application/openmetrics-text" in request.headers.get(b"accept", b""):
+            return Response(200, self._telemetry.render_openmetrics(), OPENMETRICS.encode())
         return Response(200, self._telemetry.render(), CONTENT_TYPE.encode())
 
     @property

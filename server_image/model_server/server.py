@@ -33,6 +33,7 @@ from model_server.logs import toggle_debug
 from model_server.monitoring.monitor import Monitor
 from model_server.settings import Settings
 from model_server.telemetry import Telemetry
+from model_server.tracing import Tracer, open_tracer
 
 if TYPE_CHECKING:
     from model_server.oip.service import GrpcPort
@@ -64,7 +65,10 @@ async def run(settings: Settings, environ: Mapping[str, str], place: Place) -> N
         max_rows=settings.max_rows,
         timeout_seconds=settings.request_timeout_seconds,
     )
-    app = create_app(lifecycle=lifecycle, telemetry=telemetry, gate=gate, name=settings.name, limits=limits)
+    tracer = open_tracer(environ, settings)
+    app = create_app(
+        lifecycle=lifecycle, telemetry=telemetry, tracer=tracer, gate=gate, name=settings.name, limits=limits
+    )
     config = uvicorn.Config(
         app,
         http=Connection,
@@ -83,18 +87,19 @@ async def run(settings: Settings, environ: Mapping[str, str], place: Place) -> N
     start = Start(settings, environ, place.folder, lifecycle, telemetry, server)
     start.begin()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, toggle_debug, settings.log_level)
-    async with _grpc(settings, lifecycle, telemetry, gate, limits) as port:
+    async with _grpc(settings, lifecycle, telemetry, tracer, gate, limits) as port:
         if port is not None:
             lifecycle.listen(port.tell)
         await server.serve(sockets=[place.listener])
     lifecycle.close()
+    await tracer.close()
     if start.failure is not None:
         raise start.failure
 
 
 @asynccontextmanager
 async def _grpc(
-    settings: Settings, lifecycle: Lifecycle, telemetry: Telemetry, gate: Gate, limits: RequestLimits
+    settings: Settings, lifecycle: Lifecycle, telemetry: Telemetry, tracer: Tracer, gate: Gate, limits: RequestLimits
 ) -> AsyncIterator[GrpcPort | None]:
     """The gRPC port, when one is set. Raises DependencyMissing when its library is not installed."""
     if not settings.grpc_port:
@@ -106,7 +111,7 @@ async def _grpc(
         raise DependencyMissing(
             f"the gRPC port needs {error.name}, which is not installed", hint="Install modeldeploy[server-grpc]."
         ) from None
-    service = InferenceService(lifecycle, telemetry, gate, name=settings.name, limits=limits)
+    service = InferenceService(lifecycle, telemetry, tracer, gate, name=settings.name, limits=limits)
     port = GrpcPort(
         service,
         host=settings.host,

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from mmap import mmap
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from model_server.cells import Area, Cells, Distribution
+from model_server.exemplars import Exemplars
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
 CODES = (200, 400, 401, 404, 405, 408, 413, 415, 422, 499, 500, 503, 504)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = openmetrics.CONTENT_TYPE_LATEST
 LABELS = ("model", "version", "revision")
 
 _IN_FLIGHT = len(CODES)
@@ -35,7 +39,8 @@ OUTPUTS = Area(_ROWS.end, 65)
 FEEDBACK = Area(OUTPUTS.end, 16 * 16 + 8)
 INPUT_LOG = Area(FEEDBACK.end, 2)
 DRIFT = Area(INPUT_LOG.end, 128 * 24)
-_READY = DRIFT.end
+EXEMPLARS = Exemplars(DRIFT.end, SECONDS)
+_READY = EXEMPLARS.area.end
 WIDTH = _READY + 1
 
 
@@ -98,12 +103,14 @@ class Telemetry:
         """A prediction was asked for."""
         self.row[_IN_FLIGHT] += 1
 
-    def end(self, code: int, seconds: float) -> None:
-        """A prediction was answered, or refused."""
+    def end(self, code: int, seconds: float, trace_id: str = "") -> None:
+        """A prediction was answered, or refused; with the id of its trace if somebody keeps one."""
         row = self.row
         row[_IN_FLIGHT] -= 1
         row[self._code_cells[code]] += 1
         _DURATION.observe(row, seconds)
+        if trace_id:
+            EXEMPLARS.remember(row, seconds, trace_id, time.time())
 
     def batch(self, *, rows: int, seconds: float, queued: float) -> None:
         """The model was called for so many rows; the oldest of them had waited `queued` seconds."""
@@ -115,6 +122,11 @@ class Telemetry:
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+    def render_openmetrics(self) -> bytes:
+        """All metrics in the OpenMetrics format, with exemplars."""
+        text: bytes = openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]
+        return text
 
 
 class _Shared(Collector):
@@ -137,7 +149,9 @@ class _Shared(Collector):
         flying = GaugeMetricFamily("modeldeploy_requests_in_flight", "Predictions being answered.", labels=LABELS)
         flying.add_metric(identity.labels, cells.sum(_IN_FLIGHT))
         yield flying
-        for distribution in (_DURATION, _QUEUE, _PREDICT, _ROWS):
+        exemplars = EXEMPLARS.found(cells)
+        yield _DURATION.family(cells, LABELS, identity.labels, exemplars=exemplars)
+        for distribution in (_QUEUE, _PREDICT, _ROWS):
             yield distribution.family(cells, LABELS, identity.labels)
         yield from _aliases(cells, identity, counts)
 

@@ -34,6 +34,7 @@ from model_server.oip.tensors import read_tensors, write_tensors
 from model_server.protocols.call import Call
 from model_server.protocols.v2 import model_metadata
 from model_server.telemetry import Telemetry
+from model_server.tracing import Trace, Tracer
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +56,18 @@ class InferenceService:
     """Answers the protocol's methods from the served model."""
 
     def __init__(
-        self, lifecycle: Lifecycle, telemetry: Telemetry, gate: Gate, *, name: str, limits: RequestLimits
+        self,
+        lifecycle: Lifecycle,
+        telemetry: Telemetry,
+        tracer: Tracer,
+        gate: Gate,
+        *,
+        name: str,
+        limits: RequestLimits,
     ) -> None:
         self._lifecycle = lifecycle
         self._telemetry = telemetry
+        self._tracer = tracer
         self._gate = gate
         self._name = name
         self._limits = limits
@@ -108,19 +117,22 @@ class InferenceService:
 
     async def _model_infer(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         started, code = time.perf_counter(), 500
+        headers = _headers(context)
         self._telemetry.begin()
+        trace = self._tracer.begin(headers)
         try:
-            self._gate.check(_headers(context))
-            response = await self._infer(request)
+            self._gate.check(headers)
+            response = await self._infer(request, trace)
             code = 200
         except RequestError as error:
             code = STATUS_OF[type(error)]
             await _abort(context, error)
         finally:
-            self._telemetry.end(code, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._telemetry.end(code, seconds, trace.end(f"{SERVICE}/ModelInfer", code, began=started))
         return response
 
-    async def _infer(self, request: Any) -> Any:
+    async def _infer(self, request: Any, trace: Trace) -> Any:
         self._require_model(request.model_name, request.model_version)
         served = self._lifecycle.served
         loaded = served.loaded
@@ -131,7 +143,7 @@ class InferenceService:
         if strange:
             raise InvalidInput.at("outputs", f"expected one of {', '.join(known)}, got {strange[0]!r}")
         call.probabilities = loaded.model.probabilities in call.outputs
-        outputs = await served.batcher.submit(call.inputs, probabilities=call.probabilities)
+        outputs = await served.batcher.submit(call.inputs, probabilities=call.probabilities, trace=trace)
         served.watcher.predicted(request.id.encode() or self._ids.of({}), call.inputs, outputs)
         response = message("ModelInferResponse")(
             model_name=loaded.identity.model, model_version=loaded.identity.version, id=request.id

@@ -26,6 +26,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 DEADLINE_SECONDS = 30
+# Variables with meanings of their own: given to a server as they are.
+FOREIGN = ("AWS_", "OTEL_")
 
 
 @dataclass(frozen=True)
@@ -167,10 +169,10 @@ def running(folder: Path, uri: str, **settings: object) -> Iterator[Server]:
     """Start a server; it is gone when the block ends."""
     port = free_port()
     given = {"STORAGE_URI": uri, "HOST": "127.0.0.1", "PORT": port, "TERMINATION_LOG": folder / "termination"}
-    given |= {name.upper(): value for name, value in settings.items() if not name.startswith("AWS_")}
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MODEL_SERVER_"))}
+    given |= {name.upper(): value for name, value in settings.items() if not name.startswith(FOREIGN)}
+    environ = {name: value for name, value in os.environ.items() if not name.startswith((*FOREIGN, "MODEL_SERVER_"))}
     environ |= {f"MODEL_SERVER_{name}": str(value) for name, value in given.items()}
-    environ |= {name: str(value) for name, value in settings.items() if name.startswith("AWS_")}
+    environ |= {name: str(value) for name, value in settings.items() if name.startswith(FOREIGN)}
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen([sys.executable, "-m", "model_server"], env=environ, stdout=output, stderr=output)

@@ -25,6 +25,7 @@ from model_server.loading import load
 from model_server.monitoring.monitor import Monitor
 from model_server.settings import read_settings
 from model_server.telemetry import Telemetry
+from model_server.tracing import ForeignTracer
 
 # The largest numbers that JSON can hold overflow inside scikit-learn, which warns and answers.
 pytestmark = [
@@ -64,6 +65,7 @@ class InProcess:
         self.app = create_app(
             lifecycle=self.lifecycle,
             telemetry=telemetry,
+            tracer=ForeignTracer(),
             gate=OpenGate(),
             name="wine",
             limits=RequestLimits(max_bytes=1_000_000, max_rows=100, timeout_seconds=30),

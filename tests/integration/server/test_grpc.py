@@ -106,3 +106,17 @@ def test_keys_guard_grpc_as_well(serve, sign, tmp_path):
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
         answer = call(channel, "ModelInfer", metadata=(("authorization", "Bearer k1"),), **infer)
     assert np.frombuffer(answer.raw_output_contents[0], np.int64).tolist() == [1]
+
+
+def test_the_trace_of_a_call_is_an_exemplar(channel, wine, wine_server):
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    rows = wine.rows[:1]
+    call(
+        channel,
+        "ModelInfer",
+        metadata=(("traceparent", f"00-{trace}-00f067aa0ba902b7-01"),),
+        model_name="wine",
+        inputs=[tensor(rows, contents={"fp64_contents": rows.reshape(-1).tolist()})],
+    )
+    metrics = wine_server.client.get("/metrics", headers={"accept": "application/openmetrics-text"}).text
+    assert f'# {{trace_id="{trace}"}}' in metrics
