@@ -1,7 +1,7 @@
 # What a person, CI and the README call. Every target sets itself up: the virtual environment is made
 # when it is missing and brought up to date when pyproject.toml or constraints.txt changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz e2e check format sandbox sandbox-down bench bench-operator bench-sandbox bench-server docs crds lock clean
+.PHONY: help setup demo test fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-sandbox bench-analysis bench-server docs crds lock clean
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -32,6 +32,13 @@ fuzz: $(STAMP) ## Send the model server a hundred times as many made-up requests
 	@FUZZ=1000000 HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest --timeout 0 \
 		tests/integration/server/test_fuzz.py tests/integration/server/test_schema.py $(PYTEST_ARGS)
 
+clients: ## Run Triton's, KServe's and MLflow's own clients against the model server, in .venv-clients
+	@test -x .venv-clients/bin/pip || { python=$$(.ci/find-python) && "$$python" -m venv .venv-clients; }
+	@.venv-clients/bin/pip install --quiet --disable-pip-version-check -e '.[clients]'
+	@for client in triton kserve mlflow; do \
+		.venv-clients/bin/python -m pytest tests/integration/server/test_clients.py -k $$client $(PYTEST_ARGS) || exit 1; \
+	done
+
 e2e: $(STAMP) ## Run the end-to-end tests alone (CLUSTER=kubeconfig runs them on that cluster)
 	@$(if $(CLUSTER),KUBECONFIG=$(CLUSTER)) $(BIN)/python -m pytest tests/e2e $(if $(CLUSTER),--cluster) $(PYTEST_ARGS)
 
@@ -57,6 +64,9 @@ bench: $(STAMP) ## Measure, and write benchmarks/results and the table in benchm
 bench-operator: $(STAMP) ## Measure what the operator costs, next to a bare client
 	@$(BIN)/python benchmarks/operator_cost.py
 
+bench-analysis: $(STAMP) ## Measure how often the canary judge errs, next to the rules others use
+	@$(BIN)/python benchmarks/analysis.py
+
 bench-sandbox: $(STAMP) ## Measure what the sandbox carries
 	@$(BIN)/python -m benchmarks.sandbox
 
@@ -76,5 +86,5 @@ lock: $(STAMP) ## Pin the versions of the virtual environment in constraints.txt
 
 clean: ## Remove what the other targets made
 	@test ! -x $(BIN)/python || $(BIN)/python -m modeldeploy.stand down >/dev/null 2>&1 || true
-	@rm -rf $(VENV) .sandbox dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .venv-clients .sandbox dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

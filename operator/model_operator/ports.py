@@ -60,3 +60,7 @@ class PodSample(Protocol):
     @property
     def errors(self) -> int:
         """Those of them that were answered with 5xx."""
+
+    @property
+    def durations(self) -> Mapping[float, int]:
+        """Predictions that took at most so many seconds, by the histogram's bucket edges."""

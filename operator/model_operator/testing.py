@@ -177,7 +177,7 @@ class InMemoryCluster:
     def fail_pods(self, revision: str, behaviour: Behaviour) -> None:
         """Break the pods that a revision has, as if their processes ended."""
         for pod in self.pods(revision):
-            self._store({**pod, "status": pod_status(behaviour, ready=False)})
+            self._store({**pod, "status": pod_status(behaviour, pod, ready=False)})
 
     def pods(self, revision: str) -> list[Body]:
         """Return the pods of a revision."""
@@ -231,14 +231,13 @@ class InMemoryCluster:
                 "creationTimestamp": self.clock.now().isoformat(),
             },
             "spec": {},
-            "status": pod_status(Behaviour(), ready=False),
         }
-        self._store(pod)
+        self._store({**pod, "status": pod_status(Behaviour(), pod, ready=False)})
 
     def _run_pod(self, pod: Body, behaviour: Behaviour) -> None:
         age = self.clock.now() - datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
         is_up = behaviour.ready_after is not None and age.total_seconds() >= behaviour.ready_after
-        self._store({**pod, "status": pod_status(behaviour, ready=is_up)})
+        self._store({**pod, "status": pod_status(behaviour, pod, ready=is_up)})
 
     def _answer_route(self, route: Body) -> None:
         accepted = "True" if self.gateways_accept else "False"
@@ -305,8 +304,8 @@ def merge(body: Body, patch: Mapping[str, Any]) -> Body:
     return body
 
 
-def pod_status(behaviour: Behaviour, *, ready: bool) -> Body:
-    """Return the status that the kubelet would write."""
+def pod_status(behaviour: Behaviour, pod: Mapping[str, Any], *, ready: bool) -> Body:
+    """Return the status that the kubelet would write; the pod's name stands for its address."""
     container: Body = {"name": "server", "ready": ready, "restartCount": behaviour.restarts, "state": {}}
     if behaviour.termination is not None and not ready:
         message = json.dumps(behaviour.termination)
@@ -317,7 +316,7 @@ def pod_status(behaviour: Behaviour, *, ready: bool) -> Body:
     return {
         "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
         "containerStatuses": [container],
-        "podIP": "10.0.0.1",
+        "podIP": pod["metadata"]["name"],
     }
 
 

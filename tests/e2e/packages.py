@@ -29,6 +29,34 @@ def load_model(path):
 '''
 
 
+_JUDGED = '''\
+"""Says whether the first number is large; {what}."""
+
+import time
+
+answered = 0
+
+
+def load_model(path):
+    return None
+
+
+def predict(model, inputs):
+    global answered
+    answered += 1
+    {does}
+    return (inputs[:, 0] > 14).astype(int)
+'''
+
+#: Versions of one model: what they do besides, and the code for it.
+JUDGED = {
+    "1": ("nothing else", "pass"),
+    "2-raises": ("fails at every tenth request", "assert answered % 10, 'every tenth'"),
+    "3-slow": ("takes its time", "time.sleep(0.06)"),
+    "4-same": ("nothing else", "pass"),
+}
+
+
 def write(out: Path) -> None:
     train = ROOT / "examples" / "01-minimal" / "train.py"
     subprocess.run([sys.executable, str(train), str(out)], check=True, capture_output=True, timeout=300)
@@ -38,6 +66,10 @@ def write(out: Path) -> None:
         write_quick(package, out / "quick" / package.relative_to(out))
     (out / "damaged").mkdir()
     (out / "damaged" / "model.joblib").write_bytes(b"\x80\x04this was never a pickle")
+    for version, (what, does) in JUDGED.items():
+        (out / "judged" / version).mkdir(parents=True)
+        (out / "judged" / version / "model.py").write_text(_JUDGED.format(what=what, does=does))
+        (out / "judged" / version / "model.yaml").write_text(f"version: {version!r}\n")
     (out / "no-predict").mkdir()
     (out / "no-predict" / "model.py").write_text(_NO_PREDICT)
 

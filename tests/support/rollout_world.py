@@ -35,14 +35,14 @@ class Killed(BaseException):
     """The operator died. A BaseException, so that no handler of ours swallows it."""
 
 
-class QuietPods:
-    """Pods whose counters tests set by revision; each pod answers with the same."""
+class CountingPods:
+    """Pods whose counters tests set, by the part of the pod's name that names its revision."""
 
     def __init__(self) -> None:
-        self.sample: Sample | None = None
+        self.samples: dict[str, Sample] = {}
 
     async def read(self, address: str, port: int) -> Sample | None:
-        return self.sample
+        return next((sample for revision, sample in self.samples.items() if f"-{revision}-" in address), None)
 
 
 class World:
@@ -65,9 +65,9 @@ class World:
 
     def start_operator(self) -> None:
         self.cache, self.queue = Cache(), WorkQueue()
-        self.pods = getattr(self, "pods", QuietPods())
+        self.pods = getattr(self, "pods", CountingPods())
         self.missing: set[str] = set()
-        evidence = Evidence(self.cache, self.queue, self.pods)
+        self.evidence = evidence = Evidence(self.cache, self.queue, self.pods, self.clock)
         self.recorder = Recorder(self.cluster, self.clock, "test")
         self.reconciler = Reconciler(
             self.cluster,
@@ -162,7 +162,7 @@ class World:
             if until is not None and until(self):
                 return
             is_new = self.sync()
-            if until is None and not is_new and self.wake_at is None:
+            if until is None and not is_new and self.wake_at is None and not self._is_starting():
                 return
             self.clock.advance(self._time_to_skip(is_new))
         if until is not None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from model_operator.api.analysis import AnalysisSpec, not_measured, parse_analysis
 from model_operator.api.steps import Step, parse_step
 from model_operator.api.times import parse_duration
 from model_operator.errors import InvalidSpec
@@ -22,7 +23,10 @@ NOT_YET_ACTED_UPON: tuple[str, ...] = (
     "spec.monitoring.serviceMonitor",
     "spec.strategy.abTest",
     "spec.strategy.blueGreen.analysis",
-    "spec.strategy.canary.analysis",
+    "spec.strategy.canary.analysis.metrics.prometheus",
+    "spec.strategy.canary.analysis.metrics.web",
+    "spec.strategy.canary.analysis.onProviderError",
+    "spec.strategy.canary.analysis.providerTimeout",
     "spec.strategy.canary.steps.evaluate",
     "spec.strategy.canary.trafficRouting.istio",
     "spec.strategy.canary.trafficRouting.traefik",
@@ -111,6 +115,7 @@ class Canary:
     scale_down_delay: timedelta = timedelta(seconds=30)
     abort_scale_down_delay: timedelta = timedelta(seconds=30)
     max_pause: timedelta | None = None
+    analysis: AnalysisSpec = field(default_factory=AnalysisSpec)
     gateway: GatewayRouting | None = None
     propagation: timedelta = timedelta(0)
 
@@ -140,6 +145,11 @@ class Spec:
     ignored: tuple[str, ...] = ()
 
     @property
+    def analysis(self) -> AnalysisSpec:
+        """What judges a new revision; without an `analysis` block errors alone."""
+        return self.strategy.analysis if isinstance(self.strategy, Canary) else AnalysisSpec()
+
+    @property
     def gateway(self) -> GatewayRouting | None:
         """The Gateway API's part of the strategy, if the traffic is split there."""
         return self.strategy.gateway if isinstance(self.strategy, Canary) else None
@@ -165,7 +175,7 @@ def parse_spec(body: Body) -> Spec:
             progress_deadline_abort=spec.get("progressDeadlineAbort", True),
             revision_history_limit=spec.get("revisionHistoryLimit", 3),
             paused=spec.get("paused", False),
-            ignored=tuple(path for path in NOT_YET_ACTED_UPON if _is_set(body, path)),
+            ignored=_ignored(body),
         )
     except KeyError as error:
         raise InvalidSpec(f"spec: the field {error.args[0]!r} is missing") from error
@@ -245,6 +255,7 @@ def _canary(raw: Body) -> Canary:
         scale_down_delay=timedelta(seconds=raw.get("scaleDownDelaySeconds", 30)),
         abort_scale_down_delay=timedelta(seconds=raw.get("abortScaleDownDelaySeconds", 30)),
         max_pause=_optional_duration(raw.get("maxPauseDuration")),
+        analysis=parse_analysis(raw.get("analysis")),
         gateway=gateway,
         propagation=timedelta(seconds=routing.get("propagationSeconds", 10) if gateway else 0),
     )
@@ -273,6 +284,12 @@ def _autoscaling(raw: Body | None) -> Autoscaling | None:
 
 def _optional_duration(text: str | None) -> timedelta | None:
     return None if text is None else parse_duration(text)
+
+
+def _ignored(body: Body) -> tuple[str, ...]:
+    analysis = body["spec"].get("strategy", {}).get("canary", {}).get("analysis")
+    metrics = (f"spec.strategy.canary.analysis.{path}" for path in not_measured(analysis))
+    return (*(path for path in NOT_YET_ACTED_UPON if _is_set(body, path)), *metrics)
 
 
 def _is_set(body: Any, path: str) -> bool:

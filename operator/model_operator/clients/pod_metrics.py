@@ -1,6 +1,7 @@
 """Reads `GET /metrics` of a model server's pod (docs/wire.md)."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,6 +20,7 @@ class Sample:
     model: ModelInfo | None
     requests: int
     errors: int
+    durations: Mapping[float, int] = field(default_factory=dict)
 
 
 class HttpPodMetrics:
@@ -58,6 +60,7 @@ def parse(text: str) -> Sample:
     """
     model: ModelInfo | None = None
     requests = errors = 0
+    durations: dict[float, int] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name == "modeldeploy_model_info":
@@ -66,4 +69,7 @@ def parse(text: str) -> Sample:
             elif sample.name == "modeldeploy_requests_total":
                 requests += int(sample.value)
                 errors += int(sample.value) if sample.labels.get("code", "").startswith("5") else 0
-    return Sample(model=model, requests=requests, errors=errors)
+            elif sample.name == "modeldeploy_request_duration_seconds_bucket":
+                edge = float(sample.labels["le"])
+                durations[edge] = durations.get(edge, 0) + int(sample.value)
+    return Sample(model=model, requests=requests, errors=errors, durations=durations)

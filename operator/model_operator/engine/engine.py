@@ -41,7 +41,7 @@ class Engine:
         self.cache = Cache()
         self.queue = WorkQueue()
         self.missing_kinds: set[str] = set()
-        self.evidence = Evidence(self.cache, self.queue, pods)
+        self.evidence = Evidence(self.cache, self.queue, pods, clock)
         self.recorder = Recorder(cluster, clock, identity)
         self.reflectors = [
             Reflector(source, self.cache, self.queue.wake_soon, self.missing_kinds) for source in sources

@@ -8,19 +8,23 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
+from model_operator.api.analysis import AnalysisSpec
 from model_operator.api.names import REVISION
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.status import ModelInfo
+from model_operator.api.times import parse_time
 from model_operator.engine.cache import Cache
 from model_operator.engine.observe import is_ready
 from model_operator.engine.queue import WorkQueue
 from model_operator.manifests.pods import PORT
-from model_operator.policy.judge import Counts, judge, learn
-from model_operator.policy.judge import Evidence as Knowledge
+from model_operator.policy.analysis import Knowledge, learn_all, remembered, verdict
+from model_operator.policy.counting import increases, with_thresholds
+from model_operator.policy.judge import Counts
 from model_operator.policy.observed import Traffic, Verdict
-from model_operator.ports import PodMetrics, PodSample
+from model_operator.ports import Clock, PodMetrics, PodSample
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +32,8 @@ Body = Mapping[str, Any]
 Found = Sequence[tuple[Body, PodSample]]
 #: Seconds between two looks at the pods of a rollout.
 INTERVAL = 2.0
+#: Counters of a pod that leaves are lost since the last look at it.
+_LONGEST_LOOK = timedelta(seconds=15)
 _AT_ONCE = 32
 #: A server that does not tell its model is asked less and less often, up to this many intervals.
 _RAREST = 64
@@ -35,20 +41,26 @@ _RAREST = 64
 
 @dataclass(slots=True)
 class _Rollout:
-    """What was counted in one rollout. `marker` names the weight in force when counting began."""
+    """What was counted in one rollout. `marker` names the weight in force when counting began.
+
+    `open` is the interval that is not closed yet, by metric; it began at `edge`.
+    """
 
     canary: str
+    knowledge: Knowledge
+    looked_at: datetime
+    edge: datetime
     marker: object = None
     traffic: Traffic = field(default_factory=Traffic)
-    knowledge: Knowledge = field(default_factory=Knowledge)
-    last: dict[str, tuple[int, int]] = field(default_factory=dict)
+    open: dict[str, Counts] = field(default_factory=dict)
+    last: dict[str, PodSample] = field(default_factory=dict)
 
 
 class Evidence:
     """Reads pods in the background, and answers from what it read."""
 
-    def __init__(self, cache: Cache, queue: WorkQueue, pods: PodMetrics) -> None:
-        self._cache, self._queue, self._pods = cache, queue, pods
+    def __init__(self, cache: Cache, queue: WorkQueue, pods: PodMetrics, clock: Clock) -> None:
+        self._cache, self._queue, self._pods, self._clock = cache, queue, pods, clock
         self._models: dict[ObjectKey, dict[str, ModelInfo]] = {}
         self._rollouts: dict[ObjectKey, _Rollout] = {}
         self._limit = asyncio.Semaphore(_AT_ONCE)
@@ -69,7 +81,7 @@ class Evidence:
         rollout = self._rollouts.get(resource.key)
         if rollout is None or rollout.canary != resource.status.canary:
             return Verdict()
-        return judge(rollout.knowledge)
+        return verdict(resource.spec.analysis, rollout.knowledge)
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -104,6 +116,8 @@ class Evidence:
             return
         resource = ModelDeployment.from_body(body)
         status = resource.status
+        if not self._is_due(resource):
+            return
         pods = [
             pod
             for (kind, _), pod in self._cache.children(key).items()
@@ -130,38 +144,77 @@ class Evidence:
         known.update(fresh)
         return bool(fresh)
 
+    def _is_due(self, resource: ModelDeployment) -> bool:
+        """A rollout is looked at once in its interval, and at every look until its split is verified."""
+        rollout, weights = self._rollouts.get(resource.key), resource.status.weights
+        if not resource.status.canary or rollout is None or (weights.programmed_at and weights.verified is None):
+            return True
+        return self._clock.now() - rollout.looked_at >= min(resource.spec.analysis.interval, _LONGEST_LOOK)
+
     def _count(self, resource: ModelDeployment, found: Found) -> bool:
-        """Add the increases of one interval; return whether anything was counted."""
-        status, key = resource.status, resource.key
-        rollout = self._rollouts.get(key)
-        if rollout is None or rollout.canary != status.canary:
-            rollout = self._rollouts[key] = _Rollout(canary=status.canary)
-        increases = {status.stable: [0, 0], status.canary: [0, 0]}
-        now: dict[str, tuple[int, int]] = {}
-        for pod, sample in found:
-            uid = pod["metadata"]["uid"]
-            now[uid] = (sample.requests, sample.errors)
-            before = rollout.last.get(uid, now[uid])
-            if sample.requests >= before[0]:
-                increases[_revision(pod)][0] += sample.requests - before[0]
-                increases[_revision(pod)][1] += max(0, sample.errors - before[1])
-        rollout.last = now
-        counts = Counts(
-            canary=increases[status.canary][0],
-            canary_bad=increases[status.canary][1],
-            stable=increases[status.stable][0],
-            stable_bad=increases[status.stable][1],
-        )
+        """Add the increases since the last look; return whether there is something new to decide on."""
+        spec, now = resource.spec.analysis, self._clock.now()
+        rollout = self._rollout(resource, now)
+        steps = [
+            (_revision(pod) == resource.status.canary, rollout.last[uid], sample, _age(pod, now) >= spec.warmup)
+            for pod, sample in found
+            if (uid := pod["metadata"]["uid"]) in rollout.last and sample.requests >= rollout.last[uid].requests
+        ]
+        rollout.last, rollout.looked_at = {pod["metadata"]["uid"]: sample for pod, sample in found}, now
         marker = _marker(resource)
         if rollout.marker != marker:
             # The interval began under another weight: what it counted says nothing of this one.
             rollout.marker, rollout.traffic = marker, Traffic()
-        else:
-            rollout.traffic = Traffic(
-                stable=rollout.traffic.stable + counts.stable, canary=rollout.traffic.canary + counts.canary
-            )
-            rollout.knowledge = learn(rollout.knowledge, counts)
-        return counts.canary + counts.stable > 0
+            return self._close(spec, rollout, now)
+        requests = [(is_canary, after.requests - before.requests) for is_canary, before, after, _ in steps]
+        rollout.traffic = Traffic(
+            stable=rollout.traffic.stable + sum(n for is_canary, n in requests if not is_canary),
+            canary=rollout.traffic.canary + sum(n for is_canary, n in requests if is_canary),
+        )
+        rollout.knowledge = with_thresholds(spec, rollout.knowledge, _stable_durations(resource, found))
+        for is_canary, before, after, is_warm in steps:
+            if is_warm:
+                _add(rollout, increases(spec, rollout.knowledge, before, after, is_canary=is_canary))
+        if now - rollout.edge >= spec.interval:
+            return self._close(spec, rollout, now)
+        return resource.status.weights.verified is None and any(n for _, n in requests)
+
+    def _rollout(self, resource: ModelDeployment, now: datetime) -> _Rollout:
+        """Return what is known of the rollout; after a restart that is what status remembers."""
+        known = self._rollouts.get(resource.key)
+        if known is None or known.canary != resource.status.canary:
+            knowledge = remembered(resource.spec.analysis, resource.status.analysis)
+            known = _Rollout(canary=resource.status.canary, knowledge=knowledge, looked_at=now, edge=now)
+            self._rollouts[resource.key] = known
+        return known
+
+    def _close(self, spec: AnalysisSpec, rollout: _Rollout, now: datetime) -> bool:
+        counted = {name: counts for name, counts in rollout.open.items() if counts != Counts()}
+        rollout.knowledge = learn_all(spec, rollout.knowledge, counted)
+        rollout.open, rollout.edge = {}, now
+        return bool(counted)
+
+
+def _add(rollout: _Rollout, counted: Mapping[str, Counts]) -> None:
+    for name, counts in counted.items():
+        rollout.open[name] = rollout.open.get(name, Counts()) + counts
+
+
+def _stable_durations(resource: ModelDeployment, found: Found) -> Mapping[float, int]:
+    """Return the histogram of all that stable's pods have answered."""
+    total: dict[float, int] = {}
+    for pod, sample in found:
+        if _revision(pod) == resource.status.stable:
+            for edge, count in sample.durations.items():
+                total[edge] = total.get(edge, 0) + count
+    return total
+
+
+def _age(pod: Body, now: datetime) -> timedelta:
+    """Return how long a pod has been ready."""
+    conditions = (pod.get("status") or {}).get("conditions", ())
+    since = next((c.get("lastTransitionTime") for c in conditions if c["type"] == "Ready"), None)
+    return now - parse_time(since) if since else timedelta.max
 
 
 def _marker(resource: ModelDeployment) -> object:

@@ -124,4 +124,5 @@ def _facts(status: Status) -> Status:
         step="",
         pod_failures=(),
         conditions=told.conditions,
+        analysis=None,
     )

@@ -10,24 +10,19 @@ inequality (Ville, 1939; Ramdas et al., 2023, "Game-theoretic statistics and saf
 inference") the chance that it ever reaches 1/alpha is at most alpha, at any number of looks and for
 any error pattern that both revisions share.
 
-PASS is the same test with the roles turned (H0: ratio >= `PASS_RATIO`), or a likelihood ratio against
-an absolute bad rate.
+PASS is the same test with the roles turned (H0: ratio >= the metric's `pass_ratio`), or a likelihood
+ratio against an absolute bad rate (`pass_rate`).
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from model_operator.policy.observed import Outcome, Verdict
+from model_operator.api.analysis import Metric
+from model_operator.policy.observed import Outcome
 
 RATIOS = (1.5, 2.0, 3.0, 5.0, 10.0)
 SHRINKS = (2.0, 5.0, 20.0)
-
-#: Tolerated ratio r, the ratio that PASS excludes, the bad rate that PASS excludes, and alpha.
-FAIL_RATIO = 1.25
-PASS_RATIO = 2.0
-PASS_RATE = 0.01
-ALPHA = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +34,18 @@ class Counts:
     stable: int = 0
     stable_bad: int = 0
 
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            canary=self.canary + other.canary,
+            canary_bad=self.canary_bad + other.canary_bad,
+            stable=self.stable + other.stable,
+            stable_bad=self.stable_bad + other.stable_bad,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What is known so far: log likelihood ratios (natural) and totals. Starts at nothing."""
+    """What is known so far of one metric: log likelihood ratios (natural) and totals. Starts at nothing."""
 
     fail: Sequence[float] = (0.0,) * len(RATIOS)
     pass_ratio: Sequence[float] = (0.0,) * len(RATIOS)
@@ -50,45 +53,36 @@ class Evidence:
     total: Counts = field(default_factory=Counts)
 
 
-def learn(evidence: Evidence, counts: Counts) -> Evidence:
+def learn(metric: Metric, evidence: Evidence, counts: Counts) -> Evidence:
     """Return the evidence with one more interval. An interval without requests of both teaches nothing of ratios."""
-    both = counts.canary > 0 and counts.stable > 0
-    total = evidence.total
-    return Evidence(
-        fail=_add(evidence.fail, [_ratio_step(counts, FAIL_RATIO, phi) for phi in RATIOS], both),
-        pass_ratio=_add(evidence.pass_ratio, [_ratio_step(counts, PASS_RATIO, 1 / phi) for phi in RATIOS], both),
-        pass_rate=_add(evidence.pass_rate, [_rate_step(counts, PASS_RATE, k) for k in SHRINKS], True),
-        total=Counts(
-            canary=total.canary + counts.canary,
-            canary_bad=total.canary_bad + counts.canary_bad,
-            stable=total.stable + counts.stable,
-            stable_bad=total.stable_bad + counts.stable_bad,
-        ),
+    fail, ratio, rate = evidence.fail, evidence.pass_ratio, evidence.pass_rate
+    if counts.canary and counts.stable:
+        if metric.fail_ratio is not None:
+            fail = _add(fail, [_ratio_step(counts, metric.fail_ratio, phi) for phi in RATIOS])
+        if metric.pass_ratio is not None:
+            ratio = _add(ratio, [_ratio_step(counts, metric.pass_ratio, 1 / phi) for phi in RATIOS])
+    if metric.pass_rate is not None:
+        rate = _add(rate, [_rate_step(counts, metric.pass_rate, shrink) for shrink in SHRINKS])
+    return Evidence(fail=fail, pass_ratio=ratio, pass_rate=rate, total=evidence.total + counts)
+
+
+def judge(metric: Metric, evidence: Evidence, decides_at: float) -> Outcome:
+    """Return the verdict on one metric; `decides_at` is 1/alpha of this metric's share of alpha."""
+    if metric.fail_ratio is not None and e_value(evidence.fail) >= decides_at:
+        return Outcome.FAIL
+    passed = (
+        metric.pass_ratio is not None and e_value(evidence.pass_ratio) >= decides_at,
+        metric.pass_rate is not None and e_value(evidence.pass_rate) >= decides_at,
     )
+    return Outcome.PASS if any(passed) else Outcome.UNDECIDED
 
 
-def judge(evidence: Evidence) -> Verdict:
-    """Return the verdict on the canary's errors, with the numbers that decided."""
-    failing, total = e_value(evidence.fail), evidence.total
-    if total.canary == 0:
-        return Verdict(outcome=Outcome.UNDECIDED, message="the canary has answered no request yet")
-    numbers = (
-        f"errors: canary {total.canary_bad} of {total.canary} ({total.canary_bad / total.canary:.2%}),"
-        f" stable {total.stable_bad} of {total.stable}"
-        f" ({total.stable_bad / total.stable if total.stable else 0:.2%}), E {failing:.3g} of {1 / ALPHA:.0f}"
-    )
-    if failing >= 1 / ALPHA:
-        return Verdict(outcome=Outcome.FAIL, message=numbers)
-    if max(e_value(evidence.pass_ratio), e_value(evidence.pass_rate)) >= 1 / ALPHA:
-        return Verdict(outcome=Outcome.PASS, message=numbers)
-    return Verdict(outcome=Outcome.UNDECIDED, message=f"{numbers}; needs about {needed(evidence)} more requests")
-
-
-def needed(evidence: Evidence) -> int:
-    """Return about how many further requests without an error the canary needs to pass."""
-    best = max(evidence.pass_rate)
-    gain = -math.log1p(-PASS_RATE) + math.log1p(-PASS_RATE / SHRINKS[-1])
-    return max(1, math.ceil((math.log(len(SHRINKS) / ALPHA) - best) / gain))
+def needed(metric: Metric, evidence: Evidence, decides_at: float) -> int | None:
+    """Return about how many further requests without a bad one the canary needs; None when only a ratio can pass."""
+    if metric.pass_rate is None:
+        return None
+    gain = -math.log1p(-metric.pass_rate) + math.log1p(-metric.pass_rate / SHRINKS[-1])
+    return max(1, math.ceil((math.log(len(SHRINKS) * decides_at) - max(evidence.pass_rate)) / gain))
 
 
 def e_value(logs: Sequence[float]) -> float:
@@ -100,8 +94,6 @@ def e_value(logs: Sequence[float]) -> float:
 
 def _ratio_step(counts: Counts, margin: float, phi: float) -> float:
     """Return the log likelihood ratio of one interval for ratio phi * margin against margin."""
-    if not (counts.canary and counts.stable):
-        return 0.0
     null = margin * counts.canary / (margin * counts.canary + counts.stable)
     other = phi * margin * counts.canary / (phi * margin * counts.canary + counts.stable)
     return counts.canary_bad * math.log(other / null) + counts.stable_bad * math.log((1 - other) / (1 - null))
@@ -110,8 +102,10 @@ def _ratio_step(counts: Counts, margin: float, phi: float) -> float:
 def _rate_step(counts: Counts, rate: float, shrink: float) -> float:
     """Return the log likelihood ratio of one interval for a bad rate of rate / shrink against rate."""
     good = counts.canary - counts.canary_bad
-    return -counts.canary_bad * math.log(shrink) + good * (math.log1p(-rate / shrink) - math.log1p(-rate))
+    # At a rate of 1 every good answer contradicts the null altogether.
+    gain = math.log1p(-rate / shrink) - math.log1p(-min(rate, 1 - 1e-9))
+    return -counts.canary_bad * math.log(shrink) + good * gain
 
 
-def _add(old: Sequence[float], new: Sequence[float], counts_at_all: bool) -> tuple[float, ...]:
-    return tuple(a + b for a, b in zip(old, new, strict=True)) if counts_at_all else tuple(old)
+def _add(old: Sequence[float], new: Sequence[float]) -> tuple[float, ...]:
+    return tuple(a + b for a, b in zip(old, new, strict=True))

@@ -76,10 +76,11 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The judge's word on the canary, with the numbers in the message."""
+    """The judge's word on the canary, with the numbers in the message; `metrics` is what status shows of each."""
 
     outcome: Outcome = Outcome.UNDECIDED
     message: str = ""
+    metrics: tuple[Body, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

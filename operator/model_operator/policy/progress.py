@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from model_operator.api.analysis import OnInconclusive
 from model_operator.api.status import PauseCondition, Phase, Status, Weights
 from model_operator.api.steps import Analysis, Evaluate, Pause, SetWeight
 from model_operator.api.times import format_duration
@@ -242,9 +243,15 @@ def _take_analysis(s: Situation, step: Analysis | Evaluate) -> Status:
         return next_step(s)
     if verdict is Outcome.PASS and elapsed >= step.minimum:
         return next_step(s)
-    if step.maximum is not None and elapsed >= step.maximum:
-        return pause(s, "AnalysisInconclusive")
-    return s.status
+    if step.maximum is None or elapsed < step.maximum:
+        return s.status
+    match s.spec.analysis.on_inconclusive:
+        case OnInconclusive.PROMOTE:
+            return next_step(s)
+        case OnInconclusive.ABORT:
+            return go_back(s, "AnalysisInconclusive", f"the time is over: {s.observed.verdict.message}")
+        case OnInconclusive.PAUSE:
+            return pause(s, "AnalysisInconclusive")
 
 
 def promote(s: Situation) -> Status:

@@ -4,11 +4,14 @@
 read them; the others say more to people.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from model_operator.api.status import Condition, ModelInfo, Phase, PodFailure, Status
+from model_operator.api.times import format_time
 from model_operator.policy.failures import worst
+from model_operator.policy.observed import Outcome
 from model_operator.policy.situation import Situation
 from model_operator.policy.sizes import full_size, sizes
 from model_operator.policy.story import step_column, tell
@@ -29,6 +32,7 @@ def report(s: Situation, *, url: str) -> Status:
         pod_failures=_pod_failures(s),
         step=step_column(s),
         weights=_counted_weights(s),
+        analysis=_analysis(s),
     )
     status = replace(status, message=tell(s.under(status)))
     return replace(status, conditions=tuple(_conditions(s.under(status))))
@@ -39,6 +43,16 @@ def _declared_model(s: Situation) -> ModelInfo | None:
     if s.status.model and s.stable_view.revision == s.resource.status.stable:
         return s.status.model
     return None
+
+
+def _analysis(s: Situation) -> Mapping[str, Any] | None:
+    """The evidence as it is now; after the rollout the last of it stays to be read."""
+    verdict = s.observed.verdict
+    if not s.status.canary or not verdict.metrics:
+        return s.status.analysis
+    started = (s.status.analysis or {}).get("startedAt", format_time(s.now))
+    phase = {Outcome.PASS: "Passed", Outcome.FAIL: "Failed"}.get(verdict.outcome, "Running")
+    return {"phase": phase, "startedAt": started, "metrics": list(verdict.metrics)}
 
 
 def _counted_weights(s: Situation) -> object:

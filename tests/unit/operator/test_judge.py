@@ -3,12 +3,25 @@
 import numpy as np
 import pytest
 
-from model_operator.policy.judge import ALPHA, Counts, Evidence, e_value, judge, learn
+from model_operator.api.analysis import AnalysisSpec
+from model_operator.policy import judge as tests
+from model_operator.policy.judge import Counts, Evidence, e_value, needed
 from model_operator.policy.observed import Outcome
+
+SPEC = AnalysisSpec()
+(ERRORS,) = SPEC.metrics
+
+
+def learn(evidence: Evidence, counts: Counts) -> Evidence:
+    return tests.learn(ERRORS, evidence, counts)
+
+
+def judge(evidence: Evidence) -> Outcome:
+    return tests.judge(ERRORS, evidence, SPEC.fail_at)
 
 
 def test_no_data_is_no_evidence() -> None:
-    assert judge(Evidence()).outcome is Outcome.UNDECIDED
+    assert judge(Evidence()) is Outcome.UNDECIDED
     assert learn(Evidence(), Counts(stable=100, stable_bad=50)).fail == Evidence().fail
 
 
@@ -18,7 +31,7 @@ def test_ten_percent_errors_against_a_half_are_found_in_two_intervals() -> None:
         evidence, rng = Evidence(), np.random.default_rng(seed)
         for interval in range(1, 10):
             evidence = learn(evidence, sample(rng, canary=125, p_canary=0.10, stable=375, p_stable=0.005))
-            if judge(evidence).outcome is Outcome.FAIL:
+            if judge(evidence) is Outcome.FAIL:
                 found.append(interval)
                 break
     assert sorted(found)[len(found) // 2] <= 2
@@ -35,23 +48,23 @@ def test_a_healthy_canary_is_hardly_ever_failed(shared: float) -> None:
         for _ in range(40):
             rate = 0.005 + (shared if rng.random() < 0.2 else 0.0)
             evidence = learn(evidence, sample(rng, canary=50, p_canary=rate, stable=450, p_stable=rate))
-        failed += judge(evidence).outcome is Outcome.FAIL
-    assert failed / 1000 <= ALPHA
+        failed += judge(evidence) is Outcome.FAIL
+    assert failed / 1000 <= SPEC.alpha
 
 
 def test_enough_good_answers_pass() -> None:
     evidence = Evidence()
     for _ in range(8):
         evidence = learn(evidence, Counts(canary=60, stable=600))
-    verdict = judge(evidence)
-    assert verdict.outcome is Outcome.PASS
-    assert "canary 0 of 480" in verdict.message
+    assert judge(evidence) is Outcome.PASS
 
 
 def test_few_good_answers_tell_how_many_more_are_needed() -> None:
-    verdict = judge(learn(Evidence(), Counts(canary=60, stable=600)))
-    assert verdict.outcome is Outcome.UNDECIDED
-    assert "needs about" in verdict.message
+    evidence = learn(Evidence(), Counts(canary=60, stable=600))
+    assert judge(evidence) is Outcome.UNDECIDED
+    more = needed(ERRORS, evidence, SPEC.fail_at)
+    assert more is not None
+    assert judge(learn(evidence, Counts(canary=more))) is Outcome.PASS
 
 
 def test_overwhelming_evidence_does_not_overflow() -> None:

@@ -1,0 +1,114 @@
+"""From counters to a verdict: thresholds, shares of alpha, and what status remembers."""
+
+import json
+import math
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from model_operator.api.analysis import OnInconclusive, not_measured, parse_analysis
+from model_operator.clients.pod_metrics import Sample
+from model_operator.policy.analysis import Knowledge, learn_all, remembered, verdict
+from model_operator.policy.counting import increases, with_thresholds
+from model_operator.policy.judge import Counts
+from model_operator.policy.observed import Outcome
+
+RAW = {
+    "interval": "15s",
+    "warmup": "30s",
+    "alpha": 0.05,
+    "onInconclusive": "Abort",
+    "metrics": [
+        {"name": "errors", "fail": {"ratioMargin": 1.25}, "pass": {"ratioMargin": 2, "orMax": 0.01}},
+        {"name": "latency", "slowerThan": "200ms", "fail": {"ratioMargin": 1.25}},
+    ],
+}
+SPEC = parse_analysis(RAW)
+EDGES = (0.1, 0.25, 0.5, math.inf)
+
+
+def durations(*counts: int) -> dict[float, int]:
+    """Cumulative counts up to each edge."""
+    return dict(zip(EDGES, counts, strict=True))
+
+
+def test_a_block_is_read_as_it_is_written() -> None:
+    assert SPEC.interval == timedelta(seconds=15)
+    assert SPEC.warmup == timedelta(seconds=30)
+    assert SPEC.on_inconclusive is OnInconclusive.ABORT
+    assert [metric.can_pass for metric in SPEC.metrics] == [True, False]
+
+
+def test_alpha_is_shared_out_over_the_metrics() -> None:
+    assert SPEC.fail_at == pytest.approx(40)
+    assert parse_analysis({**RAW, "metrics": RAW["metrics"][:1]}).fail_at == pytest.approx(20)
+
+
+def test_what_is_not_measured_is_named() -> None:
+    raw = {**RAW, "metrics": [*RAW["metrics"], {"name": "accuracy", "min": 0.9}, {"name": "errors", "max": 0.1}]}
+    assert not_measured(raw) == ("metrics.accuracy", "metrics.errors.max")
+
+
+@pytest.mark.parametrize(
+    ("slower_than", "edge"),
+    [
+        pytest.param(timedelta(milliseconds=200), 0.25, id="the edge above"),
+        pytest.param(timedelta(milliseconds=250), 0.25, id="the edge itself"),
+        pytest.param(timedelta(seconds=9), 0.5, id="the last edge, when there is none above"),
+        pytest.param(None, 0.25, id="the edge above the 99th percentile of stable"),
+    ],
+)
+def test_slow_means_above_an_edge_of_the_histogram(slower_than: timedelta | None, edge: float) -> None:
+    spec = replace(SPEC, metrics=(replace(SPEC.metrics[1], slower_than=slower_than),))
+    knowledge = with_thresholds(spec, Knowledge(), durations(900, 995, 1000, 1000))
+    assert knowledge.thresholds == {"latency": edge}
+    assert with_thresholds(spec, knowledge, durations(0, 0, 0, 10)) is knowledge, "it is frozen"
+
+
+def test_stable_without_answers_sets_no_threshold() -> None:
+    assert with_thresholds(SPEC, Knowledge(), durations(0, 0, 0, 0)).thresholds == {}
+
+
+def test_two_looks_at_a_server_make_counts() -> None:
+    knowledge = Knowledge(thresholds={"latency": 0.25})
+    before = Sample(model=None, requests=10, errors=1, durations=durations(8, 9, 10, 10))
+    after = Sample(model=None, requests=110, errors=6, durations=durations(60, 80, 105, 110))
+    counted = increases(SPEC, knowledge, before, after, is_canary=True)
+    assert counted == {"errors": Counts(canary=100, canary_bad=5), "latency": Counts(canary=100, canary_bad=29)}
+
+
+def test_a_slow_canary_fails_although_it_makes_no_errors() -> None:
+    knowledge = Knowledge(thresholds={"latency": 0.25})
+    for _ in range(4):
+        interval = {
+            "errors": Counts(canary=100, stable=300),
+            "latency": Counts(canary=100, canary_bad=60, stable=300, stable_bad=6),
+        }
+        knowledge = learn_all(SPEC, knowledge, interval)
+    found = verdict(SPEC, knowledge)
+    assert found.outcome is Outcome.FAIL
+    assert found.message.startswith("latency above 250 ms: canary 240 of 400 (60.00%), stable 24 of 1200 (2.00%)")
+
+
+def test_a_metric_that_cannot_pass_does_not_hold_the_others_up() -> None:
+    knowledge = learn_all(SPEC, Knowledge(), {"errors": Counts(canary=900, stable=900)})
+    assert verdict(SPEC, knowledge).outcome is Outcome.PASS
+
+
+def test_status_remembers_to_the_last_bit() -> None:
+    interval = {
+        "errors": Counts(canary=93, canary_bad=2, stable=771, stable_bad=5),
+        "latency": Counts(canary=93, canary_bad=4, stable=771, stable_bad=30),
+    }
+    knowledge = learn_all(SPEC, Knowledge(thresholds={"latency": 0.25}), interval)
+    written = json.loads(json.dumps({"metrics": list(verdict(SPEC, knowledge).metrics)}))
+    assert remembered(SPEC, written) == knowledge
+
+
+def test_evidence_by_another_rule_is_forgotten() -> None:
+    knowledge = learn_all(SPEC, Knowledge(), {"errors": Counts(canary=93, canary_bad=2, stable=771)})
+    written = {"metrics": list(verdict(SPEC, knowledge).metrics)}
+    errors, latency = SPEC.metrics
+    stricter = replace(SPEC, metrics=(replace(errors, fail_ratio=2.0), latency))
+    assert "errors" not in remembered(stricter, written).evidence
