@@ -64,6 +64,7 @@ class Rollout:
     pauses: tuple[str, ...]
     failures: tuple[Failure, ...]
     history: tuple[Past, ...]
+    metrics: tuple[Body, ...] = ()
 
     @classmethod
     def from_body(cls, body: Body) -> Self:
@@ -94,6 +95,7 @@ class Rollout:
                 for one in status.get("podFailures", ())
             ),
             history=tuple(_past(one) for one in status.get("history", ())),
+            metrics=tuple((status.get("analysis") or {}).get("metrics", ())),
         )
 
     @property

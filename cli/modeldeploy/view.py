@@ -1,5 +1,6 @@
 """What a person sees of rollouts: tables and trees of rich, made from values. PURE: `now` is given."""
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,6 +13,9 @@ from modeldeploy.durations import format_duration, parse_duration
 from modeldeploy.rollout import GROUP, Rollout
 
 Body = Mapping[str, Any]
+
+#: Cells of the bar that evidence fills.
+_BAR = 10
 
 _STYLES = {
     "Healthy": "green",
@@ -58,6 +62,10 @@ def tree_of(rollout: Rollout, pods: Sequence[Body], events: Sequence[Body], *, n
     tree = Tree(Text.assemble((rollout.name, "bold"), "  ", _phase(rollout.phase), f"  {rollout.message}"))
     if rollout.step:
         tree.add(Text(f"step {rollout.step}{_about_step(rollout, now)}"))
+    if rollout.canary and rollout.metrics:
+        branch = tree.add(Text("evidence", style="bold"))
+        for metric in rollout.metrics:
+            branch.add(_evidence(metric))
     for revision in _revisions(rollout, pods):
         branch = tree.add(_revision(rollout, revision))
         for pod in pods:
@@ -104,6 +112,21 @@ def _about_step(rollout: Rollout, now: datetime) -> str:
         left = parse_duration(duration) - (now - rollout.step_started_at)
         return f": pause of {duration}, {format_duration(max(left, timedelta()))} left"
     return f": {kind} {step[kind]}" if kind == "setWeight" else f": {kind}"
+
+
+def _evidence(metric: Body) -> Text:
+    """One metric: the bad requests of both, and how far the evidence is on its way to what it decides at."""
+    counted, bad, rate = metric["requests"], metric["bad"], metric["badRate"]
+    sides = (f"{side} {bad[side]} of {counted[side]} ({rate[side]:.2%})" for side in ("canary", "stable"))
+    parts = [f"{metric['name']}  {metric['verdict']}", *sides]
+    if "evidence" in metric:
+        e_value, decides = metric["evidence"], metric["failAt"]
+        # On a logarithmic scale evidence grows steadily from 1 to what it decides at.
+        share = min(max(math.log(max(e_value, 1)) / math.log(decides), 0), 1)
+        parts.append(f"E {e_value:.3g} of {decides:g} {'█' * round(share * _BAR)}{'░' * (_BAR - round(share * _BAR))}")
+    if "needRequests" in metric:
+        parts.append(f"needs about {metric['needRequests']} more requests")
+    return Text("  ".join(parts), style={"Pass": "green", "Fail": "red"}.get(metric["verdict"], ""))
 
 
 def _revisions(rollout: Rollout, pods: Sequence[Body]) -> list[str]:

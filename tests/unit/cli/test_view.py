@@ -106,3 +106,27 @@ def test_markup_in_a_message_is_shown_as_it_is() -> None:
 def test_history_marks_the_live_revision() -> None:
     history = [{"revision": "5c1a", "result": "Promoted", "reason": "AllStepsDone", "version": "6"}]
     assert "5c1a (live)" in shown(history_of(a_rollout({"pause": {}}, history=history)))
+
+
+@pytest.mark.parametrize(
+    ("evidence", "verdict", "bar"),
+    [
+        pytest.param(0.4, "Undecided", "E 0.4 of 20 ░░░░░░░░░░", id="nothing speaks against the canary"),
+        pytest.param(4.5, "Undecided", "E 4.5 of 20 █████░░░░░", id="half of the way"),
+        pytest.param(140.0, "Fail", "E 140 of 20 ██████████", id="it is decided"),
+    ],
+)
+def test_evidence_grows_towards_what_it_decides_at(evidence: float, verdict: str, bar: str) -> None:
+    metric = {
+        "name": "errors",
+        "verdict": verdict,
+        "failAt": 20,
+        "evidence": evidence,
+        "requests": {"canary": 412, "stable": 7820},
+        "bad": {"canary": 4, "stable": 23},
+        "badRate": {"canary": 0.009709, "stable": 0.002941},
+        "needRequests": 180,
+    }
+    text = shown(tree_of(a_rollout({"analysis": {}}, analysis={"metrics": [metric]}), [], [], now=NOW))
+    assert f"errors  {verdict}  canary 4 of 412 (0.97%)  stable 23 of 7820 (0.29%)  {bar}" in text
+    assert "needs about 180 more requests" in text
