@@ -32,11 +32,11 @@ fuzz: $(STAMP) ## Send the model server a hundred times as many made-up requests
 	@FUZZ=1000000 HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest --timeout 0 \
 		tests/integration/server/test_fuzz.py tests/integration/server/test_schema.py $(PYTEST_ARGS)
 
-clients: ## Run Triton's, KServe's and MLflow's own clients against the model server, in .venv-clients
-	@test -x .venv-clients/bin/pip || { python=$$(.ci/find-python) && "$$python" -m venv .venv-clients; }
-	@.venv-clients/bin/pip install --quiet --disable-pip-version-check -e '.[clients]'
+clients: ## Run Triton's, KServe's and MLflow's own clients against the model server, in .venvs/clients
+	@test -x .venvs/clients/bin/pip || { python=$$(.ci/find-python) && "$$python" -m venv .venvs/clients; }
+	@.venvs/clients/bin/pip install --quiet --disable-pip-version-check -e '.[clients]'
 	@for client in triton kserve mlflow; do \
-		.venv-clients/bin/python -m pytest tests/integration/server/test_clients.py -k $$client $(PYTEST_ARGS) || exit 1; \
+		.venvs/clients/bin/python -m pytest tests/integration/server/test_clients.py -k $$client $(PYTEST_ARGS) || exit 1; \
 	done
 
 e2e: $(STAMP) ## Run the end-to-end tests alone (CLUSTER=kubeconfig runs them on that cluster)
@@ -86,5 +86,5 @@ lock: $(STAMP) ## Pin the versions of the virtual environment in constraints.txt
 
 clean: ## Remove what the other targets made
 	@test ! -x $(BIN)/python || $(BIN)/python -m modeldeploy.stand down >/dev/null 2>&1 || true
-	@rm -rf $(VENV) .venv-clients .sandbox dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .venvs/clients .sandbox dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

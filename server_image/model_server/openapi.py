@@ -149,6 +149,8 @@ def _server_operations() -> list[Operation]:
         Operation("GET", "/livez", "Does the server run", "health", shapes.Status),
         _probe("/readyz", "Phase of the server", "health", shapes.Phase),
         _probe("/ping", "Is the server ready (MLflow)", "mlflow", shapes.Empty),
+        _probe("/health", "Is the server ready (MLflow's other name)", "mlflow", shapes.Empty),
+        Operation("GET", "/version", "The server's version (MLflow)", "mlflow", str),
         Operation("GET", "/v2", "About the server (V2)", "v2", shapes.ServerMetadata),
         Operation("GET", "/v2/health/live", "Does the server run (V2)", "v2", shapes.Live),
         _probe("/v2/health/ready", "Is the server ready (V2)", "v2", shapes.Ready),

@@ -93,6 +93,8 @@ class Handlers:
             Route("POST", "/predict", self.predict, predicts=True),
             Route("POST", "/invocations", self.invocations, predicts=True),
             Route("GET", "/ping", self.ping, is_open=True),
+            Route("GET", "/health", self.ping, is_open=True),
+            Route("GET", "/version", self.version, is_open=True),
             Route("POST", "/feedback", self.feedback),
             Route("GET", "/v1/models/{model}", self.v1_model),
             Route("POST", "/v1/models/{model}:predict", self.v1_predict, predicts=True),
@@ -133,8 +135,12 @@ class Handlers:
         return Response(200, plain.encode(outputs, loaded.model, loaded.identity, probabilities=False))
 
     async def ping(self, request: Request) -> Response:
-        """`GET /ping`: MLflow's readiness."""
+        """`GET /ping` and `GET /health`: MLflow's readiness."""
         return json_response({}, 200 if self._is_ready else 503)
+
+    async def version(self, request: Request) -> Response:
+        """`GET /version`: MLflow's clients ask for the server's."""
+        return Response(200, __version__.encode(), b"text/plain; charset=utf-8")
 
     async def feedback(self, request: Request) -> Response:
         """`POST /feedback`."""

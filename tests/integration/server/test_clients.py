@@ -1,4 +1,8 @@
-"""The protocols as others' own clients speak them. Each is skipped where its client is not installed."""
+"""The protocols as others' own clients speak them. Each is skipped where its client is not installed.
+
+`make clients` installs them, in an environment of their own, and runs this file. Triton's and KServe's do not go
+into one process: both register the protocol's messages.
+"""
 
 from __future__ import annotations
 
@@ -61,3 +65,32 @@ def kserve_v2(kserve, rows):
     given = kserve.InferInput("input-0", list(rows.shape), "FP64")
     given.set_data_from_numpy(np.ascontiguousarray(rows), binary_data=True)
     return kserve.InferRequest("wine", [given])
+
+
+async def test_kserves_grpc_client(wine_server, wine):
+    kserve = pytest.importorskip("kserve")
+    client = kserve.InferenceGRPCClient(f"127.0.0.1:{wine_server.grpc_port}")
+    assert await client.is_server_live()
+    assert await client.is_server_ready()
+    assert await client.is_model_ready("wine")
+    answer = await client.infer(kserve_v2(kserve, wine.rows))
+    assert answer.outputs[0].as_numpy().tolist() == wine.model.predict(wine.rows).tolist()
+    await client.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning")
+def test_mlflows_scoring_client(wine_server, wine):
+    mlflow = pytest.importorskip("mlflow.pyfunc.scoring_server.client")
+    pandas = pytest.importorskip("pandas")
+    client = mlflow.ScoringServerClient("127.0.0.1", wine_server.port)
+    client.ping()
+    assert client.get_version()
+    rows = wine.rows[:20]
+    expected = wine.model.predict(rows).tolist()
+    table = pandas.DataFrame(rows, columns=wine.names)
+    for data in (table, rows):
+        answer = client.invoke(data)
+        assert answer["predictions"] == expected
+        assert answer.get_predictions().iloc[:, 0].tolist() == expected
+    with pytest.raises(Exception, match="alcohol"):
+        client.invoke(table.drop(columns="alcohol"))

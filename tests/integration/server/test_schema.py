@@ -61,5 +61,5 @@ def test_requests_made_from_the_document_are_answered_as_it_says(server, tmp_pat
         cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert judged.returncode == 0, judged.stdout[-8000:] + judged.stderr
-    assert "Tested: 19" in judged.stdout, judged.stdout
+    assert "Tested: 21" in judged.stdout, judged.stdout
     assert server.phase() == "ready"
