@@ -8,7 +8,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from model_server.errors import SettingsInvalid
-from model_server.storage import azure, gcs, local, s3, web
+from model_server.storage import azure, gcs, huggingface, local, registry, s3, web
 from model_server.storage.progress import Progress
 
 
@@ -33,8 +33,10 @@ SCHEMES: Mapping[str, Fetch] = {
     "az": azure.fetch,
     "file": local.fetch,
     "gs": gcs.fetch,
+    "hf": huggingface.fetch,
     "http": web.fetch,
     "https": _fetch_web,
+    "oci": registry.fetch,
     "pvc": local.fetch_from_claim,
     "s3": s3.fetch,
 }

@@ -1,6 +1,7 @@
 """`https://` and `http://`: one file from a web server, resumed after a cut when the server can.
 
-Signed URLs of any object store work as well; query strings never reach a log or an error.
+Signed URLs of any object store work as well; query strings never reach a log or an error. The schemes that are
+made of web requests (`huggingface.py`, `registry.py`) use `ask` and `download`: the same attempts and waits.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -19,6 +22,7 @@ from model_server.errors import (
     ArtifactAccessDenied,
     ArtifactEmpty,
     ArtifactNotFound,
+    ArtifactTooLarge,
     SettingsInvalid,
     StartError,
     StorageUnavailable,
@@ -28,6 +32,7 @@ from model_server.storage.progress import Progress
 ATTEMPTS = 6
 TIMEOUT_SECONDS = 30
 CHUNK_BYTES = 1 << 20
+MOST_BYTES = 16 * 2**20
 
 
 def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path:
@@ -37,24 +42,81 @@ def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progres
     if not parts.netloc or not name:
         raise SettingsInvalid(f"storageUri {_shown(uri)!r} names no file", hint="Write https://host/path/model.onnx")
     target = into / name
-    download = _Download(uri, target.with_name(f"{name}.partial"), progress)
+    if not download(uri, target, progress):
+        target.unlink()
+        raise ArtifactEmpty(f"{_shown(uri)} has no bytes")
+    return target
+
+
+def download(uri: str, target: Path, progress: Progress, *, headers: Mapping[str, str] | None = None) -> int:
+    """Bring a file to `target`, which exists only when it is whole; its size in bytes.
+
+    `headers` are not repeated to a server that the first one redirects to: they may hold a credential.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    way = _Download(uri, target.with_name(f"{target.name}.partial"), progress, headers or {})
+    for last in _attempts():
+        if way.attempt(last=last):
+            break
+    way.partial.rename(target)
+    return way.size
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A small document from a web server."""
+
+    status: int
+    headers: Message
+    body: bytes
+
+
+def ask(
+    uri: str, *, headers: Mapping[str, str] | None = None, accept: Collection[int] = (), most_bytes: int = MOST_BYTES
+) -> Answer:
+    """Read a document. Statuses in `accept` are answers, other failures StartErrors."""
+    for last in _attempts():
+        try:
+            with urllib.request.urlopen(_request(uri, headers or {}), timeout=TIMEOUT_SECONDS) as response:  # noqa: S310
+                body = response.read(most_bytes + 1)
+                if len(body) > most_bytes:
+                    raise ArtifactTooLarge(f"{_shown(uri)} answered with more than {most_bytes} bytes")
+                return Answer(response.status, response.headers, body)
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code in accept:
+                return Answer(error.code, error.headers, b"")
+            failure = _refusal(uri, error)
+            if last or not isinstance(failure, StorageUnavailable):
+                raise failure from None
+        except (OSError, http.client.HTTPException) as error:
+            if last:
+                raise StorageUnavailable(f"{_shown(uri)} could not be read: {_reason(error)}") from None
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _attempts() -> Iterator[bool]:
+    """One turn an attempt, with waits between them; True for the last."""
     for attempt in range(ATTEMPTS):
         if attempt:
             # Half of the wait is random, so that many pods do not come back together.
             time.sleep(min(0.2 * 2**attempt, 5) * (0.5 + random.random() / 2))  # noqa: S311 - jitter
-        if download.attempt(last=attempt == ATTEMPTS - 1):
-            break
-    if not download.size:
-        raise ArtifactEmpty(f"{_shown(uri)} has no bytes")
-    download.partial.rename(target)
-    return target
+        yield attempt == ATTEMPTS - 1
+
+
+def _request(uri: str, headers: Mapping[str, str]) -> urllib.request.Request:
+    request = urllib.request.Request(uri, headers={"accept-encoding": "identity"})  # noqa: S310 - http(s) only
+    for name, value in headers.items():
+        request.add_unredirected_header(name, value)
+    return request
 
 
 class _Download:
     """One file on its way: what is there already, and what would make a continuation wrong."""
 
-    def __init__(self, uri: str, partial: Path, progress: Progress) -> None:
+    def __init__(self, uri: str, partial: Path, progress: Progress, headers: Mapping[str, str]) -> None:
         self._uri = uri
+        self._headers = headers
         self.partial = partial
         self._progress = progress
         self._mark = ""
@@ -84,7 +146,7 @@ class _Download:
         return True
 
     def _open(self) -> http.client.HTTPResponse:
-        request = urllib.request.Request(self._uri, headers={"accept-encoding": "identity"})  # noqa: S310 - http(s) only
+        request = _request(self._uri, self._headers)
         if self.size and self._mark:
             request.add_header("range", f"bytes={self.size}-")
             # The server sends the whole file instead when it is no longer the same.

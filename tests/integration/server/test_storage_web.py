@@ -67,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
 def web() -> Iterator[tuple[str, list[str | None]]]:
     handler = type("Served", (Handler,), {"seen": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}", handler.seen
     server.shutdown()
@@ -140,7 +140,9 @@ def test_azure_names_are_taken_apart(uri, parts):
     assert split(uri) == parts
 
 
-@pytest.mark.parametrize("uri", ["az://account/container", "gs://bucket", "https://host/", "pvc:///x", "hf://x/y"])
+@pytest.mark.parametrize(
+    "uri", ["az://account/container", "gs://bucket", "https://host/", "pvc:///x", "hf://x", "oci://x"]
+)
 def test_a_source_that_names_no_model_is_a_wrong_setting(tmp_path, uri):
     with pytest.raises(StartError) as caught:
         get(uri, tmp_path)

@@ -1,0 +1,111 @@
+"""`hf://owner/name[@revision][/path]`: a model repository of the Hugging Face Hub, or one file or folder of it.
+
+`HF_TOKEN` opens private and gated models, `HF_ENDPOINT` names a mirror. What is needed of the Hub's API is two
+requests, the list of files at a commit and a file of it; they are made here, with the attempts, limits and
+progress of every other download, and without the dozen packages of the Hub's own client.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from model_server.errors import (
+    ArtifactAccessDenied,
+    ArtifactCorrupt,
+    ArtifactEmpty,
+    ArtifactNotFound,
+    SettingsInvalid,
+    StorageUnavailable,
+)
+from model_server.package.digest import digest
+from model_server.storage import web
+from model_server.storage.progress import Progress
+
+ENDPOINT = "https://huggingface.co"
+CONCURRENT_READS = 4
+# `:revision` is how KServe writes it.
+_URI = re.compile(r"^hf://(?P<repo>[\w.-]+/[\w.-]+)([@:](?P<revision>[^/]+))?(/(?P<path>.+))?$")
+
+
+def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path:
+    """Download the files of one commit into `into`: what `revision` names now, whatever is pushed meanwhile."""
+    match = _URI.match(uri.rstrip("/"))
+    if match is None:
+        raise SettingsInvalid(
+            f"storageUri {uri!r} names no repository", hint="Write hf://owner/name, or hf://owner/name@revision/path"
+        )
+    hub = (environ.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
+    token = environ.get("HF_TOKEN") or environ.get("HUGGING_FACE_HUB_TOKEN")
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    repo, revision = match["repo"], quote(match["revision"] or "main", safe="")
+    try:
+        answer = web.ask(f"{hub}/api/models/{repo}/revision/{revision}?blobs=true", headers=headers)
+        commit, files = _listing(answer.body, uri)
+        wanted = _chosen(files, match["path"] or "")
+        if not wanted:
+            raise ArtifactNotFound(f"{uri} does not exist")
+        if not any(file.size for _, file in wanted):
+            raise ArtifactEmpty(f"{uri} has no bytes")
+        root = into / PurePosixPath(match["path"] or repo).name
+
+        def bring(name: str, file: _File) -> None:
+            target = root / name if name else root
+            web.download(f"{hub}/{repo}/resolve/{commit}/{quote(file.name)}", target, progress, headers=headers)
+            if file.sha256 and digest(target) != file.sha256:
+                raise ArtifactCorrupt(f"{file.name} of {uri} has another sha256 than the Hub says")
+
+        with ThreadPoolExecutor(CONCURRENT_READS, "download") as pool:
+            for job in [pool.submit(bring, *one) for one in wanted]:
+                job.result()
+    except ArtifactAccessDenied:
+        raise ArtifactAccessDenied(
+            f"{uri} was refused",
+            hint="Put HF_TOKEN into the Secret in secretName, and accept the model's terms with that account. "
+            "The Hub refuses names that do not exist as well.",
+        ) from None
+    return root
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    name: str
+    size: int
+    # Known for large files only.
+    sha256: str
+
+
+def _listing(body: bytes, uri: str) -> tuple[str, list[_File]]:
+    """The commit, and its files. Raises StorageUnavailable for an answer of another shape."""
+    try:
+        document: dict[str, Any] = orjson.loads(body)
+        files = [
+            _File(one["rfilename"], int(one.get("size") or 0), (one.get("lfs") or {}).get("sha256", ""))
+            for one in document["siblings"]
+        ]
+        commit = str(document["sha"])
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        raise StorageUnavailable(f"{uri}: the answer is no list of files", hint="Check HF_ENDPOINT.") from None
+    strange = next((one.name for one in files if _leaves(one.name)), None)
+    if strange:
+        raise ArtifactCorrupt(f"{uri} holds {strange!r}, which would be written outside the package")
+    return commit, files
+
+
+def _leaves(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts
+
+
+def _chosen(files: list[_File], path: str) -> list[tuple[str, _File]]:
+    """The file itself under the name "", or the files below the path under their relative names."""
+    exact = [("", file) for file in files if file.name == path]
+    below = f"{path}/" if path else ""
+    return exact or [(file.name.removeprefix(below), file) for file in files if file.name.startswith(below)]
