@@ -14,6 +14,7 @@ from model_operator.clients.clock import SystemClock
 from model_operator.clients.kinds import WATCHED
 from model_operator.clients.kubernetes import Connection, KindSource, KubernetesClient
 from model_operator.clients.lease import LeaderLease
+from model_operator.clients.metric_values import HttpMetricValues
 from model_operator.clients.pod_metrics import HttpPodMetrics
 from model_operator.endpoints import end_with, start_metrics_server
 from model_operator.engine.engine import Engine
@@ -42,10 +43,12 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(KubernetesClient(connect, telemetry, settings.watch_namespace))
         pods = await stack.enter_async_context(HttpPodMetrics())
+        values = await stack.enter_async_context(HttpMetricValues())
         engine = Engine(
             cluster=client,
             sources=[KindSource(client, info) for info in WATCHED],
             pods=pods,
+            values=values,
             clock=SystemClock(),
             settings=settings.pods,
             telemetry=telemetry,

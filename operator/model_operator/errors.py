@@ -14,6 +14,10 @@ class InvalidSpec(OperatorError):
     """
 
 
+class ProviderError(OperatorError):
+    """A provider of metrics failed, or gave something that is no single number; the message says which."""
+
+
 @dataclass
 class ApiError(OperatorError):
     """An answer of the Kubernetes API that is not a success.

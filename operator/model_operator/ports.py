@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
+from model_operator.api.analysis import Source
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.status import ModelInfo
 
@@ -44,6 +45,17 @@ class PodMetrics(Protocol):
 
     async def read(self, address: str, port: int) -> "PodSample | None":
         """Return the counters of one pod, None when it does not answer."""
+
+
+class MetricValues(Protocol):
+    """Asks Prometheus or a web hook for a guard's value."""
+
+    async def value(self, source: Source) -> float | None:
+        """Return the value, None when there is none yet; the source's templates are filled in already.
+
+        Raises:
+            ProviderError: the provider failed, or answered with something that is no single number.
+        """
 
 
 class PodSample(Protocol):

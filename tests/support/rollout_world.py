@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from model_operator.api.analysis import Source
 from model_operator.api.resource import ObjectKey
 from model_operator.api.version import KIND
 from model_operator.clients.kinds import CHILDREN, POD
@@ -23,7 +24,7 @@ from model_operator.engine.evidence import Evidence
 from model_operator.engine.queue import WorkQueue
 from model_operator.engine.reconcile import Reconciler
 from model_operator.engine.recorder import Recorder
-from model_operator.errors import ApiError
+from model_operator.errors import ApiError, ProviderError
 from model_operator.manifests.pods import PodSettings
 from model_operator.testing import InMemoryCluster, Sample, VirtualClock, is_pod_ready, snapshot
 
@@ -43,6 +44,20 @@ class CountingPods:
 
     async def read(self, address: str, port: int) -> Sample | None:
         return next((sample for revision, sample in self.samples.items() if f"-{revision}-" in address), None)
+
+
+class GivenValues:
+    """Answers guards with what a test says."""
+
+    def __init__(self) -> None:
+        self.answer: float | ProviderError | None = None
+        self.asked: list[Source] = []
+
+    async def value(self, source: Source) -> float | None:
+        self.asked.append(source)
+        if isinstance(self.answer, ProviderError):
+            raise self.answer
+        return self.answer
 
 
 class World:
@@ -66,8 +81,9 @@ class World:
     def start_operator(self) -> None:
         self.cache, self.queue = Cache(), WorkQueue()
         self.pods = getattr(self, "pods", CountingPods())
+        self.values = getattr(self, "values", GivenValues())
         self.missing: set[str] = set()
-        self.evidence = evidence = Evidence(self.cache, self.queue, self.pods, self.clock)
+        self.evidence = evidence = Evidence(self.cache, self.queue, self.pods, self.values, self.clock)
         self.recorder = Recorder(self.cluster, self.clock, "test")
         self.reconciler = Reconciler(
             self.cluster,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,12 +11,29 @@ from enum import StrEnum
 from typing import Any
 
 from model_operator.api.times import parse_duration
+from model_operator.errors import InvalidSpec
 
 Body = Mapping[str, Any]
 
 ERRORS, LATENCY = "errors", "latency"
+_COMPARE = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+_CONDITION = re.compile(r"result\s*(<=|>=|==|!=|<|>)\s*(-?[0-9]+(?:\.[0-9]+)?(?:[eE]-?[0-9]+)?)")
 #: Metrics that this operator measures; others are accepted and named in the condition SpecSupported.
 MEASURED = (ERRORS, LATENCY)
+
+
+class OnProviderError(StrEnum):
+    """What happens when a provider of metrics fails."""
+
+    HOLD = "Hold"
+    ABORT = "Abort"
 
 
 class OnInconclusive(StrEnum):
@@ -26,13 +45,44 @@ class OnInconclusive(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a guard's value comes from: a PromQL `query`, or a web hook's answer (JSON) at `json_path`."""
+
+    url: str
+    query: str | None = None
+    json_path: str = "$.value"
+    timeout: timedelta = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """A value with bounds: outside of them in more than `limit` intervals, the canary has failed."""
+
+    source: Source
+    minimum: float | None = None
+    maximum: float | None = None
+    condition: str | None = None
+    limit: int = 0
+
+    def is_bad(self, value: float) -> bool:
+        """Whether a value is out of bounds.
+
+        Raises:
+            InvalidSpec: the condition is not understood.
+        """
+        too_low = self.minimum is not None and value < self.minimum
+        too_high = self.maximum is not None and value > self.maximum
+        return too_low or too_high or (self.condition is not None and _holds(self.condition, value))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """One metric: a rate of bad requests, compared with stable's.
 
     A request is bad when it is answered with 5xx (`errors`), or when it takes longer than `slower_than` (`latency`;
     None stands for stable's 99th percentile). `fail_ratio` is the multiple of stable's bad rate that is tolerated;
     the metric passes when the canary is shown to be below `pass_ratio` times stable's rate, or below `pass_rate`.
-    None switches a test off.
+    None switches a test off. A metric with a `guard` is a value with bounds instead.
     """
 
     name: str
@@ -40,11 +90,12 @@ class Metric:
     fail_ratio: float | None = None
     pass_ratio: float | None = None
     pass_rate: float | None = None
+    guard: Guard | None = None
 
     @property
     def can_pass(self) -> bool:
-        """Whether promotion waits for this metric."""
-        return self.pass_ratio is not None or self.pass_rate is not None
+        """Whether promotion waits for this metric: for its proof, or for a first value within bounds."""
+        return self.guard is not None or self.pass_ratio is not None or self.pass_rate is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,24 +110,28 @@ class AnalysisSpec:
     warmup: timedelta = timedelta(0)
     alpha: float = 0.05
     on_inconclusive: OnInconclusive = OnInconclusive.PAUSE
+    on_provider_error: OnProviderError = OnProviderError.HOLD
+    provider_timeout: timedelta = timedelta(minutes=10)
 
     @property
     def fail_at(self) -> float:
-        """The evidence at which one metric decides: 1 / (alpha / number of metrics)."""
-        return len(self.metrics) / self.alpha
+        """The evidence at which one metric decides: 1 / (alpha / number of metrics that are tested)."""
+        return max(1, sum(metric.guard is None for metric in self.metrics)) / self.alpha
 
 
 def parse_analysis(raw: Body | None) -> AnalysisSpec:
     """Give types to an `analysis` block, as the API server has validated and defaulted it."""
     if raw is None:
         return AnalysisSpec()
-    metrics = tuple(_metric(metric) for metric in raw["metrics"] if metric["name"] in MEASURED)
+    metrics = tuple(_metric(metric) for metric in raw["metrics"] if _is_measured(metric))
     return AnalysisSpec(
         metrics=metrics or AnalysisSpec().metrics,
         interval=parse_duration(raw.get("interval", "15s")),
         warmup=parse_duration(raw.get("warmup", "30s")),
         alpha=raw.get("alpha", 0.05),
         on_inconclusive=OnInconclusive(raw.get("onInconclusive", "Pause")),
+        on_provider_error=OnProviderError(raw.get("onProviderError", "Hold")),
+        provider_timeout=parse_duration(raw.get("providerTimeout", "10m")),
     )
 
 
@@ -84,17 +139,54 @@ def not_measured(raw: Body | None) -> tuple[str, ...]:
     """Return the fields of an `analysis` block that are accepted but not acted upon yet, by dotted path."""
     if raw is None:
         return ()
-    names = [f"metrics.{metric['name']}" for metric in raw["metrics"] if metric["name"] not in MEASURED]
+    names = [f"metrics.{metric['name']}" for metric in raw["metrics"] if not _is_measured(metric)]
     guards = [
         f"metrics.{metric['name']}.{field}"
         for metric in raw["metrics"]
         for field in ("min", "max")
-        if metric["name"] in MEASURED and field in metric
+        if not _has_source(metric) and metric["name"] in MEASURED and field in metric
     ]
     return (*names, *guards)
 
 
+def _has_source(raw: Body) -> bool:
+    return "prometheus" in raw or "web" in raw
+
+
+def _is_measured(raw: Body) -> bool:
+    return _has_source(raw) or raw["name"] in MEASURED
+
+
+def _guard(raw: Body) -> Guard:
+    return Guard(
+        source=_source(raw),
+        minimum=raw.get("min"),
+        maximum=raw.get("max"),
+        condition=raw.get("failureCondition"),
+        limit=raw.get("failureLimit", 0),
+    )
+
+
+def _source(raw: Body) -> Source:
+    if "prometheus" in raw:
+        prometheus = raw["prometheus"]
+        timeout = parse_duration(prometheus.get("timeout", "10s"))
+        return Source(url=prometheus["address"], query=prometheus["query"], timeout=timeout)
+    web = raw["web"]
+    timeout = parse_duration(web.get("timeout", "10s"))
+    return Source(url=web["url"], json_path=web.get("jsonPath", "$.value"), timeout=timeout)
+
+
+def _holds(condition: str, value: float) -> bool:
+    found = _CONDITION.fullmatch(condition.strip())
+    if found is None:
+        raise InvalidSpec(f"failureCondition {condition!r} is not understood; write for example result > 0.98")
+    return bool(_COMPARE[found[1]](value, float(found[2])))
+
+
 def _metric(raw: Body) -> Metric:
+    if _has_source(raw):
+        return Metric(name=raw["name"], guard=_guard(raw))
     passes, slower = raw.get("pass"), raw.get("slowerThan")
     return Metric(
         name=raw["name"],

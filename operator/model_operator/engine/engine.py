@@ -16,7 +16,7 @@ from model_operator.engine.recorder import Recorder
 from model_operator.engine.reflector import Reflector, Source
 from model_operator.errors import ApiError
 from model_operator.manifests.pods import PodSettings
-from model_operator.ports import Clock, Cluster, PodMetrics
+from model_operator.ports import Clock, Cluster, MetricValues, PodMetrics
 from model_operator.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ class Engine:
         cluster: Cluster,
         sources: Sequence[Source],
         pods: PodMetrics,
+        values: MetricValues,
         clock: Clock,
         settings: PodSettings,
         telemetry: Telemetry,
@@ -41,7 +42,7 @@ class Engine:
         self.cache = Cache()
         self.queue = WorkQueue()
         self.missing_kinds: set[str] = set()
-        self.evidence = Evidence(self.cache, self.queue, pods, clock)
+        self.evidence = Evidence(self.cache, self.queue, pods, values, clock)
         self.recorder = Recorder(cluster, clock, identity)
         self.reflectors = [
             Reflector(source, self.cache, self.queue.wake_soon, self.missing_kinds) for source in sources

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from model_operator.api.analysis import AnalysisSpec
+from model_operator.api.analysis import AnalysisSpec, Guard
 from model_operator.api.names import REVISION
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.status import ModelInfo
@@ -19,12 +19,14 @@ from model_operator.api.times import parse_time
 from model_operator.engine.cache import Cache
 from model_operator.engine.observe import is_ready
 from model_operator.engine.queue import WorkQueue
+from model_operator.errors import InvalidSpec, ProviderError
 from model_operator.manifests.pods import PORT
 from model_operator.policy.analysis import Knowledge, learn_all, remembered, verdict
 from model_operator.policy.counting import increases, with_thresholds
+from model_operator.policy.guards import filled_in, measure, miss
 from model_operator.policy.judge import Counts
 from model_operator.policy.observed import Traffic, Verdict
-from model_operator.ports import Clock, PodMetrics, PodSample
+from model_operator.ports import Clock, MetricValues, PodMetrics, PodSample
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,8 @@ Found = Sequence[tuple[Body, PodSample]]
 INTERVAL = 2.0
 #: Counters of a pod that leaves are lost since the last look at it.
 _LONGEST_LOOK = timedelta(seconds=15)
+#: Seconds of the shortest range that a query is given.
+_SHORTEST_RANGE = 15
 _AT_ONCE = 32
 #: A server that does not tell its model is asked less and less often, up to this many intervals.
 _RAREST = 64
@@ -53,14 +57,16 @@ class _Rollout:
     marker: object = None
     traffic: Traffic = field(default_factory=Traffic)
     open: dict[str, Counts] = field(default_factory=dict)
+    measured_at: datetime | None = None
     last: dict[str, PodSample] = field(default_factory=dict)
 
 
 class Evidence:
     """Reads pods in the background, and answers from what it read."""
 
-    def __init__(self, cache: Cache, queue: WorkQueue, pods: PodMetrics, clock: Clock) -> None:
-        self._cache, self._queue, self._pods, self._clock = cache, queue, pods, clock
+    def __init__(self, cache: Cache, queue: WorkQueue, pods: PodMetrics, values: MetricValues, clock: Clock) -> None:
+        self._cache, self._queue, self._clock = cache, queue, clock
+        self._pods, self._values = pods, values
         self._models: dict[ObjectKey, dict[str, ModelInfo]] = {}
         self._rollouts: dict[ObjectKey, _Rollout] = {}
         self._limit = asyncio.Semaphore(_AT_ONCE)
@@ -127,7 +133,11 @@ class Evidence:
             pods = pods[:1]
         samples = await asyncio.gather(*(self._read(pod) for pod in pods))
         found = [(pod, sample) for pod, sample in zip(pods, samples, strict=True) if sample is not None]
-        if self._learn_models(key, found) or (status.canary and self._count(resource, found)):
+        is_new = self._learn_models(key, found)
+        if status.canary:
+            is_new |= self._count(resource, found)
+            is_new |= await self._measure(resource)
+        if is_new:
             self._queue.wake(key)
 
     async def _read(self, pod: Body) -> PodSample | None:
@@ -178,6 +188,40 @@ class Evidence:
         if now - rollout.edge >= spec.interval:
             return self._close(spec, rollout, now)
         return resource.status.weights.verified is None and any(n for _, n in requests)
+
+    async def _measure(self, resource: ModelDeployment) -> bool:
+        """Ask for the guards' values, once in an interval; return whether there are any."""
+        spec, rollout, now = resource.spec.analysis, self._rollouts[resource.key], self._clock.now()
+        guarded = [(metric, metric.guard) for metric in spec.metrics if metric.guard is not None]
+        if not guarded or (rollout.measured_at and now - rollout.measured_at < spec.interval):
+            return False
+        rollout.measured_at = now
+        answers = await asyncio.gather(*(self._ask(resource, guard, now) for _, guard in guarded))
+        for (metric, guard), answer in zip(guarded, answers, strict=True):
+            known = rollout.knowledge.measured(metric)
+            try:
+                if isinstance(answer, ProviderError):
+                    raise answer
+                known = measure(guard, known, answer)
+            except (ProviderError, InvalidSpec) as error:
+                known = miss(known, str(error), now)
+            rollout.knowledge = rollout.knowledge.with_guard(metric, known)
+        return True
+
+    async def _ask(self, resource: ModelDeployment, guard: Guard, now: datetime) -> float | ProviderError | None:
+        since = resource.status.step_started_at or now
+        # Never further back than the step's start, and never so short that nothing was scraped in it.
+        seconds = max(round((now - since).total_seconds()), _SHORTEST_RANGE)
+        variables = {
+            "name": resource.name,
+            "namespace": resource.key.namespace,
+            "revision": resource.status.canary,
+            "range": f"{seconds}s",
+        }
+        try:
+            return await self._values.value(filled_in(guard.source, variables))
+        except ProviderError as error:
+            return error
 
     def _rollout(self, resource: ModelDeployment, now: datetime) -> _Rollout:
         """Return what is known of the rollout; after a restart that is what status remembers."""

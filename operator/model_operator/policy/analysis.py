@@ -1,11 +1,12 @@
 """From the evidence on each metric to one verdict, and to what `status.analysis` shows and remembers. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from model_operator.api.analysis import AnalysisSpec, Metric
 from model_operator.api.revision import digest
+from model_operator.policy.guards import Measured, guard_body, judge_guard, measured_of, tell_guard
 from model_operator.policy.judge import Counts, Evidence, e_value, judge, learn, needed
 from model_operator.policy.observed import Outcome, Verdict
 
@@ -18,10 +19,19 @@ class Knowledge:
 
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    guards: Mapping[str, Measured] = field(default_factory=dict)
 
     def of(self, metric: Metric) -> Evidence:
         """Return the evidence on one metric."""
         return self.evidence.get(metric.name) or Evidence()
+
+    def measured(self, metric: Metric) -> Measured:
+        """Return what a guard has been told."""
+        return self.guards.get(metric.name) or Measured()
+
+    def with_guard(self, metric: Metric, known: Measured) -> "Knowledge":
+        """Return the knowledge with a guard's new memory."""
+        return replace(self, guards={**self.guards, metric.name: known})
 
 
 def learn_all(spec: AnalysisSpec, knowledge: Knowledge, interval: Mapping[str, Counts]) -> Knowledge:
@@ -31,12 +41,12 @@ def learn_all(spec: AnalysisSpec, knowledge: Knowledge, interval: Mapping[str, C
         for metric in spec.metrics
         if metric.name in interval
     }
-    return Knowledge(evidence={**knowledge.evidence, **learnt}, thresholds=knowledge.thresholds)
+    return replace(knowledge, evidence={**knowledge.evidence, **learnt})
 
 
 def verdict(spec: AnalysisSpec, knowledge: Knowledge) -> Verdict:
     """Return one word on the canary: Fail when any metric fails, Pass when all that can pass have passed."""
-    outcomes = {metric: judge(metric, knowledge.of(metric), spec.fail_at) for metric in spec.metrics}
+    outcomes = {metric: _judge(spec, knowledge, metric) for metric in spec.metrics}
     body = tuple(_metric_body(spec, knowledge, metric, outcome) for metric, outcome in outcomes.items())
     failed = [metric for metric, outcome in outcomes.items() if outcome is Outcome.FAIL]
     waiting = [metric for metric, outcome in outcomes.items() if metric.can_pass and outcome is not Outcome.PASS]
@@ -46,12 +56,27 @@ def verdict(spec: AnalysisSpec, knowledge: Knowledge) -> Verdict:
         outcome, told = Outcome.UNDECIDED, waiting or list(spec.metrics)
     else:
         outcome, told = Outcome.PASS, list(spec.metrics)
-    message = "; ".join(tell(spec, knowledge, metric) for metric in told)
-    return Verdict(outcome=outcome, message=message, metrics=body)
+    problems = [metric for metric in spec.metrics if knowledge.measured(metric).problem]
+    since = [at for metric in problems if (at := knowledge.measured(metric).problem_since)]
+    return Verdict(
+        outcome=outcome,
+        message="; ".join(tell(spec, knowledge, metric) for metric in told),
+        metrics=body,
+        problem="; ".join(tell(spec, knowledge, metric) for metric in problems),
+        problem_since=min(since, default=None),
+    )
+
+
+def _judge(spec: AnalysisSpec, knowledge: Knowledge, metric: Metric) -> Outcome:
+    if metric.guard is not None:
+        return judge_guard(metric.guard, knowledge.measured(metric))
+    return judge(metric, knowledge.of(metric), spec.fail_at)
 
 
 def tell(spec: AnalysisSpec, knowledge: Knowledge, metric: Metric) -> str:
     """Return the numbers that decide one metric, in one line."""
+    if metric.guard is not None:
+        return tell_guard(metric.name, metric.guard, knowledge.measured(metric))
     evidence, total = knowledge.of(metric), knowledge.of(metric).total
     if total.canary == 0:
         return f"{metric.name}: the canary has answered no request yet"
@@ -78,12 +103,16 @@ def remembered(spec: AnalysisSpec, body: Body | None) -> Knowledge:
         if (metric.name, _rule(metric)) in known
     }
     return Knowledge(
-        evidence={name: _evidence_of(entry) for name, entry in entries.items()},
+        evidence={name: _evidence_of(entry) for name, entry in entries.items() if "state" in entry},
+        guards={name: measured_of(entry) for name, entry in entries.items() if "looks" in entry},
         thresholds={name: entry["threshold"] for name, entry in entries.items() if "threshold" in entry},
     )
 
 
 def _metric_body(spec: AnalysisSpec, knowledge: Knowledge, metric: Metric, outcome: Outcome) -> dict[str, Any]:
+    if metric.guard is not None:
+        head = {"name": metric.name, "verdict": str(outcome), "rule": _rule(metric)}
+        return {**head, **guard_body(knowledge.measured(metric))}
     evidence = knowledge.of(metric)
     total = evidence.total
     body: dict[str, Any] = {

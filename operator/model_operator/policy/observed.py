@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -76,11 +77,16 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The judge's word on the canary, with the numbers in the message; `metrics` is what status shows of each."""
+    """The judge's word on the canary, with the numbers in the message; `metrics` is what status shows of each.
+
+    `problem` is what a provider of metrics failed with at its last answer, and since when it fails.
+    """
 
     outcome: Outcome = Outcome.UNDECIDED
     message: str = ""
     metrics: tuple[Body, ...] = ()
+    problem: str = ""
+    problem_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

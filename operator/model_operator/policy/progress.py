@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from model_operator.api.analysis import OnInconclusive
+from model_operator.api.analysis import OnInconclusive, OnProviderError
 from model_operator.api.status import PauseCondition, Phase, Status, Weights
 from model_operator.api.steps import Analysis, Evaluate, Pause, SetWeight
 from model_operator.api.times import format_duration
@@ -21,6 +21,10 @@ ROUTE_PATIENCE = timedelta(minutes=2)
 
 #: Pauses that only a person ends.
 FOR_A_PERSON = frozenset({"PauseStep", "RouteNotProgrammed", "AnalysisInconclusive"})
+
+
+#: Pauses that end by themselves when their cause does.
+HELD_FROM_OUTSIDE = frozenset({"UserPaused", "RouterMissing", "ProviderUnavailable"})
 
 
 # --- what ends it -----------------------------------------------------------------------------
@@ -80,7 +84,10 @@ def miss_deadline(s: Situation) -> Status | None:
 
 def fail_analysis(s: Situation) -> Status | None:
     """The judge found the canary worse."""
-    if s.observed.verdict.outcome is not Outcome.FAIL:
+    verdict = s.observed.verdict
+    if verdict.problem and s.spec.analysis.on_provider_error is OnProviderError.ABORT:
+        return go_back(s, "ProviderUnavailable", verdict.problem)
+    if verdict.outcome is not Outcome.FAIL:
         return None
     return go_back(s, "AnalysisFailed", s.observed.verdict.message)
 
@@ -117,12 +124,20 @@ def restart_changed_steps(s: Situation) -> Status | None:
 
 
 def hold(s: Situation) -> Status | None:
-    """Something outside the steps holds the rollout: a person's `paused`, or an absent router."""
+    """Something outside the steps holds the rollout: a person's `paused`, an absent router, a provider's outage."""
     reason = "UserPaused" if s.spec.paused else "RouterMissing" if s.observed.route.missing else ""
+    if not reason and is_blind(s):
+        reason = "ProviderUnavailable"
     if reason:
         return pause(s, reason)
-    held = {condition.reason for condition in s.status.pauses} & {"UserPaused", "RouterMissing"}
+    held = {condition.reason for condition in s.status.pauses} & HELD_FROM_OUTSIDE
     return resume(s) if held else None
+
+
+def is_blind(s: Situation) -> bool:
+    """Whether a provider of metrics has failed for longer than the spec allows."""
+    verdict = s.observed.verdict
+    return bool(verdict.problem) and s.since(verdict.problem_since) >= s.spec.analysis.provider_timeout
 
 
 def expire_pause(s: Situation) -> Status | None:
@@ -241,6 +256,8 @@ def _take_analysis(s: Situation, step: Analysis | Evaluate) -> Status:
     verdict = s.observed.verdict.outcome
     if isinstance(step, Evaluate):
         return next_step(s)
+    if s.observed.verdict.problem:
+        return s.status  # an outage is neither good nor bad news
     if verdict is Outcome.PASS and elapsed >= step.minimum:
         return next_step(s)
     if step.maximum is None or elapsed < step.maximum:

@@ -135,6 +135,7 @@ def _findings(s: Situation) -> Iterator[Finding]:
     yield "Paused", _bool(is_paused), pause if is_paused else "NotPaused", message if is_paused else ""
     yield _model_loaded(s)
     yield from _route_programmed(s)
+    yield from _analysis_healthy(s)
     yield _spec_supported(s)
 
 
@@ -162,6 +163,16 @@ def _route_programmed(s: Situation) -> Iterator[Finding]:
         yield "RouteProgrammed", "True", "Programmed", f"{route.weight or 0} % go to the canary"
     else:
         yield "RouteProgrammed", "Unknown", "Waiting", route.message or "the router has not answered yet"
+
+
+def _analysis_healthy(s: Situation) -> Iterator[Finding]:
+    if not any(metric.guard for metric in s.spec.analysis.metrics):
+        return
+    problem = s.observed.verdict.problem
+    if problem:
+        yield "AnalysisHealthy", "False", "ProviderError", problem
+    else:
+        yield "AnalysisHealthy", "True", "ProvidersAnswer", ""
 
 
 def _spec_supported(s: Situation) -> Finding:

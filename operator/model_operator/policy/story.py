@@ -19,6 +19,7 @@ from model_operator.policy.tokens import is_asked
 
 _PAUSES = {
     "UserPaused": "spec.paused is true",
+    "ProviderUnavailable": "a provider of metrics does not answer",
     "AnalysisInconclusive": "the analysis is undecided; promote or abort",
 }
 
@@ -94,7 +95,10 @@ def _step_words(s: Situation, step: Step | None) -> str:
             left = duration - s.since(status.step_started_at)
             return f"{share}, paused for {format_duration(duration)}" if left else share
         case Analysis():
-            return f"{share}, analysis: {s.observed.verdict.message or 'gathering evidence'}"
+            verdict = s.observed.verdict
+            if verdict.problem:
+                return f"{share}, analysis holds: {verdict.problem}"
+            return f"{share}, analysis: {verdict.message or 'gathering evidence'}"
         case Evaluate():
             return f"evaluating {status.canary} on labelled data"
         case SetHeaderRoute():

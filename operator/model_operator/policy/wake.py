@@ -44,5 +44,7 @@ def _clocks_of_rollout(s: Situation) -> Iterator[timedelta]:
     if isinstance(step, Analysis):
         yield step.minimum - s.since(status.step_started_at)
         yield (step.maximum or timedelta(0)) - s.since(status.step_started_at)
+    if s.observed.verdict.problem:
+        yield s.spec.analysis.provider_timeout - s.since(s.observed.verdict.problem_since)
     if s.max_pause is not None and status.pauses:
         yield s.max_pause - s.since(status.pauses[0].start_time)

@@ -1,0 +1,104 @@
+"""Asks Prometheus (HTTP API v1, instant queries) or a web hook for one number."""
+
+import math
+from typing import Any
+
+import aiohttp
+import orjson
+
+from model_operator.api.analysis import Source
+from model_operator.errors import ProviderError
+
+#: An answer beyond this is no single number.
+_LARGEST = 2**20
+
+
+class HttpMetricValues:
+    """Asks over HTTP; use it as an async context manager."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> "HttpMetricValues":
+        self._session = aiohttp.ClientSession()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def value(self, source: Source) -> float | None:
+        """Return the value, None when there is none yet (an empty result, NaN, null).
+
+        Raises:
+            ProviderError: no answer in time, an error, or something that is no single number.
+        """
+        if source.query is None:
+            return number_at(await self._get(source, source.url, {}), source.json_path)
+        url = source.url.rstrip("/") + "/api/v1/query"
+        return result_of(await self._get(source, url, {"query": source.query}))
+
+    async def _get(self, source: Source, url: str, params: dict[str, str]) -> Any:
+        if self._session is None:
+            raise RuntimeError("HttpMetricValues has to be entered before it is used")
+        timeout = aiohttp.ClientTimeout(total=source.timeout.total_seconds())
+        try:
+            async with self._session.get(url, params=params, timeout=timeout) as response:
+                text = await response.content.read(_LARGEST)
+                body = orjson.loads(text)
+        except TimeoutError as error:
+            raise ProviderError(f"{url} did not answer within {source.timeout.total_seconds():g} s") from error
+        except aiohttp.ClientError as error:
+            raise ProviderError(f"{url}: {error}") from error
+        except orjson.JSONDecodeError as error:
+            raise ProviderError(f"{url} answered {response.status} with something that is no JSON") from error
+        if response.status >= 400:
+            why = body.get("error", "") if isinstance(body, dict) else ""
+            raise ProviderError(f"{url} answered {response.status}: {why or text[:200].decode(errors='replace')}")
+        return body
+
+
+def result_of(body: Any) -> float | None:
+    """Read the one number of a Prometheus answer.
+
+    Raises:
+        ProviderError: the result is a string, a matrix, or has several series.
+    """
+    try:
+        kind, result = body["data"]["resultType"], body["data"]["result"]
+        if kind == "vector" and len(result) > 1:
+            raise ProviderError(
+                f"the query gives {len(result)} series where one is needed; aggregate them, as in sum(...)"
+            )
+        if kind == "vector":
+            return _number(result[0]["value"][1]) if result else None
+        if kind == "scalar":
+            return _number(result[1])
+    except (KeyError, TypeError, IndexError) as error:
+        raise ProviderError("the answer is not one of Prometheus' query API") from error
+    raise ProviderError(f"the query gives a {kind} where a single number is needed")
+
+
+def number_at(body: Any, path: str) -> float | None:
+    """Read the number at a path such as `$.data.rate` or `$.values[0]`.
+
+    Raises:
+        ProviderError: there is nothing at the path, or no number.
+    """
+    found = body
+    for part in path.removeprefix("$").replace("[", ".").replace("]", "").split("."):
+        if not part:
+            continue
+        try:
+            found = found[int(part)] if isinstance(found, list) else found[part]
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise ProviderError(f"the answer has nothing at {path}") from error
+    return None if found is None else _number(found)
+
+
+def _number(found: Any) -> float | None:
+    try:
+        number = float(found)
+    except (TypeError, ValueError) as error:
+        raise ProviderError(f"{found!r} is no number") from error
+    return None if math.isnan(number) else number

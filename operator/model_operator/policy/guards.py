@@ -1,0 +1,106 @@
+"""Guards: values with bounds, from Prometheus or a web hook, and what is remembered of them. Pure."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from model_operator.api.analysis import Guard, Source
+from model_operator.api.times import format_time, parse_time
+from model_operator.errors import ProviderError
+from model_operator.policy.observed import Outcome
+
+Body = Mapping[str, Any]
+
+_TEMPLATE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What one guard has been told: its last value, intervals with one, and those out of bounds.
+
+    `problem` is what its provider failed with at the last time, `problem_since` when that began.
+    """
+
+    value: float | None = None
+    looks: int = 0
+    failures: int = 0
+    problem: str = ""
+    problem_since: datetime | None = None
+
+
+def measure(guard: Guard, known: Measured, value: float | None) -> Measured:
+    """Return the memory with one more answer; None is an answer without a number, and no evidence.
+
+    Raises:
+        InvalidSpec: the guard's condition is not understood.
+    """
+    healthy = replace(known, problem="", problem_since=None)
+    if value is None:
+        return healthy
+    return replace(healthy, value=value, looks=known.looks + 1, failures=known.failures + guard.is_bad(value))
+
+
+def miss(known: Measured, problem: str, now: datetime) -> Measured:
+    """Return the memory after a provider that failed."""
+    return replace(known, problem=problem, problem_since=known.problem_since or now)
+
+
+def judge_guard(guard: Guard, known: Measured) -> Outcome:
+    """Return the verdict: Fail above the limit, Pass while the last value is within bounds."""
+    if known.failures > guard.limit:
+        return Outcome.FAIL
+    if known.value is None or guard.is_bad(known.value):
+        return Outcome.UNDECIDED
+    return Outcome.PASS
+
+
+def filled_in(source: Source, variables: Mapping[str, str]) -> Source:
+    """Return the source with its templates replaced.
+
+    Raises:
+        ProviderError: a template is not known.
+    """
+
+    def fill(text: str) -> str:
+        unknown = {name for name in _TEMPLATE.findall(text) if name not in variables}
+        if unknown:
+            known = ", ".join("{{" + name + "}}" for name in sorted(variables))
+            raise ProviderError(f"{{{{{min(unknown)}}}}} is not known; known are {known}")
+        return _TEMPLATE.sub(lambda match: variables[match[1]], text)
+
+    return replace(source, url=fill(source.url), query=None if source.query is None else fill(source.query))
+
+
+def tell_guard(name: str, guard: Guard, known: Measured) -> str:
+    """Return what is known of one guard, in one line."""
+    if known.problem:
+        return f"{name}: {known.problem}"
+    if known.value is None:
+        return f"{name}: no value yet"
+    return (
+        f"{name}: {known.value:g}, out of bounds in {known.failures} of {known.looks} intervals ({guard.limit} allowed)"
+    )
+
+
+def guard_body(known: Measured) -> dict[str, Any]:
+    """Return what status shows and remembers of one guard."""
+    body: dict[str, Any] = {"looks": known.looks, "failures": known.failures}
+    if known.value is not None:
+        body["value"] = known.value
+    if known.problem and known.problem_since:
+        body |= {"problem": known.problem, "problemSince": format_time(known.problem_since)}
+    return body
+
+
+def measured_of(entry: Body) -> Measured:
+    """Read back what `guard_body` wrote."""
+    since = entry.get("problemSince")
+    return Measured(
+        value=entry.get("value"),
+        looks=entry["looks"],
+        failures=entry["failures"],
+        problem=entry.get("problem", ""),
+        problem_since=parse_time(since) if since else None,
+    )

@@ -1,0 +1,130 @@
+"""Numbers from a real Prometheus and from web hooks; whatever else they answer is said."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, web
+from free_ports import free_port
+
+from model_operator.api.analysis import Source
+from model_operator.clients.metric_values import HttpMetricValues, number_at
+from model_operator.errors import ProviderError
+
+CONFIG = "global: {scrape_interval: 1s}\nscrape_configs: [{job_name: itself, static_configs: [{targets: [%s]}]}]\n"
+
+
+@pytest.fixture
+async def values() -> AsyncIterator[HttpMetricValues]:
+    async with HttpMetricValues() as values:
+        yield values
+
+
+@pytest.fixture
+async def prometheus(tmp_path: Path) -> AsyncIterator[str]:
+    """A Prometheus that scrapes itself."""
+    if shutil.which("prometheus") is None:
+        pytest.skip("prometheus is not installed")
+    address = f"127.0.0.1:{free_port()}"
+    (tmp_path / "prometheus.yml").write_text(CONFIG % f"'{address}'")
+    process = await asyncio.create_subprocess_exec(
+        "prometheus",
+        f"--config.file={tmp_path / 'prometheus.yml'}",
+        f"--storage.tsdb.path={tmp_path / 'data'}",
+        f"--web.listen-address={address}",
+        "--log.level=error",
+    )
+    try:
+        async with ClientSession() as session, asyncio.timeout(60):
+            while not await scraped(session, address):
+                await asyncio.sleep(0.1)
+        yield f"http://{address}"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def scraped(session: ClientSession, address: str) -> bool:
+    try:
+        async with session.get(f"http://{address}/api/v1/query", params={"query": "up"}) as response:
+            return response.status == 200 and bool((await response.json())["data"]["result"])
+    except OSError:
+        return False
+
+
+async def test_prometheus_gives_one_number_or_the_reason_why_not(prometheus: str, values: HttpMetricValues) -> None:
+    source = Source(url=prometheus, query="sum(up)")
+    assert await values.value(source) == 1.0
+    assert await values.value(replace(source, query="scalar(sum(up))")) == 1.0
+    assert await values.value(replace(source, query="sum(nothing_of_this_name)")) is None
+    assert await values.value(replace(source, query="0 / 0")) is None
+    for query, why in (
+        ('"text"', "gives a string where a single number is needed"),
+        ("up[1m]", "gives a matrix where a single number is needed"),
+        ("prometheus_http_requests_total or up", "series where one is needed; aggregate them, as in sum"),
+        ("sum(", "parse error"),
+    ):
+        with pytest.raises(ProviderError, match=why.replace("(", r"\(")):
+            await values.value(replace(source, query=query))
+
+
+@pytest.fixture
+async def hook() -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """A web hook, and what it shall answer."""
+    answer: dict[str, Any] = {"status": 200, "text": '{"value": 0.25}', "wait": 0.0}
+
+    async def tell(_: web.Request) -> web.Response:
+        await asyncio.sleep(answer["wait"])
+        return web.Response(status=answer["status"], text=answer["text"], content_type="application/json")
+
+    app = web.Application()
+    app.router.add_get("/", tell)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    yield f"http://127.0.0.1:{port}/", answer
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        pytest.param({"status": 503, "text": '{"error": "busy"}'}, "answered 503: busy", id="an error"),
+        pytest.param({"text": "no JSON"}, "answered 200 with something that is no JSON", id="no JSON"),
+        pytest.param({"text": '{"other": 1}'}, "has nothing at \\$.value", id="nothing at the path"),
+        pytest.param({"text": '{"value": "many"}'}, "'many' is no number", id="a word"),
+        pytest.param({"wait": 2.0}, "did not answer within 0.2 s", id="silence"),
+    ],
+)
+async def test_a_web_hook_that_gives_no_number_is_told(
+    hook: tuple[str, dict[str, Any]], values: HttpMetricValues, answer: dict[str, Any], why: str
+) -> None:
+    url, given = hook
+    source = Source(url=url, timeout=timedelta(seconds=0.2 if "wait" in answer else 5))
+    given.update(answer)
+    with pytest.raises(ProviderError, match=why):
+        await values.value(source)
+
+
+async def test_a_web_hook_gives_a_number(hook: tuple[str, dict[str, Any]], values: HttpMetricValues) -> None:
+    url, given = hook
+    assert await values.value(Source(url=url)) == 0.25
+    given["text"] = '{"data": [{"rate": "0.5"}], "value": null}'
+    assert await values.value(Source(url=url, json_path="$.data[0].rate")) == 0.5
+    assert await values.value(Source(url=url)) is None
+
+
+async def test_nobody_there_is_told(values: HttpMetricValues) -> None:
+    with pytest.raises(ProviderError, match="Cannot connect"):
+        await values.value(Source(url=f"http://127.0.0.1:{free_port()}/"))
+
+
+def test_a_path_leads_through_objects_and_lists() -> None:
+    assert number_at({"a": [{"b": 3}]}, "$.a[0].b") == 3.0
+    assert number_at(7, "$") == 7.0
