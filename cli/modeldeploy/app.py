@@ -9,10 +9,11 @@ from rich.console import Console
 
 from modeldeploy.commands import act, show
 from modeldeploy.commands.lint import lint
+from modeldeploy.commands.package import package
 from modeldeploy.kube import Kube
 from modeldeploy.session import Session
 
-_NO_CLUSTER = ("lint",)
+_NO_CLUSTER = ("lint", "package")
 _WIDE = 400
 
 
@@ -37,6 +38,7 @@ def build() -> typer.Typer:
         act.pause,
         act.resume,
         lint,
+        package,
     ):
         app.command()(command)
     return app

@@ -11,8 +11,11 @@ from typing import Any
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+from typer.testing import CliRunner
 
+from model_server.package.digest import digest
 from model_server.storage import fetch
+from modeldeploy.app import build
 
 
 @dataclass
@@ -52,6 +55,19 @@ def test_one_object_is_downloaded_and_served(serve, bucket, iris_onnx):
     server = serve("s3://models/iris/model.onnx", **bucket.environ).wait_ready()
     answer = server.client.post("/predict", json={"instances": iris_onnx.rows.tolist()}).json()
     assert answer["predictions"] == iris_onnx.model.predict(iris_onnx.rows).tolist()
+
+
+def test_what_the_command_line_uploads_is_what_is_fetched(bucket, tmp_path, monkeypatch):
+    folder = tmp_path / "package"
+    (folder / "below").mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(random.Random(1).randbytes(12_000_000))
+    (folder / "below" / "labels.txt").write_text("a b")
+    for name, value in bucket.environ.items():
+        monkeypatch.setenv(name, value)
+    said = CliRunner().invoke(build(), ["package", str(folder), "--upload", "s3://models/uploaded/1"])
+    path = fetch("s3://models/uploaded/1", tmp_path / "into", environ=bucket.environ, report=lambda text: None)
+    assert f"sha256: {digest(path)}" in said.stdout
+    assert "storageUri: s3://models/uploaded/1" in said.stdout
 
 
 def test_the_digest_is_the_same_wherever_the_package_is(serve, bucket, iris_onnx):

@@ -1,0 +1,115 @@
+"""`modeldeploy package`: from a trained model to a package that can be served, pinned, and uploaded."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from modeldeploy.requests import Refused
+
+METADATA = "model.yaml"
+
+
+def package(
+    folder: Annotated[Path, typer.Argument(help="The package: the model's file, and what belongs to it.")],
+    sample: Annotated[
+        Path | None,
+        typer.Option(help="CSV with rows of the training data: types, examples and the reference profile for drift."),
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Column of the sample that the model predicts.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name in model.yaml; default: the folder's.")] = None,
+    version: Annotated[str | None, typer.Option(help="Version in model.yaml.")] = None,
+    ranges: Annotated[
+        bool, typer.Option("--ranges", help="Make the sample's lowest and highest values rules: others are refused.")
+    ] = False,
+    trusted: Annotated[
+        bool, typer.Option("--trusted", help="Read the names from a pickle, which runs the code in it.")
+    ] = False,
+    upload: Annotated[str | None, typer.Option(help="Where to upload: s3://, gs://, az://, file://.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over model.yaml, or over what is at the URI.")] = False,
+) -> None:
+    """Write a package's model.yaml, print its digest, upload it."""
+    # No other command needs these, and each of them starts first.
+    import yaml
+
+    from modeldeploy.package.digest import files_of, tree_digest
+
+    if not folder.is_dir():
+        raise Refused(f"{folder} is no folder: put the model's file into one, with what belongs to it")
+    if sample is not None:
+        _write_metadata(folder, _columns(sample), target, name, version, ranges=ranges, trusted=trusted, force=force)
+    files = files_of(folder)
+    if not files:
+        raise Refused(f"{folder} is empty")
+    sha256 = tree_digest(folder, files)
+    if upload is not None:
+        from modeldeploy.package.uploading import upload as bring
+
+        bring(folder, files, upload.rstrip("/"), os.environ, replace=force)
+        print(f"uploaded {len(files)} files", file=sys.stderr)
+    # What goes into a ModelDeployment, as it is.
+    uri = {"storageUri": upload.rstrip("/")} if upload else {}
+    print(yaml.safe_dump({"model": uri | {"sha256": sha256}}, sort_keys=False), end="")
+
+
+def _write_metadata(
+    folder: Path,
+    columns: dict[str, list[str]],
+    target: str | None,
+    name: str | None,
+    version: str | None,
+    *,
+    ranges: bool,
+    trusted: bool,
+    force: bool,
+) -> None:
+    import yaml
+
+    from modeldeploy.package.describing import describe
+    from modeldeploy.package.models import feature_names
+
+    path = folder / METADATA
+    if path.exists() and not force:
+        raise Refused(f"{path} exists: leave --sample out to keep it, or write over it with --force")
+    if target is not None and target not in columns:
+        raise Refused(f"the sample has no column {target!r}; it has {', '.join(columns)}")
+    known = feature_names(folder, trusted=trusted)
+    absent = [one for one in known if one not in columns]
+    if absent:
+        raise Refused(f"the model was trained with {absent[0]!r}, and the sample has {', '.join(columns)}")
+    # Without the model's word the sample's own order is the model's.
+    names = known or [one for one in columns if one != target]
+    empty = [one for one in names if not any(cell.strip() for cell in columns[one])]
+    if empty:
+        raise Refused(f"column {empty[0]!r} of the sample has no value in any row")
+    document: dict[str, Any] = {"name": name or folder.resolve().name}
+    if version is not None:
+        document["version"] = version
+    document |= describe(names, columns, ranges=ranges)
+    path.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    print(f"wrote {path}: {len(names)} features", file=sys.stderr)
+
+
+def _columns(sample: Path) -> dict[str, list[str]]:
+    """The sample by column. Raises Refused that names the line at fault."""
+    import csv
+
+    try:
+        with sample.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file)
+            header = next(rows, [])
+            columns: dict[str, list[str]] = {one.strip(): [] for one in header}
+            if len(columns) != len(header) or not header or "" in columns:
+                raise Refused(f"{sample}: the first line must name every column, each once")
+            for row in rows:
+                if row and len(row) != len(header):
+                    raise Refused(f"{sample} line {rows.line_num}: {len(row)} cells for {len(header)} columns")
+                for cells, cell in zip(columns.values(), row, strict=False):
+                    cells.append(cell)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise Refused(f"{sample} cannot be read as CSV: {error}") from None
+    if not next(iter(columns.values())):
+        raise Refused(f"{sample} has no rows")
+    return columns

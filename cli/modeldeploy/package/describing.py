@@ -1,0 +1,78 @@
+"""From a sample of the training data to the features and the reference profile of model.yaml. Pure."""
+
+import math
+import statistics
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+BINS = 10
+# Text with more values than this is not compared value by value.
+MOST_CATEGORIES = 50
+MISSING = ("", "na", "n/a", "nan", "null", "none")
+
+
+def describe(names: Sequence[str], columns: Mapping[str, Sequence[str]], *, ranges: bool) -> dict[str, Any]:
+    """`input_features` and `reference_profile` for the columns in `names`, each a list of cells as text.
+
+    With `ranges` the lowest and highest value of a number become its rule: values outside are refused.
+    """
+    features, profile = [], {}
+    for name in names:
+        feature, reference = _describe_one(name, columns[name], ranges=ranges)
+        features.append(feature)
+        if reference:
+            profile[name] = reference
+    return {"input_features": features} | ({"reference_profile": profile} if profile else {})
+
+
+def _describe_one(name: str, cells: Sequence[str], *, ranges: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    present = [cell for cell in (cell.strip() for cell in cells) if cell.lower() not in MISSING]
+    missing = len(present) < len(cells)
+    numbers = _numbers(present)
+    reference: dict[str, Any] = {}
+    example: object
+    if not missing and {cell.lower() for cell in present} <= {"true", "false"}:
+        feature: dict[str, Any] = {"name": name, "dtype": "bool"}
+        example = present[0].lower() == "true"
+    elif numbers is None:
+        feature = {"name": name, "dtype": "string"}
+        counts = dict(sorted(Counter(present).items()))
+        reference = {"categories": counts} if len(counts) <= MOST_CATEGORIES else {}
+        example = present[0]
+    else:
+        # A whole number cannot be null, so a column with holes is one of floats.
+        whole = (
+            not missing and all(number.is_integer() for number in numbers) and not any("." in one for one in present)
+        )
+        feature = {"name": name, "dtype": "int64" if whole else "float64"}
+        cast = int if whole else float
+        if ranges:
+            feature["range"] = [cast(min(numbers)), cast(max(numbers))]
+        reference = histogram(numbers)
+        example = cast(numbers[0])
+    if missing:
+        feature["nullable"] = True
+    return feature | {"example": example}, reference
+
+
+def _numbers(cells: Sequence[str]) -> list[float] | None:
+    try:
+        numbers = [float(cell) for cell in cells]
+    except ValueError:
+        return None
+    return numbers if numbers and all(math.isfinite(number) for number in numbers) else None
+
+
+def histogram(numbers: Sequence[float]) -> dict[str, Any]:
+    """Edges at the deciles and the counts between them; nothing for a column of one or two values.
+
+    A value on an inner edge belongs to the bin above it, as the server counts.
+    """
+    if len(set(numbers)) < 3:
+        return {}
+    deciles = statistics.quantiles(numbers, n=BINS, method="inclusive")
+    edges = sorted({min(numbers), *deciles, max(numbers)})
+    counts = Counter(bisect_right(edges[1:-1], number) for number in numbers)
+    return {"edges": edges, "counts": [counts[index] for index in range(len(edges) - 1)]}

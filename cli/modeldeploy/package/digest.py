@@ -1,0 +1,31 @@
+"""The digest of a package's folder, which `spec.model.sha256` pins.
+
+The model server computes the same, and `tests/contract` holds the two to it. It is what this prints inside the folder:
+`find -L . -type f -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum`.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def files_of(folder: Path) -> list[str]:
+    """Paths of all files below the folder, relative to it, in the order of their bytes; links are followed."""
+    found = []
+    for parent, _, names in os.walk(folder, followlinks=True):
+        found += [str((Path(parent) / name).relative_to(folder)) for name in names]
+    return sorted(found, key=lambda name: name.encode())
+
+
+def tree_digest(folder: Path, files: Sequence[str]) -> str:
+    """The digest of a folder that holds these files, in this order, as 64 hexadecimal digits."""
+    tree = hashlib.sha256()
+    for name in files:
+        tree.update(f"{_of_file(folder / name)}  {name}\n".encode())
+    return tree.hexdigest()
+
+
+def _of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

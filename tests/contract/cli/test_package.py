@@ -1,0 +1,120 @@
+"""What `modeldeploy package` writes is what the model server reads: digest, model.yaml, profile, place."""
+
+import csv
+import subprocess
+
+import lightgbm
+import numpy as np
+import pytest
+import yaml
+from sklearn.datasets import load_wine
+from typer.testing import CliRunner
+
+from model_server.loading import load
+from model_server.monitoring.drift import Bins
+from model_server.package.digest import digest
+from model_server.package.metadata import read_metadata
+from model_server.settings import read_settings
+from modeldeploy.app import build
+from modeldeploy.requests import Refused
+
+WINE = load_wine()
+NAMES = [name.replace("/", "_") for name in WINE.feature_names]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A package with a trained model alone."""
+    folder = tmp_path / "wine"
+    folder.mkdir()
+    parameters = {"objective": "multiclass", "num_class": 3, "verbose": -1, "num_threads": 1}
+    data = lightgbm.Dataset(WINE.data, WINE.target, feature_name=NAMES)
+    lightgbm.train(parameters, data, 5).save_model(folder / "model.txt")
+    return folder
+
+
+@pytest.fixture
+def sample(tmp_path):
+    path = tmp_path / "wine.csv"
+    with path.open("w", newline="") as file:
+        # In another order than the model's, with the label among them.
+        writer = csv.writer(file)
+        writer.writerow(["kind", *reversed(NAMES)])
+        writer.writerows([label, *reversed(row)] for row, label in zip(WINE.data.tolist(), WINE.target, strict=True))
+    return path
+
+
+def run(*arguments):
+    result = CliRunner().invoke(build(), ["package", *map(str, arguments)])
+    if isinstance(result.exception, Refused):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return yaml.safe_load(result.stdout)["model"]
+
+
+def test_a_sample_makes_a_package_that_the_server_loads_by_its_pin(tmp_path, folder, sample):
+    said = run(
+        folder, "--sample", sample, "--target", "kind", "--version", "7", "--upload", f"file://{tmp_path}/models/wine/7"
+    )
+    environ = {"MODEL_SERVER_STORAGE_URI": said["storageUri"], "MODEL_SERVER_SHA256": said["sha256"]}
+    found = load(read_settings(environ), tmp_path / "scratch", environ=environ, report=lambda phase, text: None)
+    assert (found.identity.version, found.metadata.name) == ("7", "wine")
+    assert [feature.name for feature in found.layout.features] == NAMES
+    for index, name in enumerate(NAMES):
+        reference = found.metadata.reference_profile[name]
+        bins = Bins(counts=reference.counts, edges=reference.edges)
+        assert bins.count(WINE.data[:, index]).tolist() == list(reference.counts)
+
+
+def test_both_digests_are_what_a_shell_computes(tmp_path, folder):
+    (folder / "sub").mkdir()
+    for name in ("sub/ä.bin", "sub/b", "Z", "a b", "日本", "😀"):
+        (folder / name).write_bytes(name.encode())
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "linked").write_bytes(b"x")
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    shell = r"find -L . -type f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum"
+    printed = subprocess.run(["sh", "-c", shell], cwd=folder, capture_output=True, text=True, check=True).stdout[:64]
+    assert run(folder)["sha256"] == digest(folder) == printed
+
+
+def test_ranges_become_rules_of_the_server(folder, sample):
+    run(folder, "--sample", sample, "--target", "kind", "--ranges")
+    features = read_metadata(folder / "model.yaml").input_features
+    assert np.allclose([one.range for one in features], np.column_stack([WINE.data.min(0), WINE.data.max(0)]))
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        pytest.param("a,b\n1,2\n", ["--target", "c"], "no column 'c'; it has a, b", id="no such target"),
+        pytest.param("a,b\n1,2\n", [], "trained with 'alcohol', and the sample has a, b", id="not the model's columns"),
+        pytest.param("a,b\n1\n", [], "line 2: 1 cells for 2 columns", id="a short line"),
+        pytest.param("a,a\n1,2\n", [], "each once", id="a name twice"),
+        pytest.param("a,b\n", [], "has no rows", id="no rows"),
+        pytest.param("", [], "must name every column", id="an empty file"),
+    ],
+)
+def test_a_sample_that_does_not_fit_is_refused(tmp_path, folder, content, options, message):
+    (tmp_path / "s.csv").write_text(content)
+    with pytest.raises(Refused, match=message):
+        run(folder, "--sample", tmp_path / "s.csv", *options)
+    assert not (folder / "model.yaml").exists()
+
+
+def test_what_is_there_is_not_written_over_without_a_word(tmp_path, folder, sample):
+    place = f"file://{tmp_path}/there"
+    first = run(folder, "--sample", sample, "--upload", place)
+    with pytest.raises(Refused, match="exists: leave --sample out"):
+        run(folder, "--sample", sample)
+    with pytest.raises(Refused, match="holds 2 files already"):
+        run(folder, "--upload", place)
+    (folder / "model.yaml").unlink()
+    second = run(folder, "--upload", place, "--force")
+    assert first["sha256"] != second["sha256"] == digest(tmp_path / "there")
+
+
+@pytest.mark.parametrize("place", ["https://host/x", "s3://bucket", "az://account/container", "/models"])
+def test_a_place_that_cannot_be_written_to_is_refused(folder, place):
+    with pytest.raises(Refused, match="no place to upload to; known are s3://"):
+        run(folder, "--upload", place)
