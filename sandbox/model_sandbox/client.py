@@ -19,7 +19,6 @@ import yaml
 
 Obj = dict[str, Any]
 MERGE = "application/merge-patch+json"
-JSON_PATCH = "application/json-patch+json"
 
 
 class ApiFailure(Exception):

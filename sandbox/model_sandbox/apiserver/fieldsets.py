@@ -13,8 +13,6 @@ from model_sandbox.apiserver.errors import Obj
 from model_sandbox.apiserver.schema import ANY, Node, Shape
 
 Path = tuple[str, ...]
-Paths = frozenset[Path]
-EMPTY: Paths = frozenset()
 
 
 class ListKeyError(Exception):

@@ -14,8 +14,6 @@ import orjson
 
 from model_sandbox.apiserver.store import Event, Obj, Store
 
-Line = list[object]
-
 
 class Journal:
     """Appends every write of a store to a file, many at a time. Use `close` at the end."""

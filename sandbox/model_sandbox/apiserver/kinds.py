@@ -6,7 +6,6 @@ The registry answers the HTTP layer's question "what is this path about" and dis
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
@@ -51,11 +50,6 @@ class Kind:
         """`apps/v1`, or `v1` in the core group."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
-    @property
-    def resource(self) -> str:
-        """`deployments.apps`."""
-        return qualified(self.plural, self.group)
-
 
 @dataclass(slots=True)
 class Registry:
@@ -76,19 +70,6 @@ class Registry:
     def find(self, group: str, version: str, plural: str) -> Kind | None:
         """The kind behind a path."""
         return self.kinds.get((group, version, plural))
-
-    def named(self, api_version: str, kind: str) -> Kind | None:
-        """The kind of an object's apiVersion and kind."""
-        found = (one for one in self.kinds.values() if one.api_version == api_version and one.kind == kind)
-        return next(found, None)
-
-    def stored(self) -> Iterator[Kind]:
-        """One kind per shelf."""
-        seen: set[str] = set()
-        for kind in self.kinds.values():
-            if kind.storage and kind.storage not in seen:
-                seen.add(kind.storage)
-                yield kind
 
     def storage_kind(self, kind: Kind) -> Kind:
         """The version in which a kind is stored: the first one listed."""

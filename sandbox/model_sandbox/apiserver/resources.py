@@ -24,7 +24,7 @@ from model_sandbox.apiserver.fieldsets import ListKeyError
 from model_sandbox.apiserver.kinds import Kind, Registry
 from model_sandbox.apiserver.metadata import metadata_causes, metadata_update_causes
 from model_sandbox.apiserver.schema import DecodeError, Unknown, apply_defaults, check_declared, decode
-from model_sandbox.apiserver.store import Entry, Key, Store
+from model_sandbox.apiserver.store import Entry, Event, Key, Store
 
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _SERVER_OWNED = ("creationTimestamp", "generation", "deletionGracePeriodSeconds")
@@ -80,6 +80,14 @@ class Resources:
         self.definitions = Definitions(registry, store)
         self._network = ipaddress.ip_network(services)
         self._clock = clock
+        self._taken = {entry.body["spec"].get("clusterIP") for _, entry in store.scan("services")}
+        store.on_change.append(self._note_address)
+
+    def _note_address(self, resource: str, event: Event) -> None:
+        """Know the ClusterIPs in use without reading every Service for each new one."""
+        if resource == "services":
+            self._taken -= {event.old.body["spec"].get("clusterIP")} if event.old else set()
+            self._taken |= {event.new.body["spec"].get("clusterIP")} if event.new else set()
 
     def now(self) -> str:
         """The time of day as Kubernetes writes it."""
@@ -564,7 +572,7 @@ class Resources:
                 inside = ipaddress.ip_address(asked) in self._network
             except ValueError:
                 inside = False
-            if not inside or self._is_taken(asked):
+            if not inside or asked in self._taken:
                 why = (
                     "provided IP is already allocated"
                     if inside
@@ -576,13 +584,9 @@ class Resources:
         size = self._network.num_addresses
         for _ in range(size):
             address = str(self._network[random.randrange(10, size - 1)])  # noqa: S311
-            if not self._is_taken(address):
+            if address not in self._taken:
                 return address
         raise errors.internal("no ClusterIP is free")
-
-    def _is_taken(self, address: str) -> bool:
-        services = self.store.shelf("services").entries.values()
-        return any(entry.body["spec"].get("clusterIP") == address for entry in services)
 
     def _allocate_port(self) -> int:
         taken = {

@@ -63,8 +63,10 @@ class Watcher:
             position = await self._send_changes(send, position)
             wait = min(end, bookmark if options.bookmarks else end) - loop.time()
             if wait > 0 and not changed.is_set():
+                # Not asyncio.wait_for, which loses a cancellation that comes with a change: the watch would never end.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), wait)
+                    async with asyncio.timeout(wait):
+                        await changed.wait()
             now = loop.time()
             if now >= end:
                 return

@@ -67,7 +67,6 @@ class _Box:
     log: Log
     running: Running | None = None
     values: dict[str, str] = field(default_factory=dict)
-    stop_reason: str = ""
     failures: int = 0
 
 
@@ -276,7 +275,6 @@ class PodRunner:
     async def _follow(self, box: _Box, running: Running, place: Place, *, init: bool) -> int:
         """From start to exit of a process, with its probes."""
         state = box.state
-        box.stop_reason = ""
         state.started = state.ready = False
         watch = None if init else asyncio.create_task(self._probe(box))
         self._changed.set()
@@ -450,7 +448,8 @@ class PodRunner:
         running = box.running
         running.terminate()
         try:
-            await asyncio.wait_for(running.process.wait(), grace)
+            async with asyncio.timeout(grace):
+                await running.process.wait()
         except TimeoutError:
             running.kill()
 
@@ -469,7 +468,8 @@ class PodRunner:
         if hook and self._grace > 0:
             target = Target(self.address, box.body, box.values, box.folder)
             with contextlib.suppress(TimeoutError):
-                good, told = await asyncio.wait_for(ask(self._host.session, hook, target, self._grace), self._grace)
+                async with asyncio.timeout(self._grace):
+                    good, told = await ask(self._host.session, hook, target, self._grace)
                 if not good:
                     await self._event("FailedPreStopHook", f"PreStopHook failed: {told}", kind="Warning", box=box)
         # As a kubelet: a hook that took all the time leaves two seconds.

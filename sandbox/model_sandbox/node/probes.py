@@ -45,7 +45,8 @@ async def ask(session: aiohttp.ClientSession, action: Obj, target: Target, secon
         if "tcpSocket" in action or "grpc" in action:
             given = action.get("tcpSocket") or action["grpc"]
             host, port = given.get("host") or target.address, target.port(given["port"])
-            _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), seconds)
+            async with asyncio.timeout(seconds):
+                _, writer = await asyncio.open_connection(host, port)
             writer.close()
             return True, ""
     except TimeoutError:

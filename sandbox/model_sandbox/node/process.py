@@ -150,7 +150,8 @@ class Running:
         code = await self.process.wait()
         self.kill()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._reading), 1.0)
+            async with asyncio.timeout(1.0):
+                await asyncio.shield(self._reading)
         self._reading.cancel()
         return 128 - code if code < 0 else code
 
@@ -184,7 +185,8 @@ async def run_once(command: Sequence[str], values: Mapping[str, str], folder: Pa
     except OSError as error:
         return False, str(error)
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), seconds)
+        async with asyncio.timeout(seconds):
+            output, _ = await process.communicate()
     except TimeoutError:
         return False, f"command timed out after {seconds:g}s"
     finally:

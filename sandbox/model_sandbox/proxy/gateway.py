@@ -21,7 +21,7 @@ from model_sandbox.cache import Cache, Key, Resource, key_of
 from model_sandbox.client import ApiFailure, Client, Connection, Obj
 from model_sandbox.controllers.base import DEFINITIONS, SERVICES, SLICES, Controller, enqueue, set_condition, stamp
 from model_sandbox.proxy import routing
-from model_sandbox.proxy.services import SERVICE_LABEL, backends
+from model_sandbox.proxy.services import backends, service_of
 
 log = logging.getLogger(__name__)
 CONTROLLER = "modeldeploy.dev/sandbox-gateway"
@@ -266,11 +266,7 @@ class Gateways:
         name = next((port.get("name", "") for port in ports if port["port"] == reference.get("port")), None)
         if name is None:
             return []
-        slices = [
-            one
-            for one in self._slices.within(namespace)
-            if (one["metadata"].get("labels") or {}).get(SERVICE_LABEL) == reference["name"]
-        ]
+        slices = [one for one in self._slices.within(namespace) if service_of(one) == reference["name"]]
         found = backends(name, slices)
         return random.sample(found, len(found))
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 
 from model_sandbox.cache import Cache, Key, key_of
 from model_sandbox.client import Client, Connection, Obj
-from model_sandbox.controllers.base import SERVICES, SLICES
+from model_sandbox.controllers.base import SERVICES, SLICES, Controller, enqueue
+from model_sandbox.controllers.endpoints import SERVICE_LABEL
 
 log = logging.getLogger(__name__)
-SERVICE_LABEL = "kubernetes.io/service-name"
 _CHUNK = 64 * 1024
 Backend = tuple[str, int]
 
@@ -41,6 +41,11 @@ def backends(port_name: str, slices: list[Obj]) -> list[Backend]:
     return sorted(set(ready)) or sorted(set(leaving))
 
 
+def service_of(one: Obj) -> str:
+    """The Service that an EndpointSlice is about."""
+    return str((one["metadata"].get("labels") or {}).get(SERVICE_LABEL, ""))
+
+
 @dataclass(slots=True)
 class _Listener:
     """One bound port of a Service."""
@@ -58,38 +63,19 @@ class ServiceProxy:
         self._services = services
         self._slices = slices
         self._listeners: dict[Key, dict[Backend, _Listener]] = {}
-        self._dirty: dict[Key, None] = {}
-        self._wake = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
-        services.listeners.append(self._service_changed)
+        self._controller = Controller("proxy", self._sync)
+        enqueue(self._controller, services, key_of)
         slices.listeners.append(self._slice_changed)
-
-    def _service_changed(self, old: Obj | None, new: Obj | None) -> None:
-        self._put(key_of(new or old or {}))
 
     def _slice_changed(self, old: Obj | None, new: Obj | None) -> None:
         body: Obj = new or old or {}
-        name = (body["metadata"].get("labels") or {}).get(SERVICE_LABEL)
-        if name:
-            key = (body["metadata"]["namespace"], name)
-            # Known listeners learn of it at once; binding and closing come after.
-            self._update(key)
-            self._put(key)
-
-    def _put(self, key: Key) -> None:
-        self._dirty[key] = None
-        self._wake.set()
+        self._update((body["metadata"]["namespace"], service_of(body)))
 
     async def run(self) -> None:
         """Bind and close until cancelled."""
         try:
-            while True:
-                await self._wake.wait()
-                self._wake.clear()
-                while self._dirty:
-                    key = next(iter(self._dirty))
-                    del self._dirty[key]
-                    await self._sync(key)
+            await self._controller.run()
         finally:
             for listeners in self._listeners.values():
                 for one in listeners.values():
@@ -99,15 +85,12 @@ class ServiceProxy:
                 writer.transport.abort()
 
     def _update(self, key: Key) -> None:
-        slices = [
-            one
-            for one in self._slices.within(key[0])
-            if (one["metadata"].get("labels") or {}).get(SERVICE_LABEL) == key[1]
-        ]
+        slices = [one for one in self._slices.within(key[0]) if service_of(one) == key[1]]
         for listener in self._listeners.get(key, {}).values():
             listener.backends = backends(listener.port_name, slices)
 
-    async def _sync(self, key: Key) -> None:
+    async def _sync(self, key: Key) -> float | None:
+        again = None
         held = self._listeners.setdefault(key, {})
         wanted = _addresses(self._services.get(*key))
         for address in [one for one in held if one not in wanted]:
@@ -127,10 +110,11 @@ class ServiceProxy:
             except OSError as error:
                 log.warning("Service %s/%s: cannot bind %s:%s, trying again: %s", *key, *address, error)
                 del held[address]
-                asyncio.get_running_loop().call_later(2.0, self._put, key)
+                again = 2.0
         self._update(key)
         if not held:
             self._listeners.pop(key, None)
+        return again
 
     async def _accept(self, listener: _Listener, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
@@ -145,7 +129,8 @@ class ServiceProxy:
         candidates = random.sample(listener.backends, len(listener.backends))
         for host, port in candidates:
             try:
-                up_reader, up_writer = await asyncio.wait_for(asyncio.open_connection(host, port), 5.0)
+                async with asyncio.timeout(5.0):
+                    up_reader, up_writer = await asyncio.open_connection(host, port)
             except (OSError, TimeoutError):
                 continue
             try:
