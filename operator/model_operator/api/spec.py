@@ -295,6 +295,6 @@ def _is_set(body: Any, path: str) -> bool:
     part, _, rest = path.partition(".")
     if isinstance(body, list):
         return any(_is_set(item, path) for item in body)
-    if not isinstance(body, Mapping) or part not in body:
+    if not isinstance(body, dict) or part not in body:
         return False
     return _is_set(body[part], rest) if rest else body[part] is not False

@@ -1,11 +1,12 @@
 """The one decision: spec, status, what is seen and the time go in; what shall exist and what is told come out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 from model_operator.api.resource import ModelDeployment
-from model_operator.api.status import Status
+from model_operator.api.status import Status, Weights
 from model_operator.api.traffic import Split
 from model_operator.policy.news import News, news
 from model_operator.policy.observed import Observed
@@ -15,6 +16,24 @@ from model_operator.policy.situation import Situation
 from model_operator.policy.sizes import autoscaler_rests, sizes
 from model_operator.policy.traffic_plan import front_revision, split_of
 from model_operator.policy.wake import wake_after
+
+#: What only tells, or is counted, and follows from the facts.
+_TOLD = {
+    "observed_generation",
+    "message",
+    "url",
+    "replicas",
+    "ready_replicas",
+    "selector",
+    "model",
+    "step",
+    "pod_failures",
+    "conditions",
+    "analysis",
+    "weights",
+}
+_FACTS = attrgetter(*(field.name for field in fields(Status) if field.name not in _TOLD))
+_WEIGHTS = attrgetter(*(field.name for field in fields(Weights) if field.name not in ("observed", "verified")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,24 +124,4 @@ def kept_revisions(s: Situation, wanted: Mapping[str, int]) -> Sequence[str]:
 
 def _facts_changed(old: Status, new: Status) -> bool:
     """Whether a transition was made, so that the next look should follow at once."""
-    return _facts(old) != _facts(new)
-
-
-def _facts(status: Status) -> Status:
-    weights = replace(status.weights, observed=None, verified=None)
-    told = Status()
-    return replace(
-        status,
-        weights=weights,
-        observed_generation=0,
-        message="",
-        url="",
-        replicas=0,
-        ready_replicas=0,
-        selector="",
-        model=None,
-        step="",
-        pod_failures=(),
-        conditions=told.conditions,
-        analysis=None,
-    )
+    return _FACTS(old) != _FACTS(new) or _WEIGHTS(old.weights) != _WEIGHTS(new.weights)
