@@ -116,13 +116,19 @@ class ArtifactNotTrusted(ArtifactError):
 class FormatUnknown(ArtifactError):
     """No format was recognised in the package, or a name was given that no format has."""
 
+    hint = "Name the format and the artifacts in model.yaml as they are in the package."
+
 
 class FormatAmbiguous(ArtifactError):
     """More than one artifact could be the model."""
 
+    hint = "Name one of them in model.yaml: format, or artifacts."
+
 
 class FormatMismatch(ArtifactError):
     """The artifact is not in the format that was asked for."""
+
+    hint = "Correct the format, or upload the file that is in it."
 
 
 class MetadataInvalid(ArtifactError):

@@ -53,7 +53,7 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
     verify_pin(sha256, settings.sha256, uri)
     trusted = bool(settings.sha256) or settings.trusted
     package = open_package(fetched, settings.format, folder / f"process-{os.getpid()}", trusted=trusted)
-    require_trust(package.format, trusted=trusted, digest=sha256)
+    require_trust(package.format, trusted=trusted, digest=sha256, artifacts=package.artifacts)
     try:
         check_requirements(package.requirements)
     except DependencyMismatch:

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from model_server.errors import ArtifactNotTrusted
 from model_server.package.formats import Format
+from model_server.package.scanning import dangerous_calls
 
 
-def require_trust(chosen: Format, *, trusted: bool, digest: str) -> None:
-    """Raise ArtifactNotTrusted unless the format is plain data, or somebody vouched by a pin or by declaring trust."""
+def require_trust(chosen: Format, *, trusted: bool, digest: str, artifacts: Sequence[Path] = ()) -> None:
+    """Raise ArtifactNotTrusted unless the format is plain data, or somebody vouched by a pin or by declaring trust.
+
+    The refusal names what the artifacts would call that no model needs.
+    """
     if not chosen.runs_code or trusted:
         return
+    calls = dangerous_calls(artifacts)
+    if calls:
+        raise ArtifactNotTrusted(
+            f"format {chosen.name} runs code when it is loaded, and this package would call {', '.join(calls)}",
+            hint="Find out who made this file before anything loads it; no model needs these calls.",
+        )
     raise ArtifactNotTrusted(
         f"format {chosen.name} runs code when it is loaded, and this package is neither pinned nor trusted",
         hint=f"Set sha256 to {digest} if that is the package you mean, or trusted: true; "

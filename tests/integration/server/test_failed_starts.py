@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import shutil
 import sys
@@ -76,6 +77,45 @@ ONE_FEATURE = "input_features: [{name: a, example: 1.0}]\n"
     [
         pytest.param({}, "ArtifactEmpty", "holds nothing", id="an empty folder"),
         pytest.param({"model.joblib": b""}, "ArtifactEmpty", "holds nothing", id="an empty file"),
+        pytest.param(
+            {"model.onnx": "version https://git-lfs.github.com/spec/v1\noid sha256:00\n"},
+            "FormatMismatch",
+            "does not begin like one",
+            id="a Git LFS pointer",
+        ),
+        pytest.param(
+            {"model.py": GOOD_PY, "model.yaml": "input_feature: []"},
+            "MetadataInvalid",
+            "is not a field of model.yaml",
+            id="a misspelt field",
+        ),
+        pytest.param(
+            {"model.py": GOOD_PY, "model.yaml": "input_features: [{name: a, range: [0, 1], example: 2}]"},
+            "MetadataInvalid",
+            "outside range",
+            id="an example outside its own range",
+        ),
+        pytest.param(
+            {"model.py": GOOD_PY, "model.yaml": "- a\n- b\n"}, "MetadataInvalid", "holds a list", id="a list for fields"
+        ),
+        pytest.param(
+            {"model.py": GOOD_PY, "model.yaml": b"name: \xff"},
+            "MetadataInvalid",
+            "is not YAML",
+            id="bytes that are no text",
+        ),
+        pytest.param(
+            {"model.py": GOOD_PY.replace("path", "path, more")},
+            "LoadFailed",
+            "does not take 1 argument",
+            id="load_model with one argument too many",
+        ),
+        pytest.param(
+            {"model.yaml": "artifacts: [gone.onnx]", "model.onnx": b"\x08x"},
+            "FormatUnknown",
+            "names 'gone.onnx'",
+            id="an artifact that is not there",
+        ),
         pytest.param(
             {"notes.txt": "hi"},
             "FormatUnknown",
@@ -220,6 +260,17 @@ def test_a_bad_package_is_told_by_its_reason(start, tmp_path, files, reason, mes
             "ArchiveUnsafe",
             id="a link",
         ),
+        pytest.param(
+            "m.tar.gz",
+            tar_of("a", kind=tarfile.LNKTYPE, link="/etc/passwd", content=b""),
+            "ArchiveUnsafe",
+            id="a hard link",
+        ),
+        pytest.param("m.tar.gz", tar_of("a", kind=tarfile.FIFOTYPE, content=b""), "ArchiveUnsafe", id="a pipe"),
+        pytest.param("m.zip", zip_of("/etc/evil"), "ArchiveUnsafe", id="an absolute path in a zip"),
+        pytest.param("m.zip", zip_of("C:\\evil"), "ArchiveUnsafe", id="a drive of Windows"),
+        pytest.param("m.zip", b"<html>not found</html>", "ArtifactCorrupt", id="a web page for a zip"),
+        pytest.param("m.tar.gz", zip_of("model.py"), "ArtifactCorrupt", id="a zip named like a tar"),
         pytest.param("m.tar.gz", tar_of("a", kind=tarfile.CHRTYPE, content=b""), "ArchiveUnsafe", id="a device"),
         pytest.param("m.zip", zip_of("../evil"), "ArchiveUnsafe", id="a climbing path in a zip"),
         pytest.param("m.zip", zip_of("big", b"\0" * (300 * 2**20)), "ArchiveUnsafe", id="a bomb"),
@@ -332,6 +383,28 @@ def test_the_process_leaves_its_reason_and_an_exit_code(serve, settings, code, r
     told = server.termination()
     assert told.keys() == {"reason", "message", "hint", "permanent"}
     assert (told["reason"], told["permanent"]) == (reason, True)
+
+
+class Attack:
+    """A pickle that runs a command when it is loaded."""
+
+    def __init__(self, proof):
+        self.proof = proof
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.proof}",)
+
+
+@pytest.mark.parametrize("suffix", ["pkl", "joblib"])
+def test_the_refusal_of_a_pickle_names_what_it_would_call(start, tmp_path, suffix):
+    folder = tmp_path / "package"
+    folder.mkdir()
+    write(folder, {f"model.{suffix}": pickle.dumps([1, Attack(tmp_path / "proof")])})
+    error = start(f"file://{folder}")
+    assert error.reason == "ArtifactNotTrusted"
+    assert "would call posix.system" in error.message
+    assert "who made this file" in error.hint
+    assert not (tmp_path / "proof").exists()
 
 
 def test_the_pin_in_the_hint_makes_the_package_loadable(start, serve, tmp_path):

@@ -89,6 +89,16 @@ def test_skops_needs_no_trust_for_scikit_learns_own_types(loaded, tmp_path):
     assert predict(found, WINE.data)["predict"].tolist() == model.predict(WINE.data).tolist()
 
 
+def test_another_number_of_features_than_the_model_was_trained_with(loaded, tmp_path):
+    folder = tmp_path / "package"
+    folder.mkdir()
+    joblib.dump(LogisticRegression().fit(WINE.data[:, :3], WINE.target), folder / "model.joblib")
+    (folder / "model.yaml").write_text("input_features: [{name: a}, {name: b}]")
+    with pytest.raises(StartError, match="lists 2, and the model was trained with 3") as caught:
+        loaded(folder, trusted="true")
+    assert caught.value.reason == "MetadataInvalid"
+
+
 def test_skops_names_the_types_that_need_trust(loaded, tmp_path):
     io = pytest.importorskip("skops.io")
     step = FunctionTransformer(np.linalg.norm)
