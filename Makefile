@@ -1,7 +1,7 @@
 # What a person, CI and the README call. Every target sets itself up: the virtual environment is made
 # when it is missing and brought up to date when pyproject.toml or constraints.txt changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-sandbox bench-analysis bench-server docs crds lock clean
+.PHONY: help setup demo test fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-sandbox bench-analysis bench-server bench-memory docs crds lock clean
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -28,8 +28,8 @@ demo: $(STAMP) ## Run the product's main job from one end to the other, without 
 test: $(STAMP) ## Run every test
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-fuzz: $(STAMP) ## Send the model server a hundred times as many made-up requests as the tests do (FUZZ_SEED=n for others)
-	@FUZZ=1000000 HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest --timeout 0 \
+fuzz: $(STAMP) ## Send the model server a million made-up requests (FUZZ=n: so many; FUZZ_SEED=n: others)
+	@FUZZ=$(or $(FUZZ),1000000) HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest --timeout 0 \
 		tests/integration/server/test_fuzz.py tests/integration/server/test_schema.py $(PYTEST_ARGS)
 
 clients: ## Run Triton's, KServe's and MLflow's own clients against the model server, in .venvs/clients
@@ -72,6 +72,9 @@ bench-sandbox: $(STAMP) ## Measure what the sandbox carries
 
 bench-server: $(STAMP) ## Measure the model server against its peers (needs wrk; installs the peers; a quarter of an hour)
 	@$(BIN)/python benchmarks/server/run.py
+
+bench-memory: $(STAMP) ## Measure the model server's memory over a million requests (needs wrk; some minutes)
+	@$(BIN)/python benchmarks/server/memory.py
 
 docs: $(STAMP) ## Write the pages under docs/ that are made from the code
 	@$(BIN)/python docs/generate.py
