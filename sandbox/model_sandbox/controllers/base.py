@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import aiohttp
 
-from model_sandbox.cache import Cache, Key, Resource
+from model_sandbox.cache import Cache, Key, Resource, controller_of, key_of
 from model_sandbox.client import ApiFailure, Client, Obj
 
 log = logging.getLogger(__name__)
@@ -122,6 +122,7 @@ class Recorder:
 
 
 Reconcile = Callable[[Key], Awaitable[float | None]]
+Keys = Callable[[Obj], Iterable[Key]]
 
 
 class Controller:
@@ -190,13 +191,27 @@ class Controller:
         self.later(key, min(0.01 * 2**count, 10.0))
 
 
-def enqueue(controller: Controller, cache: Cache, key: Callable[[Obj], Key | None]) -> None:
+def itself(body: Obj) -> Iterable[Key]:
+    """The key of the object that changed."""
+    return [key_of(body)]
+
+
+def owner_of(kind: str) -> Keys:
+    """The key of the controller of that kind which an object has."""
+
+    def keys(body: Obj) -> Iterable[Key]:
+        owner = controller_of(body)
+        return [(key_of(body)[0], owner["name"])] if owner is not None and owner["kind"] == kind else []
+
+    return keys
+
+
+def enqueue(controller: Controller, cache: Cache, keys: Keys = itself) -> None:
     """Have a controller look at what an object's change is about."""
 
     def hear(old: Obj | None, new: Obj | None) -> None:
         for body in (old, new):
-            found = key(body) if body is not None else None
-            if found is not None:
-                controller.put(found)
+            for key in keys(body) if body is not None else ():
+                controller.put(key)
 
     cache.listeners.append(hear)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from model_sandbox.cache import Cache, Key
@@ -19,14 +20,14 @@ from model_sandbox.controllers.base import (
 )
 
 
+@dataclass(slots=True)
 class Deployments:
     """Keeps the ReplicaSets of Deployments."""
 
-    def __init__(self, client: Client, deployments: Cache, sets: Cache, recorder: Recorder) -> None:
-        self._client = client
-        self._deployments = deployments
-        self._sets = sets
-        self._recorder = recorder
+    _client: Client
+    _deployments: Cache
+    _sets: Cache
+    _recorder: Recorder
 
     async def reconcile(self, key: Key) -> float | None:
         """One step of a rollout; the next comes with the next change of a ReplicaSet."""

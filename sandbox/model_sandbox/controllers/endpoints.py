@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from model_sandbox.cache import Cache, Key
 from model_sandbox.client import Client, Obj
 from model_sandbox.controllers import pods as about
@@ -74,19 +76,17 @@ def subsets(service: Obj, pods: list[Obj]) -> list[Obj]:
     return [{key: value for key, value in subset.items() if value}] if live else []
 
 
+@dataclass(slots=True)
 class EndpointSets:
     """Keeps the slices and Endpoints of Services."""
 
-    def __init__(
-        self, client: Client, services: Cache, pods: Cache, nodes: Cache, slices: Cache, endpoints: Cache
-    ) -> None:
-        self._client = client
-        self._services = services
-        self._pods = pods
-        self._nodes = nodes
-        self._slices = slices
-        self._endpoints = endpoints
-        self._seen: dict[Key, dict[str, str]] = {}
+    _client: Client
+    _services: Cache
+    _pods: Cache
+    _nodes: Cache
+    _slices: Cache
+    _endpoints: Cache
+    _seen: dict[Key, dict[str, str]] = field(default_factory=dict)
 
     def services_of(self, pod: Obj) -> list[Key]:
         """The Services that select a pod."""

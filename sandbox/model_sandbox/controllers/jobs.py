@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from model_sandbox.cache import Cache, Key
@@ -60,14 +61,14 @@ def _ended(pod: Obj) -> str:
     )
 
 
+@dataclass(slots=True)
 class Jobs:
     """Keeps the pods of Jobs."""
 
-    def __init__(self, client: Client, jobs: Cache, pods: Cache, recorder: Recorder) -> None:
-        self._client = client
-        self._jobs = jobs
-        self._pods = pods
-        self._recorder = recorder
+    _client: Client
+    _jobs: Cache
+    _pods: Cache
+    _recorder: Recorder
 
     async def reconcile(self, key: Key) -> float | None:
         """One step of a Job."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from model_sandbox.cache import Cache, Key, Resource, controller_of, key_of
+from model_sandbox.cache import Cache, Key, Resource, key_of
 from model_sandbox.client import Client, Connection, Obj
 from model_sandbox.controllers import base
 from model_sandbox.controllers.base import Controller, Recorder, enqueue
@@ -77,95 +77,46 @@ class Manager:
             self.collector.forget(self.caches.pop(path))
 
     def _wire(self) -> None:
-        by_kind = {resource.kind: self.caches[resource.base] for resource in _SHARED}
+        client, by_kind = self._client, {resource.kind: self.caches[resource.base] for resource in _SHARED}
         pods, sets, deployments = by_kind["Pod"], by_kind["ReplicaSet"], by_kind["Deployment"]
-        client = self._client
-        controllers = []
+        services, nodes, jobs = by_kind["Service"], by_kind["Node"], by_kind["Job"]
+        spaces, accounts = by_kind["Namespace"], by_kind["ServiceAccount"]
+        budgets, scales = by_kind["PodDisruptionBudget"], by_kind["HorizontalPodAutoscaler"]
+        endpoints = EndpointSets(client, services, pods, nodes, by_kind["EndpointSlice"], by_kind["Endpoints"])
 
-        def start(name: str, reconcile: base.Reconcile) -> Controller:
-            controller = Controller(name, reconcile)
-            controllers.append(controller)
-            return controller
+        def recorder(name: str) -> Recorder:
+            return Recorder(client, name)
 
-        rolls = start(
-            "deployment",
-            Deployments(client, deployments, sets, Recorder(client, "deployment-controller")).reconcile,
-        )
-        enqueue(rolls, deployments, key_of)
-        enqueue(rolls, sets, _owner_key("Deployment"))
-        replicas = start(
-            "replicaset", ReplicaSets(client, sets, pods, Recorder(client, "replicaset-controller")).reconcile
-        )
-        enqueue(replicas, sets, key_of)
-        enqueue(replicas, pods, _owner_key("ReplicaSet"))
-        jobs = start("job", Jobs(client, by_kind["Job"], pods, Recorder(client, "job-controller")).reconcile)
-        enqueue(jobs, by_kind["Job"], key_of)
-        enqueue(jobs, pods, _owner_key("Job"))
-        self._wire_endpoints(start, by_kind)
-        spaces = start(
-            "namespace", Namespaces(client, by_kind["Namespace"], by_kind["ServiceAccount"], discover).reconcile
-        )
-        enqueue(spaces, by_kind["Namespace"], key_of)
-        enqueue(spaces, by_kind["ServiceAccount"], lambda body: ("", body["metadata"]["namespace"]))
-        budgets = start("budget", Budgets(client, by_kind["PodDisruptionBudget"], pods, sets, deployments).reconcile)
-        enqueue(budgets, by_kind["PodDisruptionBudget"], key_of)
+        def budgets_of(body: Obj) -> Iterable[Key]:
+            return map(key_of, budgets.within(key_of(body)[0]))
 
-        def budgets_of(body: Obj) -> Key | None:
-            for budget in by_kind["PodDisruptionBudget"].within(body["metadata"].get("namespace", "")):
-                budgets.put(key_of(budget))
-            return None
+        rolls = Deployments(client, deployments, sets, recorder("deployment-controller"))
+        self._start("deployment", rolls.reconcile, deployments, (sets, base.owner_of("Deployment")))
+        replicas = ReplicaSets(client, sets, pods, recorder("replicaset-controller"))
+        self._start("replicaset", replicas.reconcile, sets, (pods, base.owner_of("ReplicaSet")))
+        runs = Jobs(client, jobs, pods, recorder("job-controller"))
+        self._start("job", runs.reconcile, jobs, (pods, base.owner_of("Job")))
+        everyone = (nodes, lambda node: map(key_of, services))
+        self._start("endpoints", endpoints.reconcile, services, (pods, endpoints.services_of), everyone)
+        namespaces = Namespaces(client, spaces, accounts, discover)
+        self._start("namespace", namespaces.reconcile, spaces, (accounts, lambda body: [("", key_of(body)[0])]))
+        disruptions = Budgets(client, budgets, pods, sets, deployments)
+        self._start("budget", disruptions.reconcile, budgets, (pods, budgets_of), (deployments, budgets_of))
+        sizes = Autoscalers(client, scales, self.collector, recorder("horizontal-pod-autoscaler"))
+        self._start("autoscaler", sizes.reconcile, scales)
+        self._tasks.create_task(self._when_ready(self.collector.controller))
 
-        enqueue(budgets, pods, budgets_of)
-        enqueue(budgets, deployments, budgets_of)
-        scales = start(
-            "autoscaler",
-            Autoscalers(
-                client,
-                by_kind["HorizontalPodAutoscaler"],
-                self.collector,
-                Recorder(client, "horizontal-pod-autoscaler"),
-            ).reconcile,
-        )
-        enqueue(scales, by_kind["HorizontalPodAutoscaler"], key_of)
-        for controller in [*controllers, self.collector.controller]:
-            self._tasks.create_task(self._when_ready(controller))
-
-    def _wire_endpoints(self, start: Callable[[str, base.Reconcile], Controller], by_kind: dict[str, Cache]) -> None:
-        services, pods = by_kind["Service"], by_kind["Pod"]
-        sets = EndpointSets(
-            self._client, services, pods, by_kind["Node"], by_kind["EndpointSlice"], by_kind["Endpoints"]
-        )
-        controller = start("endpoints", sets.reconcile)
-        enqueue(controller, services, key_of)
-
-        def hear(old: Obj | None, new: Obj | None) -> None:
-            for body in (old, new):
-                for key in sets.services_of(body) if body else ():
-                    controller.put(key)
-
-        pods.listeners.append(hear)
-
-        def node_came_or_went(old: Obj | None, new: Obj | None) -> None:
-            if old is None or new is None:
-                for service in services:
-                    controller.put(key_of(service))
-
-        by_kind["Node"].listeners.append(node_came_or_went)
+    def _start(self, name: str, reconcile: base.Reconcile, own: Cache, *others: tuple[Cache, base.Keys]) -> None:
+        """Run a controller for its own kind and for what changes of other kinds are about."""
+        controller = Controller(name, reconcile)
+        for cache, keys in ((own, base.itself), *others):
+            enqueue(controller, cache, keys)
+        self._tasks.create_task(self._when_ready(controller))
 
     async def _when_ready(self, controller: Controller) -> None:
         for resource in _SHARED:
             await self.caches[resource.base].ready.wait()
         await controller.run()
-
-
-def _owner_key(kind: str) -> Callable[[Obj], Key | None]:
-    def key(body: Obj) -> Key | None:
-        owner = controller_of(body)
-        if owner is None or owner["kind"] != kind:
-            return None
-        return body["metadata"].get("namespace", ""), owner["name"]
-
-    return key
 
 
 async def discover(client: Client) -> Iterable[Resource]:
@@ -196,7 +147,7 @@ async def schedule(connection: Connection) -> None:
         pods, nodes = Cache(client, base.PODS), Cache(client, base.NODES)
         scheduler = Scheduler(client, pods, nodes, Recorder(client, "default-scheduler"))
         controller = Controller("scheduler", scheduler.reconcile)
-        enqueue(controller, pods, key_of)
+        enqueue(controller, pods)
         for cache in (pods, nodes):
             tasks.create_task(cache.run())
         for cache in (pods, nodes):

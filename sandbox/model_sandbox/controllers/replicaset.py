@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from model_sandbox.cache import Cache, Key
@@ -50,14 +51,14 @@ def status_of(replica_set: Obj, pods: list[Obj], now: datetime) -> tuple[Obj, fl
     return status, min((wait for wait in waits if wait), default=None)
 
 
+@dataclass(slots=True)
 class ReplicaSets:
     """Keeps the pods of ReplicaSets."""
 
-    def __init__(self, client: Client, sets: Cache, pods: Cache, recorder: Recorder) -> None:
-        self._client = client
-        self._sets = sets
-        self._pods = pods
-        self._recorder = recorder
+    _client: Client
+    _sets: Cache
+    _pods: Cache
+    _recorder: Recorder
 
     async def reconcile(self, key: Key) -> float | None:
         """Create or delete pods, then report."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from model_sandbox.apiserver.selectors import match_selector
-from model_sandbox.cache import Cache, Key, Resource
+from model_sandbox.cache import Cache, Key, Resource, controller_of
 from model_sandbox.client import ApiFailure, Client, Obj
 from model_sandbox.controllers import pods as about
 from model_sandbox.controllers.base import (
@@ -25,14 +28,14 @@ from model_sandbox.controllers.garbage import GarbageCollector
 Discover = Callable[[Client], Awaitable[Iterable[Resource]]]
 
 
+@dataclass(slots=True)
 class Namespaces:
     """Gives each namespace its default ServiceAccount and empties those that are deleted."""
 
-    def __init__(self, client: Client, namespaces: Cache, accounts: Cache, discover: Discover) -> None:
-        self._client = client
-        self._namespaces = namespaces
-        self._accounts = accounts
-        self._discover = discover
+    _client: Client
+    _namespaces: Cache
+    _accounts: Cache
+    _discover: Discover
 
     async def reconcile(self, key: Key) -> float | None:
         """One namespace."""
@@ -71,46 +74,21 @@ class Namespaces:
         return None
 
     async def _report(self, namespace: Obj, name: str, left: dict[str, list[Obj]]) -> None:
-        counts = ", ".join(f"{plural}. has {len(items)} resource instances" for plural, items in left.items())
-        held: dict[str, int] = {}
-        for items in left.values():
-            for item in items:
-                for finalizer in item["metadata"].get("finalizers") or []:
-                    held[finalizer] = held.get(finalizer, 0) + 1
+        counts = ", ".join(f"{plural}. has {len(found)} resource instances" for plural, found in left.items())
+        items = itertools.chain.from_iterable(left.values())
+        held = Counter(one for item in items for one in item["metadata"].get("finalizers") or [])
         finalizers = ", ".join(f"{one} in {count} resource instances" for one, count in held.items())
+        some, none = "Some resources are remaining: ", "All content successfully removed"
+        held_by = "Some content in the namespace has finalizers remaining: "
+        freed = "All content-preserving finalizers finished"
         told = [
-            (
-                "NamespaceDeletionDiscoveryFailure",
-                False,
-                "ResourcesDiscovered",
-                "All resources successfully discovered",
-            ),
-            (
-                "NamespaceDeletionGroupVersionParsingFailure",
-                False,
-                "ParsedGroupVersions",
-                "All legacy kube types successfully parsed",
-            ),
-            (
-                "NamespaceDeletionContentFailure",
-                False,
-                "ContentDeleted",
-                "All content successfully deleted, may be waiting on finalization",
-            ),
-            (
-                "NamespaceContentRemaining",
-                bool(left),
-                "SomeResourcesRemain" if left else "ContentRemoved",
-                f"Some resources are remaining: {counts}" if left else "All content successfully removed",
-            ),
-            (
-                "NamespaceFinalizersRemaining",
-                bool(held),
-                "SomeFinalizersRemain" if held else "ContentHasNoFinalizers",
-                f"Some content in the namespace has finalizers remaining: {finalizers}"
-                if held
-                else "All content-preserving finalizers finished",
-            ),
+            *((f"NamespaceDeletion{what}", False, reason, f"All {done}") for what, reason, done in _DELETED),
+            ("NamespaceContentRemaining", True, "SomeResourcesRemain", some + counts)
+            if left
+            else ("NamespaceContentRemaining", False, "ContentRemoved", none),
+            ("NamespaceFinalizersRemaining", True, "SomeFinalizersRemain", held_by + finalizers)
+            if held
+            else ("NamespaceFinalizersRemaining", False, "ContentHasNoFinalizers", freed),
         ]
         conditions = list((namespace.get("status") or {}).get("conditions") or [])
         before = list(conditions)
@@ -119,6 +97,14 @@ class Namespaces:
             conditions = set_condition(conditions, entry, stamp())
         if conditions != before:
             await self._client.merge(NAMESPACES.path("", name, "status"), {"status": {"conditions": conditions}})
+
+
+# What goes wrong on a cluster alone, where parts of the API may be out of reach.
+_DELETED = (
+    ("DiscoveryFailure", "ResourcesDiscovered", "resources successfully discovered"),
+    ("GroupVersionParsingFailure", "ParsedGroupVersions", "legacy kube types successfully parsed"),
+    ("ContentFailure", "ContentDeleted", "content successfully deleted, may be waiting on finalization"),
+)
 
 
 def _share(value: object, total: int) -> int:
@@ -149,15 +135,15 @@ def budget_status(budget: Obj, pods: list[Obj], expected: int) -> Obj:
     }
 
 
+@dataclass(slots=True)
 class Budgets:
     """Keeps the status of PodDisruptionBudgets."""
 
-    def __init__(self, client: Client, budgets: Cache, pods: Cache, sets: Cache, deployments: Cache) -> None:
-        self._client = client
-        self._budgets = budgets
-        self._pods = pods
-        self._sets = sets
-        self._deployments = deployments
+    _client: Client
+    _budgets: Cache
+    _pods: Cache
+    _sets: Cache
+    _deployments: Cache
 
     async def reconcile(self, key: Key) -> float | None:
         """One budget."""
@@ -168,7 +154,7 @@ class Budgets:
         pods = [
             pod
             for pod in self._pods.within(key[0])
-            if not about.is_finished(pod) and _selected(selector, pod["metadata"].get("labels") or {})
+            if not about.is_finished(pod) and match_selector(selector, pod["metadata"].get("labels") or {})
         ]
         status = budget_status(budget, pods, self._expected(pods))
         enough = status["disruptionsAllowed"] > 0
@@ -190,23 +176,14 @@ class Budgets:
         """How many pods the controllers of these pods ask for together."""
         wanted: dict[str, int] = {}
         for pod in pods:
-            owner = next((one for one in pod["metadata"].get("ownerReferences") or [] if one.get("controller")), None)
-            if owner is None:
-                wanted[pod["metadata"]["uid"]] = 1
-                continue
-            replica_set = self._sets.get(pod["metadata"]["namespace"], owner["name"])
-            if replica_set is None:
-                wanted[pod["metadata"]["uid"]] = 1
-                continue
-            above = next((one for one in replica_set["metadata"].get("ownerReferences") or []), None)
-            deployment = self._deployments.get(pod["metadata"]["namespace"], above["name"]) if above else None
-            top = deployment or replica_set
-            wanted[top["metadata"]["uid"]] = top["spec"].get("replicas", 1)
+            top, owner = pod, controller_of(pod)
+            for cache in (self._sets, self._deployments):
+                above = cache.get(pod["metadata"]["namespace"], owner["name"]) if owner else None
+                if above is None:
+                    break
+                top, owner = above, controller_of(above)
+            wanted[top["metadata"]["uid"]] = 1 if top is pod else top["spec"].get("replicas", 1)
         return sum(wanted.values())
-
-
-def _selected(selector: Obj | None, labels: dict[str, str]) -> bool:
-    return match_selector(selector, labels)
 
 
 _AUTOSCALABLE = {
@@ -216,14 +193,14 @@ _AUTOSCALABLE = {
 }
 
 
+@dataclass(slots=True)
 class Autoscalers:
     """Answers HorizontalPodAutoscalers as a cluster without a metrics server: bounds hold, metrics are missing."""
 
-    def __init__(self, client: Client, autoscalers: Cache, collector: GarbageCollector, recorder: Recorder) -> None:
-        self._client = client
-        self._autoscalers = autoscalers
-        self._collector = collector
-        self._recorder = recorder
+    _client: Client
+    _autoscalers: Cache
+    _collector: GarbageCollector
+    _recorder: Recorder
 
     async def reconcile(self, key: Key) -> float | None:
         """One autoscaler; looked at again every 15 seconds, as on a cluster."""
@@ -307,14 +284,14 @@ def _hpa_condition(conditions: list[Obj], kind: str, held: bool, reason: str, me
     return set_condition(conditions, entry, stamp())
 
 
+@dataclass(slots=True)
 class Scheduler:
     """Binds each new pod to the ready node with the fewest pods that its nodeSelector allows."""
 
-    def __init__(self, client: Client, pods: Cache, nodes: Cache, recorder: Recorder) -> None:
-        self._client = client
-        self._pods = pods
-        self._nodes = nodes
-        self._recorder = recorder
+    _client: Client
+    _pods: Cache
+    _nodes: Cache
+    _recorder: Recorder
 
     async def reconcile(self, key: Key) -> float | None:
         """One pod."""

@@ -196,12 +196,8 @@ class Gateways:
                 if reference.get("namespace", namespace) != namespace:
                     return "ResolvedRefs", False, "RefNotPermitted", "backends of other namespaces are left out here"
                 if self._services.get(namespace, reference["name"]) is None:
-                    return (
-                        "ResolvedRefs",
-                        False,
-                        "BackendNotFound",
-                        f"Service {namespace}/{reference['name']} not found",
-                    )
+                    told = f"Service {namespace}/{reference['name']} not found"
+                    return "ResolvedRefs", False, "BackendNotFound", told
         return "ResolvedRefs", True, "ResolvedRefs", ""
 
     async def _write(self, cache: Cache, body: Obj, status: Obj) -> None:
@@ -338,25 +334,13 @@ async def run(connection: Connection) -> None:
         classes = Controller("gateway classes", gateways.class_changed)
         gates = Controller("gateways", gateways.gateway_changed)
         routes = Controller("routes", gateways.route_changed)
-        enqueue(classes, caches[CLASSES.base], key_of)
-        enqueue(gates, caches[GATEWAYS.base], key_of)
-        enqueue(routes, caches[ROUTES.base], key_of)
-
-        def all_again(old: Obj | None, new: Obj | None) -> None:
-            if old is None or new is None or old["metadata"].get("generation") != new["metadata"].get("generation"):
-                for route in caches[ROUTES.base]:
-                    routes.put(key_of(route))
-                for gateway in caches[GATEWAYS.base]:
-                    gates.put(key_of(gateway))
-
-        for one in (CLASSES, GATEWAYS, SERVICES):
-            caches[one.base].listeners.append(all_again)
-
-        def count_routes(old: Obj | None, new: Obj | None) -> None:
-            for gateway in caches[GATEWAYS.base]:
-                gates.put(key_of(gateway))
-
-        caches[ROUTES.base].listeners.append(count_routes)
+        for controller, own in ((classes, CLASSES), (gates, GATEWAYS), (routes, ROUTES)):
+            enqueue(controller, caches[own.base])
+        # Whether a route is accepted depends on the rest, and how many are accepted stands in the Gateway.
+        for other in (CLASSES, GATEWAYS, SERVICES):
+            enqueue(routes, caches[other.base], lambda body: map(key_of, caches[ROUTES.base]))
+        for other in (CLASSES, SERVICES, ROUTES):
+            enqueue(gates, caches[other.base], lambda body: map(key_of, caches[GATEWAYS.base]))
         try:
             async with asyncio.TaskGroup() as tasks:
                 for cache in caches.values():

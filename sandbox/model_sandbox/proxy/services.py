@@ -13,7 +13,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from model_sandbox.cache import Cache, Key, key_of
+from model_sandbox.cache import Cache, Key
 from model_sandbox.client import Client, Connection, Obj
 from model_sandbox.controllers.base import SERVICES, SLICES, Controller, enqueue
 from model_sandbox.controllers.endpoints import SERVICE_LABEL
@@ -65,7 +65,7 @@ class ServiceProxy:
         self._listeners: dict[Key, dict[Backend, _Listener]] = {}
         self._writers: set[asyncio.StreamWriter] = set()
         self._controller = Controller("proxy", self._sync)
-        enqueue(self._controller, services, key_of)
+        enqueue(self._controller, services)
         slices.listeners.append(self._slice_changed)
 
     def _slice_changed(self, old: Obj | None, new: Obj | None) -> None:
