@@ -147,21 +147,32 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="?", type=int, default=20_000)
     runs = parser.parse_args().runs
-    rows = []
+    rows: list[Row] = []
+    lines = [f"| | {' | '.join(JUDGES)} |", f"|---|{'---|' * len(JUDGES)}"]
     for scenario in SCENARIOS:
         seen = streams(scenario, runs)
+        cells = []
         for name, rule in JUDGES.items():
-            rows += rows_of(scenario, name, rule(seen))
-            print(
-                *(f"{row.what}: {row.value:g} {row.unit}" for row in rows[-(1 if scenario.is_healthy else 2) :]),
-                sep="\n",
-            )
-    keep(Table(name="analysis", title=f"The judge, {runs} runs of each scenario", rows=tuple(rows)))
+            found = rows_of(scenario, name, rule(seen))
+            rows += found
+            cells.append(cell_of(scenario, found))
+            print(*(f"{row.what}: {row.value:g} {row.unit}" for row in found), sep="\n", flush=True)
+        lines.append(f"| {scenario.what} | {' | '.join(cells)} |")
+    title = f"The canary judge and the rules others use, {runs} runs of each scenario"
+    keep(Table(name="analysis", title=title, rows=tuple(rows), shown="\n".join(lines)))
     publish()
     missed = [row.what for row in rows if row.goal is not None and row.value > row.goal]
     for what in missed:
         print(f"goal missed: {what}", file=sys.stderr)
     return 1 if missed else 0
+
+
+def cell_of(scenario: Scenario, rows: list[Row]) -> str:
+    """Return what one judge did, in a few words."""
+    if scenario.is_healthy:
+        return f"aborts {rows[0].value:.1%}"
+    missed, found = rows
+    return f"found after {found.value:g}" + (f", misses {missed.value:.1%}" if missed.value >= 0.0005 else "")
 
 
 def rows_of(scenario: Scenario, judge_name: str, aborts: list[int | None]) -> list[Row]:

@@ -27,16 +27,22 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Figures that belong together."""
+    """Figures that belong together. `shown` is a Markdown table to show instead of a line for each figure."""
 
     name: str
     title: str
     rows: tuple[Row, ...]
+    shown: str = ""
 
 
 def keep(table: Table) -> None:
     """Write the table as JSON."""
-    body = {"title": table.title, "machine": machine(), "rows": [asdict(row) for row in table.rows]}
+    body = {
+        "title": table.title,
+        "machine": machine(),
+        "rows": [asdict(row) for row in table.rows],
+        "shown": table.shown,
+    }
     (FOLDER / "results").mkdir(exist_ok=True)
     (FOLDER / "results" / f"{table.name}.json").write_text(json.dumps(body, indent=2) + "\n")
 
@@ -61,11 +67,11 @@ def machine() -> str:
 def _markdown(body: dict[str, object]) -> str:
     rows = body["rows"]
     assert isinstance(rows, list)
+    head = [f"### {body['title']}", "", f"{body['machine']}", ""]
+    if body.get("shown"):
+        return "\n".join([*head, str(body["shown"])])
     lines = [
-        f"### {body['title']}",
-        "",
-        f"{body['machine']}",
-        "",
+        *head,
         "| what | measured | goal |",
         "|---|---|---|",
     ]

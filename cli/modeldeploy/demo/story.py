@@ -10,11 +10,12 @@ from typing import Any
 import httpx
 
 from modeldeploy.demo.hands import Hands, hands
+from modeldeploy.demo.installation import Installed, Started, has_helm, install
 from modeldeploy.demo.load import Load
 from modeldeploy.demo.models import own_predictions, some_rows, train
 from modeldeploy.demo.narrator import DemoFailed, Narrator
 from modeldeploy.kube import MODELDEPLOYMENTS, PODS, SERVICES, Kube, KubeError, Resource
-from modeldeploy.stand import Child, checkout, start_operator, start_sandbox, wait_until
+from modeldeploy.stand import checkout, start_operator, start_sandbox, wait_until
 
 NAME = "breast-cancer"
 OTHER = "wine"
@@ -63,14 +64,13 @@ class Story:
         kubeconfig = self._start_sandbox()
         kube = self._started.enter_context(Kube.connect(kubeconfig))
         user = hands(kubeconfig, kube, self._narrator)
-        operator = self._start_operator(kubeconfig, user)
+        operator = self._install(kubeconfig, kube, user)
         self._go_live(kube, user)
         self._predict(kube)
         self._change_under_load(kube, user)
         self._break_it(kube, user)
         self._delete(kube, user)
-        if not operator.is_alive():
-            raise DemoFailed(f"the operator ended by itself:\n{operator.tail()}")
+        operator.check()
         self._narrator.step("Done: every promise above was checked and held")
 
     def _start_sandbox(self) -> Path:
@@ -80,11 +80,15 @@ class Story:
         self._narrator.output(sandbox.tail(12))
         return self._folder / "kubeconfig"
 
-    def _start_operator(self, kubeconfig: Path, user: Hands) -> Child:
+    def _install(self, kubeconfig: Path, kube: Kube, user: Hands) -> Installed | Started:
+        if has_helm():
+            self._narrator.step("The chart: the resource definition, and the operator as a pod with its own rights")
+            return install(kubeconfig, kube, self._narrator)
         self._narrator.step("The resource definition and the operator")
+        self._narrator.say("There is no Helm engine for this machine: the operator is started as a process.")
         user.apply(checkout() / "crds" / "modeldeployments.yaml")
         self._narrator.command(["python", "-m", "model_operator"])
-        return self._started.enter_context(start_operator(self._folder, kubeconfig))
+        return Started(self._started.enter_context(start_operator(self._folder, kubeconfig)))
 
     def _go_live(self, kube: Kube, user: Hands) -> None:
         self._narrator.step("A model goes live")
