@@ -145,7 +145,7 @@ def apply(
     merged = fieldsets.merge(node, live, config)
     before = owners.get(manager)
     updated = {**owners, manager: Owned(owned_by_config, before.time if before else None)}
-    if before is not None and before.paths:
+    if before is not None and not before.paths <= owned_by_config:
         merged = _prune(node, merged, before.paths, updated)
     changed, removed = fieldsets.compare(node, live, merged)
     changed = {path for path in changed if _is_owned(path)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ import yaml
 
 from model_sandbox.apiserver import errors, protobuf
 from model_sandbox.apiserver.errors import Cause, Obj, bad_options
+from model_sandbox.apiserver.kinds import Kind
+from model_sandbox.apiserver.patch import json_patch, merge_patch, strategic_merge
 from model_sandbox.apiserver.resources import DeleteOptions, Write
 from model_sandbox.apiserver.schema import Node
 
@@ -108,6 +110,33 @@ def parse_yaml(data: bytes) -> Any:
         return yaml.load(data, Loader=_Loader)  # noqa: S506 - a safe loader
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"error converting YAML to JSON: {error}") from None
+
+
+def parse_applied(data: bytes) -> Obj:
+    """The configuration of an apply patch; raises 400."""
+    try:
+        applied = parse_yaml(data)
+    except ValueError as error:
+        raise errors.bad_request(f"error decoding YAML: {error}") from None
+    if not isinstance(applied, dict):
+        raise errors.bad_request("invalid object type: /, Kind=")
+    return applied
+
+
+def parse_patch(form: str, data: bytes, kind: Kind) -> Callable[[Obj], Any]:
+    """The function that a JSON, merge or strategic patch is; raises 400."""
+    try:
+        patch, _ = parse_json(data)
+    except ValueError as error:
+        prefix = "error decoding patch: " if form == "json" else ""
+        raise errors.bad_request(f"{prefix}{error}") from None
+    if form == "json":
+        return lambda shown: json_patch(shown, patch)
+    if not isinstance(patch, dict):
+        raise errors.bad_request("json: cannot unmarshal the patch into Go value of type map[string]interface {}")
+    if form == "merge":
+        return lambda shown: merge_patch(shown, patch)
+    return lambda shown: strategic_merge(kind.node, shown, patch)
 
 
 def _parse_protobuf(data: bytes, node: Node | None) -> Obj:

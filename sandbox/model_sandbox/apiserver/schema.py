@@ -55,7 +55,6 @@ class Node:
     atomic: bool = False
     merge: bool = False  # strategic merge patch joins instead of replacing
     merge_key: str = ""
-    retain_keys: bool = False
     default: Any = _MISSING
     required: bool = False
     emit: bool = False
@@ -181,8 +180,6 @@ class Types:
                 node.atomic = True
             elif name == "merge":
                 node.merge, node.merge_key = True, value
-            elif name == "retain":
-                node.retain_keys = True
             elif name == "default":
                 node.default = {"true": True, "false": False}.get(value, value)
                 if node.shape is Shape.INTEGER:

@@ -12,106 +12,57 @@ from model_sandbox.apiserver.metadata import LABEL_VALUE, qualified_name_errors
 Labels = Mapping[str, str]
 LabelTest = Callable[[Labels], bool]
 
-_TOKEN = re.compile(r"\s*(==|!=|=|!|\(|\)|,|<|>|[^\s=!(),<>]+)")
+_REQUIREMENT = re.compile(
+    r"""\s*(?:
+        !\s*(?P<absent>[^\s=!(),<>]+)
+      | (?P<key>[^\s=!(),<>]+)(?:
+            \s*(?P<compare>==|!=|=|<|>)\s*(?P<value>[^\s=!(),<>]*)
+          | \s+(?P<among>in|notin)\s*\((?P<values>[^()=!<>]*)\)
+        )?
+    )\s*(?:,|\Z)""",
+    re.VERBOSE,
+)
+_INTEGER = re.compile(r"-?\d+")
+_FORMS = "KEY, !KEY, KEY=VALUE, KEY!=VALUE, KEY in (A,B), KEY notin (A,B), KEY<NUMBER or KEY>NUMBER"
 
 
-class _Parser:
-    """The grammar of label selectors: `a`, `!a`, `a=b`, `a!=b`, `a in (b,c)`, `a notin (b)`, `a>1`."""
-
-    def __init__(self, text: str) -> None:
-        self.tokens = _TOKEN.findall(text)
-        self.at = 0
-
-    def peek(self) -> str:
-        return self.tokens[self.at] if self.at < len(self.tokens) else ""
-
-    def take(self) -> str:
-        token = self.peek()
-        self.at += 1
-        return token
-
-    def word(self) -> str:
-        token = self.take()
-        if not token or token in ("=", "==", "!=", "!", "(", ")", ",", "<", ">"):
-            raise bad_request(f"unable to parse requirement: found '{token}', expected: identifier")
-        return token
-
-    def key(self) -> str:
-        key = self.word()
-        problems = qualified_name_errors(key)
-        if problems:
-            raise bad_request(f'unable to parse requirement: <nil>: Invalid value: "{key}": {problems[0]}')
-        return key
-
-    def value(self) -> str:
-        if self.peek() in ("", ","):
-            return ""
-        value = self.word()
-        if len(value) > 63 or not LABEL_VALUE.fullmatch(value):
-            raise bad_request(f'unable to parse requirement: values[0][key]: Invalid value: "{value}"')
-        return value
-
-    def values(self) -> list[str]:
-        if self.take() != "(":
-            raise bad_request("unable to parse requirement: found '', expected: '('")
-        values = [self.value() if self.peek() != ")" else ""]
-        while self.peek() == ",":
-            self.take()
-            values.append("" if self.peek() == ")" else self.value())
-        if self.take() != ")":
-            raise bad_request("unable to parse requirement: found '', expected: ',' or ')'")
-        return values
-
-    def requirement(self) -> LabelTest:
-        if self.peek() == "!":
-            self.take()
-            key = self.key()
-            return lambda labels: key not in labels
-        key = self.key()
-        operator = self.peek()
-        if operator in ("", ","):
-            return lambda labels: key in labels
-        self.take()
-        if operator in ("=", "=="):
-            value = self.value()
-            return lambda labels: labels.get(key) == value
-        if operator == "!=":
-            value = self.value()
-            return lambda labels: labels.get(key) != value
-        if operator in ("in", "notin"):
-            values, wanted = set(self.values()), operator == "in"
-            return lambda labels: (key in labels and labels[key] in values) is wanted
-        if operator in ("<", ">"):
-            return _compare(key, operator, self.value())
-        expected = "in, notin, =, ==, !=, gt, lt"
-        raise bad_request(f"unable to parse requirement: found '{operator}', expected: {expected}")
+def _requirement(term: re.Match[str]) -> LabelTest:
+    key, operator = term["absent"] or term["key"], term["compare"] or term["among"]
+    values = [value.strip() for value in (term["values"] if term["among"] else term["value"] or "").split(",")]
+    problems = qualified_name_errors(key)
+    problems += [
+        f"{value!r} is no label value" for value in values if len(value) > 63 or not LABEL_VALUE.fullmatch(value)
+    ]
+    if operator in ("<", ">") and not _INTEGER.fullmatch(values[0]):
+        problems.append(f"{values[0]!r} is not an integer")
+    if problems:
+        raise bad_request(f'unable to parse requirement: <nil>: Invalid value: "{key}": {problems[0]}')
+    if term["absent"]:
+        return lambda labels: key not in labels
+    if operator is None:
+        return lambda labels: key in labels
+    if operator in ("<", ">"):
+        return lambda labels: _is_beyond(labels.get(key, ""), operator, int(values[0]))
+    wanted = operator in ("=", "==", "in")
+    return lambda labels: (key in labels and labels[key] in values) is wanted
 
 
-def _compare(key: str, operator: str, bound: str) -> LabelTest:
-    if not re.fullmatch(r"-?\d+", bound):
-        raise bad_request(f'unable to parse requirement: values[0]: Invalid value: "{bound}": not an integer')
-
-    def test(labels: Labels) -> bool:
-        try:
-            value = int(labels[key])
-        except (KeyError, ValueError):
-            return False
-        return value > int(bound) if operator == ">" else value < int(bound)
-
-    return test
+def _is_beyond(text: str, operator: str, bound: int) -> bool:
+    if not _INTEGER.fullmatch(text):
+        return False
+    return int(text) > bound if operator == ">" else int(text) < bound
 
 
 def parse_labels(text: str) -> LabelTest:
     """The predicate of a `labelSelector` parameter; raises a 400."""
-    parser = _Parser(text)
-    if not parser.tokens:
-        return lambda labels: True
-    tests = [parser.requirement()]
-    while parser.peek() == ",":
-        parser.take()
-        tests.append(parser.requirement())
-    if parser.peek():
-        raise bad_request(f"unable to parse requirement: found '{parser.peek()}', expected: ',' or 'end of string'")
+    tests: list[LabelTest] = []
+    at, more = 0, bool(text.strip())
+    while more:
+        term = _REQUIREMENT.match(text, at)
+        if term is None:
+            raise bad_request(f"unable to parse requirement: found '{text[at:].strip()}', expected: {_FORMS}")
+        tests.append(_requirement(term))
+        at, more = term.end(), term[0].endswith(",")
     return lambda labels: all(test(labels) for test in tests)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,9 +21,8 @@ from model_sandbox.apiserver.crds import DEFINITIONS
 from model_sandbox.apiserver.errors import ApiError, Obj
 from model_sandbox.apiserver.kinds import Kind, Registry
 from model_sandbox.apiserver.lists import Page, Renderer, Selection, list_page, parse_version
-from model_sandbox.apiserver.patch import json_patch, merge_patch, strategic_merge
-from model_sandbox.apiserver.requests import Answer, ListOptions
-from model_sandbox.apiserver.resources import Resources, Warnings, Write
+from model_sandbox.apiserver.requests import Answer
+from model_sandbox.apiserver.resources import Resources, Warnings, Write, check_name
 from model_sandbox.apiserver.schema import Node
 from model_sandbox.apiserver.store import Entry, Store
 from model_sandbox.apiserver.tables import utc_now
@@ -68,6 +66,11 @@ class Call:
     prefix: str = ""  # the path credential, see ApiServer._credentials
     watch: bool = False  # the old form, /api/v1/watch/...
     warnings: Warnings = field(default_factory=Warnings)
+
+    @property
+    def media(self) -> str:
+        """The type of the body."""
+        return self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
     @property
     def agent(self) -> str:
@@ -330,9 +333,14 @@ class ApiServer:
 
     async def body(self, call: Call, kind: str, node: Node | None = None) -> tuple[Obj, tuple[str, ...]]:
         """The decoded body of a POST or PUT, and its repeated keys; `node` reads protobuf."""
-        data = await call.request.read()
-        media = call.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        return requests.parse_body(data, media, kind, node)
+        return requests.parse_body(await call.request.read(), call.media, kind, node)
+
+    async def patch(self, call: Call) -> tuple[str, bytes]:
+        """The form and the text of a PATCH; raises 415."""
+        form = requests.PATCHES.get(call.media)
+        if form is None:
+            raise errors.unsupported_media_type()
+        return form, await call.request.read()
 
     def answer(self, call: Call, kind: Kind, stored: Obj, *, status: int = 200) -> web.Response:
         """An object as the answer to a write."""
@@ -356,22 +364,14 @@ class ApiServer:
         write = requests.write_options(
             call.request.query, call.agent, call.now, options="UpdateOptions", repeated=repeated
         )
-        name = (body.get("metadata") or {}).get("name", target.name)
-        if name != target.name:
-            raise errors.bad_request(
-                f"the name of the object ({name}) does not match the name on the URL ({target.name})"
-            )
+        check_name(body.get("metadata"), target.name)
         stored = self.resources.update(
             target.kind, target.namespace or "", target.name, lambda _: body, write, call.warnings, target.part
         )
         return self.answer(call, target.kind, stored)
 
     async def _patch(self, call: Call, target: Target) -> web.Response:
-        data = await call.request.read()
-        media = call.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        form = requests.PATCHES.get(media)
-        if form is None:
-            raise errors.unsupported_media_type()
+        form, data = await self.patch(call)
         if form == "strategic" and target.kind.custom:
             told = "strategic merge patch is for built-in kinds: use application/merge-patch+json"
             raise errors.unsupported_media_type(told, details=False)
@@ -382,7 +382,7 @@ class ApiServer:
         if "force" in call.request.query:
             cause = errors.forbidden_field("force", "may not be specified for non-apply patch")
             raise errors.bad_options("PatchOptions", cause)
-        change = parse_patch(form, data, kind)
+        change = requests.parse_patch(form, data, kind)
         stored = self.resources.update(kind, namespace, target.name, change, write, call.warnings, target.part)
         return self.answer(call, kind, stored)
 
@@ -390,10 +390,7 @@ class ApiServer:
         if not call.request.query.get("fieldManager"):
             cause = errors.required("fieldManager", "is required for apply patch")
             raise errors.bad_options("PatchOptions", cause)
-        try:
-            body = requests.parse_yaml(data)
-        except ValueError as error:
-            raise errors.bad_request(f"error decoding YAML: {error}") from None
+        body = requests.parse_applied(data)
         kind, namespace = target.kind, target.namespace or ""
         stored, new = self.resources.apply(kind, namespace, target.name, body, write, target.part)
         return self.answer(call, kind, stored, status=201 if new else 200)
@@ -404,7 +401,7 @@ class ApiServer:
         last, gone = self.resources.delete(kind, namespace, target.name, options)
         if kind.storage == DEFINITIONS and not options.dry_run:
             self._retire(kind, target.name)
-        if (gone and kind.answer == "status" and not options.dry_run) or (options.dry_run and kind.answer == "status"):
+        if kind.answer == "status" and (gone or options.dry_run):
             details = {"name": target.name, "group": kind.group, "kind": kind.plural, "uid": last["metadata"]["uid"]}
             shown = {key: value for key, value in details.items() if value}
             body = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": shown}
@@ -451,22 +448,6 @@ class ApiServer:
         self.resources.drop_finalizer(kind, name)
 
 
-def parse_patch(form: str, data: bytes, kind: Kind) -> Callable[[Obj], Any]:
-    """The function that a JSON, merge or strategic patch is; raises 400."""
-    try:
-        patch, _ = requests.parse_json(data)
-    except ValueError as error:
-        prefix = "error decoding patch: " if form == "json" else ""
-        raise errors.bad_request(f"{prefix}{error}") from None
-    if form == "json":
-        return lambda shown: json_patch(shown, patch)
-    if not isinstance(patch, dict):
-        raise errors.bad_request("json: cannot unmarshal the patch into Go value of type map[string]interface {}")
-    if form == "merge":
-        return lambda shown: merge_patch(shown, patch)
-    return lambda shown: strategic_merge(kind.node, shown, patch)
-
-
 def _verb(method: str, target: Target, query: Any) -> str:
     if method in ("GET", "HEAD"):
         watching = query.get("watch", "false").lower() in ("true", "1", "")
@@ -482,6 +463,3 @@ def _builtin_groups(registry: Registry) -> set[str]:
 
 def _not_found_page() -> web.Response:
     return web.Response(status=404, text="404 page not found\n", headers={"Content-Type": "text/plain; charset=utf-8"})
-
-
-__all__ = ["ApiServer", "Call", "ListOptions"]

@@ -10,10 +10,9 @@ import aiohttp
 from aiohttp import web
 
 from model_sandbox.apiserver import auth, errors, requests
-from model_sandbox.apiserver.convert import to_version
 from model_sandbox.apiserver.errors import ApiError, Cause, Obj
 from model_sandbox.apiserver.kinds import Kind
-from model_sandbox.apiserver.resources import DeleteOptions, Warnings
+from model_sandbox.apiserver.resources import DeleteOptions, Warnings, check_name
 from model_sandbox.apiserver.schema import DecodeError, Unknown, decode
 from model_sandbox.apiserver.selectors import match_selector, selector_text
 
@@ -132,31 +131,21 @@ async def _scale(server: ApiServer, call: Call, kind: Kind, namespace: str, name
 
 
 async def _wanted_scale(server: ApiServer, call: Call, current: Obj, name: str) -> tuple[Obj, Any]:
-    from model_sandbox.apiserver.server import parse_patch
-
-    query = call.request.query
+    write = requests.write_options(call.request.query, call.agent, call.now, options="PatchOptions")
+    node = server.registry.types.node("Scale")
     if call.request.method == "PUT":
-        write = requests.write_options(query, call.agent, call.now, options="PatchOptions")
-        wanted, _ = await server.body(call, "Scale", server.registry.types.node("Scale"))
-        given = (wanted.get("metadata") or {}).get("name", name)
-        if given != name:
-            raise errors.bad_request(f"the name of the object ({given}) does not match the name on the URL ({name})")
+        wanted, _ = await server.body(call, "Scale", node)
+        check_name(wanted.get("metadata"), name)
     else:
-        media = call.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        form = requests.PATCHES.get(media)
-        if form is None:
-            raise errors.unsupported_media_type()
-        write = requests.write_options(query, call.agent, call.now, options="PatchOptions")
-        node = server.registry.types.node("Scale")
-        kind = Kind(group="autoscaling", version="v1", kind="Scale", plural="scales", node=node)
-        data = await call.request.read()
+        form, data = await server.patch(call)
         if form == "apply":
-            wanted = {**current, **requests.parse_yaml(data)}
+            wanted = {**current, **requests.parse_applied(data)}
         else:
-            wanted = parse_patch(form, data, kind)(copy.deepcopy(current))
+            kind = Kind(group="autoscaling", version="v1", kind="Scale", plural="scales", node=node)
+            wanted = requests.parse_patch(form, data, kind)(copy.deepcopy(current))
     content = {key: value for key, value in wanted.items() if key not in ("kind", "apiVersion")}
     try:
-        decoded: Obj = decode(server.registry.types.node("Scale"), content, Unknown())
+        decoded: Obj = decode(node, content, Unknown())
     except DecodeError as error:
         told = Cause("FieldValueInvalid", "patch", f'Invalid value: "{{}}": {error}')
         raise errors.invalid("", "", "", [told]) from None
@@ -312,8 +301,7 @@ async def review(server: ApiServer, call: Call, kind: Kind) -> web.Response:
         if kind.kind == "SubjectAccessReview":
             user = auth.User(spec.get("user", ""), tuple(spec.get("groups") or ()))
         status = {"allowed": auth.is_allowed(server.store, user, _attributes(spec))}
-    shown = {**decoded, "metadata": {}, "status": status}
-    return server.reply({**shown}, call, status=201)
+    return server.reply({**decoded, "metadata": {}, "status": status}, call, status=201)
 
 
 def _attributes(spec: Obj) -> auth.Attributes:
@@ -327,6 +315,3 @@ def _attributes(spec: Obj) -> auth.Attributes:
     return auth.Attributes(
         wants.get("verb", ""), wants.get("group", ""), resource, wants.get("namespace", ""), wants.get("name", "")
     )
-
-
-__all__ = ["handle", "review", "scale_of", "to_version"]
