@@ -1,7 +1,7 @@
 # What a person, CI and the README call. Every target sets itself up: the virtual environment is made
 # when it is missing and brought up to date when pyproject.toml or constraints.txt changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-sandbox bench-analysis bench-server bench-memory docs crds lock clean
+.PHONY: help setup demo test fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-sandbox bench-analysis bench-server bench-artifacts bench-memory docs crds lock clean
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -75,6 +75,9 @@ bench-server: $(STAMP) ## Measure the model server against its peers (needs wrk;
 
 bench-memory: $(STAMP) ## Measure the model server's memory over a million requests (needs wrk; some minutes)
 	@$(BIN)/python benchmarks/server/memory.py
+
+bench-artifacts: $(STAMP) ## Measure how fast, and in how much memory, a model gets to a server
+	@$(BIN)/python benchmarks/artifacts.py
 
 docs: $(STAMP) ## Write the pages under docs/ that are made from the code
 	@$(BIN)/python docs/generate.py
