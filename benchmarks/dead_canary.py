@@ -24,6 +24,7 @@ GATEWAYS = Resource("gateway.networking.k8s.io", "v1", "gateways")
 ROUTES = Resource("gateway.networking.k8s.io", "v1", "httproutes")
 NAME = "mortal"
 DEATHS = 12
+LONGEST = 30
 
 
 def measure() -> Table:
@@ -88,17 +89,25 @@ def wait(kube: Kube, holds: Callable[[Any], bool]) -> Any:
 def die_once(kube: Kube, canary: str) -> float:
     """Kill the canary's process; return the seconds until the route has no weight for it."""
     wait_until(lambda: weight(kube, canary) == 40, "the weight is back", seconds=120)
+    # The pod of the last death may still be on its way out, and its process must not be taken for the new one.
+    wait_until(lambda: len(pods_of(kube, canary)) == 1, "the canary has one pod", seconds=120)
     time.sleep(0.5)
     process = process_of(canary)
     started = time.perf_counter()
     os.kill(process, signal.SIGKILL)
     while weight(kube, canary):
+        if time.perf_counter() - started > LONGEST:
+            raise TimeoutError(f"the route still has the weight {LONGEST} s after the death")
         time.sleep(0.002)
     took = time.perf_counter() - started
     # A pod of its own for the next death: a third crash of the same pod would end the rollout.
-    for pod in kube.list(PODS, labels=f"modeldeploy.dev/revision={canary}"):
+    for pod in pods_of(kube, canary):
         kube.delete(PODS, pod["metadata"]["name"])
     return took
+
+
+def pods_of(kube: Kube, canary: str) -> list[dict[str, Any]]:
+    return kube.list(PODS, labels=f"modeldeploy.dev/revision={canary}")
 
 
 def process_of(revision: str) -> int:

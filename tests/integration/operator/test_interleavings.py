@@ -74,7 +74,7 @@ STORIES = st.lists(st.tuples(st.sampled_from(sorted(ACTIONS)), st.integers(0, 8)
 
 
 @pytest.mark.parametrize("kind", ["ratio", "gateway", "blueGreen", "rollingUpdate"])
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(story=STORIES)
 def test_any_story_ends_well(kind: str, story: list[tuple[str, int]]) -> None:
     asyncio.run(play(kind, story))

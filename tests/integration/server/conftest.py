@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -175,14 +175,17 @@ def running(folder: Path, uri: str, **settings: object) -> Iterator[Server]:
     environ |= {name: str(value) for name, value in settings.items() if name.startswith(FOREIGN)}
     log = folder / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen([sys.executable, "-m", "model_server"], env=environ, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "model_server"], env=environ, stdout=output, stderr=output, start_new_session=True
+        )
     server = Server(process, f"http://127.0.0.1:{port}", log, folder / "termination")
     try:
         yield server
     finally:
         server.client.close()
-        if process.poll() is None:
-            process.kill()
+        # Its workers as well, which outlive a killed parent.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
