@@ -88,7 +88,7 @@ async def wait_for_definition(client: KubernetesClient) -> None:
     has_told = False
     while True:
         try:
-            await client.list_uids()
+            await client.look_for_resources()
         except ApiError as error:
             if not error.is_absent:
                 log.warning("the API server: %s", error)

@@ -14,9 +14,9 @@ async def start_metrics_server(telemetry: Telemetry, host: str, port: int) -> we
         OSError: the address is taken.
     """
 
-    async def metrics(_: web.Request) -> web.Response:
+    async def metrics(request: web.Request) -> web.Response:
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-        return web.Response(body=telemetry.expose(), headers=headers)
+        return web.Response(body=telemetry.expose(request.query.getall("name[]", ())), headers=headers)
 
     app = web.Application()
     app.router.add_get("/metrics", metrics)

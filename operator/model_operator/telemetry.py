@@ -1,11 +1,13 @@
 """The operator's own metrics, on a registry of their own."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
 
 from model_operator.api.resource import ObjectKey
 from model_operator.api.times import parse_time
@@ -37,24 +39,6 @@ class Telemetry:
             ["verb", "kind", "code"],
             registry=self.registry,
         )
-        self._phase = Gauge(
-            "modeldeploy_operator_phase",
-            "1 for the phase that a ModelDeployment is in; other phases have no series.",
-            ["namespace", "name", "phase"],
-            registry=self.registry,
-        )
-        self._weight = Gauge(
-            "modeldeploy_operator_canary_weight",
-            "Percent of the traffic that the canary was given.",
-            ["namespace", "name"],
-            registry=self.registry,
-        )
-        self._step = Gauge(
-            "modeldeploy_operator_rollout_step",
-            "Index of the step that a rollout is at; -1 when none is on.",
-            ["namespace", "name"],
-            registry=self.registry,
-        )
         self._rollouts = Counter(
             "modeldeploy_operator_rollouts_total",
             "Rollouts that ended, by result.",
@@ -74,6 +58,7 @@ class Telemetry:
             registry=self.registry,
         )
         self._shown: dict[ObjectKey, Mapping[str, Any]] = {}
+        self.registry.register(ResourceStates(self._shown))
 
     def reconciled(self, result: str, started: float) -> None:
         """Count a pass that began at `time.perf_counter() == started`."""
@@ -88,27 +73,18 @@ class Telemetry:
         """Show where a model is; one that is gone leaves no series behind."""
         before = self._shown.get(key)
         if body is None:
-            if before is not None:
-                del self._shown[key]
-                self._phase.remove(*key, before.get("phase", ""))
-                self._weight.remove(*key)
-                self._step.remove(*key)
+            self._shown.pop(key, None)
             return
         status = body.get("status") or {}
         if before == status:
             return
         self._shown[key] = status
-        if before is not None and before.get("phase") != status.get("phase"):
-            self._phase.remove(*key, before.get("phase", ""))
-        self._phase.labels(*key, status.get("phase", "")).set(1)
-        self._weight.labels(*key).set(status.get("weights", {}).get("applied", 0))
-        self._step.labels(*key).set(status.get("currentStepIndex", -1))
         if before is not None:
             self._count_rollouts(key, before, status)
 
-    def expose(self) -> bytes:
-        """Return the metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+    def expose(self, names: Sequence[str] = ()) -> bytes:
+        """Return the metrics in Prometheus' text format: all of them, or those of these names."""
+        return generate_latest(self.registry.restricted_registry(names) if names else self.registry)
 
     def _count_rollouts(self, key: ObjectKey, before: Mapping[str, Any], status: Mapping[str, Any]) -> None:
         known = {(entry["revision"], entry["at"]) for entry in before.get("history", ())}
@@ -119,3 +95,37 @@ class Telemetry:
             if started := before.get("rolloutStartedAt"):
                 took = parse_time(entry["at"]) - parse_time(started)
                 self._rollout_seconds.labels(entry["result"]).observe(took.total_seconds())
+
+
+class ResourceStates(Collector):
+    """Shows where each ModelDeployment is; made when somebody asks, since thousands of kept series cost memory."""
+
+    def __init__(self, shown: Mapping[ObjectKey, Mapping[str, Any]]) -> None:
+        self._shown = shown
+
+    def describe(self) -> Iterator[Metric]:
+        """Yield the gauges without samples, so that the registry knows their names."""
+        return ResourceStates({}).collect()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the gauges of every resource's phase, weight and step."""
+        phase = GaugeMetricFamily(
+            "modeldeploy_operator_phase",
+            "1 for the phase that a ModelDeployment is in; other phases have no series.",
+            labels=["namespace", "name", "phase"],
+        )
+        weight = GaugeMetricFamily(
+            "modeldeploy_operator_canary_weight",
+            "Percent of the traffic that the canary was given.",
+            labels=["namespace", "name"],
+        )
+        step = GaugeMetricFamily(
+            "modeldeploy_operator_rollout_step",
+            "Index of the step that a rollout is at; -1 when none is on.",
+            labels=["namespace", "name"],
+        )
+        for key, status in self._shown.items():
+            phase.add_metric([*key, status.get("phase", "")], 1)
+            weight.add_metric([*key], status.get("weights", {}).get("applied", 0))
+            step.add_metric([*key], status.get("currentStepIndex", -1))
+        return iter((phase, weight, step))

@@ -74,7 +74,7 @@ class Engine:
 
     def knows(self, uids: frozenset[str]) -> bool:
         """Whether all these ModelDeployments have arrived."""
-        return uids <= {body["metadata"]["uid"] for body in self.cache.all_of(KIND)}
+        return len(self.cache) >= len(uids) and uids <= {body["metadata"]["uid"] for body in self.cache.all_of(KIND)}
 
     def resources_listed(self) -> None:
         """Say that all ModelDeployments are known: from now on the engine may write."""

@@ -125,6 +125,8 @@ class Reconciler:
 
     async def _persist(self, resource: ModelDeployment, body: Body, decision: Decision) -> ModelDeployment:
         """Write the status if it changed: the intent is on record before anything follows from it."""
+        if decision.status == resource.status:
+            return resource
         patch = merge_patch(body.get("status") or {}, status_to_body(decision.status))
         if patch:
             answer = await self._cluster.patch_status(resource, patch)

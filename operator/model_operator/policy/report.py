@@ -22,7 +22,7 @@ Finding = tuple[str, str, str, str]  # type, status, reason, message
 
 def report(s: Situation, *, url: str) -> Status:
     """Return the status with everything that follows from the facts and from what is seen."""
-    status = s.changed(
+    counted = s.changed(
         observed_generation=s.resource.generation,
         url=url,
         selector=f"modeldeploy.dev/name={s.resource.name}",
@@ -34,8 +34,9 @@ def report(s: Situation, *, url: str) -> Status:
         weights=_counted_weights(s),
         analysis=_analysis(s),
     )
-    status = replace(status, message=tell(s.under(status)))
-    return replace(status, conditions=tuple(_conditions(s.under(status))))
+    s = s.under(counted)
+    s = s.under(s.changed(message=tell(s)))
+    return s.changed(conditions=tuple(_conditions(s)))
 
 
 def _declared_model(s: Situation) -> ModelInfo | None:

@@ -142,8 +142,13 @@ class Situation:
 
     def under(self, status: Status) -> Situation:
         """Return the same look under another status."""
-        return replace(self, status=status)
+        if status is self.status:
+            return self
+        return Situation(resource=self.resource, status=status, observed=self.observed, now=self.now)
 
     def changed(self, **facts: Any) -> Status:
-        """Return the status with other facts."""
-        return replace(self.status, **facts)
+        """Return the status with other facts; the very same one when it says all of this already."""
+        status = self.status
+        if all(getattr(status, name) == value for name, value in facts.items()):
+            return status
+        return replace(status, **facts)
