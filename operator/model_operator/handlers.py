@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 #: A watch that was silent for so long is dead; bookmarks come each minute.
 LONGEST_SILENCE = 150.0
-#: How long kopf may take to deliver what a list of our own has; then we list again.
-LIST_ARRIVES_WITHIN = 5.0
+#: When kopf has delivered nothing for so long of what a list of our own has, we list again.
+NOTHING_ARRIVES_FOR = 5.0
 LONGEST_BACKOFF = 5.0
 
 ListUids = Callable[[], Awaitable[tuple[frozenset[str], int]]]
@@ -165,9 +165,12 @@ class ListWatcher:
             backoff = min(2 * backoff, LONGEST_BACKOFF)
 
     async def _have_arrived(self, uids: frozenset[str]) -> bool:
-        deadline = asyncio.get_running_loop().time() + LIST_ARRIVES_WITHIN
+        loop = asyncio.get_running_loop()
+        known, deadline = -1, 0.0
         while not self._engine.knows(uids):
-            if asyncio.get_running_loop().time() > deadline:
+            if len(self._engine.cache) > known:
+                known, deadline = len(self._engine.cache), loop.time() + NOTHING_ARRIVES_FOR
+            elif loop.time() > deadline:
                 return False
             await asyncio.sleep(0.02)
         return True

@@ -1,5 +1,6 @@
 """One revision's objects: Deployment, Service, autoscaler and disruption budget, all under one name."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from model_operator.manifests.pods import RENDERER, PodSettings, pod_template
 Body = dict[str, Any]
 
 
+@functools.lru_cache(maxsize=4)
 def rendered_by(settings: PodSettings) -> str:
     """Name the renderer together with the settings that go into a pod template."""
     return f"{RENDERER}-{content_hash({'settings': repr(settings)})}"
@@ -83,7 +85,7 @@ def revision_service(owner: ModelDeployment, revision: str, source: Mapping[str,
         "v1",
         "Service",
         revision_name(owner.name, revision),
-        {"spec": _service_spec(pod_selector(owner.name, revision))},
+        {"spec": _service_spec(pod_selector(owner.name, revision), parse_server(source["server"]).grpc_port)},
         labels={REVISION: revision},
         annotations={REVISION_SPEC: source_text(source)},
     )
@@ -91,7 +93,8 @@ def revision_service(owner: ModelDeployment, revision: str, source: Mapping[str,
 
 def front_service(owner: ModelDeployment, name: str, revision: str | None) -> Body:
     """Return a Service in front of one revision, or of all of them."""
-    return framed(owner, "v1", "Service", name, {"spec": _service_spec(pod_selector(owner.name, revision))})
+    spec = _service_spec(pod_selector(owner.name, revision), owner.spec.server.grpc_port)
+    return framed(owner, "v1", "Service", name, {"spec": spec})
 
 
 def autoscaler(owner: ModelDeployment, revision: str, scaling: Autoscaling, *, least: int) -> Body:
@@ -124,9 +127,9 @@ def disruption_budget(owner: ModelDeployment, revision: str) -> Body:
     return framed(owner, "policy/v1", "PodDisruptionBudget", name, {"spec": spec}, labels=labels)
 
 
-def _service_spec(selector: Mapping[str, str]) -> Body:
-    return {
-        "type": "ClusterIP",
-        "selector": dict(selector),
-        "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": "http"}],
-    }
+def _service_spec(selector: Mapping[str, str], grpc_port: int | None) -> Body:
+    ports: list[Body] = [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": "http"}]
+    if grpc_port:
+        grpc = {"name": "grpc", "port": grpc_port, "protocol": "TCP", "targetPort": "grpc"}
+        ports.append({**grpc, "appProtocol": "kubernetes.io/h2c"})
+    return {"type": "ClusterIP", "selector": dict(selector), "ports": ports}

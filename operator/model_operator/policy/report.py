@@ -88,8 +88,9 @@ def _pod_failures(s: Situation) -> tuple[PodFailure, ...]:
 
 
 def _conditions(s: Situation) -> Iterator[Condition]:
+    known = {condition.type: condition for condition in s.status.conditions}
     for type_, value, reason, message in _findings(s):
-        old = s.status.condition(type_)
+        old = known.get(type_)
         is_same = old is not None and old.status == value
         yield Condition(
             type=type_,
