@@ -15,6 +15,8 @@ import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+import uvloop
+
 from model_sandbox.client import Connection, read_kubeconfig, write_kubeconfig
 from model_sandbox.control_plane import control_plane
 from model_sandbox.controllers import manager
@@ -152,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         if options.command in ("up", "apiserver"):
             print(ABOUT, end="", flush=True)
-            asyncio.run(_until_signal(lambda: _up(options, state)))
+            uvloop.run(_until_signal(lambda: _up(options, state)))
             return 0
         connection = _connection(options.kubeconfig)
         parts: dict[str, Callable[[], Awaitable[None]]] = {
@@ -162,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "gateway": lambda: gateway.run(connection),
             "node": lambda: kubelet.run(connection, _node_settings(options, state, options.name)),
         }
-        asyncio.run(_until_signal(parts[options.command]))
+        uvloop.run(_until_signal(parts[options.command]))
     return 0
 
 

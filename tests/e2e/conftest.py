@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from modeldeploy.kube import MODELDEPLOYMENTS, SERVICES, Kube, Resource
-from modeldeploy.stand import Child, stand, wait_until
+from modeldeploy.stand import Stand, stand, wait_until
 
 NAMESPACES = Resource("", "v1", "namespaces", namespaced=False)
 
@@ -30,13 +30,12 @@ class Cluster:
     kubeconfig: Path
     models: Path
     models_uri: str
-    children: tuple[Child, ...]
+    running: Stand | None = None
 
     def check(self) -> None:
-        """Fail at once, and with the reason, when a part of the cluster has ended by itself."""
-        for child in self.children:
-            if not child.is_alive():
-                pytest.fail(f"{child.name} ended by itself:\n{child.tail()}")
+        """Fail at once, and with the reason, when the sandbox has ended by itself."""
+        if self.running is not None and not self.running.sandbox.is_alive():
+            pytest.fail(f"the sandbox ended by itself:\n{self.running.sandbox.tail()}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,13 +120,13 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         if not models.exists():
             write_packages(models)
         kubeconfig = Path(os.environ["KUBECONFIG"])
-        yield Cluster(kubeconfig=kubeconfig, models=models, models_uri=uri, children=())
+        yield Cluster(kubeconfig=kubeconfig, models=models, models_uri=uri)
         return
     models: Path = request.getfixturevalue("packages")
     # Here the news that a pod leaves travels in milliseconds.
     with stand(folder, MODEL_OPERATOR_PRE_STOP_SECONDS="1") as running:
-        children = (running.operator, running.sandbox)
-        yield Cluster(kubeconfig=running.kubeconfig, models=models, models_uri=models.as_uri(), children=children)
+        yield Cluster(kubeconfig=running.kubeconfig, models=models, models_uri=models.as_uri(), running=running)
+        running.operator.check()
 
 
 @pytest.fixture(scope="session")
@@ -156,7 +155,7 @@ def space(cluster: Cluster, names: Iterator[int], tmp_path_factory: pytest.TempP
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = yield
     cluster = getattr(item, "funcargs", {}).get("cluster")
-    if report.failed and cluster is not None:
-        for child in cluster.children:
-            report.sections.append((f"end of the log of the {child.name}", child.tail(80)))
+    if report.failed and cluster is not None and cluster.running is not None:
+        for name in ("operator", "sandbox"):
+            report.sections.append((f"end of the log of the {name}", getattr(cluster.running, name).tail(80)))
     return report

@@ -5,7 +5,7 @@ These tests kill their operator, so they stand on a sandbox of their own.
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from modeldeploy.demo.load import Load
 from modeldeploy.demo.models import own_predictions, some_rows
 from modeldeploy.kube import MODELDEPLOYMENTS, PODS, SERVICES, Kube, Resource
-from modeldeploy.stand import Child, install_crd, start_operator, start_sandbox, wait_until
+from modeldeploy.stand import Operator, stand, wait_until
 
 GATEWAYS = Resource("gateway.networking.k8s.io", "v1", "gateways")
 ROUTES = Resource("gateway.networking.k8s.io", "v1", "httproutes")
@@ -27,19 +27,9 @@ GATE = [{"setWeight": 50}, {"pause": {}}]
 class Arena:
     """A sandbox, and an operator that may die."""
 
-    folder: Path
-    kubeconfig: Path
     kube: Kube
     models: Path
-    operator: Child
-    kills: int = 0
-    killed_at: set[tuple[str, str]] = field(default_factory=set)
-
-    def kill_operator(self) -> None:
-        """End it as a crash would, and start it again as its container would be."""
-        self.operator.kill()
-        self.kills += 1
-        self.operator = operate(self.folder, self.kubeconfig)
+    operator: Operator
 
     def apply(self, name: str, version: str, steps: list[dict[str, Any]], replicas: int = 2, **more: Any) -> None:
         canary = {"steps": steps, "maxSurge": 1, **more}
@@ -94,26 +84,18 @@ class Arena:
         return str(wait_until(addresses, f"the Gateway {name} has an address", seconds=30)[0]["value"])
 
 
-def operate(folder: Path, kubeconfig: Path) -> Child:
-    """The lease is held under one name, so a restarted operator leads at once."""
-    settings = {"IDENTITY": "operator-0", "PRE_STOP_SECONDS": "1"}
-    return start_operator(folder, kubeconfig, **{f"MODEL_OPERATOR_{name}": value for name, value in settings.items()})
-
-
 @pytest.fixture(scope="module")
-def arena(cluster: Any, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Arena]:
+def arena(packages: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Arena]:
     if request.config.getoption("--cluster"):
         pytest.skip("kills its operator: needs a sandbox of its own")
-    folder = tmp_path_factory.mktemp("arena")
-    with start_sandbox(folder, "--gateway"):
-        kubeconfig = folder / "kubeconfig"
-        install_crd(kubeconfig)
-        with Kube.connect(kubeconfig) as kube:
-            arena = Arena(folder, kubeconfig, kube, cluster.models, operate(folder, kubeconfig))
-            try:
-                yield arena
-            finally:
-                arena.operator.stop()
+    # A node that starts what was killed again at once, as often as it is killed.
+    options = ("--restart-backoff", "0.1")
+    with (
+        stand(tmp_path_factory.mktemp("arena"), *options, MODEL_OPERATOR_PRE_STOP_SECONDS="1") as running,
+        Kube.connect(running.kubeconfig) as kube,
+    ):
+        yield Arena(kube, packages, running.operator)
+        running.operator.check()
 
 
 def check(load: Load) -> None:
@@ -134,7 +116,7 @@ def test_a_rollout_loses_no_request_though_the_operator_dies_at_each_step(arena:
             place = (status["phase"], status.get("step", ""))
             if place not in seen and place[0] != "Healthy":
                 seen.add(place)
-                arena.kill_operator()
+                arena.operator.kill()
             return status["phase"] == "Healthy" and status.get("model", {}).get("version") == "2"
 
         wait_until(is_over, "version 2 is live", seconds=180)
@@ -189,7 +171,7 @@ def test_a_gateway_splits_requests_by_the_weights_and_loses_none(arena: Arena) -
             wait_until(lambda: counted.report.sent >= 600, "600 requests were counted", seconds=60)
         arena.wait("routed", seconds=30, phase="Paused")
         status = wait_until(lambda: verified(arena, "routed"), "the operator counted the same", seconds=30)
-        arena.kill_operator()
+        arena.operator.kill()
         arena.annotate("routed", "promote", f"{status['canaryRevision']}@1")
         arena.wait("routed", phase="Healthy", version="2")
     check(whole)

@@ -10,12 +10,11 @@ from typing import Any
 import httpx
 
 from modeldeploy.demo.hands import Hands, hands
-from modeldeploy.demo.installation import Installed, Started, has_helm, install
 from modeldeploy.demo.load import Load
 from modeldeploy.demo.models import own_predictions, some_rows, train
 from modeldeploy.demo.narrator import DemoFailed, Narrator
 from modeldeploy.kube import MODELDEPLOYMENTS, PODS, SERVICES, Kube, KubeError, Resource
-from modeldeploy.stand import checkout, start_operator, start_sandbox, wait_until
+from modeldeploy.stand import INSTALL, Operator, has_helm, installed, start_sandbox, wait_until
 
 NAME = "breast-cancer"
 OTHER = "wine"
@@ -64,7 +63,7 @@ class Story:
         kubeconfig = self._start_sandbox()
         kube = self._started.enter_context(Kube.connect(kubeconfig))
         user = hands(kubeconfig, kube, self._narrator)
-        operator = self._install(kubeconfig, kube, user)
+        operator = self._install(kubeconfig)
         self._go_live(kube, user)
         self._predict(kube)
         self._change_under_load(kube, user)
@@ -80,15 +79,15 @@ class Story:
         self._narrator.output(sandbox.tail(12))
         return self._folder / "kubeconfig"
 
-    def _install(self, kubeconfig: Path, kube: Kube, user: Hands) -> Installed | Started:
+    def _install(self, kubeconfig: Path) -> Operator:
+        self._narrator.step("The chart: the resource definition, and the operator as a pod with its own rights")
         if has_helm():
-            self._narrator.step("The chart: the resource definition, and the operator as a pod with its own rights")
-            return install(kubeconfig, kube, self._narrator)
-        self._narrator.step("The resource definition and the operator")
-        self._narrator.say("There is no Helm engine for this machine: the operator is started as a process.")
-        user.apply(checkout() / "crds" / "modeldeployments.yaml")
-        self._narrator.command(["python", "-m", "model_operator"])
-        return Started(self._started.enter_context(start_operator(self._folder, kubeconfig)))
+            self._narrator.command(INSTALL)
+        else:
+            self._narrator.say("There is no Helm engine for this machine: the operator is started as a process.")
+        operator = self._started.enter_context(installed(self._folder, kubeconfig, replicas=2))
+        self._narrator.output(operator.told)
+        return operator
 
     def _go_live(self, kube: Kube, user: Hands) -> None:
         self._narrator.step("A model goes live")

@@ -1,20 +1,25 @@
-"""A sandbox with the operator running against it, as child processes of this one.
+"""A sandbox with the operator installed in it by the chart.
 
 The demo, `make sandbox`, the end-to-end tests and the benchmarks stand on it. Sandbox and operator
 are started with `python -m`; nothing here imports them.
 """
 
-from modeldeploy.stand.lifecycle import Stand, checkout, install_crd, stand, start_operator, start_sandbox, wait_until
-from modeldeploy.stand.process import Child, StartError
+from modeldeploy.stand.lifecycle import Stand, stand, start_sandbox
+from modeldeploy.stand.operator import INSTALL, Operator, has_helm, install_crd, installed
+from modeldeploy.stand.process import Child, StartError, wait_until
+from modeldeploy.stand.source import checkout
 
 __all__ = [
+    "INSTALL",
     "Child",
+    "Operator",
     "Stand",
     "StartError",
     "checkout",
+    "has_helm",
     "install_crd",
+    "installed",
     "stand",
-    "start_operator",
     "start_sandbox",
     "wait_until",
 ]

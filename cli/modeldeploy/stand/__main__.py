@@ -13,8 +13,9 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from modeldeploy.stand.lifecycle import checkout, stand, wait_until
-from modeldeploy.stand.process import StartError
+from modeldeploy.stand.lifecycle import stand
+from modeldeploy.stand.process import StartError, wait_until
+from modeldeploy.stand.source import checkout
 
 
 def main(arguments: list[str]) -> int:
@@ -46,7 +47,7 @@ def up(folder: Path) -> int:
         (folder / "pid").write_text(f"{keeper.pid}\n")
         wait_until(lambda: _is_up(folder, keeper), "the sandbox is up", seconds=60)
     models = folder / "models"
-    print("The sandbox is up, with the operator. Logs are in .sandbox/; end it with: make sandbox-down")
+    print("The sandbox is up, with the chart installed in it. End it with: make sandbox-down")
     print(f"export KUBECONFIG={folder / 'kubeconfig'}")
     print(f"export MODELS=file://{models}")
     print(f"export PATH={Path(sys.executable).parent}:$PATH")
@@ -78,9 +79,8 @@ def serve(folder: Path) -> int:
     with stand(folder) as running:
         (folder / "ready").touch()
         while not over.wait(1):
-            for child in (running.sandbox, running.operator):
-                if not child.is_alive():
-                    raise StartError(f"{child.name} ended by itself:\n{child.tail()}")
+            if not running.sandbox.is_alive():
+                raise StartError(f"the sandbox ended by itself:\n{running.sandbox.tail()}")
     return 0
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import helm_python
 
-from modeldeploy.stand.lifecycle import checkout
+from modeldeploy.stand.source import checkout
 
 RELEASE = "modeldeploy"
 NAMESPACE = "modeldeploy"

@@ -1,13 +1,17 @@
-"""One child process with a log file, which never outlives its parent. Used by `stand`."""
+"""Child processes with a log file, which never outlive their parent, and waiting. Used by all of `stand`."""
 
 import ctypes
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
+
+Seen = TypeVar("Seen")
 
 _PR_SET_PDEATHSIG = 1
 # Loaded before any fork: between fork and exec a child may only call, not load.
@@ -92,3 +96,37 @@ def _end_with_parent() -> None:
     """Have Linux end this child when its parent is gone, however that came about."""
     if _PRCTL is not None:
         _PRCTL(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def environment() -> dict[str, str]:
+    """This environment, with the virtual environment's programs first and no cluster named."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    env = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+    env.pop("KUBECONFIG", None)
+    return env
+
+
+def find_process(program: str, known: str) -> int | None:
+    """Process id of a running `program` (a part of its command line) with `known` in its environment (Linux)."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if (
+                program.encode() in (folder / "cmdline").read_bytes()
+                and known.encode() in (folder / "environ").read_bytes()
+            ):
+                return int(folder.name)
+        except OSError:  # it ended meanwhile, or is not ours to see
+            continue
+    return None
+
+
+def wait_until(look: Callable[[], Seen | None], what: str, *, seconds: float) -> Seen:
+    """Look again and again until something true is seen, and return it. Raises `TimeoutError`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        seen = look()
+        if seen:
+            return seen
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds:g} s in vain until {what}")
+        time.sleep(0.05)
