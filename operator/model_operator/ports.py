@@ -66,6 +66,10 @@ class PodSample(Protocol):
         """The loaded model."""
 
     @property
+    def changed_source(self) -> str:
+        """Marks another object than the loaded one at the storage URI; empty when there is none."""
+
+    @property
     def requests(self) -> int:
         """Answered predictions since the process began."""
 

@@ -53,6 +53,7 @@ class Sample:
     """What one pod counted."""
 
     model: ModelInfo | None = None
+    changed_source: str = ""
     requests: int = 0
     errors: int = 0
 

@@ -31,6 +31,7 @@ from model_server.listening import tls_files
 from model_server.loading import load
 from model_server.logs import toggle_debug
 from model_server.monitoring.monitor import Monitor
+from model_server.polling import Poll
 from model_server.settings import Settings
 from model_server.telemetry import Telemetry
 from model_server.tracing import Tracer, open_tracer
@@ -91,6 +92,7 @@ async def run(settings: Settings, environ: Mapping[str, str], place: Place) -> N
         if port is not None:
             lifecycle.listen(port.tell)
         await server.serve(sockets=[place.listener])
+    start.close()
     lifecycle.close()
     await tracer.close()
     if start.failure is not None:
@@ -147,14 +149,20 @@ class Start:
         self._server = server
         self._loop = asyncio.get_running_loop()
         self._phase_began = time.monotonic()
+        self._poll = Poll(settings.storage_uri, settings.poll_seconds, environ, telemetry)
 
     def begin(self) -> None:
         """Start loading; success and failure arrive on the event loop."""
         # A daemon: a download must not keep a process alive that was told to end.
         threading.Thread(target=self._load, name="load", daemon=True).start()
 
+    def close(self) -> None:
+        """Look no more for changes of the source."""
+        self._poll.close()
+
     def _load(self) -> None:
         try:
+            self._poll.remember()
             loaded = load(self._settings, self._folder, environ=self._environ, report=self._report)
         except RestartNeeded as restart:
             self._tell(self._restart, restart)
@@ -207,6 +215,7 @@ class Start:
         gc.collect()
         gc.freeze()
         self._lifecycle.serve(Served(loaded, batcher, monitor))
+        self._poll.begin()
         self._telemetry.ready(True)
         log.info("ready", extra={"version": loaded.identity.version, "sha256": loaded.identity.sha256})
 

@@ -37,6 +37,9 @@ class Settings(BaseModel):
     format: str = Field("auto", description="The package's format; `auto` looks for itself.")
     version: str = Field("", description="The version people call it; default: the package's own, else the revision.")
     sha256: str = Field("", pattern=r"^([0-9a-fA-F]{64})?$", description="Pin: load nothing else. Empty: not pinned.")
+    poll_seconds: float = Field(
+        0, ge=0, description="How often to look whether the object at the storage URI has changed; 0: never."
+    )
     trusted: bool = Field(False, description="Allow formats that run code when they are loaded.")
     install_requirements: bool = Field(False, description="Install `requirements.txt` instead of reporting a mismatch.")
     name: str = Field(

@@ -77,9 +77,21 @@ class Telemetry:
             (*LABELS, "format", "sha256", "uri"),
             registry=self.registry,
         )
+        self._changed = Gauge(
+            "modeldeploy_source_changed",
+            "1 while another object than the loaded one lies at the storage URI; `source` tells them apart.",
+            (*LABELS, "source"),
+            registry=self.registry,
+        )
         self._phase = Gauge(
             "modeldeploy_load_phase_seconds", "Time spent in each phase of loading.", ("phase",), registry=self.registry
         )
+
+    def source_changed(self, mark: str) -> None:
+        """Another object than the loaded one lies at the storage URI; "" when the loaded one is back."""
+        self._changed.clear()
+        if mark:
+            self._changed.labels(*self.identity.labels, mark).set(1)
 
     def loaded(self, identity: Identity) -> None:
         """The model is loaded: this is what it is."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from model_operator.api.revision import revision_of
-from model_operator.api.spec import Spec, parse_spec
+from model_operator.api.spec import Model, Spec, parse_spec
 from model_operator.api.status import Status, status_from_body
 from model_operator.api.version import GROUP
 
@@ -55,17 +55,25 @@ class ModelDeployment:
         """
         metadata = body["metadata"]
         annotations = metadata.get("annotations") or {}
-        spec = parse_spec(body)
+        spec, status = parse_spec(body), status_from_body(body.get("status") or {})
         return cls(
             key=key_of(body),
             uid=metadata["uid"],
             generation=metadata["generation"],
             resource_version=metadata["resourceVersion"],
             spec=spec,
-            target=revision_of(spec.revision_source, annotations.get(f"{GROUP}/refresh", "")),
-            status=status_from_body(body.get("status") or {}),
+            target=revision_of(
+                spec.revision_source, annotations.get(f"{GROUP}/refresh", ""), polled_mark(spec.model, status)
+            ),
+            status=status,
             tokens={token: annotations[f"{GROUP}/{token}"] for token in TOKENS if annotations.get(f"{GROUP}/{token}")},
         )
+
+
+def polled_mark(model: Model, status: Status) -> str:
+    """Return what polling last saw at the spec's URI, empty while that is what the spec began with."""
+    source = status.source
+    return source.mark if model.poll_interval and source and source.uri == model.storage_uri else ""
 
 
 def key_of(body: Body) -> ObjectKey:

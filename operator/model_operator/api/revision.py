@@ -22,10 +22,13 @@ def digest(value: Mapping[str, Any] | Sequence[Any]) -> str:
     return "".join(letters)
 
 
-def revision_of(source: Mapping[str, Any], refresh: str = "") -> str:
+def revision_of(source: Mapping[str, Any], refresh: str = "", mark: str = "") -> str:
     """Name the revision of a spec's `revision_source`.
 
-    `refresh` is the token of the annotation `modeldeploy.dev/refresh`: another value is another
-    revision of the same spec, for artifacts that change behind an unchanged URI.
+    Args:
+        refresh: the token of the annotation `modeldeploy.dev/refresh`. Another value is another
+            revision of the same spec, for artifacts that change behind an unchanged URI.
+        mark: the same for a change that polling saw (`status.source`).
     """
-    return digest({"source": source, "refresh": refresh} if refresh else {"source": source})
+    extra = {name: value for name, value in (("refresh", refresh), ("mark", mark)) if value}
+    return digest({"source": source, **extra})

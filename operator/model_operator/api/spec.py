@@ -18,7 +18,6 @@ from model_operator.errors import InvalidSpec
 
 #: Fields of the schema that this operator accepts but does not act upon yet (dotted paths).
 NOT_YET_ACTED_UPON: tuple[str, ...] = (
-    "spec.model.pollInterval",
     "spec.monitoring.alerts",
     "spec.monitoring.serviceMonitor",
     "spec.strategy.abTest",
@@ -44,6 +43,9 @@ class Model:
     trusted: bool = False
     secret_name: str | None = None
     install_requirements: bool = False
+    poll_interval: timedelta | None = None
+    cache_claim: str | None = None
+    cache_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,7 @@ class Server:
     input_log: Body | None = None
     auth_secret_name: str | None = None
     accelerate: str = "none"
+    grpc_port: int | None = None
     drift: Body | None = None
     env: tuple[Body, ...] = ()
     resources: Body = field(default_factory=dict)
@@ -197,6 +200,9 @@ def parse_model(raw: Body) -> Model:
         trusted=raw.get("trusted", False),
         secret_name=raw.get("secretName"),
         install_requirements=raw.get("installRequirements", False),
+        poll_interval=_optional_duration(raw.get("pollInterval")),
+        cache_claim=raw.get("cache", {}).get("claimName"),
+        cache_path=raw.get("cache", {}).get("hostPath"),
     )
 
 
@@ -215,6 +221,7 @@ def parse_server(raw: Body, monitoring: Body | None = None) -> Server:
         input_log=raw.get("inputLog"),
         auth_secret_name=raw.get("auth", {}).get("secretName"),
         accelerate=raw.get("accelerate", "none"),
+        grpc_port=raw.get("grpcPort"),
         drift=(monitoring or {}).get("drift"),
         env=tuple(raw.get("env", ())),
         resources=raw.get("resources", {}),

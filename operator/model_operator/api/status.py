@@ -101,6 +101,14 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What lies at a storage URI: a mark that is another one when other bytes lie there."""
+
+    uri: str
+    mark: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """One condition, as Kubernetes writes them. `status` is True, False or Unknown."""
 
@@ -128,6 +136,7 @@ class Status:
     aborted: str = ""
     previous: str = ""
     model: ModelInfo | None = None
+    source: Source | None = None
     mode: Mode = Mode.STEPS
     step: str = ""
     step_index: int = 0
@@ -169,6 +178,7 @@ def status_from_body(body: Body) -> Status:
         aborted=body.get("abortedRevision", ""),
         previous=body.get("previousRevision", ""),
         model=ModelInfo(**body["model"]) if body.get("model") else None,
+        source=Source(**body["source"]) if body.get("source") else None,
         mode=Mode(body.get("mode", "Steps")),
         step=body.get("step", ""),
         step_index=body.get("currentStepIndex", 0),
@@ -233,6 +243,7 @@ def status_to_body(status: Status) -> dict[str, Any]:
         "abortedRevision": status.aborted,
         "previousRevision": status.previous,
         "model": _present(vars_of(status.model)) if status.model else None,
+        "source": vars_of(status.source) if status.source else None,
         "mode": str(status.mode) if rolling else None,
         "step": status.step,
         "currentStepHash": status.steps_hash,

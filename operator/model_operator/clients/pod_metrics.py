@@ -21,6 +21,7 @@ class Sample:
     requests: int
     errors: int
     durations: Mapping[float, int] = field(default_factory=dict)
+    changed_source: str = ""
 
 
 class HttpPodMetrics:
@@ -60,16 +61,19 @@ def parse(text: str) -> Sample:
     """
     model: ModelInfo | None = None
     requests = errors = 0
+    changed_source = ""
     durations: dict[float, int] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name == "modeldeploy_model_info":
                 labels = sample.labels
                 model = ModelInfo(**{name: labels.get(name, "") for name in ("uri", "version", "format", "sha256")})
+            elif sample.name == "modeldeploy_source_changed":
+                changed_source = sample.labels.get("source", "")
             elif sample.name == "modeldeploy_requests_total":
                 requests += int(sample.value)
                 errors += int(sample.value) if sample.labels.get("code", "").startswith("5") else 0
             elif sample.name == "modeldeploy_request_duration_seconds_bucket":
                 edge = float(sample.labels["le"])
                 durations[edge] = durations.get(edge, 0) + int(sample.value)
-    return Sample(model=model, requests=requests, errors=errors, durations=durations)
+    return Sample(model=model, requests=requests, errors=errors, durations=durations, changed_source=changed_source)

@@ -14,8 +14,7 @@ from typing import Any
 from model_operator.api.analysis import AnalysisSpec, Guard
 from model_operator.api.names import REVISION
 from model_operator.api.resource import ModelDeployment, ObjectKey
-from model_operator.api.status import ModelInfo
-from model_operator.api.times import parse_time
+from model_operator.api.times import parse_duration, parse_time
 from model_operator.engine.cache import Cache
 from model_operator.engine.observe import is_ready
 from model_operator.engine.queue import WorkQueue
@@ -25,7 +24,7 @@ from model_operator.policy.analysis import Knowledge, learn_all, remembered, ver
 from model_operator.policy.counting import increases, with_thresholds
 from model_operator.policy.guards import filled_in, measure, miss
 from model_operator.policy.judge import Counts
-from model_operator.policy.observed import Traffic, Verdict
+from model_operator.policy.observed import ModelReport, Traffic, Verdict
 from model_operator.ports import Clock, MetricValues, PodMetrics, PodSample
 
 log = logging.getLogger(__name__)
@@ -67,12 +66,13 @@ class Evidence:
     def __init__(self, cache: Cache, queue: WorkQueue, pods: PodMetrics, values: MetricValues, clock: Clock) -> None:
         self._cache, self._queue, self._clock = cache, queue, clock
         self._pods, self._values = pods, values
-        self._models: dict[ObjectKey, dict[str, ModelInfo]] = {}
+        self._models: dict[ObjectKey, dict[str, ModelReport]] = {}
+        self._polled: dict[ObjectKey, datetime] = {}
         self._rollouts: dict[ObjectKey, _Rollout] = {}
         self._limit = asyncio.Semaphore(_AT_ONCE)
         self._asked: dict[ObjectKey, int] = {}
 
-    def models(self, key: ObjectKey) -> Mapping[str, ModelInfo]:
+    def models(self, key: ObjectKey) -> Mapping[str, ModelReport]:
         """Return what the servers said of their models, by revision."""
         return self._models.get(key, {})
 
@@ -98,16 +98,19 @@ class Evidence:
     async def look(self) -> None:
         """Read the pods of every rollout, and one pod of every revision whose model is not known yet."""
         keys = list(self._cache)
-        for key in {*self._models, *self._rollouts, *self._asked}.difference(keys):
-            for memory in (self._models, self._rollouts, self._asked):
+        for key in {*self._models, *self._rollouts, *self._asked, *self._polled}.difference(keys):
+            for memory in (self._models, self._rollouts, self._asked, self._polled):
                 memory.pop(key, None)
         await asyncio.gather(*(self._look_at(key) for key in keys if self._is_interesting(key)))
 
     def _is_interesting(self, key: ObjectKey) -> bool:
-        status = (self._cache.resource(key) or {}).get("status") or {}
+        body = self._cache.resource(key) or {}
+        status = body.get("status") or {}
         if status.get("canaryRevision"):
             return True
         self._rollouts.pop(key, None)
+        if self._has_to_poll(key, body):
+            return True
         if status.get("readyReplicas", 0) == 0 or status.get("stableRevision") in self._models.get(key, {}):
             self._asked.pop(key, None)
             return False
@@ -115,6 +118,15 @@ class Evidence:
         self._asked[key] = asked + 1
         # Asked at the 1st, 2nd, 4th, 8th ... look, then at every 64th.
         return asked & (asked + 1) == 0 if asked < _RAREST else asked % _RAREST == 0
+
+    def _has_to_poll(self, key: ObjectKey, body: Body) -> bool:
+        """Whether it is time to ask the server again if its source has changed (`spec.model.pollInterval`)."""
+        interval = body.get("spec", {}).get("model", {}).get("pollInterval")
+        now = self._clock.now()
+        if not interval or (key in self._polled and now - self._polled[key] < parse_duration(interval)):
+            return False
+        self._polled[key] = now
+        return True
 
     async def _look_at(self, key: ObjectKey) -> None:
         body = self._cache.resource(key)
@@ -149,8 +161,12 @@ class Evidence:
 
     def _learn_models(self, key: ObjectKey, found: Found) -> bool:
         known = self._models.setdefault(key, {})
-        news = {_revision(pod): sample.model for pod, sample in found if sample.model is not None}
-        fresh = {revision: model for revision, model in news.items() if known.get(revision) != model}
+        news = {
+            _revision(pod): ModelReport(model=sample.model, changed_source=sample.changed_source)
+            for pod, sample in found
+            if sample.model is not None
+        }
+        fresh = {revision: report for revision, report in news.items() if known.get(revision) != report}
         known.update(fresh)
         return bool(fresh)
 

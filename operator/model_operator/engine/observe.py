@@ -8,9 +8,8 @@ import orjson
 
 from model_operator.api.names import REVISION, REVISION_SPEC
 from model_operator.api.resource import ModelDeployment
-from model_operator.api.status import ModelInfo
 from model_operator.policy.failures import trouble_of_pod
-from model_operator.policy.observed import FrontView, Observed, RevisionView, Traffic, Verdict
+from model_operator.policy.observed import FrontView, ModelReport, Observed, RevisionView, Traffic, Verdict
 from model_operator.routers import Seen, router_for
 
 Body = Mapping[str, Any]
@@ -21,7 +20,7 @@ def observe(
     resource: ModelDeployment,
     children: Children,
     *,
-    models: Mapping[str, ModelInfo],
+    models: Mapping[str, ModelReport],
     traffic: Traffic | None,
     verdict: Verdict,
     missing_kinds: frozenset[str],
@@ -46,7 +45,7 @@ def observe(
     return Observed(revisions=revisions, front=front, route=route, traffic=traffic, verdict=verdict)
 
 
-def revision_views(children: Children, models: Mapping[str, ModelInfo]) -> Mapping[str, RevisionView]:
+def revision_views(children: Children, models: Mapping[str, ModelReport]) -> Mapping[str, RevisionView]:
     """Return what is seen of each revision that has a Deployment, a Service or pods."""
     pods: dict[str, list[Body]] = defaultdict(list)
     deployments: dict[str, Body] = {}
@@ -94,7 +93,7 @@ def _view(
     deployment: Body | None,
     pods: Sequence[Body],
     source: Body | None,
-    model: ModelInfo | None,
+    report: ModelReport | None,
 ) -> RevisionView:
     status = (deployment or {}).get("status") or {}
     troubles = [
@@ -116,5 +115,6 @@ def _view(
         is_current=is_current,
         troubles=tuple(troubles),
         source=source,
-        model=model,
+        model=report.model if report else None,
+        changed_source=report.changed_source if report else "",
     )

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from model_operator.api.names import REVISION, common_labels, pod_selector
@@ -13,13 +14,14 @@ Body = dict[str, Any]
 
 #: Raise it whenever this file renders something else of the same revision: Deployments that an older
 #: renderer made then keep their template, so that an upgrade of the operator restarts no pod.
-RENDERER = "1"
+RENDERER = "2"
 
 PORT = 8080
 MODEL_DIR = "/var/lib/modeldeploy"
 CREDENTIALS_DIR = "/var/run/secrets/modeldeploy/storage"
 AUTH_DIR = "/var/run/secrets/modeldeploy/auth"
 CLAIM_DIR = "/mnt/claims"
+CACHE_DIR = "/var/cache/modeldeploy"
 TERMINATION_LOG = "/dev/termination-log"
 #: `nonroot` of distroless images; the Dockerfile makes the same user.
 USER = 65532
@@ -77,7 +79,7 @@ def _container(name: str, revision: str, model: Model, server: Server, settings:
     container: Body = {
         "name": "server",
         "image": server.image or settings.image,
-        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "ports": _ports(server),
         "env": _environment(name, revision, model, server) + [dict(entry) for entry in server.env],
         "resources": dict(server.resources),
         "volumeMounts": _mounts(model, server),
@@ -98,6 +100,13 @@ def _container(name: str, revision: str, model: Model, server: Server, settings:
     if model.secret_name:
         container["envFrom"] = [{"secretRef": {"name": model.secret_name}}]
     return container
+
+
+def _ports(server: Server) -> list[Body]:
+    ports: list[Body] = [{"name": "http", "containerPort": PORT, "protocol": "TCP"}]
+    if server.grpc_port:
+        ports.append({"name": "grpc", "containerPort": server.grpc_port, "protocol": "TCP"})
+    return ports
 
 
 def _probe(path: str, *, period: int, failures: int) -> Body:
@@ -122,7 +131,10 @@ def _environment(name: str, revision: str, model: Model, server: Server) -> list
         "REVISION": revision,
         "HOST": "0.0.0.0",  # noqa: S104 -- a pod's own network namespace
         "PORT": PORT,
+        "GRPC_PORT": server.grpc_port,
+        "POLL_SECONDS": _seconds(model.poll_interval),
         "MODEL_DIR": MODEL_DIR,
+        "CACHE_DIR": CACHE_DIR if model.cache_claim or model.cache_path else None,
         "CREDENTIALS_DIR": CREDENTIALS_DIR if model.secret_name else None,
         "AUTH_DIR": AUTH_DIR if server.auth_secret_name else None,
         "WORKERS": server.workers,
@@ -150,6 +162,10 @@ def _environment(name: str, revision: str, model: Model, server: Server) -> list
     return [*fixed, namespace, {"name": "TMPDIR", "value": MODEL_DIR}]
 
 
+def _seconds(span: timedelta | None) -> float | None:
+    return span.total_seconds() if span else None
+
+
 def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -160,6 +176,8 @@ def _mounts(model: Model, server: Server) -> list[Body]:
         mounts.append({"name": "credentials", "mountPath": CREDENTIALS_DIR, "readOnly": True})
     if server.auth_secret_name:
         mounts.append({"name": "auth", "mountPath": AUTH_DIR, "readOnly": True})
+    if model.cache_claim or model.cache_path:
+        mounts.append({"name": "cache", "mountPath": CACHE_DIR})
     if claim := claim_of(model):
         mounts.append({"name": "claim", "mountPath": f"{CLAIM_DIR}/{claim}", "readOnly": True})
     return mounts
@@ -171,6 +189,10 @@ def _volumes(model: Model, server: Server) -> list[Body]:
         volumes.append({"name": "credentials", "secret": {"secretName": model.secret_name}})
     if server.auth_secret_name:
         volumes.append({"name": "auth", "secret": {"secretName": server.auth_secret_name}})
+    if model.cache_claim:
+        volumes.append({"name": "cache", "persistentVolumeClaim": {"claimName": model.cache_claim}})
+    elif model.cache_path:
+        volumes.append({"name": "cache", "hostPath": {"path": model.cache_path, "type": "DirectoryOrCreate"}})
     if claim := claim_of(model):
         volumes.append({"name": "claim", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
     return volumes

@@ -26,6 +26,14 @@ class PodTrouble:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelReport:
+    """What a revision's server says of its model; `changed_source` marks another object at its URI, if one is there."""
+
+    model: ModelInfo
+    changed_source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RevisionView:
     """One revision in the cluster.
 
@@ -44,6 +52,7 @@ class RevisionView:
     troubles: tuple[PodTrouble, ...] = ()
     source: Body | None = None
     model: ModelInfo | None = None
+    changed_source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ and done before the next decision.
 
 from collections.abc import Callable, Sequence
 
-from model_operator.api.status import Mode, Phase, Status
+from model_operator.api.status import Mode, Phase, Source, Status
 from model_operator.policy import progress, rollback
 from model_operator.policy.failures import is_fatal, worst
 from model_operator.policy.situation import Situation
@@ -24,7 +24,7 @@ _LIMIT = 100
 
 def advance(s: Situation) -> Status:
     """Return the status after all transitions that need no further look at the cluster."""
-    status = forget_withdrawn(s)
+    status = notice_source(s.under(forget_withdrawn(s)))
     for _ in range(_LIMIT):
         following = _one_step(s.under(status))
         if following == status:
@@ -99,6 +99,18 @@ def leave_degraded(s: Situation) -> Status | None:
     if s.status.aborted and s.target == s.status.stable:
         return s.changed(phase=Phase.HEALTHY, aborted="", rollback=None, pod_failures=())
     return None
+
+
+def notice_source(s: Situation) -> Status:
+    """A server saw another object at the URI than it loaded: with what it saw the spec asks for another revision.
+
+    During a rollout only the canary's word counts: it loaded last.
+    """
+    model = s.spec.model
+    mark = (s.canary_view if s.status.canary else s.stable_view).changed_source
+    if not mark or model.poll_interval is None:
+        return s.status
+    return s.changed(source=Source(uri=model.storage_uri, mark=mark))
 
 
 def start_rollout(s: Situation) -> Status | None:

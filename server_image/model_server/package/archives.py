@@ -46,14 +46,14 @@ def unpack(archive: Path, into: Path, limits: ArchiveLimits) -> Path:
     """
     into.mkdir(parents=True)
     most = max(limits.harmless_bytes, archive.stat().st_size * limits.ratio)
-    budget = _Budget(archive.name, min(most, limits.total_bytes), limits.entries)
+    budget = Budget(archive.name, min(most, limits.total_bytes), limits.entries)
     try:
         entries = _tar_entries if archive.name.lower().endswith(TAR_SUFFIXES) else _zip_entries
         with closing(entries(archive)) as found:
             for name, content in found:
                 with content:
                     budget.count_entry()
-                    target = into / _safe_path(archive.name, name)
+                    target = into / safe_path(archive.name, name)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     with target.open("xb") as file:
                         budget.copy(content, file)
@@ -63,7 +63,7 @@ def unpack(archive: Path, into: Path, limits: ArchiveLimits) -> Path:
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else into
 
 
-class _Budget:
+class Budget:
     """Counts what is really written: the sizes in an archive's headers are claims."""
 
     def __init__(self, archive: str, most_bytes: int, most_entries: int) -> None:
@@ -72,11 +72,13 @@ class _Budget:
         self._entries = self._most_entries = most_entries
 
     def count_entry(self) -> None:
+        """Count one file. Raises ArchiveUnsafe."""
         self._entries -= 1
         if self._entries < 0:
             raise ArchiveUnsafe(f"{self._archive} holds more than {self._most_entries} files")
 
     def copy(self, source: IO[bytes], target: IO[bytes]) -> None:
+        """Write one file's content. Raises ArchiveUnsafe."""
         while chunk := source.read(1 << 20):
             self._bytes -= len(chunk)
             if self._bytes < 0:
@@ -84,7 +86,8 @@ class _Budget:
             target.write(chunk)
 
 
-def _safe_path(archive: str, name: str) -> Path:
+def safe_path(archive: str, name: str) -> Path:
+    """Where an entry goes, relative to the folder it is unpacked to. Raises ArchiveUnsafe for a way out of it."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or not path.parts or ":" in path.parts[0]:
         raise ArchiveUnsafe(f"{archive} holds {name!r}, which would be written outside the package")

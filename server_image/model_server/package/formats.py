@@ -12,6 +12,8 @@ from pathlib import PurePosixPath
 from model_server.errors import FormatAmbiguous, FormatMismatch, FormatUnknown
 
 AUTO = "auto"
+#: A folder whose MLmodel file names one of the formats below.
+MLFLOW = "mlflow"
 PYTHON = "python"
 MODEL_PY = "model.py"
 
@@ -116,7 +118,7 @@ def named_format(name: str, where: str) -> Format | None:
     """The format a person named, None for `auto`; raises FormatUnknown that lists the known ones."""
     if name == AUTO:
         return None
-    if name == "mlflow":
+    if name == MLFLOW:
         raise FormatMismatch(f"{where} is mlflow, and the package holds no MLmodel file")
     if name not in FORMATS:
         raise FormatUnknown(f"{where} is {name!r}", hint=f"Known formats: {AUTO}, {', '.join(sorted(FORMATS))}.")

@@ -45,7 +45,9 @@ def open_package(fetched: Path, wanted: str, scratch: Path, *, trusted: bool) ->
     if not files or all((root / name).stat().st_size == 0 for name in files):
         raise ArtifactEmpty(f"{fetched.name} holds nothing")
     metadata = read_metadata(root / "model.yaml") if "model.yaml" in files else Metadata()
-    described = read_mlmodel(root / ML_MODEL) if ML_MODEL in files and wanted in (formats.AUTO, "mlflow") else None
+    described = (
+        read_mlmodel(root / ML_MODEL) if ML_MODEL in files and wanted in (formats.AUTO, formats.MLFLOW) else None
+    )
     if described is not None and "model.yaml" not in files:
         metadata = described.metadata
     requirements = (

@@ -40,6 +40,12 @@ def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progres
     return objects.download(_store(account, container, environ), key, uri, into, progress)
 
 
+def mark(uri: str, *, environ: Mapping[str, str]) -> str:
+    """Made of the blobs' names, sizes and ETags."""
+    account, container, key = split(uri)
+    return objects.mark(_store(account, container, environ), key, uri)
+
+
 def split(uri: str) -> tuple[str, str, str]:
     """Account, container and key. Raises SettingsInvalid when one is missing."""
     parts = urlsplit(uri)

@@ -26,11 +26,22 @@ _SECRET_FILE = "gcloud-application-credentials.json"  # noqa: S105 - a file's na
 
 def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path:
     """Download the object or the prefix into `into`."""
+    bucket, key = _split(uri)
+    return objects.download(_store(bucket, environ), key, uri, into, progress)
+
+
+def mark(uri: str, *, environ: Mapping[str, str]) -> str:
+    """Made of the objects' names, sizes and ETags."""
+    bucket, key = _split(uri)
+    return objects.mark(_store(bucket, environ), key, uri)
+
+
+def _split(uri: str) -> tuple[str, str]:
     parts = urlsplit(uri)
     key = unquote(parts.path).strip("/")
     if not parts.netloc or not key:
         raise SettingsInvalid(f"storageUri {uri!r} names no object", hint="Write gs://bucket/path/to/model")
-    return objects.download(_store(parts.netloc, environ), key, uri, into, progress)
+    return parts.netloc, key
 
 
 def _store(bucket: str, environ: Mapping[str, str]) -> GCSStore:

@@ -8,8 +8,9 @@ progress of every other download, and without the dozen packages of the Hub's ow
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,6 +28,7 @@ from model_server.errors import (
 )
 from model_server.package.digest import digest
 from model_server.storage import web
+from model_server.storage.marks import marked
 from model_server.storage.progress import Progress
 
 ENDPOINT = "https://huggingface.co"
@@ -37,24 +39,16 @@ _URI = re.compile(r"^hf://(?P<repo>[\w.-]+/[\w.-]+)([@:](?P<revision>[^/]+))?(/(
 
 def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path:
     """Download the files of one commit into `into`: what `revision` names now, whatever is pushed meanwhile."""
-    match = _URI.match(uri.rstrip("/"))
-    if match is None:
-        raise SettingsInvalid(
-            f"storageUri {uri!r} names no repository", hint="Write hf://owner/name, or hf://owner/name@revision/path"
-        )
-    hub = (environ.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
-    token = environ.get("HF_TOKEN") or environ.get("HUGGING_FACE_HUB_TOKEN")
-    headers = {"authorization": f"Bearer {token}"} if token else {}
-    repo, revision = match["repo"], quote(match["revision"] or "main", safe="")
-    try:
-        answer = web.ask(f"{hub}/api/models/{repo}/revision/{revision}?blobs=true", headers=headers)
-        commit, files = _listing(answer.body, uri)
-        wanted = _chosen(files, match["path"] or "")
+    match, hub, headers = _parts(uri, environ)
+    repo, inner = match["repo"], match["path"] or ""
+    with _explained(uri):
+        commit, files = _files(uri, match, hub, headers)
+        wanted = _chosen(files, inner)
         if not wanted:
             raise ArtifactNotFound(f"{uri} does not exist")
         if not any(file.size for _, file in wanted):
             raise ArtifactEmpty(f"{uri} has no bytes")
-        root = into / PurePosixPath(match["path"] or repo).name
+        root = into / PurePosixPath(inner or repo).name
 
         def bring(name: str, file: _File) -> None:
             target = root / name if name else root
@@ -65,13 +59,44 @@ def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progres
         with ThreadPoolExecutor(CONCURRENT_READS, "download") as pool:
             for job in [pool.submit(bring, *one) for one in wanted]:
                 job.result()
+    return root
+
+
+def mark(uri: str, *, environ: Mapping[str, str]) -> str:
+    """The commit that the revision names now."""
+    match, hub, headers = _parts(uri, environ)
+    with _explained(uri):
+        return marked([_files(uri, match, hub, headers)[0]])
+
+
+def _parts(uri: str, environ: Mapping[str, str]) -> tuple[re.Match[str], str, dict[str, str]]:
+    """The URI's parts, the Hub's address, and the headers of a request."""
+    match = _URI.match(uri.rstrip("/"))
+    if match is None:
+        raise SettingsInvalid(
+            f"storageUri {uri!r} names no repository", hint="Write hf://owner/name, or hf://owner/name@revision/path"
+        )
+    hub = (environ.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
+    token = environ.get("HF_TOKEN") or environ.get("HUGGING_FACE_HUB_TOKEN")
+    return match, hub, {"authorization": f"Bearer {token}"} if token else {}
+
+
+def _files(uri: str, match: re.Match[str], hub: str, headers: Mapping[str, str]) -> tuple[str, list[_File]]:
+    revision = quote(match["revision"] or "main", safe="")
+    answer = web.ask(f"{hub}/api/models/{match['repo']}/revision/{revision}?blobs=true", headers=headers)
+    return _listing(answer.body, uri)
+
+
+@contextmanager
+def _explained(uri: str) -> Iterator[None]:
+    try:
+        yield
     except ArtifactAccessDenied:
         raise ArtifactAccessDenied(
             f"{uri} was refused",
             hint="Put HF_TOKEN into the Secret in secretName, and accept the model's terms with that account. "
             "The Hub refuses names that do not exist as well.",
         ) from None
-    return root
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""`file://` and `pvc://`: a file or folder that is already there (a volume, an image layer), used in place."""
+"""`file://`: a file or folder that is already there (a volume, an image layer), used in place."""
 
 from __future__ import annotations
 
@@ -8,34 +8,42 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from model_server.errors import ArtifactAccessDenied, ArtifactEmpty, ArtifactNotFound, SettingsInvalid
+from model_server.package.digest import list_files
+from model_server.storage.marks import marked
 from model_server.storage.progress import Progress
-
-CLAIMS_DIR = "/mnt/claims"
 
 
 def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path:
     """The path itself: nothing is copied."""
+    return checked(_path(uri), uri, progress)
+
+
+def mark(uri: str, *, environ: Mapping[str, str]) -> str:
+    """Made of names, sizes and times."""
+    return mark_of(_path(uri), uri)
+
+
+def _path(uri: str) -> Path:
     parts = urlsplit(uri)
     if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
         raise SettingsInvalid(
             f"storageUri {uri!r} is not a local path", hint="Write three slashes: file:///models/fraud/7"
         )
-    return _checked(Path(unquote(parts.path)), uri, progress)
+    return Path(unquote(parts.path))
 
 
-def fetch_from_claim(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path:
-    """`pvc://claim/path`: the operator mounts the claim below the claims folder."""
-    parts = urlsplit(uri)
-    if not parts.netloc:
-        raise SettingsInvalid(f"storageUri {uri!r} names no claim", hint="Write pvc://claim/path/to/model")
-    root = Path(environ.get("MODEL_SERVER_CLAIMS_DIR") or CLAIMS_DIR) / parts.netloc
-    path = (root / unquote(parts.path).strip("/")).resolve()
-    if not path.is_relative_to(root.resolve()):
-        raise SettingsInvalid(f"storageUri {uri!r} leaves its claim", hint="Write pvc://claim/path/to/model")
-    return _checked(path, uri, progress)
+def mark_of(path: Path, uri: str) -> str:
+    """The mark of a file, or of all files of a folder. Raises ArtifactNotFound."""
+    names = list_files(path) if path.is_dir() else [""]
+    try:
+        stats = [(name, (path / name).stat()) for name in names]
+    except OSError:
+        raise ArtifactNotFound(f"{uri} does not exist") from None
+    return marked((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 
 
-def _checked(path: Path, uri: str, progress: Progress) -> Path:
+def checked(path: Path, uri: str, progress: Progress) -> Path:
+    """The path, if there is something to read. Raises ArtifactNotFound, ArtifactAccessDenied or ArtifactEmpty."""
     try:
         size = path.stat().st_size
     except PermissionError:

@@ -21,6 +21,7 @@ from model_server.errors import (
     ModelServerError,
     StorageUnavailable,
 )
+from model_server.storage.marks import marked
 from model_server.storage.progress import Progress
 
 if TYPE_CHECKING:
@@ -71,6 +72,17 @@ def download(store: ObjectStore, key: str, uri: str, into: Path, progress: Progr
             raise ArtifactTooLarge(f"{uri} does not fit into {into}", hint=hint) from None
         raise _translated(error, uri) from None
     return root
+
+
+def mark(store: ObjectStore, key: str, uri: str) -> str:
+    """What `fetch` would read, told by sizes and ETags, or times where a store has no ETags."""
+    try:
+        found = _listing(store, key)
+    except (exceptions.BaseError, OSError) as error:
+        raise _translated(error, uri) from None
+    if not found:
+        raise ArtifactNotFound(f"{uri} does not exist")
+    return marked(sorted((name, meta["size"], meta["e_tag"] or str(meta["last_modified"])) for name, meta in found))
 
 
 def _listing(store: ObjectStore, key: str) -> list[tuple[str, ObjectMeta]]:

@@ -1,4 +1,4 @@
-"""`oci://registry/name[:tag|@digest]`: files that were pushed to a container registry, as `oras push` does.
+"""`oci://registry/name[:tag|@digest]`: files in a container registry, pushed as `oras push` does, or in an image.
 
 The registry's protocol (OCI distribution) is a few web requests: a token, a manifest, its blobs. Credentials
 are those of an image pull: a Secret of type kubernetes.io/dockerconfigjson, or `DOCKER_CONFIG`. Registries
@@ -10,7 +10,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -21,27 +23,84 @@ from model_server.errors import (
     ArtifactAccessDenied,
     ArtifactCorrupt,
     ArtifactEmpty,
-    FormatUnknown,
     SettingsInvalid,
     StorageUnavailable,
 )
 from model_server.package.archives import ArchiveLimits, is_archive, unpack
 from model_server.package.digest import digest
-from model_server.storage import web
+from model_server.storage import images, web
+from model_server.storage.marks import marked
 from model_server.storage.progress import Progress
 
-_MANIFESTS = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
 _TITLE = "org.opencontainers.image.title"
 _UNPACK = "io.deis.oras.content.unpack"
 _PACKED = "application/vnd.oci.image.layer.v1.tar+gzip"
+_MANIFESTS = (
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json, "
+    "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json"
+)
 _URI = re.compile(
     r"^oci://(?P<host>[^/@]+)/(?P<name>[a-z0-9][a-z0-9._/-]*)(:(?P<tag>\w[\w.-]*))?(@(?P<digest>sha256:[0-9a-f]{64}))?$"
 )
-_PUSH = "Push the package's files with `oras push REGISTRY/NAME:TAG model.onnx model.yaml`."
 
 
 def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path:
-    """Download the manifest's files into `into`; each is compared with its digest."""
+    """Download the manifest's files, or the image's /models, into `into`; each blob is compared with its digest."""
+    with _explained(uri):
+        place = _find(uri, environ)
+        root = into / PurePosixPath(place.name).name
+        layers = images.layers_of(place.image_manifest(), uri)
+        files = [layer for layer in layers if _title(layer)]
+        if not any(int(layer["size"]) for layer in files or layers):
+            raise ArtifactEmpty(f"{uri} has no bytes")
+        if files:
+            _check_titles(files, uri)
+            for layer in files:
+                _bring(place, layer, root, progress)
+        else:
+            images.unpack_models(uri, [_bring_layer(place, layer, into, progress) for layer in layers], root)
+    inside = list(root.iterdir())
+    return inside[0] if len(inside) == 1 else root
+
+
+def mark(uri: str, *, environ: Mapping[str, str]) -> str:
+    """The digest of the manifest that the tag names now."""
+    with _explained(uri):
+        place = _find(uri, environ)
+        return marked([_digest_of(place.manifest(place.reference))])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """An artifact in a registry that has let us in."""
+
+    uri: str
+    base: str
+    name: str
+    reference: str
+    headers: Mapping[str, str]
+
+    def manifest(self, reference: str) -> bytes:
+        """A manifest by tag or digest. Raises ArtifactCorrupt when its digest is not the one asked for."""
+        found = web.ask(f"{self.base}/manifests/{reference}", headers={**self.headers, "accept": _MANIFESTS}).body
+        if reference.startswith("sha256:") and f"sha256:{_digest_of(found)}" != reference:
+            raise ArtifactCorrupt(f"{self.uri}: the registry answered with another manifest")
+        return found
+
+    def image_manifest(self) -> bytes:
+        """The manifest, or of an index of several the one for this machine."""
+        found = self.manifest(self.reference)
+        chosen = images.choose_platform(found, self.uri)
+        return self.manifest(chosen) if chosen else found
+
+    def blob(self, layer: Mapping[str, Any], file: Path, progress: Progress) -> None:
+        """Download a layer. Raises ArtifactCorrupt when its digest is not the manifest's."""
+        web.download(f"{self.base}/blobs/{layer['digest']}", file, progress, headers=self.headers)
+        if f"sha256:{digest(file)}" != layer["digest"]:
+            raise ArtifactCorrupt(f"{_title(layer) or layer['digest']} has another sha256 than its manifest says")
+
+
+def _find(uri: str, environ: Mapping[str, str]) -> _Place:
     match = _URI.match(uri)
     if match is None:
         raise SettingsInvalid(
@@ -50,48 +109,36 @@ def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progres
         )
     host, name = match["host"], match["name"]
     base = f"{'http' if _is_loopback(host) else 'https'}://{host}/v2"
+    headers = _authorized(base, name, _credentials(host, environ))
+    reference = match["digest"] or match["tag"] or "latest"
+    return _Place(uri=uri, base=f"{base}/{name}", name=name, reference=reference, headers=headers)
+
+
+@contextmanager
+def _explained(uri: str) -> Iterator[None]:
     try:
-        headers = _authorized(base, name, _credentials(host, environ))
-        reference = match["digest"] or match["tag"] or "latest"
-        manifest = web.ask(f"{base}/{name}/manifests/{reference}", headers=headers | {"accept": _MANIFESTS}).body
-        root = into / PurePosixPath(name).name
-        layers = _layers(manifest, uri, match["digest"] or "")
-        for layer in layers:
-            _bring(f"{base}/{name}/blobs/{layer['digest']}", layer, root, headers, progress)
+        yield
     except ArtifactAccessDenied as error:
         raise ArtifactAccessDenied(
             f"{uri} was refused: {error.message}",
             hint="Name a Secret of type kubernetes.io/dockerconfigjson for this registry in secretName. "
             "Registries refuse names that do not exist as well.",
         ) from None
-    inside = list(root.iterdir())
-    return inside[0] if len(inside) == 1 else root
 
 
 def _is_loopback(host: str) -> bool:
     return bool(re.match(r"^(localhost|127\.\d+\.\d+\.\d+)(:\d+)?$", host))
 
 
-def _layers(manifest: bytes, uri: str, pinned: str) -> list[dict[str, Any]]:
-    """The blobs that are files, with a name each. Raises for a manifest that is none, or that of an image."""
-    if pinned and f"sha256:{_digest_of(manifest)}" != pinned:
-        raise ArtifactCorrupt(f"{uri}: the registry answered with another manifest")
-    try:
-        layers = orjson.loads(manifest)["layers"]
-        titled = [one for one in layers if (one.get("annotations") or {}).get(_TITLE)]
-        sizes = [int(one["size"]) for one in titled]
-        known = all(str(one["digest"]).startswith("sha256:") for one in titled)
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-        raise FormatUnknown(f"{uri} is no manifest with layers: an index of several images?", hint=_PUSH) from None
-    if not titled or not known:
-        raise FormatUnknown(f"{uri} is a container image, and no layer of it is a file with a name", hint=_PUSH)
-    if not any(sizes):
-        raise ArtifactEmpty(f"{uri} has no bytes")
-    for layer in titled:
-        path = PurePosixPath(layer["annotations"][_TITLE])
+def _title(layer: Mapping[str, Any]) -> str:
+    """The file's name that `oras push` gives a layer; layers of images have none."""
+    return str((layer.get("annotations") or {}).get(_TITLE) or "")
+
+
+def _check_titles(layers: Iterable[Mapping[str, Any]], uri: str) -> None:
+    for path in map(PurePosixPath, map(_title, layers)):
         if path.is_absolute() or ".." in path.parts:
             raise ArtifactCorrupt(f"{uri} holds {str(path)!r}, which would be written outside the package")
-    return titled
 
 
 def _digest_of(content: bytes) -> str:
@@ -99,21 +146,25 @@ def _digest_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _bring(url: str, layer: Mapping[str, Any], root: Path, headers: Mapping[str, str], progress: Progress) -> None:
-    target = root / layer["annotations"][_TITLE]
+def _bring(place: _Place, layer: Mapping[str, Any], root: Path, progress: Progress) -> None:
+    target = root / _title(layer)
     # Clients mark a packed folder by an annotation, or by a media type under a name that is no archive's.
     packed = layer.get("mediaType") == _PACKED and not is_archive(target)
     is_folder = packed or layer["annotations"].get(_UNPACK) == "true"
     file = target.with_name(f"{target.name}.tar.gz") if is_folder else target
-    web.download(url, file, progress, headers=headers)
-    if f"sha256:{digest(file)}" != layer["digest"]:
-        raise ArtifactCorrupt(f"{target.name} has another sha256 than its manifest says")
+    place.blob(layer, file, progress)
     if is_folder:
         unpacked = unpack(file, target.with_name(f"{target.name}.unpacked"), ArchiveLimits())
         unpacked.rename(target)
         file.unlink()
         if unpacked.parent != target.parent:
             unpacked.parent.rmdir()
+
+
+def _bring_layer(place: _Place, layer: Mapping[str, Any], into: Path, progress: Progress) -> Path:
+    file = into / ".layers" / str(layer["digest"]).removeprefix("sha256:")
+    place.blob(layer, file, progress)
+    return file
 
 
 def _credentials(host: str, environ: Mapping[str, str]) -> str:

@@ -34,11 +34,22 @@ _OPTIONS = {
 
 def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path:
     """Download the object or the prefix into `into`."""
+    bucket, key = _split(uri)
+    return objects.download(s3_store(bucket, environ), key, uri, into, progress)
+
+
+def mark(uri: str, *, environ: Mapping[str, str]) -> str:
+    """Made of the objects' names, sizes and ETags."""
+    bucket, key = _split(uri)
+    return objects.mark(s3_store(bucket, environ), key, uri)
+
+
+def _split(uri: str) -> tuple[str, str]:
     parts = urlsplit(uri)
     key = unquote(parts.path).strip("/")
     if not parts.netloc or not key:
         raise SettingsInvalid(f"storageUri {uri!r} names no object", hint="Write s3://bucket/path/to/model")
-    return objects.download(s3_store(parts.netloc, environ), key, uri, into, progress)
+    return parts.netloc, key
 
 
 def s3_store(bucket: str, environ: Mapping[str, str]) -> S3Store:

@@ -27,6 +27,7 @@ from model_server.errors import (
     StartError,
     StorageUnavailable,
 )
+from model_server.storage.marks import marked
 from model_server.storage.progress import Progress
 
 ATTEMPTS = 6
@@ -37,15 +38,36 @@ MOST_BYTES = 16 * 2**20
 
 def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path:
     """Download the file. A cut is answered with another request for the rest, if the file has not changed."""
-    parts = urlsplit(uri)
-    name = PurePosixPath(unquote(parts.path)).name
-    if not parts.netloc or not name:
-        raise SettingsInvalid(f"storageUri {_shown(uri)!r} names no file", hint="Write https://host/path/model.onnx")
-    target = into / name
+    target = into / _name(uri)
     if not download(uri, target, progress):
         target.unlink()
         raise ArtifactEmpty(f"{_shown(uri)} has no bytes")
     return target
+
+
+def mark(uri: str, *, environ: Mapping[str, str]) -> str:
+    """Made of ETag, time and size. One byte is asked for: signed URLs and some servers know no HEAD."""
+    _name(uri)
+    request = _request(uri, {})
+    request.add_header("range", "bytes=0-0")
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310
+            headers = response.headers
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise _refusal(uri, error) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise StorageUnavailable(f"{_shown(uri)} could not be read: {_reason(error)}") from None
+    size = headers.get("content-range", "").rpartition("/")[2] or headers.get("content-length")
+    return marked((headers.get("etag"), headers.get("last-modified"), size))
+
+
+def _name(uri: str) -> str:
+    parts = urlsplit(uri)
+    name = PurePosixPath(unquote(parts.path)).name
+    if not parts.netloc or not name:
+        raise SettingsInvalid(f"storageUri {_shown(uri)!r} names no file", hint="Write https://host/path/model.onnx")
+    return name
 
 
 def download(uri: str, target: Path, progress: Progress, *, headers: Mapping[str, str] | None = None) -> int:

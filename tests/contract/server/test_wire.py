@@ -6,12 +6,15 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from model_server import app, errors
+from model_server.package.formats import AUTO, FORMATS, MLFLOW
 from model_server.settings import Settings
 from model_server.telemetry import SECONDS, Identity, Telemetry
 
-WIRE = (Path(__file__).resolve().parents[3] / "docs" / "wire.md").read_text()
+ROOT = Path(__file__).resolve().parents[3]
+WIRE = (ROOT / "docs" / "wire.md").read_text()
 ENVIRONMENT = WIRE.split("## Environment")[1].split("## ")[0]
 VARIABLES = [
     name
@@ -53,6 +56,7 @@ def test_a_default_of_the_wire_is_the_settings(name, default):
 def test_the_metrics_the_operator_reads_are_written():
     telemetry = Telemetry()
     telemetry.loaded(Identity(model="m", version="1", revision="r", format="onnx", sha256="ab", uri="file:///m"))
+    telemetry.source_changed("c0ffee")
     telemetry.begin()
     telemetry.end(200, 0.003)
     text = telemetry.render().decode()
@@ -63,6 +67,13 @@ def test_the_metrics_the_operator_reads_are_written():
         line = next(line for line in text.splitlines() if line.startswith(metric))
         assert set(re.findall(r"`(\w+)`", labels)) <= set(re.findall(r'(\w+)="', line))
     assert SECONDS == (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+def test_the_resource_knows_the_servers_formats():
+    crd = yaml.safe_load((ROOT / "crds" / "modeldeployments.yaml").read_text())
+    spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    known = spec["properties"]["model"]["properties"]["format"]["enum"]
+    assert set(known) == {AUTO, MLFLOW, *FORMATS}
 
 
 def test_every_request_error_has_a_status():

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import platform
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from model_server.errors import StartError
-from model_server.storage import fetch
+from model_server.storage import fetch, mark
 
 MODEL = bytes(range(256)) * 4_000
 COMMIT = "c0ffee" * 6 + "abcd"
@@ -90,16 +91,27 @@ class Hub(Web):
         return self.answer(json.dumps({"id": f"acme/{name}", "sha": COMMIT, "siblings": siblings}).encode())
 
 
-def tar_of(name, content):
+def tar_of(files, *, mode="w:gz", link=""):
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        member = tarfile.TarInfo(name)
-        member.size = len(content)
-        tar.addfile(member, io.BytesIO(content))
+    with tarfile.open(fileobj=buffer, mode=mode) as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+        if link:
+            member = tarfile.TarInfo(link)
+            member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            tar.addfile(member)
     return buffer.getvalue()
 
 
-FOLDER = tar_of("fraud/model.onnx", MODEL)
+FOLDER = tar_of({"fraud/model.onnx": MODEL})
+BASE = tar_of({"etc/os-release": b"ID=none", "models/model.onnx": b"old", "models/gone.txt": b"x"})
+CAR = tar_of({"./models/model.onnx": MODEL, "models/.wh.gone.txt": b"", "models/a/b.txt": b"inner"}, mode="w:")
+AGAIN = tar_of({".wh.models": b"", "models/new.onnx": MODEL})
+LINKED = tar_of({}, link="models/model.onnx")
+CLIMBING = tar_of({"models/../../evil": b"x"})
+LAYERS = (MODEL, b"version: 1", FOLDER, BASE, CAR, AGAIN, LINKED, CLIMBING, b"")
 
 
 def layer(title, content, **more):
@@ -117,17 +129,40 @@ def manifest(*layers):
     return json.dumps({"schemaVersion": 2, "mediaType": media, "layers": layers}).encode()
 
 
+def index(**platforms):
+    entries = [
+        {
+            "digest": f"sha256:{sha256(found)}",
+            "platform": {"os": name.split("_")[0], "architecture": name.split("_")[1]},
+        }
+        for name, found in platforms.items()
+    ]
+    return json.dumps({"schemaVersion": 2, "manifests": entries}).encode()
+
+
+MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+CARS = manifest(layer("", BASE), layer("", CAR))
+
+
 class Registry(Web):
     """OCI distribution: a challenge, a token for a scope, manifests, blobs."""
 
-    blobs: ClassVar = {f"sha256:{sha256(one)}": one for one in (MODEL, b"version: 1", FOLDER, b"")}
+    blobs: ClassVar = {f"sha256:{sha256(one)}": one for one in LAYERS}
     manifests: ClassVar = {
         "one": manifest(layer("model.onnx", MODEL)),
         "two": manifest(layer("model.onnx", MODEL), layer("model.yaml", b"version: 1")),
         "folder": manifest(layer("fraud", FOLDER, **{"io.deis.oras.content.unpack": "true"})),
         "packed": manifest(layer("fraud", FOLDER) | {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip"}),
-        "image": manifest(layer("", MODEL)),
-        "index": b'{"schemaVersion": 2, "manifests": []}',
+        "car": CARS,
+        "again": manifest(layer("", BASE), layer("", CAR), layer("", AGAIN)),
+        "cars": index(**{f"linux_{MACHINE}": CARS, "linux_other": manifest(layer("", AGAIN)), "unknown_unknown": b""}),
+        "only": index(linux_other=CARS, unknown_unknown=b""),
+        "image": manifest(layer("", FOLDER)),
+        "no-tar": manifest(layer("", MODEL)),
+        "linked": manifest(layer("", BASE), layer("", LINKED)),
+        "climbing": manifest(layer("", CLIMBING)),
+        "index": index(linux_s390x=CARS, windows_amd64=CARS),
+        "strange": b'{"schemaVersion": 1}',
         "evil": manifest(layer("../../evil", MODEL)),
         "empty": manifest(layer("model.onnx", b"")),
         "changed": manifest({**layer("model.onnx", b"as pushed")}),
@@ -231,10 +266,31 @@ def test_a_hub_that_does_not_give_the_model_is_told_by_its_reason(host, tmp_path
         pytest.param(":folder", {"model.onnx": MODEL}, id="a folder"),
         pytest.param(":packed", {"model.onnx": MODEL}, id="a folder, known by its media type"),
         pytest.param(f"@sha256:{sha256(Registry.manifests['one'])}", MODEL, id="by digest"),
+        pytest.param(":car", {"model.onnx": MODEL, "a/b.txt": b"inner"}, id="an image's /models"),
+        pytest.param(":again", MODEL, id="an image whose last layer begins anew"),
+        pytest.param(":cars", {"model.onnx": MODEL, "a/b.txt": b"inner"}, id="this machine's image of an index"),
+        pytest.param(":only", {"model.onnx": MODEL, "a/b.txt": b"inner"}, id="the only image of an index"),
     ],
 )
 def test_files_in_a_registry_are_fetched(host, tmp_path, reference, expected):
     assert contents(pull(f"oci://{host}/team/fraud{reference}", tmp_path)) == expected
+
+
+@registry
+def test_another_manifest_behind_a_tag_is_another_mark(host):
+    def look(tag):
+        return mark(f"oci://{host}/team/fraud:{tag}", environ={})
+
+    assert look("one") == look("one") != look("two")
+
+
+@hub
+def test_another_commit_is_another_mark(host, monkeypatch):
+    environ = {"HF_ENDPOINT": f"http://{host}"}
+    before = mark("hf://acme/fraud", environ=environ)
+    assert mark("hf://acme/fraud@v1", environ=environ) == before
+    monkeypatch.setitem(globals(), "COMMIT", "beef" * 10)
+    assert mark("hf://acme/fraud", environ=environ) != before
 
 
 @registry
@@ -252,8 +308,14 @@ def test_the_secret_of_an_image_pull_opens_a_registry(host, tmp_path, entry):
         pytest.param("/Team", "SettingsInvalid", "names no artifact", id="a name in capitals"),
         pytest.param("/team/private:one", "ArtifactAccessDenied", "was refused", id="no credentials"),
         pytest.param("/team/fraud:gone", "ArtifactNotFound", "does not exist", id="no such tag"),
-        pytest.param("/team/fraud:image", "FormatUnknown", "is a container image", id="a container image"),
-        pytest.param("/team/fraud:index", "FormatUnknown", "no manifest with layers", id="an index"),
+        pytest.param("/team/fraud:image", "FormatUnknown", "without files in /models", id="an image without a model"),
+        pytest.param("/team/fraud:no-tar", "ArtifactCorrupt", "cannot be unpacked", id="a layer that is no archive"),
+        pytest.param("/team/fraud:linked", "ArchiveUnsafe", "is a link", id="a link in an image"),
+        pytest.param("/team/fraud:climbing", "ArchiveUnsafe", "outside the package", id="an image's file that climbs"),
+        pytest.param(
+            "/team/fraud:index", "FormatUnknown", "linux/s390x, windows/amd64", id="no image for this machine"
+        ),
+        pytest.param("/team/fraud:strange", "FormatUnknown", "no manifest with layers", id="an old manifest"),
         pytest.param("/team/fraud:evil", "ArtifactCorrupt", "outside the package", id="a title that climbs"),
         pytest.param("/team/fraud:empty", "ArtifactEmpty", "no bytes", id="no bytes"),
         pytest.param("/team/fraud:changed", "ArtifactCorrupt", "another sha256", id="other bytes than were pushed"),

@@ -13,8 +13,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 from typer.testing import CliRunner
 
+from model_server.errors import StartError
 from model_server.package.digest import digest
-from model_server.storage import fetch
+from model_server.storage import fetch, mark
 from modeldeploy.app import build
 
 
@@ -93,6 +94,17 @@ def test_a_large_object_is_read_in_ranges_and_arrives_whole(bucket, tmp_path):
     path = fetch("s3://models/big/weights.bin", tmp_path, environ=bucket.environ, report=told.append)
     assert path.read_bytes() == content
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("uri", ["s3://models/marked/model.onnx", "s3://models/marked"])
+def test_another_object_is_another_mark(bucket, uri):
+    marks = []
+    for content in (b"one", b"two", b"one"):
+        bucket.client.put_object(Bucket="models", Key="marked/model.onnx", Body=content)
+        marks.append(mark(uri, environ=bucket.environ))
+    assert marks[0] == marks[2] != marks[1]
+    with pytest.raises(StartError, match="does not exist"):
+        mark(f"{uri}-none", environ=bucket.environ)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from model_server.errors import StartError
-from model_server.storage import fetch
+from model_server.storage import fetch, mark
 from model_server.storage.azure import split
 from model_server.termination import exit_code
 
@@ -115,6 +115,15 @@ def test_what_goes_wrong_is_told_without_secrets(web, tmp_path, monkeypatch, way
     assert (caught.value.reason, exit_code(caught.value)) == (reason, code)
     assert "secret" not in caught.value.message
     assert not (tmp_path / "model.onnx").exists()
+
+
+def test_a_mark_costs_one_byte(web):
+    address, seen = web
+    first = mark(f"{address}/whole/model.onnx", environ={})
+    assert mark(f"{address}/whole/model.onnx", environ={}) == first
+    assert set(seen) == {"bytes=0-0"}
+    with pytest.raises(StartError, match="does not exist"):
+        mark(f"{address}/404/model.onnx", environ={})
 
 
 def test_a_claim_is_read_where_it_is_mounted(tmp_path):

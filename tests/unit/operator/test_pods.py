@@ -26,6 +26,9 @@ def environment(*spec: dict[str, Any], **monitoring: Any) -> dict[str, str]:
         pytest.param({}, {}, "STORAGE_URI", "s3://m/1", id="where the model is"),
         pytest.param({"sha256": "ab"}, {}, "SHA256", "ab", id="its pin"),
         pytest.param({"trusted": True}, {}, "TRUSTED", "true", id="trust, as JSON writes it"),
+        pytest.param({"pollInterval": "1m30s"}, {}, "POLL_SECONDS", "90.0", id="how often its source is looked at"),
+        pytest.param({"cache": {"claimName": "c"}}, {}, "CACHE_DIR", "/var/cache/modeldeploy", id="its cache"),
+        pytest.param({}, {"grpcPort": 9000}, "GRPC_PORT", "9000", id="the port for gRPC"),
         pytest.param({}, {"workers": 4}, "WORKERS", "4", id="workers"),
         pytest.param({}, {"batching": {"maxBatchSize": 8}}, "MAX_BATCH_SIZE", "8", id="batching"),
         pytest.param({}, {"inputLog": {"redact": ["a", "b"]}}, "INPUT_LOG_REDACT", "a,b", id="redacted features"),
@@ -58,6 +61,28 @@ def test_a_claim_is_mounted_where_the_server_looks() -> None:
     spec = template({"storageUri": "pvc://models/fraud/1"})["spec"]
     assert spec["volumes"][-1]["persistentVolumeClaim"]["claimName"] == "models"
     assert spec["containers"][0]["volumeMounts"][-1]["mountPath"].endswith("/models")
+
+
+@pytest.mark.parametrize(
+    ("cache", "volume"),
+    [
+        pytest.param({"claimName": "models"}, {"persistentVolumeClaim": {"claimName": "models"}}, id="a claim"),
+        pytest.param(
+            {"hostPath": "/var/models"},
+            {"hostPath": {"path": "/var/models", "type": "DirectoryOrCreate"}},
+            id="a folder of the node",
+        ),
+    ],
+)
+def test_a_cache_is_a_volume_that_pods_write_to(cache: dict[str, str], volume: dict[str, Any]) -> None:
+    spec = template({"cache": cache})["spec"]
+    assert spec["volumes"][-1] == {"name": "cache", **volume}
+    assert spec["containers"][0]["volumeMounts"][-1] == {"name": "cache", "mountPath": "/var/cache/modeldeploy"}
+
+
+def test_grpc_is_a_port_of_the_pod() -> None:
+    (container,) = template({}, {"grpcPort": 9000})["spec"]["containers"]
+    assert [(port["name"], port["containerPort"]) for port in container["ports"]] == [("http", 8080), ("grpc", 9000)]
 
 
 def test_a_pod_has_time_to_serve_on_and_to_finish() -> None:

@@ -1,0 +1,75 @@
+"""What the server counts of answers and labels is what the operator judges: no number changes on the way."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from model_operator.clients.pod_metrics import parse
+from model_server.inputs.anything import Anything
+from model_server.lifecycle import Loaded
+from model_server.monitoring.monitor import Monitor
+from model_server.package.metadata import Metadata
+from model_server.runtimes.base import Signature
+from model_server.settings import Settings
+from model_server.telemetry import Identity, Telemetry
+from model_server.tensors import Tensor
+
+
+class Classifier:
+    """Knows two classes, and says what its rows say."""
+
+    signature = Signature()
+    probabilities = "probabilities"
+    classes = (0, 1)
+    is_pure = True
+
+    def predict(self, inputs, *, probabilities):
+        raise NotImplementedError
+
+
+@pytest.fixture
+def page() -> str:
+    telemetry = Telemetry()
+    telemetry.loaded(Identity(model="m", version="1", revision="r"))
+    loaded = Loaded(
+        identity=telemetry.identity,
+        metadata=Metadata(),
+        layout=Anything(),
+        model=Classifier(),
+        outputs=(Tensor("predictions", "INT64", (-1,)),),
+    )
+    monitor = Monitor(loaded, Settings(storage_uri="file:///m"), telemetry)
+    # predicted, labelled, probability of the label
+    for number, (said, right, sure) in enumerate([(1, 1, 0.8), (1, 0, 0.3), (0, 0, 0.9), (0, 1, 0.4)]):
+        rows = np.array([[sure, 1 - sure]]) if right == 0 else np.array([[1 - sure, sure]])
+        outputs = {"predictions": np.array([said]), "probabilities": rows}
+        monitor.predicted(str(number).encode(), {}, outputs)
+        monitor.labelled({"id": str(number), "label": right})
+    monitor.labelled({"conversion": True})
+    asyncio.run(monitor.pulse())
+    monitor.close()
+    return telemetry.render().decode()
+
+
+def test_answers_are_counted_by_class(page: str) -> None:
+    assert parse(page).outputs == {"0": 2, "1": 2}
+
+
+@pytest.mark.parametrize(
+    ("metric", "count", "wrong"),
+    [("accuracy", 4, 2), ("precision", 2, 1), ("recall", 2, 1), ("f1", 3, 2), ("conversion", 1, 0)],
+)
+def test_right_and_wrong_answers_arrive(page: str, metric: str, count: int, wrong: int) -> None:
+    found = parse(page).quality[metric]
+    assert (found.count, found.total, found.squares) == (count, wrong, wrong)
+
+
+def test_losses_arrive_with_their_squares(page: str) -> None:
+    losses = -np.log([0.8, 0.3, 0.9, 0.4])
+    found = parse(page).quality["log-loss"]
+    assert found.count == 4
+    assert found.total == pytest.approx(losses.sum())
+    assert found.squares == pytest.approx((losses**2).sum())

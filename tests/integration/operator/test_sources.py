@@ -1,0 +1,103 @@
+"""A new object behind an unchanged URI: what a server saw becomes a new revision, and goes the way of any other."""
+
+from typing import Any
+
+import pytest
+from rollout_scenarios import GOOD, NEXT, annotate, at_phase, canary, live, storage
+from rollout_world import World
+
+from model_operator.api.resource import ObjectKey
+from model_operator.api.status import ModelInfo
+from model_operator.api.times import parse_duration
+from model_operator.testing import Sample
+
+
+async def polled(world: World, interval: str = "30s") -> ObjectKey:
+    """A model that is polled, serves, and has said what it is."""
+    key = await live(world, canary(routing=False))
+    world.cluster.change(key, lambda body: body["spec"]["model"].update(pollInterval=interval))
+    await world.run(key)
+    await says(world, key, world.status(key)["stableRevision"])
+    return key
+
+
+async def says(world: World, key: ObjectKey, revision: str, changed: str = "", sha256: str = "aa") -> None:
+    """Let the revision's servers say something, and the operator hear it."""
+    model = ModelInfo(uri=GOOD, version="1", format="onnx", sha256=sha256)
+    world.pods.samples[revision] = Sample(model=model, changed_source=changed)
+    world.sync()
+    await world.evidence.look()
+    await world.operate(key)
+
+
+async def after_the_interval(world: World, key: ObjectKey, **said: str) -> Any:
+    world.clock.advance(parse_duration("31s"))
+    await says(world, key, world.status(key)["stableRevision"], **said)
+    return world.status(key)
+
+
+async def test_a_new_object_is_rolled_out_as_a_new_revision() -> None:
+    world = World()
+    key = await polled(world)
+    before = world.status(key)
+    status = await after_the_interval(world, key, changed="m1")
+    assert status["source"] == {"uri": GOOD, "mark": "m1"}
+    assert status["stableRevision"] == before["stableRevision"] != status["canaryRevision"]
+    world.pods.samples[status["canaryRevision"]] = Sample(model=ModelInfo(uri=GOOD, version="1", sha256="bb"))
+    await world.run(key, until=lambda w: at_phase("Healthy")(w))
+    await after_the_interval(world, key, sha256="bb")
+    after = world.status(key)
+    assert after["stableRevision"] == status["canaryRevision"]
+    assert (before["model"]["sha256"], after["model"]["sha256"]) == ("aa", "bb")
+
+
+async def test_nothing_is_asked_more_often_than_the_interval_says() -> None:
+    world = World()
+    key = await polled(world)
+    await after_the_interval(world, key)
+    stable = world.status(key)["stableRevision"]
+    await says(world, key, stable, changed="m1")
+    assert "source" not in world.status(key)
+    assert (await after_the_interval(world, key, changed="m1"))["source"]["mark"] == "m1"
+
+
+async def test_an_object_that_was_refused_stays_refused_and_the_next_one_is_tried() -> None:
+    world = World()
+    key = await polled(world)
+    good = world.status(key)["stableRevision"]
+    aborted = (await after_the_interval(world, key, changed="bad"))["canaryRevision"]
+    annotate(world, key, "abort", aborted)
+    await world.run(key, until=lambda w: at_phase("Degraded")(w))
+    await after_the_interval(world, key, changed="bad")
+    assert world.status(key)["abortedRevision"] == aborted, "the same object is not tried again"
+    status = await after_the_interval(world, key, changed="better")
+    assert status["stableRevision"] == good
+    assert status["canaryRevision"] not in ("", aborted)
+
+
+async def test_another_uri_forgets_what_was_seen_at_the_first() -> None:
+    world = World()
+    key = await polled(world)
+    await after_the_interval(world, key, changed="m1")
+    await world.run(key, until=lambda w: at_phase("Healthy")(w))
+    world.cluster.change(key, storage(NEXT))
+    await world.operate(key)
+    plain = World()
+    other = await polled(plain)
+    plain.cluster.change(other, storage(NEXT))
+    await plain.operate(other)
+    assert world.status(key)["canaryRevision"] == plain.status(other)["canaryRevision"]
+
+
+@pytest.mark.parametrize("token", ["2026-01-02", "again"])
+async def test_the_annotation_refresh_asks_for_a_new_revision_at_once(token: str) -> None:
+    world = World()
+    key = await live(world, canary(routing=False))
+    before = world.status(key)["stableRevision"]
+    world.cluster.change(key, lambda body: body["metadata"]["annotations"].update({"modeldeploy.dev/refresh": token}))
+    await world.run(key)
+    status = world.status(key)
+    assert status["phase"] == "Healthy"
+    assert status["stableRevision"] != before
+    await world.run(key)
+    assert world.status(key)["stableRevision"] == status["stableRevision"], "once is enough"
