@@ -8,6 +8,7 @@ import sys
 
 from modeldeploy.app import build
 from modeldeploy.kube import KubeconfigError, KubeError, KubeUnreachable
+from modeldeploy.report.story import NothingToReport
 from modeldeploy.requests import Refused
 from modeldeploy.session import UnknownName
 
@@ -21,7 +22,7 @@ def main() -> None:
         build()()
     except SystemExit as end:
         sys.exit(USAGE if _is_usage_error(end.__context__) else end.code)
-    except (KubeError, KubeconfigError, KubeUnreachable, Refused, UnknownName) as error:
+    except (KubeError, KubeconfigError, KubeUnreachable, NothingToReport, Refused, UnknownName) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(REFUSED)
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from modeldeploy.commands import act, show
 from modeldeploy.commands.lint import lint
 from modeldeploy.commands.package import package
+from modeldeploy.commands.report import report
 from modeldeploy.kube import Kube
 from modeldeploy.session import Session
 
@@ -31,6 +32,7 @@ def build() -> typer.Typer:
         show.watch,
         show.status,
         show.history,
+        report,
         act.promote,
         act.abort,
         act.retry,

@@ -28,8 +28,12 @@ class Session:
 
     def rollout(self, name: str) -> Rollout:
         """One ModelDeployment. Raises `UnknownName`."""
+        return Rollout.from_body(self.body(name))
+
+    def body(self, name: str) -> Body:
+        """One ModelDeployment as the API server has it. Raises `UnknownName`."""
         try:
-            return Rollout.from_body(self.kube.get(MODELDEPLOYMENTS, name, self.namespace))
+            return self.kube.get(MODELDEPLOYMENTS, name, self.namespace)
         except KubeError as error:
             if error.reason != "NotFound":
                 raise

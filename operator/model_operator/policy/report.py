@@ -16,6 +16,7 @@ from model_operator.policy.situation import Situation
 from model_operator.policy.sizes import full_size, sizes
 from model_operator.policy.story import step_column, tell
 from model_operator.policy.traffic import is_split_right, observed_percent
+from model_operator.policy.trail import lengthened
 
 Finding = tuple[str, str, str, str]  # type, status, reason, message
 
@@ -48,12 +49,19 @@ def _declared_model(s: Situation) -> ModelInfo | None:
 
 def _analysis(s: Situation) -> Mapping[str, Any] | None:
     """The evidence as it is now; after the rollout the last of it stays to be read."""
-    verdict = s.observed.verdict
+    verdict, before = s.observed.verdict, s.status.analysis or {}
     if not s.status.canary or not verdict.metrics:
         return s.status.analysis
-    started = (s.status.analysis or {}).get("startedAt", format_time(s.now))
     phase = {Outcome.PASS: "Passed", Outcome.FAIL: "Failed"}.get(verdict.outcome, "Running")
-    return {"phase": phase, "startedAt": started, "metrics": list(verdict.metrics)}
+    weight = s.status.weights.applied
+    return {
+        "phase": phase,
+        "revision": s.status.canary,
+        "stable": s.status.stable,
+        "startedAt": before.get("startedAt", format_time(s.now)),
+        "metrics": list(verdict.metrics),
+        "trail": list(lengthened(before.get("trail", ()), weight=weight, metrics=verdict.metrics, now=s.now)),
+    }
 
 
 def _counted_weights(s: Situation) -> object:

@@ -1,72 +1,8 @@
 """Counters of pods become evidence in status, whoever restarts meanwhile."""
 
-from datetime import timedelta
-from typing import Any
-
 import pytest
-from rollout_scenarios import NEXT, at_phase, live, storage
-from rollout_world import World
-
-from model_operator.api.resource import ObjectKey
-from model_operator.clients.pod_metrics import Sample
-
-ANALYSIS = {
-    "interval": "15s",
-    "warmup": "0s",
-    "metrics": [
-        {"name": "errors", "fail": {"ratioMargin": 1.25}, "pass": {"orMax": 0.05}},
-        {"name": "latency", "slowerThan": "250ms", "fail": {"ratioMargin": 1.25}},
-    ],
-}
-STEPS = [{"setWeight": 50}, {"analysis": {"minDuration": "10s", "maxDuration": "10m"}}]
-
-
-class Rollout:
-    """A canary at half the traffic whose pods count what a test says."""
-
-    def __init__(self, world: World, key: ObjectKey) -> None:
-        self.world, self.key = world, key
-        status = world.status(key)
-        self.stable, self.canary = status["stableRevision"], status["canaryRevision"]
-        self._counts = {self.stable: [0, 0, 0], self.canary: [0, 0, 0]}
-
-    @property
-    def status(self) -> Any:
-        return self.world.status(self.key)
-
-    async def serve(self, *, seconds: int = 15, **bad: tuple[int, int]) -> None:
-        """Let time pass in which each pod answers 100 requests, some of them with errors or slowly."""
-        for revision, (errors, slow) in ((self.stable, bad["stable"]), (self.canary, bad["canary"])):
-            counts = self._counts[revision]
-            counts[0] += 100
-            counts[1] += errors
-            counts[2] += slow
-            durations = {
-                0.1: counts[0] - counts[2],
-                0.25: counts[0] - counts[2],
-                1.0: counts[0],
-                float("inf"): counts[0],
-            }
-            self.world.pods.samples[revision] = Sample(
-                model=None, requests=counts[0], errors=counts[1], durations=durations
-            )
-        self.world.clock.advance(timedelta(seconds=seconds))
-        self.world.sync()
-        await self.world.evidence.look()
-        await self.world.operate(self.key)
-        self.world.cluster.tick()
-        await self.world.operate(self.key)
-
-
-async def rollout() -> Rollout:
-    world = World()
-    strategy = {"canary": {"steps": STEPS, "maxSurge": 1, "analysis": ANALYSIS}}
-    key = await live(world, strategy)
-    world.cluster.change(key, storage(NEXT))
-    await world.run(key, until=lambda w: w.status(key).get("currentStepIndex") == 1)
-    found = Rollout(world, key)
-    await found.serve(stable=(0, 0), canary=(0, 0))
-    return found
+from judged_rollout import rollout
+from rollout_scenarios import at_phase
 
 
 async def test_a_good_canary_passes_and_status_says_why() -> None:
@@ -126,3 +62,15 @@ async def test_time_that_is_over_ends_as_the_spec_says() -> None:
     await canary.world.run(canary.key)
     assert at_phase("Degraded")(canary.world)
     assert canary.status["rollback"]["reason"] == "AnalysisInconclusive"
+
+
+async def test_the_trail_tells_how_the_evidence_grew() -> None:
+    canary = await rollout()
+    for _ in range(3):
+        await canary.serve(stable=(1, 2), canary=(3, 2))
+    trail = canary.status["analysis"]["trail"]
+    counted = [point["metrics"]["errors"]["counts"][0] for point in trail if point["weight"] == 50]
+    assert counted == sorted(set(counted))
+    assert counted[-1] == canary.status["analysis"]["metrics"][0]["requests"]["canary"]
+    assert [point["at"] for point in trail] == sorted({point["at"] for point in trail})
+    assert trail[-1]["metrics"]["errors"]["evidence"] > trail[0]["metrics"]["errors"]["evidence"]

@@ -1,0 +1,1 @@
+"""`modeldeploy report`: one rollout as a page that stands alone."""

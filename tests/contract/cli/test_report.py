@@ -1,0 +1,85 @@
+"""What the operator writes into status is what `modeldeploy report` reads, and a browser shows it."""
+
+import asyncio
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from judged_rollout import rollout
+
+from modeldeploy.report.page import page_of
+from modeldeploy.report.story import JudgedRollout, NothingToReport
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+async def aborted() -> Any:
+    """A ModelDeployment whose canary went back for its errors."""
+    canary = await rollout()
+    for _ in range(6):
+        await canary.serve(stable=(1, 2), canary=(20, 2))
+    await canary.world.run(canary.key)
+    return canary.world.cluster.get("ModelDeployment", canary.key)
+
+
+async def test_a_rollout_that_went_back_is_told_whole() -> None:
+    body = await aborted()
+    told = JudgedRollout.from_body(body)
+    assert (told.canary, told.result) == (body["status"]["abortedRevision"], "Aborted")
+    page = page_of(told)
+    assert "errors: canary" in page
+    assert re.findall(r"<h2>(.*?)</h2>", page) == [
+        "Verdicts",
+        "Weight",
+        "errors: bad requests",
+        "errors: evidence against the canary",
+        "latency: bad requests",
+        "latency: evidence against the canary",
+    ]
+
+
+async def test_a_rollout_that_is_on_is_told_so_far() -> None:
+    canary = await rollout()
+    await canary.serve(stable=(1, 2), canary=(3, 2))
+    told = JudgedRollout.from_body(canary.world.cluster.get("ModelDeployment", canary.key))
+    assert (told.result, told.ended) == ("", None)
+    assert "On its way" in page_of(told)
+
+
+def test_a_resource_that_was_never_judged_says_what_to_do() -> None:
+    with pytest.raises(NothingToReport, match=r"strategy\.canary"):
+        JudgedRollout.from_body({"metadata": {"name": "fraud"}, "status": {}})
+
+
+async def test_what_a_cluster_wrote_is_text_and_no_markup() -> None:
+    body = await aborted()
+    body["status"]["history"][0]["message"] = "<script>alert(1)</script>"
+    page = page_of(JudgedRollout.from_body(body))
+    assert "<script>" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+#: Tells a browser to say of each line whether it was drawn.
+MEASURE = """
+<script>
+  const lines = [...document.querySelectorAll("path.line")];
+  document.title = lines.map(line => line.getTotalLength() > 50).join();
+</script>
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+async def test_a_browser_draws_the_page(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(page_of(JudgedRollout.from_body(await aborted())) + MEASURE)
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--dump-dom"]
+    browser = await asyncio.create_subprocess_exec(
+        str(CHROMIUM), *options, page.as_uri(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
+    shown, _ = await asyncio.wait_for(browser.communicate(), 60)
+    lines = re.search(r"<title>(.*?)</title>", shown.decode())
+    assert lines is not None
+    # The weight; canary, stable and evidence of errors and of latency.
+    assert lines[1].split(",") == ["true"] * 7

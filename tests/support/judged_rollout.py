@@ -1,0 +1,68 @@
+"""A canary rollout in the world of virtual time whose pods count what a test says."""
+
+from datetime import timedelta
+from typing import Any
+
+from rollout_scenarios import NEXT, live, storage
+from rollout_world import World
+
+from model_operator.api.resource import ObjectKey
+from model_operator.clients.pod_metrics import Sample
+
+ANALYSIS = {
+    "interval": "15s",
+    "warmup": "0s",
+    "metrics": [
+        {"name": "errors", "fail": {"ratioMargin": 1.25}, "pass": {"orMax": 0.05}},
+        {"name": "latency", "slowerThan": "250ms", "fail": {"ratioMargin": 1.25}},
+    ],
+}
+STEPS = [{"setWeight": 50}, {"analysis": {"minDuration": "10s", "maxDuration": "10m"}}]
+
+
+class Rollout:
+    """A canary at half the traffic whose pods count what a test says."""
+
+    def __init__(self, world: World, key: ObjectKey) -> None:
+        self.world, self.key = world, key
+        status = world.status(key)
+        self.stable, self.canary = status["stableRevision"], status["canaryRevision"]
+        self._counts = {self.stable: [0, 0, 0], self.canary: [0, 0, 0]}
+
+    @property
+    def status(self) -> Any:
+        return self.world.status(self.key)
+
+    async def serve(self, *, seconds: int = 15, **bad: tuple[int, int]) -> None:
+        """Let time pass in which each pod answers 100 requests, some of them with errors or slowly."""
+        for revision, (errors, slow) in ((self.stable, bad["stable"]), (self.canary, bad["canary"])):
+            counts = self._counts[revision]
+            counts[0] += 100
+            counts[1] += errors
+            counts[2] += slow
+            durations = {
+                0.1: counts[0] - counts[2],
+                0.25: counts[0] - counts[2],
+                1.0: counts[0],
+                float("inf"): counts[0],
+            }
+            self.world.pods.samples[revision] = Sample(
+                model=None, requests=counts[0], errors=counts[1], durations=durations
+            )
+        self.world.clock.advance(timedelta(seconds=seconds))
+        self.world.sync()
+        await self.world.evidence.look()
+        await self.world.operate(self.key)
+        self.world.cluster.tick()
+        await self.world.operate(self.key)
+
+
+async def rollout() -> Rollout:
+    world = World()
+    strategy = {"canary": {"steps": STEPS, "maxSurge": 1, "analysis": ANALYSIS}}
+    key = await live(world, strategy)
+    world.cluster.change(key, storage(NEXT))
+    await world.run(key, until=lambda w: w.status(key).get("currentStepIndex") == 1)
+    found = Rollout(world, key)
+    await found.serve(stable=(0, 0), canary=(0, 0))
+    return found
