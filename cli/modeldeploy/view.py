@@ -115,9 +115,12 @@ def _about_step(rollout: Rollout, now: datetime) -> str:
 
 
 def _evidence(metric: Body) -> Text:
-    """One metric: the bad requests of both, and how far the evidence is on its way to what it decides at."""
-    counted, bad, rate = metric["requests"], metric["bad"], metric["badRate"]
-    sides = (f"{side} {bad[side]} of {counted[side]} ({rate[side]:.2%})" for side in ("canary", "stable"))
+    """One metric: what was counted or measured, and how far the evidence is on its way to what it decides at."""
+    if "requests" in metric:
+        counted, bad, rate = metric["requests"], metric["bad"], metric["badRate"]
+        sides = [f"{side} {bad[side]} of {counted[side]} ({rate[side]:.2%})" for side in ("canary", "stable")]
+    else:
+        sides = [metric.get("message", "").removeprefix(f"{metric['name']}: ").partition(", E ")[0]]
     parts = [f"{metric['name']}  {metric['verdict']}", *sides]
     if "evidence" in metric:
         e_value, decides = metric["evidence"], metric["failAt"]

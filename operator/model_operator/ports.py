@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from model_operator.api.analysis import Source
+from model_operator.api.moments import Moments
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.status import ModelInfo
 
@@ -80,3 +81,11 @@ class PodSample(Protocol):
     @property
     def durations(self) -> Mapping[float, int]:
         """Predictions that took at most so many seconds, by the histogram's bucket edges."""
+
+    @property
+    def outputs(self) -> Mapping[str, float]:
+        """Predictions by class or bucket."""
+
+    @property
+    def quality(self) -> Mapping[str, Moments]:
+        """Labelled answers, by metric."""

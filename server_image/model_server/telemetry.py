@@ -36,7 +36,7 @@ _PREDICT = Distribution("modeldeploy_predict_duration_seconds", "Calls of the mo
 _ROWS = Distribution("modeldeploy_batch_rows", "Rows in one call of the model.", ROWS, _PREDICT.end)
 
 OUTPUTS = Area(_ROWS.end, 65)
-FEEDBACK = Area(OUTPUTS.end, 16 * 16 + 8)
+FEEDBACK = Area(OUTPUTS.end, 16 * 16 + 9)
 INPUT_LOG = Area(FEEDBACK.end, 2)
 DRIFT = Area(INPUT_LOG.end, 128 * 24)
 EXEMPLARS = Exemplars(DRIFT.end, SECONDS)

@@ -114,6 +114,22 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("an empty canary scale", step(setCanaryScale={}), "needs exactly one of replicas, weight"),
     ("a metric that decides nothing", metric(name="errors"), "a metric decides nothing without"),
     ("an unknown metric", metric(name="vibes", max=1), "unknown metric; built in are errors, latency"),
+    ("an alpha of 0", canary(analysis={"alpha": 0, "metrics": [{"name": "errors", "fail": {}}]}), "alpha"),
+    (
+        "an interval longer than the step",
+        canary(
+            steps=[{"analysis": {"maxDuration": "1m"}}],
+            analysis={"interval": "5m", "metrics": [{"name": "errors", "fail": {}}]},
+        ),
+        "analysis.interval is longer than an analysis step's maxDuration",
+    ),
+    ("a least rate of errors", metric(name="errors", min=0.1), "better when they are small: write max"),
+    ("a largest accuracy", metric(name="accuracy", max=0.9), "better when they are large: write min"),
+    (
+        "a drop of errors",
+        metric(name="errors", fail={"maxDropFromStable": 0.1}),
+        "maxDropFromStable is for metrics of feedback",
+    ),
     ("latency without a limit", metric(name="latency", max=1), "latency needs slowerThan"),
     (
         "a failure condition on nothing",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
@@ -15,7 +15,9 @@ from model_operator.errors import InvalidSpec
 
 Body = Mapping[str, Any]
 
-ERRORS, LATENCY = "errors", "latency"
+ERRORS, LATENCY, SHIFT, LOG_LOSS = "errors", "latency", "prediction-shift", "log-loss"
+#: What feedback tells of each answer: right or wrong, converted or not. More is better.
+SHARES = ("accuracy", "precision", "recall", "f1", "conversion")
 _COMPARE = {
     "<": operator.lt,
     "<=": operator.le,
@@ -26,7 +28,18 @@ _COMPARE = {
 }
 _CONDITION = re.compile(r"result\s*(<=|>=|==|!=|<|>)\s*(-?[0-9]+(?:\.[0-9]+)?(?:[eE]-?[0-9]+)?)")
 #: Metrics that this operator measures; others are accepted and named in the condition SpecSupported.
-MEASURED = (ERRORS, LATENCY)
+MEASURED = (ERRORS, LATENCY, SHIFT, LOG_LOSS, *SHARES)
+#: How much worse than stable a metric of quality may be, where the spec does not say it.
+_FAIL_DROP, _PASS_DROP = 0.01, 0.05
+
+
+class Kind(StrEnum):
+    """How a metric is judged: each has a module of its own in `policy`."""
+
+    RATE = "rate"  # the rate of bad requests, compared with stable's (judge)
+    QUALITY = "quality"  # a mean over labelled answers, compared with stable's (quality)
+    SHIFT = "shift"  # the distance of two distributions (shift)
+    GUARD = "guard"  # a value from elsewhere, with bounds (guards)
 
 
 class OnProviderError(StrEnum):
@@ -52,6 +65,7 @@ class Source:
     query: str | None = None
     json_path: str = "$.value"
     timeout: timedelta = timedelta(seconds=10)
+    secret_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +91,16 @@ class Guard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One metric: a rate of bad requests, compared with stable's.
+    """One metric: what is bad in the canary's answers, and when there is too much of it.
 
     A request is bad when it is answered with 5xx (`errors`), or when it takes longer than `slower_than` (`latency`;
     None stands for stable's 99th percentile). `fail_ratio` is the multiple of stable's bad rate that is tolerated;
     the metric passes when the canary is shown to be below `pass_ratio` times stable's rate, or below `pass_rate`.
-    None switches a test off. A metric with a `guard` is a value with bounds instead.
+
+    A metric of quality fails when it is shown to be worse than stable's by more than `fail_drop`, and passes when it
+    is shown to be worse by less than `pass_drop`. `minimum` and `maximum` bound the canary's own value.
+
+    None switches a test off. A metric with a `guard` is a value from elsewhere with bounds instead.
     """
 
     name: str
@@ -90,12 +108,26 @@ class Metric:
     fail_ratio: float | None = None
     pass_ratio: float | None = None
     pass_rate: float | None = None
+    fail_drop: float | None = None
+    pass_drop: float | None = None
+    minimum: float | None = None
+    maximum: float | None = None
     guard: Guard | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """How the metric is judged."""
+        if self.guard is not None:
+            return Kind.GUARD
+        if self.name == SHIFT:
+            return Kind.SHIFT
+        return Kind.RATE if self.name in (ERRORS, LATENCY) else Kind.QUALITY
 
     @property
     def can_pass(self) -> bool:
         """Whether promotion waits for this metric: for its proof, or for a first value within bounds."""
-        return self.guard is not None or self.pass_ratio is not None or self.pass_rate is not None
+        needs_proof = (self.pass_ratio, self.pass_rate, self.pass_drop)
+        return self.kind in (Kind.GUARD, Kind.SHIFT) or any(bound is not None for bound in needs_proof)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,14 +171,7 @@ def not_measured(raw: Body | None) -> tuple[str, ...]:
     """Return the fields of an `analysis` block that are accepted but not acted upon yet, by dotted path."""
     if raw is None:
         return ()
-    names = [f"metrics.{metric['name']}" for metric in raw["metrics"] if not _is_measured(metric)]
-    guards = [
-        f"metrics.{metric['name']}.{field}"
-        for metric in raw["metrics"]
-        for field in ("min", "max")
-        if not _has_source(metric) and metric["name"] in MEASURED and field in metric
-    ]
-    return (*names, *guards)
+    return tuple(f"metrics.{metric['name']}" for metric in raw["metrics"] if not _is_measured(metric))
 
 
 def _has_source(raw: Body) -> bool:
@@ -171,10 +196,20 @@ def _source(raw: Body) -> Source:
     if "prometheus" in raw:
         prometheus = raw["prometheus"]
         timeout = parse_duration(prometheus.get("timeout", "10s"))
-        return Source(url=prometheus["address"], query=prometheus["query"], timeout=timeout)
+        return Source(
+            url=prometheus["address"],
+            query=prometheus["query"],
+            timeout=timeout,
+            secret_name=prometheus.get("secretName"),
+        )
     web = raw["web"]
     timeout = parse_duration(web.get("timeout", "10s"))
-    return Source(url=web["url"], json_path=web.get("jsonPath", "$.value"), timeout=timeout)
+    return Source(
+        url=web["url"],
+        json_path=web.get("jsonPath", "$.value"),
+        timeout=timeout,
+        secret_name=web.get("secretName"),
+    )
 
 
 def _holds(condition: str, value: float) -> bool:
@@ -185,13 +220,22 @@ def _holds(condition: str, value: float) -> bool:
 
 
 def _metric(raw: Body) -> Metric:
+    name, fails, passes, slower = raw["name"], raw.get("fail"), raw.get("pass"), raw.get("slowerThan")
     if _has_source(raw):
-        return Metric(name=raw["name"], guard=_guard(raw))
-    passes, slower = raw.get("pass"), raw.get("slowerThan")
-    return Metric(
-        name=raw["name"],
-        slower_than=None if slower is None else parse_duration(slower),
-        fail_ratio=raw["fail"].get("ratioMargin", 1.25) if "fail" in raw else None,
-        pass_ratio=None if passes is None else passes.get("ratioMargin", 2.0),
-        pass_rate=None if passes is None else passes.get("orMax"),
-    )
+        return Metric(name=name, guard=_guard(raw))
+    bounded = Metric(name=name, minimum=raw.get("min"), maximum=raw.get("max"))
+    if bounded.kind is Kind.RATE:
+        return replace(
+            bounded,
+            slower_than=None if slower is None else parse_duration(slower),
+            fail_ratio=None if fails is None else fails.get("ratioMargin", 1.25),
+            pass_ratio=None if passes is None else passes.get("ratioMargin", 2.0),
+            pass_rate=None if passes is None else passes.get("orMax"),
+        )
+    if bounded.kind is Kind.QUALITY:
+        return replace(
+            bounded,
+            fail_drop=None if fails is None else fails.get("maxDropFromStable", _FAIL_DROP),
+            pass_drop=None if passes is None else passes.get("maxDropFromStable", _PASS_DROP),
+        )
+    return bounded

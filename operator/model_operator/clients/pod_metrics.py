@@ -1,12 +1,16 @@
 """Reads `GET /metrics` of a model server's pod (docs/wire.md)."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
-from prometheus_client.parser import text_string_to_metric_families
 
+from model_operator.api.analysis import LOG_LOSS
+from model_operator.api.moments import Moments
 from model_operator.api.status import ModelInfo
+
+Labels = Mapping[str, str]
 
 TIMEOUT = 2.0
 #: A page beyond this is not a model server's.
@@ -21,6 +25,8 @@ class Sample:
     requests: int
     errors: int
     durations: Mapping[float, int] = field(default_factory=dict)
+    outputs: Mapping[str, float] = field(default_factory=dict)
+    quality: Mapping[str, Moments] = field(default_factory=dict)
     changed_source: str = ""
 
 
@@ -54,26 +60,88 @@ class HttpPodMetrics:
 
 
 def parse(text: str) -> Sample:
-    """Read a page of metrics.
+    """Read a page of metrics; only the lines that are ours to judge, since a page is read every few seconds.
 
     Raises:
-        ValueError: the text is not in Prometheus' format.
+        ValueError: such a line is not in Prometheus' format.
     """
+    page = _Page()
+    for line in text.splitlines():
+        name = line.partition("{")[0]
+        read = _READERS.get(name)
+        if read is not None:
+            labels, _, value = line[len(name) + 1 :].rpartition("} ")
+            read(page, dict(_LABEL.findall(labels)), float(value))
+    return page.sample()
+
+
+@dataclass(slots=True)
+class _Page:
+    """What is found line by line; counts of right and wrong answers are `[right, wrong]`."""
+
     model: ModelInfo | None = None
-    requests = errors = 0
-    changed_source = ""
-    durations: dict[float, int] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name == "modeldeploy_model_info":
-                labels = sample.labels
-                model = ModelInfo(**{name: labels.get(name, "") for name in ("uri", "version", "format", "sha256")})
-            elif sample.name == "modeldeploy_source_changed":
-                changed_source = sample.labels.get("source", "")
-            elif sample.name == "modeldeploy_requests_total":
-                requests += int(sample.value)
-                errors += int(sample.value) if sample.labels.get("code", "").startswith("5") else 0
-            elif sample.name == "modeldeploy_request_duration_seconds_bucket":
-                edge = float(sample.labels["le"])
-                durations[edge] = durations.get(edge, 0) + int(sample.value)
-    return Sample(model=model, requests=requests, errors=errors, durations=durations, changed_source=changed_source)
+    changed_source: str = ""
+    requests: int = 0
+    errors: int = 0
+    durations: dict[float, int] = field(default_factory=dict)
+    outputs: dict[str, float] = field(default_factory=dict)
+    answers: dict[str, list[float]] = field(default_factory=dict)
+    losses: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+
+    def told_model(self, labels: Labels, _: float) -> None:
+        self.model = ModelInfo(**{name: labels.get(name, "") for name in ("uri", "version", "format", "sha256")})
+
+    def told_source(self, labels: Labels, _: float) -> None:
+        self.changed_source = labels.get("source", "")
+
+    def told_requests(self, labels: Labels, value: float) -> None:
+        self.requests += int(value)
+        self.errors += int(value) if labels.get("code", "").startswith("5") else 0
+
+    def told_duration(self, labels: Labels, value: float) -> None:
+        edge = float(labels["le"])
+        self.durations[edge] = self.durations.get(edge, 0) + int(value)
+
+    def told_output(self, labels: Labels, value: float) -> None:
+        self.outputs[labels["output"]] = value
+
+    def told_answers(self, labels: Labels, value: float) -> None:
+        metric = labels.get("metric") or ("conversion" if "converted" in labels else "accuracy")
+        is_right = labels.get("outcome", labels.get("converted")) in ("correct", "right", "true")
+        self.answers.setdefault(metric, [0.0, 0.0])[0 if is_right else 1] = value
+
+    def told_loss(self, place: int, value: float) -> None:
+        self.losses[place] = value
+
+    def sample(self) -> Sample:
+        """Return it as a value."""
+        quality = {
+            name: Moments(count=right + wrong, total=wrong, squares=wrong)
+            for name, (right, wrong) in self.answers.items()
+        }
+        quality[LOG_LOSS] = Moments(count=self.losses[0], total=self.losses[1], squares=self.losses[2])
+        return Sample(
+            model=self.model,
+            requests=self.requests,
+            errors=self.errors,
+            durations=self.durations,
+            outputs=self.outputs,
+            quality=quality,
+            changed_source=self.changed_source,
+        )
+
+
+_LABEL = re.compile(r'([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"')
+_READERS: Mapping[str, Callable[[_Page, Labels, float], None]] = {
+    "modeldeploy_model_info": _Page.told_model,
+    "modeldeploy_source_changed": _Page.told_source,
+    "modeldeploy_requests_total": _Page.told_requests,
+    "modeldeploy_request_duration_seconds_bucket": _Page.told_duration,
+    "modeldeploy_outputs_total": _Page.told_output,
+    "modeldeploy_feedback_total": _Page.told_answers,
+    "modeldeploy_conversions_total": _Page.told_answers,
+    "modeldeploy_rated_total": _Page.told_answers,
+    "modeldeploy_log_loss_count": lambda page, _, value: page.told_loss(0, value),
+    "modeldeploy_log_loss_sum": lambda page, _, value: page.told_loss(1, value),
+    "modeldeploy_log_loss_squares_total": lambda page, _, value: page.told_loss(2, value),
+}

@@ -20,10 +20,9 @@ from model_operator.engine.observe import is_ready
 from model_operator.engine.queue import WorkQueue
 from model_operator.errors import InvalidSpec, ProviderError
 from model_operator.manifests.pods import PORT
-from model_operator.policy.analysis import Knowledge, learn_all, remembered, verdict
-from model_operator.policy.counting import increases, with_thresholds
+from model_operator.policy.analysis import Knowledge, Seen, learn_all, remembered, verdict
+from model_operator.policy.counting import add, has_counts, increases, with_thresholds
 from model_operator.policy.guards import filled_in, measure, miss
-from model_operator.policy.judge import Counts
 from model_operator.policy.observed import ModelReport, Traffic, Verdict
 from model_operator.ports import Clock, MetricValues, PodMetrics, PodSample
 
@@ -55,7 +54,7 @@ class _Rollout:
     edge: datetime
     marker: object = None
     traffic: Traffic = field(default_factory=Traffic)
-    open: dict[str, Counts] = field(default_factory=dict)
+    open: dict[str, Seen] = field(default_factory=dict)
     measured_at: datetime | None = None
     last: dict[str, PodSample] = field(default_factory=dict)
 
@@ -221,7 +220,7 @@ class Evidence:
                 known = measure(guard, known, answer)
             except (ProviderError, InvalidSpec) as error:
                 known = miss(known, str(error), now)
-            rollout.knowledge = rollout.knowledge.with_guard(metric, known)
+            rollout.knowledge = rollout.knowledge.having(metric, known)
         return True
 
     async def _ask(self, resource: ModelDeployment, guard: Guard, now: datetime) -> float | ProviderError | None:
@@ -249,15 +248,15 @@ class Evidence:
         return known
 
     def _close(self, spec: AnalysisSpec, rollout: _Rollout, now: datetime) -> bool:
-        counted = {name: counts for name, counts in rollout.open.items() if counts != Counts()}
+        counted = {name: seen for name, seen in rollout.open.items() if has_counts(seen)}
         rollout.knowledge = learn_all(spec, rollout.knowledge, counted)
         rollout.open, rollout.edge = {}, now
         return bool(counted)
 
 
-def _add(rollout: _Rollout, counted: Mapping[str, Counts]) -> None:
-    for name, counts in counted.items():
-        rollout.open[name] = rollout.open.get(name, Counts()) + counts
+def _add(rollout: _Rollout, counted: Mapping[str, Seen]) -> None:
+    for name, seen in counted.items():
+        rollout.open[name] = add(rollout.open[name], seen) if name in rollout.open else seen
 
 
 def _stable_durations(resource: ModelDeployment, found: Found) -> Mapping[float, int]:

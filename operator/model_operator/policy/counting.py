@@ -6,9 +6,12 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol
 
-from model_operator.api.analysis import ERRORS, LATENCY, AnalysisSpec
-from model_operator.policy.analysis import Knowledge
+from model_operator.api.analysis import ERRORS, LATENCY, AnalysisSpec, Kind, Metric
+from model_operator.api.moments import Moments
+from model_operator.policy.analysis import Knowledge, Seen
 from model_operator.policy.judge import Counts
+from model_operator.policy.quality import Labels
+from model_operator.policy.shift import Outputs
 
 #: The part of stable's requests that is slower than what counts as slow, where the spec does not say it.
 _SLOW_QUANTILE = 0.99
@@ -29,26 +32,65 @@ class Counters(Protocol):
     def durations(self) -> Mapping[float, int]:
         """Predictions that took at most so many seconds, by the histogram's bucket edges (inf is one)."""
 
+    @property
+    def outputs(self) -> Mapping[str, float]:
+        """Predictions by class or bucket."""
+
+    @property
+    def quality(self) -> Mapping[str, Moments]:
+        """Labelled answers, by metric."""
+
 
 def increases(
     spec: AnalysisSpec, knowledge: Knowledge, before: Counters, after: Counters, *, is_canary: bool
-) -> Mapping[str, Counts]:
+) -> Mapping[str, Seen]:
     """Return what one server counted between two looks, for each metric that can be counted."""
-    counted: dict[str, Counts] = {}
+    counted: dict[str, Seen] = {}
     for metric in spec.metrics:
-        if metric.name == ERRORS:
-            total, bad = after.requests - before.requests, after.errors - before.errors
-        elif metric.name == LATENCY and LATENCY in knowledge.thresholds:
-            threshold = knowledge.thresholds[LATENCY]
-            total = _at_most(after, math.inf) - _at_most(before, math.inf)
-            bad = total - (_at_most(after, threshold) - _at_most(before, threshold))
-        else:
-            continue
-        total, bad = max(total, 0), max(bad, 0)
-        counted[metric.name] = (
-            Counts(canary=total, canary_bad=bad) if is_canary else Counts(stable=total, stable_bad=bad)
-        )
+        if metric.kind is Kind.QUALITY:
+            grown = after.quality.get(metric.name, Moments()) - before.quality.get(metric.name, Moments())
+            counted[metric.name] = Labels(canary=grown) if is_canary else Labels(stable=grown)
+        elif metric.kind is Kind.SHIFT:
+            bins = _grown(before.outputs, after.outputs)
+            counted[metric.name] = Outputs(canary=bins) if is_canary else Outputs(stable=bins)
+        elif metric.name == ERRORS or metric.name in knowledge.thresholds:
+            total, bad = _requests(metric, knowledge, before, after)
+            counted[metric.name] = (
+                Counts(canary=total, canary_bad=bad) if is_canary else Counts(stable=total, stable_bad=bad)
+            )
     return counted
+
+
+def has_counts(seen: Seen) -> bool:
+    """Whether anything was counted."""
+    return seen not in (Counts(), Labels(), Outputs())
+
+
+def add(one: Seen, other: Seen) -> Seen:
+    """Return two counts of one metric together."""
+    if isinstance(one, Counts) and isinstance(other, Counts):
+        return one + other
+    if isinstance(one, Labels) and isinstance(other, Labels):
+        return one + other
+    if isinstance(one, Outputs) and isinstance(other, Outputs):
+        return one + other
+    raise TypeError(f"{one} and {other} are not of one metric")
+
+
+def _requests(metric: Metric, knowledge: Knowledge, before: Counters, after: Counters) -> tuple[int, int]:
+    """Return requests and bad ones."""
+    if metric.name == ERRORS:
+        total, bad = after.requests - before.requests, after.errors - before.errors
+    else:
+        threshold = knowledge.thresholds[metric.name]
+        total = _at_most(after, math.inf) - _at_most(before, math.inf)
+        bad = total - (_at_most(after, threshold) - _at_most(before, threshold))
+    return max(total, 0), max(bad, 0)
+
+
+def _grown(before: Mapping[str, float], after: Mapping[str, float]) -> Mapping[str, float]:
+    grown = {name: count - before.get(name, 0) for name, count in after.items()}
+    return {name: count for name, count in grown.items() if count > 0}
 
 
 def with_thresholds(spec: AnalysisSpec, knowledge: Knowledge, stable: Mapping[float, int]) -> Knowledge:

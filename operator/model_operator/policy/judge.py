@@ -11,15 +11,19 @@ inference") the chance that it ever reaches 1/alpha is at most alpha, at any num
 any error pattern that both revisions share.
 
 PASS is the same test with the roles turned (H0: ratio >= the metric's `pass_ratio`), or a likelihood
-ratio against an absolute bad rate (`pass_rate`).
+ratio against an absolute bad rate (`pass_rate`). An upper bound of the bad rate (`maximum`) is tested
+by likelihood ratios as well (`limit_e_value`); the mean of two e-values is one again.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from model_operator.api.analysis import Metric
 from model_operator.policy.observed import Outcome
+
+Body = Mapping[str, Any]
 
 RATIOS = (1.5, 2.0, 3.0, 5.0, 10.0)
 SHRINKS = (2.0, 5.0, 20.0)
@@ -68,13 +72,33 @@ def learn(metric: Metric, evidence: Evidence, counts: Counts) -> Evidence:
 
 def judge(metric: Metric, evidence: Evidence, decides_at: float) -> Outcome:
     """Return the verdict on one metric; `decides_at` is 1/alpha of this metric's share of alpha."""
-    if metric.fail_ratio is not None and e_value(evidence.fail) >= decides_at:
+    if fail_evidence(metric, evidence) >= decides_at:
         return Outcome.FAIL
     passed = (
         metric.pass_ratio is not None and e_value(evidence.pass_ratio) >= decides_at,
         metric.pass_rate is not None and e_value(evidence.pass_rate) >= decides_at,
     )
     return Outcome.PASS if any(passed) else Outcome.UNDECIDED
+
+
+def fail_evidence(metric: Metric, evidence: Evidence) -> float:
+    """Return E against the canary: the mean over the tests that the metric has; 0 without one."""
+    tests = [e_value(evidence.fail)] if metric.fail_ratio is not None else []
+    if metric.maximum is not None:
+        tests.append(limit_e_value(evidence.total.canary, evidence.total.canary_bad, metric.maximum))
+    return sum(tests) / len(tests) if tests else 0.0
+
+
+def limit_e_value(trials: int, bad: int, limit: float) -> float:
+    """Return E against H0 "the bad rate is at most `limit`": the mean over the odds phi * limit / (1 - limit).
+
+    The likelihood ratio of independent trials depends on their totals alone, so there is nothing to remember.
+    """
+    null = min(max(limit, 1e-9), 1 - 1e-9)
+    odds = [phi * null / (1 - null) for phi in RATIOS]
+    others = [one / (1 + one) for one in odds]
+    good = trials - bad
+    return e_value([bad * math.log(other / null) + good * math.log((1 - other) / (1 - null)) for other in others])
 
 
 def needed(metric: Metric, evidence: Evidence, decides_at: float) -> int | None:
@@ -90,6 +114,67 @@ def e_value(logs: Sequence[float]) -> float:
     top = max(logs)
     mean = sum(math.exp(value - top) for value in logs) / len(logs)
     return math.exp(min(top + math.log(mean), 700.0))
+
+
+def tell_rate(metric: Metric, evidence: Evidence, decides_at: float) -> str:
+    """Return the numbers that decide, in one line."""
+    total = evidence.total
+    if total.canary == 0:
+        return f"{metric.name}: the canary has answered no request yet"
+    line = (
+        f"{metric.name}: canary {total.canary_bad} of {total.canary} ({_rate(total.canary_bad, total.canary):.2%}),"
+        f" stable {total.stable_bad} of {total.stable} ({_rate(total.stable_bad, total.stable):.2%})"
+    )
+    if has_fail_test(metric):
+        line += f", E {fail_evidence(metric, evidence):.3g} of {decides_at:.0f}"
+    more = needed(metric, evidence, decides_at)
+    if judge(metric, evidence, decides_at) is Outcome.UNDECIDED and more is not None:
+        line += f", needs about {more} more requests"
+    return line
+
+
+def rate_body(metric: Metric, evidence: Evidence, decides_at: float) -> dict[str, Any]:
+    """Return what status shows and remembers."""
+    total = evidence.total
+    body: dict[str, Any] = {
+        "failAt": decides_at,
+        "requests": {"canary": total.canary, "stable": total.stable},
+        "bad": {"canary": total.canary_bad, "stable": total.stable_bad},
+        "badRate": {
+            "canary": round(_rate(total.canary_bad, total.canary), 6),
+            "stable": round(_rate(total.stable_bad, total.stable), 6),
+        },
+        # Floats as they are: what is read back is what was known, to the last bit.
+        "state": {
+            "fail": list(evidence.fail),
+            "passRatio": list(evidence.pass_ratio),
+            "passRate": list(evidence.pass_rate),
+        },
+    }
+    if has_fail_test(metric):
+        body["evidence"] = round(fail_evidence(metric, evidence), 3)
+    more = needed(metric, evidence, decides_at)
+    if more is not None and judge(metric, evidence, decides_at) is Outcome.UNDECIDED:
+        body["needRequests"] = more
+    return body
+
+
+def rate_of(entry: Body) -> Evidence:
+    """Read back what `rate_body` wrote."""
+    state, requests, bad = entry["state"], entry["requests"], entry["bad"]
+    return Evidence(
+        fail=_floats(state["fail"]),
+        pass_ratio=_floats(state["passRatio"]),
+        pass_rate=_floats(state["passRate"]),
+        total=Counts(
+            canary=requests["canary"], canary_bad=bad["canary"], stable=requests["stable"], stable_bad=bad["stable"]
+        ),
+    )
+
+
+def has_fail_test(metric: Metric) -> bool:
+    """Whether the metric can fail at all."""
+    return metric.fail_ratio is not None or metric.maximum is not None
 
 
 def _ratio_step(counts: Counts, margin: float, phi: float) -> float:
@@ -109,3 +194,11 @@ def _rate_step(counts: Counts, rate: float, shrink: float) -> float:
 
 def _add(old: Sequence[float], new: Sequence[float]) -> tuple[float, ...]:
     return tuple(a + b for a, b in zip(old, new, strict=True))
+
+
+def _floats(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+def _rate(bad: int, requests: int) -> float:
+    return bad / requests if requests else 0.0

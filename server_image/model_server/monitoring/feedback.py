@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
 from model_server.errors import InvalidInput, Problem, UnknownPrediction
@@ -23,7 +23,7 @@ from model_server.tensors import Outputs
 WINDOW = 10_000
 MOST_CLASSES = 16
 _CONFUSION = FEEDBACK.first
-_COUNT, _CORRECT, _ABSOLUTE, _SQUARED, _LOSS, _LOSSES, _CONVERTED, _NOT_CONVERTED = range(
+_COUNT, _CORRECT, _ABSOLUTE, _SQUARED, _LOSS, _LOSSES, _LOSS_SQUARES, _CONVERTED, _NOT_CONVERTED = range(
     FEEDBACK.first + MOST_CLASSES**2, FEEDBACK.end
 )
 _FIELDS = ("id", "prediction", "label", "conversion")
@@ -90,7 +90,9 @@ class Feedback(Collector):
             if self._classes and max(places) < MOST_CLASSES:
                 row[_CONFUSION + places[1] * MOST_CLASSES + places[0]] += 1
             if probabilities is not None:
-                row[_LOSS] -= math.log(max(probabilities[places[1]], 1e-15))
+                loss = -math.log(max(probabilities[places[1]], 1e-15))
+                row[_LOSS] += loss
+                row[_LOSS_SQUARES] += loss * loss
                 row[_LOSSES] += 1
         row[_COUNT] += 1
 
@@ -119,10 +121,33 @@ class Feedback(Collector):
         conversions.add_metric((*labels, "true"), cells.sum(_CONVERTED))
         conversions.add_metric((*labels, "false"), cells.sum(_NOT_CONVERTED))
         yield conversions
+        yield from self._judged(labels)
         quality = GaugeMetricFamily("modeldeploy_quality", "Quality by the labels so far.", labels=(*LABELS, "metric"))
         for name, value in self._quality(count).items():
             quality.add_metric((*labels, name), value)
         yield quality
+
+    def _judged(self, labels: tuple[str, str, str]) -> Iterable[Metric]:
+        """Counters behind precision, recall, f1 and log-loss: only counters say what came between two scrapes."""
+        cells = self._telemetry.cells
+        rated = CounterMetricFamily(
+            "modeldeploy_rated", "Answers that a measure counts, right or wrong.", labels=(*LABELS, "metric", "outcome")
+        )
+        if 0 < len(self._classes) <= MOST_CLASSES:
+            for name, (right, wrong) in rated_answers(self._confusion()).items():
+                rated.add_metric((*labels, name, "right"), right)
+                rated.add_metric((*labels, name, "wrong"), wrong)
+        yield rated
+        loss = SummaryMetricFamily("modeldeploy_log_loss", "Loss of the labelled answers, in nats.", labels=LABELS)
+        loss.add_metric(labels, int(cells.sum(_LOSSES)), cells.sum(_LOSS))
+        yield loss
+        squares = CounterMetricFamily("modeldeploy_log_loss_squares", "The sum of their squares.", labels=LABELS)
+        squares.add_metric(labels, cells.sum(_LOSS_SQUARES))
+        yield squares
+
+    def _confusion(self) -> list[list[float]]:
+        cells, size = self._telemetry.cells, len(self._classes)
+        return [[cells.sum(_CONFUSION + i * MOST_CLASSES + j) for j in range(size)] for i in range(size)]
 
     def _quality(self, count: float) -> dict[str, float]:
         cells = self._telemetry.cells
@@ -132,13 +157,28 @@ class Feedback(Collector):
             return {"mae": cells.sum(_ABSOLUTE) / count, "rmse": math.sqrt(cells.sum(_SQUARED) / count)}
         found = {"accuracy": cells.sum(_CORRECT) / count}
         if 0 < len(self._classes) <= MOST_CLASSES:
-            size = len(self._classes)
-            found |= macro_averages(
-                [[cells.sum(_CONFUSION + i * MOST_CLASSES + j) for j in range(size)] for i in range(size)]
-            )
+            found |= macro_averages(self._confusion())
         if cells.sum(_LOSSES):
             found["log_loss"] = cells.sum(_LOSS) / cells.sum(_LOSSES)
         return found
+
+
+def rated_answers(confusion: list[list[float]]) -> dict[str, tuple[float, float]]:
+    """The right and wrong answers that precision, recall and F1 are made of; `confusion[label][prediction]` are counts.
+
+    Of two classes the second is the positive one. More are taken together (micro averages): a count for each class
+    would need labels by the thousand before it says anything. F1 is 2 right / (2 right + wrong).
+    """
+    size = len(confusion)
+    chosen = [1] if size == 2 else range(size)
+    right = sum(confusion[i][i] for i in chosen)
+    predicted = sum(row[i] for i in chosen for row in confusion)
+    labelled = sum(sum(confusion[i]) for i in chosen)
+    return {
+        "precision": (right, predicted - right),
+        "recall": (right, labelled - right),
+        "f1": (right, predicted + labelled - 2 * right),
+    }
 
 
 def macro_averages(confusion: list[list[float]]) -> dict[str, float]:

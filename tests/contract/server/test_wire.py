@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from model_server import app, errors
+from model_server.inputs.anything import Anything
+from model_server.lifecycle import Loaded
+from model_server.monitoring.monitor import Monitor
 from model_server.package.formats import AUTO, FORMATS, MLFLOW
+from model_server.package.metadata import Metadata
+from model_server.runtimes.base import Signature
 from model_server.settings import Settings
 from model_server.telemetry import SECONDS, Identity, Telemetry
+from model_server.tensors import Tensor
 
 ROOT = Path(__file__).resolve().parents[3]
 WIRE = (ROOT / "docs" / "wire.md").read_text()
@@ -21,6 +29,18 @@ VARIABLES = [
     for row in re.findall(r"^\| (`[^|]+) \|", ENVIRONMENT, re.MULTILINE)
     for name in re.findall(r"`([A-Z0-9_]+)`", row)
 ]
+
+
+class Classifier:
+    """Knows two classes."""
+
+    signature = Signature()
+    probabilities = ""
+    classes = (0, 1)
+    is_pure = True
+
+    def predict(self, inputs, *, probabilities):
+        raise NotImplementedError
 
 
 def test_the_page_names_variables():
@@ -57,6 +77,7 @@ def test_the_metrics_the_operator_reads_are_written():
     telemetry = Telemetry()
     telemetry.loaded(Identity(model="m", version="1", revision="r", format="onnx", sha256="ab", uri="file:///m"))
     telemetry.source_changed("c0ffee")
+    watched(telemetry)
     telemetry.begin()
     telemetry.end(200, 0.003)
     text = telemetry.render().decode()
@@ -67,6 +88,17 @@ def test_the_metrics_the_operator_reads_are_written():
         line = next(line for line in text.splitlines() if line.startswith(metric))
         assert set(re.findall(r"`(\w+)`", labels)) <= set(re.findall(r'(\w+)="', line))
     assert SECONDS == (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+def watched(telemetry: Telemetry) -> None:
+    """Let a monitor see one answer and its label."""
+    identity, outputs = telemetry.identity, (Tensor("predictions", "INT64", (-1,)),)
+    loaded = Loaded(identity=identity, metadata=Metadata(), layout=Anything(), model=Classifier(), outputs=outputs)
+    monitor = Monitor(loaded, Settings(storage_uri="file:///m"), telemetry)
+    monitor.predicted(b"1", {}, {"predictions": np.array([1])})
+    monitor.labelled({"id": "1", "label": 1})
+    asyncio.run(monitor.pulse())
+    monitor.close()
 
 
 def test_the_resource_knows_the_servers_formats():

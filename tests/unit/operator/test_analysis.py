@@ -46,8 +46,11 @@ def test_alpha_is_shared_out_over_the_metrics() -> None:
 
 
 def test_what_is_not_measured_is_named() -> None:
-    raw = {**RAW, "metrics": [*RAW["metrics"], {"name": "accuracy", "min": 0.9}, {"name": "errors", "max": 0.1}]}
-    assert not_measured(raw) == ("metrics.accuracy", "metrics.errors.max")
+    raw = {
+        **RAW,
+        "metrics": [*RAW["metrics"], {"name": "accuracy", "min": 0.9}, {"name": "shadow-agreement", "min": 0.9}],
+    }
+    assert not_measured(raw) == ("metrics.shadow-agreement",)
 
 
 @pytest.mark.parametrize(
@@ -111,4 +114,4 @@ def test_evidence_by_another_rule_is_forgotten() -> None:
     written = {"metrics": list(verdict(SPEC, knowledge).metrics)}
     errors, latency = SPEC.metrics
     stricter = replace(SPEC, metrics=(replace(errors, fail_ratio=2.0), latency))
-    assert "errors" not in remembered(stricter, written).evidence
+    assert "errors" not in remembered(stricter, written).known

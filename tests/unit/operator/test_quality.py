@@ -1,0 +1,121 @@
+"""The judge of quality by feedback: honest in noise, sharp where there is a difference."""
+
+import json
+
+import numpy as np
+import pytest
+
+from model_operator.api.analysis import Metric, parse_analysis
+from model_operator.api.moments import Moments
+from model_operator.policy.analysis import Knowledge, learn_all, remembered, verdict
+from model_operator.policy.observed import Outcome
+from model_operator.policy.quality import FEWEST, Labels, Quality, judge, learn, mixture, tell_quality, value_of
+
+DECIDES_AT = 20.0
+NOT_WORSE = Metric(name="accuracy", fail_drop=0.01, pass_drop=0.05)
+
+
+def answers(rng: np.random.Generator, count: int, wrong: float) -> Moments:
+    found = float(rng.binomial(count, wrong))
+    return Moments(count=count, total=found, squares=found)
+
+
+def losses(rng: np.random.Generator, count: int, mean: float) -> Moments:
+    found = rng.exponential(mean, count)
+    return Moments(count=count, total=float(found.sum()), squares=float((found**2).sum()))
+
+
+def outcomes(metric: Metric, seed: int, canary: float, stable: float, draw=answers, labels=(50, 50)) -> list[Outcome]:
+    rng, known, found = np.random.default_rng(seed), Quality(), []
+    for _ in range(40):
+        known = learn(known, Labels(canary=draw(rng, labels[0], canary), stable=draw(rng, labels[1], stable)))
+        found.append(judge(metric, known, DECIDES_AT))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("metric", "rate", "draw", "labels"),
+    [
+        pytest.param("accuracy", 0.05, answers, (50, 50), id="few wrong answers"),
+        pytest.param("recall", 0.4, answers, (50, 50), id="many wrong answers"),
+        pytest.param("accuracy", 0.1, answers, (5, 95), id="a small canary"),
+        pytest.param("log-loss", 0.3, losses, (50, 50), id="losses"),
+    ],
+)
+def test_an_equal_canary_is_hardly_ever_failed_however_often_it_is_looked_at(metric, rate, draw, labels) -> None:
+    strict = Metric(name=metric, fail_drop=0.0)
+    failed = sum(Outcome.FAIL in outcomes(strict, seed, rate, rate, draw, labels) for seed in range(400))
+    assert failed / 400 <= 1 / DECIDES_AT
+
+
+@pytest.mark.parametrize(
+    ("metric", "canary", "stable", "draw"),
+    [
+        pytest.param("accuracy", 0.15, 0.05, answers, id="ten points of accuracy"),
+        pytest.param("conversion", 0.97, 0.90, answers, id="seven points of conversion"),
+        pytest.param("log-loss", 0.6, 0.3, losses, id="twice the loss"),
+    ],
+)
+def test_a_worse_canary_fails(metric, canary, stable, draw) -> None:
+    found = [outcomes(Metric(name=metric, fail_drop=0.01), seed, canary, stable, draw) for seed in range(50)]
+    assert all(Outcome.FAIL in one for one in found)
+
+
+def test_an_equal_canary_passes_where_a_small_drop_is_allowed() -> None:
+    found = [outcomes(NOT_WORSE, seed, 0.1, 0.1) for seed in range(50)]
+    assert sum(Outcome.PASS in one for one in found) >= 48
+
+
+def test_what_both_share_is_nobodys_fault() -> None:
+    rng, known = np.random.default_rng(3), Quality()
+    for wrong, ours, theirs in ((0.02, 10, 190), (0.4, 100, 100)) * 10:
+        known = learn(known, Labels(canary=answers(rng, ours, wrong), stable=answers(rng, theirs, wrong)))
+    assert known.total.canary.mean > known.total.stable.mean + 0.1, "pooled over the intervals it looks worse"
+    assert judge(NOT_WORSE, known, DECIDES_AT) is not Outcome.FAIL
+
+
+def test_few_labels_decide_nothing() -> None:
+    known = learn(Quality(), Labels(canary=Moments(count=FEWEST - 1, total=40, squares=40), stable=Moments(count=500)))
+    assert judge(NOT_WORSE, known, DECIDES_AT) is Outcome.UNDECIDED
+    assert "judged from 50 labels of each" in tell_quality(NOT_WORSE, known, DECIDES_AT)
+
+
+@pytest.mark.parametrize(
+    ("metric", "canary", "outcome"),
+    [
+        pytest.param(
+            Metric(name="accuracy", minimum=0.9), Moments(count=500, total=100, squares=100), Outcome.FAIL, id="below"
+        ),
+        pytest.param(
+            Metric(name="accuracy", minimum=0.9), Moments(count=500, total=52, squares=52), Outcome.UNDECIDED, id="near"
+        ),
+        pytest.param(
+            Metric(name="f1", minimum=0.8), Moments(count=500, total=300, squares=300), Outcome.FAIL, id="a low f1"
+        ),
+        pytest.param(
+            Metric(name="log-loss", maximum=0.5), Moments(count=300, total=240, squares=400), Outcome.FAIL, id="a loss"
+        ),
+    ],
+)
+def test_a_bound_needs_no_stable(metric: Metric, canary: Moments, outcome: Outcome) -> None:
+    assert judge(metric, learn(Quality(), Labels(canary=canary)), DECIDES_AT) is outcome
+
+
+def test_f1_is_told_as_people_know_it() -> None:
+    counted = Moments(count=100, total=20, squares=20)
+    assert value_of(Metric(name="f1"), counted) == pytest.approx(2 * 80 / (2 * 80 + 20))
+    assert value_of(Metric(name="f1"), Moments()) is None
+
+
+def test_no_weight_is_no_evidence_and_much_does_not_overflow() -> None:
+    assert mixture(0.0, 0.0) == pytest.approx(1.0)
+    assert mixture(1e6, 10.0) > 1e300
+
+
+def test_status_remembers_to_the_last_bit() -> None:
+    spec = parse_analysis({"metrics": [{"name": "accuracy", "fail": {}, "pass": {"maxDropFromStable": 0.03}}]})
+    rng = np.random.default_rng(1)
+    seen = {"accuracy": Labels(canary=answers(rng, 93, 0.07), stable=answers(rng, 31, 0.05))}
+    knowledge = learn_all(spec, Knowledge(), seen)
+    written = json.loads(json.dumps({"metrics": list(verdict(spec, knowledge).metrics)}))
+    assert remembered(spec, written) == knowledge
