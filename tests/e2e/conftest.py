@@ -4,16 +4,15 @@ On a real cluster (`--cluster`) modeldeploy is installed already, MODELS names t
 its pods read packages from, and the addresses of Services are reachable from here.
 """
 
-import fcntl
 import itertools
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import model_packages
 import pytest
 import yaml
 
@@ -85,26 +84,11 @@ class Space:
         return f"http://{spec['clusterIP']}:{spec['ports'][0]['port']}"
 
 
-def write_packages(out: Path) -> None:
-    script = Path(__file__).with_name("packages.py")
-    subprocess.run([sys.executable, str(script), str(out)], check=True, timeout=300)
-
-
-def shared_packages(folder: Path) -> Path:
-    """Write the packages once for all processes that run tests side by side, whose folders lie in `folder`."""
-    out = folder / "packages"
-    with (folder / "packages.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not out.exists():
-            write_packages(folder / "unfinished")
-            (folder / "unfinished").rename(out)
-    return out
-
-
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = tmp_path_factory.getbasetemp()
-    return shared_packages(base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base)
+    out = tmp_path_factory.mktemp("packages")
+    model_packages.write(out)
+    return out
 
 
 @pytest.fixture(scope="session")
@@ -118,7 +102,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             pytest.fail("--cluster needs MODELS, the storage URI that the cluster's pods read packages from")
         models = Path(uri.removeprefix("file://")) if uri.startswith("file://") else folder / "models"
         if not models.exists():
-            write_packages(models)
+            model_packages.write(models)
         kubeconfig = Path(os.environ["KUBECONFIG"])
         yield Cluster(kubeconfig=kubeconfig, models=models, models_uri=uri)
         return

@@ -4,8 +4,8 @@ from typing import Any
 
 import httpx
 import pytest
+from model_packages import own_predictions, some_rows
 
-from modeldeploy.demo.models import own_predictions, some_rows
 from modeldeploy.kube import EVENTS, MODELDEPLOYMENTS
 from modeldeploy.stand import wait_until
 
@@ -23,14 +23,16 @@ def patient(space: Any) -> Any:
 @pytest.mark.parametrize(
     ("package", "model", "reason"),
     [
-        pytest.param("breast-cancer/99", {}, "ArtifactNotFound", id="a file that is not there"),
+        pytest.param("quick/breast-cancer/99", {}, "ArtifactNotFound", id="a file that is not there"),
         pytest.param("damaged", {}, "ArtifactCorrupt", id="a file that cannot be unpickled"),
-        pytest.param("breast-cancer/2", {"format": "onnx"}, "FormatMismatch", id="a wrong format"),
+        pytest.param("pickled", {"format": "onnx"}, "FormatMismatch", id="a wrong format"),
         pytest.param("no-predict", {}, "LoadFailed", id="a model.py without predict"),
-        pytest.param("breast-cancer/2", {"trusted": False}, "ArtifactNotTrusted", id="a pickle nobody vouched for"),
-        pytest.param("breast-cancer/2", {"sha256": "0" * 64}, "DigestMismatch", id="a file other than the pinned one"),
+        pytest.param("pickled", {"trusted": False}, "ArtifactNotTrusted", id="a pickle nobody vouched for"),
         pytest.param(
-            "breast-cancer/2",
+            "quick/breast-cancer/2", {"sha256": "0" * 64}, "DigestMismatch", id="a file other than the pinned"
+        ),
+        pytest.param(
+            "quick/breast-cancer/2",
             {"secretName": "not-there"},
             "CreateContainerConfigError",
             id="a missing Secret",
@@ -51,10 +53,9 @@ def test_the_reason_is_told_and_the_old_revision_serves(
     assert failure["message"]
     wait_until(lambda: event_with(patient, reason), f"an Event names {reason}", seconds=20)
 
-    package_of_stable = patient.cluster.models / "breast-cancer" / "1"
-    rows = some_rows(package_of_stable, 5)
+    rows = some_rows(5)
     answer = httpx.post(f"{patient.url(NAME)}/predict", json={"instances": rows}, trust_env=False)
-    assert answer.json()["predictions"] == own_predictions(package_of_stable, rows)
+    assert answer.json()["predictions"] == own_predictions("1", rows)
     assert answer.json()["model_version"] == "1"
 
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
+from model_packages import VERSIONS, own_predictions, some_rows
 
 from modeldeploy.demo.load import Load
-from modeldeploy.demo.models import own_predictions, some_rows
 from modeldeploy.kube import PODS
 from modeldeploy.stand import wait_until
 
@@ -14,9 +14,8 @@ NAME = "busy"
 
 @pytest.mark.timeout(240)
 def test_no_request_fails_while_versions_change(space: Any) -> None:
-    models = space.cluster.models / "breast-cancer"
-    rows = some_rows(models / "1", 100)
-    expected = {version: own_predictions(models / version, rows) for version in ("1", "2")}
+    rows = some_rows(100)
+    expected = {version: own_predictions(version, rows) for version in VERSIONS}
     space.apply(NAME, "quick/breast-cancer/1", replicas=2)
     space.wait_live(NAME, "1")
 

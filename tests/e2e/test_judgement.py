@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from model_packages import some_rows
 
 from modeldeploy.demo.load import Load
-from modeldeploy.demo.models import some_rows
 from modeldeploy.kube import EVENTS, MODELDEPLOYMENTS
 from modeldeploy.stand import wait_until
 
@@ -42,7 +42,7 @@ def judged(space: Any) -> Iterator[Any]:
     """The first version, live and under load."""
     deploy(space, "1")
     space.wait_live(NAME, "1")
-    rows = some_rows(space.cluster.models / "breast-cancer" / "1", 50)
+    rows = some_rows(50)
     with Load(f"{space.url(NAME)}/predict", rows, {}, rate=120) as load:
         wait_until(lambda: load.report.sent > 20, "the load is on", seconds=20)
         yield space

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from model_packages import VERSIONS, own_predictions, some_rows
 
 from modeldeploy.demo.load import Load
-from modeldeploy.demo.models import own_predictions, some_rows
 from modeldeploy.kube import MODELDEPLOYMENTS, PODS, SERVICES, Kube, Resource
 from modeldeploy.stand import Operator, stand, wait_until
 
@@ -38,7 +38,10 @@ class Arena:
             "kind": "ModelDeployment",
             "metadata": {"name": name, "namespace": "default"},
             "spec": {
-                "model": {"storageUri": (self.models / "quick" / "breast-cancer" / version).as_uri()},
+                "model": {
+                    "storageUri": (self.models / "quick" / "breast-cancer" / version).as_uri(),
+                    "trusted": True,
+                },
                 "replicas": replicas,
                 "strategy": {"canary": canary},
             },
@@ -63,9 +66,8 @@ class Arena:
         return wait_until(there, f"{name} is at {wanted}", seconds=seconds) or {}
 
     def load(self, name: str, address: str = "") -> Load:
-        rows = some_rows(self.models / "breast-cancer" / "1", 50)
-        versions = ("1", "2")
-        expected = {version: own_predictions(self.models / "breast-cancer" / version, rows) for version in versions}
+        rows = some_rows(50)
+        expected = {version: own_predictions(version, rows) for version in VERSIONS}
         address = address or self.kube.get(SERVICES, name)["spec"]["clusterIP"]
         return Load(f"http://{address}/predict", rows, expected, rate=RATE)
 

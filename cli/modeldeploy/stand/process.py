@@ -129,4 +129,4 @@ def wait_until(look: Callable[[], Seen | None], what: str, *, seconds: float) ->
             return seen
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {seconds:g} s in vain until {what}")
-        time.sleep(0.05)
+        time.sleep(0.1)

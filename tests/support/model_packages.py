@@ -1,0 +1,121 @@
+"""The model packages of the end-to-end tests: two good versions, and the ways a package can be bad.
+
+    python tests/support/model_packages.py OUT_DIR
+
+Written by the fixtures; CI bakes the result into the server's image where no storage is at hand. These tests are about
+pods and not about their model's library, so that most packages are a `model.py`: a pod of them is ready in a quarter
+of the processor time that the import of scikit-learn takes.
+"""
+
+import json
+import pickle
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+REQUEST = ROOT / "examples" / "01-minimal" / "request.json"
+VERSIONS = ("1", "2")
+
+_QUICK = '''\
+"""Says 1 of a tumour that is small by its {column}."""
+
+
+def load_model(path):
+    return None
+
+
+def predict(model, inputs):
+    return (inputs[:, {number}] < {limit}).astype(int)
+'''
+
+#: Of each version of the quick model, the column that it looks at and from where on it says 0.
+QUICK = {"1": ("mean_radius", 15), "2": ("mean_area", 800)}
+
+_NO_PREDICT = '''\
+"""A package whose author forgot the second function."""
+
+
+def load_model(path):
+    return object()
+'''
+
+_JUDGED = '''\
+"""Says whether the first number is large; {what}."""
+
+import time
+
+answered = 0
+
+
+def load_model(path):
+    return None
+
+
+def predict(model, inputs):
+    global answered
+    answered += 1
+    {does}
+    return (inputs[:, 0] > 14).astype(int)
+'''
+
+#: Versions of one model: what they do besides, and the code for it.
+JUDGED = {
+    "1": ("nothing else", "pass"),
+    "2-raises": ("fails at every tenth request", "assert answered % 10, 'every tenth'"),
+    "3-slow": ("takes its time", "time.sleep(0.06)"),
+    "4-same": ("nothing else", "pass"),
+}
+
+
+def ranges() -> dict[str, tuple[float, float]]:
+    """The columns of the quick model, by name, each with the range that its package states."""
+    rows = json.loads(REQUEST.read_text())["instances"]
+    return {name: (0.0, 2 * max(row[name] for row in rows)) for name in rows[0]}
+
+
+def some_rows(count: int) -> list[list[float]]:
+    """Rows within the ranges, the same in every run."""
+    chance = random.Random(1)
+    return [[chance.uniform(*pair) for pair in ranges().values()] for _ in range(count)]
+
+
+def own_predictions(version: str, rows: Sequence[Sequence[float]]) -> list[int]:
+    """What a version of the quick model says about the rows."""
+    column, limit = QUICK[version]
+    number = list(ranges()).index(column)
+    return [int(row[number] < limit) for row in rows]
+
+
+def write(out: Path) -> None:
+    """Write all packages under `out`."""
+    for version, (column, limit) in QUICK.items():
+        described = {
+            "name": "breast-cancer",
+            "version": version,
+            "input_features": [
+                {"name": name, "dtype": "float64", "range": list(pair)} for name, pair in ranges().items()
+            ],
+        }
+        code = _QUICK.format(column=column, number=list(ranges()).index(column), limit=limit)
+        _write(out / "quick" / "breast-cancer" / version, code, described)
+    for version, (what, does) in JUDGED.items():
+        _write(out / "judged" / version, _JUDGED.format(what=what, does=does), {"version": version})
+    _write(out / "no-predict", _NO_PREDICT, {})
+    for name, content in (("pickled", pickle.dumps("a model")), ("damaged", b"\x80\x04this was never a pickle")):
+        (out / name).mkdir()
+        (out / name / "model.joblib").write_bytes(content)
+
+
+def _write(package: Path, code: str, described: dict[str, Any]) -> None:
+    package.mkdir(parents=True)
+    (package / "model.py").write_text(code)
+    (package / "model.yaml").write_text(yaml.safe_dump(described))
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))
