@@ -43,7 +43,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(KubernetesClient(connect, telemetry, settings.watch_namespace))
         pods = await stack.enter_async_context(HttpPodMetrics())
-        values = await stack.enter_async_context(HttpMetricValues())
+        values = await stack.enter_async_context(HttpMetricValues(client.read_secret))
         engine = Engine(
             cluster=client,
             sources=[KindSource(client, info) for info in WATCHED],

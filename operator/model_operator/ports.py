@@ -51,8 +51,10 @@ class PodMetrics(Protocol):
 class MetricValues(Protocol):
     """Asks Prometheus or a web hook for a guard's value."""
 
-    async def value(self, source: Source) -> float | None:
+    async def value(self, source: Source, namespace: str) -> float | None:
         """Return the value, None when there is none yet; the source's templates are filled in already.
+
+        `namespace` is the one that the source's Secret lies in.
 
         Raises:
             ProviderError: the provider failed, or answered with something that is no single number.

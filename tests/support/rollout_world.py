@@ -53,7 +53,7 @@ class GivenValues:
         self.answer: float | ProviderError | None = None
         self.asked: list[Source] = []
 
-    async def value(self, source: Source) -> float | None:
+    async def value(self, source: Source, namespace: str) -> float | None:
         self.asked.append(source)
         if isinstance(self.answer, ProviderError):
             raise self.answer

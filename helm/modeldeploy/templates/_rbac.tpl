@@ -31,4 +31,9 @@
 - apiGroups: [""]
   resources: [events]
   verbs: [create]
+{{- if .Values.rbac.readSecrets }}
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get]
+{{- end }}
 {{- end -}}

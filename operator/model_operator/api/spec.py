@@ -22,8 +22,6 @@ NOT_YET_ACTED_UPON: tuple[str, ...] = (
     "spec.monitoring.serviceMonitor",
     "spec.strategy.abTest",
     "spec.strategy.blueGreen.analysis",
-    "spec.strategy.canary.analysis.metrics.prometheus.secretName",
-    "spec.strategy.canary.analysis.metrics.web.secretName",
     "spec.strategy.canary.steps.evaluate",
     "spec.strategy.canary.trafficRouting.istio",
     "spec.strategy.canary.trafficRouting.traefik",

@@ -41,6 +41,8 @@ _CHILD = ("list", "watch", "create", "patch", "delete")
 
 RESOURCE = KindInfo(KIND, GROUP, VERSION, PLURAL, ("get", "list", "watch", "patch"), selector="")
 EVENT = KindInfo("Event", "", "v1", "events", ("create",), selector="")
+#: Credentials of providers of metrics; only with the chart's `rbac.readSecrets`.
+SECRET = KindInfo("Secret", "", "v1", "secrets", ("get",), selector="")
 LEASE = KindInfo("Lease", "coordination.k8s.io", "v1", "leases", ("get", "create", "update"), selector="")
 
 #: What the operator makes, keeps and removes.
@@ -58,14 +60,14 @@ WATCHED = (*CHILDREN, POD)
 BY_KIND = {info.kind: info for info in (RESOURCE, *WATCHED, EVENT, LEASE)}
 
 
-def rbac_rules() -> list[dict[str, list[str]]]:
+def rbac_rules(*, read_secrets: bool = False) -> list[dict[str, list[str]]]:
     """Return the rules of the operator's role, one for each kind and subresource that it uses.
 
     Leases are not among them: they live in the operator's own namespace, under a role of their own.
     """
     rules = [
         {"apiGroups": [info.group], "resources": [info.plural], "verbs": list(info.verbs)}
-        for info in (RESOURCE, *WATCHED, EVENT)
+        for info in (RESOURCE, *WATCHED, EVENT, *((SECRET,) if read_secrets else ()))
     ]
     status = {"apiGroups": [GROUP], "resources": [f"{PLURAL}/status"], "verbs": ["patch"]}
     # To own children with blockOwnerDeletion, the owner's finalizers have to be in reach

@@ -5,6 +5,7 @@ Written on aiohttp and not on the generated client because it costs a third of t
 """
 
 import asyncio
+import base64
 import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -15,7 +16,7 @@ import aiohttp
 import orjson
 
 from model_operator.api.resource import ModelDeployment, ObjectKey
-from model_operator.clients.kinds import BY_KIND, EVENT, RESOURCE, KindInfo
+from model_operator.clients.kinds import BY_KIND, EVENT, RESOURCE, SECRET, KindInfo
 from model_operator.errors import ApiError
 from model_operator.telemetry import Telemetry
 
@@ -118,6 +119,12 @@ class KubernetesClient:
         return await self._call(verb, RESOURCE, "PATCH", path, body, "application/merge-patch+json")
 
     # --- reads --------------------------------------------------------------------------------
+
+    async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
+        """Return what a Secret holds, as text; what is no text is left out."""
+        body = await self._call("get", SECRET, "GET", SECRET.path(namespace, name))
+        held = {key: base64.b64decode(value) for key, value in (body.get("data") or {}).items()}
+        return {key: value.decode() for key, value in held.items() if _is_text(value)}
 
     async def list(self, info: KindInfo) -> tuple[list[Body], str]:
         """Return all objects of a kind that are ours, and the resourceVersion of the list."""
@@ -248,6 +255,14 @@ class KindSource:
     def watch(self, resource_version: str) -> AsyncIterator[tuple[str, Body]]:
         """Yield (type, object) of each change."""
         return self._client.watch(self._info, resource_version)
+
+
+def _is_text(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _selector(info: KindInfo) -> str:

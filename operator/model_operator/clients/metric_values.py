@@ -1,22 +1,31 @@
-"""Asks Prometheus (HTTP API v1, instant queries) or a web hook for one number."""
+"""Asks Prometheus (HTTP API v1, instant queries) or a web hook for one number.
 
+A source with a Secret is asked with what the Secret holds: `token` (a bearer token), or `username` and `password`.
+"""
+
+import base64
 import math
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import aiohttp
 import orjson
 
 from model_operator.api.analysis import Source
-from model_operator.errors import ProviderError
+from model_operator.errors import ApiError, ProviderError
 
 #: An answer beyond this is no single number.
 _LARGEST = 2**20
+
+#: Reads a Secret by namespace and name. Raises ApiError.
+ReadSecret = Callable[[str, str], Awaitable[Mapping[str, str]]]
 
 
 class HttpMetricValues:
     """Asks over HTTP; use it as an async context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, read_secret: ReadSecret) -> None:
+        self._read_secret = read_secret
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "HttpMetricValues":
@@ -27,23 +36,37 @@ class HttpMetricValues:
         if self._session is not None:
             await self._session.close()
 
-    async def value(self, source: Source) -> float | None:
-        """Return the value, None when there is none yet (an empty result, NaN, null).
+    async def value(self, source: Source, namespace: str) -> float | None:
+        """Return the value, None when there is none yet (an empty result, NaN, null); Secrets are `namespace`'s.
 
         Raises:
             ProviderError: no answer in time, an error, or something that is no single number.
         """
+        headers = await self._credentials(source.secret_name, namespace) if source.secret_name else {}
         if source.query is None:
-            return number_at(await self._get(source, source.url, {}), source.json_path)
+            return number_at(await self._get(source, source.url, {}, headers), source.json_path)
         url = source.url.rstrip("/") + "/api/v1/query"
-        return result_of(await self._get(source, url, {"query": source.query}))
+        return result_of(await self._get(source, url, {"query": source.query}, headers))
 
-    async def _get(self, source: Source, url: str, params: dict[str, str]) -> Any:
+    async def _credentials(self, name: str, namespace: str) -> Mapping[str, str]:
+        try:
+            held = await self._read_secret(namespace, name)
+        except ApiError as error:
+            raise ProviderError(f"Secret {name}: {_why_unread(error)}") from error
+        if "token" in held:
+            return {"Authorization": f"Bearer {held['token'].strip()}"}
+        if "username" in held and "password" in held:
+            pair = f"{held['username']}:{held['password']}".encode()
+            return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
+        keys = ", ".join(sorted(held)) or "none"
+        raise ProviderError(f"Secret {name} needs the key token, or username and password; its keys are: {keys}")
+
+    async def _get(self, source: Source, url: str, params: dict[str, str], headers: Mapping[str, str]) -> Any:
         if self._session is None:
             raise RuntimeError("HttpMetricValues has to be entered before it is used")
         timeout = aiohttp.ClientTimeout(total=source.timeout.total_seconds())
         try:
-            async with self._session.get(url, params=params, timeout=timeout) as response:
+            async with self._session.get(url, params=params, headers=headers, timeout=timeout) as response:
                 text = await response.content.read(_LARGEST)
                 body = orjson.loads(text)
         except TimeoutError as error:
@@ -56,6 +79,12 @@ class HttpMetricValues:
             why = body.get("error", "") if isinstance(body, dict) else ""
             raise ProviderError(f"{url} answered {response.status}: {why or text[:200].decode(errors='replace')}")
         return body
+
+
+def _why_unread(error: ApiError) -> str:
+    if error.status == 403:
+        return "the operator may not read Secrets; install the chart with rbac.readSecrets=true"
+    return "there is none of this name" if error.is_absent else str(error)
 
 
 def result_of(body: Any) -> float | None:

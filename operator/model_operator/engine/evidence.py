@@ -234,7 +234,7 @@ class Evidence:
             "range": f"{seconds}s",
         }
         try:
-            return await self._values.value(filled_in(guard.source, variables))
+            return await self._values.value(filled_in(guard.source, variables), resource.key.namespace)
         except ProviderError as error:
             return error
 

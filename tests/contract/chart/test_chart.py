@@ -178,6 +178,8 @@ def test_the_role_is_exactly_what_the_operator_uses() -> None:
     used = flat(kinds_of_operator.rbac_rules())
     assert role({}, "ClusterRole", "md-modeldeploy") == used
     assert role({"watch": {"namespace": "team-a"}}, "Role", "md-modeldeploy") == used
+    reader = flat(kinds_of_operator.rbac_rules(read_secrets=True))
+    assert role({"rbac": {"readSecrets": True}}, "ClusterRole", "md-modeldeploy") == reader
 
 
 def test_the_lease_is_all_that_the_operator_may_write_in_its_own_namespace() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,14 +14,30 @@ from free_ports import free_port
 
 from model_operator.api.analysis import Source
 from model_operator.clients.metric_values import HttpMetricValues, number_at
-from model_operator.errors import ProviderError
+from model_operator.errors import ApiError, ProviderError
 
 CONFIG = "global: {scrape_interval: 1s}\nscrape_configs: [{job_name: itself, static_configs: [{targets: [%s]}]}]\n"
 
 
+SECRETS = {
+    "bearer": {"token": "abc\n"},
+    "basic": {"username": "ann", "password": "pw"},
+    "empty": {"user": "ann"},
+}
+
+
+async def read_secret(namespace: str, name: str) -> Mapping[str, str]:
+    assert namespace == "team"
+    if name == "forbidden":
+        raise ApiError(403, "Forbidden", "secrets is forbidden")
+    if name not in SECRETS:
+        raise ApiError(404, "NotFound", "no such Secret")
+    return SECRETS[name]
+
+
 @pytest.fixture
 async def values() -> AsyncIterator[HttpMetricValues]:
-    async with HttpMetricValues() as values:
+    async with HttpMetricValues(read_secret) as values:
         yield values
 
 
@@ -59,10 +75,10 @@ async def scraped(session: ClientSession, address: str) -> bool:
 
 async def test_prometheus_gives_one_number_or_the_reason_why_not(prometheus: str, values: HttpMetricValues) -> None:
     source = Source(url=prometheus, query="sum(up)")
-    assert await values.value(source) == 1.0
-    assert await values.value(replace(source, query="scalar(sum(up))")) == 1.0
-    assert await values.value(replace(source, query="sum(nothing_of_this_name)")) is None
-    assert await values.value(replace(source, query="0 / 0")) is None
+    assert await values.value(source, "team") == 1.0
+    assert await values.value(replace(source, query="scalar(sum(up))"), "team") == 1.0
+    assert await values.value(replace(source, query="sum(nothing_of_this_name)"), "team") is None
+    assert await values.value(replace(source, query="0 / 0"), "team") is None
     for query, why in (
         ('"text"', "gives a string where a single number is needed"),
         ("up[1m]", "gives a matrix where a single number is needed"),
@@ -70,7 +86,7 @@ async def test_prometheus_gives_one_number_or_the_reason_why_not(prometheus: str
         ("sum(", "parse error"),
     ):
         with pytest.raises(ProviderError, match=why.replace("(", r"\(")):
-            await values.value(replace(source, query=query))
+            await values.value(replace(source, query=query), "team")
 
 
 @pytest.fixture
@@ -78,7 +94,8 @@ async def hook() -> AsyncIterator[tuple[str, dict[str, Any]]]:
     """A web hook, and what it shall answer."""
     answer: dict[str, Any] = {"status": 200, "text": '{"value": 0.25}', "wait": 0.0}
 
-    async def tell(_: web.Request) -> web.Response:
+    async def tell(request: web.Request) -> web.Response:
+        answer["authorization"] = request.headers.get("Authorization")
         await asyncio.sleep(answer["wait"])
         return web.Response(status=answer["status"], text=answer["text"], content_type="application/json")
 
@@ -109,20 +126,49 @@ async def test_a_web_hook_that_gives_no_number_is_told(
     source = Source(url=url, timeout=timedelta(seconds=0.2 if "wait" in answer else 5))
     given.update(answer)
     with pytest.raises(ProviderError, match=why):
-        await values.value(source)
+        await values.value(source, "team")
 
 
 async def test_a_web_hook_gives_a_number(hook: tuple[str, dict[str, Any]], values: HttpMetricValues) -> None:
     url, given = hook
-    assert await values.value(Source(url=url)) == 0.25
+    assert await values.value(Source(url=url), "team") == 0.25
     given["text"] = '{"data": [{"rate": "0.5"}], "value": null}'
-    assert await values.value(Source(url=url, json_path="$.data[0].rate")) == 0.5
-    assert await values.value(Source(url=url)) is None
+    assert await values.value(Source(url=url, json_path="$.data[0].rate"), "team") == 0.5
+    assert await values.value(Source(url=url), "team") is None
+
+
+@pytest.mark.parametrize(
+    ("secret", "header"),
+    [
+        pytest.param(None, None, id="none without a Secret"),
+        pytest.param("bearer", "Bearer abc", id="a token"),
+        pytest.param("basic", "Basic YW5uOnB3", id="a name and a password"),
+    ],
+)
+async def test_credentials_come_from_the_secret(
+    hook: tuple[str, dict[str, Any]], values: HttpMetricValues, secret: str | None, header: str | None
+) -> None:
+    url, given = hook
+    await values.value(Source(url=url, secret_name=secret), "team")
+    assert given["authorization"] == header
+
+
+@pytest.mark.parametrize(
+    ("secret", "why"),
+    [
+        pytest.param("missing", "Secret missing: there is none of this name", id="no such Secret"),
+        pytest.param("forbidden", "install the chart with rbac.readSecrets=true", id="no right to read it"),
+        pytest.param("empty", "needs the key token, or username and password; its keys are: user", id="other keys"),
+    ],
+)
+async def test_a_secret_that_does_not_help_is_told(values: HttpMetricValues, secret: str, why: str) -> None:
+    with pytest.raises(ProviderError, match=why):
+        await values.value(Source(url="http://127.0.0.1:1/", secret_name=secret), "team")
 
 
 async def test_nobody_there_is_told(values: HttpMetricValues) -> None:
     with pytest.raises(ProviderError, match="Cannot connect"):
-        await values.value(Source(url=f"http://127.0.0.1:{free_port()}/"))
+        await values.value(Source(url=f"http://127.0.0.1:{free_port()}/"), "team")
 
 
 def test_a_path_leads_through_objects_and_lists() -> None:
