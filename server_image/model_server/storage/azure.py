@@ -26,9 +26,11 @@ BLOB_HOST = re.compile(r"^https://(?P<account>[a-z0-9]+)\.(blob|dfs)\.core\.wind
 _OPTIONS = {
     "account_key": ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY"),
     "sas_token": ("AZURE_STORAGE_SAS_TOKEN",),
-    "client_id": ("AZURE_CLIENT_ID",),
-    "client_secret": ("AZURE_CLIENT_SECRET",),
-    "tenant_id": ("AZURE_TENANT_ID",),
+    "client_id": ("AZURE_CLIENT_ID", "AZ_CLIENT_ID"),
+    "client_secret": ("AZURE_CLIENT_SECRET", "AZ_CLIENT_SECRET"),
+    "tenant_id": ("AZURE_TENANT_ID", "AZ_TENANT_ID"),
+    "federated_token_file": ("AZURE_FEDERATED_TOKEN_FILE",),
+    "authority_host": ("AZURE_AUTHORITY_HOST",),
     "skip_signature": ("AZURE_SKIP_SIGNATURE",),
     "endpoint": ("AZURE_STORAGE_ENDPOINT",),
 }
@@ -63,7 +65,5 @@ def _store(account: str, container: str, environ: Mapping[str, str]) -> AzureSto
         value = next((environ[name] for name in names if environ.get(name)), None)
         if value is not None:
             config[option] = value  # type: ignore[literal-required]
-    plain = environ.get("AZURE_STORAGE_ENDPOINT", "").startswith("http://")
-    return AzureStore(
-        container, config=config, client_options=objects.client_options(allow_http=plain), retry_config=objects.RETRY
-    )
+    options = objects.client_options((environ.get("AZURE_STORAGE_ENDPOINT"), environ.get("AZURE_AUTHORITY_HOST")))
+    return AzureStore(container, config=config, client_options=options, retry_config=objects.RETRY)

@@ -2,7 +2,8 @@
 
 Credentials: a service account's file, from `GOOGLE_APPLICATION_CREDENTIALS` or, as KServe's Secrets have
 it, `gcloud-application-credentials.json` in the credentials folder; else the workload's identity.
-`GOOGLE_SKIP_SIGNATURE=true` reads public buckets.
+`GOOGLE_SKIP_SIGNATURE=true` reads public buckets, `STORAGE_EMULATOR_HOST` names another server, as for Google's
+own clients.
 """
 
 from __future__ import annotations
@@ -50,8 +51,12 @@ def _store(bucket: str, environ: Mapping[str, str]) -> GCSStore:
     credentials = environ.get("GOOGLE_APPLICATION_CREDENTIALS") or (str(mounted) if mounted.is_file() else "")
     if credentials:
         config["application_credentials"] = credentials
-    if environ.get("GOOGLE_SKIP_SIGNATURE", "").lower() == "true":
+    emulator = environ.get("STORAGE_EMULATOR_HOST", "").rstrip("/")
+    if emulator:
+        emulator = emulator if "://" in emulator else f"http://{emulator}"
+        config["base_url"] = emulator
+    is_public = environ.get("GOOGLE_SKIP_SIGNATURE", "").lower() == "true"
+    if is_public or (emulator and not credentials):
         config["skip_signature"] = True
-    return GCSStore(
-        bucket, config=config, client_options=objects.client_options(allow_http=False), retry_config=objects.RETRY
-    )
+    options = objects.client_options((emulator,))
+    return GCSStore(bucket, config=config, client_options=options, retry_config=objects.RETRY)

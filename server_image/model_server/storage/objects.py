@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,7 @@ from model_server.errors import (
     ArtifactNotFound,
     ArtifactTooLarge,
     ModelServerError,
+    SettingsInvalid,
     StorageUnavailable,
 )
 from model_server.storage.marks import marked
@@ -40,13 +42,24 @@ RETRY: RetryConfig = {
 }
 
 
-def client_options(*, allow_http: bool) -> ClientConfig:
-    """Time limits of every store; plain HTTP only where the endpoint says http://."""
-    return {
-        "allow_http": allow_http,
+def client_options(endpoints: Iterable[str | None], *, verify: bool = True, ca_file: str | None = None) -> ClientConfig:
+    """Time limits of every store, and whom it believes; plain HTTP only where an endpoint says http://.
+
+    Raises SettingsInvalid when `ca_file` cannot be read.
+    """
+    options: ClientConfig = {
+        "allow_http": any(endpoint and endpoint.startswith("http://") for endpoint in endpoints),
         "connect_timeout": timedelta(seconds=5),
         "timeout": timedelta(seconds=300),
     }
+    if not verify:
+        options["allow_invalid_certificates"] = True
+    if ca_file:
+        try:
+            options["root_certificate"] = Path(ca_file).read_bytes()
+        except OSError as error:
+            raise SettingsInvalid(f"the certificates {ca_file} cannot be read: {error.strerror}") from None
+    return options
 
 
 def download(store: ObjectStore, key: str, uri: str, into: Path, progress: Progress) -> Path:

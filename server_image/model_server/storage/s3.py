@@ -1,8 +1,10 @@
 """`s3://bucket/key`: one object, or all objects below a prefix.
 
 Credentials and endpoint come from the standard names (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
-`AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL`, ...), the instance's or the ServiceAccount's
-identity where those are absent, and `AWS_SKIP_SIGNATURE=true` for public buckets.
+`AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL`, `AWS_CA_BUNDLE`, ...), from the identity of the ServiceAccount
+(`AWS_ROLE_ARN`, `AWS_WEB_IDENTITY_TOKEN_FILE`) or the instance where those are absent; `AWS_SKIP_SIGNATURE=true` is
+for public buckets. What KServe's Secrets say besides is understood: `S3_ENDPOINT`, `S3_USE_HTTPS`, `S3_VERIFY_SSL`,
+`awsAnonymousCredential`.
 """
 
 from __future__ import annotations
@@ -29,7 +31,14 @@ _OPTIONS = {
     "skip_signature": "AWS_SKIP_SIGNATURE",
     "virtual_hosted_style_request": "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
     "request_payer": "AWS_REQUEST_PAYER",
+    "role_arn": "AWS_ROLE_ARN",
+    "role_session_name": "AWS_ROLE_SESSION_NAME",
+    "web_identity_token_file": "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "endpoint_url_sts": "AWS_ENDPOINT_URL_STS",
 }
+
+
+_WORDS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
 def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path:
@@ -53,19 +62,36 @@ def _split(uri: str) -> tuple[str, str]:
 
 
 def s3_store(bucket: str, environ: Mapping[str, str]) -> S3Store:
-    """A bucket, with the credentials and the endpoint of the environment."""
-    endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
+    """A bucket, with the credentials and the endpoint of the environment. Raises SettingsInvalid."""
+    endpoint = _endpoint(environ)
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    plain = endpoint is not None and endpoint.startswith("http://")
     config: S3Config = {"region": region}
     for option, name in _OPTIONS.items():
         if environ.get(name):
             config[option] = environ[name]  # type: ignore[literal-required]
+    if _says(environ, "awsAnonymousCredential", default=False):
+        config["skip_signature"] = True
     if endpoint:
         config["endpoint"] = endpoint
-    return S3Store(
-        bucket,
-        config=config,
-        client_options=objects.client_options(allow_http=plain),
-        retry_config=objects.RETRY,
+    options = objects.client_options(
+        (endpoint,),
+        verify=_says(environ, "S3_VERIFY_SSL", default=True),
+        ca_file=environ.get("AWS_CA_BUNDLE"),
     )
+    return S3Store(bucket, config=config, client_options=options, retry_config=objects.RETRY)
+
+
+def _endpoint(environ: Mapping[str, str]) -> str | None:
+    given = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or environ.get("S3_ENDPOINT")
+    if not given or "://" in given:
+        return given
+    scheme = "https" if _says(environ, "S3_USE_HTTPS", default=True) else "http"
+    return f"{scheme}://{given}"
+
+
+def _says(environ: Mapping[str, str], name: str, *, default: bool) -> bool:
+    """A switch as KServe writes them. Raises SettingsInvalid for another word than yes or no."""
+    word = environ.get(name, "").lower()
+    if word and word not in _WORDS:
+        raise SettingsInvalid(f"{name} is {environ[name]!r}", hint=f"Write one of {', '.join(_WORDS)}.")
+    return _WORDS.get(word, default)

@@ -57,6 +57,16 @@ def test_secrets_are_mounted_and_never_written_into_the_template() -> None:
     assert all(mount["readOnly"] for mount in container["volumeMounts"] if mount["name"] in ("credentials", "auth"))
 
 
+def test_a_workloads_identity_comes_by_the_overlay() -> None:
+    overlay = {
+        "metadata": {"labels": {"azure.workload.identity/use": "true"}},
+        "spec": {"serviceAccountName": "reader"},
+    }
+    made = template({}, {"podTemplate": overlay})
+    assert made["spec"]["serviceAccountName"] == "reader"
+    assert made["metadata"]["labels"]["azure.workload.identity/use"] == "true"
+
+
 def test_a_claim_is_mounted_where_the_server_looks() -> None:
     spec = template({"storageUri": "pvc://models/fraud/1"})["spec"]
     assert spec["volumes"][-1]["persistentVolumeClaim"]["claimName"] == "models"
