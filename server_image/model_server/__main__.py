@@ -97,8 +97,16 @@ def _limit_threads(count: int) -> None:
         os.environ.setdefault(name, str(count))
 
 
+def _evaluate(arguments: list[str]) -> int:
+    """Try the model on labelled data instead of serving it: the same image, with other arguments."""
+    _limit_threads(1)
+    from model_server.evaluate import main as evaluate
+
+    return evaluate(arguments)
+
+
 if __name__ == "__main__":
-    code = main()
+    code = _evaluate(sys.argv[2:]) if sys.argv[1:2] == ["evaluate"] else main()
     logging.shutdown()
     sys.stdout.flush()
     # Not sys.exit: a call of the model that never returns would hold the process for ever.

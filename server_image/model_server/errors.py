@@ -135,6 +135,12 @@ class MetadataInvalid(ArtifactError):
     """model.yaml does not follow its schema, or contradicts the model."""
 
 
+class DatasetInvalid(ArtifactError):
+    """The labelled data of an evaluation do not fit the model, or the measures that were asked for."""
+
+    hint = "Correct the data set, or the step `evaluate`."
+
+
 class DependencyMismatch(ArtifactError):
     """requirements.txt asks for versions that are not installed."""
 

@@ -1,0 +1,146 @@
+"""`python -m model_server evaluate --data URI --target COLUMN --metrics accuracy,f1`: try a model on labelled data.
+
+The model comes from MODEL_SERVER_*, as for the server, and is loaded and asked by the same code. The result is one JSON
+object in the termination log (docs/wire.md), where the operator reads it: the step `evaluate` is decided by it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from model_server.batch.reading import Row, chunks_of, read_rows
+from model_server.errors import DatasetInvalid, InvalidInput, RestartNeeded, StartError
+from model_server.lifecycle import Loaded
+from model_server.loading import load
+from model_server.logs import configure
+from model_server.monitoring.outputs import classes_of
+from model_server.scoring import Scores, scores_for
+from model_server.settings import PREFIX, Settings, read_settings
+from model_server.storage import fetch
+from model_server.termination import exit_code, write_termination
+
+log = logging.getLogger("model_server.evaluate")
+
+CHUNK_ROWS = 1_000
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Evaluate once; the exit code is the server's: 65 for bad data, 69 for storage, 78 for settings."""
+    options = _parser().parse_args(arguments)
+    configure("info", {})
+    termination_log = Path(
+        os.environ.get(f"{PREFIX}TERMINATION_LOG") or Settings.model_fields["termination_log"].default
+    )
+    try:
+        settings = read_settings(os.environ)
+        configure(settings.log_level, {"model": settings.name, "revision": settings.revision})
+        result = _run(settings, options)
+    except StartError as error:
+        log.error("%s: %s", error.reason, error.message, extra={"hint": error.hint})
+        write_termination(error, termination_log)
+        return exit_code(error)
+    except RestartNeeded as restart:
+        log.info("starting again: %s", restart)
+        words = sys.argv[1:] if arguments is None else arguments
+        os.execve(sys.executable, [sys.executable, "-m", "model_server.evaluate", *words], restart.environ)  # noqa: S606
+    log.info("evaluated", extra=result)
+    termination_log.write_bytes(orjson.dumps(result))
+    return 0
+
+
+def evaluate(loaded: Loaded, rows: Iterator[Row], target: str, measures: Sequence[str]) -> Scores:
+    """Predict all rows and score them. Raises DatasetInvalid that names a row or the columns."""
+    answers_numbers = bool(loaded.outputs) and loaded.outputs[0].datatype.startswith("FP")
+    scores = scores_for(measures, classes_of(loaded), answers_numbers=answers_numbers)
+    has_loss = "log-loss" in measures
+    if has_loss and not loaded.model.probabilities:
+        raise DatasetInvalid("log-loss needs probabilities, and the model gives none")
+    for chunk in chunks_of(rows, CHUNK_ROWS):
+        labels = [_label(row, target) for row in chunk]
+        outputs = _predict(loaded, chunk, target, first_row=scores.rows + 1, probabilities=has_loss)
+        predictions = next(iter(outputs.values())).reshape(len(chunk), -1)[:, 0].tolist()
+        scores.add(predictions, labels, outputs[loaded.model.probabilities].tolist() if has_loss else None)
+    if not scores.rows:
+        raise DatasetInvalid("the data set has no rows")
+    return scores
+
+
+def _predict(
+    loaded: Loaded, chunk: Sequence[Row], target: str, *, first_row: int, probabilities: bool
+) -> Mapping[str, Any]:
+    names = [feature.name for feature in loaded.layout.features]
+    instances = [_instance(row, names, target) for row in chunk]
+    try:
+        inputs = loaded.layout.from_instances(instances, plain=False)
+        return loaded.model.predict(inputs, probabilities=probabilities)
+    except (InvalidInput, ValueError) as error:
+        raise DatasetInvalid(f"rows {first_row} to {first_row + len(chunk) - 1}: {error}") from None
+
+
+def _instance(row: Row, names: Sequence[str], target: str) -> Any:
+    """A row as a client would send it: by feature where they have names, else the other columns in their order."""
+    if names:
+        return {name: row[name] for name in names if name in row}
+    return [_number_or_text(value) for name, value in row.items() if name != target]
+
+
+def _number_or_text(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+def _label(row: Row, target: str) -> Any:
+    if target not in row:
+        near = difflib.get_close_matches(target, row, n=1)
+        raise DatasetInvalid(
+            f"the data set has no column {target!r}; its columns: {', '.join(map(str, row))}",
+            hint=f"Did you mean {near[0]!r}?" if near else "Name the column with the true answers as target.",
+        )
+    return row[target]
+
+
+def _run(settings: Settings, options: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="model-evaluate-") as temporary:
+        folder = Path(temporary)
+        loaded = load(settings, folder / "model", environ=os.environ, report=lambda _, text: log.info(text))
+        environ = with_secret(os.environ, options.credentials_dir)
+        data = fetch(options.data, folder / "data", environ=environ, report=log.info)
+        measures = [name.strip() for name in options.metrics.split(",")]
+        scores = evaluate(loaded, read_rows(data, loaded.layout.features), options.target, measures)
+    found = scores.measures()
+    return {"rows": scores.rows, "metrics": {name: found[name] for name in measures if name in found}}
+
+
+def with_secret(environ: Mapping[str, str], folder: Path | None) -> Mapping[str, str]:
+    """The environment with a mounted Secret's keys in the place of the model's own credentials."""
+    if folder is None:
+        return environ
+    held = {file.name: file.read_text() for file in folder.iterdir() if file.is_file()}
+    return {**environ, **held, f"{PREFIX}CREDENTIALS_DIR": str(folder)}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m model_server.evaluate", description=__doc__)
+    parser.add_argument("--data", required=True, help="storage URI of a .csv, .jsonl or .parquet file")
+    parser.add_argument("--target", required=True, help="the column with the true answers")
+    parser.add_argument("--metrics", required=True, help="what to measure, separated by commas")
+    parser.add_argument("--credentials-dir", type=Path, help="a mounted Secret with the data's own credentials")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
