@@ -29,7 +29,7 @@ STRATEGY = {
 
 
 def deploy(space: Any, version: str) -> None:
-    space.apply(NAME, f"judged/{version}", replicas=2, strategy=STRATEGY)
+    space.apply(NAME, f"judged/{version}", strategy=STRATEGY)
 
 
 def status(space: Any) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class Arena:
     models: Path
     operator: Operator
 
-    def apply(self, name: str, version: str, steps: list[dict[str, Any]], replicas: int = 2, **more: Any) -> None:
+    def apply(self, name: str, version: str, steps: list[dict[str, Any]], replicas: int = 1, **more: Any) -> None:
         canary = {"steps": steps, "maxSurge": 1, **more}
         body = {
             "apiVersion": "modeldeploy.dev/v1alpha1",
@@ -107,11 +107,11 @@ def check(load: Load) -> None:
 
 @pytest.mark.timeout(240)
 def test_a_rollout_loses_no_request_though_the_operator_dies_at_each_step(arena: Arena) -> None:
-    arena.apply("good", "1", STEPS)
+    arena.apply("good", "1", STEPS, replicas=2)
     arena.wait("good", phase="Healthy", version="1")
     seen: set[tuple[str, str]] = set()
     with arena.load("good") as load:
-        arena.apply("good", "2", STEPS)
+        arena.apply("good", "2", STEPS, replicas=2)
 
         def is_over() -> bool:
             status = arena.status("good")
@@ -188,9 +188,9 @@ def test_a_canary_whose_last_pod_dies_loses_its_weight(arena: Arena) -> None:
     arena.gateway("public")
     routing = {"gatewayAPI": {"parentRefs": [{"name": "public"}]}, "propagationSeconds": 0}
     steps = [{"setWeight": 40}, {"pause": {}}]
-    arena.apply("mortal", "1", steps, replicas=1, trafficRouting=routing)
+    arena.apply("mortal", "1", steps, trafficRouting=routing)
     arena.wait("mortal", phase="Healthy", version="1")
-    arena.apply("mortal", "2", steps, replicas=1, trafficRouting=routing)
+    arena.apply("mortal", "2", steps, trafficRouting=routing)
     canary = arena.wait("mortal", phase="Paused")["canaryRevision"]
     wait_until(lambda: weight(arena, "mortal", canary) == 40, "the route has the weight", seconds=30)
     pods = arena.kube.list(PODS, labels=f"modeldeploy.dev/name=mortal,modeldeploy.dev/revision={canary}")
