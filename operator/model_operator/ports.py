@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from model_operator.api.analysis import Source
+from model_operator.api.hooks import Address, GateAnswer
 from model_operator.api.moments import Moments
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.status import ModelInfo
@@ -58,6 +59,20 @@ class MetricValues(Protocol):
 
         Raises:
             ProviderError: the provider failed, or answered with something that is no single number.
+        """
+
+
+class WebHooks(Protocol):
+    """Asks gates and tells of changes."""
+
+    async def ask(self, address: Address, namespace: str, body: Body) -> GateAnswer:
+        """Return whether a gate is open; one that does not answer is closed, and its message says so."""
+
+    async def tell(self, address: Address, namespace: str, body: Body) -> None:
+        """Post a notice.
+
+        Raises:
+            ProviderError: nobody took it.
         """
 
 

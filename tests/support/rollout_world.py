@@ -16,11 +16,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from model_operator.api.analysis import Source
+from model_operator.api.hooks import Address, GateAnswer
 from model_operator.api.resource import ObjectKey
 from model_operator.api.version import KIND
 from model_operator.clients.kinds import CHILDREN, POD
 from model_operator.engine.cache import Cache
 from model_operator.engine.evidence import Evidence
+from model_operator.engine.gatekeeper import Gatekeeper
+from model_operator.engine.notifier import Notifier
 from model_operator.engine.queue import WorkQueue
 from model_operator.engine.reconcile import Reconciler
 from model_operator.engine.recorder import Recorder
@@ -60,6 +63,22 @@ class GivenValues:
         return self.answer
 
 
+class GivenHooks:
+    """Gates that are as open as a test says, and a memory of what was told."""
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self.asked: list[Body] = []
+        self.told: list[Body] = []
+
+    async def ask(self, address: Address, namespace: str, body: Body) -> GateAnswer:
+        self.asked.append(body)
+        return GateAnswer(is_open=self.is_open, message="" if self.is_open else "not before eight")
+
+    async def tell(self, address: Address, namespace: str, body: Body) -> None:
+        self.told.append(body)
+
+
 class World:
     def __init__(self, *, with_deaths: bool = False) -> None:
         self.clock = VirtualClock()
@@ -85,6 +104,9 @@ class World:
         self.missing: set[str] = set()
         self.evidence = evidence = Evidence(self.cache, self.queue, self.pods, self.values, self.clock)
         self.recorder = Recorder(self.cluster, self.clock, "test")
+        self.hooks = getattr(self, "hooks", GivenHooks())
+        self.gatekeeper = Gatekeeper(self.cache, self.queue, self.hooks, self.clock)
+        self.notifier = Notifier(self.hooks, self.clock)
         self.reconciler = Reconciler(
             self.cluster,
             self.cache,
@@ -93,6 +115,8 @@ class World:
             self.clock,
             PodSettings(image="server"),
             self.missing,
+            self.gatekeeper,
+            self.notifier,
         )
         self.wake_at = self.clock.now()
 
@@ -137,6 +161,7 @@ class World:
     async def _come_to_rest(self, key: ObjectKey) -> None:
         for _ in range(200):
             self.sync()
+            await self.gatekeeper.look()
             self._pass_writes = []
             try:
                 again = await self.reconciler.reconcile(key)

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from model_operator.api.analysis import AnalysisSpec, not_measured, parse_analysis
+from model_operator.api.hooks import Hooks, parse_hooks
 from model_operator.api.steps import Step, parse_step
 from model_operator.api.times import parse_duration
 from model_operator.errors import InvalidSpec
@@ -22,7 +23,6 @@ NOT_YET_ACTED_UPON: tuple[str, ...] = (
     "spec.monitoring.serviceMonitor",
     "spec.strategy.abTest",
     "spec.strategy.blueGreen.analysis",
-    "spec.strategy.canary.steps.evaluate",
     "spec.strategy.canary.trafficRouting.istio",
     "spec.strategy.canary.trafficRouting.traefik",
 )
@@ -141,6 +141,7 @@ class Spec:
     progress_deadline_abort: bool = True
     revision_history_limit: int = 3
     paused: bool = False
+    hooks: Hooks = field(default_factory=Hooks)
     ignored: tuple[str, ...] = ()
 
     @property
@@ -174,6 +175,7 @@ def parse_spec(body: Body) -> Spec:
             progress_deadline_abort=spec.get("progressDeadlineAbort", True),
             revision_history_limit=spec.get("revisionHistoryLimit", 3),
             paused=spec.get("paused", False),
+            hooks=parse_hooks(spec.get("hooks")),
             ignored=_ignored(body),
         )
     except KeyError as error:

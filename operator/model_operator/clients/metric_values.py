@@ -3,22 +3,19 @@
 A source with a Secret is asked with what the Secret holds: `token` (a bearer token), or `username` and `password`.
 """
 
-import base64
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
 import orjson
 
 from model_operator.api.analysis import Source
-from model_operator.errors import ApiError, ProviderError
+from model_operator.clients.credentials import ReadSecret, authorization, keys_of, secret_of
+from model_operator.errors import ProviderError
 
 #: An answer beyond this is no single number.
 _LARGEST = 2**20
-
-#: Reads a Secret by namespace and name. Raises ApiError.
-ReadSecret = Callable[[str, str], Awaitable[Mapping[str, str]]]
 
 
 class HttpMetricValues:
@@ -49,17 +46,13 @@ class HttpMetricValues:
         return result_of(await self._get(source, url, {"query": source.query}, headers))
 
     async def _credentials(self, name: str, namespace: str) -> Mapping[str, str]:
-        try:
-            held = await self._read_secret(namespace, name)
-        except ApiError as error:
-            raise ProviderError(f"Secret {name}: {_why_unread(error)}") from error
-        if "token" in held:
-            return {"Authorization": f"Bearer {held['token'].strip()}"}
-        if "username" in held and "password" in held:
-            pair = f"{held['username']}:{held['password']}".encode()
-            return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
-        keys = ", ".join(sorted(held)) or "none"
-        raise ProviderError(f"Secret {name} needs the key token, or username and password; its keys are: {keys}")
+        held = await secret_of(self._read_secret, namespace, name)
+        headers = authorization(held)
+        if headers is None:
+            raise ProviderError(
+                f"Secret {name} needs the key token, or username and password; its keys are: {keys_of(held)}"
+            )
+        return headers
 
     async def _get(self, source: Source, url: str, params: dict[str, str], headers: Mapping[str, str]) -> Any:
         if self._session is None:
@@ -79,12 +72,6 @@ class HttpMetricValues:
             why = body.get("error", "") if isinstance(body, dict) else ""
             raise ProviderError(f"{url} answered {response.status}: {why or text[:200].decode(errors='replace')}")
         return body
-
-
-def _why_unread(error: ApiError) -> str:
-    if error.status == 403:
-        return "the operator may not read Secrets; install the chart with rbac.readSecrets=true"
-    return "there is none of this name" if error.is_absent else str(error)
 
 
 def result_of(body: Any) -> float | None:

@@ -10,13 +10,15 @@ from model_operator.api.resource import ObjectKey
 from model_operator.api.version import KIND
 from model_operator.engine.cache import Cache
 from model_operator.engine.evidence import Evidence
+from model_operator.engine.gatekeeper import Gatekeeper
+from model_operator.engine.notifier import Notifier
 from model_operator.engine.queue import Urgency, WorkQueue
 from model_operator.engine.reconcile import Reconciler
 from model_operator.engine.recorder import Recorder
 from model_operator.engine.reflector import Reflector, Source
 from model_operator.errors import ApiError
 from model_operator.manifests.pods import PodSettings
-from model_operator.ports import Clock, Cluster, MetricValues, PodMetrics
+from model_operator.ports import Clock, Cluster, MetricValues, PodMetrics, WebHooks
 from model_operator.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ class Engine:
         sources: Sequence[Source],
         pods: PodMetrics,
         values: MetricValues,
+        hooks: WebHooks,
         clock: Clock,
         settings: PodSettings,
         telemetry: Telemetry,
@@ -44,12 +47,22 @@ class Engine:
         self.missing_kinds: set[str] = set()
         self.evidence = Evidence(self.cache, self.queue, pods, values, clock)
         self.recorder = Recorder(cluster, clock, identity)
+        self.gatekeeper = Gatekeeper(self.cache, self.queue, hooks, clock)
+        self.notifier = Notifier(hooks, clock)
         self.reflectors = [
             Reflector(source, self.cache, self.queue.wake_soon, self.missing_kinds) for source in sources
         ]
         self._telemetry = telemetry
         self._reconciler = Reconciler(
-            cluster, self.cache, self.evidence, self.recorder, clock, settings, self.missing_kinds
+            cluster,
+            self.cache,
+            self.evidence,
+            self.recorder,
+            clock,
+            settings,
+            self.missing_kinds,
+            self.gatekeeper,
+            self.notifier,
         )
         self._resources_listed = asyncio.Event()
 
@@ -98,6 +111,8 @@ class Engine:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.recorder.run(), name="recorder")
             group.create_task(self.evidence.run(), name="evidence")
+            group.create_task(self.gatekeeper.run(), name="gatekeeper")
+            group.create_task(self.notifier.run(), name="notifier")
             for number in range(WORKERS):
                 group.create_task(self._worker(), name=f"worker-{number}")
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import orjson
 
+from model_operator.api.hooks import GateAnswer
 from model_operator.api.names import REVISION, REVISION_SPEC
 from model_operator.api.resource import ModelDeployment
+from model_operator.engine.measured import measured
 from model_operator.policy.failures import trouble_of_pod
 from model_operator.policy.observed import FrontView, ModelReport, Observed, RevisionView, Traffic, Verdict
 from model_operator.routers import Seen, router_for
@@ -24,12 +26,14 @@ def observe(
     traffic: Traffic | None,
     verdict: Verdict,
     missing_kinds: frozenset[str],
+    gates: Mapping[str, GateAnswer],
 ) -> Observed:
     """Return what is seen of a ModelDeployment.
 
     Args:
         models: what the servers said of their models, by revision.
         missing_kinds: kinds that the cluster does not know.
+        gates: what the gates said of the point where the rollout waits, by name.
     """
     revisions = revision_views(children, models)
     front = front_view(children.get(("Service", resource.name)))
@@ -42,7 +46,15 @@ def observe(
         front_is_wide=front.is_wide,
     )
     route = router_for(resource.spec.gateway).observe(resource.name, canary, seen)
-    return Observed(revisions=revisions, front=front, route=route, traffic=traffic, verdict=verdict)
+    return Observed(
+        revisions=revisions,
+        front=front,
+        route=route,
+        traffic=traffic,
+        verdict=verdict,
+        gates=gates,
+        measurements=measured(children),
+    )
 
 
 def revision_views(children: Children, models: Mapping[str, ModelReport]) -> Mapping[str, RevisionView]:

@@ -10,7 +10,9 @@ from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.status import Phase, status_to_body
 from model_operator.engine.cache import Cache
 from model_operator.engine.evidence import Evidence
+from model_operator.engine.gatekeeper import Gatekeeper
 from model_operator.engine.merge import merge_patch
+from model_operator.engine.notifier import Notifier
 from model_operator.engine.observe import observe
 from model_operator.engine.recorder import Recorder
 from model_operator.engine.render import render
@@ -39,10 +41,13 @@ class Reconciler:
         clock: Clock,
         settings: PodSettings,
         missing_kinds: set[str],
+        gatekeeper: Gatekeeper,
+        notifier: Notifier,
     ) -> None:
         self._cluster, self._cache, self._evidence = cluster, cache, evidence
         self._recorder, self._clock, self._settings = recorder, clock, settings
         self._missing_kinds = missing_kinds
+        self._gatekeeper, self._notifier = gatekeeper, notifier
 
     async def reconcile(self, key: ObjectKey) -> timedelta | None:
         """Do one pass; return when to look again at the latest.
@@ -66,8 +71,9 @@ class Reconciler:
         if await self._undo(resource, observed):
             return timedelta(0)
         decision = decide(resource, observed, now=self._clock.now(), url=url_of(resource))
-        resource = await self._persist(resource, body, decision)
+        before, resource = resource, await self._persist(resource, body, decision)
         has_written = await self._act(resource, decision, observed)
+        self._notifier.tell(before, decision.status)
         for item in decision.news:
             self._recorder.tell(resource, item)
         # What we wrote ourselves no watch will tell us again: look once more.
@@ -89,6 +95,7 @@ class Reconciler:
             traffic=self._evidence.traffic(resource),
             verdict=self._evidence.verdict(resource),
             missing_kinds=frozenset(self._missing_kinds),
+            gates=self._gatekeeper.answers(resource),
         )
 
     async def _still_exists(self, key: ObjectKey, body: Body) -> bool:

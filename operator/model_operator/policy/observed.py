@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from model_operator.api.hooks import GateAnswer
 from model_operator.api.status import ModelInfo
 from model_operator.api.traffic import RouteView
 
@@ -99,14 +100,28 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What a Job measured on labelled data: `values` by name over `rows`, or the `error` that it ended with."""
+
+    values: Mapping[str, float] = field(default_factory=dict)
+    rows: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """Everything that a decision looks at besides spec, status and time."""
+    """Everything that a decision looks at besides spec, status and time.
+
+    `measurements` has the evaluations that ended, by the name of their Job.
+    """
 
     revisions: Mapping[str, RevisionView] = field(default_factory=dict)
     front: FrontView = field(default_factory=FrontView)
     route: RouteView = field(default_factory=RouteView)
     traffic: Traffic | None = None
     verdict: Verdict = field(default_factory=Verdict)
+    measurements: Mapping[str, Measurement] = field(default_factory=dict)
+    gates: Mapping[str, GateAnswer] = field(default_factory=dict)
 
     def revision(self, name: str) -> RevisionView:
         """Return what is seen of a revision; of an unknown one nothing is seen."""

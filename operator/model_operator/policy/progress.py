@@ -4,9 +4,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from model_operator.api.analysis import OnInconclusive, OnProviderError
-from model_operator.api.status import PauseCondition, Phase, Status, Weights
+from model_operator.api.status import Phase, Status, Weights
 from model_operator.api.steps import Analysis, Evaluate, Pause, SetWeight
 from model_operator.api.times import format_duration
+from model_operator.policy.evaluating import evaluation_body, evaluation_error
 from model_operator.policy.failures import is_fatal, worst
 from model_operator.policy.observed import Outcome
 from model_operator.policy.rollback import is_traffic_gone, stable_can_carry, take_traffic_away
@@ -14,7 +15,7 @@ from model_operator.policy.situation import Situation
 from model_operator.policy.sizes import canary_goal, full_size, has_goal_size, may_take_weight
 from model_operator.policy.tokens import handled, is_asked
 from model_operator.policy.traffic import is_split_right
-from model_operator.policy.transitions import begin, go_back, remember
+from model_operator.policy.transitions import begin, go_back, pause, remember, resume
 
 #: How long a router may take to act before the rollout pauses.
 ROUTE_PATIENCE = timedelta(minutes=2)
@@ -24,7 +25,7 @@ FOR_A_PERSON = frozenset({"PauseStep", "RouteNotProgrammed", "AnalysisInconclusi
 
 
 #: Pauses that end by themselves when their cause does.
-HELD_FROM_OUTSIDE = frozenset({"UserPaused", "RouterMissing", "ProviderUnavailable"})
+HELD_FROM_OUTSIDE = frozenset({"UserPaused", "RouterMissing", "ProviderUnavailable", "EvaluationError"})
 
 
 # --- what ends it -----------------------------------------------------------------------------
@@ -128,6 +129,8 @@ def hold(s: Situation) -> Status | None:
     reason = "UserPaused" if s.spec.paused else "RouterMissing" if s.observed.route.missing else ""
     if not reason and is_blind(s):
         reason = "ProviderUnavailable"
+    if not reason and evaluation_error(s):
+        reason = "EvaluationError"
     if reason:
         return pause(s, reason)
     held = {condition.reason for condition in s.status.pauses} & HELD_FROM_OUTSIDE
@@ -236,9 +239,11 @@ def take_step(s: Situation) -> Status | None:
         return next_step(s) if has_goal_size(s) else s.status
     if isinstance(step, Pause):
         return _take_pause(s, step)
+    if isinstance(step, Evaluate):
+        return _take_evaluation(s, step)
     if not has_goal_size(s):
         return s.status
-    if isinstance(step, Analysis | Evaluate):
+    if isinstance(step, Analysis):
         return _take_analysis(s, step)
     return next_step(s) if s.observed.route.is_programmed else s.status
 
@@ -251,11 +256,20 @@ def _take_pause(s: Situation, step: Pause) -> Status:
     return pause(s, "PauseStep")
 
 
-def _take_analysis(s: Situation, step: Analysis | Evaluate) -> Status:
+def _take_evaluation(s: Situation, step: Evaluate) -> Status:
+    body = evaluation_body(s, step)
+    match body["phase"]:
+        case "Failed":
+            return go_back(s, "EvaluationFailed", body["message"], evaluation=body)
+        case "Passed":
+            return replace(next_step(s), evaluation=body)
+        case _:
+            return s.changed(evaluation=body)
+
+
+def _take_analysis(s: Situation, step: Analysis) -> Status:
     elapsed = s.since(s.status.step_started_at)
     verdict = s.observed.verdict.outcome
-    if isinstance(step, Evaluate):
-        return next_step(s)
     if s.observed.verdict.problem:
         return s.status  # an outage is neither good nor bad news
     if verdict is Outcome.PASS and elapsed >= step.minimum:
@@ -307,19 +321,6 @@ def next_step(s: Situation) -> Status:
         progressed_at=s.now,
         endpoints_lost_at=None,
     )
-
-
-def pause(s: Situation, reason: str) -> Status:
-    """Return the status in a pause for this reason; the clock of one that is on goes on."""
-    if s.status.phase is Phase.PAUSED and [p.reason for p in s.status.pauses] == [reason]:
-        return s.status
-    return s.changed(phase=Phase.PAUSED, pauses=(PauseCondition(reason=reason, start_time=s.now),))
-
-
-def resume(s: Situation) -> Status:
-    """Return the status without a pause."""
-    is_promoting = s.status.phase is Phase.PROMOTING
-    return s.changed(phase=Phase.PROMOTING if is_promoting else Phase.PROGRESSING, pauses=())
 
 
 def was_ready(s: Situation) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from model_operator.api.status import Mode, Phase, Source, Status
 from model_operator.policy import progress, rollback
 from model_operator.policy.failures import is_fatal, worst
+from model_operator.policy.gates import gated
 from model_operator.policy.situation import Situation
 from model_operator.policy.sizes import full_size
 from model_operator.policy.tokens import forget_withdrawn, handled, is_asked
@@ -40,7 +41,7 @@ def _one_step(s: Situation) -> Status:
     for rule in rules_of(s.status):
         status = rule(s)
         if status is not None:
-            return status
+            return gated(s, status)
     return s.status
 
 

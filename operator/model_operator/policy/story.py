@@ -12,7 +12,9 @@ from model_operator.api.steps import (
     Step,
 )
 from model_operator.api.times import format_duration
+from model_operator.policy.evaluating import evaluation_error
 from model_operator.policy.failures import worst
+from model_operator.policy.gates import GATE, gate_words
 from model_operator.policy.situation import Situation
 from model_operator.policy.sizes import canary_goal, full_size
 from model_operator.policy.tokens import is_asked
@@ -77,6 +79,10 @@ def _of_rollout(s: Situation) -> str:
 def _pause_words(s: Situation, reason: str) -> str:
     if reason == "RouterMissing":
         return s.observed.route.missing
+    if reason == GATE:
+        return gate_words(s)
+    if reason == "EvaluationError":
+        return f"the evaluation gave no result: {evaluation_error(s)}"
     if reason == "RouteNotProgrammed":
         return f"the router did not act on the weight: {s.observed.route.message or 'no answer'}"
     return _PAUSES.get(reason, reason)

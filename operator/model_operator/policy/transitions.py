@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from model_operator.api.status import HistoryEntry, Mode, Phase, Rollback, Status, Weights
+from model_operator.api.status import HistoryEntry, Mode, PauseCondition, Phase, Rollback, Status, Weights
 from model_operator.policy.situation import Situation
 from model_operator.policy.sizes import full_size
 
@@ -32,6 +32,7 @@ def begin(s: Situation, *, tokens: Mapping[str, str] | None = None, **facts: Any
         weights=Weights(),
         pauses=(),
         analysis=None,
+        evaluation=None,
         pod_failures=(),
         # What was said of another revision's model says nothing of this one's.
         conditions=tuple(c for c in s.status.conditions if c.type != "ModelLoaded"),
@@ -78,3 +79,16 @@ def go_back(s: Situation, reason: str, message: str, **facts: Any) -> Status:
         progressed_at=s.now,
         **facts,
     )
+
+
+def pause(s: Situation, reason: str) -> Status:
+    """Return the status in a pause for this reason; the clock of one that is on goes on."""
+    if s.status.phase is Phase.PAUSED and [p.reason for p in s.status.pauses] == [reason]:
+        return s.status
+    return s.changed(phase=Phase.PAUSED, pauses=(PauseCondition(reason=reason, start_time=s.now),))
+
+
+def resume(s: Situation) -> Status:
+    """Return the status without a pause."""
+    is_promoting = s.status.phase is Phase.PROMOTING
+    return s.changed(phase=Phase.PROMOTING if is_promoting else Phase.PROGRESSING, pauses=())

@@ -1,0 +1,99 @@
+"""`spec.hooks`: who is asked before a rollout goes on, and who is told how it goes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+Body = Mapping[str, Any]
+
+
+class Before(StrEnum):
+    """What a gate stands before."""
+
+    STEP = "Step"  # each step but the first
+    PROMOTION = "Promotion"  # all the traffic
+
+
+class Format(StrEnum):
+    """How a notification is written."""
+
+    JSON = "json"
+    SLACK = "slack"  # Slack's incoming web hooks, which Mattermost, Rocket.Chat and others read as well
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where a hook is, and how long it may take to answer. A URL with credentials in it belongs into the Secret."""
+
+    url: str
+    timeout: timedelta
+    secret_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """A web hook that has to say yes."""
+
+    name: str
+    address: Address
+    before: tuple[Before, ...] = (Before.PROMOTION,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateAnswer:
+    """What a gate said of the point where a rollout is, and why."""
+
+    is_open: bool
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notification:
+    """A web hook that is told of changes of phase. Without `phases` of all of them."""
+
+    name: str
+    address: Address
+    format: Format = Format.JSON
+    phases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """All hooks of one resource."""
+
+    gates: tuple[Gate, ...] = ()
+    notifications: tuple[Notification, ...] = ()
+
+
+def parse_hooks(raw: Body | None) -> Hooks:
+    """Give types to `spec.hooks`."""
+    raw = raw or {}
+    return Hooks(
+        gates=tuple(
+            Gate(
+                name=one["name"],
+                address=_address(one),
+                before=tuple(Before(point) for point in one.get("before", ("Promotion",))),
+            )
+            for one in raw.get("gates", ())
+        ),
+        notifications=tuple(
+            Notification(
+                name=one["name"],
+                address=_address(one),
+                format=Format(one.get("format", "json")),
+                phases=tuple(one.get("phases", ())),
+            )
+            for one in raw.get("notifications", ())
+        ),
+    )
+
+
+def _address(raw: Body) -> Address:
+    return Address(
+        url=raw.get("url", ""),
+        timeout=timedelta(seconds=raw.get("timeoutSeconds", 10)),
+        secret_name=raw.get("secretName"),
+    )

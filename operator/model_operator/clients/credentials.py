@@ -1,0 +1,42 @@
+"""What web requests are authorised with: the keys of a Secret in the resource's own namespace."""
+
+import base64
+from collections.abc import Awaitable, Callable, Mapping
+
+from model_operator.errors import ApiError, ProviderError
+
+#: Reads a Secret by namespace and name. Raises ApiError.
+ReadSecret = Callable[[str, str], Awaitable[Mapping[str, str]]]
+
+
+async def secret_of(read: ReadSecret, namespace: str, name: str) -> Mapping[str, str]:
+    """Return what a Secret holds.
+
+    Raises:
+        ProviderError: it is not there, or not for the operator to read.
+    """
+    try:
+        return await read(namespace, name)
+    except ApiError as error:
+        raise ProviderError(f"Secret {name}: {_why_unread(error)}") from error
+
+
+def authorization(held: Mapping[str, str]) -> Mapping[str, str] | None:
+    """Return the header for `token`, or for `username` and `password`; None when a Secret holds neither."""
+    if "token" in held:
+        return {"Authorization": f"Bearer {held['token'].strip()}"}
+    if "username" in held and "password" in held:
+        pair = f"{held['username']}:{held['password']}".encode()
+        return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
+    return None
+
+
+def keys_of(held: Mapping[str, str]) -> str:
+    """Return the names of a Secret's keys, for messages; never their values."""
+    return ", ".join(sorted(held)) or "none"
+
+
+def _why_unread(error: ApiError) -> str:
+    if error.status == 403:
+        return "the operator may not read Secrets; install the chart with rbac.readSecrets=true"
+    return "there is none of this name" if error.is_absent else str(error)
