@@ -1,7 +1,8 @@
 """Several processes behind one port: a parent that only forks, passes signals on and waits.
 
 It forks before NumPy or a thread exists, so nothing unsafe is copied. A worker that ends unasked ends
-the others, after they have answered what they have; Kubernetes then restarts the container.
+the others, after they have answered what they have; Kubernetes then restarts the container. So does a
+parent that is killed: each worker reads from a pipe that only the parent holds open.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable
 from types import FrameType
 
@@ -17,7 +19,9 @@ log = logging.getLogger(__name__)
 
 def supervise(count: int, work: Callable[[int], int]) -> int:
     """Run `work(number)` in so many processes; the exit code of the first that failed, else 0."""
-    pids = {_fork(number, work) for number in range(count)}
+    alive = os.pipe()
+    pids = {_fork(number, work, alive) for number in range(count)}
+    os.close(alive[0])
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         _signal_all(pids, number)
@@ -36,11 +40,13 @@ def supervise(count: int, work: Callable[[int], int]) -> int:
     return first
 
 
-def _fork(number: int, work: Callable[[int], int]) -> int:
+def _fork(number: int, work: Callable[[int], int], alive: tuple[int, int]) -> int:
     pid = os.fork()
     if pid:
         return pid
     code = 70
+    os.close(alive[1])
+    threading.Thread(target=_end_with_parent, args=(alive[0],), name="parent", daemon=True).start()
     try:
         code = work(number)
     except BaseException:
@@ -48,6 +54,13 @@ def _fork(number: int, work: Callable[[int], int]) -> int:
     logging.shutdown()
     # Not sys.exit: the parent's clean-up is not the child's.
     os._exit(code)
+
+
+def _end_with_parent(alive: int) -> None:
+    """Wait until the parent's end of the pipe is closed, which the kernel does however it ends; then drain."""
+    os.read(alive, 1)
+    log.info("the parent has ended")
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _signal_all(pids: set[int], number: int) -> None:

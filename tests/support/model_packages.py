@@ -10,6 +10,8 @@ of the processor time that the import of scikit-learn takes.
 import json
 import pickle
 import random
+import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -117,5 +119,15 @@ def _write(package: Path, code: str, described: dict[str, Any]) -> None:
     (package / "model.yaml").write_text(yaml.safe_dump(described))
 
 
+def bake_example(out: Path) -> None:
+    """Write what examples/06-package uploads, for clusters whose pods cannot see what is uploaded here."""
+    package = out / "score"
+    shutil.copytree(ROOT / "examples" / "06-package" / "score", package)
+    sample = ROOT / "examples" / "06-package" / "sample.csv"
+    options = ["--sample", str(sample), "--target", "defaulted", "--version", "1", "--upload", f"file://{package}/1"]
+    subprocess.run([sys.executable, "-m", "modeldeploy", "package", str(package), *options], check=True)
+
+
 if __name__ == "__main__":
     write(Path(sys.argv[1]))
+    bake_example(Path(sys.argv[1]) / "quick")

@@ -183,7 +183,7 @@ def running(folder: Path, uri: str, **settings: object) -> Iterator[Server]:
         yield server
     finally:
         server.client.close()
-        # Its workers as well, which outlive a killed parent.
+        # Its workers as well, which drain when their parent is killed.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

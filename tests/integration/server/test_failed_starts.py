@@ -13,6 +13,7 @@ import zipfile
 
 import joblib
 import pytest
+from pod_events import assert_seen
 
 from model_server.errors import StartError
 from model_server.loading import load
@@ -247,6 +248,7 @@ def test_a_bad_package_is_told_by_its_reason(start, tmp_path, files, reason, mes
     assert message in error.message
     assert error.hint
     assert (error.permanent, exit_code(error)) == (True, PERMANENT_ARTIFACT)
+    assert_seen(error)
 
 
 @pytest.mark.parametrize(
@@ -287,6 +289,7 @@ def test_a_bad_archive_is_told_by_its_reason(start, tmp_path, name, archive, rea
     (tmp_path / name).write_bytes(archive)
     error = start(f"file://{tmp_path / name}", trusted=True)
     assert (error.reason, exit_code(error)) == (reason, PERMANENT_ARTIFACT)
+    assert_seen(error)
     assert not list(tmp_path.rglob("evil"))
 
 
@@ -368,6 +371,7 @@ def test_bad_settings_are_told_by_their_reason(start, tmp_path, settings, code, 
     assert error.reason == reason
     assert message in error.message
     assert (error.permanent, exit_code(error)) == (code != STORAGE, code)
+    assert_seen(error)
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,23 @@ def test_a_worker_that_dies_ends_the_server(serve, sign):
     assert server.wait_exit() == 128 + signal.SIGKILL
 
 
+def test_workers_end_when_their_parent_is_killed(serve, sign):
+    server = serve(sign, trusted=True, workers=2, drain_seconds=0.2).wait_ready()
+    children = worker_pids(server.process.pid)
+    server.process.kill()
+    server.wait_until(lambda: not any(is_running(pid) for pid in children))
+    assert server.log.read_text().count('"stopped"') == 2
+
+
+def is_running(pid):
+    from pathlib import Path
+
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def worker_pids(parent):
     from pathlib import Path
 

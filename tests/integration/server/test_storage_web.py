@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from pod_events import assert_seen
 
 from model_server.errors import StartError
 from model_server.storage import fetch, mark
@@ -113,6 +114,7 @@ def test_what_goes_wrong_is_told_without_secrets(web, tmp_path, monkeypatch, way
     with pytest.raises(StartError) as caught:
         get(f"{web[0]}/{way}/model.onnx?signature=secret", tmp_path)
     assert (caught.value.reason, exit_code(caught.value)) == (reason, code)
+    assert_seen(caught.value)
     assert "secret" not in caught.value.message
     assert not (tmp_path / "model.onnx").exists()
 
