@@ -40,12 +40,13 @@ class VirtualClock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behaviour:
-    """How pods of a revision behave: seconds until ready (None: never), and how they fail."""
+    """How pods of a revision behave: seconds until ready (None: never), how they fail, what an evaluation measures."""
 
     ready_after: float | None = 1.0
     termination: Mapping[str, Any] | None = None
     waiting: str = ""
     restarts: int = 0
+    measures: Mapping[str, Any] = field(default_factory=lambda: {"rows": 100, "metrics": {"accuracy": 0.95}})
 
 
 @dataclass(slots=True)
@@ -172,6 +173,8 @@ class InMemoryCluster:
             self._run_autoscaler(autoscaler)
         for deployment in self.of_kind("Deployment"):
             self._run_deployment(deployment)
+        for job in self.of_kind("Job"):
+            self._run_job(job)
         for route in self.of_kind("HTTPRoute"):
             self._answer_route(route)
 
@@ -182,7 +185,7 @@ class InMemoryCluster:
 
     def pods(self, revision: str) -> list[Body]:
         """Return the pods of a revision."""
-        return [pod for pod in self.of_kind("Pod") if pod["metadata"]["labels"][REVISION] == revision]
+        return [pod for pod in self.of_kind("Pod") if pod["metadata"]["labels"].get(REVISION) == revision]
 
     def _run_autoscaler(self, autoscaler: Body) -> None:
         spec = autoscaler["spec"]
@@ -213,6 +216,29 @@ class InMemoryCluster:
             "availableReplicas": ready,
         }
         self._store({**deployment, "status": status})
+
+    def _run_job(self, job: Body) -> None:
+        """Start its pod at the first tick, end it at the second; the message is what its model measures."""
+        metadata, template = job["metadata"], job["spec"]["template"]
+        identity = ("Pod", metadata["namespace"], f"{metadata['name']}-0")
+        pod = self.objects.get(identity)
+        if pod is None:
+            labels = dict(template["metadata"]["labels"])
+            owner = {"uid": metadata["uid"], "kind": "Job", "name": metadata["name"]}
+            about = {"name": identity[2], "namespace": identity[1], "labels": labels, "ownerReferences": [owner]}
+            about["creationTimestamp"] = self.clock.now().isoformat()
+            status = {"conditions": [{"type": "Ready", "status": "True"}]}
+            self._store({"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": {}, "status": status})
+            return
+        environment = {entry["name"]: entry.get("value") for entry in template["spec"]["containers"][0]["env"]}
+        uri = environment["MODEL_SERVER_STORAGE_URI"] or ""
+        said = self.behaviours.get(uri, Behaviour()).measures
+        ended = {"exitCode": 0 if "metrics" in said else 65, "message": json.dumps(said)}
+        conditions = [{"type": "Ready", "status": "False"}]
+        container = {"name": "evaluate", "state": {"terminated": ended}}
+        self._store({**pod, "status": {"conditions": conditions, "containerStatuses": [container]}})
+        kind = "Complete" if "metrics" in said else "Failed"
+        self._store({**job, "status": {"conditions": [{"type": kind, "status": "True", "reason": kind}]}})
 
     def _behaviour(self, deployment: Body) -> Behaviour:
         source = json.loads(deployment["metadata"]["annotations"][REVISION_SPEC])

@@ -397,6 +397,63 @@ async def without_surge(world: World, strategy: dict[str, Any]) -> ObjectKey:
     return key
 
 
+EVALUATE = {
+    "evaluate": {
+        "dataset": "s3://data/holdout.csv",
+        "target": "label",
+        "metrics": [{"name": "accuracy", "min": 0.9, "maxDropFromStable": 0.01}],
+    }
+}
+
+
+def evaluated(uri: str, measures: dict[str, Any]) -> Story:
+    """A canary whose package measures so on labelled data; it gets no traffic before that."""
+
+    async def story(world: World, strategy: dict[str, Any]) -> ObjectKey:
+        strategy["canary"]["steps"] = [EVALUATE, {"setWeight": 50}]
+        world.cluster.behaviours[uri] = Behaviour(measures=measures)
+        key = await live(world, strategy)
+        world.cluster.change(key, storage(uri))
+        await world.run(key)
+        assert not world.cluster.of_kind("Job"), "a Job lives as long as its step"
+        had_traffic = any("'applied': 50" in line for line in world.log)
+        assert had_traffic == at_phase("Healthy")(world)
+        (row,) = world.status(key)["evaluation"]["metrics"]
+        assert (row["canary"], row["stable"]) == (measures["metrics"]["accuracy"], 0.95)
+        return key
+
+    return story
+
+
+async def evaluation_is_mended(world: World, strategy: dict[str, Any]) -> ObjectKey:
+    """A data set that does not fit pauses the rollout; the corrected step goes on."""
+    strategy["canary"]["steps"] = [EVALUATE, {"setWeight": 50}]
+    error = {"reason": "DatasetInvalid", "message": "no column 'label'", "hint": "write y", "permanent": True}
+    world.cluster.behaviours[NEXT] = Behaviour(measures=error)
+    key = await live(world, strategy)
+    world.cluster.change(key, storage(NEXT))
+    await world.run(key, until=at_phase("Paused"))
+    assert world.status(key)["pauseConditions"][0]["reason"] == "EvaluationError"
+    assert "no column 'label'" in world.status(key)["message"]
+    world.cluster.behaviours[NEXT] = Behaviour()
+    corrected = {"evaluate": {**EVALUATE["evaluate"], "target": "y"}}
+    steps = [corrected, {"setWeight": 50}]
+    world.cluster.change(key, lambda body: body["spec"]["strategy"]["canary"].update(steps=steps))
+    await world.run(key)
+    return key
+
+
+async def reverted_while_evaluated(world: World, strategy: dict[str, Any]) -> ObjectKey:
+    strategy["canary"]["steps"] = [EVALUATE, {"setWeight": 50}]
+    key = await live(world, strategy)
+    world.cluster.change(key, storage(NEXT))
+    await world.run(key, until=lambda w: bool(w.cluster.of_kind("Job")))
+    world.cluster.change(key, storage(GOOD))
+    await world.run(key)
+    assert not world.cluster.of_kind("Job")
+    return key
+
+
 def replicas_of(world: World, key: ObjectKey) -> dict[str, int]:
     """Return the pods that live revisions have, by the part they play."""
     parts = {world.status(key).get(part): part for part in ("stableRevision", "canaryRevision")}
@@ -443,6 +500,17 @@ SCENARIOS: dict[str, Scenario] = {
     "a foreign write to the weights is put right": Scenario(foreign_write, "Healthy", NEXT, ("gateway",)),
     "a router that vanishes pauses and returns": Scenario(route_kind_vanishes, "Healthy", NEXT, ("gateway",)),
     "a gateway that refuses pauses until promoted": Scenario(gateway_refuses, "Healthy", NEXT, ("gateway",)),
+    "a model that measures well on labelled data goes live": Scenario(
+        evaluated(NEXT, {"rows": 9, "metrics": {"accuracy": 0.95}}), "Healthy", NEXT
+    ),
+    "a model that measures below the limit goes back without traffic": Scenario(
+        evaluated(NEXT, {"rows": 9, "metrics": {"accuracy": 0.5}}), "Degraded", GOOD
+    ),
+    "a model that measures worse than stable goes back without traffic": Scenario(
+        evaluated(NEXT, {"rows": 9, "metrics": {"accuracy": 0.93}}), "Degraded", GOOD
+    ),
+    "an evaluation without a result pauses until it has one": Scenario(evaluation_is_mended, "Healthy", NEXT),
+    "a revert in an evaluation ends healthy": Scenario(reverted_while_evaluated, "Healthy", GOOD),
     "header and mirror routes come and go": Scenario(header_and_mirror, "Healthy", NEXT, ("gateway",)),
 }
 

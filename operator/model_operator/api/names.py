@@ -20,6 +20,10 @@ REVISION_SPEC = f"{GROUP}/revision-spec"
 #: On a revision's Deployment: which renderer and settings made its pod template.
 RENDERED_BY = f"{GROUP}/rendered-by"
 
+#: On the pods of an evaluation: whose they are, and the name of the Job. They bear no `NAME`, which Services select by.
+EVALUATES = f"{GROUP}/evaluates"
+EVALUATION = f"{GROUP}/evaluation"
+
 #: Selects everything of ours in lists and watches.
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
 

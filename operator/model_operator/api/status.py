@@ -151,6 +151,7 @@ class Status:
     pauses: tuple[PauseCondition, ...] = ()
     rollback: Rollback | None = None
     analysis: Body | None = None
+    evaluation: Body | None = None
     pod_failures: tuple[PodFailure, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
     handled_tokens: Mapping[str, str] = field(default_factory=dict)
@@ -203,6 +204,7 @@ def status_from_body(body: Body) -> Status:
         ),
         rollback=Rollback(reason=rollback["reason"], message=rollback["message"]) if rollback else None,
         analysis=body.get("analysis"),
+        evaluation=body.get("evaluation"),
         pod_failures=tuple(
             PodFailure(
                 revision=raw["revision"],
@@ -258,6 +260,7 @@ def status_to_body(status: Status) -> dict[str, Any]:
         ],
         "rollback": vars_of(status.rollback) if status.rollback else None,
         "analysis": status.analysis,
+        "evaluation": status.evaluation,
         "podFailures": [vars_of(failure) for failure in status.pod_failures],
         "history": [_present({**vars_of(entry), "at": format_time(entry.at)}) for entry in status.history],
         "handledTokens": dict(status.handled_tokens),

@@ -37,11 +37,37 @@ class Analysis:
     maximum: timedelta | None
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluate:
-    """Try the candidate on labelled data before it takes traffic; `raw` is the step's body."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """What one measure of an evaluation has to keep; None switches a bound off.
 
-    raw: Body
+    `max_drop` is how much worse than stable on the same data it may be.
+    """
+
+    name: str
+    minimum: float | None = None
+    maximum: float | None = None
+    max_drop: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluate:
+    """Try the candidate on labelled data before it takes traffic.
+
+    `dataset` is a storage URI, `target` the column with the true answers, `secret_name` the Secret with the
+    data's own credentials (None: those of the model).
+    """
+
+    dataset: str
+    target: str
+    limits: tuple[Limit, ...]
+    secret_name: str | None = None
+    timeout: timedelta = timedelta(hours=1)
+
+    @property
+    def compares(self) -> bool:
+        """Whether stable has to be measured on the same data."""
+        return any(limit.max_drop is not None for limit in self.limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +127,25 @@ def _analysis(raw: Body) -> Analysis:
     )
 
 
+def _evaluate(raw: Body) -> Evaluate:
+    limits = (
+        Limit(
+            name=limit["name"],
+            minimum=limit.get("min"),
+            maximum=limit.get("max"),
+            max_drop=limit.get("maxDropFromStable"),
+        )
+        for limit in raw["metrics"]
+    )
+    return Evaluate(
+        dataset=raw["dataset"],
+        target=raw["target"],
+        limits=tuple(limits),
+        secret_name=raw.get("secretName"),
+        timeout=timedelta(seconds=raw.get("timeoutSeconds", 3600)),
+    )
+
+
 def _header_route(raw: Body) -> SetHeaderRoute:
     return SetHeaderRoute(tuple(_header_match(match) for match in raw.get("match", ())))
 
@@ -122,7 +167,7 @@ _READERS: Mapping[str, Callable[[Any], Step]] = {
     "setWeight": SetWeight,
     "pause": _pause,
     "analysis": _analysis,
-    "evaluate": Evaluate,
+    "evaluate": _evaluate,
     "setHeaderRoute": _header_route,
     "setMirrorRoute": lambda raw: SetMirrorRoute(raw["percentage"]),
     "setCanaryScale": _canary_scale,

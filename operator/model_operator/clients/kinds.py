@@ -51,6 +51,7 @@ CHILDREN = (
     KindInfo("Service", "", "v1", "services", _CHILD),
     KindInfo("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers", _CHILD),
     KindInfo("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets", _CHILD),
+    KindInfo("Job", "batch", "v1", "jobs", _CHILD),
     KindInfo("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes", _CHILD),
 )
 #: What it only looks at.

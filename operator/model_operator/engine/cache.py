@@ -7,7 +7,7 @@ etcd has always counted upwards). A change that no decision looks at wakes nobod
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from model_operator.api.names import NAME
+from model_operator.api.names import EVALUATES, NAME
 from model_operator.api.resource import ObjectKey, key_of
 from model_operator.api.version import KIND
 
@@ -116,7 +116,8 @@ def owner_key(body: Mapping[str, Any]) -> ObjectKey | None:
     """Return the key of the ModelDeployment that an object is, or belongs to; None for strangers."""
     if body["kind"] == KIND:
         return key_of(body)
-    name = (body["metadata"].get("labels") or {}).get(NAME)
+    labels = body["metadata"].get("labels") or {}
+    name = labels.get(NAME) or labels.get(EVALUATES)
     return ObjectKey(body["metadata"]["namespace"], name) if name else None
 
 

@@ -282,4 +282,4 @@ def _marker(resource: ModelDeployment) -> object:
 
 
 def _revision(pod: Body) -> str:
-    return str(pod["metadata"]["labels"][REVISION])
+    return str(pod["metadata"]["labels"].get(REVISION, ""))

@@ -5,6 +5,7 @@ from typing import Any
 
 from model_operator.api.names import revision_name
 from model_operator.api.resource import ModelDeployment
+from model_operator.manifests.evaluation import evaluation_job
 from model_operator.manifests.frame import framed
 from model_operator.manifests.pods import PodSettings
 from model_operator.manifests.workload import (
@@ -15,6 +16,7 @@ from model_operator.manifests.workload import (
     revision_service,
 )
 from model_operator.policy.decide import Plan
+from model_operator.policy.evaluating import Evaluation
 from model_operator.policy.observed import Observed
 from model_operator.routers import router_for
 from model_operator.routers.gateway_api import API_VERSION as GATEWAY_API_VERSION
@@ -42,8 +44,26 @@ def render(
     router = router_for(resource.spec.gateway)
     for kind, spec in router.desired(resource.name, resource.key.namespace, plan.split).items():
         yield framed(resource, GATEWAY_API_VERSION, kind, resource.name, {"spec": spec})
+    for evaluation in plan.evaluations:
+        yield from _evaluation_job(resource, evaluation, plan, observed, live, settings)
     for revision in shrinking:
         yield from _revision_objects(resource, plan, observed, live, settings, revision)
+
+
+def _evaluation_job(
+    resource: ModelDeployment,
+    evaluation: Evaluation,
+    plan: Plan,
+    observed: Observed,
+    live: Children,
+    settings: PodSettings,
+) -> Iterator[Body]:
+    known = live.get(("Job", evaluation.job))
+    source = _source(resource, plan, observed, evaluation.revision)
+    if known is not None:
+        yield dict(known)  # a Job's template never changes: whatever made it, it stays as it is
+    elif source is not None:
+        yield evaluation_job(resource, evaluation.job, evaluation.revision, source, evaluation.step, settings)
 
 
 def _shrinks(plan: Plan, observed: Observed, revision: str) -> bool:

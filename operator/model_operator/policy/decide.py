@@ -8,6 +8,7 @@ from operator import attrgetter
 from model_operator.api.resource import ModelDeployment
 from model_operator.api.status import Status, Weights
 from model_operator.api.traffic import Split
+from model_operator.policy.evaluating import Evaluation, evaluations
 from model_operator.policy.news import News, news
 from model_operator.policy.observed import Observed
 from model_operator.policy.report import report
@@ -42,7 +43,8 @@ class Plan:
 
     `front` is the revision that the front Service selects, None for all. `autoscaled` are the
     revisions whose size is left to their autoscaler. `preview` is the revision behind the preview
-    Service, empty without one. `target` is the revision that the spec asks for.
+    Service, empty without one. `target` is the revision that the spec asks for. `evaluations` are the
+    Jobs that measure revisions on labelled data.
     """
 
     target: str
@@ -53,6 +55,7 @@ class Plan:
     split: Split
     autoscaled: Sequence[str] = ()
     preview: str = ""
+    evaluations: Sequence[Evaluation] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +97,7 @@ def plan(s: Situation) -> Plan:
         front=front_revision(s),
         split=split_of(s),
         autoscaled=autoscaled(s),
+        evaluations=evaluations(s),
         preview=s.status.canary if getattr(s.spec.strategy, "preview_service", False) else "",
     )
 

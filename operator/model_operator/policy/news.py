@@ -25,6 +25,9 @@ def news(old: Status, new: Status) -> Iterator[News]:
         yield News("WeightSet", f"{new.weights.applied} % of the traffic for {new.canary}")
     if new.phase is Phase.PAUSED and new.pauses != old.pauses:
         yield News("RolloutPaused", f"{new.pauses[0].reason}: {new.message}")
+    evaluation = new.evaluation or {}
+    if evaluation.get("phase") == "Passed" and new.evaluation != old.evaluation:
+        yield News("EvaluationPassed", f"{new.canary} on {evaluation['dataset']}: {evaluation['message']}")
     if new.phase is Phase.ROLLING_BACK and old.phase is not new.phase and new.rollback:
         message = f"{new.canary} goes back: {new.rollback.message}"
         yield News(new.rollback.reason, message, is_warning=new.rollback.reason != "Reverted")
