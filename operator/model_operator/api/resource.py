@@ -17,6 +17,9 @@ Body = Mapping[str, Any]
 TOKENS = ("promote", "promote-full", "abort", "retry", "undo", "refresh")
 
 
+_PREFIX = f"{GROUP}/"
+
+
 class ObjectKey(NamedTuple):
     """What a ModelDeployment is known by in caches and queues."""
 
@@ -29,7 +32,7 @@ class ModelDeployment:
     """One custom resource.
 
     `target` is the revision that the spec asks for, `tokens` holds the annotations of `TOKENS` by
-    their short name.
+    their short name, `unknown_annotations` the short names of ours that mean nothing.
     """
 
     key: ObjectKey
@@ -40,6 +43,7 @@ class ModelDeployment:
     status: Status
     target: str
     tokens: Mapping[str, str] = field(default_factory=dict)
+    unknown_annotations: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -55,6 +59,7 @@ class ModelDeployment:
         """
         metadata = body["metadata"]
         annotations = metadata.get("annotations") or {}
+        ours = {name.removeprefix(_PREFIX): value for name, value in annotations.items() if name.startswith(_PREFIX)}
         spec, status = parse_spec(body), status_from_body(body.get("status") or {})
         return cls(
             key=key_of(body),
@@ -63,10 +68,11 @@ class ModelDeployment:
             resource_version=metadata["resourceVersion"],
             spec=spec,
             target=revision_of(
-                spec.revision_source, annotations.get(f"{GROUP}/refresh", ""), polled_mark(spec.model, status)
+                spec.revision_source, ours.get("refresh", ""), polled_mark(spec.model, status)
             ),
             status=status,
-            tokens={token: annotations[f"{GROUP}/{token}"] for token in TOKENS if annotations.get(f"{GROUP}/{token}")},
+            tokens={token: ours[token] for token in TOKENS if ours.get(token)},
+            unknown_annotations=tuple(sorted(ours.keys() - TOKENS)),
         )
 
 

@@ -50,7 +50,7 @@ def _troubles(old: Status, new: Status) -> Iterator[News]:
     for failure in new.pod_failures:
         if (failure.revision, failure.reason, failure.message) not in known:
             yield News(failure.reason, f"revision {failure.revision}: {failure.message}", is_warning=True)
-    old_support, new_support = old.condition("SpecSupported"), new.condition("SpecSupported")
-    is_ignoring = new_support is not None and new_support.status == "False"
-    if is_ignoring and new_support and (old_support is None or old_support.message != new_support.message):
-        yield News(new_support.reason, new_support.message, is_warning=True)
+    for type_ in ("SpecSupported", "AnnotationsUnderstood"):
+        before, after = old.condition(type_), new.condition(type_)
+        if after and after.status == "False" and (before is None or before.message != after.message):
+            yield News(after.reason, after.message, is_warning=True)

@@ -15,6 +15,7 @@ from model_operator.policy.observed import Outcome
 from model_operator.policy.situation import Situation
 from model_operator.policy.sizes import full_size, sizes
 from model_operator.policy.story import step_column, tell
+from model_operator.policy.tokens import ignored_tokens
 from model_operator.policy.traffic import is_split_right, observed_percent
 from model_operator.policy.trail import lengthened
 
@@ -147,6 +148,7 @@ def _findings(s: Situation) -> Iterator[Finding]:
     yield from _route_programmed(s)
     yield from _analysis_healthy(s)
     yield _spec_supported(s)
+    yield from _annotations_understood(s)
 
 
 def _model_loaded(s: Situation) -> Finding:
@@ -190,6 +192,16 @@ def _spec_supported(s: Situation) -> Finding:
     if not ignored:
         return "SpecSupported", "True", "AllFieldsActedUpon", ""
     return "SpecSupported", "False", "NotYetActedUpon", f"set, but not yet acted upon: {', '.join(ignored)}"
+
+
+def _annotations_understood(s: Situation) -> Iterator[Finding]:
+    if not s.resource.tokens and not s.resource.unknown_annotations:
+        return
+    ignored = "; ".join(ignored_tokens(s))
+    if ignored:
+        yield "AnnotationsUnderstood", "False", "AnnotationIgnored", ignored
+    else:
+        yield "AnnotationsUnderstood", "True", "NothingIgnored", ""
 
 
 def _failure_reason(s: Situation) -> str:

@@ -12,6 +12,7 @@ from model_operator.api.traffic import RouteView
 from model_operator.policy.decide import decide
 from model_operator.policy.observed import FrontView, Observed, Outcome, PodTrouble, RevisionView, Traffic, Verdict
 from model_operator.policy.situation import Situation
+from model_operator.policy.tokens import ignored_tokens
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(hours=1)
@@ -455,3 +456,50 @@ def test_deciding_again_on_the_new_status_changes_nothing_more_without_news(
     twice = told(once, observed, **wish)
     if once.weights.applied == status.weights.applied:
         assert twice == once
+
+
+@pytest.mark.parametrize(
+    ("tokens", "status", "said"),
+    [
+        pytest.param({"promote": OLD}, {"canary": NEW}, f"it names '{OLD}', but on its way is {NEW}", id="no canary's"),
+        pytest.param({"abort": NEW}, {}, f"it names '{NEW}', but no rollout is on", id="no rollout"),
+        pytest.param(
+            {"promote": f"{NEW}@0"},
+            {"canary": NEW, "step_index": 1},
+            "it speaks of step index 0, but the rollout is at 1",
+            id="another step",
+        ),
+        pytest.param({"retry": NEW}, {"aborted": THIRD}, f"it names '{NEW}', but aborted is {THIRD}", id="not aborted"),
+        pytest.param({"undo": "nope@1"}, {}, f"no revision 'nope' is kept; kept are: {OLD}", id="not kept"),
+        pytest.param(
+            {"promot": NEW}, {"canary": NEW}, "modeldeploy.dev/promot is not known; known are: promote", id="a typo"
+        ),
+    ],
+)
+def test_an_annotation_that_nothing_follows_from_is_named(tokens: Any, status: Any, said: str) -> None:
+    standing = Status(stable=OLD, phase=Phase.PROGRESSING, **status)
+    one = Situation(resource=resource(standing, tokens=tokens), status=standing, observed=seen(view(OLD)), now=NOW)
+    (told,) = ignored_tokens(one)
+    assert said in told
+
+
+def test_a_condition_tells_which_annotations_are_ignored() -> None:
+    standing = Status(stable=NEW, phase=Phase.HEALTHY)
+    looked_at = resource(standing, tokens={"abort": OLD, "retry": OLD})
+    condition = decide(looked_at, seen(view(NEW)), now=NOW, url="").status.condition("AnnotationsUnderstood")
+    assert condition is not None
+    assert (condition.status, condition.reason) == ("False", "AnnotationIgnored")
+    assert condition.message.count("it names") == 2
+
+
+def test_a_token_that_was_acted_upon_is_no_mistake() -> None:
+    standing = Status(stable=NEW, phase=Phase.HEALTHY, handled_tokens={"promote": f"{NEW}@1"})
+    acted = resource(standing, tokens={"promote": f"{NEW}@1"})
+    condition = decide(acted, seen(view(NEW)), now=NOW, url="").status.condition("AnnotationsUnderstood")
+    assert condition is not None
+    assert condition.status == "True"
+
+
+def test_without_annotations_of_ours_there_is_nothing_to_understand() -> None:
+    told = decide(resource(Status(stable=NEW)), seen(view(NEW)), now=NOW, url="").status
+    assert told.condition("AnnotationsUnderstood") is None
