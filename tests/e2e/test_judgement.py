@@ -1,35 +1,37 @@
-"""A worse version goes back by the numbers that its pods count, an equal one goes live; all on real load."""
+"""A worse version goes back by what its pods count, an equal one goes live; on real load with real labels."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from model_packages import some_rows
+from labelled_load import LabelledLoad
+from model_packages import judged_label, some_rows
 
-from modeldeploy.demo.load import Load
 from modeldeploy.kube import EVENTS, MODELDEPLOYMENTS
 from modeldeploy.stand import wait_until
 
 NAME = "judged"
-STRATEGY = {
-    "canary": {
-        "steps": [{"setWeight": 50}, {"analysis": {"minDuration": "1s", "maxDuration": "2m"}}],
-        "scaleDownDelaySeconds": 0,
-        "abortScaleDownDelaySeconds": 0,
-        "analysis": {
-            "interval": "2s",
-            "warmup": "0s",
-            "metrics": [
-                {"name": "errors", "fail": {"ratioMargin": 1.25}, "pass": {"orMax": 0.05}},
-                {"name": "latency", "slowerThan": "50ms", "fail": {"ratioMargin": 1.25}, "pass": {"orMax": 0.2}},
-            ],
-        },
-    }
-}
+STEPS = [{"setWeight": 50}, {"analysis": {"minDuration": "1s", "maxDuration": "2m"}}]
+METRICS: list[dict[str, Any]] = [
+    {"name": "errors", "fail": {"ratioMargin": 1.25}, "pass": {"orMax": 0.05}},
+    {"name": "latency", "slowerThan": "50ms", "fail": {"ratioMargin": 1.25}, "pass": {"orMax": 0.2}},
+    {"name": "prediction-shift", "max": 0.2},
+    {"name": "accuracy", "min": 0.5, "fail": {"maxDropFromStable": 0.01}},
+]
+LIMITS = [{"name": "accuracy", "min": 0.8, "maxDropFromStable": 0.01}, {"name": "f1", "min": 0.8}]
 
 
-def deploy(space: Any, version: str) -> None:
-    space.apply(NAME, f"judged/{version}", strategy=STRATEGY)
+def deploy(space: Any, version: str, *first: dict[str, Any], without: str = "") -> None:
+    metrics = [metric for metric in METRICS if metric["name"] != without]
+    analysis = {"interval": "1s", "warmup": "0s", "metrics": metrics}
+    canary = {"steps": [*first, *STEPS], "scaleDownDelaySeconds": 0, "abortScaleDownDelaySeconds": 0}
+    space.apply(NAME, f"judged/{version}", strategy={"canary": {**canary, "analysis": analysis}})
+
+
+def evaluate(space: Any) -> dict[str, Any]:
+    """The step that measures on labelled data."""
+    dataset = f"{space.cluster.models_uri}/judged/holdout.csv"
+    return {"evaluate": {"dataset": dataset, "target": "label", "metrics": LIMITS}}
 
 
 def status(space: Any) -> dict[str, Any]:
@@ -37,14 +39,28 @@ def status(space: Any) -> dict[str, Any]:
     return found
 
 
+def wait_gone_back(space: Any, version: str) -> dict[str, Any]:
+    def is_over() -> bool:
+        found = status(space)
+        entry = found.get("history", [{}])[0]
+        return found["phase"] == "Degraded" and entry.get("uri", "").endswith(version)
+
+    wait_until(is_over, f"{version} went back", seconds=120)
+    return status(space)
+
+
+def events(space: Any, reason: str) -> list[str]:
+    found = space.kube.list(EVENTS, fields=f"involvedObject.name={NAME}")
+    return [event["message"] for event in found if event["reason"] == reason]
+
+
 @pytest.fixture(scope="module")
 def judged(space: Any) -> Iterator[Any]:
     """The first version, live and under load."""
     deploy(space, "1")
     space.wait_live(NAME, "1")
-    rows = some_rows(50)
-    with Load(f"{space.url(NAME)}/predict", rows, {}, rate=120) as load:
-        wait_until(lambda: load.report.sent > 20, "the load is on", seconds=20)
+    with LabelledLoad(space.url(NAME), some_rows(200), judged_label, rate=160) as load:
+        wait_until(lambda: load.labelled > 20, "the load is on", seconds=20)
         yield space
 
 
@@ -54,28 +70,40 @@ def judged(space: Any) -> Iterator[Any]:
     [
         pytest.param("2-raises", "errors: canary", id="one that raises"),
         pytest.param("3-slow", "latency above 50 ms: canary", id="one that is slow"),
+        pytest.param("5-shifted", "prediction-shift: PSI", id="one that answers otherwise"),
+        pytest.param("6-inaccurate", "accuracy: canary 0.", id="one that is wrong ten points more often"),
     ],
 )
 def test_a_worse_version_goes_back_by_itself(judged: Any, version: str, why: str) -> None:
-    deploy(judged, version)
-
-    def is_over() -> bool:
-        found = status(judged)
-        entry = found.get("history", [{}])[0]
-        return found["phase"] == "Degraded" and entry.get("uri", "").endswith(version)
-
-    wait_until(is_over, f"{version} went back", seconds=120)
-    rollback = status(judged)["rollback"]
+    # What answers otherwise is wrong as well, and labels would tell so first.
+    deploy(judged, version, without="accuracy" if version == "5-shifted" else "")
+    rollback = wait_gone_back(judged, version)["rollback"]
     assert rollback["reason"] == "AnalysisFailed"
     assert why in rollback["message"]
-    events = judged.kube.list(EVENTS, fields=f"involvedObject.name={NAME}")
-    assert any(event["reason"] == "AnalysisFailed" and why in event["message"] for event in events)
+    assert any(why in message for message in events(judged, "AnalysisFailed"))
+
+
+@pytest.mark.timeout(180)
+def test_a_version_that_has_learnt_nothing_never_sees_a_request(judged: Any) -> None:
+    before = events(judged, "WeightSet")
+    deploy(judged, "7-shuffled", evaluate(judged))
+    found = wait_gone_back(judged, "7-shuffled")
+    assert found["rollback"]["reason"] == "EvaluationFailed"
+    accuracy, f1 = found["evaluation"]["metrics"]
+    assert accuracy["canary"] < 0.8
+    assert (accuracy["stable"], accuracy["verdict"]) == (1.0, "Fail")
+    assert found["evaluation"]["rows"] == 200
+    assert "stable" not in f1 or f1["stable"] == 1.0
+    assert events(judged, "WeightSet") == before
 
 
 @pytest.mark.timeout(180)
 def test_an_equal_version_goes_live_by_itself(judged: Any) -> None:
-    deploy(judged, "4-same")
+    deploy(judged, "4-same", evaluate(judged))
     judged.wait_live(NAME, "4-same", seconds=120)
-    analysis = status(judged)["analysis"]
-    assert analysis["phase"] == "Passed"
-    assert [metric["verdict"] for metric in analysis["metrics"]] == ["Pass", "Pass"]
+    found = status(judged)
+    assert found["evaluation"]["phase"] == "Passed"
+    assert "accuracy 1 (at least 0.8, stable 1, at most 0.01 worse)" in events(judged, "EvaluationPassed")[0]
+    assert found["analysis"]["phase"] == "Passed"
+    verdicts = {metric["name"]: metric["verdict"] for metric in found["analysis"]["metrics"]}
+    assert verdicts == {"errors": "Pass", "latency": "Pass", "prediction-shift": "Pass", "accuracy": "Undecided"}

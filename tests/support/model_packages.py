@@ -62,15 +62,19 @@ def predict(model, inputs):
     global answered
     answered += 1
     {does}
-    return (inputs[:, 0] > 14).astype(int)
+    return {says}
 '''
 
-#: Versions of one model: what they do besides, and the code for it.
+_RIGHT = "(inputs[:, 0] > 14).astype(int)"
+#: Versions of one model: what they do besides, the code for it, and what they say.
 JUDGED = {
-    "1": ("nothing else", "pass"),
-    "2-raises": ("fails at every tenth request", "assert answered % 10, 'every tenth'"),
-    "3-slow": ("takes its time", "time.sleep(0.06)"),
-    "4-same": ("nothing else", "pass"),
+    "1": ("nothing else", "pass", _RIGHT),
+    "2-raises": ("fails at every tenth request", "assert answered % 10, 'every tenth'", _RIGHT),
+    "3-slow": ("takes its time", "time.sleep(0.06)", _RIGHT),
+    "4-same": ("nothing else", "pass", _RIGHT),
+    "5-shifted": ("says it less often", "pass", "(inputs[:, 0] > 33).astype(int)"),
+    "6-inaccurate": ("is wrong at every tenth request", "pass", f"abs({_RIGHT} - (answered % 10 == 0))"),
+    "7-shuffled": ("has learnt nothing", "pass", "(inputs[:, 0] * 997 % 2 > 1).astype(int)"),
 }
 
 
@@ -84,6 +88,11 @@ def some_rows(count: int) -> list[list[float]]:
     """Rows within the ranges, the same in every run."""
     chance = random.Random(1)
     return [[chance.uniform(*pair) for pair in ranges().values()] for _ in range(count)]
+
+
+def judged_label(row: Sequence[float]) -> int:
+    """What is right of a row of the judged model."""
+    return int(row[0] > 14)
 
 
 def own_predictions(version: str, rows: Sequence[Sequence[float]]) -> list[int]:
@@ -105,8 +114,12 @@ def write(out: Path) -> None:
         }
         code = _QUICK.format(column=column, number=list(ranges()).index(column), limit=limit)
         _write(out / "quick" / "breast-cancer" / version, code, described)
-    for version, (what, does) in JUDGED.items():
-        _write(out / "judged" / version, _JUDGED.format(what=what, does=does), {"version": version})
+    for version, (what, does, says) in JUDGED.items():
+        described = {"version": version, "output_features": [{"name": "large", "dtype": "int64", "categories": [0, 1]}]}
+        _write(out / "judged" / version, _JUDGED.format(what=what, does=does, says=says), described)
+    rows = [[*row, judged_label(row)] for row in some_rows(200)]
+    lines = [",".join([*ranges(), "label"]), *(",".join(map(str, row)) for row in rows)]
+    (out / "judged" / "holdout.csv").write_text("\n".join(lines))
     _write(out / "no-predict", _NO_PREDICT, {})
     for name, content in (("pickled", pickle.dumps("a model")), ("damaged", b"\x80\x04this was never a pickle")):
         (out / name).mkdir()
