@@ -1,9 +1,13 @@
 """A worse version goes back by what its pods count, an equal one goes live; on real load with real labels."""
 
-from collections.abc import Iterator
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from free_ports import free_port
 from labelled_load import LabelledLoad
 from model_packages import judged_label, some_rows
 
@@ -107,3 +111,59 @@ def test_an_equal_version_goes_live_by_itself(judged: Any) -> None:
     assert found["analysis"]["phase"] == "Passed"
     verdicts = {metric["name"]: metric["verdict"] for metric in found["analysis"]["metrics"]}
     assert verdicts == {"errors": "Pass", "latency": "Pass", "prediction-shift": "Pass", "accuracy": "Undecided"}
+
+
+def phase_is(space: Any, phase: str, reason: str = "") -> Callable[[], bool]:
+    def holds() -> bool:
+        found = status(space)
+        reasons = [pause["reason"] for pause in found.get("pauseConditions", ())]
+        return found["phase"] == phase and reasons == ([reason] if reason else [])
+
+    return holds
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path) -> Iterator[tuple[str, Callable[[], subprocess.Popen[bytes]]]]:
+    """The address of a Prometheus that scrapes itself, and how to start it."""
+    if shutil.which("prometheus") is None:
+        pytest.skip("prometheus is not installed")
+    address = f"127.0.0.1:{free_port()}"
+    targets = f"[{{job_name: itself, static_configs: [{{targets: ['{address}']}}]}}]"
+    (tmp_path / "prometheus.yml").write_text(f"global: {{scrape_interval: 1s}}\nscrape_configs: {targets}\n")
+    words = ("--config.file", "prometheus.yml", "--web.listen-address", address, "--log.level", "error")
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> subprocess.Popen[bytes]:
+        started.append(subprocess.Popen(["prometheus", *words], cwd=tmp_path))
+        return started[-1]
+
+    yield f"http://{address}", start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.timeout(180)
+def test_a_killed_prometheus_holds_the_rollout_and_resumes_it(judged: Any, prometheus: Any) -> None:
+    address, start = prometheus
+    running = start()
+    guard = {"name": "up", "prometheus": {"address": address, "query": "sum(up)"}, "min": 1}
+    analysis = {"interval": "1s", "warmup": "0s", "providerTimeout": "1s", "metrics": [guard]}
+    canary = {"steps": [{"setWeight": 50}, {"pause": {}}], "scaleDownDelaySeconds": 0, "analysis": analysis}
+    judged.apply(NAME, "judged/8-guarded", strategy={"canary": canary})
+
+    def has_value() -> bool:
+        return any(metric.get("value") == 1 for metric in (status(judged).get("analysis") or {}).get("metrics", ()))
+
+    wait_until(has_value, "Prometheus answered", seconds=60)
+    wait_until(phase_is(judged, "Paused", "PauseStep"), "the rollout waits for a person", seconds=60)
+    running.kill()
+    wait_until(phase_is(judged, "Paused", "ProviderUnavailable"), "the outage holds the rollout", seconds=60)
+    unhealthy = next(c for c in status(judged)["conditions"] if c["type"] == "AnalysisHealthy")
+    assert (unhealthy["status"], unhealthy["reason"]) == ("False", "ProviderError")
+    assert status(judged)["weights"]["applied"] == 50, "an outage takes no traffic away"
+    start()
+    wait_until(phase_is(judged, "Paused", "PauseStep"), "the rollout resumed", seconds=60)
+    token = f"modeldeploy.dev/promote={status(judged)['canaryRevision']}"
+    assert judged.kubectl("annotate", "mdep", NAME, token).returncode == 0
+    judged.wait_live(NAME, "8-guarded", seconds=60)

@@ -72,6 +72,7 @@ JUDGED = {
     "2-raises": ("fails at every tenth request", "assert answered % 10, 'every tenth'", _RIGHT),
     "3-slow": ("takes its time", "time.sleep(0.06)", _RIGHT),
     "4-same": ("nothing else", "pass", _RIGHT),
+    "8-guarded": ("nothing else", "pass", _RIGHT),
     "5-shifted": ("says it less often", "pass", "(inputs[:, 0] > 33).astype(int)"),
     "6-inaccurate": ("is wrong at every tenth request", "pass", f"abs({_RIGHT} - (answered % 10 == 0))"),
     "7-shuffled": ("has learnt nothing", "pass", "(inputs[:, 0] * 997 % 2 > 1).astype(int)"),
