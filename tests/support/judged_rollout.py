@@ -1,6 +1,5 @@
 """A canary rollout in the world of virtual time whose pods count what a test says."""
 
-import copy
 from datetime import timedelta
 from typing import Any
 
@@ -58,18 +57,12 @@ class Rollout:
         await self.world.operate(self.key)
 
 
-CANARY = {"canary": {"steps": STEPS, "maxSurge": 1, "analysis": ANALYSIS}}
-BLUE_GREEN = {"blueGreen": {"analysis": ANALYSIS}}
-
-
-async def rollout(strategy: dict[str, Any] = CANARY) -> Rollout:
+async def rollout() -> Rollout:
     world = World()
-    key = await live(world, copy.deepcopy(strategy))
+    strategy = {"canary": {"steps": STEPS, "maxSurge": 1, "analysis": ANALYSIS}}
+    key = await live(world, strategy)
     world.cluster.change(key, storage(NEXT))
-    if "canary" in strategy:
-        await world.run(key, until=lambda w: w.status(key).get("currentStepIndex") == 1)
-    else:
-        await world.run(key, until=lambda w: w.status(key)["readyReplicas"] == 4)
+    await world.run(key, until=lambda w: w.status(key).get("currentStepIndex") == 1)
     found = Rollout(world, key)
     await found.serve(stable=(0, 0), canary=(0, 0))
     return found

@@ -49,8 +49,9 @@ class InProcess:
     """The real application with the real model, called without a socket."""
 
     def __init__(self, uri: str, folder: Path) -> None:
-        self.runner = asyncio.Runner()
-        self.runner.run(self._start(uri, folder))
+        # Not asyncio.Runner, whose care for Ctrl-C costs each request more than its answer does.
+        self.loop = asyncio.new_event_loop()
+        self.loop.run_until_complete(self._start(uri, folder))
 
     async def _start(self, uri: str, folder: Path) -> None:
         given = read_settings(
@@ -82,15 +83,15 @@ class InProcess:
 
         pairs = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
         scope = {"type": "http", "method": "POST", "path": path, "headers": pairs}
-        self.runner.run(self.app(scope, receive, send))
+        self.loop.run_until_complete(self.app(scope, receive, send))
         return sent[0]["status"], sent[1]["body"]
 
     def close(self) -> None:
         async def end() -> None:
             self.lifecycle.close()
 
-        self.runner.run(end())
-        self.runner.close()
+        self.loop.run_until_complete(end())
+        self.loop.close()
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,8 @@ CONFIG = Path(__file__).with_name("schemathesis.toml")
 # As in test_fuzz.py: more with `make fuzz`, others with FUZZ_SEED.
 EXAMPLES = max(3, int(os.environ.get("FUZZ", "0")) // 2000)
 SEED = os.environ.get("FUZZ_SEED", "1")
+# The same handler and schema as without a version, and the largest of all: for `make fuzz` alone.
+LEFT_OUT = [] if "FUZZ" in os.environ else ["--exclude-path", "/v2/models/churn/versions/7/infer"]
 
 MODEL = """
 import numpy as np
@@ -55,11 +57,12 @@ def test_every_route_is_described(server):
 
 def test_requests_made_from_the_document_are_answered_as_it_says(server, tmp_path):
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", CONFIG, "run", f"{server.url}/openapi.json"]
-    options = ["--max-examples", str(EXAMPLES), "--seed", SEED, "--phases", "examples,coverage,fuzzing"]
+    options = ["--max-examples", str(EXAMPLES), "--seed", SEED, "--phases", "examples,coverage,fuzzing", *LEFT_OUT]
     judged = subprocess.run(
         [*command, *options, "--request-timeout", "10", "--no-color", "--continue-on-failure"],
-        cwd=tmp_path, capture_output=True, text=True,
+        # Its client looks through all variables for proxies, at each request.
+        cwd=tmp_path, capture_output=True, text=True, env={"HOME": str(tmp_path), "NO_PROXY": "*"},
     )  # fmt: skip
     assert judged.returncode == 0, judged.stdout[-8000:] + judged.stderr
-    assert "Tested: 21" in judged.stdout, judged.stdout
+    assert f"Tested: {20 if LEFT_OUT else 21}" in judged.stdout, judged.stdout
     assert server.phase() == "ready"
