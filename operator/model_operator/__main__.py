@@ -1,6 +1,7 @@
 """The composition root: settings, clients, engine, and kopf around them. `python -m model_operator`."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -19,14 +20,13 @@ from model_operator.clients.pod_metrics import HttpPodMetrics
 from model_operator.clients.web_hooks import HttpWebHooks
 from model_operator.endpoints import end_with, start_metrics_server
 from model_operator.engine.engine import Engine
-from model_operator.errors import ApiError
 from model_operator.settings import InvalidSettings, Settings, settings_from
 from model_operator.telemetry import Telemetry
 
 log = logging.getLogger("model_operator")
 
-#: Seconds between two looks for the custom resource definition.
-DEFINITION_POLL = 1.0
+#: Seconds after which garbage is collected although the API server has not answered.
+LONGEST_WITHOUT_GARBAGE = 60.0
 #: Seconds for the last writes and for giving the lease back.
 RELEASE_TIMEOUT = 5.0
 
@@ -73,10 +73,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             leading,
             asyncio.create_task(end_with(stop, metrics), name="metrics"),
             asyncio.create_task(engine.reflect(), name="reflect"),
+            asyncio.create_task(collect_garbage(engine), name="garbage"),
         ]
         try:
-            await wait_for_definition(client)
-            await watch(engine, client, settings, stop)
+            await serve(engine, settings, stop)
         finally:
             stop.set()
             await asyncio.wait([leading], timeout=RELEASE_TIMEOUT)
@@ -86,28 +86,24 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             engine.queue.close()
 
 
-async def wait_for_definition(client: KubernetesClient) -> None:
-    """Wait until the cluster knows ModelDeployments: kopf looks for the definition only once."""
-    has_told = False
-    while True:
-        try:
-            await client.look_for_resources()
-        except ApiError as error:
-            if not error.is_absent:
-                log.warning("the API server: %s", error)
-            elif not has_told:
-                log.warning("the cluster has no ModelDeployments; apply crds/modeldeployments.yaml")
-                has_told = True
-        else:
-            return
-        await asyncio.sleep(DEFINITION_POLL)
+async def collect_garbage(engine: Engine) -> None:
+    """Switch the collector on as soon as the caches are full.
+
+    They hold millions of values for as long as the process lives: looking through them for cycles after every few
+    hundred new ones took a sixth of the time of a start. What is there by then is never looked through again.
+    """
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(engine.wait_until_listed(), LONGEST_WITHOUT_GARBAGE)
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    gc.enable()
 
 
-async def watch(engine: Engine, client: KubernetesClient, settings: Settings, stop: asyncio.Event) -> None:
-    """Run kopf: it feeds the engine and answers liveness, until it is told to stop; then `stop` is set."""
+async def serve(engine: Engine, settings: Settings, stop: asyncio.Event) -> None:
+    """Run kopf: it answers liveness until it is told to stop; then `stop` is set."""
     registry, kopf_settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
     handlers.configure(kopf_settings)
-    handlers.bind(registry, engine, client.list_uids, handlers.login, stop)
+    handlers.bind(registry, engine, handlers.login, stop)
     namespaces = [settings.watch_namespace] if settings.watch_namespace else []
     await kopf.operator(
         registry=registry,
@@ -158,9 +154,7 @@ def main() -> int:
         sys.stderr.write(f"model_operator: {error}\n")
         return 78
     logs.set_up(settings.log_level, settings.log_format)
-    # The caches hold millions of values for as long as the process lives: looking through them for cycles after every
-    # few hundred new ones took a sixth of the time of a start.
-    gc.set_threshold(50_000, 20, 50)
+    gc.disable()
     asyncio.run(run(settings, asyncio.Event()))
     return 0
 

@@ -57,8 +57,8 @@ CHILDREN = (
 #: What it only looks at.
 POD = KindInfo("Pod", "", "v1", "pods", ("list", "watch"))
 
-WATCHED = (*CHILDREN, POD)
-BY_KIND = {info.kind: info for info in (RESOURCE, *WATCHED, EVENT, LEASE)}
+WATCHED = (RESOURCE, *CHILDREN, POD)
+BY_KIND = {info.kind: info for info in (*WATCHED, EVENT, LEASE)}
 
 
 def rbac_rules(*, read_secrets: bool = False) -> list[dict[str, list[str]]]:
@@ -68,7 +68,7 @@ def rbac_rules(*, read_secrets: bool = False) -> list[dict[str, list[str]]]:
     """
     rules = [
         {"apiGroups": [info.group], "resources": [info.plural], "verbs": list(info.verbs)}
-        for info in (RESOURCE, *WATCHED, EVENT, *((SECRET,) if read_secrets else ()))
+        for info in (*WATCHED, EVENT, *((SECRET,) if read_secrets else ()))
     ]
     status = {"apiGroups": [GROUP], "resources": [f"{PLURAL}/status"], "verbs": ["patch"]}
     # To own children with blockOwnerDeletion, the owner's finalizers have to be in reach

@@ -139,22 +139,6 @@ class KubernetesClient:
             if not token:
                 return items, page["metadata"]["resourceVersion"]
 
-    async def look_for_resources(self) -> None:
-        """Do nothing but find out whether the cluster knows ModelDeployments.
-
-        Raises:
-            ApiError: it does not, or it cannot be asked.
-        """
-        await self._call("list", RESOURCE, "GET", RESOURCE.collection(self.namespace) + "?limit=1")
-
-    async def list_uids(self) -> tuple[frozenset[str], int]:
-        """Return the uids of all ModelDeployments and the resourceVersion of the list; only metadata is sent."""
-        accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
-        path = RESOURCE.collection(self.namespace) + "?resourceVersion=0"
-        page = await self._call("list", RESOURCE, "GET", path, accept=accept)
-        uids = frozenset(item["metadata"]["uid"] for item in page["items"])
-        return uids, int(page["metadata"]["resourceVersion"])
-
     async def watch(self, info: KindInfo, version: str) -> AsyncIterator[tuple[str, Body]]:
         """Yield (type, object) of each change after a resourceVersion, until the server ends the stream.
 

@@ -15,7 +15,7 @@ from model_operator.engine.notifier import Notifier
 from model_operator.engine.queue import Urgency, WorkQueue
 from model_operator.engine.reconcile import Reconciler
 from model_operator.engine.recorder import Recorder
-from model_operator.engine.reflector import Reflector, Source
+from model_operator.engine.reflector import Change, Reflector, Source
 from model_operator.errors import ApiError
 from model_operator.manifests.pods import PodSettings
 from model_operator.ports import Clock, Cluster, MetricValues, PodMetrics, WebHooks
@@ -50,7 +50,14 @@ class Engine:
         self.gatekeeper = Gatekeeper(self.cache, self.queue, hooks, clock)
         self.notifier = Notifier(hooks, clock)
         self.reflectors = [
-            Reflector(source, self.cache, self.queue.wake_soon, self.missing_kinds) for source in sources
+            Reflector(
+                source,
+                self.cache,
+                self.changed if source.kind == KIND else self.child_changed,
+                self.queue.wake_soon,
+                self.missing_kinds,
+            )
+            for source in sources
         ]
         self._telemetry = telemetry
         self._reconciler = Reconciler(
@@ -64,38 +71,29 @@ class Engine:
             self.gatekeeper,
             self.notifier,
         )
-        self._resources_listed = asyncio.Event()
 
-    def changed(self, body: dict[str, Any], *, is_gone: bool = False, is_listed: bool = False) -> None:
+    def changed(self, body: dict[str, Any], change: Change) -> None:
         """Take over news of a ModelDeployment; a person's change is served before everything else."""
         known = self.cache.resource(_key(body))
         is_new_spec = known is None or known["metadata"]["generation"] != body["metadata"]["generation"]
-        key = self.cache.remove(body) if is_gone else self.cache.put(body)
+        if change is Change.GONE:
+            self.queue.cancel_timer(_key(body))
+        key = self._taken(body, change)
         if key is not None:
-            urgent = Urgency.SPEC if is_new_spec and not is_listed else Urgency.CHILD
-            self.queue.wake(key, Urgency.RESYNC if is_listed else urgent)
+            urgent = Urgency.SPEC if is_new_spec else Urgency.CHILD
+            self.queue.wake(key, Urgency.RESYNC if change is Change.LISTED else urgent)
 
-    def keep_only(self, uids: frozenset[str], version: int) -> None:
-        """Forget the ModelDeployments that a fresh list (of this resourceVersion) does not have."""
-        for key in self.cache:
-            body = self.cache.resource(key)
-            if body is None or body["metadata"]["uid"] in uids:
-                continue
-            if int(body["metadata"]["resourceVersion"]) <= version:
-                self.cache.remove(body)
-                self.queue.cancel_timer(key)
+    def child_changed(self, body: dict[str, Any], change: Change) -> None:
+        """Take over news of anything that belongs to a ModelDeployment."""
+        key = self._taken(body, change)
+        if key is not None:
+            self.queue.wake_soon(key)
 
-    def knows(self, uids: frozenset[str]) -> bool:
-        """Whether all these ModelDeployments have arrived."""
-        return len(self.cache) >= len(uids) and uids <= {body["metadata"]["uid"] for body in self.cache.all_of(KIND)}
-
-    def resources_listed(self) -> None:
-        """Say that all ModelDeployments are known: from now on the engine may write."""
-        self._resources_listed.set()
+    def _taken(self, body: dict[str, Any], change: Change) -> ObjectKey | None:
+        return self.cache.remove(body) if change is Change.GONE else self.cache.put(body)
 
     async def wait_until_listed(self) -> None:
         """Wait until everything was listed once; nothing may be written before."""
-        await self._resources_listed.wait()
         for reflector in self.reflectors:
             await reflector.listed.wait()
 
@@ -123,6 +121,8 @@ class Engine:
                 await self._pass(key)
             finally:
                 self.queue.done(key)
+            # A pass that has nothing to write never waits for anything: let the lease and the watches have their turn.
+            await asyncio.sleep(0)
 
     async def _pass(self, key: ObjectKey) -> None:
         started = time.perf_counter()

@@ -4,9 +4,11 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
+from enum import Enum, auto
 from typing import Any, Protocol
 
 from model_operator.api.resource import ObjectKey
+from model_operator.api.version import KIND
 from model_operator.engine.cache import Cache
 from model_operator.errors import ApiError
 
@@ -14,8 +16,18 @@ log = logging.getLogger(__name__)
 
 Body = dict[str, Any]
 _LONGEST_BACKOFF = 5.0
+#: Objects of a list that are taken over before others get their turn: a lease must be renewed meanwhile.
+_AT_ONCE = 200
 #: How often a kind that the cluster does not know is asked for again, in seconds.
 MISSING_RETRY = 2.0
+
+
+class Change(Enum):
+    """How news of an object came."""
+
+    LISTED = auto()  # it was among those that a list had
+    CHANGED = auto()  # a watch told of it
+    GONE = auto()  # it does not exist any more
 
 
 class Source(Protocol):
@@ -39,10 +51,11 @@ class Reflector:
         self,
         source: Source,
         cache: Cache,
+        take: Callable[[Body, Change], None],
         wake: Callable[[ObjectKey], None],
         missing_kinds: set[str],
     ) -> None:
-        self._source, self._cache, self._wake = source, cache, wake
+        self._source, self._cache, self._take, self._wake = source, cache, take, wake
         self._missing_kinds = missing_kinds
         self.listed = asyncio.Event()
         self.last_sign = time.monotonic()
@@ -76,11 +89,13 @@ class Reflector:
             self._missing_kinds.discard(self.kind)
             self._wake_all(self._cache)
         alive = {body["metadata"]["uid"] for body in items}
-        for body in items:
-            self._take(self._cache.put(body))
+        for number, body in enumerate(items, 1):
+            self._take(body, Change.LISTED)
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
         for body in self._cache.all_of(self.kind):
             if body["metadata"]["uid"] not in alive and int(body["metadata"]["resourceVersion"]) <= int(version):
-                self._take(self._cache.remove(body))
+                self._take(body, Change.GONE)
         self.listed.set()
         return version
 
@@ -90,13 +105,14 @@ class Reflector:
             version = body["metadata"]["resourceVersion"]
             if type_ == "BOOKMARK":
                 continue
-            self._take(self._cache.remove(body) if type_ == "DELETED" else self._cache.put(body))
+            self._take(body, Change.GONE if type_ == "DELETED" else Change.CHANGED)
         self._sign()
         return version
 
     async def _wait_for_kind(self) -> None:
         """The cluster does not know the kind: say so, and go on asking."""
         if self.kind not in self._missing_kinds:
+            log.log(logging.WARNING if self.kind == KIND else logging.INFO, "the cluster has no %s", self.kind)
             self._missing_kinds.add(self.kind)
             for body in self._cache.all_of(self.kind):
                 self._cache.remove(body)
@@ -107,10 +123,6 @@ class Reflector:
 
     def _sign(self) -> None:
         self.last_sign = time.monotonic()
-
-    def _take(self, key: ObjectKey | None) -> None:
-        if key is not None:
-            self._wake(key)
 
     def _wake_all(self, keys: Iterable[ObjectKey]) -> None:
         for key in keys:
