@@ -22,11 +22,12 @@ from model_sandbox.control_plane import control_plane
 from model_sandbox.controllers import manager
 from model_sandbox.node import kubelet
 from model_sandbox.node.kubelet import NodeSettings
+from model_sandbox.node.network import NETWORKS, Network, NetworkError
 from model_sandbox.proxy import gateway, services
 
 ABOUT = """\
 model sandbox: a Kubernetes-shaped control plane and node on this machine, for trying out, tests and CI.
-It is not Kubernetes: pods are local processes without isolation, addresses are 127.x.y.z, nothing is pulled.
+It is not Kubernetes: pods are local processes without isolation, addresses lead to this machine, nothing is pulled.
 """
 
 
@@ -72,6 +73,13 @@ def _parser() -> argparse.ArgumentParser:
     for one in (up, commands.choices["node"]):
         one.add_argument("--image", type=_image, action="append", default=[], metavar="NAME=COMMAND")
         one.add_argument("--restart-backoff", type=float, default=10.0, help="seconds before the second restart")
+    for name in ("up", "node", "proxy"):
+        commands.choices[name].add_argument(
+            "--network",
+            choices=list(NETWORKS),
+            default="loopback",
+            help="addresses of pods and Services: on loopback, or (as root) in network namespaces of their own",
+        )
     for one in commands.choices.values():
         one.add_argument("--exit-with-parent", action="store_true", help="end when the starting process ends")
     return parser
@@ -111,34 +119,58 @@ def _connection(path: Path | str | None) -> Connection:
 
 async def _up(options: argparse.Namespace, state: Path) -> None:
     kept = state if options.state is not None else None
-    async with control_plane(port=options.port, token=options.token, state=kept) as plane:
+    async with (
+        NETWORKS[getattr(options, "network", "loopback")]() as network,
+        control_plane(port=options.port, token=options.token, state=kept, services=network.services) as plane,
+    ):
         kubeconfig = options.kubeconfig or state / "kubeconfig"
         write_kubeconfig(kubeconfig, plane.user_url, plane.token)
         connection = Connection(plane.url, plane.token)
         async with asyncio.TaskGroup() as tasks:
             if options.command == "up":
                 tasks.create_task(manager.run(connection))
-                tasks.create_task(services.run(connection))
+                tasks.create_task(services.run(connection, network))
                 if options.gateway:
                     tasks.create_task(gateway.run(connection))
                 if options.pods != "none":
                     tasks.create_task(manager.schedule(connection))
                     for index in range(options.nodes):
-                        settings = _node_settings(options, state, f"sandbox-{index}")
+                        settings = _node_settings(options, state, f"sandbox-{index}", network)
                         tasks.create_task(kubelet.run(connection, settings))
                 await plane.first_account()
             print(f"API server: {plane.url}\nexport KUBECONFIG={kubeconfig.absolute()}", flush=True)
             await asyncio.Event().wait()  # until a signal comes, or a part fails
 
 
-def _node_settings(options: argparse.Namespace, state: Path, name: str) -> NodeSettings:
+def _node_settings(options: argparse.Namespace, state: Path, name: str, network: Network) -> NodeSettings:
     return NodeSettings(
         name=name,
         state=state / name,
         instant=options.pods == "instant",
         images=dict(options.image),
         backoff=options.restart_backoff,
+        network=network,
     )
+
+
+async def _node(options: argparse.Namespace, state: Path, connection: Connection) -> None:
+    async with NETWORKS[options.network]() as network:
+        await kubelet.run(connection, _node_settings(options, state, options.name, network))
+
+
+async def _proxy(options: argparse.Namespace, connection: Connection) -> None:
+    async with NETWORKS[options.network]() as network:
+        await services.run(connection, network)
+
+
+def _run(work: Callable[[], Awaitable[None]]) -> None:
+    problem = ""
+    try:
+        uvloop.run(_until_signal(work))
+    except* NetworkError as errors:
+        problem = str(errors.exceptions[0])
+    if problem:
+        raise SystemExit(f"error: {problem}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -151,20 +183,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         state: Path | None = getattr(options, "state", None)
         if state is None:
             state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="model-sandbox-")))
+        state = state.absolute()  # pods run in folders of their own
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         if options.command in ("up", "apiserver"):
             print(ABOUT, end="", flush=True)
-            uvloop.run(_until_signal(lambda: _up(options, state)))
+            _run(lambda: _up(options, state))
             return 0
         connection = _connection(options.kubeconfig)
         parts: dict[str, Callable[[], Awaitable[None]]] = {
             "controllers": lambda: manager.run(connection),
             "scheduler": lambda: manager.schedule(connection),
-            "proxy": lambda: services.run(connection),
+            "proxy": lambda: _proxy(options, connection),
             "gateway": lambda: gateway.run(connection),
-            "node": lambda: kubelet.run(connection, _node_settings(options, state, options.name)),
+            "node": lambda: _node(options, state, connection),
         }
-        uvloop.run(_until_signal(parts[options.command]))
+        _run(parts[options.command])
     return 0
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import ssl
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,7 @@ class Connection:
     url: str
     token: str = ""
     tls: ssl.SSLContext | bool = True
+    trust: Obj = field(default_factory=dict)  # the fields of the kubeconfig's cluster that say whom to trust
 
 
 def read_kubeconfig(path: Path) -> Connection:
@@ -52,17 +54,17 @@ def read_kubeconfig(path: Path) -> Connection:
         raise ValueError(f"{path}: current-context {current!r} is not among its contexts ({known})")
     context = by_name["contexts"][current]
     cluster, user = by_name["clusters"][context["cluster"]], by_name["users"].get(context.get("user"), {})
-    return Connection(cluster["server"].rstrip("/"), user.get("token", ""), _tls(cluster, user))
+    return Connection(cluster["server"].rstrip("/"), user.get("token", ""), _tls(cluster, user), _trust(cluster))
 
 
-def write_kubeconfig(path: Path, url: str, token: str, *, namespace: str = "default") -> None:
+def write_kubeconfig(path: Path, url: str, token: str, *, namespace: str = "default", trust: Obj | None = None) -> None:
     """A kubeconfig with a bearer token; only its owner may read it."""
     name = "model-sandbox"
     config = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": name,
-        "clusters": [{"name": name, "cluster": {"server": url}}],
+        "clusters": [{"name": name, "cluster": {"server": url, **(trust or {})}}],
         "users": [{"name": name, "user": {"token": token}}],
         "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": namespace}}],
     }
@@ -85,7 +87,18 @@ def _tls(cluster: Obj, user: Obj) -> ssl.SSLContext | bool:
         context.load_verify_locations(cafile=cluster["certificate-authority"])
     if user.get("client-certificate"):
         context.load_cert_chain(user["client-certificate"], user["client-key"])
+    elif user.get("client-certificate-data"):
+        # The ssl module reads key pairs from files only; this one is gone again at once.
+        with tempfile.NamedTemporaryFile() as pair:
+            pair.write(b"\n".join(base64.b64decode(user[f"client-{name}-data"]) for name in ("certificate", "key")))
+            pair.flush()
+            context.load_cert_chain(pair.name)
     return context
+
+
+def _trust(cluster: Obj) -> Obj:
+    names = ("certificate-authority", "certificate-authority-data", "insecure-skip-tls-verify", "tls-server-name")
+    return {name: cluster[name] for name in names if name in cluster}
 
 
 @dataclass(slots=True)

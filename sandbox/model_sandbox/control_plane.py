@@ -21,9 +21,9 @@ from model_sandbox.apiserver.kinds import builtin_registry
 from model_sandbox.apiserver.resources import Resources, Warnings, Write
 from model_sandbox.apiserver.server import ApiServer
 from model_sandbox.apiserver.store import Store
+from model_sandbox.node.network import LOOPBACK
 
 HOST = "127.0.0.1"
-SERVICE_NETWORK = "127.96.0.0/11"
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
@@ -91,9 +91,16 @@ def _credentials(state: Path | None, token: str) -> tuple[str, bytes]:
 
 @asynccontextmanager
 async def control_plane(
-    *, port: int = 0, token: str = "", state: Path | None = None, extra_users: dict[str, User] | None = None
+    *,
+    port: int = 0,
+    token: str = "",
+    state: Path | None = None,
+    extra_users: dict[str, User] | None = None,
+    services: str = LOOPBACK.services,
 ) -> AsyncIterator[ControlPlane]:
     """Serve an API server on loopback until the context ends; with `state`, from and into that folder.
+
+    Services get their addresses from the network `services`.
 
     Raises ValueError for a state folder that cannot be read.
     """
@@ -103,7 +110,7 @@ async def control_plane(
     store, journal = Store(), Journal(state / "objects.jsonl") if state is not None else None
     if journal is not None:
         journal.restore(store)
-    resources = Resources(store, builtin_registry(), SERVICE_NETWORK, clock=lambda: datetime.now(UTC))
+    resources = Resources(store, builtin_registry(), services, clock=lambda: datetime.now(UTC))
     for _, entry in store.scan(DEFINITIONS):
         resources.definitions.establish(entry.body, resources.now())
     bootstrap(resources)

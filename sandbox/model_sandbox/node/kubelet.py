@@ -9,7 +9,6 @@ import asyncio
 import logging
 import os
 import platform
-import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from model_sandbox.client import ApiFailure, Client, Connection, Obj
 from model_sandbox.controllers.base import NODES, PODS, Recorder, stamp
 from model_sandbox.node.environment import Images, default_images
 from model_sandbox.node.logs import serve_log
+from model_sandbox.node.network import LOOPBACK, Network
 from model_sandbox.node.pod import Host, PodRunner
 from model_sandbox.node.process import Reaper
 from model_sandbox.node.status import ContainerState, PodState, pod_status
@@ -31,8 +31,6 @@ from model_sandbox.node.status import ContainerState, PodState, pod_status
 log = logging.getLogger(__name__)
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 HEARTBEAT = 10.0
-ADDRESS = "127.0.0.1"
-POD_NUMBERS = range(64, 96)  # of 127.N.x.y; Services have the next 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +42,7 @@ class NodeSettings:
     instant: bool = False
     images: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     backoff: float = 10.0
+    network: Network = LOOPBACK
 
 
 def capacity() -> dict[str, str]:
@@ -80,7 +79,10 @@ def node_object(settings: NodeSettings, port: int) -> Obj:
         "capacity": capacity(),
         "allocatable": capacity(),
         "conditions": [ready],
-        "addresses": [{"type": "InternalIP", "address": ADDRESS}, {"type": "Hostname", "address": settings.name}],
+        "addresses": [
+            {"type": "InternalIP", "address": settings.network.host},
+            {"type": "Hostname", "address": settings.name},
+        ],
         "nodeInfo": info,
     }
     if port:
@@ -156,10 +158,9 @@ class Node:
             await asyncio.sleep(HEARTBEAT)
 
     def address(self, uid: str) -> str:
-        """A pod's own address, chosen at random: other sandboxes may run on this machine."""
+        """A pod's own address."""
         while uid not in self._addresses:
-            numbers = random.choice(POD_NUMBERS), random.randrange(256), random.randrange(2, 255)  # noqa: S311
-            found = "127.{}.{}.{}".format(*numbers)
+            found = self._settings.network.choose()
             if found not in self._addresses.values():
                 self._addresses[uid] = found
         return self._addresses[uid]
@@ -229,7 +230,7 @@ class Node:
                 )
                 for one in pod["spec"]["containers"]
             ]
-            state = PodState(pod, ADDRESS, self.address(meta["uid"]), now, containers=states)
+            state = PodState(pod, self._settings.network.host, self.address(meta["uid"]), now, containers=states)
             await self._client.merge(
                 PODS.path(meta["namespace"], meta["name"], "status"), {"status": pod_status(state, now)}
             )
@@ -238,7 +239,7 @@ class Node:
 
 
 @asynccontextmanager
-async def _log_server(node: Node) -> AsyncIterator[int]:
+async def _log_server(node: Node, address: str) -> AsyncIterator[int]:
     """Serve `/containerLogs/NAMESPACE/POD/CONTAINER`, where the API server looks for them."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -251,7 +252,7 @@ async def _log_server(node: Node) -> AsyncIterator[int]:
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     try:
-        await web.TCPSite(runner, ADDRESS, 0).start()
+        await web.TCPSite(runner, address, 0).start()
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
@@ -273,7 +274,8 @@ async def run(connection: Connection, settings: NodeSettings) -> None:
                 reaper,  # type: ignore[arg-type]
                 images,
                 settings.state,
-                ADDRESS,
+                settings.network,
+                await settings.network.reachable(connection.url),
                 capacity(),
                 settings.backoff,
             )
@@ -281,7 +283,7 @@ async def run(connection: Connection, settings: NodeSettings) -> None:
             if settings.instant:
                 await node.run(0)
             else:
-                async with _log_server(node) as port:
+                async with _log_server(node, settings.network.host) as port:
                     await node.run(port)
     finally:
         if reaper is not None:

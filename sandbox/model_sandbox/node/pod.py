@@ -26,6 +26,7 @@ from model_sandbox.node.environment import (
     command_line,
     environment,
 )
+from model_sandbox.node.network import Network, NetworkError
 from model_sandbox.node.probes import Counter, Target, ask
 from model_sandbox.node.process import Log, Reaper, Running
 from model_sandbox.node.status import ContainerState, PodState, pod_status, terminated
@@ -47,7 +48,8 @@ class Host:
     reaper: Reaper
     images: Images
     state: Path
-    address: str
+    network: Network
+    url: str
     capacity: Mapping[str, str]
     backoff: float = 10.0
     most_backoff: float = 300.0
@@ -155,6 +157,7 @@ class PodRunner:
                     box.running.kill()
                     await box.running.wait()
             reporter.cancel()
+        await self._host.network.detach(self.address)
         if not self._gone:
             with contextlib.suppress(ApiFailure):  # the pod goes in any case
                 await self._write_status()
@@ -166,8 +169,19 @@ class PodRunner:
         path = PODS.path(meta["namespace"], meta["name"])
         await self._host.client.delete(path, gracePeriodSeconds=0, preconditions={"uid": meta["uid"]})
 
+    async def _attach(self) -> None:
+        """Give the pod its network, however often that takes."""
+        while True:
+            try:
+                return await self._host.network.attach(self.address)
+            except NetworkError as error:
+                told = f"Failed to create pod sandbox: {error}"
+                await self._event("FailedCreatePodSandBox", told, kind="Warning", box=self._boxes[0])
+                await asyncio.sleep(_RETRY_CONFIG)
+
     async def _run_containers(self) -> None:
         try:
+            await self._attach()
             for box in self._inits:
                 if not await self._run_init(box):
                     return
@@ -259,6 +273,7 @@ class PodRunner:
             work = place.paths.get(
                 box.body.get("workingDir", ""), Path(box.body.get("workingDir") or box.values["HOME"])
             )
+            command = [*self._host.network.enter(self.address), *command]
             running = box.running = await processes.start(command, box.values, work, box.log)
         except OSError as error:
             box.log.feed(f"{command[0]}: {error}\n".encode())
@@ -309,7 +324,7 @@ class PodRunner:
         message = box.folder / "termination-log"
         message.write_bytes(b"")
         paths[box.body.get("terminationMessagePath") or "/dev/termination-log"] = message
-        place = Place(self.address, paths)
+        place = Place(self._host.network.everywhere(self.address), paths)
         values = environment(box.body, sources, place)
         own = processes.base_environment(box.folder / "home", self.pod["metadata"]["name"], self._host.reaper.mark)
         config = self._kubeconfig()
@@ -327,7 +342,7 @@ class PodRunner:
             if body is not None:
                 held[kind][name] = decoded(kind, body)
         pod = {**self.pod, "status": {**(self.pod.get("status") or {}), "podIP": self.address}}
-        return Sources(pod, held["configmap"], held["secret"], self._host.address, self._host.capacity)
+        return Sources(pod, held["configmap"], held["secret"], self._host.network.host, self._host.capacity)
 
     async def _fetch_token(self) -> None:
         spec, namespace = self.pod["spec"], self.pod["metadata"]["namespace"]
@@ -345,8 +360,8 @@ class PodRunner:
         if not self._token:
             return None
         path = self._folder / "kubeconfig"
-        url, namespace = self._host.client.connection.url, self.pod["metadata"]["namespace"]
-        write_kubeconfig(path, url, self._token, namespace=namespace)
+        namespace, trust = self.pod["metadata"]["namespace"], self._host.client.connection.trust
+        write_kubeconfig(path, self._host.url, self._token, namespace=namespace, trust=trust)
         return path
 
     async def _image_failed(self, box: _Box, told: str) -> None:
@@ -377,7 +392,7 @@ class PodRunner:
     # --- probes
 
     async def _probe(self, box: _Box) -> None:
-        target = Target(self.address, box.body, box.values, box.folder)
+        target = Target(self.address, box.body, box.values, box.folder, self._host.network.enter(self.address))
         hook = (box.body.get("lifecycle") or {}).get("postStart")
         if hook:
             good, told = await ask(self._host.session, hook, target, 30.0)
@@ -466,7 +481,7 @@ class PodRunner:
         await self._event("Killing", f"Stopping container {box.state.name}", box=box)
         hook = (box.body.get("lifecycle") or {}).get("preStop")
         if hook and self._grace > 0:
-            target = Target(self.address, box.body, box.values, box.folder)
+            target = Target(self.address, box.body, box.values, box.folder, self._host.network.enter(self.address))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._grace):
                     good, told = await ask(self._host.session, hook, target, self._grace)
@@ -501,7 +516,7 @@ class PodRunner:
     async def _write_status(self) -> None:
         state = PodState(
             self.pod,
-            self._host.address,
+            self._host.network.host,
             self.address,
             self._started,
             [box.state for box in self._inits],

@@ -21,6 +21,7 @@ class Target:
     container: Obj
     values: Mapping[str, str] = field(default_factory=dict)
     folder: Path = Path()
+    enter: tuple[str, ...] = ()
 
     def port(self, port: int | str) -> int:
         """A port by number or by its name in the container."""
@@ -36,7 +37,8 @@ async def ask(session: aiohttp.ClientSession, action: Obj, target: Target, secon
     """Whether a probe's or hook's action went well, and what it said."""
     try:
         if "exec" in action:
-            return await run_once(action["exec"].get("command") or [], target.values, target.folder, seconds)
+            command = [*target.enter, *(action["exec"].get("command") or [])]
+            return await run_once(command, target.values, target.folder, seconds)
         if "httpGet" in action:
             return await _http(session, action["httpGet"], target, seconds)
         if "sleep" in action:

@@ -1,7 +1,8 @@
-"""Services on loopback addresses: each connection goes to one of the ready endpoints.
+"""Services on addresses of this machine: each connection goes to one of the ready endpoints.
 
-`python -m model_sandbox proxy` and `up` start it. A Service's ClusterIP (127.96.x.y) is bound for each of its TCP
-ports. Which endpoints are ready is read from EndpointSlices; connections that exist are left alone.
+`python -m model_sandbox proxy` and `up` start it. A Service's ClusterIP is bound for each of its TCP ports, where the
+network allows it: on loopback (127.96.x.y) always. Which endpoints are ready is read from EndpointSlices; connections
+that exist are left alone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from model_sandbox.cache import Cache, Key
 from model_sandbox.client import Client, Connection, Obj
 from model_sandbox.controllers.base import SERVICES, SLICES, Controller, enqueue
 from model_sandbox.controllers.endpoints import SERVICE_LABEL
+from model_sandbox.node.network import LOOPBACK, Network, NetworkError
 
 log = logging.getLogger(__name__)
 _CHUNK = 64 * 1024
@@ -59,8 +61,9 @@ class _Listener:
 class ServiceProxy:
     """Keeps a listener for every port of every Service."""
 
-    def __init__(self, services: Cache, slices: Cache) -> None:
+    def __init__(self, services: Cache, slices: Cache, network: Network) -> None:
         self._services = services
+        self._network = network
         self._slices = slices
         self._listeners: dict[Key, dict[Backend, _Listener]] = {}
         self._writers: set[asyncio.StreamWriter] = set()
@@ -103,11 +106,13 @@ class ServiceProxy:
                 continue
             listener = held[address] = _Listener(address, name)
             try:
+                if not await self._network.claim(address[0]):
+                    continue
                 listener.server = await asyncio.start_server(
                     lambda reader, writer, listener=listener: self._accept(listener, reader, writer),  # type: ignore[misc]
                     *address,
                 )
-            except OSError as error:
+            except (OSError, NetworkError) as error:
                 log.warning("Service %s/%s: cannot bind %s:%s, trying again: %s", *key, *address, error)
                 del held[address]
                 again = 2.0
@@ -161,7 +166,7 @@ def _addresses(service: Obj | None) -> Mapping[Backend, str]:
         return {}
     spec = service["spec"]
     address = spec.get("clusterIP", "")
-    if not address.startswith("127."):
+    if address in ("", "None"):
         return {}
     return {
         (address, port["port"]): port.get("name", "")
@@ -170,11 +175,11 @@ def _addresses(service: Obj | None) -> Mapping[Backend, str]:
     }
 
 
-async def run(connection: Connection) -> None:
+async def run(connection: Connection, network: Network = LOOPBACK) -> None:
     """Run the proxy until cancelled."""
     async with Client(connection, "kube-proxy/sandbox") as client, asyncio.TaskGroup() as tasks:
         services, slices = Cache(client, SERVICES), Cache(client, SLICES)
-        proxy = ServiceProxy(services, slices)
+        proxy = ServiceProxy(services, slices, network)
         tasks.create_task(proxy.run())
         tasks.create_task(services.run())
         tasks.create_task(slices.run())
