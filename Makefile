@@ -39,8 +39,8 @@ clients: ## Run Triton's, KServe's and MLflow's own clients against the model se
 		.venvs/clients/bin/python -m pytest tests/integration/server/test_clients.py -k $$client $(PYTEST_ARGS) || exit 1; \
 	done
 
-e2e: $(STAMP) ## Run the end-to-end tests alone (CLUSTER=kubeconfig runs them on that cluster)
-	@$(if $(CLUSTER),KUBECONFIG=$(CLUSTER)) $(BIN)/python -m pytest tests/e2e $(if $(CLUSTER),--cluster) $(PYTEST_ARGS)
+e2e: $(STAMP) ## Run the end-to-end tests alone (CLUSTER=kubeconfig: on that cluster; NODE=sandbox: as its node)
+	@$(if $(CLUSTER),KUBECONFIG=$(CLUSTER)) $(if $(NODE),NODE=$(NODE)) $(BIN)/python -m pytest tests/e2e $(if $(CLUSTER),--cluster) $(PYTEST_ARGS)
 
 check: $(STAMP) ## Lint, formatting, types, and which package may import which
 	@$(BIN)/ruff check .

@@ -1,7 +1,8 @@
 """The cluster of the end-to-end tests: a sandbox with the operator, or the one KUBECONFIG leads to.
 
 On a real cluster (`--cluster`) modeldeploy is installed already, MODELS names the storage URI that
-its pods read packages from, and the addresses of Services are reachable from here.
+its pods read packages from, and the addresses of Services are reachable from here. With NODE=sandbox that cluster is a
+control plane, and this machine joins it as a node and gets modeldeploy installed (root).
 """
 
 import itertools
@@ -17,7 +18,7 @@ import pytest
 import yaml
 
 from modeldeploy.kube import MODELDEPLOYMENTS, SERVICES, Kube, Resource
-from modeldeploy.stand import Stand, stand, wait_until
+from modeldeploy.stand import Stand, joined, stand, wait_until
 
 NAMESPACES = Resource("", "v1", "namespaces", namespaced=False)
 
@@ -96,7 +97,10 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if not shutil.which("kubectl"):
         pytest.skip("kubectl is not installed")
     folder = tmp_path_factory.mktemp("cluster")
-    if request.config.getoption("--cluster"):
+    on_cluster, node = request.config.getoption("--cluster"), os.environ.get("NODE", "")
+    if node not in ("", "sandbox"):
+        pytest.fail(f"NODE is {node!r}; known: sandbox")
+    if on_cluster and not node:
         uri = os.environ.get("MODELS")
         if not uri:
             pytest.fail("--cluster needs MODELS, the storage URI that the cluster's pods read packages from")
@@ -108,7 +112,9 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         return
     models: Path = request.getfixturevalue("packages")
     # Here the news that a pod leaves travels in milliseconds.
-    with stand(folder, MODEL_OPERATOR_PRE_STOP_SECONDS="1") as running:
+    settings = {"MODEL_OPERATOR_PRE_STOP_SECONDS": "1"}
+    where = joined(folder, Path(os.environ["KUBECONFIG"]), **settings) if on_cluster else stand(folder, **settings)
+    with where as running:
         yield Cluster(kubeconfig=running.kubeconfig, models=models, models_uri=models.as_uri(), running=running)
         running.operator.check()
 

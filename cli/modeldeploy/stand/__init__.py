@@ -4,7 +4,7 @@ The demo, `make sandbox`, the end-to-end tests and the benchmarks stand on it. S
 are started with `python -m`; nothing here imports them.
 """
 
-from modeldeploy.stand.lifecycle import Stand, stand, start_sandbox
+from modeldeploy.stand.lifecycle import Stand, joined, stand, start_sandbox
 from modeldeploy.stand.operator import INSTALL, Operator, has_helm, install_crd, installed
 from modeldeploy.stand.process import Child, StartError, wait_until
 from modeldeploy.stand.source import checkout
@@ -19,6 +19,7 @@ __all__ = [
     "has_helm",
     "install_crd",
     "installed",
+    "joined",
     "stand",
     "start_sandbox",
     "wait_until",

@@ -2,11 +2,11 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from modeldeploy.stand.operator import Operator, installed
+from modeldeploy.stand.operator import Operator, installed, uninstall
 from modeldeploy.stand.process import Child, environment
 
 
@@ -30,6 +30,28 @@ def stand(folder: Path, *options: str, **settings: str) -> Iterator[Stand]:
         kubeconfig = folder / "kubeconfig"
         with installed(folder, kubeconfig, settings=settings) as operator:
             yield Stand(folder=folder, kubeconfig=kubeconfig, sandbox=sandbox, operator=operator)
+
+
+@contextmanager
+def joined(folder: Path, kubeconfig: Path, **settings: str) -> Iterator[Stand]:
+    """This machine as a node of somebody's control plane, with proxy, gateway and the chart, until exit.
+
+    Pods have network namespaces, which needs root. `settings` are environment variables of the operator.
+    """
+    parts = {
+        "node": ["--network", "netns", "--state", str(folder / "state")],
+        "proxy": ["--network", "netns"],
+        "gateway": [],
+    }
+    with ExitStack() as stack:
+        children = {}
+        for name, options in parts.items():
+            command = [sys.executable, "-m", "model_sandbox", name, "--kubeconfig", str(kubeconfig), *options]
+            child = Child(name, command, log=folder / f"{name}.log", env=environment())
+            children[name] = stack.enter_context(child)
+        operator = stack.enter_context(installed(folder, kubeconfig, settings=settings))
+        stack.callback(uninstall, kubeconfig)
+        yield Stand(folder=folder, kubeconfig=kubeconfig, sandbox=children["node"], operator=operator)
 
 
 def start_sandbox(folder: Path, *options: str) -> Child:

@@ -73,13 +73,22 @@ def installed(
 
 def _install(folder: Path, kubeconfig: Path, replicas: int, settings: Mapping[str, str]) -> "PodOperator":
     values = {"replicas": replicas, "extraEnv": [{"name": name, "value": value} for name, value in settings.items()]}
-    command = [sys.executable, "-m", "modeldeploy.stand.chart", "install", "--kubeconfig", str(kubeconfig)]
-    command += ["--values", json.dumps(values)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment())
+    done = _helm("install", kubeconfig, "--values", json.dumps(values))
     operator = PodOperator(folder, kubeconfig, done.stdout)
     if done.returncode:
         raise StartError(f"the chart was not installed:\n{done.stdout}{done.stderr}\n{operator.tail()}")
     return operator
+
+
+def uninstall(kubeconfig: Path) -> None:
+    """Remove the chart from a cluster that goes on."""
+    if has_helm():
+        _helm("uninstall", kubeconfig)
+
+
+def _helm(action: str, kubeconfig: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "modeldeploy.stand.chart", action, "--kubeconfig", str(kubeconfig), *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment())
 
 
 class PodOperator:
