@@ -68,7 +68,7 @@ bench-analysis: $(STAMP) ## Measure how often the canary judge errs, next to the
 	@$(BIN)/python benchmarks/analysis.py
 
 bench-sandbox: $(STAMP) ## Measure what the sandbox carries
-	@$(BIN)/python -m benchmarks.sandbox
+	@$(BIN)/python benchmarks/sandbox.py
 
 bench-server: $(STAMP) ## Measure the model server against its peers (needs wrk; installs the peers; a quarter of an hour)
 	@$(BIN)/python benchmarks/server/run.py

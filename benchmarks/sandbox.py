@@ -1,9 +1,9 @@
-"""How much the sandbox's control plane carries: requests per second, memory, and a thousand ModelDeployments.
+"""How much the sandbox carries: a thousand ModelDeployments with all that is made for them, calls per second, memory.
 
-    python -m benchmarks.sandbox [--objects 1000] [--json FILE]
+    python benchmarks/sandbox.py [--objects 1000]        (make bench-sandbox)
 
-The API server runs as a process of its own; the load comes from this one. With KUBEBUILDER_ASSETS (a folder with `etcd`
-and `kube-apiserver`) the same calls are made against a real API server, next to it.
+Sandbox and operator run as processes of their own; the load comes from this one. With KUBEBUILDER_ASSETS (a folder with
+`etcd` and `kube-apiserver`) the same calls are made against a real API server, next to it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import json
 import os
 import secrets
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,12 +23,25 @@ from typing import Any
 
 import aiohttp
 import yaml
+from report import Row, Table, keep, publish
+
+from modeldeploy.stand import ProcessOperator, install_crd, start_sandbox
 
 ROOT = Path(__file__).parents[1]
 MODELS = "/apis/modeldeploy.dev/v1alpha1/namespaces/default/modeldeployments"
 MAPS = "/api/v1/namespaces/default/configmaps"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
+CHILDREN = [
+    "/apis/apps/v1/deployments",
+    "/apis/apps/v1/replicasets",
+    "/apis/policy/v1/poddisruptionbudgets",
+    "/apis/discovery.k8s.io/v1/endpointslices",
+    "/api/v1/endpoints",
+    "/api/v1/services",
+    "/api/v1/pods",
+]
 WORKERS = 16
+PAUSE = 1000  # ms: what a person takes for a pause
 
 
 class Load:
@@ -67,30 +79,6 @@ def rss(pid: int) -> float:
         if line.startswith("VmRSS"):
             return int(line.split()[1]) / 1024
     return 0.0
-
-
-@asynccontextmanager
-async def the_sandbox(*arguments: str) -> AsyncIterator[tuple[str, str, int, float]]:
-    """A sandbox: URL, token, process and seconds until it was ready."""
-    token = secrets.token_hex(8)
-    begun = time.perf_counter()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "model_sandbox", *arguments, "--token", token, stdout=asyncio.subprocess.PIPE
-    )
-    url = ""
-    if process.stdout is None:
-        raise RuntimeError("no output")
-    while not (line := (await process.stdout.readline()).decode()).startswith("export"):
-        if line.startswith("API server: "):
-            url = line.split()[-1]
-        if not line:
-            raise RuntimeError("the sandbox did not start")
-    ready = time.perf_counter() - begun
-    try:
-        yield url, token, process.pid, ready
-    finally:
-        process.terminate()
-        await process.wait()
 
 
 @asynccontextmanager
@@ -167,9 +155,6 @@ async def calls(load: Load, objects: int) -> dict[str, float]:
     found["apply Deployment, unchanged"] = await load.rate(
         objects, lambda n: load.send("PATCH", f"{DEPLOYMENTS}/m{n}?fieldManager=b&force=true", deployment(n), apply)
     )
-    begun = time.perf_counter()
-    await load.send("GET", MODELS)
-    found[f"list {objects} ModelDeployments, ms"] = (time.perf_counter() - begun) * 1000
     return found
 
 
@@ -187,62 +172,123 @@ async def api_server(url: str, token: str, objects: int) -> dict[str, float]:
         return await calls(load, objects)
 
 
-async def whole(objects: int) -> dict[str, float]:
-    """Deployments with their ReplicaSets and pods, made ready without processes."""
-    async with the_sandbox("up", "--pods", "instant") as (url, token, pid, ready):
-        headers = {"Authorization": f"Bearer {token}"}
-        async with aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=0)) as session:
-            load = Load(session, url)
-            begun = time.perf_counter()
-            await load.rate(objects, lambda n: load.send("POST", DEPLOYMENTS, deployment(n)))
-            slowest = 0.0
-            while True:
-                asked = time.perf_counter()
-                body = json.loads(await load.send("GET", DEPLOYMENTS))
-                slowest = max(slowest, time.perf_counter() - asked)
-                if sum(one["status"].get("readyReplicas", 0) for one in body["items"]) == objects:
-                    break
-                await asyncio.sleep(0.5)
-            return {
-                "up, s": ready,
-                f"{objects} Deployments to ready pods, s": time.perf_counter() - begun,
-                "slowest list meanwhile, ms": slowest * 1000,
-                "RSS, MiB": rss(pid),
-            }
+class Onlooker:
+    """What a person does while many ModelDeployments come: watches them, and asks something small now and then."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self.ready: set[str] = set()
+        self.answers: list[float] = []
+
+    async def watch(self) -> None:
+        """Note who is ready, until cancelled."""
+        url = f"{self._load.url}{MODELS}?watch=true"
+        async with self._load.session.get(url, timeout=aiohttp.ClientTimeout(total=None)) as response:
+            async for line in response.content:
+                model = json.loads(line)["object"]
+                conditions = model.get("status", {}).get("conditions", ())
+                if any(one["type"] == "Ready" and one["status"] == "True" for one in conditions):
+                    self.ready.add(model["metadata"]["name"])
+
+    async def ask(self) -> None:
+        """Time small questions, until cancelled."""
+        while True:
+            asked = time.perf_counter()
+            await self._load.send("GET", "/api/v1/namespaces/default")
+            self.answers.append(time.perf_counter() - asked)
+            await asyncio.sleep(0.05)
+
+    async def until_ready(self, objects: int) -> None:
+        while len(self.ready) < objects:
+            await asyncio.sleep(0.05)
 
 
-def table(results: dict[str, dict[str, float]]) -> str:
-    """The results as a table in Markdown."""
-    lines = ["| | | |", "|---|---|---|"]
-    for part, figures in results.items():
-        lines += [f"| {part} | {name} | {value:,.1f} |" for name, value in figures.items()]
-    return "\n".join(lines)
+async def first_look(load: Load, objects: int) -> float:
+    """Seconds until a new watch has told of all objects."""
+    begun, seen = time.perf_counter(), 0
+    async with load.session.get(f"{load.url}{MODELS}?watch=true&resourceVersion=0") as response:
+        async for _ in response.content:
+            seen += 1
+            if seen == objects:
+                break
+    return time.perf_counter() - begun
 
 
-async def measure(objects: int) -> dict[str, dict[str, float]]:
-    results: dict[str, dict[str, float]] = {}
-    async with the_sandbox("apiserver") as (url, token, pid, _):
-        results["sandbox, calls per second"] = await api_server(url, token, objects)
-        results["sandbox, calls per second"]["RSS, MiB"] = rss(pid)
-    results["sandbox, everything"] = await whole(objects)
+async def whole(objects: int, folder: Path) -> list[Row]:
+    """ModelDeployments with what the operator and the controllers make for them; pods are ready without processes."""
+    with start_sandbox(folder, "--pods", "instant") as sandbox:
+        kubeconfig = folder / "kubeconfig"
+        install_crd(kubeconfig)
+        operator = ProcessOperator(folder, kubeconfig, {"MODEL_OPERATOR_LOG_LEVEL": "error"})
+        try:
+            url = yaml.safe_load(kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
+            async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+                return await many(Load(session, url), objects, sandbox.pid)
+        finally:
+            operator.stop()
+
+
+async def many(load: Load, objects: int, pid: int) -> list[Row]:
+    onlooker = Onlooker(load)
+    tasks = [asyncio.create_task(one) for one in (onlooker.watch(), onlooker.ask())]
+    begun = time.perf_counter()
+    await load.rate(objects, lambda n: load.send("POST", MODELS, model(n)))
+    await onlooker.until_ready(objects)
+    took = time.perf_counter() - begun
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    held = 0
+    for path in CHILDREN:
+        held += len(json.loads(await load.send("GET", path))["items"])
+    begun = time.perf_counter()
+    await load.send("GET", MODELS)
+    listed = time.perf_counter() - begun
+    answers = sorted(onlooker.answers)
+    return [
+        Row(what=f"{objects} ModelDeployments until all are Ready", value=round(took, 1), unit="s"),
+        Row(what="objects that were made for them", value=held, unit=""),
+        Row(what="a small question meanwhile, median", value=_ms(answers[len(answers) // 2]), unit="ms"),
+        Row(what="a small question meanwhile, slowest", value=_ms(answers[-1]), unit="ms", goal=PAUSE),
+        Row(what=f"list of {objects} ModelDeployments", value=_ms(listed), unit="ms"),
+        Row(what=f"new watch of {objects} ModelDeployments", value=_ms(await first_look(load, objects)), unit="ms"),
+        Row(what="sandbox RSS with all of them", value=round(rss(pid)), unit="MiB"),
+    ]
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)
+
+
+async def measure(objects: int = 1000) -> Table:
+    """Measure the whole sandbox, then single calls to its API server and, where there is one, to a real one."""
+    with tempfile.TemporaryDirectory(prefix="modeldeploy-bench-") as name:
+        folder = Path(name)
+        rows = await whole(objects, folder / "whole")
+        token = secrets.token_hex(8)
+        with start_sandbox(folder / "calls", "--pods", "none", "--token", token) as sandbox:
+            url = yaml.safe_load((folder / "calls" / "kubeconfig").read_text())["clusters"][0]["cluster"]["server"]
+            rows += calls_of("sandbox", await api_server(url, token, objects), rss(sandbox.pid))
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     if assets and shutil.which("openssl"):
         async with the_real_one(Path(assets)) as (url, token, pid):
-            results["kube-apiserver, calls per second"] = await api_server(url, token, objects)
-            results["kube-apiserver, calls per second"]["RSS, MiB"] = rss(pid)
-    return results
+            rows += calls_of("kube-apiserver", await api_server(url, token, objects), rss(pid))
+    return Table(name="sandbox", title=f"The sandbox, with {objects} ModelDeployments", rows=tuple(rows))
+
+
+def calls_of(server: str, found: dict[str, float], memory: float) -> list[Row]:
+    rows = [Row(what=f"{server}: {name}", value=round(value, 1), unit="calls/s") for name, value in found.items()]
+    return [*rows, Row(what=f"{server}: RSS", value=round(memory), unit="MiB")]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--objects", type=int, default=1000)
-    parser.add_argument("--json", type=Path, help="also write the figures there")
-    options = parser.parse_args()
-    results = asyncio.run(measure(options.objects))
-    print(table(results))
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(results, indent=2) + "\n")
+    table = asyncio.run(measure(parser.parse_args().objects))
+    keep(table)
+    publish()
+    for row in table.rows:
+        print(f"{row.what}: {row.value:g} {row.unit}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ are started with `python -m`; nothing here imports them.
 """
 
 from modeldeploy.stand.lifecycle import Stand, joined, stand, start_sandbox
-from modeldeploy.stand.operator import INSTALL, Operator, has_helm, install_crd, installed
+from modeldeploy.stand.operator import INSTALL, Operator, ProcessOperator, has_helm, install_crd, installed
 from modeldeploy.stand.process import Child, StartError, wait_until
 from modeldeploy.stand.source import checkout
 
@@ -13,6 +13,7 @@ __all__ = [
     "INSTALL",
     "Child",
     "Operator",
+    "ProcessOperator",
     "Stand",
     "StartError",
     "checkout",
