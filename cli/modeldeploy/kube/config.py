@@ -26,7 +26,7 @@ class Access:
     server: str
     namespace: str
     headers: dict[str, str]
-    verify: ssl.SSLContext | bool
+    verify: ssl.SSLContext
 
 
 def read_access(path: Path | None = None, context: str | None = None) -> Access:
@@ -78,9 +78,9 @@ def _headers(user: dict[str, Any], folder: Path) -> dict[str, str]:
     return {}
 
 
-def _tls(cluster: dict[str, Any], user: dict[str, Any], folder: Path) -> ssl.SSLContext | bool:
+def _tls(cluster: dict[str, Any], user: dict[str, Any], folder: Path) -> ssl.SSLContext:
     if not str(cluster["server"]).startswith("https"):
-        return True
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody, and need not read the system's authorities
     authority = _inline_or_file(cluster, "certificate-authority", folder)
     tls = ssl.create_default_context(cadata=authority.decode() if authority else None)
     if cluster.get("insecure-skip-tls-verify"):
