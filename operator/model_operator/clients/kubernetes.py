@@ -126,18 +126,19 @@ class KubernetesClient:
         held = {key: base64.b64decode(value) for key, value in (body.get("data") or {}).items()}
         return {key: value.decode() for key, value in held.items() if _is_text(value)}
 
-    async def list(self, info: KindInfo) -> tuple[list[Body], str]:
-        """Return all objects of a kind that are ours, and the resourceVersion of the list."""
-        items: list[Body] = []
+    async def list(self, info: KindInfo) -> AsyncIterator[tuple[list[Body], str]]:
+        """Yield all objects of a kind that are ours, page by page, with the resourceVersion of the list."""
         token = ""
         while True:
             query = f"?limit={_PAGE}{_selector(info)}{f'&continue={token}' if token else ''}"
             page = await self._call("list", info, "GET", info.collection(self.namespace) + query)
             # Items of a list come without their own kind and apiVersion.
-            items += [{**item, "kind": info.kind, "apiVersion": info.api_version} for item in page["items"]]
+            for item in page["items"]:
+                item.update(kind=info.kind, apiVersion=info.api_version)
+            yield page["items"], page["metadata"]["resourceVersion"]
             token = page["metadata"].get("continue", "")
             if not token:
-                return items, page["metadata"]["resourceVersion"]
+                return
 
     async def watch(self, info: KindInfo, version: str) -> AsyncIterator[tuple[str, Body]]:
         """Yield (type, object) of each change after a resourceVersion, until the server ends the stream.
@@ -232,9 +233,9 @@ class KindSource:
         """The kind."""
         return self._info.kind
 
-    async def list(self) -> tuple[list[Body], str]:
-        """Return all objects and the resourceVersion of the list."""
-        return await self._client.list(self._info)
+    def list(self) -> AsyncIterator[tuple[list[Body], str]]:
+        """Yield all objects by pages, each with the resourceVersion of the list."""
+        return self._client.list(self._info)
 
     def watch(self, resource_version: str) -> AsyncIterator[tuple[str, Body]]:
         """Yield (type, object) of each change."""

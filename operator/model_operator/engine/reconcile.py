@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -27,6 +27,7 @@ from model_operator.ports import Clock, Cluster
 log = logging.getLogger(__name__)
 
 Body = Mapping[str, Any]
+Children = Mapping[tuple[str, str], Body]
 
 
 class Reconciler:
@@ -67,12 +68,13 @@ class Reconciler:
         except InvalidSpec as error:
             log.warning("%s/%s: %s", *key, error)
             return None
-        observed = self._observe(resource)
+        live = self._cache.children(key)
+        observed = self._observe(resource, live)
         if await self._undo(resource, observed):
             return timedelta(0)
         decision = decide(resource, observed, now=self._clock.now(), url=url_of(resource))
         before, resource = resource, await self._persist(resource, body, decision)
-        has_written = await self._act(resource, decision, observed)
+        has_written = await self._act(resource, decision, observed, live)
         self._notifier.tell(before, decision.status)
         for item in decision.news:
             self._recorder.tell(resource, item)
@@ -87,10 +89,10 @@ class Reconciler:
         told = {"phase": str(Phase.TERMINATING), "message": "what belongs to it is being deleted"}
         self._cache.put(dict(await self._cluster.patch_status(resource, told)))
 
-    def _observe(self, resource: ModelDeployment) -> Observed:
+    def _observe(self, resource: ModelDeployment, live: Children) -> Observed:
         return observe(
             resource,
-            self._cache.children(resource.key),
+            live,
             models=self._evidence.models(resource.key),
             traffic=self._evidence.traffic(resource),
             verdict=self._evidence.verdict(resource),
@@ -141,9 +143,8 @@ class Reconciler:
             resource = dataclasses.replace(resource, resource_version=answer["metadata"]["resourceVersion"])
         return dataclasses.replace(resource, status=decision.status)
 
-    async def _act(self, resource: ModelDeployment, decision: Decision, observed: Observed) -> bool:
+    async def _act(self, resource: ModelDeployment, decision: Decision, observed: Observed, live: Children) -> bool:
         """Make the cluster what the plan says; return whether anything had to be written."""
-        live = self._cache.children(resource.key)
         wanted = list(render(resource, decision.plan, observed, live, self._settings))
         has_written = False
         for child in wanted:
@@ -158,7 +159,7 @@ class Reconciler:
                 # with an admission webhook that thinks otherwise.
                 self._cache.verified(answer, applied_hash(child))
                 has_written = True
-        return await self._delete_unwanted(resource, wanted) or has_written
+        return await self._delete_unwanted(resource, wanted, live) or has_written
 
     def _needs_apply(self, wanted: Body, live: Body | None) -> bool:
         wanted_hash = applied_hash(wanted)
@@ -178,10 +179,10 @@ class Reconciler:
             message = f"somebody changed fields of the {what} that belong to this resource; they are put right"
             self._recorder.tell(resource, News("ForeignWrite", message, is_warning=True))
 
-    async def _delete_unwanted(self, resource: ModelDeployment, wanted: list[dict[str, Any]]) -> bool:
+    async def _delete_unwanted(self, resource: ModelDeployment, wanted: Sequence[Body], live: Children) -> bool:
         has_deleted = False
         names = {(child["kind"], child["metadata"]["name"]) for child in wanted}
-        for (kind, name), child in list(self._cache.children(resource.key).items()):
+        for (kind, name), child in live.items():
             if (kind, name) in names or kind == "Pod" or "deletionTimestamp" in child["metadata"]:
                 continue
             if is_owned(child, resource.uid):

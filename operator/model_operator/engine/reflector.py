@@ -16,8 +16,6 @@ log = logging.getLogger(__name__)
 
 Body = dict[str, Any]
 _LONGEST_BACKOFF = 5.0
-#: Objects of a list that are taken over before others get their turn: a lease must be renewed meanwhile.
-_AT_ONCE = 200
 #: How often a kind that the cluster does not know is asked for again, in seconds.
 MISSING_RETRY = 2.0
 
@@ -37,8 +35,8 @@ class Source(Protocol):
     def kind(self) -> str:
         """The kind."""
 
-    async def list(self) -> tuple[list[Body], str]:
-        """Return all objects and the resourceVersion of the list."""
+    def list(self) -> AsyncIterator[tuple[list[Body], str]]:
+        """Yield all objects by pages, each with the resourceVersion of the list."""
 
     def watch(self, resource_version: str) -> AsyncIterator[tuple[str, Body]]:
         """Yield (type, object) of each change, until the server ends the stream."""
@@ -83,16 +81,17 @@ class Reflector:
             backoff = min(backoff * 2, _LONGEST_BACKOFF)
 
     async def _relist(self) -> str:
-        items, version = await self._source.list()
-        self._sign()
+        alive: set[str] = set()
+        version = ""
+        async for items, list_version in self._source.list():
+            self._sign()
+            version = list_version
+            alive.update(body["metadata"]["uid"] for body in items)
+            for body in items:
+                self._take(body, Change.LISTED)
         if self.kind in self._missing_kinds:
             self._missing_kinds.discard(self.kind)
             self._wake_all(self._cache)
-        alive = {body["metadata"]["uid"] for body in items}
-        for number, body in enumerate(items, 1):
-            self._take(body, Change.LISTED)
-            if number % _AT_ONCE == 0:
-                await asyncio.sleep(0)
         for body in self._cache.all_of(self.kind):
             if body["metadata"]["uid"] not in alive and int(body["metadata"]["resourceVersion"]) <= int(version):
                 self._take(body, Change.GONE)
