@@ -10,9 +10,9 @@ from model_operator.api.analysis import LOG_LOSS
 from model_operator.api.moments import Moments
 from model_operator.api.status import ModelInfo
 
-Labels = Mapping[str, str]
-
 TIMEOUT = 2.0
+#: How long an idle connection is kept: less than a server keeps it (75 s), so that it never closes one under a request.
+KEPT_SECONDS = 60.0
 #: A page beyond this is not a model server's.
 _LARGEST = 4 * 2**20
 
@@ -37,7 +37,9 @@ class HttpPodMetrics:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "HttpPodMetrics":
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT))
+        # Pods are asked a few times a minute: a connection that is kept saves making a new one each time.
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_SECONDS)
+        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=TIMEOUT))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -67,12 +69,18 @@ def parse(text: str) -> Sample:
     """
     page = _Page()
     for line in text.splitlines():
-        name = line.partition("{")[0]
-        read = _READERS.get(name)
-        if read is not None:
-            labels, _, value = line[len(name) + 1 :].rpartition("} ")
-            read(page, dict(_LABEL.findall(labels)), float(value))
+        if line.startswith("modeldeploy_"):
+            name, _, rest = line.partition("{")
+            read = _READERS.get(name)
+            if read is not None:
+                labels, _, value = rest.rpartition("} ")
+                read(page, labels, float(value))
     return page.sample()
+
+
+def labels_of(text: str) -> Mapping[str, str]:
+    """Read what stands between the braces of a line."""
+    return dict(_LABEL.findall(text))
 
 
 @dataclass(slots=True)
@@ -88,24 +96,29 @@ class _Page:
     answers: dict[str, list[float]] = field(default_factory=dict)
     losses: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
 
-    def told_model(self, labels: Labels, _: float) -> None:
+    def told_model(self, text: str, _: float) -> None:
+        labels = labels_of(text)
         self.model = ModelInfo(**{name: labels.get(name, "") for name in ("uri", "version", "format", "sha256")})
 
-    def told_source(self, labels: Labels, _: float) -> None:
-        self.changed_source = labels.get("source", "")
+    def told_source(self, text: str, _: float) -> None:
+        self.changed_source = labels_of(text).get("source", "")
 
-    def told_requests(self, labels: Labels, value: float) -> None:
+    def told_requests(self, text: str, value: float) -> None:
         self.requests += int(value)
-        self.errors += int(value) if labels.get("code", "").startswith("5") else 0
+        self.errors += int(value) if labels_of(text).get("code", "").startswith("5") else 0
 
-    def told_duration(self, labels: Labels, value: float) -> None:
-        edge = float(labels["le"])
+    def told_duration(self, text: str, value: float) -> None:
+        found = _EDGE.search(text)
+        if found is None:
+            raise ValueError("a bucket without an edge")
+        edge = float(found[1])
         self.durations[edge] = self.durations.get(edge, 0) + int(value)
 
-    def told_output(self, labels: Labels, value: float) -> None:
-        self.outputs[labels["output"]] = value
+    def told_output(self, text: str, value: float) -> None:
+        self.outputs[labels_of(text).get("output", "")] = value
 
-    def told_answers(self, labels: Labels, value: float) -> None:
+    def told_answers(self, text: str, value: float) -> None:
+        labels = labels_of(text)
         metric = labels.get("metric") or ("conversion" if "converted" in labels else "accuracy")
         is_right = labels.get("outcome", labels.get("converted")) in ("correct", "right", "true")
         self.answers.setdefault(metric, [0.0, 0.0])[0 if is_right else 1] = value
@@ -132,7 +145,9 @@ class _Page:
 
 
 _LABEL = re.compile(r'([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"')
-_READERS: Mapping[str, Callable[[_Page, Labels, float], None]] = {
+#: Most lines are buckets: their edge alone is looked for.
+_EDGE = re.compile(r'(?:^|,)le="([^"]+)"')
+_READERS: Mapping[str, Callable[[_Page, str, float], None]] = {
     "modeldeploy_model_info": _Page.told_model,
     "modeldeploy_source_changed": _Page.told_source,
     "modeldeploy_requests_total": _Page.told_requests,

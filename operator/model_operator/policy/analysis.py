@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from model_operator.api.analysis import AnalysisSpec, Kind, Metric
@@ -167,5 +168,7 @@ def _metric_body(spec: AnalysisSpec, knowledge: Knowledge, metric: Metric, outco
     return body
 
 
+@cache
 def _rule(metric: Metric) -> str:
+    """Name the rule that evidence is taken by; it is asked for at every look."""
     return digest([repr(metric)])
