@@ -1,5 +1,6 @@
 """A canary rollout in the world of virtual time whose pods count what a test says."""
 
+import copy
 from datetime import timedelta
 from typing import Any
 
@@ -57,12 +58,18 @@ class Rollout:
         await self.world.operate(self.key)
 
 
-async def rollout() -> Rollout:
+CANARY = {"canary": {"steps": STEPS, "maxSurge": 1, "analysis": ANALYSIS}}
+BLUE_GREEN = {"blueGreen": {"analysis": ANALYSIS}}
+
+
+async def rollout(strategy: dict[str, Any] = CANARY) -> Rollout:
     world = World()
-    strategy = {"canary": {"steps": STEPS, "maxSurge": 1, "analysis": ANALYSIS}}
-    key = await live(world, strategy)
+    key = await live(world, copy.deepcopy(strategy))
     world.cluster.change(key, storage(NEXT))
-    await world.run(key, until=lambda w: w.status(key).get("currentStepIndex") == 1)
+    if "canary" in strategy:
+        await world.run(key, until=lambda w: w.status(key).get("currentStepIndex") == 1)
+    else:
+        await world.run(key, until=lambda w: w.status(key)["readyReplicas"] == 4)
     found = Rollout(world, key)
     await found.serve(stable=(0, 0), canary=(0, 0))
     return found

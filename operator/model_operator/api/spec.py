@@ -22,7 +22,6 @@ NOT_YET_ACTED_UPON: tuple[str, ...] = (
     "spec.monitoring.alerts",
     "spec.monitoring.serviceMonitor",
     "spec.strategy.abTest",
-    "spec.strategy.blueGreen.analysis",
     "spec.strategy.canary.trafficRouting.istio",
     "spec.strategy.canary.trafficRouting.traefik",
 )
@@ -102,6 +101,7 @@ class BlueGreen:
     preview_service: bool = True
     scale_down_delay: timedelta = timedelta(seconds=30)
     max_pause: timedelta | None = None
+    analysis: AnalysisSpec | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +147,8 @@ class Spec:
     @property
     def analysis(self) -> AnalysisSpec:
         """What judges a new revision; without an `analysis` block errors alone."""
-        return self.strategy.analysis if isinstance(self.strategy, Canary) else AnalysisSpec()
+        strategy = self.strategy
+        return (strategy.analysis if isinstance(strategy, Canary | BlueGreen) else None) or AnalysisSpec()
 
     @property
     def gateway(self) -> GatewayRouting | None:
@@ -240,6 +241,7 @@ def parse_strategy(raw: Body) -> Strategy:
             preview_service=green.get("previewService", True),
             scale_down_delay=timedelta(seconds=green.get("scaleDownDelaySeconds", 30)),
             max_pause=_optional_duration(green.get("maxPauseDuration")),
+            analysis=parse_analysis(green["analysis"]) if "analysis" in green else None,
         )
     if "rollingUpdate" in raw:
         return RollingUpdate(scale_down_delay=timedelta(seconds=raw["rollingUpdate"].get("scaleDownDelaySeconds", 5)))
@@ -292,8 +294,12 @@ def _optional_duration(text: str | None) -> timedelta | None:
 
 
 def _ignored(body: Body) -> tuple[str, ...]:
-    analysis = body["spec"].get("strategy", {}).get("canary", {}).get("analysis")
-    metrics = (f"spec.strategy.canary.analysis.{path}" for path in not_measured(analysis))
+    strategy = body["spec"].get("strategy", {})
+    metrics = (
+        f"spec.strategy.{kind}.analysis.{path}"
+        for kind in ("canary", "blueGreen")
+        for path in not_measured(strategy.get(kind, {}).get("analysis"))
+    )
     return (*(path for path in NOT_YET_ACTED_UPON if _is_set(body, path)), *metrics)
 
 

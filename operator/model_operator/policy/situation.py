@@ -11,6 +11,7 @@ from model_operator.api.revision import digest
 from model_operator.api.spec import BlueGreen, Canary, Spec
 from model_operator.api.status import Mode, Phase, Status
 from model_operator.api.steps import (
+    Analysis,
     Evaluate,
     HeaderMatch,
     Pause,
@@ -21,6 +22,13 @@ from model_operator.api.steps import (
 )
 from model_operator.api.times import parse_duration
 from model_operator.policy.observed import Observed, RevisionView
+
+
+def _before_all_traffic(strategy: BlueGreen) -> tuple[Step, ...]:
+    """What a blue-green rollout waits for: the proofs that its analysis asks for, then a person."""
+    judged = strategy.analysis is not None and any(metric.can_pass for metric in strategy.analysis.metrics)
+    proofs: tuple[Step, ...] = (Analysis(timedelta(0), None),) if judged else ()
+    return proofs if strategy.auto_promote else (*proofs, Pause(None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +76,7 @@ class Situation:
         if self.status.mode is Mode.FAST:
             return ()
         if isinstance(strategy, BlueGreen):
-            return () if strategy.auto_promote or self.status.mode is Mode.RESCUE else (Pause(None),)
+            return () if self.status.mode is Mode.RESCUE else _before_all_traffic(strategy)
         if not isinstance(strategy, Canary):
             return ()
         if self.status.mode is Mode.RESCUE:

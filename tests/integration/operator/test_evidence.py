@@ -1,7 +1,7 @@
 """Counters of pods become evidence in status, whoever restarts meanwhile."""
 
 import pytest
-from judged_rollout import rollout
+from judged_rollout import ANALYSIS, BLUE_GREEN, rollout
 from rollout_scenarios import at_phase
 
 
@@ -74,3 +74,32 @@ async def test_the_trail_tells_how_the_evidence_grew() -> None:
     assert counted[-1] == canary.status["analysis"]["metrics"][0]["requests"]["canary"]
     assert [point["at"] for point in trail] == sorted({point["at"] for point in trail})
     assert trail[-1]["metrics"]["errors"]["evidence"] > trail[0]["metrics"]["errors"]["evidence"]
+
+
+async def test_a_blue_green_rollout_waits_for_the_proof() -> None:
+    preview = await rollout(BLUE_GREEN)
+    await preview.world.run(preview.key)
+    assert at_phase("Progressing")(preview.world), "no request on the preview, no proof"
+    await preview.serve(stable=(1, 2), canary=(0, 1))
+    await preview.world.run(preview.key)
+    assert at_phase("Healthy")(preview.world)
+    assert preview.status["stableRevision"] == preview.canary
+
+
+async def test_a_worse_preview_goes_back_before_any_traffic() -> None:
+    preview = await rollout(BLUE_GREEN)
+    for _ in range(6):
+        await preview.serve(stable=(1, 1), canary=(20, 0))
+    await preview.world.run(preview.key)
+    assert at_phase("Degraded")(preview.world)
+    assert preview.status["rollback"]["reason"] == "AnalysisFailed"
+    front = preview.world.cluster.get("Service", preview.key)
+    assert front["spec"]["selector"]["modeldeploy.dev/revision"] == preview.stable
+
+
+async def test_after_the_proof_a_person_promotes_where_the_spec_says_so() -> None:
+    preview = await rollout({"blueGreen": {"autoPromote": False, "analysis": ANALYSIS}})
+    await preview.serve(stable=(1, 2), canary=(0, 1))
+    await preview.world.run(preview.key)
+    assert preview.status["pauseConditions"][0]["reason"] == "PauseStep"
+    assert preview.status["step"] == "2/2"
