@@ -18,7 +18,7 @@ COPY operator operator
 RUN pip install -c constraints.txt '.[operator]'
 
 FROM build AS build-server
-ARG EXTRAS=server,server-sklearn,server-onnx
+ARG EXTRAS=server,server-sklearn,server-onnx,server-grpc,server-otel
 COPY server_image server_image
 RUN pip install -c constraints.txt ".[${EXTRAS}]"
 

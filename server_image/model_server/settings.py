@@ -87,7 +87,7 @@ class Settings(BaseModel):
     input_log_redact: Names = Field((), description="Features whose values are replaced in the input log.")
     input_log_sink: str = Field("stdout", description="`stdout`, a storage URI or an HTTP address.")
     accelerate: Literal["", "onnx"] = Field(
-        "", description="`onnx`: convert a scikit-learn model at load, compare it with the original, serve the graph."
+        "", description="`onnx`: convert the model at load, compare it with the original, serve the graph."
     )
     drift_reference: str = Field("package", description="`package` or the number of first requests to compare with.")
     drift_threshold: float = Field(0.2, gt=0, description="PSI above which a feature counts as drifted.")

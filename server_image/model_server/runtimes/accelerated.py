@@ -1,4 +1,4 @@
-"""Optional speed: a scikit-learn model converted to ONNX at load, and compared with the original before it serves.
+"""Optional speed: a model of scikit-learn, LightGBM or XGBoost as an ONNX graph, compared before it serves.
 
 ONNX Runtime answers in microseconds what the library's own `predict` needs half a millisecond for. It
 computes in single precision, so answers are compared on reference rows; a model that differs by more
@@ -10,17 +10,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from model_server.errors import AccelerationRefused
+from model_server.errors import AccelerationRefused, DependencyMissing
 from model_server.inputs.layout import Layout
 from model_server.inputs.matrix import Matrix
 from model_server.package.metadata import Feature, Metadata, ReferenceFeature
-from model_server.runtimes.base import Model
-from model_server.runtimes.estimators import Estimator
+from model_server.runtimes.base import Convertible, Model
 from model_server.tensors import Array, Inputs, Outputs, rows_of
 
 log = logging.getLogger(__name__)
@@ -34,9 +32,10 @@ _HINT = "Leave accelerate out to serve this model by its own library."
 
 def accelerate(model: Model, layout: Layout, metadata: Metadata, *, threads: int) -> Model:
     """The model as an ONNX graph. Raises AccelerationRefused when it cannot be, or answers differently."""
-    if not isinstance(model, Estimator) or not isinstance(layout, Matrix):
-        raise AccelerationRefused("only scikit-learn models of numeric tables can be accelerated", hint=_HINT)
-    graph = Accelerated(model, layout, convert(model.estimator, len(layout.features)), threads)
+    if not isinstance(model, Convertible) or not isinstance(layout, Matrix):
+        known = "scikit-learn, LightGBM and XGBoost"
+        raise AccelerationRefused(f"only models of {known} for numeric tables can be accelerated", hint=_HINT)
+    graph = Accelerated(model, layout, convert(model, len(layout.features)), threads)
     rows = reference_rows(layout.features, metadata.reference_profile, np.random.default_rng(0))
     compare(model, graph, {layout.name: rows.astype(layout.dtype)})
     one = {layout.name: rows[:1].astype(layout.dtype)}
@@ -44,29 +43,26 @@ def accelerate(model: Model, layout: Layout, metadata: Metadata, *, threads: int
     return graph
 
 
-def convert(estimator: Any, count: int) -> bytes:
+def convert(model: Convertible, count: int) -> bytes:
     """The serialized graph for rows of `count` numbers. Raises AccelerationRefused for what no converter knows."""
-    from skl2onnx import to_onnx
-
-    options = {"zipmap": False} if hasattr(estimator, "classes_") else None
     try:
-        graph = to_onnx(estimator, np.zeros((1, count), dtype=np.float32), options=options)
+        return model.to_onnx(count)
+    except ModuleNotFoundError as error:
+        hint = "Install modeldeploy[server-accelerate]."
+        raise DependencyMissing(f"accelerate needs {error.name}, which is not installed", hint=hint) from None
     except Exception as error:
         text = " ".join(str(error).split())[:300]
-        raise AccelerationRefused(
-            f"{type(estimator).__name__} cannot be converted to ONNX: {text}", hint=_HINT
-        ) from None
-    serialized: bytes = graph.SerializeToString()
-    return serialized
+        raise AccelerationRefused(f"{model.described} cannot be converted to ONNX: {text}", hint=_HINT) from None
 
 
 class Accelerated:
-    """Answers like the estimator it was made from, with the same names and types."""
+    """Answers like the model it was made from, with the same names and types."""
 
     is_pure = True
 
-    def __init__(self, original: Estimator, layout: Matrix, graph: bytes, threads: int) -> None:
+    def __init__(self, original: Model, layout: Matrix, graph: bytes, threads: int) -> None:
         options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
@@ -75,17 +71,30 @@ class Accelerated:
         self.probabilities, self.classes = original.probabilities, original.classes
         example = original.predict(layout.neutral() or {}, probabilities=False)["predict"]
         self._dtype, self._rank = example.dtype, example.ndim
+        if len(self._names) == 2 and not self.probabilities and self._gives_scores(layout):
+            # A Booster gives scores where its graph gives labels and the scores of each class.
+            self._names = self._names[1:]
+
+    def _gives_scores(self, layout: Matrix) -> bool:
+        """Whether the original gives the score of each class, or that of the second of two; else it gives labels."""
+        (row,) = (layout.neutral() or {}).values()
+        (scores,) = self._session.run(self._names[1:], {self._input: row.astype(np.float32)})
+        return self._rank == 2 or bool(scores.shape[1] == 2)
 
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
         (rows,) = inputs.values()
         names = self._names if probabilities and self.probabilities else self._names[:1]
         values = self._session.run(names, {self._input: rows.astype(np.float32)})
-        # A regressor's graph answers with a column where scikit-learn answers with a vector.
-        first = values[0].reshape(len(rows)) if self._rank == 1 else values[0]
+        first = self._as_vector(values[0]) if self._rank == 1 else values[0]
         outputs = {"predict": first.astype(self._dtype, copy=False)}
         if len(values) > 1:
             outputs[self.probabilities] = values[1]
         return outputs
+
+    @staticmethod
+    def _as_vector(values: Array) -> Array:
+        """A regressor's graph answers with a column, and a Booster's of two classes with both."""
+        return values[:, -1] if values.ndim == 2 else values
 
 
 def reference_rows(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from model_server.tensors import Inputs, Outputs, Tensor
 
@@ -38,3 +38,14 @@ class Model(Protocol):
 
         With `probabilities` the outputs also hold the one of that name, shape (rows, classes).
         """
+
+
+@runtime_checkable
+class Convertible(Model, Protocol):
+    """A model that can be turned into an ONNX graph; `described` names its kind in messages."""
+
+    @property
+    def described(self) -> str: ...
+
+    def to_onnx(self, count: int) -> bytes:
+        """The serialized graph for rows of `count` numbers. Raises what the converter raises."""

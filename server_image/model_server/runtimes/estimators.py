@@ -38,6 +38,17 @@ class Estimator:
         # Rows are arrays on purpose: the names were checked when the request was read.
         warnings.filterwarnings("ignore", message="X does not have valid feature names")
 
+    @property
+    def described(self) -> str:
+        """What it is, for messages."""
+        return type(self.estimator).__name__
+
+    def to_onnx(self, count: int) -> bytes:
+        """The serialized graph for rows of `count` numbers."""
+        from model_server.runtimes.converting import estimator_to_onnx
+
+        return estimator_to_onnx(self.estimator, count)
+
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
         rows = self._rows(inputs)
         outputs = {"predict": np.asarray(self.estimator.predict(rows))}

@@ -29,6 +29,7 @@ class Booster:
     is_pure = True
     probabilities = ""
     classes: tuple[object, ...] = ()
+    described = "LightGBM's Booster"
 
     def __init__(self, booster: Any, threads: int) -> None:
         self._booster = booster
@@ -37,6 +38,12 @@ class Booster:
         # The names LightGBM makes up say nothing about the training data.
         given = () if all(name == f"Column_{index}" for index, name in enumerate(names)) else names
         self.signature = Signature(feature_names=given, feature_count=booster.num_feature())
+
+    def to_onnx(self, count: int) -> bytes:
+        """The serialized graph for rows of `count` numbers."""
+        from model_server.runtimes.converting import booster_to_onnx
+
+        return booster_to_onnx(self._booster, count)
 
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
         (rows,) = inputs.values()

@@ -39,11 +39,18 @@ class Booster:
     is_pure = True
     probabilities = ""
     classes: tuple[object, ...] = ()
+    described = "XGBoost's Booster"
 
     def __init__(self, booster: Any) -> None:
         self._booster = booster
         self._names = booster.feature_names
         self.signature = Signature(feature_names=tuple(self._names or ()), feature_count=booster.num_features())
+
+    def to_onnx(self, count: int) -> bytes:
+        """The serialized graph for rows of `count` numbers."""
+        from model_server.runtimes.converting import booster_to_onnx
+
+        return booster_to_onnx(self._booster, count)
 
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
         (rows,) = inputs.values()

@@ -21,6 +21,7 @@ from model_server.runtimes.sklearn import Estimator
 
 WINE = load_wine()
 DIABETES = load_diabetes()
+THIRDS = np.digitize(DIABETES.target, np.quantile(DIABETES.target, [1 / 3, 2 / 3]))
 
 
 def metadata(rows):
@@ -72,6 +73,78 @@ class Own(ClassifierMixin, BaseEstimator):
         return np.full(len(rows), self.classes_[0])
 
 
+def lightgbm_booster(objective, rows, target, **parameters):
+    lightgbm = pytest.importorskip("lightgbm")
+    pytest.importorskip("onnxmltools")
+    from model_server.runtimes.lightgbm import Booster
+
+    given = {"objective": objective, "verbose": -1, "num_threads": 1, "seed": 1, **parameters}
+    names = [f"column {number}" for number in range(rows.shape[1])]
+    return Booster(lightgbm.train(given, lightgbm.Dataset(rows, target, feature_name=names), 20), 1)
+
+
+def xgboost_booster(objective, rows, target, **parameters):
+    xgboost = pytest.importorskip("xgboost")
+    pytest.importorskip("onnxmltools")
+    from model_server.runtimes.xgboost import Booster
+
+    names = [f"column {number}" for number in range(rows.shape[1])]
+    given = {"objective": objective, "nthread": 1, "seed": 1, **parameters}
+    return Booster(xgboost.train(given, xgboost.DMatrix(rows, target, feature_names=names), 20))
+
+
+@pytest.mark.parametrize(
+    ("make", "objective", "target", "parameters"),
+    [
+        pytest.param(lightgbm_booster, "regression", DIABETES.target, {}, id="LightGBM, numbers"),
+        pytest.param(lightgbm_booster, "binary", DIABETES.target > 140, {}, id="LightGBM, one of two"),
+        pytest.param(lightgbm_booster, "multiclass", THIRDS, {"num_class": 3}, id="LightGBM, one of three"),
+        pytest.param(xgboost_booster, "reg:squarederror", DIABETES.target, {}, id="XGBoost, numbers"),
+        pytest.param(xgboost_booster, "binary:logistic", DIABETES.target > 140, {}, id="XGBoost, one of two"),
+        pytest.param(xgboost_booster, "multi:softprob", THIRDS, {"num_class": 3}, id="XGBoost, one of three"),
+        pytest.param(xgboost_booster, "multi:softmax", THIRDS, {"num_class": 3}, id="XGBoost, a label of three"),
+    ],
+)
+def test_a_booster_answers_within_the_tolerance(make, objective, target, parameters):
+    model, about = make(objective, DIABETES.data, target, **parameters), metadata(DIABETES.data)
+    layout = choose_layout(Metadata(input_features=named_as_in(model, about)), model.signature)
+    graph = accelerated.accelerate(model, layout, about, threads=1)
+    rows = {layout.name: DIABETES.data}
+    expected = model.predict(rows, probabilities=False)["predict"]
+    found = graph.predict(rows, probabilities=False)["predict"]
+    assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def named_as_in(model, about):
+    return tuple(
+        Feature(name=name, range=one.range)
+        for name, one in zip(model.signature.feature_names, about.input_features, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("library", "kind"), [("lightgbm", "LGBMClassifier"), ("xgboost", "XGBClassifier"), ("xgboost", "XGBRegressor")]
+)
+def test_a_wrapper_answers_the_same_and_a_classifier_in_a_pipeline_too(library, kind):
+    module = pytest.importorskip(library)
+    pytest.importorskip("onnxmltools")
+    quiet = {"verbose": -1} if library == "lightgbm" else {}
+    is_classifier = "Classifier" in kind
+    wrapper = getattr(module, kind)(n_estimators=20, n_jobs=1, **quiet)
+    # Behind a scaler in single precision a row on a tree's border falls to its other side: numbers jump there.
+    estimator = make_pipeline(StandardScaler(), wrapper) if is_classifier else wrapper
+    target = THIRDS if is_classifier else DIABETES.target
+    estimator.fit(DIABETES.data, target)
+    model, about = Estimator(estimator), metadata(DIABETES.data)
+    layout = choose_layout(about, model.signature)
+    graph = accelerated.Accelerated(model, layout, accelerated.convert(model, 10), 1)
+    rows = {layout.name: DIABETES.data}
+    expected, found = (one.predict(rows, probabilities=True) for one in (model, graph))
+    assert np.mean(np.isclose(found["predict"], expected["predict"], rtol=1e-4)) > 0.99
+    assert found.keys() == expected.keys()
+
+
 def test_what_no_converter_knows_is_refused():
     with pytest.raises(AccelerationRefused, match="Own cannot be converted"):
         speed_up(Own().fit(WINE.data, WINE.target), WINE.data)
@@ -90,7 +163,7 @@ def test_a_graph_that_differs_is_refused_with_the_numbers(other, message):
     weaker = LogisticRegression(C=0.9 if other is None else 1.0)
     wrong = weaker.fit(rows, WINE.target if other is None else other)
     layout = choose_layout(metadata(rows), original.signature)
-    graph = accelerated.Accelerated(original, layout, accelerated.convert(wrong, rows.shape[1]), 1)
+    graph = accelerated.Accelerated(original, layout, accelerated.convert(Estimator(wrong), rows.shape[1]), 1)
     with pytest.raises(AccelerationRefused, match=message):
         accelerated.compare(original, graph, {layout.name: rows})
 
