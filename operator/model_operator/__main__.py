@@ -6,7 +6,9 @@ import gc
 import logging
 import os
 import sys
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from typing import Any
 
 import kopf
 
@@ -72,8 +74,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         background = [
             leading,
             asyncio.create_task(end_with(stop, metrics), name="metrics"),
-            asyncio.create_task(engine.reflect(), name="reflect"),
-            asyncio.create_task(collect_garbage(engine), name="garbage"),
+            asyncio.create_task(until(stop, engine.reflect()), name="reflect"),
+            asyncio.create_task(until(stop, collect_garbage(engine)), name="garbage"),
         ]
         try:
             await serve(engine, settings, stop)
@@ -84,6 +86,20 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             engine.queue.close()
+
+
+async def until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Do some work until `stop` is set: kopf waits five seconds for what it finds running at its end."""
+    working, told = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([working, told], return_when=asyncio.FIRST_COMPLETED)
+        if working.done() and (error := working.exception()):
+            log.critical("this process ends at once: %r", error)
+            os._exit(1)  # blind it would go on with what it last saw
+    finally:
+        for task in (working, told):
+            task.cancel()
+        await asyncio.gather(working, told, return_exceptions=True)
 
 
 async def collect_garbage(engine: Engine) -> None:

@@ -5,8 +5,9 @@ The API server is the sandbox's, or a real one (see `control_planes`).
 
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
+import pytest
+import pytest_asyncio
 from operator_in_cluster import Api, Operator, api_of, control_plane, eventually, operator
 
 from model_operator.clients.kinds import BY_KIND, RESOURCE
@@ -14,8 +15,12 @@ from model_operator.clients.kinds import BY_KIND, RESOURCE
 MODEL = {"storageUri": "s3://models/fraud/1"}
 
 
-@asynccontextmanager
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage() -> AsyncIterator[tuple[Api, Operator]]:
+    """One control plane and one operator for all tests; each has resources of its own."""
     async with (
         control_plane() as cluster,
         api_of(cluster) as api,
@@ -33,20 +38,20 @@ async def healthy(api: Api, name: str, revision_is_not: str = "") -> str:
     return await eventually(look, f"{name} is Healthy")
 
 
-async def test_a_create_costs_its_children_and_two_looks_at_readiness() -> None:
-    async with stage() as (api, running):
-        await api.create("fraud", model=MODEL)
-        await healthy(api, "fraud")
-        before = await running.requests()
-        await api.create("spam", model=MODEL)
-        await healthy(api, "spam")
-        spent = await running.requests() - before
-        assert spent.pop(("create", "Event"), 0) <= 2
-        # Deployment, its Service, the front Service; status at the start and when the pod is ready.
-        assert spent[("apply", "Deployment")] == 1
-        assert spent[("apply", "Service")] == 2
-        assert spent[("get", RESOURCE.kind)] == 0
-        assert spent[("patch-status", RESOURCE.kind)] <= 3
+async def test_a_create_costs_its_children_and_two_looks_at_readiness(stage: tuple[Api, Operator]) -> None:
+    api, running = stage
+    await api.create("fraud", model=MODEL)
+    await healthy(api, "fraud")
+    before = await running.requests()
+    await api.create("spam", model=MODEL)
+    await healthy(api, "spam")
+    spent = await running.requests() - before
+    assert spent.pop(("create", "Event"), 0) <= 2
+    # Deployment, its Service, the front Service; status at the start and when the pod is ready.
+    assert spent[("apply", "Deployment")] == 1
+    assert spent[("apply", "Service")] == 2
+    assert spent[("get", RESOURCE.kind)] == 0
+    assert spent[("patch-status", RESOURCE.kind)] <= 3
 
 
 async def test_nothing_is_written_while_nothing_changes() -> None:
@@ -65,60 +70,58 @@ async def test_nothing_is_written_while_nothing_changes() -> None:
             assert writes[("apply", "Deployment")] == 1
 
 
-async def test_a_new_model_replaces_the_old_one() -> None:
-    async with stage() as (api, _):
-        await api.create("fraud", model=MODEL)
-        first = await healthy(api, "fraud")
-        await api.patch(RESOURCE, "fraud", {"spec": {"model": {"storageUri": "s3://models/fraud/2"}}})
-        second = await healthy(api, "fraud", revision_is_not=first)
-        service = await api.get(BY_KIND["Service"], "fraud")
-        assert service["spec"]["selector"]["modeldeploy.dev/revision"] == second
-        old = await api.get(BY_KIND["Deployment"], f"fraud-{first}")
-        assert old["spec"]["replicas"] == 0
+async def test_a_new_model_replaces_the_old_one(stage: tuple[Api, Operator]) -> None:
+    api, _ = stage
+    await api.create("replaced", model=MODEL)
+    first = await healthy(api, "replaced")
+    await api.patch(RESOURCE, "replaced", {"spec": {"model": {"storageUri": "s3://models/fraud/2"}}})
+    second = await healthy(api, "replaced", revision_is_not=first)
+    service = await api.get(BY_KIND["Service"], "replaced")
+    assert service["spec"]["selector"]["modeldeploy.dev/revision"] == second
+    old = await api.get(BY_KIND["Deployment"], f"replaced-{first}")
+    assert old["spec"]["replicas"] == 0
 
 
-async def test_a_foreign_write_is_put_right_and_told() -> None:
-    async with stage() as (api, _):
-        await api.create("fraud", model=MODEL)
-        revision = await healthy(api, "fraud")
-        assert await foreign_writes(api) == 0, "the operator took its own objects for somebody else's"
-        await api.patch(BY_KIND["Deployment"], f"fraud-{revision}", {"spec": {"replicas": 5}})
+async def test_a_foreign_write_is_put_right_and_told(stage: tuple[Api, Operator]) -> None:
+    api, _ = stage
+    await api.create("meddled", model=MODEL)
+    revision = await healthy(api, "meddled")
+    assert await foreign_writes(api) == 0, "the operator took its own objects for somebody else's"
+    await api.patch(BY_KIND["Deployment"], f"meddled-{revision}", {"spec": {"replicas": 5}})
 
-        async def is_right() -> bool:
-            return (await api.get(BY_KIND["Deployment"], f"fraud-{revision}"))["spec"]["replicas"] == 1
+    async def is_right() -> bool:
+        return (await api.get(BY_KIND["Deployment"], f"meddled-{revision}"))["spec"]["replicas"] == 1
 
-        await eventually(is_right, "the size is put right")
-        await eventually(lambda: foreign_writes(api), "it is told")
-
-
-async def test_a_deleted_child_comes_back() -> None:
-    async with stage() as (api, _):
-        await api.create("fraud", model=MODEL)
-        await healthy(api, "fraud")
-        await api.delete(BY_KIND["Service"], "fraud")
-
-        async def is_back() -> bool:
-            return "fraud" in await api.names("Service")
-
-        await eventually(is_back, "the front Service is back")
+    await eventually(is_right, "the size is put right")
+    await eventually(lambda: foreign_writes(api), "it is told")
 
 
-async def test_a_deleted_resource_leaves_nothing() -> None:
-    async with stage() as (api, running):
-        await api.create("fraud", model=MODEL, replicas=2)
-        await healthy(api, "fraud")
-        before = await running.requests()
-        await api.delete(RESOURCE, "fraud")
+async def test_a_deleted_child_comes_back(stage: tuple[Api, Operator]) -> None:
+    api, _ = stage
+    await api.create("bereft", model=MODEL)
+    await healthy(api, "bereft")
+    await api.delete(BY_KIND["Service"], "bereft")
 
-        async def is_empty() -> bool:
-            kinds = ("Deployment", "Pod", "PodDisruptionBudget")
-            left = [name for kind in kinds for name in await api.names(kind)]
-            left += [name for name in await api.names("Service") if name.startswith("fraud")]
-            return not left
+    async def is_back() -> bool:
+        return "bereft" in await api.names("Service")
 
-        await eventually(is_empty, "nothing is left")
-        spent = Counter(await running.requests()) - before
-        assert not [key for key in spent if key[0] in ("apply", "delete", "patch-status")]
+    await eventually(is_back, "the front Service is back")
+
+
+async def test_a_deleted_resource_leaves_nothing(stage: tuple[Api, Operator]) -> None:
+    api, running = stage
+    await api.create("deleted", model=MODEL, replicas=2)
+    await healthy(api, "deleted")
+    before = await running.requests()
+    await api.delete(RESOURCE, "deleted")
+
+    async def is_empty() -> bool:
+        kinds = ("Deployment", "Pod", "PodDisruptionBudget", "Service")
+        return not [name for kind in kinds for name in await api.names(kind) if name.startswith("deleted")]
+
+    await eventually(is_empty, "nothing is left")
+    spent = Counter(await running.requests()) - before
+    assert not [key for key in spent if key[0] in ("apply", "delete", "patch-status")]
 
 
 async def foreign_writes(api: Api) -> int:

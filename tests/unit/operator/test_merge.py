@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_operator.engine.merge import merge_patch
@@ -17,11 +17,13 @@ VALUES: Any = st.recursive(
 BODIES = st.dictionaries(st.text("abc", min_size=1, max_size=2), VALUES, max_size=4)
 
 
+@settings(max_examples=40)
 @given(old=BODIES, new=BODIES)
 def test_the_patch_turns_one_into_the_other(old: dict[str, Any], new: dict[str, Any]) -> None:
     assert merge(old, merge_patch(old, new)) == new
 
 
+@settings(max_examples=40)
 @given(body=BODIES)
 def test_equal_values_need_no_patch(body: dict[str, Any]) -> None:
     assert merge_patch(body, body) == {}
