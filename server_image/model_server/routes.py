@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -14,6 +15,7 @@ from model_server.lifecycle import Lifecycle, Loaded, Phase
 from model_server.protocols import mlflow, plain, v2
 from model_server.protocols.call import require_object
 from model_server.telemetry import CONTENT_TYPE, OPENMETRICS, Telemetry
+from model_server.tensors import Outputs
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
@@ -120,19 +122,29 @@ class Handlers:
     async def _answer(self, request: Request, *, ignored: frozenset[str]) -> Response:
         served = self._lifecycle.served
         loaded = served.loaded
+        began = time.perf_counter()
         call = plain.decode(request, loaded.layout, loaded.model, max_rows=self._max_rows, ignored=ignored)
+        self._telemetry.decoded(time.perf_counter() - began)
         outputs = await served.batcher.submit(call.inputs, probabilities=call.probabilities, trace=request.trace)
         served.watcher.predicted(request.id, call.inputs, outputs)
-        return Response(200, plain.encode(outputs, loaded.model, loaded.identity, probabilities=call.probabilities))
+        return self._plain(outputs, loaded, probabilities=call.probabilities)
+
+    def _plain(self, outputs: Outputs, loaded: Loaded, *, probabilities: bool) -> Response:
+        began = time.perf_counter()
+        body = plain.encode(outputs, loaded.model, loaded.identity, probabilities=probabilities)
+        self._telemetry.encoded(time.perf_counter() - began)
+        return Response(200, body)
 
     async def invocations(self, request: Request) -> Response:
         """`POST /invocations`, as MLflow's clients ask."""
         served = self._lifecycle.served
         loaded = served.loaded
+        began = time.perf_counter()
         call = mlflow.decode(request, loaded.layout, max_rows=self._max_rows)
+        self._telemetry.decoded(time.perf_counter() - began)
         outputs = await served.batcher.submit(call.inputs, trace=request.trace)
         served.watcher.predicted(request.id, call.inputs, outputs)
-        return Response(200, plain.encode(outputs, loaded.model, loaded.identity, probabilities=False))
+        return self._plain(outputs, loaded, probabilities=False)
 
     async def ping(self, request: Request) -> Response:
         """`GET /ping` and `GET /health`: MLflow's readiness."""
@@ -167,10 +179,15 @@ class Handlers:
         self._require_model(request.params)
         served = self._lifecycle.served
         loaded = served.loaded
+        began = time.perf_counter()
         call = v2.decode(request, loaded.layout, loaded.model, loaded.outputs, max_rows=self._max_rows)
+        self._telemetry.decoded(time.perf_counter() - began)
         outputs = await served.batcher.submit(call.inputs, probabilities=call.probabilities, trace=request.trace)
         served.watcher.predicted(request.id, call.inputs, outputs)
-        return v2.encode(outputs, call, loaded.identity)
+        began = time.perf_counter()
+        response = v2.encode(outputs, call, loaded.identity)
+        self._telemetry.encoded(time.perf_counter() - began)
+        return response
 
     async def v2_server(self, request: Request) -> Response:
         """`GET /v2`."""

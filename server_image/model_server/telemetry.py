@@ -34,8 +34,12 @@ _QUEUE = Distribution(
 )
 _PREDICT = Distribution("modeldeploy_predict_duration_seconds", "Calls of the model.", SECONDS, _QUEUE.end)
 _ROWS = Distribution("modeldeploy_batch_rows", "Rows in one call of the model.", ROWS, _PREDICT.end)
+_DECODE = Distribution("request_preprocess_seconds", "From a request's body to the model's inputs.", SECONDS, _ROWS.end)
+_ENCODE = Distribution(
+    "request_postprocess_seconds", "From the model's outputs to an answer's body.", SECONDS, _DECODE.end
+)
 
-OUTPUTS = Area(_ROWS.end, 65)
+OUTPUTS = Area(_ENCODE.end, 65)
 FEEDBACK = Area(OUTPUTS.end, 16 * 16 + 9)
 INPUT_LOG = Area(FEEDBACK.end, 2)
 DRIFT = Area(INPUT_LOG.end, 128 * 24)
@@ -124,6 +128,14 @@ class Telemetry:
         if trace_id:
             EXEMPLARS.remember(row, seconds, trace_id, time.time())
 
+    def decoded(self, seconds: float) -> None:
+        """A request's body has become the model's inputs."""
+        _DECODE.observe(self.row, seconds)
+
+    def encoded(self, seconds: float) -> None:
+        """The model's outputs have become an answer's body."""
+        _ENCODE.observe(self.row, seconds)
+
     def batch(self, *, rows: int, seconds: float, queued: float) -> None:
         """The model was called for so many rows; the oldest of them had waited `queued` seconds."""
         row = self.row
@@ -169,7 +181,9 @@ class _Shared(Collector):
 
 
 def _aliases(cells: Cells, identity: Identity, counts: dict[int, float]) -> Iterable[Metric]:
-    """The same numbers under the names that KServe's and MLServer's dashboards query."""
+    """What KServe's and MLServer's dashboards query, by their names."""
+    for distribution in (_DECODE, _ENCODE):
+        yield distribution.family(cells, ("model_name",), (identity.model,))
     yield _PREDICT.family(cells, ("model_name",), (identity.model,), "request_predict_seconds")
     names, labels = ("model", "version"), (identity.model, identity.version)
     good = sum(count for code, count in counts.items() if code < 400)

@@ -15,7 +15,7 @@ Obj = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One field that is wrong: a line of `details.causes`. A few causes name no field."""
+    """One field that is wrong: a line of `details.causes`."""
 
     reason: str
     field: str
@@ -23,8 +23,7 @@ class Cause:
 
     def body(self) -> Obj:
         """The cause as it stands in a Status."""
-        body = {"reason": self.reason, "message": self.message}
-        return {**body, "field": self.field} if self.field else body
+        return {"reason": self.reason, "message": self.message, "field": self.field}
 
 
 def invalid_value(field: str, value: Any, why: str) -> Cause:
@@ -230,6 +229,16 @@ def too_large_version(asked: int, current: int) -> ApiError:
         504,
         "Timeout",
         f"Timeout: Too large resource version: {asked}, current: {current}",
-        causes=[Cause("ResourceVersionTooLarge", "", "Too large resource version")],
+        causes=[_TooLarge()],
         retry_after=1,
     )
+
+
+class _TooLarge(Cause):
+    """The one cause that names no field."""
+
+    def __init__(self) -> None:
+        super().__init__("ResourceVersionTooLarge", "", "Too large resource version")
+
+    def body(self) -> Obj:
+        return {"reason": self.reason, "message": self.message}

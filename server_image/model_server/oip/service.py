@@ -136,7 +136,9 @@ class InferenceService:
         self._require_model(request.model_name, request.model_version)
         served = self._lifecycle.served
         loaded = served.loaded
+        began = time.perf_counter()
         call = Call(inputs=loaded.layout.from_tensors(read_tensors(request, self._limits.max_rows)), id=request.id)
+        self._telemetry.decoded(time.perf_counter() - began)
         known = [tensor.name for tensor in loaded.outputs]
         call.outputs = tuple(output.name for output in request.outputs)
         strange = [name for name in call.outputs if known and name not in known]
@@ -145,10 +147,12 @@ class InferenceService:
         call.probabilities = loaded.model.probabilities in call.outputs
         outputs = await served.batcher.submit(call.inputs, probabilities=call.probabilities, trace=trace)
         served.watcher.predicted(request.id.encode() or self._ids.of({}), call.inputs, outputs)
+        began = time.perf_counter()
         response = message("ModelInferResponse")(
             model_name=loaded.identity.model, model_version=loaded.identity.version, id=request.id
         )
         write_tensors(response, outputs, call, raw=bool(request.raw_input_contents))
+        self._telemetry.encoded(time.perf_counter() - began)
         return response
 
     @property

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import socket
 import threading
 from collections import defaultdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import grpc
 import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from model_server.oip.messages import SERVICE, message
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
@@ -106,10 +110,30 @@ def test_what_names_no_kept_trace_is_no_exemplar(wine_server, wine, header):
     assert TRACE not in {name.lower() for name in exemplars(wine_server.client)}
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def infer(channel, traceparent):
+    stub = channel.unary_unary(
+        f"/{SERVICE}/ModelInfer",
+        request_serializer=message("ModelInferRequest").SerializeToString,
+        response_deserializer=message("ModelInferResponse").FromString,
+    )
+    contents = {"fp64_contents": [1, 2]}
+    tensor = {"name": "x", "datatype": "FP64", "shape": [1, 2], "contents": contents}
+    request = message("ModelInferRequest")(model_name="sign", inputs=[tensor])
+    assert stub(request, timeout=10, metadata=[("traceparent", traceparent)]).model_name == "sign"
+
+
 def test_a_collector_is_sent_the_spans_of_predictions(serve, sign, collector):
     address, received = collector
+    port = free_port()
     server = serve(
         sign,
+        grpc_port=port,
         name="sign",
         revision="abc",
         trusted=True,
@@ -118,10 +142,13 @@ def test_a_collector_is_sent_the_spans_of_predictions(serve, sign, collector):
         OTEL_BSP_SCHEDULE_DELAY="100",
     ).wait_ready()
     client = server.client
+    over_grpc = f"{8:032x}"
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        infer(channel, f"00-{over_grpc}-{PARENT}-01")
     good = client.post("/predict", json={"instances": [[1, 2], [3, 4]]}, headers={"traceparent": KEPT})
     assert good.status_code == 200
     assert client.post("/predict", json={"instances": [["a", 2]]}).status_code == 422
-    server.wait_until(lambda: len(spans_by_trace(received)) == 2)
+    server.wait_until(lambda: len(spans_by_trace(received)) == 3)
     spans = spans_by_trace(received)
 
     by_name = {span.name: span for span in spans[TRACE]}
@@ -137,12 +164,16 @@ def test_a_collector_is_sent_the_spans_of_predictions(serve, sign, collector):
     assert queue.end_time_unix_nano == predict.start_time_unix_nano <= predict.end_time_unix_nano
     assert predict.end_time_unix_nano <= whole.end_time_unix_nano
 
-    (own,) = spans.keys() - {TRACE}
+    called = {span.name: span for span in spans[over_grpc]}
+    assert called.keys() == {"inference.GRPCInferenceService/ModelInfer", "queue", "predict"}
+    assert called["inference.GRPCInferenceService/ModelInfer"].parent_span_id.hex() == PARENT
+
+    (own,) = spans.keys() - {TRACE, over_grpc}
     (refused,) = spans[own]
     assert not refused.parent_span_id
     assert attributes(refused)["http.response.status_code"] == 422
     assert refused.status.code == Status.STATUS_CODE_UNSET, "the client's fault is no error of the server"
-    assert exemplars(client).keys() <= {TRACE, own}
+    assert exemplars(client).keys() <= {TRACE, own, over_grpc}
     about = attributes(received[0].resource_spans[0].resource)
     assert about["service.name"] == "sign"
     assert about["modeldeploy.revision"] == "abc"
