@@ -147,8 +147,12 @@ def test_rows_of_all_workers_are_summed():
         worker.begin()
         worker.end(200, 0.004)
     workers[0].batch(rows=3, seconds=0.1, queued=0.0)
+    workers[0].decoded(0.002)
+    workers[1].encoded(0.002)
     text = workers[1].render().decode()
     assert 'modeldeploy_requests_total{code="200",model="m",revision="r",version="1"} 2.0' in text
     assert 'modeldeploy_batch_rows_sum{model="m",revision="r",version="1"} 3.0' in text
     assert 'request_predict_seconds_count{model_name="m"} 1.0' in text
+    assert 'request_preprocess_seconds_bucket{le="0.0025",model_name="m"} 1.0' in text
+    assert 'request_postprocess_seconds_bucket{le="0.0025",model_name="m"} 1.0' in text
     assert 'model_infer_request_success_total{model="m",version="1"} 2.0' in text
