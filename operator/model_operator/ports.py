@@ -1,6 +1,6 @@
 """What the engine needs from the world; `clients` implement it, `testing` has small real ones for tests."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -94,6 +94,10 @@ class PodSample(Protocol):
     @property
     def errors(self) -> int:
         """Those of them that were answered with 5xx."""
+
+    @property
+    def drifted(self) -> Set[str]:
+        """Features whose distribution is far from the reference."""
 
     @property
     def durations(self) -> Mapping[float, int]:

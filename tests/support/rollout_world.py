@@ -27,6 +27,7 @@ from model_operator.engine.notifier import Notifier
 from model_operator.engine.queue import WorkQueue
 from model_operator.engine.reconcile import Reconciler
 from model_operator.engine.recorder import Recorder
+from model_operator.engine.retrainer import Retrainer
 from model_operator.errors import ApiError, ProviderError
 from model_operator.manifests.pods import PodSettings
 from model_operator.testing import InMemoryCluster, Sample, VirtualClock, is_pod_ready, snapshot
@@ -107,6 +108,7 @@ class World:
         self.hooks = getattr(self, "hooks", GivenHooks())
         self.gatekeeper = Gatekeeper(self.cache, self.queue, self.hooks, self.clock)
         self.notifier = Notifier(self.hooks, self.clock)
+        self.retrainer = Retrainer(self.cache, self.queue, self.pods, self.hooks, self.clock)
         self.reconciler = Reconciler(
             self.cluster,
             self.cache,
@@ -117,6 +119,7 @@ class World:
             self.missing,
             self.gatekeeper,
             self.notifier,
+            self.retrainer,
         )
         self.wake_at = self.clock.now()
 

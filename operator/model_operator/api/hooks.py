@@ -6,6 +6,9 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
+from model_operator.api.analysis import Metric
+from model_operator.api.times import parse_duration
+
 Body = Mapping[str, Any]
 
 
@@ -60,11 +63,25 @@ class Notification:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retrain:
+    """A web hook that is told when the live model has become worse, at most once in `cooldown`.
+
+    `drift` is whether drifted inputs count as worse; `quality` holds bounds of metrics of feedback.
+    """
+
+    address: Address
+    cooldown: timedelta
+    drift: bool
+    quality: tuple[Metric, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:
     """All hooks of one resource."""
 
     gates: tuple[Gate, ...] = ()
     notifications: tuple[Notification, ...] = ()
+    retrain: Retrain | None = None
 
 
 def parse_hooks(raw: Body | None) -> Hooks:
@@ -87,6 +104,18 @@ def parse_hooks(raw: Body | None) -> Hooks:
                 phases=tuple(one.get("phases", ())),
             )
             for one in raw.get("notifications", ())
+        ),
+        retrain=_retrain(raw["retrain"]) if "retrain" in raw else None,
+    )
+
+
+def _retrain(raw: Body) -> Retrain:
+    return Retrain(
+        address=_address(raw),
+        cooldown=parse_duration(raw.get("cooldown", "24h")),
+        drift=raw.get("drift", True),
+        quality=tuple(
+            Metric(name=one["name"], minimum=one.get("min"), maximum=one.get("max")) for one in raw.get("quality", ())
         ),
     )
 

@@ -109,6 +109,16 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retraining:
+    """That a model was found to need training, and whether its hook has taken it."""
+
+    requested_at: datetime
+    reason: str
+    revision: str
+    is_told: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """One condition, as Kubernetes writes them. `status` is True, False or Unknown."""
 
@@ -137,6 +147,7 @@ class Status:
     previous: str = ""
     model: ModelInfo | None = None
     source: Source | None = None
+    retraining: Retraining | None = None
     mode: Mode = Mode.STEPS
     step: str = ""
     step_index: int = 0
@@ -180,6 +191,7 @@ def status_from_body(body: Body) -> Status:
         previous=body.get("previousRevision", ""),
         model=ModelInfo(**body["model"]) if body.get("model") else None,
         source=Source(**body["source"]) if body.get("source") else None,
+        retraining=_retraining(body["retraining"]) if body.get("retraining") else None,
         mode=Mode(body.get("mode", "Steps")),
         step=body.get("step", ""),
         step_index=body.get("currentStepIndex", 0),
@@ -246,6 +258,7 @@ def status_to_body(status: Status) -> dict[str, Any]:
         "previousRevision": status.previous,
         "model": _present(vars_of(status.model)) if status.model else None,
         "source": vars_of(status.source) if status.source else None,
+        "retraining": _retraining_body(status.retraining) if status.retraining else None,
         "mode": str(status.mode) if rolling else None,
         "step": status.step,
         "currentStepHash": status.steps_hash,
@@ -273,6 +286,24 @@ def status_to_body(status: Status) -> dict[str, Any]:
         body["currentStepIndex"] = status.step_index
         body["weights"] = _weights_body(weights)
     return body
+
+
+def _retraining(raw: Body) -> Retraining:
+    return Retraining(
+        requested_at=parse_time(raw["requestedAt"]),
+        reason=raw["reason"],
+        revision=raw["revision"],
+        is_told=raw.get("told", False),
+    )
+
+
+def _retraining_body(known: Retraining) -> dict[str, Any]:
+    return {
+        "requestedAt": format_time(known.requested_at),
+        "reason": known.reason,
+        "revision": known.revision,
+        "told": known.is_told,
+    }
 
 
 def vars_of(value: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Reads `GET /metrics` of a model server's pod (docs/wire.md)."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -28,6 +28,7 @@ class Sample:
     outputs: Mapping[str, float] = field(default_factory=dict)
     quality: Mapping[str, Moments] = field(default_factory=dict)
     changed_source: str = ""
+    drifted: Set[str] = frozenset()
 
 
 class HttpPodMetrics:
@@ -95,6 +96,7 @@ class _Page:
     outputs: dict[str, float] = field(default_factory=dict)
     answers: dict[str, list[float]] = field(default_factory=dict)
     losses: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    drifted: set[str] = field(default_factory=set)
 
     def told_model(self, text: str, _: float) -> None:
         labels = labels_of(text)
@@ -123,6 +125,10 @@ class _Page:
         is_right = labels.get("outcome", labels.get("converted")) in ("correct", "right", "true")
         self.answers.setdefault(metric, [0.0, 0.0])[0 if is_right else 1] = value
 
+    def told_drift(self, text: str, value: float) -> None:
+        if value:
+            self.drifted.add(labels_of(text).get("feature", ""))
+
     def told_loss(self, place: int, value: float) -> None:
         self.losses[place] = value
 
@@ -141,6 +147,7 @@ class _Page:
             outputs=self.outputs,
             quality=quality,
             changed_source=self.changed_source,
+            drifted=frozenset(self.drifted),
         )
 
 
@@ -156,6 +163,7 @@ _READERS: Mapping[str, Callable[[_Page, str, float], None]] = {
     "modeldeploy_feedback_total": _Page.told_answers,
     "modeldeploy_conversions_total": _Page.told_answers,
     "modeldeploy_rated_total": _Page.told_answers,
+    "modeldeploy_drifted": _Page.told_drift,
     "modeldeploy_log_loss_count": lambda page, _, value: page.told_loss(0, value),
     "modeldeploy_log_loss_sum": lambda page, _, value: page.told_loss(1, value),
     "modeldeploy_log_loss_squares_total": lambda page, _, value: page.told_loss(2, value),

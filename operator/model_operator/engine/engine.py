@@ -16,6 +16,7 @@ from model_operator.engine.queue import Urgency, WorkQueue
 from model_operator.engine.reconcile import Reconciler
 from model_operator.engine.recorder import Recorder
 from model_operator.engine.reflector import Change, Reflector, Source
+from model_operator.engine.retrainer import Retrainer
 from model_operator.errors import ApiError
 from model_operator.manifests.pods import PodSettings
 from model_operator.ports import Clock, Cluster, MetricValues, PodMetrics, WebHooks
@@ -49,6 +50,7 @@ class Engine:
         self.recorder = Recorder(cluster, clock, identity)
         self.gatekeeper = Gatekeeper(self.cache, self.queue, hooks, clock)
         self.notifier = Notifier(hooks, clock)
+        self.retrainer = Retrainer(self.cache, self.queue, pods, hooks, clock)
         self.reflectors = [
             Reflector(
                 source,
@@ -70,6 +72,7 @@ class Engine:
             self.missing_kinds,
             self.gatekeeper,
             self.notifier,
+            self.retrainer,
         )
 
     def changed(self, body: dict[str, Any], change: Change) -> None:
@@ -111,6 +114,7 @@ class Engine:
             group.create_task(self.evidence.run(), name="evidence")
             group.create_task(self.gatekeeper.run(), name="gatekeeper")
             group.create_task(self.notifier.run(), name="notifier")
+            group.create_task(self.retrainer.run(), name="retrainer")
             for number in range(WORKERS):
                 group.create_task(self._worker(), name=f"worker-{number}")
 

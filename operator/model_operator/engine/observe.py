@@ -11,7 +11,7 @@ from model_operator.api.names import REVISION, REVISION_SPEC
 from model_operator.api.resource import ModelDeployment
 from model_operator.engine.measured import measured
 from model_operator.policy.failures import trouble_of_pod
-from model_operator.policy.observed import FrontView, ModelReport, Observed, RevisionView, Traffic, Verdict
+from model_operator.policy.observed import FrontView, ModelReport, Observed, RetrainView, RevisionView, Traffic, Verdict
 from model_operator.routers import Seen, router_for
 
 Body = Mapping[str, Any]
@@ -27,12 +27,14 @@ def observe(
     verdict: Verdict,
     missing_kinds: frozenset[str],
     gates: Mapping[str, GateAnswer],
+    retrain: RetrainView,
 ) -> Observed:
     """Return what is seen of a ModelDeployment.
 
     Args:
         models: what the servers said of their models, by revision.
         missing_kinds: kinds that the cluster does not know.
+        retrain: whether the live model should be trained again.
         gates: what the gates said of the point where the rollout waits, by name.
     """
     revisions = revision_views(children, models)
@@ -53,6 +55,7 @@ def observe(
         traffic=traffic,
         verdict=verdict,
         gates=gates,
+        retrain=retrain,
         measurements=measured(children),
     )
 

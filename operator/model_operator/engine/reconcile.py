@@ -16,6 +16,7 @@ from model_operator.engine.notifier import Notifier
 from model_operator.engine.observe import observe
 from model_operator.engine.recorder import Recorder
 from model_operator.engine.render import render
+from model_operator.engine.retrainer import Retrainer
 from model_operator.errors import InvalidSpec
 from model_operator.manifests.compare import applied_hash, has_drifted, needs_apply
 from model_operator.manifests.pods import PodSettings
@@ -44,11 +45,12 @@ class Reconciler:
         missing_kinds: set[str],
         gatekeeper: Gatekeeper,
         notifier: Notifier,
+        retrainer: Retrainer,
     ) -> None:
         self._cluster, self._cache, self._evidence = cluster, cache, evidence
         self._recorder, self._clock, self._settings = recorder, clock, settings
         self._missing_kinds = missing_kinds
-        self._gatekeeper, self._notifier = gatekeeper, notifier
+        self._gatekeeper, self._notifier, self._retrainer = gatekeeper, notifier, retrainer
 
     async def reconcile(self, key: ObjectKey) -> timedelta | None:
         """Do one pass; return when to look again at the latest.
@@ -98,6 +100,7 @@ class Reconciler:
             verdict=self._evidence.verdict(resource),
             missing_kinds=frozenset(self._missing_kinds),
             gates=self._gatekeeper.answers(resource),
+            retrain=self._retrainer.view(resource),
         )
 
     async def _still_exists(self, key: ObjectKey, body: Body) -> bool:

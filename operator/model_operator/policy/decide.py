@@ -31,6 +31,7 @@ _TOLD = {
     "pod_failures",
     "conditions",
     "analysis",
+    "retraining",
     "weights",
 }
 _FACTS = attrgetter(*(field.name for field in fields(Status) if field.name not in _TOLD))

@@ -86,6 +86,14 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetrainView:
+    """Why the live model should be trained again, empty if it need not; and which request its hook has taken."""
+
+    cause: str = ""
+    told: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """The judge's word on the canary, with the numbers in the message; `metrics` is what status shows of each.
 
@@ -122,6 +130,7 @@ class Observed:
     verdict: Verdict = field(default_factory=Verdict)
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
     gates: Mapping[str, GateAnswer] = field(default_factory=dict)
+    retrain: RetrainView = field(default_factory=RetrainView)
 
     def revision(self, name: str) -> RevisionView:
         """Return what is seen of a revision; of an unknown one nothing is seen."""

@@ -12,6 +12,7 @@ from model_operator.api.status import Condition, ModelInfo, Phase, PodFailure, S
 from model_operator.api.times import format_time
 from model_operator.policy.failures import worst
 from model_operator.policy.observed import Outcome
+from model_operator.policy.retraining import retraining
 from model_operator.policy.situation import Situation
 from model_operator.policy.sizes import full_size, sizes
 from model_operator.policy.story import step_column, tell
@@ -35,6 +36,7 @@ def report(s: Situation, *, url: str) -> Status:
         step=step_column(s),
         weights=_counted_weights(s),
         analysis=_analysis(s),
+        retraining=retraining(s),
     )
     s = s.under(counted)
     s = s.under(s.changed(message=tell(s)))

@@ -13,9 +13,10 @@ import yaml
 from model_server import app, errors
 from model_server.inputs.anything import Anything
 from model_server.lifecycle import Loaded
+from model_server.monitoring.drift import FEWEST_ROWS, Bins, Drift
 from model_server.monitoring.monitor import Monitor
 from model_server.package.formats import AUTO, FORMATS, MLFLOW
-from model_server.package.metadata import Metadata
+from model_server.package.metadata import Feature, Metadata
 from model_server.runtimes.base import Signature
 from model_server.settings import Settings
 from model_server.telemetry import SECONDS, Identity, Telemetry
@@ -99,6 +100,8 @@ def watched(telemetry: Telemetry) -> None:
     monitor.labelled({"id": "1", "label": 1})
     asyncio.run(monitor.pulse())
     monitor.close()
+    drift = Drift((Feature(name="a"),), {"a": Bins(counts=(10, 10), edges=(0, 1, 2))}, 0.2, telemetry)
+    drift.update([{"a": np.full(FEWEST_ROWS, 1.5)}])
 
 
 def test_the_resource_knows_the_servers_formats():

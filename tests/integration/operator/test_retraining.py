@@ -1,0 +1,128 @@
+"""A live model that has become worse is reported once, whoever dies meanwhile; a good one never."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from rollout_scenarios import live
+from rollout_world import World
+
+from model_operator.api.moments import Moments
+from model_operator.api.resource import ObjectKey
+from model_operator.clients.pod_metrics import Sample
+from model_operator.errors import ProviderError
+
+HOOK = {"url": "http://pipeline.example/train", "cooldown": "6h", "drift": True}
+
+
+async def model(**hook: Any) -> tuple[World, ObjectKey]:
+    """A live model with a retrain hook."""
+    world = World()
+    key = await live(world, {"rollingUpdate": {}})
+    world.cluster.change(key, lambda body: body["spec"].update(hooks={"retrain": {**HOOK, **hook}}))
+    await world.run(key)
+    return world, key
+
+
+async def minutes(world: World, key: ObjectKey, count: int, *, drifted: bool = False, right: float = 1.0) -> Any:
+    """Let minutes pass, in each of which every pod answers 50 requests that are labelled later."""
+    stable = world.status(key)["stableRevision"]
+    for _ in range(count):
+        before = world.pods.samples.get(stable)
+        wrong = 50 * (1 - right)
+        labels = Moments(count=50, total=wrong, squares=wrong) + (before.quality["accuracy"] if before else Moments())
+        world.pods.samples[stable] = Sample(
+            model=None,
+            requests=0,
+            errors=0,
+            quality={"accuracy": labels},
+            drifted=frozenset({"amount"} if drifted else ()),
+        )
+        world.clock.advance(timedelta(seconds=61))
+        world.sync()
+        await world.retrainer.look()
+        await world.operate(key)
+        world.sync()
+        await world.retrainer.look()
+        await world.operate(key)
+    return world.status(key).get("retraining")
+
+
+async def test_drifted_inputs_are_reported_once_in_the_cool_down() -> None:
+    world, key = await model()
+    asked = await minutes(world, key, 10, drifted=True)
+    assert (asked["told"], asked["reason"]) == (True, "the inputs have drifted: amount")
+    (told,) = world.hooks.told
+    assert (told["name"], told["revision"]) == ("fraud", world.status(key)["stableRevision"])
+    world.clock.advance(timedelta(hours=6))
+    await minutes(world, key, 2, drifted=True)
+    assert len(world.hooks.told) == 2
+
+
+async def test_a_glimpse_of_drift_is_no_cause() -> None:
+    world, key = await model()
+    await minutes(world, key, 2, drifted=True)
+    await minutes(world, key, 1)
+    assert await minutes(world, key, 2, drifted=True) is None
+
+
+@pytest.mark.parametrize(
+    ("right", "is_reported"),
+    [pytest.param(0.7, True, id="worse than its bound"), pytest.param(0.92, False, id="better than its bound")],
+)
+async def test_quality_below_its_bound_is_reported(right: float, is_reported: bool) -> None:
+    world, key = await model(drift=False, quality=[{"name": "accuracy", "min": 0.9}])
+    await minutes(world, key, 1)  # the counters from which increases are taken
+    asked = await minutes(world, key, 60, right=right)
+    assert (asked is not None) is is_reported
+    if asked:
+        assert asked["reason"].startswith("accuracy is 0.7 on ")
+        assert asked["reason"].endswith("and should be at least 0.9")
+
+
+async def test_a_model_that_was_good_for_long_is_found_bad_soon() -> None:
+    world, key = await model(drift=False, quality=[{"name": "accuracy", "min": 0.9}])
+    assert await minutes(world, key, 200, right=0.95) is None
+    assert await minutes(world, key, 30, right=0.6) is not None
+
+
+async def test_drift_is_no_cause_where_it_is_not_asked_for() -> None:
+    world, key = await model(drift=False, quality=[{"name": "accuracy", "min": 0.9}])
+    assert await minutes(world, key, 10, drifted=True) is None
+
+
+async def test_a_hook_that_nobody_takes_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, key = await model()
+    tries = []
+
+    async def refuse(*_: Any) -> None:
+        tries.append(world.clock.now())
+        raise ProviderError("answered 503")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.hooks, "tell", refuse)
+        asked = await minutes(world, key, 8, drifted=True)
+        assert not asked["told"]
+        assert len(tries) > 2
+    assert (await minutes(world, key, 2))["told"]
+
+
+async def test_an_operator_that_dies_between_asking_and_telling_tells() -> None:
+    world, key = await model()
+    world.cluster.overwrite(
+        "ModelDeployment",
+        key,
+        lambda body: body["status"].update(
+            retraining={
+                "requestedAt": "2026-01-01T12:00:00Z",
+                "reason": "the inputs have drifted: amount",
+                "revision": body["status"]["stableRevision"],
+                "told": False,
+            }
+        ),
+    )
+    world.start_operator()
+    world.sync()
+    asked = await minutes(world, key, 1)
+    assert asked["told"]
+    assert len(world.hooks.told) == 1
