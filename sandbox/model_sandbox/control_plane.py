@@ -107,15 +107,13 @@ async def control_plane(
     token, key = _credentials(state, token)
     admin = User("kubernetes-admin", (MASTERS, "system:authenticated"))
     tokens = Tokens({token: admin, **(extra_users or {})}, key)
-    store, journal = Store(), Journal(state / "objects.jsonl") if state is not None else None
+    store, journal = Store(), Journal(state / "objects.db") if state is not None else None
     if journal is not None:
-        journal.restore(store)
+        journal.follow(store)
     resources = Resources(store, builtin_registry(), services, clock=lambda: datetime.now(UTC))
     for _, entry in store.scan(DEFINITIONS):
         resources.definitions.establish(entry.body, resources.now())
     bootstrap(resources)
-    if journal is not None:
-        journal.follow(store)
     server = ApiServer(resources.store, resources.registry, tokens, resources)
     runner = web.AppRunner(server.app(), handler_cancellation=True, access_log=None, shutdown_timeout=1.0)
     await runner.setup()

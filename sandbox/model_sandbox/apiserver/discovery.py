@@ -37,6 +37,11 @@ def _parts(registry: Registry, kind: Kind) -> Iterator[tuple[str, Obj]]:
             yield name, {key: value for key, value in entry.items() if key != "left_out"}
 
 
+def _other_names(kind: Kind) -> Obj:
+    names = {"shortNames": list(kind.short), "categories": list(kind.categories)}
+    return {name: value for name, value in names.items() if value}
+
+
 def resource_list(registry: Registry, group: str, version: str) -> Obj:
     """`/apis/GROUP/VERSION`."""
     found = []
@@ -48,10 +53,7 @@ def resource_list(registry: Registry, group: str, version: str) -> Obj:
             "kind": kind.kind,
             "verbs": list(kind.verbs),
         }
-        if kind.short:
-            entry["shortNames"] = list(kind.short)
-        if kind.categories:
-            entry["categories"] = list(kind.categories)
+        entry.update(_other_names(kind))
         if kind.storage:
             entry["storageVersionHash"] = storage_hash(registry, kind)
         found.append(entry)
@@ -105,10 +107,7 @@ def _aggregated_kind(registry: Registry, kind: Kind) -> Obj:
         "singularResource": kind.singular,
         "verbs": list(kind.verbs),
     }
-    if kind.short:
-        entry["shortNames"] = list(kind.short)
-    if kind.categories:
-        entry["categories"] = list(kind.categories)
+    entry.update(_other_names(kind))
     parts = []
     for name, part in _parts(registry, kind):
         shown: Obj = {**own, **{key: part[key] for key in ("group", "version", "kind") if key in part}}

@@ -15,7 +15,7 @@ Obj = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One field that is wrong: a line of `details.causes`."""
+    """One field that is wrong: a line of `details.causes`. A few causes name no field."""
 
     reason: str
     field: str
@@ -23,7 +23,8 @@ class Cause:
 
     def body(self) -> Obj:
         """The cause as it stands in a Status."""
-        return {"reason": self.reason, "message": self.message, "field": self.field}
+        body = {"reason": self.reason, "message": self.message}
+        return {**body, "field": self.field} if self.field else body
 
 
 def invalid_value(field: str, value: Any, why: str) -> Cause:
@@ -111,14 +112,16 @@ class ApiError(Exception):
         return status
 
 
-def _named(name: str, group: str, kind: str) -> Obj:
-    details = {"name": name, "group": group, "kind": kind}
-    return {key: value for key, value in details.items() if value}
-
-
 def qualified(resource: str, group: str) -> str:
     """`deployments.apps`, or `pods` in the core group."""
     return f"{resource}.{group}" if group else resource
+
+
+def _about(code: int, reason: str, message: str, named: tuple[str, str, str], causes: Sequence[Cause] = ()) -> ApiError:
+    """A refusal that names its object: resource or kind, group, name."""
+    kind, group, name = named
+    details = {"name": name, "group": group, "kind": kind}
+    return ApiError(code, reason, message, details={key: one for key, one in details.items() if one}, causes=causes)
 
 
 def bad_request(message: str) -> ApiError:
@@ -133,12 +136,7 @@ def internal(message: str) -> ApiError:
 
 def not_found(resource: str, group: str, name: str) -> ApiError:
     """404 for an object."""
-    return ApiError(
-        404,
-        "NotFound",
-        f'{qualified(resource, group)} "{name}" not found',
-        details=_named(name, group, resource),
-    )
+    return _about(404, "NotFound", f'{qualified(resource, group)} "{name}" not found', (resource, group, name))
 
 
 def no_such_resource() -> ApiError:
@@ -155,13 +153,8 @@ def method_not_allowed() -> ApiError:
 
 def already_exists(resource: str, group: str, name: str, *, deleting: bool = False) -> ApiError:
     """409 for a name that is taken."""
-    prefix = "object is being deleted: " if deleting else ""
-    return ApiError(
-        409,
-        "AlreadyExists",
-        f'{prefix}{qualified(resource, group)} "{name}" already exists',
-        details=_named(name, group, resource),
-    )
+    told = f'{"object is being deleted: " if deleting else ""}{qualified(resource, group)} "{name}" already exists'
+    return _about(409, "AlreadyExists", told, (resource, group, name))
 
 
 MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
@@ -169,25 +162,15 @@ MODIFIED = "the object has been modified; please apply your changes to the lates
 
 def conflict(resource: str, group: str, name: str, why: str = MODIFIED) -> ApiError:
     """409 for a write that is based on an old version."""
-    return ApiError(
-        409,
-        "Conflict",
-        f'Operation cannot be fulfilled on {qualified(resource, group)} "{name}": {why}',
-        details=_named(name, group, resource),
-    )
+    told = f'Operation cannot be fulfilled on {qualified(resource, group)} "{name}": {why}'
+    return _about(409, "Conflict", told, (resource, group, name))
 
 
 def invalid(kind: str, group: str, name: str, causes: Sequence[Cause]) -> ApiError:
     """422 with every field that is wrong."""
     lines = [f"{cause.field}: {cause.message}" for cause in causes]
     told = lines[0] if len(lines) == 1 else f"[{', '.join(lines)}]"
-    return ApiError(
-        422,
-        "Invalid",
-        f'{qualified(kind, group)} "{name}" is invalid: {told}',
-        details=_named(name, group, kind),
-        causes=causes,
-    )
+    return _about(422, "Invalid", f'{qualified(kind, group)} "{name}" is invalid: {told}', (kind, group, name), causes)
 
 
 def bad_options(kind: str, cause: Cause) -> ApiError:
@@ -204,13 +187,8 @@ def rejected_patch() -> ApiError:
 def forbidden(resource: str, group: str, name: str, why: str, causes: Sequence[Cause] = ()) -> ApiError:
     """403."""
     named = f' "{name}"' if name else ""
-    return ApiError(
-        403,
-        "Forbidden",
-        f"{qualified(resource, group)}{named} is forbidden: {why}",
-        details=_named(name, group, resource),
-        causes=causes,
-    )
+    told = f"{qualified(resource, group)}{named} is forbidden: {why}"
+    return _about(403, "Forbidden", told, (resource, group, name), causes)
 
 
 def unsupported_media_type(message: str = "415: Unsupported Media Type", *, details: bool = True) -> ApiError:
@@ -229,16 +207,6 @@ def too_large_version(asked: int, current: int) -> ApiError:
         504,
         "Timeout",
         f"Timeout: Too large resource version: {asked}, current: {current}",
-        causes=[_TooLarge()],
+        causes=[Cause("ResourceVersionTooLarge", "", "Too large resource version")],
         retry_after=1,
     )
-
-
-class _TooLarge(Cause):
-    """The one cause that names no field."""
-
-    def __init__(self) -> None:
-        super().__init__("ResourceVersionTooLarge", "", "Too large resource version")
-
-    def body(self) -> Obj:
-        return {"reason": self.reason, "message": self.message}

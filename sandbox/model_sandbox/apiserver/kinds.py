@@ -119,30 +119,13 @@ def builtin_registry() -> Registry:
 
 
 def _builtin(types: Types, entry: Obj, *, stored: bool) -> Kind:
-    verbs: tuple[str, ...] = STORED_VERBS if stored else ("create",)
-    if entry.get("no_collection"):
-        verbs = tuple(verb for verb in verbs if verb != "deletecollection")
-    resource = qualified(entry["plural"], entry["group"])
-    return Kind(
-        group=entry["group"],
-        version=entry["version"],
-        kind=entry["kind"],
-        plural=entry["plural"],
-        node=types.node(entry["type"]),
-        singular=entry.get("singular", entry["kind"].lower()),
-        list_kind=entry["kind"] + "List",
-        namespaced=entry.get("namespaced", True),
-        short=tuple(entry.get("short", ())),
-        categories=tuple(entry.get("categories", ())),
-        storage=entry.get("storage", resource) if stored else "",
-        status=entry.get("status", False),
-        scale={} if entry.get("scale") else None,
-        generation=entry.get("generation", False),
-        name_rule=entry.get("name_rule", "subdomain"),
-        answer=entry.get("answer", "status"),
-        fields=tuple(entry.get("fields", ())),
-        columns=tuple(entry.get("columns", ())),
-        bare_columns=entry.get("bare_columns", False),
-        warning=entry.get("warning", ""),
-        verbs=verbs,
-    )
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()}
+    values = {
+        "singular": entry["kind"].lower(),
+        "list_kind": f"{entry['kind']}List",
+        "storage": qualified(entry["plural"], entry["group"]) if stored else "",
+        "verbs": STORED_VERBS if stored else ("create",),
+        **given,
+        "node": types.node(entry["type"]),
+    }
+    return Kind(**{name: value for name, value in values.items() if name != "type"})

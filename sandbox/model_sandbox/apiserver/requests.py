@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
@@ -31,48 +33,40 @@ _KNOWN_BODIES = (
 )
 
 
-class _Duplicates(dict[str, Any]):
+class _Repeated(dict[str, Any]):
     """A JSON object in which keys were repeated; the last value counts."""
 
     names: tuple[str, ...] = ()
 
 
-def _pairs(pairs: list[tuple[str, Any]]) -> Obj:
+def _object(found: list[_Repeated], pairs: list[tuple[str, Any]]) -> Obj:
     result = dict(pairs)
     if len(result) == len(pairs):
         return result
-    seen: set[str] = set()
-    repeated = [name for name, _ in pairs if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
-    marked = _Duplicates(result)
-    marked.names = tuple(dict.fromkeys(repeated))
+    counts = Counter(name for name, _ in pairs)
+    marked = _Repeated(result)
+    marked.names = tuple(name for name, count in counts.items() if count > 1)
+    found.append(marked)
     return marked
 
 
-def _repeated(value: Any, path: str = "") -> list[str]:
-    found: list[str] = []
+def _repeated(value: Any, path: str = "") -> Iterator[str]:
+    """The paths of repeated keys."""
     if isinstance(value, dict):
-        names = value.names if isinstance(value, _Duplicates) else ()
-        found += [f"{path}.{name}".lstrip(".") for name in names]
+        start = f"{path}." if path else ""
+        yield from (start + name for name in getattr(value, "names", ()))
         for name, item in value.items():
-            found += _repeated(item, f"{path}.{name}".lstrip("."))
+            yield from _repeated(item, start + name)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            found += _repeated(item, f"{path}[{index}]")
-    return found
+            yield from _repeated(item, f"{path}[{index}]")
 
 
 def parse_json(data: bytes) -> tuple[Any, tuple[str, ...]]:
     """The value and the paths of repeated keys. Raises ValueError with the words of Go's decoder."""
-    found: list[_Duplicates] = []
-
-    def pairs(items: list[tuple[str, Any]]) -> Obj:
-        result = _pairs(items)
-        if isinstance(result, _Duplicates):
-            found.append(result)
-        return result
-
+    found: list[_Repeated] = []
     try:
-        value = json.loads(data, object_pairs_hook=pairs, parse_constant=_no_constant)
+        value = json.loads(data, object_pairs_hook=partial(_object, found), parse_constant=_no_constant)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         at_end = isinstance(error, json.JSONDecodeError) and error.pos >= len(data.rstrip())
         raise ValueError("unexpected end of JSON input" if at_end else f"invalid JSON: {error}") from None

@@ -20,7 +20,7 @@ Obj = dict[str, Any]
 Key = tuple[str, str]  # namespace ("" for cluster scope), name
 
 # Clients that resume a watch after a short absence find their version; older ones list again.
-KEPT_EVENTS = 4096
+KEPT_EVENTS = 1024
 # Versions before the first write are history that was never kept.
 FIRST_VERSION = 100
 

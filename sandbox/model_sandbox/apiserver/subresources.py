@@ -227,19 +227,12 @@ def _evict(server: ApiServer, call: Call, namespace: str, name: str, body: Obj) 
             told = (
                 f"The disruption budget {budget['metadata']['name']} needs {needs} healthy pods and has {has} currently"
             )
-            cause = _BudgetCause("DisruptionBudget", "", told)
+            cause = Cause("DisruptionBudget", "", told)
             message = "Cannot evict pod as it would violate the pod's disruption budget."
             raise ApiError(429, "TooManyRequests", message, causes=[cause])
     options = body.get("deleteOptions") or {}
     server.resources.delete(kind, namespace, name, DeleteOptions(grace=options.get("gracePeriodSeconds")))
     return _success(call, server)
-
-
-class _BudgetCause(Cause):
-    """A cause that names no field."""
-
-    def body(self) -> Obj:
-        return {"reason": self.reason, "message": self.message}
 
 
 # --- ServiceAccounts, namespaces, reviews

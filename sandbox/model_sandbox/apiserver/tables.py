@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -89,8 +90,23 @@ def cells(kind: Kind, body: Obj, now: datetime) -> list[Any]:
     row = [] if kind.plural == "events" else [name]
     for text in _with_age(kind):
         title, _, source = text.partition(" ")
-        row.append(CELLS[source[1:]](body, now) if source.startswith("@") else _plain(source, title, body))
+        if source.startswith("@"):
+            row.append(CELLS[source[1:]](body, now))
+        else:
+            row.append(
+                _FIELD.sub(lambda field: _text_at(field, body), source)
+                if "{" in source
+                else _plain(source, title, body)
+            )
     return row
+
+
+_FIELD = re.compile(r"\{([^|}]*)\|?([^}]*)\}")
+
+
+def _text_at(field: re.Match[str], body: Obj) -> str:
+    found = jsonpath.find(field[1], body) if field[1] else ()
+    return ",".join(map(str, found)) or field[2]
 
 
 def _plain(source: str, title: str, body: Obj) -> Any:
@@ -207,14 +223,6 @@ def _service_external(body: Obj, now: datetime) -> str:
     return ",".join(spec.get("externalIPs") or []) or NONE
 
 
-def _deployment_ready(body: Obj, now: datetime) -> str:
-    return f"{(body.get('status') or {}).get('readyReplicas', 0)}/{body['spec'].get('replicas', 0)}"
-
-
-def _pod_containers(body: Obj) -> list[Obj]:
-    return list(body["spec"].get("template", {}).get("spec", {}).get("containers") or [])
-
-
 def _endpoints(body: Obj, now: datetime) -> str:
     texts = [
         f"{address['ip']}:{port['port']}"
@@ -242,11 +250,6 @@ def _node_roles(body: Obj, now: datetime) -> str:
     prefix = "node-role.kubernetes.io/"
     labels = body["metadata"].get("labels") or {}
     return ",".join(sorted(key.removeprefix(prefix) for key in labels if key.startswith(prefix))) or NONE
-
-
-def _node_address(body: Obj, now: datetime) -> str:
-    addresses = (body.get("status") or {}).get("addresses") or []
-    return next((one["address"] for one in addresses if one["type"] == "InternalIP"), NONE)
 
 
 def _hpa_targets(body: Obj, now: datetime) -> str:
@@ -305,7 +308,6 @@ def _job_duration(body: Obj, now: datetime) -> str:
 
 CELLS: dict[str, Cell] = {
     "age": lambda body, now: age(body["metadata"].get("creationTimestamp"), now),
-    "none": lambda body, now: NONE,
     "pod_status": _pod_status,
     "pod_ready": _pod_ready,
     "pod_restarts": _pod_restarts,
@@ -314,35 +316,23 @@ CELLS: dict[str, Cell] = {
     "map_selector": lambda body, now: (
         ",".join(f"{key}={value}" for key, value in sorted((body["spec"].get("selector") or {}).items())) or NONE
     ),
-    "deployment_ready": _deployment_ready,
-    "containers": lambda body, now: ",".join(one["name"] for one in _pod_containers(body)),
-    "images": lambda body, now: ",".join(one.get("image", "") for one in _pod_containers(body)),
     "selector": lambda body, now: selector_text(body["spec"].get("selector")) or NONE,
     "pod_selector": lambda body, now: selector_text(body.get("spec", {}).get("podSelector")) or NONE,
     "data_count": lambda body, now: len(body.get("data") or {}) + len(body.get("binaryData") or {}),
     "endpoints": _endpoints,
     "slice_endpoints": _slice_endpoints,
-    "slice_ports": lambda body, now: ",".join(str(one.get("port")) for one in body.get("ports") or []) or "<unset>",
     "access_modes": lambda body, now: ",".join(
         "".join(letter for letter in mode if letter.isupper()) for mode in body["spec"].get("accessModes") or []
     ),
     "node_status": _node_status,
     "node_roles": _node_roles,
-    "node_address": _node_address,
-    "hpa_reference": lambda body, now: "{kind}/{name}".format(**body["spec"]["scaleTargetRef"]),
     "hpa_targets": _hpa_targets,
-    "pdb_min": lambda body, now: str(body["spec"].get("minAvailable", "N/A")),
-    "pdb_max": lambda body, now: str(body["spec"].get("maxUnavailable", "N/A")),
-    "role_ref": lambda body, now: "{kind}/{name}".format(**body["roleRef"]),
     "event_seen": _event_seen,
     "event_first": _event_first,
     "event_object": _event_object,
     "event_source": _event_source,
     "event_count": lambda body, now: (body.get("series") or {}).get("count") or body.get("count") or 1,
     "job_status": _job_status,
-    "job_completions": lambda body, now: (
-        f"{(body.get('status') or {}).get('succeeded', 0)}/{body['spec'].get('completions') or 1}"
-    ),
     "job_duration": _job_duration,
 }
 

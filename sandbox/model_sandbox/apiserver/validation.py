@@ -194,17 +194,11 @@ def _string_causes(schema: Obj, value: str, path: str) -> list[Cause]:
 
 def _number_causes(schema: Obj, value: float, path: str) -> list[Cause]:
     causes = []
-    low, high = schema.get("minimum"), schema.get("maximum")
-    if low is not None:
-        strict = bool(schema.get("exclusiveMinimum"))
-        if value < low or (strict and value == low):
-            told = "greater than" if strict else "greater than or equal to"
-            causes.append(invalid_value(path, value, f"{path} in body should be {told} {low}"))
-    if high is not None:
-        strict = bool(schema.get("exclusiveMaximum"))
-        if value > high or (strict and value == high):
-            told = "less than" if strict else "less than or equal to"
-            causes.append(invalid_value(path, value, f"{path} in body should be {told} {high}"))
+    for name, sign, word in (("minimum", 1, "greater"), ("maximum", -1, "less")):
+        bound, strict = schema.get(name), bool(schema.get(f"exclusive{name.title()}"))
+        if bound is not None and ((value - bound) * sign < 0 or (strict and value == bound)):
+            told = f"{word} than" if strict else f"{word} than or equal to"
+            causes.append(invalid_value(path, value, f"{path} in body should be {told} {bound}"))
     step = schema.get("multipleOf")
     if step and (value / step) % 1:
         causes.append(invalid_value(path, value, f"{path} in body should be a multiple of {step}"))

@@ -186,13 +186,6 @@ class Budgets:
         return sum(wanted.values())
 
 
-_AUTOSCALABLE = {
-    ("apps/v1", "Deployment"): "deployments",
-    ("apps/v1", "ReplicaSet"): "replicasets",
-    ("apps/v1", "StatefulSet"): "statefulsets",
-}
-
-
 @dataclass(slots=True)
 class Autoscalers:
     """Answers HorizontalPodAutoscalers as a cluster without a metrics server: bounds hold, metrics are missing."""
@@ -235,9 +228,7 @@ class Autoscalers:
             return None, prefix + str(failure.body.get("message", ""))
 
     def _resource(self, target: Obj) -> Resource | None:
-        known = (target.get("apiVersion", ""), target["kind"])
-        plural = _AUTOSCALABLE.get(known)
-        return Resource(known[0], plural, known[1]) if plural else self._collector.resource(*known)
+        return self._collector.resource(target.get("apiVersion", ""), target["kind"])
 
     async def _bounded(
         self, key: Key, body: Obj, scale: Obj, conditions: list[Obj], status: Obj
