@@ -63,6 +63,7 @@ bench: $(STAMP) ## Measure, and write benchmarks/results and the table in benchm
 
 bench-operator: $(STAMP) ## Measure what the operator costs, next to a bare client
 	@$(BIN)/python benchmarks/operator_cost.py
+	@$(BIN)/python benchmarks/judging.py
 
 bench-analysis: $(STAMP) ## Measure how often the canary judge errs, next to the rules others use
 	@$(BIN)/python benchmarks/analysis.py
