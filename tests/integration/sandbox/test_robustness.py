@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from model_sandbox.apiserver.store import KEPT_EVENTS
 from model_sandbox.testing import Sandbox, sandbox
 
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -99,7 +100,7 @@ async def test_a_watch_that_fell_behind_is_told_to_list_again(api_of: Any) -> No
     async with sandbox() as server:
         api = api_of(server)
         _, first = await api.send("POST", MAPS, {"metadata": {"name": "m"}})
-        for number in range(4200):
+        for number in range(KEPT_EVENTS + 100):
             patch = {"data": {"n": str(number)}}
             await api.send("PATCH", f"{MAPS}/m", patch, "application/merge-patch+json")
         version = first["metadata"]["resourceVersion"]
