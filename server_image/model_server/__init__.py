@@ -1,5 +1,11 @@
 """The generic model server: pulls a model package, checks it, loads it and serves it."""
 
-from importlib import metadata
+from functools import cache
 
-__version__ = metadata.version("modeldeploy")
+
+@cache
+def version() -> str:
+    """The version that is installed. Who starts a server pays for the look at it only when somebody asks."""
+    from importlib import metadata
+
+    return metadata.version("modeldeploy")

@@ -17,10 +17,8 @@ from model_server.inputs.choosing import choose_layout
 from model_server.inputs.layout import Layout
 from model_server.lifecycle import Loaded, Phase
 from model_server.package.digest import verify_pin
-from model_server.package.installing import install
 from model_server.package.metadata import Metadata
 from model_server.package.opening import Package, open_package
-from model_server.package.requirements import check_requirements
 from model_server.package.trust import require_trust
 from model_server.runtimes import load_model
 from model_server.runtimes.base import Model
@@ -54,13 +52,8 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
     trusted = bool(settings.sha256) or settings.trusted
     package = open_package(fetched, settings.format, folder / f"process-{os.getpid()}", trusted=trusted)
     require_trust(package.format, trusted=trusted, digest=sha256, artifacts=package.artifacts)
-    try:
-        check_requirements(package.requirements)
-    except DependencyMismatch:
-        if not settings.install_requirements:
-            raise
-        report(Phase.LOADING, "installing the package's requirements")
-        install(package.requirements, settings.model_dir or Path(tempfile.gettempdir()), environ)
+    if package.requirements:
+        _meet_requirements(package, settings, environ, report)
     report(
         Phase.LOADING,
         f"loading {', '.join(path.name for path in package.artifacts)} as {package.format.name}",
@@ -81,6 +74,19 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
             Tensor(name, datatype_of(array.dtype), (-1, *array.shape[1:])) for name, array in outputs.items()
         ),
     )
+
+
+def _meet_requirements(package: Package, settings: Settings, environ: Mapping[str, str], report: Report) -> None:
+    from model_server.package.installing import install
+    from model_server.package.requirements import check_requirements
+
+    try:
+        check_requirements(package.requirements)
+    except DependencyMismatch:
+        if not settings.install_requirements:
+            raise
+        report(Phase.LOADING, "installing the package's requirements")
+        install(package.requirements, settings.model_dir or Path(tempfile.gettempdir()), environ)
 
 
 def _accelerated(model: Model, layout: Layout, metadata: Metadata, *, threads: int) -> Model:

@@ -11,8 +11,8 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import Field, create_model
 
-from model_server import __version__
 from model_server import openapi_shapes as shapes
+from model_server import version
 from model_server.inputs.layout import Layout
 from model_server.lifecycle import Loaded
 from model_server.package.metadata import Feature
@@ -56,7 +56,7 @@ def describe(loaded: Loaded, *, max_rows: int) -> dict[str, Any]:
     app = FastAPI(
         title=metadata.name or identity.model,
         version=identity.version or "0",
-        description=metadata.description or f"A {identity.format} model, served by modeldeploy {__version__}.",
+        description=metadata.description or f"A {identity.format} model, served by modeldeploy {version()}.",
     )
     request = _request_model(loaded.layout, max_rows)
     response = _response_model(metadata.output_features)

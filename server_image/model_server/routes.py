@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from model_server import __version__
+from model_server import version
 from model_server.errors import MethodNotAllowed, UnknownModel, UnknownRoute
 from model_server.http import Request, Response, json_response
 from model_server.lifecycle import Lifecycle, Loaded, Phase
@@ -152,7 +152,7 @@ class Handlers:
 
     async def version(self, request: Request) -> Response:
         """`GET /version`: MLflow's clients ask for the server's."""
-        return Response(200, __version__.encode(), b"text/plain; charset=utf-8")
+        return Response(200, version().encode(), b"text/plain; charset=utf-8")
 
     async def feedback(self, request: Request) -> Response:
         """`POST /feedback`."""
@@ -191,7 +191,7 @@ class Handlers:
 
     async def v2_server(self, request: Request) -> Response:
         """`GET /v2`."""
-        return json_response({"name": "modeldeploy", "version": __version__, "extensions": ["binary_tensor_data"]})
+        return json_response({"name": "modeldeploy", "version": version(), "extensions": ["binary_tensor_data"]})
 
     async def v2_live(self, request: Request) -> Response:
         """`GET /v2/health/live`."""

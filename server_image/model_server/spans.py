@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, format_trace_id, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from model_server import __version__
+from model_server import version
 from model_server.tracing import TRACEPARENT
 
 # What a collector that does not answer may cost the end of the server.
@@ -80,7 +80,7 @@ class SpanTracer:
         resource = Resource(about).merge(_configured())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-        self._tracer = self._provider.get_tracer("model_server", __version__)
+        self._tracer = self._provider.get_tracer("model_server", version())
         self._propagator = TraceContextTextMapPropagator()
 
     def begin(self, headers: Mapping[bytes, bytes]) -> SpanTrace:

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from model_sandbox.apiserver.selectors import match_selector
-from model_sandbox.cache import Cache, Key, Resource, controller_of, key_of
+from model_sandbox.cache import Cache, Key, Resource, controller_of
 from model_sandbox.client import ApiFailure, Client, Obj
 from model_sandbox.controllers import pods as about
 from model_sandbox.controllers.base import (
+    ACCOUNTS,
+    AUTOSCALERS,
+    BUDGETS,
     NAMESPACES,
     PODS,
     Recorder,
@@ -44,7 +47,8 @@ class Namespaces:
             return await self._empty(namespace, name)
         if self._accounts.get(name, "default") is None:
             try:
-                await self._accounts.create({"metadata": {"name": "default", "namespace": name}})
+                body = {"metadata": {"name": "default", "namespace": name}}
+                self._accounts.put(await self._client.send("POST", ACCOUNTS.path(name), body))
             except ApiFailure as failure:
                 if failure.code != 409:
                     raise
@@ -135,6 +139,7 @@ def budget_status(budget: Obj, pods: list[Obj], expected: int) -> Obj:
 class Budgets:
     """Keeps the status of PodDisruptionBudgets."""
 
+    _client: Client
     _budgets: Cache
     _pods: Cache
     _sets: Cache
@@ -162,7 +167,9 @@ class Budgets:
         }
         before = budget.get("status") or {}
         status["conditions"] = set_condition(list(before.get("conditions") or []), entry, stamp())
-        await self._budgets.report(budget, status)
+        if status != before:
+            body = {**budget, "status": status}
+            self._budgets.put(await self._client.send("PUT", BUDGETS.path(*key, "status"), body))
         return None
 
     def _expected(self, pods: list[Obj]) -> int:
@@ -205,7 +212,9 @@ class Autoscalers:
             status, conditions = await self._bounded(key, body, scale, conditions, status)
         status = {name: value for name, value in status.items() if value or name == "desiredReplicas"}
         status["conditions"] = conditions
-        await self._autoscalers.report(body, status)
+        if status != before:
+            answer = await self._client.send("PUT", AUTOSCALERS.path(*key, "status"), {**body, "status": status})
+            self._autoscalers.put(answer)
         return 15.0
 
     async def _scale(self, namespace: str, target: Obj) -> tuple[Obj | None, str]:
@@ -310,6 +319,8 @@ class Scheduler:
         if held is None or held.get("message") != told:
             entry = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": told}
             conditions = set_condition(list(pod["status"].get("conditions") or []), entry, stamp(datetime.now(UTC)))
-            await self._pods.merge(key_of(pod), {"status": {"conditions": conditions}}, "status")
+            meta = pod["metadata"]
+            path = PODS.path(meta["namespace"], meta["name"], "status")
+            self._pods.put(await self._client.merge(path, {"status": {"conditions": conditions}}))
             await self._recorder.event(pod, "FailedScheduling", told, kind="Warning")
         return 1.0

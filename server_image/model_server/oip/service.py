@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from model_server import __version__
+from model_server import version
 from model_server.app import STATUS_OF
 from model_server.auth import Gate
 from model_server.errors import (
@@ -104,7 +104,7 @@ class InferenceService:
         return message("ModelReadyResponse")(ready=known and self._is_ready)
 
     async def _server_metadata(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
-        return message("ServerMetadataResponse")(name="modeldeploy", version=__version__)
+        return message("ServerMetadataResponse")(name="modeldeploy", version=version())
 
     async def _model_metadata(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:

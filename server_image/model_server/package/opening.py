@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-
-from packaging.requirements import Requirement
+from typing import TYPE_CHECKING
 
 from model_server.errors import ArtifactEmpty
 from model_server.package import formats
@@ -14,7 +13,9 @@ from model_server.package.digest import list_files
 from model_server.package.formats import Format
 from model_server.package.metadata import Metadata, read_metadata
 from model_server.package.mlflow import ML_MODEL, read_mlmodel
-from model_server.package.requirements import parse_requirements
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 FIRST_BYTES = 16
 
@@ -50,11 +51,7 @@ def open_package(fetched: Path, wanted: str, scratch: Path, *, trusted: bool) ->
     )
     if described is not None and "model.yaml" not in files:
         metadata = described.metadata
-    requirements = (
-        parse_requirements((root / "requirements.txt").read_text(encoding="utf-8"))
-        if "requirements.txt" in files
-        else []
-    )
+    requirements = _read_requirements(root / "requirements.txt") if "requirements.txt" in files else []
 
     def first_bytes(name: str) -> bytes:
         with (root / name).open("rb") as file:
@@ -78,3 +75,10 @@ def open_package(fetched: Path, wanted: str, scratch: Path, *, trusted: bool) ->
         requirements=tuple(requirements),
         trusted=trusted,
     )
+
+
+def _read_requirements(path: Path) -> list[Requirement]:
+    # Imported only here: most packages have none, and what reads them is not small.
+    from model_server.package.requirements import parse_requirements
+
+    return parse_requirements(path.read_text(encoding="utf-8"))
