@@ -129,14 +129,20 @@ def publish(steps: list[Step]) -> str:
 
 
 def _step(pid: int, requests: int, seconds: float) -> Step:
-    rollup = dict(re.findall(r"^(\w+): +(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE))
-    private = int(rollup["Private_Clean"]) + int(rollup["Private_Dirty"])
+    resident, private = memory_of(pid)
     return Step(
         requests=requests,
         seconds=round(seconds, 1),
-        resident_megabytes=round(int(rollup["Rss"]) * 1024 / 1e6, 1),
-        private_megabytes=round(private * 1024 / 1e6, 1),
+        resident_megabytes=round(resident, 1),
+        private_megabytes=round(private, 1),
     )
+
+
+def memory_of(pid: int) -> tuple[float, float]:
+    """Megabytes of a process: resident, and what of that is its own."""
+    rollup = dict(re.findall(r"^(\w+): +(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE))
+    private = int(rollup["Private_Clean"]) + int(rollup["Private_Dirty"])
+    return int(rollup["Rss"]) * 1024 / 1e6, private * 1024 / 1e6
 
 
 def _load(port: int, script: Path) -> int:
