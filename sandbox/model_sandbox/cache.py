@@ -96,6 +96,28 @@ class Cache:
         self.objects[key] = body
         self._tell(old, body)
 
+    async def create(self, body: Obj) -> Obj:
+        """Create an object on the server; its stored form is in the cache at once, as with the other writes."""
+        path = self.resource.path(body["metadata"].get("namespace", ""))
+        return self._took(await self.client.send("POST", path, body))
+
+    async def replace(self, body: Obj, part: str = "") -> Obj:
+        """Replace an object, or a part such as `status`."""
+        return self._took(await self.client.send("PUT", self.resource.path(*key_of(body), part), body))
+
+    async def merge(self, key: Key, patch: Obj, part: str = "") -> Obj:
+        """Change an object by a merge patch."""
+        return self._took(await self.client.merge(self.resource.path(*key, part), patch))
+
+    async def report(self, body: Obj, status: Obj) -> None:
+        """Write a status that differs from the one that is there."""
+        if status != (body.get("status") or {}):
+            await self.replace({**body, "status": status}, "status")
+
+    def _took(self, body: Obj) -> Obj:
+        self.put(body)
+        return body
+
     def drop(self, key: Key, version: int) -> None:
         """Take the deletion of an object."""
         self._gone[key] = version

@@ -77,9 +77,7 @@ class Definitions:
         name = body["metadata"]["name"]
         if body["metadata"].get("deletionTimestamp"):
             return None
-        for kind in self._served.pop(name, []):
-            self.registry.remove(kind)
-            self._validators.pop(kind, None)
+        self._stop(name)
         served = []
         for version in body["spec"]["versions"]:
             if version.get("served"):
@@ -91,10 +89,15 @@ class Definitions:
 
     def retire(self, body: Obj) -> None:
         """Stop serving a definition that is gone."""
-        for kind in self._served.pop(body["metadata"]["name"], []):
+        for kind in self._stop(body["metadata"]["name"]):
+            self.store.drop(kind.storage)
+
+    def _stop(self, name: str) -> list[Kind]:
+        kinds = self._served.pop(name, [])
+        for kind in kinds:
             self.registry.remove(kind)
             self._validators.pop(kind, None)
-            self.store.drop(kind.storage)
+        return kinds
 
     def is_terminating(self, kind: Kind) -> bool:
         """Whether a kind's definition is being deleted."""

@@ -6,7 +6,6 @@ The API server calls `after_update` for every write and `apply` for an apply pat
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from model_sandbox.apiserver import fieldsets
 from model_sandbox.apiserver.errors import ApiError, Cause, Obj
@@ -202,8 +201,3 @@ def _who(manager: Manager) -> str:
     if manager.operation == "Update":
         text += f" using {manager.api_version}"
     return text
-
-
-def top_level(names: Any) -> set[str]:
-    """Member names as path elements."""
-    return {f"f:{name}" for name in names}

@@ -441,7 +441,7 @@ class Resources:
 
     def _reset(self, kind: Kind, part: str) -> set[str]:
         if part == "status":
-            return ownership.top_level(("spec", "metadata"))
+            return {"f:spec", "f:metadata"}
         return {"f:status"} if kind.status else set()
 
     def _empty(self, kind: Kind) -> Obj:

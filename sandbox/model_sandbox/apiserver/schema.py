@@ -148,10 +148,6 @@ class Types:
             found.fields = self._fields(name, found)
         return found
 
-    def package(self, name: str) -> str:
-        """The API package of a type, as in `io.k8s.apps/v1`."""
-        return self._packages[name]
-
     def _fields(self, name: str, owner: Node) -> dict[str, Node]:
         fields: dict[str, Node] = {}
         for words in self._lines[name]:

@@ -108,7 +108,7 @@ FieldTest = Callable[[Obj], bool]
 META_FIELDS = ("metadata.name", "metadata.namespace")
 
 
-def parse_fields(text: str, known: tuple[str, ...], *, kind: str = "") -> FieldTest:
+def parse_fields(text: str, known: tuple[str, ...]) -> FieldTest:
     """The predicate of a `fieldSelector` parameter over an object; raises a 400 for an unknown field."""
     terms: list[tuple[list[str], str, bool]] = []
     for part in filter(None, (piece.strip() for piece in text.split(","))):

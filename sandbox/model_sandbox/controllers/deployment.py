@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from model_sandbox.cache import Cache, Key
+from model_sandbox.cache import Cache, Key, key_of
 from model_sandbox.client import ApiFailure, Client, Obj
 from model_sandbox.controllers import rollout
 from model_sandbox.controllers.base import (
-    DEPLOYMENTS,
     REPLICASETS,
     Recorder,
     owner_reference,
@@ -104,9 +103,7 @@ class Deployments:
         if new["spec"].get("minReadySeconds", 0) != min_ready:
             patch["spec"] = {"minReadySeconds": min_ready}
         if patch:
-            meta = new["metadata"]
-            new = await self._client.merge(REPLICASETS.path(meta["namespace"], meta["name"]), patch)
-            self._sets.put(new)
+            new = await self._sets.merge(key_of(new), patch)
         await self._mark(deployment, wanted.get(rollout.REVISION, ""), found=new)
         return new
 
@@ -146,13 +143,12 @@ class Deployments:
         if spec.get("minReadySeconds"):
             body["spec"]["minReadySeconds"] = spec["minReadySeconds"]
         try:
-            new = await self._client.send("POST", REPLICASETS.path(metadata["namespace"]), body)
+            new = await self._sets.create(body)
         except ApiFailure as failure:
             if failure.code == 409 and self._sets.get(metadata["namespace"], body["metadata"]["name"]) is not None:
                 status = {**(deployment.get("status") or {}), "collisionCount": collisions + 1}
-                await self._put_status(deployment, status)
+                await self._deployments.report(deployment, status)
             raise
-        self._sets.put(new)
         await self._mark(deployment, str(revision), created=new)
         if size:
             told = f"Scaled up replica set {new['metadata']['name']} from 0 to {size}"
@@ -186,12 +182,7 @@ class Deployments:
         if created is not None or not progressing:
             entry = {"type": "Progressing", "status": "True", "reason": reason, "message": told}
             status["conditions"] = set_condition(conditions, entry, stamp(), extra={"lastUpdateTime": stamp()})
-        await self._put_status(deployment, status)
-
-    async def _put_status(self, deployment: Obj, status: Obj) -> None:
-        metadata = deployment["metadata"]
-        path = DEPLOYMENTS.path(metadata["namespace"], metadata["name"], "status")
-        self._deployments.put(await self._client.send("PUT", path, {**deployment, "status": status}))
+        await self._deployments.replace({**deployment, "status": status}, "status")
 
     async def _resize(self, deployment: Obj, sizes: dict[str, int]) -> None:
         namespace = deployment["metadata"]["namespace"]
@@ -203,7 +194,7 @@ class Deployments:
             if size == before and (not size or marks.items() <= annotations.items()):
                 continue
             patch = {"metadata": {"annotations": marks}, "spec": {"replicas": size}}
-            self._sets.put(await self._client.merge(REPLICASETS.path(namespace, name), patch))
+            await self._sets.merge((namespace, name), patch)
             if size != before:
                 word = "up" if size > before else "down"
                 told = f"Scaled {word} replica set {name} from {before} to {size}"
@@ -228,12 +219,10 @@ class Deployments:
     async def _report(self, deployment: Obj, new: Obj | None, sets: Sequence[Obj]) -> float | None:
         now = datetime.now(UTC)
         status = rollout.status_of(deployment, new, sets)
-        before = deployment.get("status") or {}
         conditions, again = _conditions(deployment, status, new, now)
         if conditions:
             status["conditions"] = conditions
-        if status != before:
-            await self._put_status(deployment, status)
+        await self._deployments.report(deployment, status)
         return again
 
 

@@ -160,8 +160,7 @@ class EndpointSets:
             if same and body["metadata"].get("labels") == labels:
                 return
             metadata = {**body["metadata"], "labels": labels, "annotations": _annotated(body, trigger)}
-            path = SLICES.path(key[0], metadata["name"])
-            self._slices.put(await self._client.send("PUT", path, {**body, **wanted, "metadata": metadata}))
+            await self._slices.replace({**body, **wanted, "metadata": metadata})
             return
         metadata = {
             "generateName": f"{key[1]}-",
@@ -170,7 +169,7 @@ class EndpointSets:
             "annotations": {_TRIGGER: trigger} if trigger else {},
             "ownerReferences": [owner_reference(service)],
         }
-        self._slices.put(await self._client.send("POST", SLICES.path(key[0]), {**wanted, "metadata": metadata}))
+        await self._slices.create({**wanted, "metadata": metadata})
 
     async def _write_endpoints(self, key: Key, service: Obj, pods: list[Obj], trigger: str | None) -> None:
         labels = {"endpoints.kubernetes.io/managed-by": "endpoint-controller", **_copied_labels(service)}
@@ -180,14 +179,12 @@ class EndpointSets:
             if (body.get("subsets") or []) == wanted and body["metadata"].get("labels") == labels:
                 return
             metadata = {**body["metadata"], "labels": labels, "annotations": _annotated(body, trigger)}
-            path = ENDPOINTS.path(*key)
-            self._endpoints.put(await self._client.send("PUT", path, {**body, "subsets": wanted, "metadata": metadata}))
+            await self._endpoints.replace({**body, "subsets": wanted, "metadata": metadata})
             return
         metadata = {"name": key[1], "namespace": key[0], "labels": labels}
         if trigger:
             metadata["annotations"] = {_TRIGGER: trigger}
-        path = ENDPOINTS.path(key[0])
-        self._endpoints.put(await self._client.send("POST", path, {"metadata": metadata, "subsets": wanted}))
+        await self._endpoints.create({"metadata": metadata, "subsets": wanted})
 
 
 def _copied_labels(service: Obj) -> dict[str, str]:

@@ -88,12 +88,11 @@ class Jobs:
         else:
             count, again = missing(job, pods, now)
             for _ in range(0 if again else count):
-                pod = await self._client.send("POST", PODS.path(key[0]), pod_of(job, job["spec"]["template"]))
-                self._pods.put(pod)
+                pod = await self._pods.create(pod_of(job, job["spec"]["template"]))
                 await self._recorder.event(job, "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")
             deadline = job["spec"].get("activeDeadlineSeconds")
             again = again or (float(deadline) if deadline is not None else None)
-        await self._report(job, key, final, now)
+        await self._report(job, final, now)
         return again
 
     async def _expire(self, job: Obj, ended: Obj, now: datetime) -> float | None:
@@ -107,7 +106,7 @@ class Jobs:
         await self._client.delete(JOBS.path(meta["namespace"], meta["name"]), propagationPolicy="Background")
         return None
 
-    async def _report(self, job: Obj, key: Key, final: tuple[str, str, str] | None, now: datetime) -> None:
+    async def _report(self, job: Obj, final: tuple[str, str, str] | None, now: datetime) -> None:
         before = job.get("status") or {}
         pods = self._pods.owned(job["metadata"]["uid"])
         active = [pod for pod in pods if about.is_active(pod)]
@@ -133,5 +132,4 @@ class Jobs:
                 status["completionTime"] = stamp(now)
             word = "Completed" if kind == "Complete" else reason
             await self._recorder.event(job, word, message, kind="Normal" if kind == "Complete" else "Warning")
-        if status != before:
-            self._jobs.put(await self._client.send("PUT", JOBS.path(*key, "status"), {**job, "status": status}))
+        await self._jobs.report(job, status)

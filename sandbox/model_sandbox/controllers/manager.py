@@ -100,7 +100,7 @@ class Manager:
         self._start("endpoints", endpoints.reconcile, services, (pods, endpoints.services_of), everyone)
         namespaces = Namespaces(client, spaces, accounts, discover)
         self._start("namespace", namespaces.reconcile, spaces, (accounts, lambda body: [("", key_of(body)[0])]))
-        disruptions = Budgets(client, budgets, pods, sets, deployments)
+        disruptions = Budgets(budgets, pods, sets, deployments)
         self._start("budget", disruptions.reconcile, budgets, (pods, budgets_of), (deployments, budgets_of))
         sizes = Autoscalers(client, scales, self.collector, recorder("horizontal-pod-autoscaler"))
         self._start("autoscaler", sizes.reconcile, scales)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from model_sandbox.cache import Cache, Key
 from model_sandbox.client import ApiFailure, Client, Obj
 from model_sandbox.controllers import pods as about
-from model_sandbox.controllers.base import PODS, REPLICASETS, Recorder, owner_reference
+from model_sandbox.controllers.base import PODS, Recorder, owner_reference
 
 _BURST = 500
 
@@ -70,9 +70,7 @@ class ReplicaSets:
             await self._scale(replica_set, pods)
             pods = self._pods.owned(replica_set["metadata"]["uid"])
         status, again = status_of(replica_set, pods, datetime.now(UTC))
-        if status != (replica_set.get("status") or {}):
-            body = {**replica_set, "status": status}
-            self._sets.put(await self._client.send("PUT", REPLICASETS.path(*key, "status"), body))
+        await self._sets.report(replica_set, status)
         return again
 
     async def _scale(self, replica_set: Obj, pods: list[Obj]) -> None:
@@ -97,10 +95,9 @@ class ReplicaSets:
 
     async def _create(self, replica_set: Obj, body: Obj) -> None:
         try:
-            pod = await self._client.send("POST", PODS.path(replica_set["metadata"]["namespace"]), body)
+            pod = await self._pods.create(body)
         except ApiFailure as failure:
             told = f"Error creating: {failure.body.get('message', failure)}"
             await self._recorder.event(replica_set, "FailedCreate", told, kind="Warning")
             raise
-        self._pods.put(pod)
         await self._recorder.event(replica_set, "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")

@@ -10,13 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from model_sandbox.apiserver.selectors import match_selector
-from model_sandbox.cache import Cache, Key, Resource, controller_of
+from model_sandbox.cache import Cache, Key, Resource, controller_of, key_of
 from model_sandbox.client import ApiFailure, Client, Obj
 from model_sandbox.controllers import pods as about
 from model_sandbox.controllers.base import (
-    ACCOUNTS,
-    AUTOSCALERS,
-    BUDGETS,
     NAMESPACES,
     PODS,
     Recorder,
@@ -46,12 +43,8 @@ class Namespaces:
         if namespace["metadata"].get("deletionTimestamp"):
             return await self._empty(namespace, name)
         if self._accounts.get(name, "default") is None:
-            try:
-                body = {"metadata": {"name": "default", "namespace": name}}
-                self._accounts.put(await self._client.send("POST", ACCOUNTS.path(name), body))
-            except ApiFailure as failure:
-                if failure.code != 409:
-                    raise
+            # One that is there already is a conflict, which is tried again when the cache knows better.
+            await self._accounts.create({"metadata": {"name": "default", "namespace": name}})
         return None
 
     async def _empty(self, namespace: Obj, name: str) -> float | None:
@@ -139,7 +132,6 @@ def budget_status(budget: Obj, pods: list[Obj], expected: int) -> Obj:
 class Budgets:
     """Keeps the status of PodDisruptionBudgets."""
 
-    _client: Client
     _budgets: Cache
     _pods: Cache
     _sets: Cache
@@ -167,9 +159,7 @@ class Budgets:
         }
         before = budget.get("status") or {}
         status["conditions"] = set_condition(list(before.get("conditions") or []), entry, stamp())
-        if status != before:
-            body = {**budget, "status": status}
-            self._budgets.put(await self._client.send("PUT", BUDGETS.path(*key, "status"), body))
+        await self._budgets.report(budget, status)
         return None
 
     def _expected(self, pods: list[Obj]) -> int:
@@ -212,9 +202,7 @@ class Autoscalers:
             status, conditions = await self._bounded(key, body, scale, conditions, status)
         status = {name: value for name, value in status.items() if value or name == "desiredReplicas"}
         status["conditions"] = conditions
-        if status != before:
-            answer = await self._client.send("PUT", AUTOSCALERS.path(*key, "status"), {**body, "status": status})
-            self._autoscalers.put(answer)
+        await self._autoscalers.report(body, status)
         return 15.0
 
     async def _scale(self, namespace: str, target: Obj) -> tuple[Obj | None, str]:
@@ -319,8 +307,6 @@ class Scheduler:
         if held is None or held.get("message") != told:
             entry = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": told}
             conditions = set_condition(list(pod["status"].get("conditions") or []), entry, stamp(datetime.now(UTC)))
-            meta = pod["metadata"]
-            path = PODS.path(meta["namespace"], meta["name"], "status")
-            self._pods.put(await self._client.merge(path, {"status": {"conditions": conditions}}))
+            await self._pods.merge(key_of(pod), {"status": {"conditions": conditions}}, "status")
             await self._recorder.event(pod, "FailedScheduling", told, kind="Warning")
         return 1.0

@@ -82,7 +82,7 @@ class Gateways:
             conditions = _conditions(
                 body, (body.get("status") or {}).get("conditions"), ("Accepted", True, "Accepted", "")
             )
-            await self._write(self._classes, body, {"conditions": conditions})
+            await self._classes.report(body, {"conditions": conditions})
         return None
 
     async def gateway_changed(self, key: Key) -> float | None:
@@ -115,7 +115,7 @@ class Gateways:
             ),
             "listeners": [self._listener_status(key, body, one, before) for one in body["spec"]["listeners"]],
         }
-        await self._write(self._gateways, body, status)
+        await self._gateways.report(body, status)
         return 5.0 if problem else None
 
     def _listener_status(self, key: Key, body: Obj, listener: Obj, before: Obj) -> Obj:
@@ -163,7 +163,7 @@ class Gateways:
             parents.append({"parentRef": reference, "controllerName": CONTROLLER, "conditions": conditions})
         others = [one for one in before.values() if one["controllerName"] != CONTROLLER]
         if parents or before:
-            await self._write(self._routes, route, {"parents": [*others, *parents]})
+            await self._routes.report(route, {"parents": [*others, *parents]})
         return None
 
     def _accepted(self, route: Obj, gateway: Obj, reference: Obj) -> tuple[str, bool, str, str]:
@@ -199,11 +199,6 @@ class Gateways:
                     told = f"Service {namespace}/{reference['name']} not found"
                     return "ResolvedRefs", False, "BackendNotFound", told
         return "ResolvedRefs", True, "ResolvedRefs", ""
-
-    async def _write(self, cache: Cache, body: Obj, status: Obj) -> None:
-        if (body.get("status") or {}) != status:
-            path = cache.resource.path(*key_of(body), "status")
-            cache.put(await self._client.send("PUT", path, {**body, "status": status}))
 
     # --- requests
 

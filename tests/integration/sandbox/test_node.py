@@ -279,14 +279,19 @@ async def test_objects_survive_a_restart(tmp_path: Path, api_of: Any) -> None:
         _, made = await api_of(plane).send("POST", path, {"metadata": {"name": "m"}, "data": {"a": "b"}})
         await api_of(plane).send("POST", path, {"metadata": {"name": "gone"}})
         await api_of(plane).send("DELETE", f"{path}/gone")
-    with (tmp_path / "objects.jsonl").open("ab") as file:
-        file.write(b'["cut o')
     async with control_plane(state=tmp_path) as plane:
         _, found = await api_of(plane).send("GET", f"{path}/m")
         assert found == made
         assert (await api_of(plane).send("GET", f"{path}/gone"))[0] == 404
         _, later = await api_of(plane).send("POST", path, {"metadata": {"name": "n"}})
         assert int(later["metadata"]["resourceVersion"]) > int(made["metadata"]["resourceVersion"])
+
+
+async def test_a_state_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "objects.db").write_bytes(b"something else that is longer than a header" * 100)
+    with pytest.raises(ValueError, match="move the file away"):
+        async with control_plane(state=tmp_path):
+            pass
 
 
 @pytest.mark.parametrize(
