@@ -38,6 +38,7 @@ def test_the_readme_of_an_example_holds(readme: Path, space, cluster, tmp_path: 
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "KUBECONFIG": str(space.kubeconfig),
         "MODELS": f"{cluster.models_uri}/{'examples' if 'train.py' in text else 'quick'}",
+        "DATA": f"{cluster.models_uri}/holdout.csv",
         "NO_PROXY": "*",
     }
     script = "\n".join(["set -euxo pipefail", *blocks(text, "bash")])

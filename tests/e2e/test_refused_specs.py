@@ -156,6 +156,27 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         {"monitoring": {"drift": {"reference": "last"}}},
         "drift.reference must be package",
     ),
+    (
+        "what is pinned and polled",
+        {"model": {**MODEL, "sha256": "a" * 64, "pollInterval": "1m"}},
+        "give either sha256 or pollInterval",
+    ),
+    ("hasty polling", {"model": {**MODEL, "pollInterval": "10ms"}}, "pollInterval must be at least 1s"),
+    ("a cache nowhere", {"model": {**MODEL, "cache": {}}}, "cache needs exactly one of claimName or hostPath"),
+    ("gRPC on the port of HTTP", {"server": {"grpcPort": 8080}}, "grpcPort must not be 80 or 8080"),
+    ("a gate nowhere", {"hooks": {"gates": [{"name": "g"}]}}, "a gate needs url, or secretName"),
+    ("a notification to nobody", {"hooks": {"notifications": [{"name": "chat"}]}}, "a notification needs url"),
+    ("a retraining by nobody", {"hooks": {"retrain": {}}}, "retrain needs url, or secretName"),
+    (
+        "a retraining for no cause",
+        {"hooks": {"retrain": {"url": "http://train", "drift": False}}},
+        "retrain needs a cause: drift true",
+    ),
+    (
+        "a retraining for a large accuracy",
+        {"hooks": {"retrain": {"url": "http://train", "quality": [{"name": "accuracy", "max": 0.9}]}}},
+        "log-loss needs max; accuracy",
+    ),
 ]
 
 

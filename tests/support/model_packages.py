@@ -121,6 +121,7 @@ def write(out: Path) -> None:
     rows = [[*row, judged_label(row)] for row in some_rows(200)]
     lines = [",".join([*ranges(), "label"]), *(",".join(map(str, row)) for row in rows)]
     (out / "judged" / "holdout.csv").write_text("\n".join(lines))
+    shutil.copy(ROOT / "examples" / "07-analysis" / "holdout.csv", out / "holdout.csv")
     _write(out / "no-predict", _NO_PREDICT, {})
     for name, content in (("pickled", pickle.dumps("a model")), ("damaged", b"\x80\x04this was never a pickle")):
         (out / name).mkdir()
