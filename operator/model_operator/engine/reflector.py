@@ -92,7 +92,8 @@ class Reflector:
         if self.kind in self._missing_kinds:
             self._missing_kinds.discard(self.kind)
             self._wake_all(self._cache)
-        for body in self._cache.all_of(self.kind):
+        # Before the first list nothing was known that could be gone.
+        for body in self._cache.all_of(self.kind) if self.listed.is_set() else ():
             if body["metadata"]["uid"] not in alive and int(body["metadata"]["resourceVersion"]) <= int(version):
                 self._take(body, Change.GONE)
         self.listed.set()
