@@ -30,6 +30,7 @@ CLASSES = Resource(VERSION, "gatewayclasses", "GatewayClass", namespaced=False)
 GATEWAYS = Resource(VERSION, "gateways", "Gateway")
 ROUTES = Resource(VERSION, "httproutes", "HTTPRoute")
 ADDRESS_NUMBERS = range(128, 160)  # of 127.N.x.y
+Headers = list[tuple[str, str]]
 MAX_BODY = 64 * 1024 * 1024
 # A prediction may take its time; a backend that does not even answer the phone may not.
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5)
@@ -239,17 +240,19 @@ class Gateways:
         route, rule = found
         namespace = route["metadata"]["namespace"]
         body = await request.read()
-        put, gone = routing.header_changes(rule)
-        headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP | gone}
-        headers.update({"Host": request.host, "X-Forwarded-For": request.remote or "", **put})
+        chosen = routing.pick(rule.get("backendRefs") or [], random.random())  # noqa: S311
+        put, gone = routing.header_changes("requestHeaderModifier", rule, chosen or {})
+        kept = [(name, value) for name, value in request.headers.items() if name.lower() not in _HOP | gone]
+        headers = [*kept, ("Host", request.host), ("X-Forwarded-For", request.remote or ""), *put]
         for reference in routing.mirrors(rule, random.random()):  # noqa: S311
             task = asyncio.create_task(self._copy(namespace, reference, request, headers, body))
             self._copies.add(task)
             task.add_done_callback(self._copies.discard)
-        chosen = routing.pick(rule.get("backendRefs") or [], random.random())  # noqa: S311
         if chosen is None or self._services.get(namespace, chosen["name"]) is None:
             return web.Response(status=500, text="the route has no usable backend\n")
-        return await self._forward(namespace, chosen, request, headers, body)
+        return await self._forward(
+            namespace, chosen, request, headers, body, *routing.header_changes("responseHeaderModifier", rule, chosen)
+        )
 
     def _endpoints(self, namespace: str, reference: Obj) -> list[tuple[str, int]]:
         service = self._services.get(namespace, reference["name"])
@@ -262,8 +265,16 @@ class Gateways:
         return random.sample(found, len(found))
 
     async def _forward(
-        self, namespace: str, reference: Obj, request: web.Request, headers: dict[str, str], body: bytes
+        self,
+        namespace: str,
+        reference: Obj,
+        request: web.Request,
+        headers: Headers,
+        body: bytes,
+        put: Headers,
+        gone: set[str],
     ) -> web.StreamResponse:
+        """Ask one endpoint after the other; `put` and `gone` change the headers of the answer."""
         for host, port in self._endpoints(namespace, reference):
             url = f"http://{host}:{port}{request.raw_path}"
             try:
@@ -275,10 +286,9 @@ class Gateways:
             except aiohttp.ClientError as error:
                 return web.Response(status=502, text=f"the backend broke the connection: {error}\n")
             async with source:
-                kept = [(name, value) for name, value in source.headers.items() if name.lower() not in _HOP]
+                kept = [(name, value) for name, value in source.headers.items() if name.lower() not in _HOP | gone]
                 response = web.StreamResponse(status=source.status)
-                for name, value in kept:
-                    response.headers.add(name, value)
+                response.headers.extend([*kept, *put])
                 if source.content_length is not None:
                     response.content_length = source.content_length
                 await response.prepare(request)
@@ -288,9 +298,7 @@ class Gateways:
                 return response
         return web.Response(status=503, text="no ready endpoint\n")
 
-    async def _copy(
-        self, namespace: str, reference: Obj, request: web.Request, headers: dict[str, str], body: bytes
-    ) -> None:
+    async def _copy(self, namespace: str, reference: Obj, request: web.Request, headers: Headers, body: bytes) -> None:
         """A mirrored request; its answer is thrown away."""
         for host, port in self._endpoints(namespace, reference)[:1]:
             url = f"http://{host}:{port}{request.raw_path}"

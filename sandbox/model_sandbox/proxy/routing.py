@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from model_sandbox.client import Obj
 
-SUPPORTED = ("RequestMirror", "RequestHeaderModifier")
+SUPPORTED = ("RequestMirror", "RequestHeaderModifier", "ResponseHeaderModifier")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,19 +117,25 @@ def mirrors(rule: Obj, point: float) -> list[Obj]:
     return found
 
 
-def header_changes(rule: Obj) -> tuple[dict[str, str], set[str]]:
-    """Request headers to set, and to remove."""
-    put: dict[str, str] = {}
+def header_changes(kind: str, *filtered: Obj) -> tuple[list[tuple[str, str]], set[str]]:
+    """Headers to add, and those to take away first; `kind` is requestHeaderModifier or responseHeaderModifier.
+
+    `filtered` are a rule and the backend that was picked: both have filters.
+    """
+    put: list[tuple[str, str]] = []
     gone: set[str] = set()
-    for item in rule.get("filters") or []:
-        changes = item.get("requestHeaderModifier") or {}
-        for one in [*(changes.get("set") or ()), *(changes.get("add") or ())]:
-            put[one["name"]] = one["value"]
+    for item in (item for one in filtered for item in one.get("filters") or []):
+        changes = item.get(kind) or {}
+        put += [(one["name"], one["value"]) for one in [*(changes.get("set") or ()), *(changes.get("add") or ())]]
+        gone.update(one["name"].lower() for one in changes.get("set") or ())
         gone.update(name.lower() for name in changes.get("remove") or ())
     return put, gone
 
 
 def unsupported(route: Obj) -> list[str]:
-    """Filters of a route that this gateway does not have."""
-    kinds = {item["type"] for rule in route["spec"].get("rules") or [] for item in rule.get("filters") or []}
-    return sorted(kinds - set(SUPPORTED))
+    """Filters of a route that this gateway does not have; on a backend it has those of headers."""
+    rules = route["spec"].get("rules") or []
+    references = [reference for rule in rules for reference in rule.get("backendRefs") or []]
+    kinds = {item["type"] for rule in rules for item in rule.get("filters") or []} - set(SUPPORTED)
+    own = {item["type"] for reference in references for item in reference.get("filters") or []} - set(SUPPORTED[1:])
+    return sorted(kinds | own)

@@ -61,6 +61,10 @@ def route(weights: dict[str, int], **more: Any) -> Any:
     }
 
 
+def response_header(name: str, value: str) -> Any:
+    return {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"add": [{"name": name, "value": value}]}}
+
+
 def held(body: Any, kind: str) -> Any:
     return next((one for one in body.get("conditions") or [] if one["type"] == kind), {})
 
@@ -128,6 +132,15 @@ async def test_requests_are_split_matched_and_mirrored(api_of: Any, eventually: 
             answers = Counter([await ask() for _ in range(200)])
             assert set(answers) == {"200 old!", "200 new!"}
             assert min(answers.values()) > 50
+
+            _, current = await api.send("GET", f"{GATEWAY}/httproutes/r")
+            sticky = route({"old": 0, "new": 1})["spec"]
+            filters = [response_header("Set-Cookie", "variant=new; Path=/"), response_header("x-variant", "new")]
+            sticky["rules"][1]["backendRefs"][1]["filters"] = filters
+            await api.send("PUT", f"{GATEWAY}/httproutes/r", {**current, "spec": sticky})
+            await eventually(accepted)
+            async with session.post(url) as response:
+                assert response.cookies["variant"].value == response.headers["x-variant"] == "new"
 
             _, current = await api.send("GET", f"{GATEWAY}/httproutes/r")
             await api.send("PUT", f"{GATEWAY}/httproutes/r", {**current, "spec": route({"gone": 1})["spec"]})

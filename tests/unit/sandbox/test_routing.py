@@ -91,11 +91,16 @@ def test_mirrors_take_their_share(share: Any, copies: int) -> None:
     assert sum(len(mirrors({"filters": [item]}, point / 100)) for point in range(100)) == copies
 
 
-def test_headers_are_set_and_removed() -> None:
+def test_headers_are_set_added_and_removed_by_a_rule_and_its_backend() -> None:
     changes = {"set": [{"name": "A", "value": "1"}], "remove": ["B"]}
-    item = {"type": "RequestHeaderModifier", "requestHeaderModifier": changes}
-    assert header_changes({"filters": [item]}) == ({"A": "1"}, {"b"})
+    of_rule = {"filters": [{"type": "RequestHeaderModifier", "requestHeaderModifier": changes}]}
+    cookie = {"add": [{"name": "Set-Cookie", "value": "v=1"}]}
+    of_backend = {"filters": [{"type": "ResponseHeaderModifier", "responseHeaderModifier": cookie}]}
+    assert header_changes("requestHeaderModifier", of_rule, of_backend) == ([("A", "1")], {"a", "b"})
+    assert header_changes("responseHeaderModifier", of_rule, of_backend) == ([("Set-Cookie", "v=1")], set())
 
 
 def test_filters_that_are_left_out_are_named() -> None:
     assert unsupported(route("r", {"filters": [{"type": "URLRewrite"}, {"type": "RequestMirror"}]})) == ["URLRewrite"]
+    backend = {"name": "b", "filters": [{"type": "RequestMirror"}, {"type": "ResponseHeaderModifier"}]}
+    assert unsupported(route("r", {"backendRefs": [backend]})) == ["RequestMirror"]
