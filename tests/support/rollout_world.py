@@ -19,7 +19,6 @@ from model_operator.api.analysis import Source
 from model_operator.api.hooks import Address, GateAnswer
 from model_operator.api.resource import ObjectKey
 from model_operator.api.version import KIND
-from model_operator.clients.kinds import CHILDREN, POD
 from model_operator.engine.cache import Cache
 from model_operator.engine.evidence import Evidence
 from model_operator.engine.gatekeeper import Gatekeeper
@@ -100,6 +99,7 @@ class World:
 
     def start_operator(self) -> None:
         self.cache, self.queue = Cache(), WorkQueue()
+        self._told: dict[Any, Body] = {}
         self.pods = getattr(self, "pods", CountingPods())
         self.values = getattr(self, "values", GivenValues())
         self.missing: set[str] = set()
@@ -128,14 +128,15 @@ class World:
         is_new = False
         self.missing.clear()
         self.missing.update(self.cluster.missing_kinds)
-        for body in self.cluster.objects.values():
-            is_new |= self.cache.put(snapshot(body)) is not None
-        alive = {body["metadata"]["uid"] for body in self.cluster.objects.values()}
-        for kind in (KIND, POD.kind, *(info.kind for info in CHILDREN)):
-            for body in self.cache.all_of(kind):
-                if body["metadata"]["uid"] not in alive:
-                    self.cache.remove(body)
-                    is_new = True
+        # Stored objects are replaced and never changed: what is the very same one was told before.
+        for identity, body in self._told.items():
+            now = self.cluster.objects.get(identity)
+            if now is None or now["metadata"]["uid"] != body["metadata"]["uid"]:
+                is_new |= self.cache.remove(snapshot(body)) is not None
+        for identity, body in self.cluster.objects.items():
+            if self._told.get(identity) is not body:
+                is_new |= self.cache.put(snapshot(body)) is not None
+        self._told = dict(self.cluster.objects)
         return is_new
 
     async def operate(self, key: ObjectKey) -> None:
@@ -330,10 +331,12 @@ class World:
 
 def difference(one: Any, other: Any, where: str = "") -> list[str]:
     """Return a line for each place in which two values differ."""
+    if one == other:
+        return []
     if isinstance(one, dict) and isinstance(other, dict):
         keys = sorted({*one, *other}, key=str)
         return [line for key in keys for line in difference(one.get(key), other.get(key), f"{where}/{key}")]
-    return [] if one == other else [f"{where}: {one!r} became {other!r}"]
+    return [f"{where}: {one!r} became {other!r}"]
 
 
 def _weights(route: Body) -> Body:
