@@ -92,6 +92,10 @@ class PodSample(Protocol):
         """Answered predictions since the process began."""
 
     @property
+    def assigned(self) -> int:
+        """Users of an A/B test whom a router drew for this revision."""
+
+    @property
     def errors(self) -> int:
         """Those of them that were answered with 5xx."""
 

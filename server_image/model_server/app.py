@@ -67,6 +67,9 @@ STATUS_OF: dict[type[RequestError], int] = {
     PredictionError: 500,
 }
 
+#: Header of a request for which a router has drawn this revision in an A/B test (docs/wire.md).
+ASSIGNED = b"x-modeldeploy-assigned"
+
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 
@@ -110,6 +113,8 @@ class App:
         started = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         identifier = self._ids.of(headers)
+        if ASSIGNED in headers:
+            self._telemetry.assigned()
         route: Route | None = None
         counts = False
         trace: Trace = NO_TRACE

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from model_server.cells import Area, Cells, Distribution
 from model_server.exemplars import Exemplars
+from model_server.monitoring import recent
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
@@ -43,9 +44,11 @@ OUTPUTS = Area(_ENCODE.end, 65)
 FEEDBACK = Area(OUTPUTS.end, 16 * 16 + 9)
 INPUT_LOG = Area(FEEDBACK.end, 2)
 DRIFT = Area(INPUT_LOG.end, 128 * 24)
-EXEMPLARS = Exemplars(DRIFT.end, SECONDS)
+RECENT = Area(DRIFT.end, recent.WIDTH)
+EXEMPLARS = Exemplars(RECENT.end, SECONDS)
 _READY = EXEMPLARS.area.end
-WIDTH = _READY + 1
+_ASSIGNED = _READY + 1
+WIDTH = _ASSIGNED + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +118,10 @@ class Telemetry:
         """A phase of loading is over."""
         self._phase.labels(name).set(seconds)
 
+    def assigned(self) -> None:
+        """A router has just drawn this revision for a user of an A/B test."""
+        self.row[_ASSIGNED] += 1
+
     def begin(self) -> None:
         """A prediction was asked for."""
         self.row[_IN_FLIGHT] += 1
@@ -170,6 +177,11 @@ class _Shared(Collector):
             if count or code == 200:
                 requests.add_metric((*identity.labels, str(code)), count)
         yield requests
+        assigned = CounterMetricFamily(
+            "modeldeploy_assignments", "Users of an A/B test that a router sent here for the first time.", labels=LABELS
+        )
+        assigned.add_metric(identity.labels, cells.sum(_ASSIGNED))
+        yield assigned
         flying = GaugeMetricFamily("modeldeploy_requests_in_flight", "Predictions being answered.", labels=LABELS)
         flying.add_metric(identity.labels, cells.sum(_IN_FLIGHT))
         yield flying

@@ -40,6 +40,7 @@ class Kind(StrEnum):
     QUALITY = "quality"  # a mean over labelled answers, compared with stable's (quality)
     SHIFT = "shift"  # the distance of two distributions (shift)
     GUARD = "guard"  # a value from elsewhere, with bounds (guards)
+    COMPARISON = "comparison"  # which of two is better, in an A/B test (comparing)
 
 
 class OnProviderError(StrEnum):
@@ -89,6 +90,30 @@ class Guard:
         return too_low or too_high or (self.condition is not None and _holds(self.condition, value))
 
 
+class Method(StrEnum):
+    """When an A/B test is looked at."""
+
+    Z_TEST = "zTest"  # once, when both revisions have the planned sample
+    SEQUENTIAL = "sequential"  # as often as one likes, from the planned sample on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What an A/B test asks: which revision has the larger share of users who did what was hoped for.
+
+    No verdict before either revision has `sample` answers, and before the split of users is found to be `weight`
+    percent. `alpha` is the chance to name a winner where there is none. Answers come from feedback, or `source` counts
+    those that are right and `sample_query` all of them, both since the test began.
+    """
+
+    sample: int
+    weight: int
+    alpha: float = 0.05
+    method: Method = Method.SEQUENTIAL
+    source: Source | None = None
+    sample_query: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """One metric: what is bad in the canary's answers, and when there is too much of it.
@@ -100,7 +125,8 @@ class Metric:
     A metric of quality fails when it is shown to be worse than stable's by more than `fail_drop`, and passes when it
     is shown to be worse by less than `pass_drop`. `minimum` and `maximum` bound the canary's own value.
 
-    None switches a test off. A metric with a `guard` is a value from elsewhere with bounds instead.
+    None switches a test off. A metric with a `guard` is a value from elsewhere with bounds instead, one with a
+    `comparison` an A/B test.
     """
 
     name: str
@@ -113,10 +139,13 @@ class Metric:
     minimum: float | None = None
     maximum: float | None = None
     guard: Guard | None = None
+    comparison: Comparison | None = None
 
     @property
     def kind(self) -> Kind:
         """How the metric is judged."""
+        if self.comparison is not None:
+            return Kind.COMPARISON
         if self.guard is not None:
             return Kind.GUARD
         if self.name == SHIFT:
@@ -127,7 +156,7 @@ class Metric:
     def can_pass(self) -> bool:
         """Whether promotion waits for this metric: for its proof, or for a first value within bounds."""
         needs_proof = (self.pass_ratio, self.pass_rate, self.pass_drop)
-        return self.kind in (Kind.GUARD, Kind.SHIFT) or any(bound is not None for bound in needs_proof)
+        return self.kind in (Kind.GUARD, Kind.SHIFT, Kind.COMPARISON) or any(bound is not None for bound in needs_proof)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +177,8 @@ class AnalysisSpec:
     @property
     def fail_at(self) -> float:
         """The evidence at which one metric decides: 1 / (alpha / number of metrics that are tested)."""
-        return max(1, sum(metric.guard is None for metric in self.metrics)) / self.alpha
+        tested = sum(metric.kind not in (Kind.GUARD, Kind.COMPARISON) for metric in self.metrics)
+        return max(1, tested) / self.alpha
 
 
 def parse_analysis(raw: Body | None) -> AnalysisSpec:
@@ -164,6 +194,24 @@ def parse_analysis(raw: Body | None) -> AnalysisSpec:
         on_inconclusive=OnInconclusive(raw.get("onInconclusive", "Pause")),
         on_provider_error=OnProviderError(raw.get("onProviderError", "Hold")),
         provider_timeout=parse_duration(raw.get("providerTimeout", "10m")),
+    )
+
+
+def parse_comparison(raw: Body) -> AnalysisSpec:
+    """Give types to what judges an A/B test (`strategy.abTest`): its comparison, and errors beside it."""
+    prometheus = raw.get("prometheus")
+    comparison = Comparison(
+        sample=raw["minimumSampleSize"],
+        weight=raw.get("weight", 50),
+        alpha=raw.get("alpha", 0.05),
+        method=Method(raw.get("method", "sequential")),
+        source=None if prometheus is None else _source({"prometheus": prometheus}),
+        sample_query="" if prometheus is None else prometheus["sampleQuery"],
+    )
+    return AnalysisSpec(
+        metrics=(Metric(name=ERRORS, fail_ratio=1.25), Metric(name=raw["metric"], comparison=comparison)),
+        interval=timedelta(seconds=15),
+        on_inconclusive=OnInconclusive(raw.get("onInconclusive", "Pause")),
     )
 
 

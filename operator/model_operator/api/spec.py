@@ -11,17 +11,16 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from model_operator.api.analysis import AnalysisSpec, not_measured, parse_analysis
+from model_operator.api.analysis import AnalysisSpec, not_measured
 from model_operator.api.hooks import Hooks, parse_hooks
-from model_operator.api.steps import Step, parse_step
-from model_operator.api.times import parse_duration
+from model_operator.api.strategy import BlueGreen, Canary, GatewayRouting, Stickiness, Strategy, parse_strategy
+from model_operator.api.times import optional_duration
 from model_operator.errors import InvalidSpec
 
 #: Fields of the schema that this operator accepts but does not act upon yet (dotted paths).
 NOT_YET_ACTED_UPON: tuple[str, ...] = (
     "spec.monitoring.alerts",
     "spec.monitoring.serviceMonitor",
-    "spec.strategy.abTest",
     "spec.strategy.canary.trafficRouting.istio",
     "spec.strategy.canary.trafficRouting.traefik",
 )
@@ -78,51 +77,6 @@ class Autoscaling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GatewayRouting:
-    """An HTTPRoute of the Gateway API (`trafficRouting.gatewayAPI`)."""
-
-    parent_refs: tuple[Body, ...]
-    hostnames: tuple[str, ...] = ()
-    path_prefix: str = "/"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RollingUpdate:
-    """All traffic moves as soon as the new revision is ready (`strategy.rollingUpdate`)."""
-
-    scale_down_delay: timedelta = timedelta(seconds=5)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlueGreen:
-    """The new revision starts at full size beside the old one (`strategy.blueGreen`)."""
-
-    auto_promote: bool = True
-    preview_service: bool = True
-    scale_down_delay: timedelta = timedelta(seconds=30)
-    max_pause: timedelta | None = None
-    analysis: AnalysisSpec | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Canary:
-    """The new revision takes traffic by steps (`strategy.canary`)."""
-
-    steps: tuple[Step, ...]
-    max_surge: int | str = 1
-    max_unavailable: int | str = 0
-    scale_down_delay: timedelta = timedelta(seconds=30)
-    abort_scale_down_delay: timedelta = timedelta(seconds=30)
-    max_pause: timedelta | None = None
-    analysis: AnalysisSpec = field(default_factory=AnalysisSpec)
-    gateway: GatewayRouting | None = None
-    propagation: timedelta = timedelta(0)
-
-
-Strategy = RollingUpdate | BlueGreen | Canary
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
     """What is wanted (`spec`).
 
@@ -149,6 +103,11 @@ class Spec:
         """What judges a new revision; without an `analysis` block errors alone."""
         strategy = self.strategy
         return (strategy.analysis if isinstance(strategy, Canary | BlueGreen) else None) or AnalysisSpec()
+
+    @property
+    def stickiness(self) -> Stickiness | None:
+        """How users of an A/B test are known again, if there is such a test."""
+        return self.strategy.stickiness if isinstance(self.strategy, Canary) else None
 
     @property
     def gateway(self) -> GatewayRouting | None:
@@ -201,7 +160,7 @@ def parse_model(raw: Body) -> Model:
         trusted=raw.get("trusted", False),
         secret_name=raw.get("secretName"),
         install_requirements=raw.get("installRequirements", False),
-        poll_interval=_optional_duration(raw.get("pollInterval")),
+        poll_interval=optional_duration(raw.get("pollInterval")),
         cache_claim=raw.get("cache", {}).get("claimName"),
         cache_path=raw.get("cache", {}).get("hostPath"),
     )
@@ -230,54 +189,6 @@ def parse_server(raw: Body, monitoring: Body | None = None) -> Server:
     )
 
 
-def parse_strategy(raw: Body) -> Strategy:
-    """Give types to `spec.strategy`; A/B tests are served as a rolling update until they are acted upon."""
-    if "canary" in raw:
-        return _canary(raw["canary"])
-    if "blueGreen" in raw:
-        green = raw["blueGreen"]
-        return BlueGreen(
-            auto_promote=green.get("autoPromote", True),
-            preview_service=green.get("previewService", True),
-            scale_down_delay=timedelta(seconds=green.get("scaleDownDelaySeconds", 30)),
-            max_pause=_optional_duration(green.get("maxPauseDuration")),
-            analysis=parse_analysis(green["analysis"]) if "analysis" in green else None,
-        )
-    if "rollingUpdate" in raw:
-        return RollingUpdate(scale_down_delay=timedelta(seconds=raw["rollingUpdate"].get("scaleDownDelaySeconds", 5)))
-    if "abTest" in raw:
-        return RollingUpdate()
-    known = "canary, blueGreen, abTest, rollingUpdate"
-    raise InvalidSpec(f"spec.strategy: {sorted(raw)} is not known; write exactly one of {known}")
-
-
-def _canary(raw: Body) -> Canary:
-    routing = raw.get("trafficRouting", {})
-    gateway = _gateway(routing.get("gatewayAPI"))
-    steps = raw.get("steps", [{"setWeight": weight} for weight in (5, 25, 50)])
-    return Canary(
-        steps=tuple(parse_step(step, f"spec.strategy.canary.steps[{i}]") for i, step in enumerate(steps)),
-        max_surge=raw.get("maxSurge", 1),
-        max_unavailable=raw.get("maxUnavailable", 0),
-        scale_down_delay=timedelta(seconds=raw.get("scaleDownDelaySeconds", 30)),
-        abort_scale_down_delay=timedelta(seconds=raw.get("abortScaleDownDelaySeconds", 30)),
-        max_pause=_optional_duration(raw.get("maxPauseDuration")),
-        analysis=parse_analysis(raw.get("analysis")),
-        gateway=gateway,
-        propagation=timedelta(seconds=routing.get("propagationSeconds", 10) if gateway else 0),
-    )
-
-
-def _gateway(raw: Body | None) -> GatewayRouting | None:
-    if raw is None:
-        return None
-    return GatewayRouting(
-        parent_refs=tuple(raw["parentRefs"]),
-        hostnames=tuple(raw.get("hostnames", ())),
-        path_prefix=raw.get("pathPrefix", "/"),
-    )
-
-
 def _autoscaling(raw: Body | None) -> Autoscaling | None:
     if raw is None:
         return None
@@ -287,10 +198,6 @@ def _autoscaling(raw: Body | None) -> Autoscaling | None:
         target_cpu_percent=raw.get("targetCPUUtilizationPercentage", 70),
         metrics=tuple(raw.get("metrics", ())),
     )
-
-
-def _optional_duration(text: str | None) -> timedelta | None:
-    return None if text is None else parse_duration(text)
 
 
 def _ignored(body: Body) -> tuple[str, ...]:

@@ -37,6 +37,13 @@ class Analysis:
     maximum: timedelta | None
 
 
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Wait until an A/B test has a winner, at most `maximum`; only `strategy.abTest` has this step."""
+
+    maximum: timedelta
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
     """What one measure of an evaluation has to keep; None switches a bound off.
@@ -101,7 +108,7 @@ class SetCanaryScale:
     weight: int | None = None
 
 
-Step = SetWeight | Pause | Analysis | Evaluate | SetHeaderRoute | SetMirrorRoute | SetCanaryScale
+Step = SetWeight | Pause | Analysis | Compare | Evaluate | SetHeaderRoute | SetMirrorRoute | SetCanaryScale
 
 
 def parse_step(raw: Body, where: str) -> Step:

@@ -21,6 +21,11 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(seconds=sum(float(number) * _SECONDS_OF[unit] for number, unit in parts))
 
 
+def optional_duration(text: str | None) -> timedelta | None:
+    """Read a duration that may be absent."""
+    return None if text is None else parse_duration(text)
+
+
 def format_duration(span: timedelta) -> str:
     """Write a duration for people: `45s`, `2m5s`, `1h30m`."""
     seconds = max(0, round(span.total_seconds()))

@@ -4,17 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model_operator.api.steps import HeaderMatch
+from model_operator.api.strategy import Stickiness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """What a router shall do. `canary` is empty when there is none; `weight` is its percent (0-100)."""
+    """What a router shall do. `canary` is empty when there is none; `weight` is its percent (0-100).
+
+    With `stickiness` the weight is that of users: each stays with the revision that was drawn at the first request.
+    """
 
     stable: str
     canary: str = ""
     weight: int = 0
     header_matches: Sequence[HeaderMatch] = ()
     mirror_percent: int = 0
+    stickiness: Stickiness | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

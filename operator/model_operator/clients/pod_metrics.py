@@ -29,6 +29,7 @@ class Sample:
     quality: Mapping[str, Moments] = field(default_factory=dict)
     changed_source: str = ""
     drifted: Set[str] = frozenset()
+    assigned: int = 0
 
 
 class HttpPodMetrics:
@@ -97,6 +98,7 @@ class _Page:
     answers: dict[str, list[float]] = field(default_factory=dict)
     losses: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     drifted: set[str] = field(default_factory=set)
+    assigned: int = 0
 
     def told_model(self, text: str, _: float) -> None:
         labels = labels_of(text)
@@ -125,6 +127,9 @@ class _Page:
         is_right = labels.get("outcome", labels.get("converted")) in ("correct", "right", "true")
         self.answers.setdefault(metric, [0.0, 0.0])[0 if is_right else 1] = value
 
+    def told_assigned(self, _: str, value: float) -> None:
+        self.assigned = int(value)
+
     def told_drift(self, text: str, value: float) -> None:
         if value:
             self.drifted.add(labels_of(text).get("feature", ""))
@@ -148,6 +153,7 @@ class _Page:
             quality=quality,
             changed_source=self.changed_source,
             drifted=frozenset(self.drifted),
+            assigned=self.assigned,
         )
 
 
@@ -163,6 +169,7 @@ _READERS: Mapping[str, Callable[[_Page, str, float], None]] = {
     "modeldeploy_feedback_total": _Page.told_answers,
     "modeldeploy_conversions_total": _Page.told_answers,
     "modeldeploy_rated_total": _Page.told_answers,
+    "modeldeploy_assignments_total": _Page.told_assigned,
     "modeldeploy_drifted": _Page.told_drift,
     "modeldeploy_log_loss_count": lambda page, _, value: page.told_loss(0, value),
     "modeldeploy_log_loss_sum": lambda page, _, value: page.told_loss(1, value),

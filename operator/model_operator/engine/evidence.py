@@ -6,23 +6,24 @@ new pod begins anew, a vanished one ends: neither is a negative count, and neith
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from model_operator.api.analysis import AnalysisSpec, Guard
+from model_operator.api.analysis import AnalysisSpec, Metric, Source
 from model_operator.api.names import REVISION
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.times import parse_duration, parse_time
 from model_operator.engine.cache import Cache
 from model_operator.engine.observe import is_ready
 from model_operator.engine.queue import WorkQueue
-from model_operator.errors import InvalidSpec, ProviderError
+from model_operator.errors import ProviderError
 from model_operator.manifests.pods import PORT
 from model_operator.policy.analysis import Knowledge, Seen, learn_all, remembered, verdict
 from model_operator.policy.counting import add, has_counts, increases, with_thresholds
-from model_operator.policy.guards import filled_in, measure, miss
+from model_operator.policy.guards import filled_in
+from model_operator.policy.hearing import Answer, hear
 from model_operator.policy.observed import ModelReport, Traffic, Verdict
 from model_operator.ports import Clock, MetricValues, PodMetrics, PodSample
 
@@ -191,7 +192,9 @@ class Evidence:
             # The interval began under another weight: what it counted says nothing of this one.
             rollout.marker, rollout.traffic = marker, Traffic()
             return self._close(spec, rollout, now)
-        requests = [(is_canary, after.requests - before.requests) for is_canary, before, after, _ in steps]
+        # Users of an A/B test are split once each, however many requests they send.
+        counted: Callable[[PodSample], int] = _users if resource.spec.stickiness else _requests
+        requests = [(is_canary, max(counted(after) - counted(before), 0)) for is_canary, before, after, _ in steps]
         rollout.traffic = Traffic(
             stable=rollout.traffic.stable + sum(n for is_canary, n in requests if not is_canary),
             canary=rollout.traffic.canary + sum(n for is_canary, n in requests if is_canary),
@@ -207,36 +210,42 @@ class Evidence:
     async def _measure(self, resource: ModelDeployment) -> bool:
         """Ask for the guards' values, once in an interval; return whether there are any."""
         spec, rollout, now = resource.spec.analysis, self._rollouts[resource.key], self._clock.now()
-        guarded = [(metric, metric.guard) for metric in spec.metrics if metric.guard is not None]
-        if not guarded or (rollout.measured_at and now - rollout.measured_at < spec.interval):
+        asked = [metric for metric in spec.metrics if metric.guard or (metric.comparison and metric.comparison.source)]
+        if not asked or (rollout.measured_at and now - rollout.measured_at < spec.interval):
             return False
         rollout.measured_at = now
-        answers = await asyncio.gather(*(self._ask(resource, guard, now) for _, guard in guarded))
-        for (metric, guard), answer in zip(guarded, answers, strict=True):
-            known = rollout.knowledge.measured(metric)
-            try:
-                if isinstance(answer, ProviderError):
-                    raise answer
-                known = measure(guard, known, answer)
-            except (ProviderError, InvalidSpec) as error:
-                known = miss(known, str(error), now)
-            rollout.knowledge = rollout.knowledge.having(metric, known)
+        answers = await asyncio.gather(*(self._ask_all(resource, metric, now) for metric in asked))
+        for metric, answer in zip(asked, answers, strict=True):
+            rollout.knowledge = hear(rollout.knowledge, metric, answer, now)
         return True
 
-    async def _ask(self, resource: ModelDeployment, guard: Guard, now: datetime) -> float | ProviderError | None:
+    async def _ask_all(self, resource: ModelDeployment, metric: Metric, now: datetime) -> Answer:
+        """Ask for a guard's value, or for the answers that both revisions of an A/B test have had."""
+        guard, test, status = metric.guard, metric.comparison, resource.status
+        try:
+            if guard is not None:
+                return await self._ask(resource, guard.source, status.canary, now)
+            assert test is not None  # noqa: S101 -- nothing else has a source
+            assert test.source is not None  # noqa: S101
+            every = replace(test.source, query=test.sample_query)
+            return [
+                (await self._ask(resource, test.source, one, now), await self._ask(resource, every, one, now))
+                for one in (status.canary, status.stable)
+            ]
+        except ProviderError as error:
+            return error
+
+    async def _ask(self, resource: ModelDeployment, source: Source, revision: str, now: datetime) -> float | None:
         since = resource.status.step_started_at or now
         # Never further back than the step's start, and never so short that nothing was scraped in it.
         seconds = max(round((now - since).total_seconds()), _SHORTEST_RANGE)
         variables = {
             "name": resource.name,
             "namespace": resource.key.namespace,
-            "revision": resource.status.canary,
+            "revision": revision,
             "range": f"{seconds}s",
         }
-        try:
-            return await self._values.value(filled_in(guard.source, variables), resource.key.namespace)
-        except ProviderError as error:
-            return error
+        return await self._values.value(filled_in(source, variables), resource.key.namespace)
 
     def _rollout(self, resource: ModelDeployment, now: datetime) -> _Rollout:
         """Return what is known of the rollout; after a restart that is what status remembers."""
@@ -252,6 +261,14 @@ class Evidence:
         rollout.knowledge = learn_all(spec, rollout.knowledge, counted)
         rollout.open, rollout.edge = {}, now
         return bool(counted)
+
+
+def _users(sample: PodSample) -> int:
+    return sample.assigned
+
+
+def _requests(sample: PodSample) -> int:
+    return sample.requests
 
 
 def _add(rollout: _Rollout, counted: Mapping[str, Seen]) -> None:

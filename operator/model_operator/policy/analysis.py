@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cache
 from typing import Any
 
-from model_operator.api.analysis import AnalysisSpec, Kind, Metric
+from model_operator.api.analysis import AnalysisSpec, Comparison, Kind, Metric
 from model_operator.api.revision import digest
-from model_operator.policy import guards, judge, quality, shift
+from model_operator.policy import comparing, guards, judge, quality, shift
+from model_operator.policy.comparing import Compared, Users
 from model_operator.policy.guards import Measured
 from model_operator.policy.judge import Counts, Evidence
 from model_operator.policy.observed import Outcome, Verdict
@@ -15,9 +17,9 @@ from model_operator.policy.quality import Labels, Quality
 from model_operator.policy.shift import Outputs, Shift
 
 Body = Mapping[str, Any]
-Known = Evidence | Quality | Shift | Measured
+Known = Evidence | Quality | Shift | Measured | Compared
 #: What one interval says of one metric.
-Seen = Counts | Labels | Outputs
+Seen = Counts | Labels | Outputs | Users
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,24 @@ METHODS: Mapping[Kind, Method] = {
         lambda _, known, __: guards.guard_body(known),
         guards.measured_of,
     ),
+    Kind.COMPARISON: Method(
+        Compared,
+        lambda metric, known, seen, _: comparing.learn(_test(metric), known, seen),
+        lambda metric, known, _: comparing.judge(_test(metric), known),
+        lambda metric, known, _: comparing.tell(metric, _test(metric), known),
+        lambda metric, known, _: comparing.body(_test(metric), known),
+        comparing.read,
+    ),
 }
+
+
+_WITHOUT_A_WINNER = (Outcome.SAMPLE_RATIO_MISMATCH, Outcome.NO_DIFFERENCE)
+
+
+def _test(metric: Metric) -> Comparison:
+    if metric.comparison is None:
+        raise TypeError(f"{metric.name} is no comparison")
+    return metric.comparison
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +106,11 @@ class Knowledge:
         """Return what a guard has been told."""
         known = self.of(metric)
         return known if isinstance(known, Measured) else Measured()
+
+    def problem(self, metric: Metric) -> tuple[str, datetime | None]:
+        """Return what a metric's provider failed with at the last time, and since when; empty when it answers."""
+        known = self.of(metric)
+        return (known.problem, known.problem_since) if isinstance(known, Measured | Compared) else ("", None)
 
     def having(self, metric: Metric, known: Known) -> "Knowledge":
         """Return the knowledge with what is known of one metric now."""
@@ -113,12 +137,14 @@ def verdict(spec: AnalysisSpec, knowledge: Knowledge) -> Verdict:
     waiting = [metric for metric, outcome in outcomes.items() if metric.can_pass and outcome is not Outcome.PASS]
     if failed:
         outcome, told = Outcome.FAIL, failed
+    elif decided := [m for m, outcome in outcomes.items() if outcome in _WITHOUT_A_WINNER]:
+        outcome, told = outcomes[decided[0]], decided
     elif waiting or not any(metric.can_pass for metric in spec.metrics):
         outcome, told = Outcome.UNDECIDED, waiting or list(spec.metrics)
     else:
         outcome, told = Outcome.PASS, list(spec.metrics)
-    problems = [metric for metric in spec.metrics if knowledge.measured(metric).problem]
-    since = [at for metric in problems if (at := knowledge.measured(metric).problem_since)]
+    problems = [metric for metric in spec.metrics if knowledge.problem(metric)[0]]
+    since = [at for metric in problems if (at := knowledge.problem(metric)[1])]
     return Verdict(
         outcome=outcome,
         message=_tell_all(spec, knowledge, told),

@@ -9,7 +9,9 @@ from typing import Protocol
 from model_operator.api.analysis import ERRORS, LATENCY, AnalysisSpec, Kind, Metric
 from model_operator.api.moments import Moments
 from model_operator.policy.analysis import Knowledge, Seen
+from model_operator.policy.comparing import Users
 from model_operator.policy.judge import Counts
+from model_operator.policy.observed import Traffic
 from model_operator.policy.quality import Labels
 from model_operator.policy.shift import Outputs
 
@@ -23,6 +25,10 @@ class Counters(Protocol):
     @property
     def requests(self) -> int:
         """Answered predictions."""
+
+    @property
+    def assigned(self) -> int:
+        """Users of an A/B test whom a router drew for the revision."""
 
     @property
     def errors(self) -> int:
@@ -48,8 +54,13 @@ def increases(
     counted: dict[str, Seen] = {}
     for metric in spec.metrics:
         if metric.kind is Kind.QUALITY:
-            grown = after.quality.get(metric.name, Moments()) - before.quality.get(metric.name, Moments())
-            counted[metric.name] = Labels(canary=grown) if is_canary else Labels(stable=grown)
+            counted[metric.name] = _labels(metric, before, after, is_canary=is_canary)
+        elif metric.kind is Kind.COMPARISON:
+            drawn = max(after.assigned - before.assigned, 0)
+            counted[metric.name] = Users(
+                drawn=Traffic(canary=drawn) if is_canary else Traffic(stable=drawn),
+                answers=_labels(metric, before, after, is_canary=is_canary),
+            )
         elif metric.kind is Kind.SHIFT:
             bins = _grown(before.outputs, after.outputs)
             counted[metric.name] = Outputs(canary=bins) if is_canary else Outputs(stable=bins)
@@ -63,7 +74,7 @@ def increases(
 
 def has_counts(seen: Seen) -> bool:
     """Whether anything was counted."""
-    return seen not in (Counts(), Labels(), Outputs())
+    return seen not in (Counts(), Labels(), Outputs(), Users())
 
 
 def add(one: Seen, other: Seen) -> Seen:
@@ -74,7 +85,17 @@ def add(one: Seen, other: Seen) -> Seen:
         return one + other
     if isinstance(one, Outputs) and isinstance(other, Outputs):
         return one + other
+    if isinstance(one, Users) and isinstance(other, Users):
+        return one + other
     raise TypeError(f"{one} and {other} are not of one metric")
+
+
+def _labels(metric: Metric, before: Counters, after: Counters, *, is_canary: bool) -> Labels:
+    """Return what feedback told; nothing where a provider counts the answers."""
+    if metric.comparison is not None and metric.comparison.source is not None:
+        return Labels()
+    grown = after.quality.get(metric.name, Moments()) - before.quality.get(metric.name, Moments())
+    return Labels(canary=grown) if is_canary else Labels(stable=grown)
 
 
 def _requests(metric: Metric, knowledge: Knowledge, before: Counters, after: Counters) -> tuple[int, int]:

@@ -78,11 +78,17 @@ class Traffic:
 
 
 class Outcome(StrEnum):
-    """What an analysis says. Undecided is no failure, and no data is no evidence."""
+    """What an analysis says. Undecided is no failure, and no data is no evidence.
+
+    The last two are words on an A/B test: it was decided, and nobody won; or the router did not split the users as
+    told, so that nothing can be said.
+    """
 
     PASS = "Pass"  # noqa: S105 -- a verdict, not a secret
     FAIL = "Fail"
     UNDECIDED = "Undecided"
+    NO_DIFFERENCE = "NoDifference"
+    SAMPLE_RATIO_MISMATCH = "SampleRatioMismatch"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from model_operator.api.analysis import OnInconclusive, OnProviderError
 from model_operator.api.status import Phase, Status, Weights
-from model_operator.api.steps import Analysis, Evaluate, Pause, SetWeight
+from model_operator.api.steps import Analysis, Compare, Evaluate, Pause, SetWeight
 from model_operator.api.times import format_duration
 from model_operator.policy.evaluating import evaluation_body, evaluation_error
 from model_operator.policy.failures import is_fatal, worst
@@ -21,7 +21,9 @@ from model_operator.policy.transitions import begin, go_back, pause, remember, r
 ROUTE_PATIENCE = timedelta(minutes=2)
 
 #: Pauses that only a person ends.
-FOR_A_PERSON = frozenset({"PauseStep", "RouteNotProgrammed", "AnalysisInconclusive"})
+FOR_A_PERSON = frozenset(
+    {"PauseStep", "RouteNotProgrammed", "AnalysisInconclusive", "NoDifference", "SampleRatioMismatch"}
+)
 
 
 #: Pauses that end by themselves when their cause does.
@@ -90,7 +92,14 @@ def fail_analysis(s: Situation) -> Status | None:
         return go_back(s, "ProviderUnavailable", verdict.problem)
     if verdict.outcome is not Outcome.FAIL:
         return None
-    return go_back(s, "AnalysisFailed", s.observed.verdict.message)
+    return go_back(s, "AbTestLost" if is_lost(s) else "AnalysisFailed", s.observed.verdict.message)
+
+
+def is_lost(s: Situation) -> bool:
+    """Whether all that speaks against the canary is that it lost an A/B test."""
+    failed = {metric["name"] for metric in s.observed.verdict.metrics if metric["verdict"] == Outcome.FAIL}
+    compared = {metric.name for metric in s.spec.analysis.metrics if metric.comparison}
+    return bool(failed) and failed <= compared
 
 
 # --- what holds it ----------------------------------------------------------------------------
@@ -174,7 +183,7 @@ def wait_for_a_person(s: Situation) -> Status | None:
     is_timed = isinstance(step, Pause) and step.duration is not None
     if is_asked(s, "promote", s.status.canary):
         tokens = handled(s, "promote")
-        following = next_step(s) if isinstance(step, Pause | Analysis) else resume(s)
+        following = next_step(s) if isinstance(step, Pause | Analysis | Compare) else resume(s)
         return replace(following, handled_tokens=tokens)
     if is_timed or (isinstance(step, Pause) and s.status.weights.applied != s.status.weights.desired):
         return None
@@ -201,7 +210,8 @@ def converge(s: Situation) -> Status | None:
     if s.since(weights.programmed_at) < s.propagation:
         return s.status
     is_right = is_split_right(s.observed.traffic, weights.applied)
-    if is_right is False and not s.splits_by_replicas:
+    # An A/B test with a broken split keeps its users where they are, and gives no verdict.
+    if is_right is False and not s.splits_by_replicas and not s.stickiness:
         return distrust_route(s)
     return None
 
@@ -245,6 +255,8 @@ def take_step(s: Situation) -> Status | None:
         return s.status
     if isinstance(step, Analysis):
         return _take_analysis(s, step)
+    if isinstance(step, Compare):
+        return _take_comparison(s, step)
     return next_step(s) if s.observed.route.is_programmed else s.status
 
 
@@ -276,13 +288,34 @@ def _take_analysis(s: Situation, step: Analysis) -> Status:
         return next_step(s)
     if step.maximum is None or elapsed < step.maximum:
         return s.status
+    return _end_undecided(s, "AnalysisInconclusive", "the time is over")
+
+
+def _take_comparison(s: Situation, step: Compare) -> Status:
+    """A winner goes on; who lost has gone back already (`fail_analysis`)."""
+    verdict = s.observed.verdict
+    if verdict.problem:
+        return s.status
+    match verdict.outcome:
+        case Outcome.PASS:
+            return next_step(s)
+        case Outcome.SAMPLE_RATIO_MISMATCH:
+            return pause(s, "SampleRatioMismatch")
+        case Outcome.NO_DIFFERENCE:
+            return _end_undecided(s, "NoDifference", "nobody won")
+    if s.since(s.status.step_started_at) < step.maximum:
+        return s.status
+    return _end_undecided(s, "NoDifference", f"no difference was shown within {format_duration(step.maximum)}")
+
+
+def _end_undecided(s: Situation, reason: str, words: str) -> Status:
     match s.spec.analysis.on_inconclusive:
         case OnInconclusive.PROMOTE:
             return next_step(s)
         case OnInconclusive.ABORT:
-            return go_back(s, "AnalysisInconclusive", f"the time is over: {s.observed.verdict.message}")
+            return go_back(s, reason, f"{words}: {s.observed.verdict.message}")
         case OnInconclusive.PAUSE:
-            return pause(s, "AnalysisInconclusive")
+            return pause(s, reason)
 
 
 def promote(s: Situation) -> Status:
@@ -304,12 +337,15 @@ def promote(s: Situation) -> Status:
         steps_hash="",
         step_started_at=None,
         endpoints_lost_at=None,
-        history=remember(s, status.canary, "Promoted", f"AllStepsDone{_mode_suffix(status)}"),
+        history=remember(s, status.canary, "Promoted", *_why_promoted(s)),
     )
 
 
-def _mode_suffix(status: Status) -> str:
-    return "" if status.mode == "Steps" else f"{status.mode}"
+def _why_promoted(s: Situation) -> tuple[str, str]:
+    if s.stickiness and s.observed.verdict.outcome is Outcome.PASS:
+        return "AbTestWon", s.observed.verdict.message
+    mode = s.status.mode
+    return f"AllStepsDone{'' if mode == 'Steps' else mode}", ""
 
 
 def next_step(s: Situation) -> Status:

@@ -80,12 +80,12 @@ def judge(metric: Metric, known: Quality, decides_at: float) -> Outcome:
         return Outcome.FAIL
     if metric.pass_drop is None:
         return Outcome.UNDECIDED
-    return Outcome.PASS if _difference_e_value(known, metric.pass_drop, sign=-1) >= decides_at else Outcome.UNDECIDED
+    return Outcome.PASS if difference_e_value(known, metric.pass_drop, sign=-1) >= decides_at else Outcome.UNDECIDED
 
 
 def fail_evidence(metric: Metric, known: Quality) -> float:
     """Return E against the canary: the mean over the tests that the metric has; 0 without one."""
-    tests = [_difference_e_value(known, metric.fail_drop, sign=1)] if metric.fail_drop is not None else []
+    tests = [difference_e_value(known, metric.fail_drop, sign=1)] if metric.fail_drop is not None else []
     bound = worst_badness(metric)
     if bound is not None:
         tests.append(_bound_e_value(metric, known.total.canary, bound))
@@ -120,15 +120,21 @@ def quality_body(metric: Metric, known: Quality, decides_at: float) -> dict[str,
         "evidence": round(fail_evidence(metric, known), 3),
         "labels": {"canary": int(total.canary.count), "stable": int(total.stable.count)},
         **{name: round(value, 6) for name, value in values.items() if value is not None},
-        "state": {
-            "sums": [known.difference, known.weight, known.canary_spread, known.stable_spread],
-            "answers": [[side.count, side.total, side.squares] for side in (total.canary, total.stable)],
-        },
+        "state": state_body(known),
+    }
+
+
+def state_body(known: Quality) -> dict[str, Any]:
+    """Return what `quality_of` reads back from the entry's `state`."""
+    sides = (known.total.canary, known.total.stable)
+    return {
+        "sums": [known.difference, known.weight, known.canary_spread, known.stable_spread],
+        "answers": [[side.count, side.total, side.squares] for side in sides],
     }
 
 
 def quality_of(entry: Body) -> Quality:
-    """Read back what `quality_body` wrote."""
+    """Read back what `state_body` wrote into an entry."""
     difference, weight, canary_spread, stable_spread = map(float, entry["state"]["sums"])
     canary, stable = (
         Moments(count=count, total=float(total), squares=float(squares))
@@ -156,8 +162,8 @@ def tell_quality(metric: Metric, known: Quality, decides_at: float) -> str:
     return f"{line}, E {fail_evidence(metric, known):.3g} of {decides_at:.0f}"
 
 
-def _difference_e_value(known: Quality, margin: float, *, sign: int) -> float:
-    """Return E against H0 "sign * (d - margin) <= 0"."""
+def difference_e_value(known: Quality, margin: float, *, sign: int) -> float:
+    """Return E against H0 "sign * (d - margin) <= 0", d the canary's mean badness above stable's."""
     canary, stable = known.total.canary, known.total.stable
     if min(canary.count, stable.count) < FEWEST or not known.weight:
         return 1.0

@@ -23,6 +23,14 @@ from model_operator.policy.trail import lengthened
 Finding = tuple[str, str, str, str]  # type, status, reason, message
 
 
+_PHASES = {
+    Outcome.PASS: "Passed",
+    Outcome.FAIL: "Failed",
+    Outcome.NO_DIFFERENCE: "Inconclusive",
+    Outcome.SAMPLE_RATIO_MISMATCH: "Inconclusive",
+}
+
+
 def report(s: Situation, *, url: str) -> Status:
     """Return the status with everything that follows from the facts and from what is seen."""
     counted = s.changed(
@@ -55,7 +63,7 @@ def _analysis(s: Situation) -> Mapping[str, Any] | None:
     verdict, before = s.observed.verdict, s.status.analysis or {}
     if not s.status.canary or not verdict.metrics:
         return s.status.analysis
-    phase = {Outcome.PASS: "Passed", Outcome.FAIL: "Failed"}.get(verdict.outcome, "Running")
+    phase = _PHASES.get(verdict.outcome, "Running")
     weight = s.status.weights.applied
     return {
         "phase": phase,
@@ -180,7 +188,7 @@ def _route_programmed(s: Situation) -> Iterator[Finding]:
 
 
 def _analysis_healthy(s: Situation) -> Iterator[Finding]:
-    if not any(metric.guard for metric in s.spec.analysis.metrics):
+    if not any(metric.guard or metric.comparison for metric in s.spec.analysis.metrics):
         return
     problem = s.observed.verdict.problem
     if problem:

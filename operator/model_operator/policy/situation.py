@@ -8,7 +8,7 @@ from typing import Any
 
 from model_operator.api.resource import ModelDeployment
 from model_operator.api.revision import digest
-from model_operator.api.spec import BlueGreen, Canary, Spec
+from model_operator.api.spec import Spec
 from model_operator.api.status import Mode, Phase, Status
 from model_operator.api.steps import (
     Analysis,
@@ -20,6 +20,7 @@ from model_operator.api.steps import (
     SetWeight,
     Step,
 )
+from model_operator.api.strategy import BlueGreen, Canary, Stickiness
 from model_operator.api.times import parse_duration
 from model_operator.policy.observed import Observed, RevisionView
 
@@ -115,6 +116,11 @@ class Situation:
         """The percentage of requests that are copied to the canary."""
         route = next((step for step in reversed(self.done_steps) if isinstance(step, SetMirrorRoute)), None)
         return route.percent if route else 0
+
+    @property
+    def stickiness(self) -> Stickiness | None:
+        """How users of an A/B test are known again; None where there is no such test."""
+        return self.spec.stickiness
 
     @property
     def max_pause(self) -> timedelta | None:

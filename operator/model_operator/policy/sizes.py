@@ -3,9 +3,9 @@
 import math
 from collections.abc import Mapping
 
-from model_operator.api.spec import BlueGreen, Canary
 from model_operator.api.status import Mode, Phase
 from model_operator.api.steps import SetCanaryScale
+from model_operator.api.strategy import BlueGreen, Canary
 from model_operator.policy.situation import Situation
 
 

@@ -3,6 +3,7 @@
 from model_operator.api.status import Phase
 from model_operator.api.steps import (
     Analysis,
+    Compare,
     Evaluate,
     Pause,
     SetCanaryScale,
@@ -23,6 +24,8 @@ _PAUSES = {
     "UserPaused": "spec.paused is true",
     "ProviderUnavailable": "a provider of metrics does not answer",
     "AnalysisInconclusive": "the analysis is undecided; promote or abort",
+    "NoDifference": "the A/B test has no winner; promote or abort",
+    "SampleRatioMismatch": "the A/B test has no verdict; mend the split and start again, or promote or abort",
 }
 
 
@@ -85,7 +88,8 @@ def _pause_words(s: Situation, reason: str) -> str:
         return f"the evaluation gave no result: {evaluation_error(s)}"
     if reason == "RouteNotProgrammed":
         return f"the router did not act on the weight: {s.observed.route.message or 'no answer'}"
-    return _PAUSES.get(reason, reason)
+    words = _PAUSES.get(reason, reason)
+    return f"{words} ({s.observed.verdict.message})" if isinstance(s.current_step, Compare) else words
 
 
 def _step_words(s: Situation, step: Step | None) -> str:
@@ -105,6 +109,11 @@ def _step_words(s: Situation, step: Step | None) -> str:
             if verdict.problem:
                 return f"{share}, analysis holds: {verdict.problem}"
             return f"{share}, analysis: {verdict.message or 'gathering evidence'}"
+        case Compare():
+            verdict = s.observed.verdict
+            if verdict.problem:
+                return f"{share}, A/B test holds: {verdict.problem}"
+            return f"{share}, A/B test: {verdict.message or 'gathering answers'}"
         case Evaluate():
             return f"evaluating {status.canary} on labelled data"
         case SetHeaderRoute():

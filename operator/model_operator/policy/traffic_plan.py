@@ -22,6 +22,8 @@ def split_of(s: Situation) -> Split:
         weight=status.weights.applied,
         header_matches=s.header_matches,
         mirror_percent=s.mirror_percent,
+        # Whoever takes all requests takes those of every user.
+        stickiness=s.stickiness if 0 < status.weights.applied < 100 else None,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from model_operator.api.status import Phase
-from model_operator.api.steps import Analysis, Pause
+from model_operator.api.steps import Analysis, Compare, Pause
 from model_operator.policy.progress import ROUTE_PATIENCE, deadline_start, is_waiting_for_pods
 from model_operator.policy.rollback import time_until_scale_down
 from model_operator.policy.situation import Situation
@@ -41,6 +41,8 @@ def _clocks_of_rollout(s: Situation) -> Iterator[timedelta]:
         yield s.propagation - s.since(status.weights.programmed_at)
     if isinstance(step, Pause) and step.duration is not None:
         yield step.duration - s.since(status.step_started_at)
+    if isinstance(step, Compare):
+        yield step.maximum - s.since(status.step_started_at)
     if isinstance(step, Analysis):
         yield step.minimum - s.since(status.step_started_at)
         yield (step.maximum or timedelta(0)) - s.since(status.step_started_at)

@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from model_operator.api.spec import GatewayRouting
+from model_operator.api.strategy import GatewayRouting
 from model_operator.api.traffic import RouteView, Split
 from model_operator.routers.gateway_api import GatewayApiRouter
 from model_operator.routers.replicas import ReplicaRouter

@@ -1,5 +1,9 @@
 """The split by an HTTPRoute of the Gateway API (gateway.networking.k8s.io/v1).
 
+Users of an A/B test are split once: the answer to the first request carries a cookie, or a header, that names the
+revision, and rules before the split send whoever brings it back there. Route filters do both, so that the test needs
+no change of the pods that serve already; the Gateway API's own `sessionPersistence` is in its experimental channel.
+
 Weights are relative numbers of backendRefs; we write percents, so that they sum to 100. A route has
 acted when every parent says Accepted and ResolvedRefs for the route's current generation.
 """
@@ -8,13 +12,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from model_operator.api.names import revision_name
-from model_operator.api.spec import GatewayRouting
 from model_operator.api.steps import HeaderMatch
+from model_operator.api.strategy import GatewayRouting, Stickiness
 from model_operator.api.traffic import RouteView, Split
 from model_operator.routers.seen import Seen
 
 API_VERSION = "gateway.networking.k8s.io/v1"
 KIND = "HTTPRoute"
+#: Header by which a server counts the users that were drawn for it (docs/wire.md).
+ASSIGNED = "x-modeldeploy-assigned"
 
 Body = Mapping[str, Any]
 
@@ -36,6 +42,10 @@ class GatewayApiRouter:
         rules = [_rule(name, routing, split)]
         if split.canary and split.header_matches:
             rules.insert(0, _header_rule(name, routing, split))
+        if split.canary and split.stickiness:
+            rules[:0] = [
+                _sticky_rule(name, routing, split.stickiness, revision) for revision in (split.canary, split.stable)
+            ]
         spec: dict[str, Any] = {
             "parentRefs": [_parent_ref(ref, namespace) for ref in routing.parent_refs],
             "rules": rules,
@@ -68,6 +78,9 @@ def _rule(name: str, routing: GatewayRouting, split: Split) -> dict[str, Any]:
     backends = [_backend(name, split.stable, 100 - split.weight)]
     if split.canary:
         backends.append(_backend(name, split.canary, split.weight))
+    if split.stickiness:
+        for backend, revision in zip(backends, (split.stable, split.canary), strict=True):
+            backend["filters"] = _drawing_filters(name, routing, split.stickiness, revision)
     rule: dict[str, Any] = {"matches": [{"path": _path(routing)}], "backendRefs": backends}
     if split.canary and split.mirror_percent:
         target = {key: value for key, value in _backend(name, split.canary, 1).items() if key != "weight"}
@@ -82,6 +95,43 @@ def _header_rule(name: str, routing: GatewayRouting, split: Split) -> dict[str, 
         "matches": [{"path": _path(routing), "headers": headers}],
         "backendRefs": [_backend(name, split.canary, 1)],
     }
+
+
+def _sticky_rule(name: str, routing: GatewayRouting, stickiness: Stickiness, revision: str) -> dict[str, Any]:
+    """Requests of the users for whom a revision was drawn."""
+    header = {"name": stickiness.name, "type": "Exact", "value": revision}
+    if stickiness.kind == "cookie":
+        pair = f"{_quote(_cookie(name, stickiness))}={revision}"
+        # Anchored, since some gateways match the whole value and others a part of it.
+        header = {"name": "Cookie", "type": "RegularExpression", "value": f"^(.*; *)?{pair}(;.*)?$"}
+    return {
+        "matches": [{"path": _path(routing), "headers": [header]}],
+        "backendRefs": [_backend(name, revision, 1)],
+    }
+
+
+def _drawing_filters(name: str, routing: GatewayRouting, stickiness: Stickiness, revision: str) -> list[dict[str, Any]]:
+    """Tell the server that it was drawn for a user, and the user's client what to bring back."""
+    answer = {"name": stickiness.name, "value": revision}
+    if stickiness.kind == "cookie":
+        cookie = f"{_cookie(name, stickiness)}={revision}"
+        age = round(stickiness.lifetime.total_seconds())
+        answer = {
+            "name": "Set-Cookie",
+            "value": f"{cookie}; Path={routing.path_prefix}; Max-Age={age}; HttpOnly; SameSite=Lax",
+        }
+    return [
+        _header_filter("request", "set", {"name": ASSIGNED, "value": "1"}),
+        _header_filter("response", "add", answer),
+    ]
+
+
+def _header_filter(side: str, how: str, header: Mapping[str, str]) -> dict[str, Any]:
+    return {"type": f"{side.capitalize()}HeaderModifier", f"{side}HeaderModifier": {how: [header]}}
+
+
+def _cookie(name: str, stickiness: Stickiness) -> str:
+    return stickiness.name or f"{name}-variant"
 
 
 def _header(match: HeaderMatch) -> dict[str, str]:

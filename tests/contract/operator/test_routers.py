@@ -8,8 +8,8 @@ import jsonschema
 import pytest
 import yaml
 
-from model_operator.api.spec import GatewayRouting
 from model_operator.api.steps import HeaderMatch
+from model_operator.api.strategy import GatewayRouting
 from model_operator.api.traffic import Split
 from model_operator.routers import Router, Seen, router_for
 

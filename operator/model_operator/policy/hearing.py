@@ -1,0 +1,46 @@
+"""What a provider's answer means for what is known of a metric. Pure; `engine.evidence` asks."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from model_operator.api.analysis import Metric
+from model_operator.api.moments import Moments
+from model_operator.errors import InvalidSpec, ProviderError
+from model_operator.policy import comparing, guards
+from model_operator.policy.analysis import Knowledge
+from model_operator.policy.comparing import Compared
+from model_operator.policy.quality import Labels
+
+#: A guard's value; or right and all answers of an A/B test's canary and stable; None is an answer without a number.
+Answer = float | Sequence[tuple[float | None, float | None]] | ProviderError | None
+
+
+def hear(knowledge: Knowledge, metric: Metric, answer: Answer, now: datetime) -> Knowledge:
+    """Return the knowledge with what a provider said of one metric, or failed with."""
+    if metric.comparison is not None:
+        known = knowledge.of(metric)
+        compared = known if isinstance(known, Compared) else Compared()
+        if isinstance(answer, ProviderError):
+            return knowledge.having(metric, comparing.miss(compared, str(answer), now))
+        return knowledge.having(metric, comparing.told(metric.comparison, compared, _labels(answer)))
+    measured = knowledge.measured(metric)
+    try:
+        if isinstance(answer, ProviderError):
+            raise answer
+        if metric.guard is not None and not isinstance(answer, Sequence):
+            measured = guards.measure(metric.guard, measured, answer)
+    except (ProviderError, InvalidSpec) as error:
+        measured = guards.miss(measured, str(error), now)
+    return knowledge.having(metric, measured)
+
+
+def _labels(answer: float | Sequence[tuple[float | None, float | None]] | None) -> Labels:
+    canary, stable = answer if isinstance(answer, Sequence) else ((None, None), (None, None))
+    return Labels(canary=_moments(*canary), stable=_moments(*stable))
+
+
+def _moments(right: float | None, all_answers: float | None) -> Moments:
+    if right is None or not all_answers:
+        return Moments()
+    wrong = min(max(all_answers - right, 0.0), all_answers)
+    return Moments(count=all_answers, total=wrong, squares=wrong)
