@@ -1,7 +1,9 @@
 """The reference of the model server: its settings, reasons and metrics, as the code has them."""
 
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
+
+from msgspec import NODEFAULT, Meta, structs
 
 from model_server import errors
 from model_server.app import STATUS_OF
@@ -37,9 +39,10 @@ def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) ->
 
 def _settings() -> str:
     rows = []
-    for name, field in Settings.model_fields.items():
-        default = "required" if field.is_required() else _shown(field.default)
-        rows.append((f"`{PREFIX}{name.upper()}`", default, field.description or ""))
+    for field in structs.fields(Settings):
+        default = "required" if field.default is NODEFAULT else _shown(field.default)
+        meta: Meta = get_args(field.type)[1]
+        rows.append((f"`{PREFIX}{field.name.upper()}`", default, meta.description or ""))
     return _table("Settings", ("variable", "default", "meaning"), rows)
 
 

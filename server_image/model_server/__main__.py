@@ -18,7 +18,7 @@ from model_server.cells import Cells
 from model_server.errors import RestartNeeded, StartError
 from model_server.listening import listen
 from model_server.logs import configure
-from model_server.settings import PREFIX, Settings, read_settings
+from model_server.settings import PREFIX, TERMINATION_LOG, Settings, read_settings
 from model_server.telemetry import WIDTH
 from model_server.termination import exit_code, write_termination
 from model_server.workers import supervise
@@ -28,9 +28,7 @@ log = logging.getLogger("model_server")
 
 def main() -> int:
     """Serve one model until told to stop: 0 after a drain, else a code of sysexits.h."""
-    termination_log = Path(
-        os.environ.get(f"{PREFIX}TERMINATION_LOG") or Settings.model_fields["termination_log"].default
-    )
+    termination_log = Path(os.environ.get(f"{PREFIX}TERMINATION_LOG") or TERMINATION_LOG)
     try:
         settings = read_settings(os.environ)
         configure(settings.log_level, _fixed_fields(settings))

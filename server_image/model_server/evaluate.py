@@ -25,7 +25,7 @@ from model_server.loading import load
 from model_server.logs import configure
 from model_server.monitoring.outputs import classes_of
 from model_server.scoring import Scores, scores_for
-from model_server.settings import PREFIX, Settings, read_settings
+from model_server.settings import PREFIX, TERMINATION_LOG, Settings, read_settings
 from model_server.storage import fetch
 from model_server.termination import exit_code, write_termination
 
@@ -38,9 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate once; the exit code is the server's: 65 for bad data, 69 for storage, 78 for settings."""
     options = _parser().parse_args(arguments)
     configure("info", {})
-    termination_log = Path(
-        os.environ.get(f"{PREFIX}TERMINATION_LOG") or Settings.model_fields["termination_log"].default
-    )
+    termination_log = Path(os.environ.get(f"{PREFIX}TERMINATION_LOG") or TERMINATION_LOG)
     try:
         settings = read_settings(os.environ)
         configure(settings.log_level, {"model": settings.name, "revision": settings.revision})

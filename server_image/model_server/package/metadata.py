@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from msgspec import Meta, Struct
 
+from model_server.checking import Mistaken, checked
 from model_server.errors import MetadataInvalid
 
 DType = Literal[
@@ -18,14 +18,10 @@ DType = Literal[
 Scalar = bool | int | float | str
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Feature(_Strict):
+class Feature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One named column: its type, what values it may have, an example, and what it means."""
 
-    name: str = Field(min_length=1)
+    name: Annotated[str, Meta(min_length=1)]
     dtype: DType = "float64"
     description: str = ""
     range: tuple[float, float] | None = None
@@ -43,8 +39,7 @@ class Feature(_Strict):
         """True when its values are whole numbers."""
         return self.dtype.startswith(("int", "uint"))
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def __post_init__(self) -> None:
         if self.range is not None:
             low, high = self.range
             if not self.is_numeric:
@@ -57,7 +52,6 @@ class Feature(_Strict):
             raise ValueError(f"nullable needs a float or string dtype, and this one is {self.dtype}")
         if self.example is not None:
             self._check_example(self.example)
-        return self
 
     def _check_example(self, example: Scalar) -> None:
         is_number = isinstance(example, int | float) and not isinstance(example, bool)
@@ -70,15 +64,14 @@ class Feature(_Strict):
             raise ValueError(f"example {example!r} is not one of categories {list(self.categories)}")
 
 
-class ReferenceFeature(_Strict):
+class ReferenceFeature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The distribution of one feature in the training data: a histogram, or counts by category."""
 
     edges: tuple[float, ...] | None = None
     counts: tuple[int, ...] | None = None
     categories: dict[str, int] | None = None
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def __post_init__(self) -> None:
         if (self.edges is None) == (self.categories is None):
             raise ValueError("give either edges and counts, or categories")
         if self.edges is not None:
@@ -88,10 +81,9 @@ class ReferenceFeature(_Strict):
                 raise ValueError("edges must increase")
         if any(count < 0 for count in (self.counts or (self.categories or {}).values())):
             raise ValueError("a count is negative")
-        return self
 
 
-class Metadata(_Strict):
+class Metadata(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole of model.yaml. Everything is optional."""
 
     name: str = ""
@@ -105,23 +97,11 @@ class Metadata(_Strict):
     metrics: dict[str, float] = {}
     reference_profile: dict[str, ReferenceFeature] = {}
 
-    @field_validator("version", mode="before")
-    @classmethod
-    def _version_is_text(cls, value: Any) -> Any:
-        # `version: 7` is a number to YAML, and a name to people.
-        return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-    @field_validator("artifacts")
-    @classmethod
-    def _artifacts_stay_inside(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
+    def __post_init__(self) -> None:
+        for name in self.artifacts:
             path = Path(name)
             if path.is_absolute() or ".." in path.parts or not name:
-                raise ValueError(f"{name!r} must be a path inside the package")
-        return value
-
-    @model_validator(mode="after")
-    def _names_are_unique(self) -> Self:
+                raise ValueError(f"artifacts: {name!r} must be a path inside the package")
         for field in ("input_features", "output_features"):
             names = [feature.name for feature in getattr(self, field)]
             twice = {name for name in names if names.count(name) > 1}
@@ -130,11 +110,13 @@ class Metadata(_Strict):
         strange = self.reference_profile.keys() - {feature.name for feature in self.input_features}
         if strange and self.input_features:
             raise ValueError(f"reference_profile names {sorted(strange)[0]!r}, which is not an input feature")
-        return self
 
 
 def read_metadata(path: Path) -> Metadata:
     """Read and check a model.yaml. Raises MetadataInvalid that names the field and what it expects."""
+    # Imported only here: a package needs no model.yaml.
+    import yaml
+
     hint = "docs/server.md describes model.yaml field by field."
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -144,19 +126,11 @@ def read_metadata(path: Path) -> Metadata:
         return Metadata()
     if not isinstance(document, dict):
         raise MetadataInvalid(f"{path.name} holds a {type(document).__name__}, not fields", hint=hint)
+    version = document.get("version")
+    if isinstance(version, int | float) and not isinstance(version, bool):
+        # `version: 7` is a number to YAML, and a name to people.
+        document["version"] = str(version)
     try:
-        return Metadata.model_validate(document)
-    except ValidationError as error:
-        known = ", ".join(Metadata.model_fields)
-        faults = [_fault(fault["loc"], fault["type"], fault["msg"], known) for fault in error.errors()]
-        raise MetadataInvalid(f"{path.name}: {'; '.join(dict.fromkeys(faults))}", hint=hint) from None
-
-
-def _fault(location: tuple[int | str, ...], kind: str, message: str, known: str) -> str:
-    where = ""
-    for part in location:
-        where += f"[{part}]" if isinstance(part, int) else f".{part}" if where else part
-    if kind == "extra_forbidden":
-        message = "is not a field of model.yaml" + (f"; known are {known}" if len(location) == 1 else "")
-    message = message.removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
+        return checked(document, Metadata)
+    except Mistaken as mistaken:
+        raise MetadataInvalid(f"{path.name}: {mistaken}", hint=hint) from None

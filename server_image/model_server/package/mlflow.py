@@ -6,16 +6,14 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from model_server.errors import FormatUnknown, MetadataInvalid
 from model_server.package.formats import FORMATS, Format
-from model_server.package.metadata import Feature, Metadata
+from model_server.package.metadata import DType, Feature, Metadata
 
 ML_MODEL = "MLmodel"
 # Which entry of a flavor names its file, the most faithful flavor first; python_function wraps any of them.
 _FLAVORS = {"sklearn": "pickled_model", "xgboost": "data", "lightgbm": "data", "onnx": "data"}
-_DTYPES = {
+_DTYPES: dict[str, DType] = {
     "double": "float64",
     "float": "float32",
     "long": "int64",
@@ -35,6 +33,9 @@ class Described(NamedTuple):
 
 def read_mlmodel(path: Path) -> Described:
     """Flavor, artifact and signature. Raises MetadataInvalid, or FormatUnknown that lists the flavors found."""
+    # Imported only here: few packages are MLflow's.
+    import yaml
+
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         flavors = document["flavors"]
@@ -63,6 +64,4 @@ def _features(inputs: Any) -> tuple[Feature, ...]:
     columns = json.loads(inputs)
     if not all(isinstance(column, dict) and column.get("name") and column.get("type") in _DTYPES for column in columns):
         return ()
-    return tuple(
-        Feature.model_validate({"name": column["name"], "dtype": _DTYPES[column["type"]]}) for column in columns
-    )
+    return tuple(Feature(name=column["name"], dtype=_DTYPES[column["type"]]) for column in columns)

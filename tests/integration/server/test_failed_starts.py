@@ -87,7 +87,7 @@ ONE_FEATURE = "input_features: [{name: a, example: 1.0}]\n"
         pytest.param(
             {"model.py": GOOD_PY, "model.yaml": "input_feature: []"},
             "MetadataInvalid",
-            "is not a field of model.yaml",
+            "is not a field",
             id="a misspelt field",
         ),
         pytest.param(

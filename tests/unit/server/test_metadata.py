@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from model_server.errors import MetadataInvalid
@@ -55,7 +57,7 @@ def feature(fields):
         pytest.param("[1, 2]", "holds a list, not fields", id="a list"),
         pytest.param(
             "nam: x",
-            "nam: is not a field of model.yaml; known are name, version",
+            "nam: is not a field; known are name, version",
             id="a misspelt field lists the known",
         ),
         pytest.param("version: true", "version: ", id="a version that is a boolean"),
@@ -65,7 +67,7 @@ def feature(fields):
         ),
         pytest.param(
             feature("dtype: double"),
-            "input_features[0].dtype: Input should be 'float64'",
+            "input_features[0].dtype: expected one of 'float64', 'float32'",
             id="an unknown dtype lists the known",
         ),
         pytest.param(
@@ -107,3 +109,16 @@ def test_a_fault_is_named_by_its_field(tmp_path, text, message):
         read(tmp_path, text)
     assert message in caught.value.message
     assert caught.value.hint
+
+
+def test_every_mistake_is_told_at_once(tmp_path):
+    text = "name: [x]\nmetrics: {accuracy: high, loss: 1}\ninput_features: [{}, {name: x, range: [0, many]}]\nowner: me"
+    with pytest.raises(MetadataInvalid) as caught:
+        read(tmp_path, text)
+    assert re.findall(r"([\w.\[\]]+): (?:expected|is) ", caught.value.message) == [
+        "name",
+        "input_features[0].name",
+        "input_features[1].range[1]",
+        "metrics.accuracy",
+        "owner",
+    ]

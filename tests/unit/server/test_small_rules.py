@@ -39,10 +39,17 @@ def test_what_a_service_of_the_same_name_injects_is_no_setting():
 @pytest.mark.parametrize(
     ("environ", "message"),
     [
-        pytest.param({}, "MODEL_SERVER_STORAGE_URI: Field required", id="no storage URI"),
+        pytest.param({}, "MODEL_SERVER_STORAGE_URI: is missing", id="no storage URI"),
         pytest.param(URI | {"MODEL_SERVER_PORT": "99999"}, "MODEL_SERVER_PORT: ", id="no such port"),
         pytest.param(
             URI | {"MODEL_SERVER_LOG_LEVEL": "loud"}, "'debug', 'info'", id="an unknown level lists the known"
+        ),
+        pytest.param(
+            {"MODEL_SERVER_PORT": "x", "MODEL_SERVER_TRUSTED": "maybe"},
+            "MODEL_SERVER_TRUSTED: expected true or false, got text; "
+            "MODEL_SERVER_PORT: expected a whole number, got text; "
+            "MODEL_SERVER_STORAGE_URI: is missing",
+            id="all bad settings are named at once",
         ),
         pytest.param(URI | {"MODEL_SERVER_SHA256": "abc"}, "MODEL_SERVER_SHA256: ", id="half a digest"),
         pytest.param(URI | {"MODEL_SERVER_TRUSTD": "1"}, "MODEL_SERVER_TRUSTD is not a setting", id="a misspelt name"),
