@@ -16,7 +16,7 @@ from pathlib import Path
 
 from model_server.cells import Cells
 from model_server.errors import RestartNeeded, StartError
-from model_server.listening import listen
+from model_server.listening import listen, listen_shadow
 from model_server.logs import configure
 from model_server.settings import PREFIX, TERMINATION_LOG, Settings, read_settings
 from model_server.telemetry import WIDTH
@@ -33,25 +33,31 @@ def main() -> int:
         settings = read_settings(os.environ)
         configure(settings.log_level, _fixed_fields(settings))
         _limit_threads(settings.threads)
-        with listen(settings) as listener, _work_folder(settings.model_dir) as folder:
+        with (
+            listen(settings) as listener,
+            listen_shadow(settings) as shadow,
+            _work_folder(settings.model_dir) as folder,
+        ):
             log.info("listening", extra={"host": settings.host, "port": listener.getsockname()[1]})
             memory = mmap(-1, Cells.size(settings.workers, WIDTH))
 
             def work(worker: int) -> int:
-                return _serve(settings, listener, folder, memory, worker)
+                return _serve(settings, listener, shadow, folder, memory, worker)
 
             return work(0) if settings.workers == 1 else supervise(settings.workers, work)
     except StartError as error:
         return _give_up(error, termination_log)
 
 
-def _serve(settings: Settings, listener: socket.socket, folder: Path, memory: mmap, worker: int) -> int:
+def _serve(
+    settings: Settings, listener: socket.socket, shadow: socket.socket | None, folder: Path, memory: mmap, worker: int
+) -> int:
     # Imported only now: NumPy reads the thread limits when it is imported, and a parent of workers needs neither.
     import uvloop
 
     from model_server.server import Place, run
 
-    place = Place(listener=listener, folder=folder, memory=memory, worker=worker)
+    place = Place(listener=listener, shadow=shadow, folder=folder, memory=memory, worker=worker)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(settings, os.environ, place))

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from model_server.batching import Batcher
 from model_server.errors import ModelNotReady
 from model_server.inputs.layout import Layout
+from model_server.monitoring.recent import Recent
 from model_server.package.metadata import Metadata
 from model_server.runtimes.base import Model
 from model_server.telemetry import Identity
@@ -41,8 +42,12 @@ class Loaded:
 class Watcher(Protocol):
     """Is told of every prediction and of every feedback; `monitoring` has the real one."""
 
-    def predicted(self, identifier: bytes, inputs: Inputs, outputs: Outputs) -> None:
-        """A request was answered."""
+    @property
+    def recent(self) -> Recent:
+        """The most recent predictions."""
+
+    def predicted(self, identifier: bytes, inputs: Inputs, outputs: Outputs, body: bytes = b"") -> None:
+        """A request was answered; over HTTP it had a body."""
 
     def labelled(self, document: Mapping[str, Any]) -> None:
         """Feedback came. Raises RequestErrors."""

@@ -1,11 +1,12 @@
-"""The port and its certificate. Imported before NumPy, so it imports little; `__main__.py` and `server.py` use it."""
+"""The ports and their certificate, for `__main__.py` and `server.py`. Imported before NumPy, so it imports little."""
 
 from __future__ import annotations
 
 import socket
 import ssl
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from model_server.errors import SettingsInvalid
 from model_server.settings import Settings
@@ -18,16 +19,21 @@ class TlsFiles(TypedDict, total=False):
     ssl_keyfile: str
 
 
-def listen(settings: Settings) -> socket.socket:
-    """Bind the port. Raises SettingsInvalid when it cannot be had."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def listen(settings: Settings, field: Literal["port", "shadow_port"] = "port") -> socket.socket:
+    """Bind the port that a setting names. Raises SettingsInvalid when it cannot be had."""
+    family, port = socket.AF_INET6 if ":" in settings.host else socket.AF_INET, getattr(settings, field)
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+        return socket.create_server((settings.host, port), family=family, backlog=2048)
     except OSError as error:
         raise SettingsInvalid(
-            f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}",
-            hint="Set MODEL_SERVER_PORT to a free port.",
+            f"cannot listen on {settings.host}:{port}: {error.strerror or error}",
+            hint=f"Set {settings.variable(field)} to a free port.",
         ) from None
+
+
+def listen_shadow(settings: Settings) -> AbstractContextManager[socket.socket | None]:
+    """Bind the port of the recent predictions, if there is to be one. Raises SettingsInvalid."""
+    return listen(settings, "shadow_port") if settings.shadow_port else nullcontext()
 
 
 def tls_files(folder: Path | None) -> TlsFiles:

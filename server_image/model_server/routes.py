@@ -126,7 +126,7 @@ class Handlers:
         call = plain.decode(request, loaded.layout, loaded.model, max_rows=self._max_rows, ignored=ignored)
         self._telemetry.decoded(time.perf_counter() - began)
         outputs = await served.batcher.submit(call.inputs, probabilities=call.probabilities, trace=request.trace)
-        served.watcher.predicted(request.id, call.inputs, outputs)
+        served.watcher.predicted(request.id, call.inputs, outputs, request.body)
         return self._plain(outputs, loaded, probabilities=call.probabilities)
 
     def _plain(self, outputs: Outputs, loaded: Loaded, *, probabilities: bool) -> Response:
@@ -143,7 +143,7 @@ class Handlers:
         call = mlflow.decode(request, loaded.layout, max_rows=self._max_rows)
         self._telemetry.decoded(time.perf_counter() - began)
         outputs = await served.batcher.submit(call.inputs, trace=request.trace)
-        served.watcher.predicted(request.id, call.inputs, outputs)
+        served.watcher.predicted(request.id, call.inputs, outputs, request.body)
         return self._plain(outputs, loaded, probabilities=False)
 
     async def ping(self, request: Request) -> Response:
@@ -183,7 +183,7 @@ class Handlers:
         call = v2.decode(request, loaded.layout, loaded.model, loaded.outputs, max_rows=self._max_rows)
         self._telemetry.decoded(time.perf_counter() - began)
         outputs = await served.batcher.submit(call.inputs, probabilities=call.probabilities, trace=request.trace)
-        served.watcher.predicted(request.id, call.inputs, outputs)
+        served.watcher.predicted(request.id, call.inputs, outputs, request.body)
         began = time.perf_counter()
         response = v2.encode(outputs, call, loaded.identity)
         self._telemetry.encoded(time.perf_counter() - began)

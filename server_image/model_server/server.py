@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from model_server.app import create_app
+from model_server.app import App, create_app
 from model_server.auth import Gate, KeyGate, OpenGate
 from model_server.batching import Batcher, BatchLimits
 from model_server.connections import Connection, cut_slow
@@ -33,6 +33,7 @@ from model_server.logs import toggle_debug
 from model_server.monitoring.monitor import Monitor
 from model_server.polling import Poll
 from model_server.settings import Settings
+from model_server.shadow import create_shadow_app
 from model_server.telemetry import Telemetry
 from model_server.tracing import Tracer, open_tracer
 
@@ -48,9 +49,10 @@ KEEP_ALIVE_SECONDS = 75
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """What a worker is given by its parent: the open port, a folder for downloads, shared memory, its number."""
+    """What a worker is given by its parent: the open ports, a folder for downloads, shared memory, its number."""
 
     listener: socket.socket
+    shadow: socket.socket | None
     folder: Path
     memory: mmap
     worker: int
@@ -70,7 +72,27 @@ async def run(settings: Settings, environ: Mapping[str, str], place: Place) -> N
     app = create_app(
         lifecycle=lifecycle, telemetry=telemetry, tracer=tracer, gate=gate, name=settings.name, limits=limits
     )
-    config = uvicorn.Config(
+    shadow = create_shadow_app(lifecycle=lifecycle, telemetry=telemetry, tracer=tracer, gate=gate)
+    server = Server(_config(app, settings), lifecycle, telemetry, settings)
+    start = Start(settings, environ, place.folder, lifecycle, telemetry, server)
+    start.begin()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, toggle_debug, settings.log_level)
+    async with (
+        _beside(server, _config(shadow, settings), place.shadow),
+        _grpc(settings, lifecycle, telemetry, tracer, gate, limits) as port,
+    ):
+        if port is not None:
+            lifecycle.listen(port.tell)
+        await server.serve(sockets=[place.listener])
+    start.close()
+    lifecycle.close()
+    await tracer.close()
+    if start.failure is not None:
+        raise start.failure
+
+
+def _config(app: App, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
         http=Connection,
         **tls_files(settings.tls_dir),
@@ -84,19 +106,24 @@ async def run(settings: Settings, environ: Mapping[str, str], place: Place) -> N
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(settings.request_timeout_seconds) + 1,
     )
-    server = Server(config, lifecycle, telemetry, settings)
-    start = Start(settings, environ, place.folder, lifecycle, telemetry, server)
-    start.begin()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, toggle_debug, settings.log_level)
-    async with _grpc(settings, lifecycle, telemetry, tracer, gate, limits) as port:
-        if port is not None:
-            lifecycle.listen(port.tell)
-        await server.serve(sockets=[place.listener])
-    start.close()
-    lifecycle.close()
-    await tracer.close()
-    if start.failure is not None:
-        raise start.failure
+
+
+@asynccontextmanager
+async def _beside(server: Server, config: uvicorn.Config, listener: socket.socket | None) -> AsyncIterator[None]:
+    """Serve another application on a port of its own; its connections are the server's, which ends them all."""
+    if listener is None:
+        yield
+        return
+    config.load()
+
+    def connect() -> asyncio.Protocol:
+        return Connection(config=config, server_state=server.server_state, app_state={})
+
+    port = await asyncio.get_running_loop().create_server(connect, sock=listener, ssl=config.ssl)
+    try:
+        yield
+    finally:
+        port.close()
 
 
 @asynccontextmanager

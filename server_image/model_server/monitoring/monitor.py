@@ -12,8 +12,9 @@ from model_server.monitoring.drift import Drift, find_reference
 from model_server.monitoring.feedback import Feedback
 from model_server.monitoring.input_log import InputLog, Record
 from model_server.monitoring.outputs import OutputCounts
+from model_server.monitoring.recent import Recent
 from model_server.settings import Settings
-from model_server.telemetry import Telemetry
+from model_server.telemetry import RECENT, Telemetry
 from model_server.tensors import Inputs, Outputs
 
 # Predictions between two looks; with more than this in a second the rest is left out of the statistics.
@@ -21,7 +22,7 @@ MOST_UNSEEN = 5_000
 
 
 class Monitor:
-    """One model's drift, output counts, feedback and input log."""
+    """One model's drift, output counts, feedback, input log and recent predictions."""
 
     def __init__(self, loaded: Loaded, settings: Settings, telemetry: Telemetry) -> None:
         self._unseen: deque[tuple[Inputs, Outputs]] = deque(maxlen=MOST_UNSEEN)
@@ -34,13 +35,16 @@ class Monitor:
         self._outputs = OutputCounts(loaded, telemetry)
         self._feedback = Feedback(loaded, telemetry)
         self._log = InputLog.of(settings, loaded, telemetry)
+        self.recent = Recent(telemetry.cells, telemetry.row, RECENT)
 
-    def predicted(self, identifier: bytes, inputs: Inputs, outputs: Outputs) -> None:
-        """Called for each answered request: remembers references, computes nothing."""
+    def predicted(self, identifier: bytes, inputs: Inputs, outputs: Outputs, body: bytes = b"") -> None:
+        """Called for each answered request: remembers references, computes nothing unless somebody compares."""
         self._unseen.append((inputs, outputs))
         self._feedback.remember(identifier, outputs)
         if self._log is not None and self._log.is_sampled():
             self._log.offer(Record(identifier.decode("latin-1"), inputs, outputs))
+        if self.recent.every and body:
+            self.recent.keep(body, outputs)
 
     def labelled(self, document: Mapping[str, Any]) -> None:
         """Feedback came. Raises InvalidInput or UnknownPrediction."""
@@ -48,6 +52,7 @@ class Monitor:
 
     async def pulse(self) -> None:
         """Called about once a second: look at what was predicted since."""
+        self.recent.refresh()
         if self._unseen:
             seen = [self._unseen.popleft() for _ in range(len(self._unseen))]
             await asyncio.to_thread(self._digest, seen)

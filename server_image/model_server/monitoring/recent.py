@@ -12,10 +12,12 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from model_server.cells import Area, Cells
-from model_server.tensors import Array, Outputs
+
+if TYPE_CHECKING:  # the parent of workers knows the size of the rings, and never imports NumPy
+    from model_server.tensors import Array, Outputs
 
 #: Predictions that one worker keeps.
 SLOTS = 1024
