@@ -24,6 +24,12 @@ def step(**fields: Any) -> dict[str, Any]:
     return canary(steps=[fields])
 
 
+def ab_test(**fields: Any) -> dict[str, Any]:
+    routing = {"gatewayAPI": {"parentRefs": [{"name": "public"}]}}
+    needed = {"metric": "conversion", "minimumSampleSize": 100, "trafficRouting": routing}
+    return {"strategy": {"abTest": {**needed, **fields}}}
+
+
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("a missing storageUri", {"model": {}}, "spec.model.storageUri: Required value"),
     ("a storageUri without a scheme", {"model": {"storageUri": "models/7"}}, "must begin with one of s3://"),
@@ -148,8 +154,19 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "a test without a user",
-        {"strategy": {"abTest": {"metric": "conversion", "minimumSampleSize": 100, "stickiness": {}}}},
+        ab_test(stickiness={}),
         "stickiness needs exactly one of header or cookie",
+    ),
+    ("a test of nothing that feedback knows", ab_test(metric="revenue"), "unknown metric; feedback knows conversion"),
+    (
+        "a test without a router",
+        {"strategy": {"abTest": {"metric": "conversion", "minimumSampleSize": 100}}},
+        "trafficRouting: Required value",
+    ),
+    (
+        "a cookie with a space in its name",
+        ab_test(stickiness={"cookie": "a b"}),
+        "stickiness.cookie in body should match",
     ),
     (
         "a drift reference that is none",

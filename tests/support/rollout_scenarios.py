@@ -274,6 +274,31 @@ async def promote_fully(world: World, strategy: dict[str, Any]) -> ObjectKey:
     return key
 
 
+async def _ab_test(world: World, strategy: dict[str, Any]) -> ObjectKey:
+    """A test whose users have been split, each with a rule that keeps them where they are."""
+    key = await live(world, strategy)
+    world.cluster.change(key, storage(NEXT))
+    await world.run(key, until=lambda w: w.status(key).get("currentStepIndex") == 1)
+    assert len(world.cluster.get("HTTPRoute", key)["spec"]["rules"]) == 3
+    return key
+
+
+async def end_ab_test(world: World, strategy: dict[str, Any]) -> ObjectKey:
+    key = await _ab_test(world, strategy)
+    annotate(world, key, "promote-full", world.status(key)["canaryRevision"])
+    await world.run(key)
+    assert len(world.cluster.get("HTTPRoute", key)["spec"]["rules"]) == 1
+    return key
+
+
+async def revert_ab_test(world: World, strategy: dict[str, Any]) -> ObjectKey:
+    key = await _ab_test(world, strategy)
+    world.cluster.change(key, storage(GOOD))
+    await world.run(key)
+    assert len(world.cluster.get("HTTPRoute", key)["spec"]["rules"]) == 1
+    return key
+
+
 async def pause_expires(world: World, strategy: dict[str, Any]) -> ObjectKey:
     strategy["canary"].update(steps=[{"setWeight": 25}, {"pause": {}}], maxPauseDuration="30s")
     key = await live(world, strategy)
@@ -489,6 +514,8 @@ SCENARIOS: dict[str, Scenario] = {
     "of abort and promote in one patch abort wins": Scenario(abort_beats_promote, "Degraded", GOOD),
     "a person opens each gate": Scenario(a_persons_gate, "Healthy", NEXT),
     "a person skips the rest of the steps": Scenario(promote_fully, "Healthy", NEXT),
+    "a person ends an A/B test": Scenario(end_ab_test, "Healthy", NEXT, ("abTest",)),
+    "an A/B test is reverted": Scenario(revert_ab_test, "Healthy", GOOD, ("abTest",)),
     "a pause that nobody ends goes back": Scenario(pause_expires, "Degraded", GOOD),
     "undo brings the old model back": Scenario(undo, "Healthy", GOOD),
     "spec.paused holds and lets go": Scenario(paused_by_the_spec, "Healthy", NEXT),
@@ -520,6 +547,8 @@ def strategy_of(kind: str) -> dict[str, Any]:
         return canary(routing=False)
     if kind == "gateway":
         return canary(routing=True)
+    if kind == "abTest":
+        return {"abTest": {"metric": "conversion", "minimumSampleSize": 1000, "trafficRouting": GATEWAY}}
     return {kind: {}}
 
 

@@ -1,6 +1,8 @@
 """Every router keeps the same contract: pure wishes, and an honest answer about the weight in force."""
 
 import os
+import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 import yaml
 
 from model_operator.api.steps import HeaderMatch
-from model_operator.api.strategy import GatewayRouting
+from model_operator.api.strategy import GatewayRouting, Stickiness
 from model_operator.api.traffic import Split
 from model_operator.routers import Router, Seen, router_for
 
@@ -77,6 +79,36 @@ class TestGateway:
         view = self.router.observe(NAME, CANARY, Seen(missing_kinds=frozenset({"HTTPRoute"})))
         assert "install the Gateway API" in view.missing
 
+    @pytest.mark.parametrize(
+        ("cookies", "revision"),
+        [
+            pytest.param("a=1; fraud-variant=cccccccc; b=2", CANARY, id="among others"),
+            pytest.param("fraud-variant=bbbbbbbb", STABLE, id="alone"),
+            pytest.param("a=1;fraud-variant=bbbbbbbb", STABLE, id="without a space"),
+            pytest.param("not-fraud-variant=cccccccc", "", id="another cookie whose name ends like ours"),
+            pytest.param("fraud-variant=cccccccc1", "", id="a longer value"),
+            pytest.param("fraud-variant=aaaaaaaa", "", id="the revision of a test before"),
+        ],
+    )
+    def test_a_user_goes_where_the_cookie_says(self, cookies: str, revision: str) -> None:
+        rules = self.router.desired(NAME, "default", split(50, stickiness=Stickiness()))["HTTPRoute"]["rules"]
+        taken = [
+            rule["backendRefs"][0]["name"]
+            for rule in rules[:-1]
+            for header in rule["matches"][0]["headers"]
+            if re.fullmatch(header["value"], cookies)
+        ]
+        assert taken == ([f"{NAME}-{revision}"] if revision else [])
+
+    def test_the_first_answer_tells_the_user_and_the_server_who_was_drawn(self) -> None:
+        wish = split(30, stickiness=Stickiness(kind="header", name="x-variant"))
+        backends = self.router.desired(NAME, "default", wish)["HTTPRoute"]["rules"][-1]["backendRefs"]
+        assert [backend["weight"] for backend in backends] == [70, 30]
+        for backend, revision in zip(backends, (STABLE, CANARY), strict=True):
+            ask, answer = backend["filters"]
+            assert ask["requestHeaderModifier"]["set"] == [{"name": "x-modeldeploy-assigned", "value": "1"}]
+            assert answer["responseHeaderModifier"]["add"] == [{"name": "x-variant", "value": revision}]
+
     @pytest.mark.skipif(not OFFICIAL.is_dir(), reason="needs the official resource definitions: GATEWAY_API_CRDS")
     @pytest.mark.parametrize(
         "wish",
@@ -84,6 +116,8 @@ class TestGateway:
             pytest.param(Split(stable=STABLE), id="at rest"),
             pytest.param(split(5), id="a weight"),
             pytest.param(split(0, mirror_percent=20), id="a mirror"),
+            pytest.param(split(50, stickiness=Stickiness()), id="users with a cookie"),
+            pytest.param(split(50, stickiness=Stickiness(kind="header", name="x-variant")), id="users with a header"),
             pytest.param(
                 split(0, header_matches=(HeaderMatch("x-canary", "exact", "1"), HeaderMatch("x-user", "prefix", "a."))),
                 id="headers",
@@ -91,10 +125,17 @@ class TestGateway:
         ],
     )
     def test_the_official_schema_takes_what_is_asked_for(self, wish: Split) -> None:
-        definition = yaml.safe_load((OFFICIAL / "httproutes.yaml").read_text())
-        version = next(v for v in definition["spec"]["versions"] if v["name"] == "v1")
-        schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
-        jsonschema.validate(dict(self.router.desired(NAME, "default", wish)["HTTPRoute"]), closed(schema))
+        jsonschema.validate(dict(self.router.desired(NAME, "default", wish)["HTTPRoute"]), official_schema())
+
+
+@cache
+def official_schema() -> Any:
+    """The schema of an HTTPRoute's `spec`, in which unknown fields are errors."""
+    # The loader in C, where there is one: the file is large.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    definition = yaml.load((OFFICIAL / "httproutes.yaml").read_text(), loader)
+    version = next(v for v in definition["spec"]["versions"] if v["name"] == "v1")
+    return closed(version["schema"]["openAPIV3Schema"]["properties"]["spec"])
 
 
 def closed(schema: Any) -> Any:
