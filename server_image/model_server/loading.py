@@ -20,6 +20,7 @@ from model_server.package.digest import verify_pin
 from model_server.package.metadata import Metadata
 from model_server.package.opening import Package, open_package
 from model_server.package.trust import require_trust
+from model_server.resident import give_back_code
 from model_server.runtimes import load_model
 from model_server.runtimes.base import Model
 from model_server.settings import Settings
@@ -63,6 +64,7 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
     if settings.accelerate:
         report(Phase.LOADING, "converting the model to ONNX")
         model = _accelerated(model, layout, package.metadata, threads=settings.threads)
+    give_back_code()
     report(Phase.WARMING, "predicting the package's own example")
     outputs = warm(model, layout)
     return Loaded(

@@ -16,9 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from model_server.errors import ArchiveUnsafe, ArtifactCorrupt
-
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-SUFFIXES = (*TAR_SUFFIXES, ".zip")
+from model_server.package.formats import TAR_SUFFIXES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +29,6 @@ class ArchiveLimits:
     ratio: int = 200
     # A small archive of a sparse model compresses well and harms nobody.
     harmless_bytes: int = 256 * 2**20
-
-
-def is_archive(path: Path) -> bool:
-    """True when the file's name ends like an archive this module unpacks."""
-    return path.name.lower().endswith(SUFFIXES)
 
 
 def unpack(archive: Path, into: Path, limits: ArchiveLimits) -> Path:

@@ -16,6 +16,7 @@ AUTO = "auto"
 MLFLOW = "mlflow"
 PYTHON = "python"
 MODEL_PY = "model.py"
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,3 +223,8 @@ def _endings(known: Format) -> str:
 def _listed(files: Sequence[str]) -> str:
     shown = ", ".join(sorted(files)[:10]) or "no files"
     return shown + (f" and {len(files) - 10} more" if len(files) > 10 else "")
+
+
+def is_archive(name: str) -> bool:
+    """True when a file's name ends like an archive that `archives.py` unpacks."""
+    return name.lower().endswith((*TAR_SUFFIXES, ".zip"))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from model_server.errors import ArtifactEmpty
 from model_server.package import formats
-from model_server.package.archives import ArchiveLimits, is_archive, unpack
 from model_server.package.digest import list_files
 from model_server.package.formats import Format
 from model_server.package.metadata import Metadata, read_metadata
@@ -38,9 +37,7 @@ def open_package(fetched: Path, wanted: str, scratch: Path, *, trusted: bool) ->
 
     `wanted` is the format the settings ask for; `scratch` a folder for unpacked files. Raises ArtifactErrors.
     """
-    root = (
-        unpack(fetched, scratch / "unpacked", ArchiveLimits()) if fetched.is_file() and is_archive(fetched) else fetched
-    )
+    root = _unpack(fetched, scratch) if fetched.is_file() and formats.is_archive(fetched.name) else fetched
     files = [root.name] if root.is_file() else list_files(root)
     root = root.parent if root.is_file() else root
     if not files or all((root / name).stat().st_size == 0 for name in files):
@@ -75,6 +72,13 @@ def open_package(fetched: Path, wanted: str, scratch: Path, *, trusted: bool) ->
         requirements=tuple(requirements),
         trusted=trusted,
     )
+
+
+def _unpack(archive: Path, scratch: Path) -> Path:
+    # Imported only here: most packages are folders.
+    from model_server.package.archives import ArchiveLimits, unpack
+
+    return unpack(archive, scratch / "unpacked", ArchiveLimits())
 
 
 def _read_requirements(path: Path) -> list[Requirement]:

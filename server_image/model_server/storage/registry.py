@@ -26,8 +26,9 @@ from model_server.errors import (
     SettingsInvalid,
     StorageUnavailable,
 )
-from model_server.package.archives import ArchiveLimits, is_archive, unpack
+from model_server.package.archives import ArchiveLimits, unpack
 from model_server.package.digest import digest
+from model_server.package.formats import is_archive
 from model_server.storage import images, web
 from model_server.storage.marks import marked
 from model_server.storage.progress import Progress
@@ -149,7 +150,7 @@ def _digest_of(content: bytes) -> str:
 def _bring(place: _Place, layer: Mapping[str, Any], root: Path, progress: Progress) -> None:
     target = root / _title(layer)
     # Clients mark a packed folder by an annotation, or by a media type under a name that is no archive's.
-    packed = layer.get("mediaType") == _PACKED and not is_archive(target)
+    packed = layer.get("mediaType") == _PACKED and not is_archive(target.name)
     is_folder = packed or layer["annotations"].get(_UNPACK) == "true"
     file = target.with_name(f"{target.name}.tar.gz") if is_folder else target
     place.blob(layer, file, progress)
