@@ -24,6 +24,9 @@ def step(**fields: Any) -> dict[str, Any]:
     return canary(steps=[fields])
 
 
+COUNTS = {"address": "http://p", "query": "bought", "sampleQuery": "seen"}
+
+
 def ab_test(**fields: Any) -> dict[str, Any]:
     routing = {"gatewayAPI": {"parentRefs": [{"name": "public"}]}}
     needed = {"metric": "conversion", "minimumSampleSize": 100, "trafficRouting": routing}
@@ -157,6 +160,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         ab_test(stickiness={}),
         "stickiness needs exactly one of header or cookie",
     ),
+    ("a test of errors", ab_test(metric="errors", prometheus=COUNTS), "errors are judged in every A/B test"),
     ("a test of nothing that feedback knows", ab_test(metric="revenue"), "unknown metric; feedback knows conversion"),
     (
         "a test without a router",
