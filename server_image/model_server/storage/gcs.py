@@ -1,7 +1,8 @@
 """`gs://bucket/key`: one object, or all objects below a prefix.
 
 Credentials: a service account's file, from `GOOGLE_APPLICATION_CREDENTIALS` or, as KServe's Secrets have
-it, `gcloud-application-credentials.json` in the credentials folder; else the workload's identity.
+it, `gcloud-application-credentials.json` in the credentials folder; else the workload's identity, which the metadata
+server tells (`GCE_METADATA_HOST` names another one, as for Google's own clients).
 `GOOGLE_SKIP_SIGNATURE=true` reads public buckets, `STORAGE_EMULATOR_HOST` names another server, as for Google's
 own clients.
 """
@@ -56,7 +57,8 @@ def _store(bucket: str, environ: Mapping[str, str]) -> GCSStore:
         emulator = emulator if "://" in emulator else f"http://{emulator}"
         config["base_url"] = emulator
     is_public = environ.get("GOOGLE_SKIP_SIGNATURE", "").lower() == "true"
-    if is_public or (emulator and not credentials):
+    # An emulator takes anybody, but whoever names a metadata server wants its identity to be used.
+    if is_public or (emulator and not credentials and not environ.get("GCE_METADATA_HOST")):
         config["skip_signature"] = True
     options = objects.client_options((emulator,))
     return GCSStore(bucket, config=config, client_options=options, retry_config=objects.RETRY)

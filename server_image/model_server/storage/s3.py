@@ -2,9 +2,9 @@
 
 Credentials and endpoint come from the standard names (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
 `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL`, `AWS_CA_BUNDLE`, ...), from the identity of the ServiceAccount
-(`AWS_ROLE_ARN`, `AWS_WEB_IDENTITY_TOKEN_FILE`) or the instance where those are absent; `AWS_SKIP_SIGNATURE=true` is
-for public buckets. What KServe's Secrets say besides is understood: `S3_ENDPOINT`, `S3_USE_HTTPS`, `S3_VERIFY_SSL`,
-`awsAnonymousCredential`.
+(`AWS_ROLE_ARN` with `AWS_WEB_IDENTITY_TOKEN_FILE`, or EKS Pod Identity's `AWS_CONTAINER_CREDENTIALS_FULL_URI`) or the
+instance where those are absent; `AWS_SKIP_SIGNATURE=true` is for public buckets. What KServe's Secrets say besides is
+understood: `S3_ENDPOINT`, `S3_USE_HTTPS`, `S3_VERIFY_SSL`, `awsAnonymousCredential`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ _OPTIONS = {
     "role_session_name": "AWS_ROLE_SESSION_NAME",
     "web_identity_token_file": "AWS_WEB_IDENTITY_TOKEN_FILE",
     "endpoint_url_sts": "AWS_ENDPOINT_URL_STS",
+    "container_credentials_full_uri": "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "container_credentials_relative_uri": "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "container_authorization_token_file": "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
 }
 
 

@@ -190,6 +190,56 @@ def test_a_secret_with_a_mistake_is_told_by_its_key(store, tmp_path, environ, me
     assert caught.value.reason == "SettingsInvalid"
 
 
+class Metadata(BaseHTTPRequestHandler):
+    """What a node tells a pod of its identity: Google's metadata server, and EKS Pod Identity's agent."""
+
+    def do_GET(self):
+        answer = None
+        if self.path.startswith("/computeMetadata/v1/instance/service-accounts/default/token"):
+            right = self.headers["metadata-flavor"] == "Google"
+            answer = {"access_token": "the.nodes.token", "expires_in": 3600, "token_type": "Bearer"} if right else None
+        elif self.path == "/v1/credentials" and self.headers["authorization"] == "the.pods.token":
+            answer = {
+                "AccessKeyId": "ASIAPOD",
+                "SecretAccessKey": "s",
+                "Token": "short",
+                "Expiration": "2099-01-01T00:00:00Z",
+            }
+        body = json.dumps(answer).encode() if answer else b""
+        self.send_response(200 if answer else 404)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[str]:
+    """Host and port of the node's own server."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_pods_identity_is_exchanged_for_keys_by_the_nodes_agent(store, node, tmp_path):
+    (tmp_path / "token").write_text("the.pods.token")
+    store.seen.clear()
+    environ = {
+        "AWS_ENDPOINT_URL": f"http://{store.host}",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://{node}/v1/credentials",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(tmp_path / "token"),
+    }
+    assert get("s3://models/fraud/model.onnx", tmp_path / "into", environ) == MODEL
+    assert {one["token"] for one in store.seen} == {"short"}
+    assert all("Credential=ASIAPOD" in one["authorization"] for one in store.seen)
+
+
 # --- Google: its XML API is S3's, so the same server answers ----------------------------------------
 
 
@@ -215,6 +265,15 @@ def test_a_service_accounts_file_signs_for_google(store, tmp_path, service_accou
         signed, _, signature = asked["authorization"].removeprefix("Bearer ").rpartition(".")
         key.public_key().verify(decoded(signature), signed.encode(), padding.PKCS1v15(), hashes.SHA256())
         assert json.loads(decoded(signed.split(".")[1]))["iss"] == "reader@acme.iam"
+
+
+def test_a_workloads_identity_is_asked_of_the_metadata_server(store, node, tmp_path, monkeypatch):
+    # The library reads this name from the process itself, as it finds it in a pod.
+    monkeypatch.setenv("GCE_METADATA_HOST", node)
+    store.seen.clear()
+    environ = {"STORAGE_EMULATOR_HOST": store.host, "GCE_METADATA_HOST": node}
+    assert get("gs://models/fraud/model.onnx", tmp_path, environ) == MODEL
+    assert {one["authorization"] for one in store.seen} == {"Bearer the.nodes.token"}
 
 
 @pytest.mark.parametrize("uri", ["gs://models/fraud/model.onnx", "gs://models/fraud"])
