@@ -70,19 +70,30 @@ def parse(text: str) -> Sample:
         ValueError: such a line is not in Prometheus' format.
     """
     page = _Page()
-    for line in text.splitlines():
-        if line.startswith("modeldeploy_"):
-            name, _, rest = line.partition("{")
-            read = _READERS.get(name)
-            if read is not None:
-                labels, _, value = rest.rpartition("} ")
-                read(page, labels, float(value))
+    for name, labels, value in _LINE.findall(f"\n{text}"):
+        _READERS[name](page, labels, float(value))
     return page.sample()
 
 
 def labels_of(text: str) -> Mapping[str, str]:
-    """Read what stands between the braces of a line."""
+    """Read all labels of a line."""
     return dict(_LABEL.findall(text))
+
+
+def _label(name: str) -> Callable[[str], str]:
+    """Return what finds the value of one label, empty when there is none: a tenth of the time of reading them all."""
+    # It begins with plain letters, for which a pattern looks fastest; that they are a whole name is asked behind them.
+    search = re.compile(rf'{name}(?<=[{{,]{name})="([^"\\]*(?:\\.[^"\\]*)*)"').search
+
+    def find(text: str) -> str:
+        found = search(text)
+        return found[1] if found else ""
+
+    return find
+
+
+_code, _edge, _output, _feature = _label("code"), _label("le"), _label("output"), _label("feature")
+_metric, _outcome, _converted = _label("metric"), _label("outcome"), _label("converted")
 
 
 @dataclass(slots=True)
@@ -109,22 +120,25 @@ class _Page:
 
     def told_requests(self, text: str, value: float) -> None:
         self.requests += int(value)
-        self.errors += int(value) if labels_of(text).get("code", "").startswith("5") else 0
+        self.errors += int(value) if _code(text).startswith("5") else 0
 
     def told_duration(self, text: str, value: float) -> None:
-        found = _EDGE.search(text)
-        if found is None:
-            raise ValueError("a bucket without an edge")
-        edge = float(found[1])
+        edge = float(_edge(text))
         self.durations[edge] = self.durations.get(edge, 0) + int(value)
 
     def told_output(self, text: str, value: float) -> None:
-        self.outputs[labels_of(text).get("output", "")] = value
+        self.outputs[_output(text)] = value
 
-    def told_answers(self, text: str, value: float) -> None:
-        labels = labels_of(text)
-        metric = labels.get("metric") or ("conversion" if "converted" in labels else "accuracy")
-        is_right = labels.get("outcome", labels.get("converted")) in ("correct", "right", "true")
+    def told_feedback(self, text: str, value: float) -> None:
+        self._answered("accuracy", _outcome(text) == "correct", value)
+
+    def told_rated(self, text: str, value: float) -> None:
+        self._answered(_metric(text), _outcome(text) == "right", value)
+
+    def told_conversions(self, text: str, value: float) -> None:
+        self._answered("conversion", _converted(text) == "true", value)
+
+    def _answered(self, metric: str, is_right: bool, value: float) -> None:
         self.answers.setdefault(metric, [0.0, 0.0])[0 if is_right else 1] = value
 
     def told_assigned(self, _: str, value: float) -> None:
@@ -132,7 +146,7 @@ class _Page:
 
     def told_drift(self, text: str, value: float) -> None:
         if value:
-            self.drifted.add(labels_of(text).get("feature", ""))
+            self.drifted.add(_feature(text))
 
     def told_loss(self, place: int, value: float) -> None:
         self.losses[place] = value
@@ -158,20 +172,21 @@ class _Page:
 
 
 _LABEL = re.compile(r'([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"')
-#: Most lines are buckets: their edge alone is looked for.
-_EDGE = re.compile(r'(?:^|,)le="([^"]+)"')
 _READERS: Mapping[str, Callable[[_Page, str, float], None]] = {
     "modeldeploy_model_info": _Page.told_model,
     "modeldeploy_source_changed": _Page.told_source,
     "modeldeploy_requests_total": _Page.told_requests,
     "modeldeploy_request_duration_seconds_bucket": _Page.told_duration,
     "modeldeploy_outputs_total": _Page.told_output,
-    "modeldeploy_feedback_total": _Page.told_answers,
-    "modeldeploy_conversions_total": _Page.told_answers,
-    "modeldeploy_rated_total": _Page.told_answers,
+    "modeldeploy_feedback_total": _Page.told_feedback,
+    "modeldeploy_conversions_total": _Page.told_conversions,
+    "modeldeploy_rated_total": _Page.told_rated,
     "modeldeploy_assignments_total": _Page.told_assigned,
     "modeldeploy_drifted": _Page.told_drift,
     "modeldeploy_log_loss_count": lambda page, _, value: page.told_loss(0, value),
     "modeldeploy_log_loss_sum": lambda page, _, value: page.told_loss(1, value),
     "modeldeploy_log_loss_squares_total": lambda page, _, value: page.told_loss(2, value),
 }
+#: One of those lines: its name, its opening brace and the labels, its value. It begins with the end of the line before,
+#: and not with `^`: what a pattern begins with is looked for faster than the places where a line may begin.
+_LINE = re.compile(rf"\n({'|'.join(_READERS)})(\{{.*)\}} (\S+)")
