@@ -130,7 +130,7 @@ class Operator:
             return ""
 
     async def requests(self) -> Counter[str]:
-        """Requests by verb, without lease, events and watches; asked in a way that costs the operator next to nothing."""
+        """Requests by verb, without lease, events and watches, asked for alone: a whole page costs much."""
         counted: Counter[str] = Counter()
         name = "modeldeploy_operator_api_requests_total"
         pattern = name + r'\{code="\d+",kind="(\w+)",verb="([\w-]+)"\} (\S+)'
