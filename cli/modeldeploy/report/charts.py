@@ -99,11 +99,13 @@ def _evidence(metric: Mapping[str, Any], seen: Sequence[tuple[float, Numbers]], 
         return
     decides = float(metric["failAt"])
     high = max([10 * decides, *(value for _, value in points)])
+    is_test = "decision" in metric
+    what, who = ("for a difference", "One of two equals") if is_test else ("against the canary", "A healthy canary")
     yield Chart(
-        title=f"{metric['name']}: evidence against the canary",
-        note=f"A healthy canary ever gets to {decides:g} with a probability of 1 in {decides:g} at most.",
+        title=f"{metric['name']}: evidence {what}",
+        note=f"{who} ever gets to {decides:g} with a probability of 1 in {decides:g} at most.",
         seconds=seconds,
         y=Axis(low=_LEAST_EVIDENCE, high=high, is_log=True),
         lines=[Line(label="evidence", points=points)],
-        limit=("goes back", decides),
+        limit=("decides" if is_test else "goes back", decides),
     )

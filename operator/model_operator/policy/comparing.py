@@ -170,7 +170,7 @@ def body(test: Comparison, known: Compared) -> dict[str, Any]:
         "state": state,
     }
     if total.canary.count and total.stable.count:
-        shown |= {"value": round(1 - total.canary.mean, 6), "stableValue": round(1 - total.stable.mean, 6)}
+        shown["value"] = {"canary": round(1 - total.canary.mean, 6), "stable": round(1 - total.stable.mean, 6)}
     if test.method is Method.SEQUENTIAL:
         shown |= {"evidence": round(max(e_values(known)), 3), "failAt": decides_at(test)}
     if known.problem and known.problem_since:

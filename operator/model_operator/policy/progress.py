@@ -98,8 +98,12 @@ def fail_analysis(s: Situation) -> Status | None:
 def is_lost(s: Situation) -> bool:
     """Whether all that speaks against the canary is that it lost an A/B test."""
     failed = {metric["name"] for metric in s.observed.verdict.metrics if metric["verdict"] == Outcome.FAIL}
-    compared = {metric.name for metric in s.spec.analysis.metrics if metric.comparison}
-    return bool(failed) and failed <= compared
+    return bool(failed) and failed <= compared_metrics(s)
+
+
+def compared_metrics(s: Situation) -> frozenset[str]:
+    """Return the names of the metrics that an A/B test is decided by."""
+    return frozenset(metric.name for metric in s.spec.analysis.metrics if metric.comparison)
 
 
 # --- what holds it ----------------------------------------------------------------------------
@@ -343,7 +347,8 @@ def promote(s: Situation) -> Status:
 
 def _why_promoted(s: Situation) -> tuple[str, str]:
     if s.stickiness and s.observed.verdict.outcome is Outcome.PASS:
-        return "AbTestWon", s.observed.verdict.message
+        compared = compared_metrics(s)
+        return "AbTestWon", "; ".join(m["message"] for m in s.observed.verdict.metrics if m["name"] in compared)
     mode = s.status.mode
     return f"AllStepsDone{'' if mode == 'Steps' else mode}", ""
 

@@ -99,7 +99,7 @@ async def test_the_winner_goes_live_and_history_has_the_numbers() -> None:
     assert at_phase("Healthy")(test.world)
     entry = test.status["history"][0]
     assert (entry["revision"], entry["result"], entry["reason"]) == (test.canary, "Promoted", "AbTestWon")
-    assert "canary 0.1500 of 1200 answers, stable 0.1000 of 1200" in entry["message"]
+    assert entry["message"].startswith("conversion: canary 0.1500 of 1200 answers, stable 0.1000 of 1200, z ")
     assert len(route_rules(test)) == 1, "nobody is sent anywhere by a cookie any more"
 
 
