@@ -134,6 +134,8 @@ class FormatMismatch(ArtifactError):
 class MetadataInvalid(ArtifactError):
     """model.yaml does not follow its schema, or contradicts the model."""
 
+    hint = "docs/server.md describes model.yaml field by field."
+
 
 class DatasetInvalid(ArtifactError):
     """The labelled data of an evaluation do not fit the model, or the measures that were asked for."""

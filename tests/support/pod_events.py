@@ -20,6 +20,7 @@ def event_of(error: StartError) -> tuple[News, bool]:
 
 def assert_seen(error: StartError) -> None:
     """The Event is a warning with the server's own reason, words and hint; what cannot heal is given up."""
+    assert error.hint, "a person is told what to do about it"
     event, is_given_up = event_of(error)
     assert (event.reason, event.is_warning) == (error.reason, True)
     assert event.message.startswith(f"revision bcdfghjk: {error.message}"[:900])

@@ -117,15 +117,14 @@ def read_metadata(path: Path) -> Metadata:
     # Imported only here: a package needs no model.yaml.
     import yaml
 
-    hint = "docs/server.md describes model.yaml field by field."
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MetadataInvalid(f"{path.name} is not YAML: {' '.join(str(error).split())}", hint=hint) from None
+        raise MetadataInvalid(f"{path.name} is not YAML: {' '.join(str(error).split())}") from None
     if document is None:
         return Metadata()
     if not isinstance(document, dict):
-        raise MetadataInvalid(f"{path.name} holds a {type(document).__name__}, not fields", hint=hint)
+        raise MetadataInvalid(f"{path.name} holds a {type(document).__name__}, not fields")
     version = document.get("version")
     if isinstance(version, int | float) and not isinstance(version, bool):
         # `version: 7` is a number to YAML, and a name to people.
@@ -133,4 +132,4 @@ def read_metadata(path: Path) -> Metadata:
     try:
         return checked(document, Metadata)
     except Mistaken as mistaken:
-        raise MetadataInvalid(f"{path.name}: {mistaken}", hint=hint) from None
+        raise MetadataInvalid(f"{path.name}: {mistaken}") from None

@@ -15,8 +15,9 @@ import joblib
 import pytest
 from pod_events import assert_seen
 
-from model_server.errors import StartError
+from model_server.errors import ArchiveUnsafe, StartError
 from model_server.loading import load
+from model_server.package.archives import ArchiveLimits, unpack
 from model_server.settings import read_settings
 from model_server.termination import exit_code
 
@@ -252,6 +253,27 @@ def test_a_bad_package_is_told_by_its_reason(start, tmp_path, files, reason, mes
 
 
 @pytest.mark.parametrize(
+    ("features", "reason", "message"),
+    [
+        pytest.param(
+            "[{name: a}, {name: b}]", "MetadataInvalid", "lists 2, and the model was trained with 4", id="two"
+        ),
+        pytest.param(
+            "[{name: a}, {name: b}, {name: c}, {name: d}, {name: e}]", "MetadataInvalid", "lists 5", id="five"
+        ),
+    ],
+)
+def test_features_that_are_not_the_models_are_told(start, tmp_path, iris_onnx, features, reason, message):
+    folder = tmp_path / "package"
+    shutil.copytree(iris_onnx.folder, folder)
+    write(folder, {"model.yaml": f"input_features: {features}"})
+    error = start(f"file://{folder}")
+    assert (error.reason, exit_code(error)) == (reason, PERMANENT_ARTIFACT)
+    assert message in error.message
+    assert_seen(error)
+
+
+@pytest.mark.parametrize(
     ("name", "archive", "reason"),
     [
         pytest.param("m.tar.gz", tar_of("../evil"), "ArchiveUnsafe", id="a path that climbs"),
@@ -387,6 +409,15 @@ def test_the_process_leaves_its_reason_and_an_exit_code(serve, settings, code, r
     told = server.termination()
     assert told.keys() == {"reason", "message", "hint", "permanent"}
     assert (told["reason"], told["permanent"]) == (reason, True)
+
+
+def test_an_archive_of_too_many_files_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "m.zip", "w") as bundle:
+        for number in range(4):
+            bundle.writestr(f"{number}.txt", "x")
+    with pytest.raises(ArchiveUnsafe, match="holds more than 3 files") as caught:
+        unpack(tmp_path / "m.zip", tmp_path / "into", ArchiveLimits(entries=3))
+    assert_seen(caught.value)
 
 
 class Attack:
