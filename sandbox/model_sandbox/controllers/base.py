@@ -1,13 +1,17 @@
-"""What every controller is made of: a queue of keys that never runs one key twice at once, and events."""
+"""What every controller is made of: a queue of keys that never runs one key twice at once, what it sees, and events.
+
+Controllers, node, proxy and gateway are built from it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any, Self
 
 import aiohttp
 
@@ -46,25 +50,48 @@ def parse_time(text: str) -> datetime:
 
 def owner_reference(owner: Obj) -> Obj:
     """The reference of a controller to put into what it creates."""
-    metadata = owner["metadata"]
-    return {
-        "apiVersion": owner["apiVersion"],
-        "kind": owner["kind"],
-        "name": metadata["name"],
-        "uid": metadata["uid"],
-        "controller": True,
-        "blockOwnerDeletion": True,
-    }
+    reference = {name: owner[name] for name in ("apiVersion", "kind")}
+    reference |= {name: owner["metadata"][name] for name in ("name", "uid")}
+    return {**reference, "controller": True, "blockOwnerDeletion": True}
 
 
-def set_condition(conditions: list[Obj], new: Obj, now: str, *, extra: Obj | None = None) -> list[Obj]:
-    """The conditions with one replaced; its transition time stays while its status does."""
-    old = next((one for one in conditions if one["type"] == new["type"]), None)
-    moved = old is None or old["status"] != new["status"]
-    entry = {**new, "lastTransitionTime": now if moved or old is None else old["lastTransitionTime"], **(extra or {})}
-    if old is not None and {**old, **new} == old:
-        entry = old
-    return [*(one for one in conditions if one["type"] != new["type"]), entry]
+def status_of(body: Obj) -> Obj:
+    """The status of an object; empty as long as there is none."""
+    return body.get("status") or {}
+
+
+def condition(body: Obj, name: str) -> Obj | None:
+    """A condition of an object's status."""
+    return next((one for one in status_of(body).get("conditions") or () if one["type"] == name), None)
+
+
+def with_condition(
+    held: Sequence[Obj] | None,
+    kind: str,
+    state: bool | str,
+    reason: str | None = None,
+    message: str = "",
+    *,
+    now: datetime,
+    updated: str = "",
+    **more: Any,
+) -> list[Obj]:
+    """Conditions with one of them replaced, unless it says the same already.
+
+    Its transition time stays while its status does; `updated` names a further time that is set at every change.
+    """
+    entry: Obj = {"type": kind, "status": str(state), **more}
+    if reason is not None:
+        entry |= {"reason": reason, "message": message}
+    conditions = list(held or ())
+    old = next((one for one in conditions if one["type"] == kind), {})
+    if entry.items() <= old.items() and (reason is not None or "reason" not in old):
+        return conditions
+    same = old.get("status") == entry["status"]
+    entry["lastTransitionTime"] = old["lastTransitionTime"] if same else stamp(now)
+    if updated:
+        entry[updated] = stamp(now)
+    return [*(one for one in conditions if one["type"] != kind), entry]
 
 
 @dataclass(slots=True)
@@ -79,50 +106,52 @@ class Recorder:
         """Record an event, or count one that is repeated."""
         metadata = about["metadata"]
         namespace = metadata.get("namespace") or "default"
-        known = (metadata["uid"], reason, message, path)
-        now = stamp()
+        known, now = (metadata["uid"], reason, message, path), stamp()
+        name, count = self._seen.pop(known, (f"{metadata['name']}.{secrets.token_hex(8)}", 0))
+        target = {key: metadata.get(key, "") for key in ("name", "namespace", "uid", "resourceVersion")}
+        target |= {"kind": about["kind"], "apiVersion": about["apiVersion"], **({"fieldPath": path} if path else {})}
+        body: Obj = {
+            "metadata": {"name": name, "namespace": namespace},
+            "involvedObject": target,
+            "reason": reason,
+            "message": message[:1024],
+            "type": kind,
+            "count": 1,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "source": {"component": self.component},
+            "reportingComponent": self.component,
+        }
         try:
-            if known in self._seen:
-                name, count = self._seen[known]
-                self._seen[known] = (name, count + 1)
-                await self.client.merge(EVENTS.path(namespace, name), {"count": count + 1, "lastTimestamp": now})
-                return
-            name = f"{metadata['name']}.{secrets.token_hex(8)}"
-            target = {
-                "kind": about["kind"],
-                "apiVersion": about["apiVersion"],
-                "name": metadata["name"],
-                "namespace": metadata.get("namespace", ""),
-                "uid": metadata["uid"],
-                "resourceVersion": metadata["resourceVersion"],
-            }
-            if path:
-                target["fieldPath"] = path
-            await self.client.send(
-                "POST",
-                EVENTS.path(namespace),
-                {
-                    "metadata": {"name": name, "namespace": namespace},
-                    "involvedObject": target,
-                    "reason": reason,
-                    "message": message[:1024],
-                    "type": kind,
-                    "count": 1,
-                    "firstTimestamp": now,
-                    "lastTimestamp": now,
-                    "source": {"component": self.component},
-                    "reportingComponent": self.component,
-                },
-            )
-            self._seen[known] = (name, 1)
-            if len(self._seen) > 4096:
-                self._seen.pop(next(iter(self._seen)))
+            if count:
+                repeated = {"count": count + 1, "lastTimestamp": now}
+                await self.client.merge(EVENTS.path(namespace, name), repeated)
+            else:
+                await self.client.send("POST", EVENTS.path(namespace), body)
         except (ApiFailure, aiohttp.ClientError):
-            self._seen.pop(known, None)
+            return
+        self._seen[known] = (name, count + 1)
+        if len(self._seen) > 4096:
+            self._seen.pop(next(iter(self._seen)))
 
 
 Reconcile = Callable[[Key], Awaitable[float | None]]
 Keys = Callable[[Obj], Iterable[Key]]
+
+
+def itself(body: Obj) -> Iterable[Key]:
+    """The key of the object that changed."""
+    return [key_of(body)]
+
+
+def owner_of(kind: str) -> Keys:
+    """The key of the controller of that kind which an object has."""
+
+    def keys(body: Obj) -> Iterable[Key]:
+        owner = controller_of(body)
+        return [(key_of(body)[0], owner["name"])] if owner is not None and owner["kind"] == kind else []
+
+    return keys
 
 
 class Controller:
@@ -141,19 +170,16 @@ class Controller:
         self._dirty[key] = None
         self._wake.set()
 
-    def later(self, key: Key, seconds: float) -> None:
-        """Have a key looked at after a while; an earlier appointment stays."""
-        loop = asyncio.get_running_loop()
-        known = self._timers.get(key)
-        if known is not None and not known.cancelled() and known.when() <= loop.time() + seconds:
-            return
-        if known is not None:
-            known.cancel()
-        self._timers[key] = loop.call_later(seconds, self._due, key)
+    def hears(self, cache: Cache, keys: Keys = itself) -> Self:
+        """Have what an object's change is about looked at."""
 
-    def _due(self, key: Key) -> None:
-        self._timers.pop(key, None)
-        self.put(key)
+        def hear(old: Obj | None, new: Obj | None) -> None:
+            for body in (old, new):
+                for key in keys(body) if body is not None else ():
+                    self.put(key)
+
+        cache.listeners.append(hear)
+        return self
 
     async def run(self) -> None:
         """Work for ever."""
@@ -172,46 +198,87 @@ class Controller:
     async def _once(self, key: Key) -> None:
         try:
             again = await self._reconcile(key)
+            self._failures.pop(key, None)
+        except Exception as error:  # whatever it is, the other keys must not suffer
+            if not isinstance(error, ApiFailure | aiohttp.ClientError | OSError):
+                log.exception("%s %s failed", self.name, key)
+            log.debug("%s %s: %s", self.name, key, error)
+            count = self._failures[key] = self._failures.get(key, 0) + 1
+            again = min(0.01 * 2 ** min(count, 10), 10.0)
+        if again is not None:
+            self._later(key, again)
+
+    def _later(self, key: Key, seconds: float) -> None:
+        """Have a key looked at after a while; an earlier appointment stays."""
+        loop, known = asyncio.get_running_loop(), self._timers.get(key)
+        if known is None or known.when() > loop.time() + seconds:
+            if known is not None:
+                known.cancel()
+            self._timers[key] = loop.call_later(seconds, self._due, key)
+
+    def _due(self, key: Key) -> None:
+        del self._timers[key]
+        self.put(key)
+
+
+async def work(caches: Sequence[Cache], *controllers: Controller) -> None:
+    """Follow kinds, and reconcile as soon as all of them are known; until cancelled."""
+    async with asyncio.TaskGroup() as tasks:
+        for cache in caches:
+            tasks.create_task(cache.run())
+        for cache in caches:
+            await cache.ready.wait()
+        for controller in controllers:
+            tasks.create_task(controller.run())
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a controller sees, and by which it acts."""
+
+    client: Client
+    caches: Mapping[Resource, Cache]
+    recorder: Recorder
+
+    def __getitem__(self, resource: Resource) -> Cache:
+        return self.caches[resource]
+
+    def controller(
+        self,
+        name: str,
+        own: Resource,
+        reconcile: Callable[[World, Obj], Awaitable[float | None]],
+        *others: tuple[Resource, Keys],
+    ) -> Controller:
+        """A controller of one kind, which also looks when others change."""
+        world = replace(self, recorder=Recorder(self.client, name))
+
+        async def look(key: Key) -> float | None:
+            body = self[own].get(*key)
+            return None if body is None else await reconcile(world, body)
+
+        controller = Controller(name, look).hears(self[own])
+        for resource, keys in others:
+            controller.hears(self[resource], keys)
+        return controller
+
+    def keys(self, resource: Resource) -> Keys:
+        """The keys of all objects of a kind within the namespace of the object that changed."""
+        return lambda body: map(key_of, self[resource].within(key_of(body)[0]))
+
+    async def event(self, about: Obj, reason: str, message: str, *, warning: bool = False) -> None:
+        """Record an event."""
+        await self.recorder.event(about, reason, message, kind="Warning" if warning else "Normal")
+
+    async def delete(self, resource: Resource, body: Obj, **options: Any) -> bool:
+        """Delete this very object, and know that it is going; False when it was gone."""
+        options["preconditions"] = {"uid": body["metadata"]["uid"]}
+        try:
+            answer = await self.client.send("DELETE", resource.path(*key_of(body)), options)
         except ApiFailure as failure:
             if failure.code not in (404, 409):
-                log.debug("%s %s: %s", self.name, key, failure)
-            self._retry(key)
-        except (aiohttp.ClientError, ConnectionError, TimeoutError):
-            self._retry(key)
-        except Exception:
-            log.exception("%s %s failed", self.name, key)
-            self._retry(key)
-        else:
-            self._failures.pop(key, None)
-            if again is not None:
-                self.later(key, again)
-
-    def _retry(self, key: Key) -> None:
-        count = self._failures[key] = self._failures.get(key, 0) + 1
-        self.later(key, min(0.01 * 2**count, 10.0))
-
-
-def itself(body: Obj) -> Iterable[Key]:
-    """The key of the object that changed."""
-    return [key_of(body)]
-
-
-def owner_of(kind: str) -> Keys:
-    """The key of the controller of that kind which an object has."""
-
-    def keys(body: Obj) -> Iterable[Key]:
-        owner = controller_of(body)
-        return [(key_of(body)[0], owner["name"])] if owner is not None and owner["kind"] == kind else []
-
-    return keys
-
-
-def enqueue(controller: Controller, cache: Cache, keys: Keys = itself) -> None:
-    """Have a controller look at what an object's change is about."""
-
-    def hear(old: Obj | None, new: Obj | None) -> None:
-        for body in (old, new):
-            for key in keys(body) if body is not None else ():
-                controller.put(key)
-
-    cache.listeners.append(hear)
+                raise
+            return False
+        if answer.get("kind") == resource.kind:
+            self[resource].put(answer)
+        return True

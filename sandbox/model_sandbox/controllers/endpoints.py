@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from model_sandbox.cache import Cache, Key
-from model_sandbox.client import Client, Obj
+from model_sandbox.cache import Key, Resource, key_of
+from model_sandbox.client import Obj
 from model_sandbox.controllers import pods as about
-from model_sandbox.controllers.base import ENDPOINTS, SLICES, owner_reference
+from model_sandbox.controllers.base import (
+    ENDPOINTS,
+    NODES,
+    PODS,
+    SERVICES,
+    SLICES,
+    World,
+    condition,
+    owner_reference,
+    status_of,
+)
 
 SERVICE_LABEL = "kubernetes.io/service-name"
-MANAGER = "endpointslice-controller.k8s.io"
+_SLICE_LABELS = {"endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}
+_LABELS = {"endpoints.kubernetes.io/managed-by": "endpoint-controller"}
 _TRIGGER = "endpoints.kubernetes.io/last-change-trigger-time"
-_HEADLESS = "service.kubernetes.io/headless"
 
 
 def selects(service: Obj, pod: Obj) -> bool:
@@ -23,17 +34,15 @@ def selects(service: Obj, pod: Obj) -> bool:
 
 def target_port(port: Obj, pod: Obj) -> int | None:
     """The number of a Service port's target in a pod; None when the pod has no port of that name."""
-    target = port.get("targetPort", port["port"])
+    target, protocol = port.get("targetPort", port["port"]), port.get("protocol", "TCP")
     if isinstance(target, int):
         return target
-    for container in pod["spec"].get("containers", []):
-        for one in container.get("ports", []):
-            if one.get("name") == target and one.get("protocol", "TCP") == port.get("protocol", "TCP"):
-                return int(one["containerPort"])
-    return None
+    named = (one for container in pod["spec"]["containers"] for one in container.get("ports", []))
+    fitting = (one for one in named if one.get("name") == target and one.get("protocol", "TCP") == protocol)
+    return next((int(one["containerPort"]) for one in fitting), None)
 
 
-def _ports(service: Obj, pods: list[Obj]) -> list[Obj]:
+def _ports(service: Obj, pods: Sequence[Obj]) -> list[Obj]:
     found = []
     for port in service["spec"].get("ports", []):
         number = next((one for one in (target_port(port, pod) for pod in pods) if one), None)
@@ -43,158 +52,103 @@ def _ports(service: Obj, pods: list[Obj]) -> list[Obj]:
 
 
 def _reference(pod: Obj) -> Obj:
-    meta = pod["metadata"]
-    return {"kind": "Pod", "namespace": meta["namespace"], "name": meta["name"], "uid": meta["uid"]}
+    return {"kind": "Pod", **{name: pod["metadata"][name] for name in ("namespace", "name", "uid")}}
 
 
-def endpoint(pod: Obj, *, publish: bool) -> Obj:
-    """One endpoint of a slice."""
-    serving, leaving = about.is_ready(pod), about.is_terminating(pod)
-    return {
-        "addresses": [pod["status"]["podIP"]],
-        "conditions": {
-            "ready": publish or (serving and not leaving),
-            "serving": serving,
-            "terminating": leaving,
-        },
-        "nodeName": pod["spec"].get("nodeName"),
-        "targetRef": _reference(pod),
-    }
+def slice_of(service: Obj, pods: Sequence[Obj]) -> Obj:
+    """The content of a Service's EndpointSlice."""
+    publish = service["spec"].get("publishNotReadyAddresses", False)
+    endpoints = []
+    for pod in pods:
+        serving, leaving = about.is_ready(pod), about.is_terminating(pod)
+        ready = publish or (serving and not leaving)
+        found = {
+            "addresses": [pod["status"]["podIP"]],
+            "conditions": {"ready": ready, "serving": serving, "terminating": leaving},
+            "nodeName": pod["spec"].get("nodeName"),
+            "targetRef": _reference(pod),
+        }
+        endpoints.append(found)
+    return {"addressType": "IPv4", "endpoints": endpoints, "ports": _ports(service, pods)}
 
 
-def subsets(service: Obj, pods: list[Obj]) -> list[Obj]:
+def subsets(service: Obj, pods: Sequence[Obj]) -> list[Obj]:
     """The subsets of Endpoints: one, since all pods of a Service share their ports."""
     publish = service["spec"].get("publishNotReadyAddresses", False)
     live = [pod for pod in pods if not about.is_terminating(pod)]
-    ready: list[Obj] = []
-    waiting: list[Obj] = []
+    subset: dict[str, list[Obj]] = {"addresses": [], "notReadyAddresses": []}
     for pod in live:
         address = {"ip": pod["status"]["podIP"], "nodeName": pod["spec"].get("nodeName"), "targetRef": _reference(pod)}
-        (ready if publish or about.is_ready(pod) else waiting).append(address)
-    ports = [{key: value for key, value in port.items() if value} for port in _ports(service, live)]
-    subset = {"addresses": ready, "notReadyAddresses": waiting, "ports": ports}
+        subset["addresses" if publish or about.is_ready(pod) else "notReadyAddresses"].append(address)
+    subset["ports"] = [{key: value for key, value in port.items() if value} for port in _ports(service, live)]
     return [{key: value for key, value in subset.items() if value}] if live else []
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class EndpointSets:
     """Keeps the slices and Endpoints of Services."""
 
-    _client: Client
-    _services: Cache
-    _pods: Cache
-    _nodes: Cache
-    _slices: Cache
-    _endpoints: Cache
+    world: World
     _seen: dict[Key, dict[str, str]] = field(default_factory=dict)
 
     def services_of(self, pod: Obj) -> list[Key]:
         """The Services that select a pod."""
-        namespace = pod["metadata"]["namespace"]
-        return [
-            (namespace, service["metadata"]["name"])
-            for service in self._services.within(namespace)
-            if selects(service, pod)
-        ]
+        services = self.world[SERVICES].within(pod["metadata"]["namespace"])
+        return [key_of(service) for service in services if selects(service, pod)]
 
     async def reconcile(self, key: Key) -> float | None:
-        """Bring both forms in line with the pods."""
-        service = self._services.get(*key)
+        """Bring both forms in line with the pods. The slice of a Service that is gone goes as its dependent."""
+        service, held = self.world[SERVICES].get(*key), self.world[ENDPOINTS].get(*key)
         if service is None:
             self._seen.pop(key, None)
-            await self._client.delete(ENDPOINTS.path(*key)) if self._endpoints.get(*key) else None
-            for one in self._slices_of(key):
-                await self._client.delete(SLICES.path(key[0], one["metadata"]["name"]))
+            if held is not None:
+                await self.world.delete(ENDPOINTS, held)
             return None
-        if not service["spec"].get("selector") or service["metadata"].get("deletionTimestamp"):
+        if not service["spec"].get("selector") or about.is_terminating(service):
             return None
-        pods = sorted(
-            (
-                pod
-                for pod in self._pods.within(key[0])
-                if selects(service, pod) and (pod.get("status") or {}).get("podIP") and not about.is_finished(pod)
-            ),
-            key=lambda pod: str(pod["metadata"]["name"]),
-        )
+        found = (pod for pod in self.world[PODS].within(key[0]) if selects(service, pod) and not about.is_finished(pod))
+        pods = sorted((pod for pod in found if status_of(pod).get("podIP")), key=key_of)
         trigger = self._trigger(key, service, pods)
-        known = [pod for pod in pods if self._nodes.get("", pod["spec"].get("nodeName", "")) is not None]
-        await self._write_slice(key, service, known, trigger)
-        await self._write_endpoints(key, service, pods, trigger)
+        known = [pod for pod in pods if self.world[NODES].get("", pod["spec"].get("nodeName", "")) is not None]
+        own = [
+            one for one in self.world[SLICES].owned(service["metadata"]["uid"]) if _SLICE_LABELS.items() <= _labels(one)
+        ]
+        labels = {**_SLICE_LABELS, SERVICE_LABEL: key[1]}
+        metadata = {"generateName": f"{key[1]}-", "ownerReferences": [owner_reference(service)]}
+        new: Obj = {"metadata": metadata, **slice_of(service, known)}
+        await self._write(SLICES, service, own[0] if own else None, new, labels, trigger)
+        new = {"metadata": {"name": key[1]}, "subsets": subsets(service, pods)}
+        await self._write(ENDPOINTS, service, held, new, _LABELS, trigger)
         return None
 
-    def _trigger(self, key: Key, service: Obj, pods: list[Obj]) -> str | None:
+    def _trigger(self, key: Key, service: Obj, pods: Sequence[Obj]) -> str | None:
         """The oldest of the changes since the last time, for the annotation that latency metrics read."""
-        first = key not in self._seen
-        times = {
-            pod["metadata"]["uid"]: (about.condition(pod, "Ready") or {}).get("lastTransitionTime") or ""
-            for pod in pods
-        }
-        before = self._seen.get(key, {})
-        news = [when for uid, when in times.items() if when > before.get(uid, "")]
+        ready = {pod["metadata"]["uid"]: condition(pod, "Ready") or {} for pod in pods}
+        times = {uid: one.get("lastTransitionTime") or "" for uid, one in ready.items()}
+        before = self._seen.get(key)
+        news = [when for uid, when in times.items() if when > (before or {}).get(uid, "")]
         self._seen[key] = times
-        if first:
-            news.append(service["metadata"]["creationTimestamp"])
-        return min(filter(None, news), default=None)
+        return min(news if before is not None else [*news, service["metadata"]["creationTimestamp"]], default=None)
 
-    def _slices_of(self, key: Key) -> list[Obj]:
-        return [
-            one
-            for one in self._slices.within(key[0])
-            if (labels := one["metadata"].get("labels") or {}).get(SERVICE_LABEL) == key[1]
-            and labels.get("endpointslice.kubernetes.io/managed-by") == MANAGER
-        ]
-
-    async def _write_slice(self, key: Key, service: Obj, pods: list[Obj], trigger: str | None) -> None:
-        publish = service["spec"].get("publishNotReadyAddresses", False)
-        labels = {"endpointslice.kubernetes.io/managed-by": MANAGER, SERVICE_LABEL: key[1]}
-        labels.update(_copied_labels(service))
-        wanted = {
-            "addressType": "IPv4",
-            "endpoints": [endpoint(pod, publish=publish) for pod in pods],
-            "ports": _ports(service, pods),
-        }
-        held = self._slices_of(key)
-        if held:
-            body = held[0]
-            same = all((body.get(name) or []) == wanted[name] for name in ("endpoints", "ports"))
-            if same and body["metadata"].get("labels") == labels:
-                return
-            metadata = {**body["metadata"], "labels": labels, "annotations": _annotated(body, trigger)}
-            await self._slices.replace({**body, **wanted, "metadata": metadata})
-            return
-        metadata = {
-            "generateName": f"{key[1]}-",
-            "namespace": key[0],
-            "labels": labels,
-            "annotations": {_TRIGGER: trigger} if trigger else {},
-            "ownerReferences": [owner_reference(service)],
-        }
-        await self._slices.create({**wanted, "metadata": metadata})
-
-    async def _write_endpoints(self, key: Key, service: Obj, pods: list[Obj], trigger: str | None) -> None:
-        labels = {"endpoints.kubernetes.io/managed-by": "endpoint-controller", **_copied_labels(service)}
-        wanted = subsets(service, pods)
-        body = self._endpoints.get(*key)
-        if body is not None:
-            if (body.get("subsets") or []) == wanted and body["metadata"].get("labels") == labels:
-                return
-            metadata = {**body["metadata"], "labels": labels, "annotations": _annotated(body, trigger)}
-            await self._endpoints.replace({**body, "subsets": wanted, "metadata": metadata})
-            return
-        metadata = {"name": key[1], "namespace": key[0], "labels": labels}
-        if trigger:
-            metadata["annotations"] = {_TRIGGER: trigger}
-        await self._endpoints.create({"metadata": metadata, "subsets": wanted})
+    async def _write(
+        self, resource: Resource, service: Obj, held: Obj | None, new: Obj, own: dict[str, str], trigger: str | None
+    ) -> None:
+        """Create or replace what differs."""
+        headless = {"service.kubernetes.io/headless": ""} if service["spec"].get("clusterIP") == "None" else {}
+        labels = {**own, **(service["metadata"].get("labels") or {}), **headless}
+        given = (
+            held["metadata"] if held is not None else {**new["metadata"], "namespace": service["metadata"]["namespace"]}
+        )
+        old = {key: value for key, value in (given.get("annotations") or {}).items() if key != _TRIGGER}
+        annotations = {**old, **({_TRIGGER: trigger} if trigger else {})}
+        body = {**(held or {}), **new, "metadata": {**given, "labels": labels, "annotations": annotations}}
+        if held is None:
+            await self.world[resource].create(body)
+        elif labels != given.get("labels") or any(
+            (held.get(key) or []) != body[key] for key in new if key != "metadata"
+        ):
+            await self.world[resource].replace(body)
 
 
-def _copied_labels(service: Obj) -> dict[str, str]:
-    labels = dict(service["metadata"].get("labels") or {})
-    if service["spec"].get("clusterIP") == "None":
-        labels[_HEADLESS] = ""
-    return labels
-
-
-def _annotated(body: Obj, trigger: str | None) -> dict[str, str]:
-    annotations = dict(body["metadata"].get("annotations") or {})
-    annotations.pop(_TRIGGER, None)
-    return {**annotations, _TRIGGER: trigger} if trigger else annotations
+def _labels(body: Obj) -> set[tuple[str, str]]:
+    return set((body["metadata"].get("labels") or {}).items())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from model_sandbox.client import Obj
-from model_sandbox.controllers.base import set_condition, stamp
+from model_sandbox.controllers.base import stamp, with_condition
 
 
 @dataclass(slots=True)
@@ -110,13 +110,8 @@ def pod_status(state: PodState, now: datetime) -> Obj:
 
     def put(kind: str, good: bool, reason: str = "", message: str = "") -> None:
         nonlocal conditions
-        entry = {"type": kind, "status": str(good)}
-        if not good:
-            entry.update({"reason": reason, "message": message})
-        old = next((one for one in conditions if one["type"] == kind), None)
-        if old is not None and old["status"] == "False" and good:
-            conditions = [{**one} if one is not old else {"type": kind, "status": "False"} for one in conditions]
-        conditions = set_condition(conditions, entry, stamp(now))
+        told = (None, "") if good else (reason, message)
+        conditions = with_condition(conditions, kind, good, *told, now=now)
 
     running = any(one.container_id for one in [*state.inits, *state.containers])
     put("PodReadyToStartContainers", running or bool(state.pod_ip))

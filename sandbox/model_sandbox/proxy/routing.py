@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from model_sandbox.client import Obj
@@ -130,6 +130,43 @@ def header_changes(kind: str, *filtered: Obj) -> tuple[list[tuple[str, str]], se
         gone.update(one["name"].lower() for one in changes.get("set") or ())
         gone.update(name.lower() for name in changes.get("remove") or ())
     return put, gone
+
+
+Told = tuple[str, bool, str, str]  # type, status, reason and message of a condition
+
+
+def accepted(route: Obj, gateway: Obj, reference: Obj) -> Told:
+    """Whether a Gateway takes a route that names it as its parent."""
+    missing = unsupported(route)
+    if missing:
+        told = f"filters {', '.join(missing)} are left out here; known: {', '.join(SUPPORTED)}"
+        return "Accepted", False, "UnsupportedValue", told
+    names = {"sectionName": "name", "port": "port"}
+    listeners = [
+        one for one in gateway["spec"]["listeners"] if all(reference.get(a) in (None, one[b]) for a, b in names.items())
+    ]
+    if not listeners:
+        return "Accepted", False, "NoMatchingParent", "no listener of that name or port"
+    scopes = {((one.get("allowedRoutes") or {}).get("namespaces") or {}).get("from", "Same") for one in listeners}
+    if route["metadata"]["namespace"] != gateway["metadata"]["namespace"] and "All" not in scopes:
+        return "Accepted", False, "NotAllowedByListeners", "the listeners take routes of their own namespace only"
+    return "Accepted", True, "Accepted", ""
+
+
+def resolved(route: Obj, service: Callable[[str, str], Obj | None]) -> Told:
+    """Whether all backends of a route are there. `service` finds a Service by namespace and name."""
+    namespace = route["metadata"]["namespace"]
+    for rule in route["spec"].get("rules") or []:
+        copies = [one["requestMirror"]["backendRef"] for one in rule.get("filters") or [] if one.get("requestMirror")]
+        for reference in [*(rule.get("backendRefs") or []), *copies]:
+            if reference.get("kind", "Service") != "Service" or reference.get("group"):
+                return "ResolvedRefs", False, "InvalidKind", f"kind {reference['kind']} is left out; known: Service"
+            if reference.get("namespace", namespace) != namespace:
+                return "ResolvedRefs", False, "RefNotPermitted", "backends of other namespaces are left out here"
+            if service(namespace, reference["name"]) is None:
+                told = f"Service {namespace}/{reference['name']} not found"
+                return "ResolvedRefs", False, "BackendNotFound", told
+    return "ResolvedRefs", True, "ResolvedRefs", ""
 
 
 def unsupported(route: Obj) -> list[str]:

@@ -176,7 +176,7 @@ async def test_pods_in_namespaces_reach_each_other_and_leave_nothing(eventually:
 
         assert (await eventually(told)).endswith("two\n")
 
-        [space] = [name for name in left_of("mds") if name.endswith(f"-{int(addresses[0]):08x}")]
+        [space] = [name for name in left_of("mds") if name.endswith(f"-{int(addresses[0]) & 0xFFFF:04x}")]
         bridge = space.partition("-")[0]
         process.send_signal(signal.SIGKILL)
         await process.wait()
