@@ -19,6 +19,7 @@ from model_operator.clients.kubernetes import Connection, KindSource, Kubernetes
 from model_operator.clients.lease import LeaderLease
 from model_operator.clients.metric_values import HttpMetricValues
 from model_operator.clients.pod_metrics import HttpPodMetrics
+from model_operator.clients.predictions import HttpPredictions
 from model_operator.clients.web_hooks import HttpWebHooks
 from model_operator.endpoints import end_with, start_metrics_server
 from model_operator.engine.engine import Engine
@@ -46,12 +47,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(KubernetesClient(connect, telemetry, settings.watch_namespace))
         pods = await stack.enter_async_context(HttpPodMetrics())
+        predictions = await stack.enter_async_context(HttpPredictions(client.read_secret))
         values = await stack.enter_async_context(HttpMetricValues(client.read_secret))
         hooks = await stack.enter_async_context(HttpWebHooks(client.read_secret))
         engine = Engine(
             cluster=client,
             sources=[KindSource(client, info) for info in WATCHED],
             pods=pods,
+            predictions=predictions,
             values=values,
             hooks=hooks,
             clock=SystemClock(),

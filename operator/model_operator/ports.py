@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from model_operator.api.analysis import Source
 from model_operator.api.hooks import Address, GateAnswer
 from model_operator.api.moments import Moments
+from model_operator.api.predictions import Question, Told
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.status import ModelInfo
 
@@ -47,6 +48,24 @@ class PodMetrics(Protocol):
 
     async def read(self, address: str, port: int) -> "PodSample | None":
         """Return the counters of one pod, None when it does not answer."""
+
+
+class Predictions(Protocol):
+    """Asks pods what they answered last."""
+
+    async def api_key(self, namespace: str, secret_name: str) -> str:
+        """Return a key that servers accept whose keys this Secret holds.
+
+        Raises:
+            ProviderError: the Secret cannot be read, or holds none.
+        """
+
+    async def ask(self, address: str, port: int, question: Question, api_key: str) -> Told:
+        """Return what a pod tells.
+
+        Raises:
+            ProviderError: it does not answer in time, or not with predictions.
+        """
 
 
 class MetricValues(Protocol):

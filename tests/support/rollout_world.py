@@ -17,6 +17,7 @@ from typing import Any
 
 from model_operator.api.analysis import Source
 from model_operator.api.hooks import Address, GateAnswer
+from model_operator.api.predictions import Prediction, Question, Told
 from model_operator.api.resource import ObjectKey
 from model_operator.api.version import KIND
 from model_operator.engine.cache import Cache
@@ -47,6 +48,25 @@ class CountingPods:
 
     async def read(self, address: str, port: int) -> Sample | None:
         return next((sample for revision, sample in self.samples.items() if f"-{revision}-" in address), None)
+
+
+class GivenPredictions:
+    """Pods that tell what a test says, by revision; an error is what a revision's pods fail with."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, list[Prediction] | ProviderError] = {}
+        self.asked: list[tuple[str, Question, str]] = []
+
+    async def api_key(self, namespace: str, secret_name: str) -> str:
+        return f"key of {secret_name}"
+
+    async def ask(self, address: str, port: int, question: Question, api_key: str) -> Told:
+        self.asked.append((address, question, api_key))
+        found = next((told for revision, told in self.told.items() if f"-{revision}-" in address), [])
+        if isinstance(found, ProviderError):
+            raise found
+        since = len(found) if question.after is None else question.after[0]
+        return Told(cursor=(len(found),), predictions=tuple(found[since:]))
 
 
 class GivenValues:
@@ -103,7 +123,10 @@ class World:
         self.pods = getattr(self, "pods", CountingPods())
         self.values = getattr(self, "values", GivenValues())
         self.missing: set[str] = set()
-        self.evidence = evidence = Evidence(self.cache, self.queue, self.pods, self.values, self.clock)
+        self.predictions = getattr(self, "predictions", GivenPredictions())
+        self.evidence = evidence = Evidence(
+            self.cache, self.queue, self.pods, self.predictions, self.values, self.clock
+        )
         self.recorder = Recorder(self.cluster, self.clock, "test")
         self.hooks = getattr(self, "hooks", GivenHooks())
         self.gatekeeper = Gatekeeper(self.cache, self.queue, self.hooks, self.clock)

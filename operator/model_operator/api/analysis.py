@@ -16,6 +16,7 @@ from model_operator.errors import InvalidSpec
 Body = Mapping[str, Any]
 
 ERRORS, LATENCY, SHIFT, LOG_LOSS = "errors", "latency", "prediction-shift", "log-loss"
+SHADOW_AGREEMENT, SHADOW_DISTANCE = "shadow-agreement", "shadow-distance"
 #: What feedback tells of each answer: right or wrong, converted or not. More is better.
 SHARES = ("accuracy", "precision", "recall", "f1", "conversion")
 _COMPARE = {
@@ -27,8 +28,8 @@ _COMPARE = {
     "!=": operator.ne,
 }
 _CONDITION = re.compile(r"result\s*(<=|>=|==|!=|<|>)\s*(-?[0-9]+(?:\.[0-9]+)?(?:[eE]-?[0-9]+)?)")
-#: Metrics that this operator measures; others are accepted and named in the condition SpecSupported.
-MEASURED = (ERRORS, LATENCY, SHIFT, LOG_LOSS, *SHARES)
+#: Metrics that this operator measures by itself.
+BUILT_IN = (ERRORS, LATENCY, SHIFT, LOG_LOSS, *SHARES, SHADOW_AGREEMENT, SHADOW_DISTANCE)
 #: How much worse than stable a metric of quality may be, where the spec does not say it.
 _FAIL_DROP, _PASS_DROP = 0.01, 0.05
 
@@ -39,6 +40,7 @@ class Kind(StrEnum):
     RATE = "rate"  # the rate of bad requests, compared with stable's (judge)
     QUALITY = "quality"  # a mean over labelled answers, compared with stable's (quality)
     SHIFT = "shift"  # the distance of two distributions (shift)
+    MIRRORED = "mirrored"  # what both answered to the same requests (mirrored)
     GUARD = "guard"  # a value from elsewhere, with bounds (guards)
     COMPARISON = "comparison"  # which of two is better, in an A/B test (comparing)
 
@@ -125,6 +127,9 @@ class Metric:
     A metric of quality fails when it is shown to be worse than stable's by more than `fail_drop`, and passes when it
     is shown to be worse by less than `pass_drop`. `minimum` and `maximum` bound the canary's own value.
 
+    `shadow-agreement` bounds the share of requests to which both answer the same by `minimum` (numbers within
+    `tolerance`), `shadow-distance` the mean distance of their numbers by `maximum` (`relative` to the larger number).
+
     None switches a test off. A metric with a `guard` is a value from elsewhere with bounds instead, one with a
     `comparison` an A/B test.
     """
@@ -138,6 +143,8 @@ class Metric:
     pass_drop: float | None = None
     minimum: float | None = None
     maximum: float | None = None
+    tolerance: float = 0.0
+    relative: bool = False
     guard: Guard | None = None
     comparison: Comparison | None = None
 
@@ -150,11 +157,16 @@ class Metric:
             return Kind.GUARD
         if self.name == SHIFT:
             return Kind.SHIFT
+        if self.name in (SHADOW_AGREEMENT, SHADOW_DISTANCE):
+            return Kind.MIRRORED
         return Kind.RATE if self.name in (ERRORS, LATENCY) else Kind.QUALITY
 
     @property
     def can_pass(self) -> bool:
         """Whether promotion waits for this metric: for its proof, or for a first value within bounds."""
+        if self.kind is Kind.MIRRORED:
+            # However many answers agree, the next one may not.
+            return self.name != SHADOW_AGREEMENT or self.minimum != 1
         needs_proof = (self.pass_ratio, self.pass_rate, self.pass_drop)
         return self.kind in (Kind.GUARD, Kind.SHIFT, Kind.COMPARISON) or any(bound is not None for bound in needs_proof)
 
@@ -182,12 +194,15 @@ class AnalysisSpec:
 
 
 def parse_analysis(raw: Body | None) -> AnalysisSpec:
-    """Give types to an `analysis` block, as the API server has validated and defaulted it."""
+    """Give types to an `analysis` block, as the API server has validated and defaulted it.
+
+    Raises:
+        InvalidSpec: a metric's name is not known.
+    """
     if raw is None:
         return AnalysisSpec()
-    metrics = tuple(_metric(metric) for metric in raw["metrics"] if _is_measured(metric))
     return AnalysisSpec(
-        metrics=metrics or AnalysisSpec().metrics,
+        metrics=tuple(_metric(metric) for metric in raw["metrics"]),
         interval=parse_duration(raw.get("interval", "15s")),
         warmup=parse_duration(raw.get("warmup", "30s")),
         alpha=raw.get("alpha", 0.05),
@@ -215,19 +230,8 @@ def parse_comparison(raw: Body) -> AnalysisSpec:
     )
 
 
-def not_measured(raw: Body | None) -> tuple[str, ...]:
-    """Return the fields of an `analysis` block that are accepted but not acted upon yet, by dotted path."""
-    if raw is None:
-        return ()
-    return tuple(f"metrics.{metric['name']}" for metric in raw["metrics"] if not _is_measured(metric))
-
-
 def _has_source(raw: Body) -> bool:
     return "prometheus" in raw or "web" in raw
-
-
-def _is_measured(raw: Body) -> bool:
-    return _has_source(raw) or raw["name"] in MEASURED
 
 
 def _guard(raw: Body) -> Guard:
@@ -271,6 +275,9 @@ def _metric(raw: Body) -> Metric:
     name, fails, passes, slower = raw["name"], raw.get("fail"), raw.get("pass"), raw.get("slowerThan")
     if _has_source(raw):
         return Metric(name=name, guard=_guard(raw))
+    if name not in BUILT_IN:
+        known = ", ".join(BUILT_IN)
+        raise InvalidSpec(f"metric {name!r} is not known; built in are {known}; any other needs prometheus or web")
     bounded = Metric(name=name, minimum=raw.get("min"), maximum=raw.get("max"))
     if bounded.kind is Kind.RATE:
         return replace(
@@ -286,4 +293,4 @@ def _metric(raw: Body) -> Metric:
             fail_drop=None if fails is None else fails.get("maxDropFromStable", _FAIL_DROP),
             pass_drop=None if passes is None else passes.get("maxDropFromStable", _PASS_DROP),
         )
-    return bounded
+    return replace(bounded, tolerance=raw.get("tolerance", 0.0), relative=raw.get("distance") == "Relative")

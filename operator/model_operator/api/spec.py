@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from model_operator.api.analysis import AnalysisSpec, not_measured
+from model_operator.api.analysis import AnalysisSpec
 from model_operator.api.hooks import Hooks, parse_hooks
 from model_operator.api.strategy import BlueGreen, Canary, GatewayRouting, Stickiness, Strategy, parse_strategy
 from model_operator.api.times import optional_duration
@@ -201,13 +201,7 @@ def _autoscaling(raw: Body | None) -> Autoscaling | None:
 
 
 def _ignored(body: Body) -> tuple[str, ...]:
-    strategy = body["spec"].get("strategy", {})
-    metrics = (
-        f"spec.strategy.{kind}.analysis.{path}"
-        for kind in ("canary", "blueGreen")
-        for path in not_measured(strategy.get(kind, {}).get("analysis"))
-    )
-    return (*(path for path in NOT_YET_ACTED_UPON if _is_set(body, path)), *metrics)
+    return tuple(path for path in NOT_YET_ACTED_UPON if _is_set(body, path))
 
 
 def _is_set(body: Any, path: str) -> bool:

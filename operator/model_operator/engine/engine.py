@@ -19,7 +19,7 @@ from model_operator.engine.reflector import Change, Reflector, Source
 from model_operator.engine.retrainer import Retrainer
 from model_operator.errors import ApiError
 from model_operator.manifests.pods import PodSettings
-from model_operator.ports import Clock, Cluster, MetricValues, PodMetrics, WebHooks
+from model_operator.ports import Clock, Cluster, MetricValues, PodMetrics, Predictions, WebHooks
 from model_operator.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class Engine:
         cluster: Cluster,
         sources: Sequence[Source],
         pods: PodMetrics,
+        predictions: Predictions,
         values: MetricValues,
         hooks: WebHooks,
         clock: Clock,
@@ -46,7 +47,7 @@ class Engine:
         self.cache = Cache()
         self.queue = WorkQueue()
         self.missing_kinds: set[str] = set()
-        self.evidence = Evidence(self.cache, self.queue, pods, values, clock)
+        self.evidence = Evidence(self.cache, self.queue, pods, predictions, values, clock)
         self.recorder = Recorder(cluster, clock, identity)
         self.gatekeeper = Gatekeeper(self.cache, self.queue, hooks, clock)
         self.notifier = Notifier(hooks, clock)

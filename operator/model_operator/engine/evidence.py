@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from model_operator.api.analysis import AnalysisSpec, Metric, Source
+from model_operator.api.analysis import AnalysisSpec, Kind, Metric, Source
 from model_operator.api.names import REVISION
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.times import parse_duration, parse_time
 from model_operator.engine.cache import Cache
+from model_operator.engine.mirror import Mirror, pairs_since
 from model_operator.engine.observe import is_ready
 from model_operator.engine.queue import WorkQueue
 from model_operator.errors import ProviderError
@@ -23,9 +24,10 @@ from model_operator.manifests.pods import PORT
 from model_operator.policy.analysis import Knowledge, Seen, learn_all, remembered, verdict
 from model_operator.policy.counting import add, has_counts, increases, with_thresholds
 from model_operator.policy.guards import filled_in
-from model_operator.policy.hearing import Answer, hear
+from model_operator.policy.hearing import Answer, hear, hear_pairs
+from model_operator.policy.mirrored import Pair
 from model_operator.policy.observed import ModelReport, Traffic, Verdict
-from model_operator.ports import Clock, MetricValues, PodMetrics, PodSample
+from model_operator.ports import Clock, MetricValues, PodMetrics, PodSample, Predictions
 
 log = logging.getLogger(__name__)
 
@@ -58,14 +60,23 @@ class _Rollout:
     open: dict[str, Seen] = field(default_factory=dict)
     measured_at: datetime | None = None
     last: dict[str, PodSample] = field(default_factory=dict)
+    mirror: Mirror = field(default_factory=Mirror)
 
 
 class Evidence:
     """Reads pods in the background, and answers from what it read."""
 
-    def __init__(self, cache: Cache, queue: WorkQueue, pods: PodMetrics, values: MetricValues, clock: Clock) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        queue: WorkQueue,
+        pods: PodMetrics,
+        predictions: Predictions,
+        values: MetricValues,
+        clock: Clock,
+    ) -> None:
         self._cache, self._queue, self._clock = cache, queue, clock
-        self._pods, self._values = pods, values
+        self._pods, self._predictions, self._values = pods, predictions, values
         self._models: dict[ObjectKey, dict[str, ModelReport]] = {}
         self._polled: dict[ObjectKey, datetime] = {}
         self._rollouts: dict[ObjectKey, _Rollout] = {}
@@ -149,6 +160,7 @@ class Evidence:
         if status.canary:
             is_new |= self._count(resource, found)
             is_new |= await self._measure(resource)
+            is_new |= await self._compare(resource, pods)
         if is_new:
             self._queue.wake(key)
 
@@ -218,6 +230,24 @@ class Evidence:
         for metric, answer in zip(asked, answers, strict=True):
             rollout.knowledge = hear(rollout.knowledge, metric, answer, now)
         return True
+
+    async def _compare(self, resource: ModelDeployment, pods: Sequence[Body]) -> bool:
+        """Compare what canary and stable answered to the same requests; return whether that says anything new."""
+        spec, rollout, now = resource.spec.analysis, self._rollouts[resource.key], self._clock.now()
+        metrics = [metric for metric in spec.metrics if metric.kind is Kind.MIRRORED]
+        if not metrics:
+            return False
+        warm = [pod for pod in pods if _age(pod, now) >= spec.warmup]
+        children, interval = self._cache.children(resource.key), min(spec.interval, _LONGEST_LOOK)
+        answer: Sequence[Pair] | ProviderError
+        try:
+            answer = await pairs_since(rollout.mirror, self._predictions, resource, warm, children, interval)
+        except ProviderError as error:
+            answer = error
+        before = rollout.knowledge
+        for metric in metrics:
+            rollout.knowledge = hear_pairs(rollout.knowledge, metric, answer, now)
+        return rollout.knowledge != before
 
     async def _ask_all(self, resource: ModelDeployment, metric: Metric, now: datetime) -> Answer:
         """Ask for a guard's value, or for the answers that both revisions of an A/B test have had."""

@@ -14,9 +14,11 @@ Body = dict[str, Any]
 
 #: Raise it whenever this file renders something else of the same revision: Deployments that an older
 #: renderer made then keep their template, so that an upgrade of the operator restarts no pod.
-RENDERER = "2"
+RENDERER = "3"
 
 PORT = 8080
+#: Where servers tell their recent predictions, for comparing revisions; in no Service.
+SHADOW_PORT = 8089
 MODEL_DIR = "/var/lib/modeldeploy"
 CREDENTIALS_DIR = "/var/run/secrets/modeldeploy/storage"
 AUTH_DIR = "/var/run/secrets/modeldeploy/auth"
@@ -104,6 +106,7 @@ def _container(name: str, revision: str, model: Model, server: Server, settings:
 
 def _ports(server: Server) -> list[Body]:
     ports: list[Body] = [{"name": "http", "containerPort": PORT, "protocol": "TCP"}]
+    ports.append({"name": "shadow", "containerPort": SHADOW_PORT, "protocol": "TCP"})
     if server.grpc_port:
         ports.append({"name": "grpc", "containerPort": server.grpc_port, "protocol": "TCP"})
     return ports
@@ -132,6 +135,7 @@ def _environment(name: str, revision: str, model: Model, server: Server) -> list
         "HOST": "0.0.0.0",  # noqa: S104 -- a pod's own network namespace
         "PORT": PORT,
         "GRPC_PORT": server.grpc_port,
+        "SHADOW_PORT": SHADOW_PORT,
         "POLL_SECONDS": _seconds(model.poll_interval),
         "MODEL_DIR": MODEL_DIR,
         "CACHE_DIR": CACHE_DIR if model.cache_claim or model.cache_path else None,

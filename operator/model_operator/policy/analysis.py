@@ -8,16 +8,17 @@ from typing import Any
 
 from model_operator.api.analysis import AnalysisSpec, Comparison, Kind, Metric
 from model_operator.api.revision import digest
-from model_operator.policy import comparing, guards, judge, quality, shift
+from model_operator.policy import comparing, guards, judge, mirrored, quality, shift
 from model_operator.policy.comparing import Compared, Users
 from model_operator.policy.guards import Measured
 from model_operator.policy.judge import Counts, Evidence
+from model_operator.policy.mirrored import Mirrored
 from model_operator.policy.observed import Outcome, Verdict
 from model_operator.policy.quality import Labels, Quality
 from model_operator.policy.shift import Outputs, Shift
 
 Body = Mapping[str, Any]
-Known = Evidence | Quality | Shift | Measured | Compared
+Known = Evidence | Quality | Shift | Measured | Compared | Mirrored
 #: What one interval says of one metric.
 Seen = Counts | Labels | Outputs | Users
 
@@ -70,6 +71,14 @@ METHODS: Mapping[Kind, Method] = {
         lambda _, known, __: guards.guard_body(known),
         guards.measured_of,
     ),
+    Kind.MIRRORED: Method(
+        Mirrored,
+        lambda metric, known, seen, _: mirrored.learn(metric, known, seen),
+        mirrored.judge,
+        mirrored.tell,
+        mirrored.body,
+        mirrored.read,
+    ),
     Kind.COMPARISON: Method(
         Compared,
         lambda metric, known, seen, _: comparing.learn(_test(metric), known, seen),
@@ -110,7 +119,7 @@ class Knowledge:
     def problem(self, metric: Metric) -> tuple[str, datetime | None]:
         """Return what a metric's provider failed with at the last time, and since when; empty when it answers."""
         known = self.of(metric)
-        return (known.problem, known.problem_since) if isinstance(known, Measured | Compared) else ("", None)
+        return (known.problem, known.problem_since) if isinstance(known, Measured | Compared | Mirrored) else ("", None)
 
     def having(self, metric: Metric, known: Known) -> "Knowledge":
         """Return the knowledge with what is known of one metric now."""

@@ -6,9 +6,10 @@ from datetime import datetime
 from model_operator.api.analysis import Metric
 from model_operator.api.moments import Moments
 from model_operator.errors import InvalidSpec, ProviderError
-from model_operator.policy import comparing, guards
+from model_operator.policy import comparing, guards, mirrored
 from model_operator.policy.analysis import Knowledge
 from model_operator.policy.comparing import Compared
+from model_operator.policy.mirrored import Mirrored, Pair
 from model_operator.policy.quality import Labels
 
 #: A guard's value; or right and all answers of an A/B test's canary and stable; None is an answer without a number.
@@ -32,6 +33,17 @@ def hear(knowledge: Knowledge, metric: Metric, answer: Answer, now: datetime) ->
     except (ProviderError, InvalidSpec) as error:
         measured = guards.miss(measured, str(error), now)
     return knowledge.having(metric, measured)
+
+
+def hear_pairs(
+    knowledge: Knowledge, metric: Metric, answer: Sequence[Pair] | ProviderError, now: datetime
+) -> Knowledge:
+    """Return the knowledge with what canary and stable answered to the same requests, or why they did not tell."""
+    known = knowledge.of(metric)
+    before = known if isinstance(known, Mirrored) else Mirrored()
+    if isinstance(answer, ProviderError):
+        return knowledge.having(metric, mirrored.miss(before, str(answer), now))
+    return knowledge.having(metric, mirrored.learn(metric, before, answer))
 
 
 def _labels(answer: float | Sequence[tuple[float | None, float | None]] | None) -> Labels:

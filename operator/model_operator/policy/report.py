@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from model_operator.api.analysis import Kind
 from model_operator.api.status import Condition, ModelInfo, Phase, PodFailure, Status
 from model_operator.api.times import format_time
 from model_operator.policy.failures import worst
@@ -23,6 +24,8 @@ from model_operator.policy.trail import lengthened
 Finding = tuple[str, str, str, str]  # type, status, reason, message
 
 
+#: Kinds of metrics that somebody is asked about who may not answer.
+_ASKED = (Kind.GUARD, Kind.COMPARISON, Kind.MIRRORED)
 _PHASES = {
     Outcome.PASS: "Passed",
     Outcome.FAIL: "Failed",
@@ -188,7 +191,7 @@ def _route_programmed(s: Situation) -> Iterator[Finding]:
 
 
 def _analysis_healthy(s: Situation) -> Iterator[Finding]:
-    if not any(metric.guard or metric.comparison for metric in s.spec.analysis.metrics):
+    if not any(metric.kind in _ASKED for metric in s.spec.analysis.metrics):
         return
     problem = s.observed.verdict.problem
     if problem:

@@ -7,8 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from model_operator.api.analysis import OnInconclusive, not_measured, parse_analysis
+from model_operator.api.analysis import OnInconclusive, parse_analysis
 from model_operator.clients.pod_metrics import Sample
+from model_operator.errors import InvalidSpec
 from model_operator.policy.analysis import Knowledge, learn_all, remembered, verdict
 from model_operator.policy.counting import increases, with_thresholds
 from model_operator.policy.judge import Counts
@@ -45,12 +46,9 @@ def test_alpha_is_shared_out_over_the_metrics() -> None:
     assert parse_analysis({**RAW, "metrics": RAW["metrics"][:1]}).fail_at == pytest.approx(20)
 
 
-def test_what_is_not_measured_is_named() -> None:
-    raw = {
-        **RAW,
-        "metrics": [*RAW["metrics"], {"name": "accuracy", "min": 0.9}, {"name": "shadow-agreement", "min": 0.9}],
-    }
-    assert not_measured(raw) == ("metrics.shadow-agreement",)
+def test_an_unknown_name_lists_those_that_are_known() -> None:
+    with pytest.raises(InvalidSpec, match=r"'acuracy' is not known; built in are errors, .*, shadow-distance"):
+        parse_analysis({**RAW, "metrics": [*RAW["metrics"], {"name": "acuracy", "min": 0.9}]})
 
 
 @pytest.mark.parametrize(

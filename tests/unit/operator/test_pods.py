@@ -92,7 +92,8 @@ def test_a_cache_is_a_volume_that_pods_write_to(cache: dict[str, str], volume: d
 
 def test_grpc_is_a_port_of_the_pod() -> None:
     (container,) = template({}, {"grpcPort": 9000})["spec"]["containers"]
-    assert [(port["name"], port["containerPort"]) for port in container["ports"]] == [("http", 8080), ("grpc", 9000)]
+    ports = [(port["name"], port["containerPort"]) for port in container["ports"]]
+    assert ports == [("http", 8080), ("shadow", 8089), ("grpc", 9000)]
 
 
 def test_a_pod_has_time_to_serve_on_and_to_finish() -> None:

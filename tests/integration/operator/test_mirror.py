@@ -1,0 +1,114 @@
+"""What canary and stable answer to the same requests becomes evidence in status, whoever restarts meanwhile."""
+
+import copy
+from typing import Any
+
+from judged_rollout import Rollout, rollout
+from rollout_scenarios import GATEWAY, at_phase
+from rollout_world import World
+
+from model_operator.api.predictions import Prediction
+from model_operator.errors import ProviderError
+
+SHADOW = {
+    "canary": {
+        "steps": [{"setMirrorRoute": {"percentage": 100}}, {"analysis": {"maxDuration": "1h"}}],
+        "analysis": {"interval": "15s", "warmup": "0s", "metrics": [{"name": "shadow-agreement", "min": 0.95}]},
+        "trafficRouting": GATEWAY,
+    }
+}
+
+
+async def mirrored(**metric: Any) -> Rollout:
+    """A canary at no weight that has a copy of every request."""
+    strategy = copy.deepcopy(SHADOW)
+    strategy["canary"]["analysis"]["metrics"][0].update(metric)  # type: ignore[index]
+    return await rollout(strategy)
+
+
+async def answer(found: Rollout, count: int, *, differing: int = 0) -> None:
+    """Let both revisions answer the same requests, some of them otherwise."""
+    told = found.world.predictions.told
+    for revision in (found.stable, found.canary):
+        before = told.setdefault(revision, [])
+        assert isinstance(before, list)
+        number = len(before)
+        for i in range(count):
+            value = 1.0 if revision == found.canary and i < differing else 0.0
+            before.append(Prediction(request=f"{number + i:012x}", size=1, numbers=(value,)))
+    await found.serve(stable=(0, 0), canary=(0, 0))
+
+
+def metric_of(found: Rollout) -> Any:
+    return found.status["analysis"]["metrics"][0]
+
+
+async def test_a_canary_that_agrees_goes_on() -> None:
+    canary = await mirrored()
+    assert canary.status["weights"]["applied"] == 0
+    assert "no mirrored requests yet: setMirrorRoute" in metric_of(canary)["message"]
+    await answer(canary, 200)
+    assert (metric_of(canary)["verdict"], metric_of(canary)["value"]) == ("Pass", 1.0)
+    await canary.world.run(canary.key)
+    assert at_phase("Healthy")(canary.world)
+    assert canary.status["stableRevision"] == canary.canary
+
+
+async def test_one_that_does_not_goes_back_without_having_had_a_request() -> None:
+    canary = await mirrored()
+    await answer(canary, 100, differing=20)
+    await canary.world.run(canary.key)
+    assert at_phase("Degraded")(canary.world)
+    assert canary.status["rollback"]["reason"] == "AnalysisFailed"
+    assert "shadow-agreement: 80 of 100 mirrored requests agree (80.00%)" in canary.status["rollback"]["message"]
+    assert canary.status["stableRevision"] == canary.stable
+
+
+async def test_what_was_answered_before_an_operator_began_is_no_evidence() -> None:
+    canary = await mirrored()
+    await answer(canary, 40, differing=1)
+    before = metric_of(canary)
+    assert before["mirrored"] == 40
+    canary.world.start_operator()
+    await canary.serve(stable=(0, 0), canary=(0, 0))
+    assert metric_of(canary)["mirrored"] == 40, "what was known is known, and nothing is counted twice"
+    await answer(canary, 10)
+    assert metric_of(canary)["mirrored"] == 50
+
+
+async def test_pods_that_do_not_tell_hold_the_rollout() -> None:
+    canary = await mirrored()
+    canary.world.predictions.told[canary.stable] = ProviderError("10.0.0.1:8089 tells no predictions")
+    await canary.serve(stable=(0, 0), canary=(0, 0))
+    unhealthy = next(c for c in canary.status["conditions"] if c["type"] == "AnalysisHealthy")
+    assert (unhealthy["status"], unhealthy["reason"]) == ("False", "ProviderError")
+    assert "10.0.0.1:8089 tells no predictions" in unhealthy["message"]
+    await canary.serve(seconds=601, stable=(0, 0), canary=(0, 0))
+    assert canary.status["pauseConditions"][0]["reason"] == "ProviderUnavailable"
+    canary.world.predictions.told[canary.stable] = []
+    await answer(canary, 10)
+    assert canary.status["phase"] == "Progressing"
+
+
+async def test_busy_pods_are_asked_to_keep_fewer_requests() -> None:
+    canary = await mirrored()
+    await answer(canary, 3000)
+    canary.world.predictions.asked.clear()
+    await answer(canary, 0)
+    assert {question.every for _, question, _ in canary.world.predictions.asked} == {8}
+
+
+async def test_each_revision_is_asked_with_a_key_of_its_own_servers() -> None:
+    canary = await mirrored()
+    canary.world.cluster.change(canary.key, lambda body: body["spec"].update(server={"auth": {"secretName": "keys"}}))
+    superseded = canary.canary
+
+    def is_mirrored(world: World) -> bool:
+        status = world.status(canary.key)
+        return status.get("canaryRevision", superseded) != superseded and status.get("currentStepIndex") == 1
+
+    await canary.world.run(canary.key, until=is_mirrored)
+    canary.world.predictions.asked.clear()
+    await canary.serve(stable=(0, 0), canary=(0, 0))
+    keys = {canary.stable in address: key for address, _, key in canary.world.predictions.asked}
+    assert keys == {True: "", False: "key of keys"}
