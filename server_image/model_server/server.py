@@ -23,11 +23,11 @@ import uvicorn
 from model_server.app import App, create_app
 from model_server.auth import Gate, KeyGate, OpenGate
 from model_server.batching import Batcher, BatchLimits
+from model_server.certificate import Certificate, PlainText, Tls
 from model_server.connections import Connection, cut_slow
 from model_server.errors import DependencyMissing, InternalError, RestartNeeded, StartError
 from model_server.http import RequestLimits
 from model_server.lifecycle import Lifecycle, Loaded, Phase, Served
-from model_server.listening import tls_files
 from model_server.loading import load
 from model_server.logs import toggle_debug
 from model_server.monitoring.monitor import Monitor
@@ -69,17 +69,18 @@ async def run(settings: Settings, environ: Mapping[str, str], place: Place) -> N
         timeout_seconds=settings.request_timeout_seconds,
     )
     tracer = open_tracer(environ, settings)
+    tls = Certificate(settings.tls_dir) if settings.tls_dir else PlainText()
     app = create_app(
         lifecycle=lifecycle, telemetry=telemetry, tracer=tracer, gate=gate, name=settings.name, limits=limits
     )
     shadow = create_shadow_app(lifecycle=lifecycle, telemetry=telemetry, tracer=tracer, gate=gate)
-    server = Server(_config(app, settings), lifecycle, telemetry, settings)
+    server = Server(_config(app, settings, tls), lifecycle, telemetry, settings, tls)
     start = Start(settings, environ, place.folder, lifecycle, telemetry, server)
     start.begin()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, toggle_debug, settings.log_level)
     async with (
-        _beside(server, _config(shadow, settings), place.shadow),
-        _grpc(settings, lifecycle, telemetry, tracer, gate, limits) as port,
+        _beside(server, _config(shadow, settings, tls), place.shadow),
+        _grpc(settings, lifecycle, telemetry, tracer, gate, limits, tls) as port,
     ):
         if port is not None:
             lifecycle.listen(port.tell)
@@ -91,11 +92,12 @@ async def run(settings: Settings, environ: Mapping[str, str], place: Place) -> N
         raise start.failure
 
 
-def _config(app: App, settings: Settings) -> uvicorn.Config:
+def _config(app: App, settings: Settings, tls: Tls) -> uvicorn.Config:
+    context = tls.context
     return uvicorn.Config(
         app,
         http=Connection,
-        **tls_files(settings.tls_dir),
+        ssl_context_factory=None if context is None else lambda config, default: context,
         lifespan="off",
         ws="none",
         access_log=False,
@@ -128,7 +130,13 @@ async def _beside(server: Server, config: uvicorn.Config, listener: socket.socke
 
 @asynccontextmanager
 async def _grpc(
-    settings: Settings, lifecycle: Lifecycle, telemetry: Telemetry, tracer: Tracer, gate: Gate, limits: RequestLimits
+    settings: Settings,
+    lifecycle: Lifecycle,
+    telemetry: Telemetry,
+    tracer: Tracer,
+    gate: Gate,
+    limits: RequestLimits,
+    tls: Tls,
 ) -> AsyncIterator[GrpcPort | None]:
     """The gRPC port, when one is set. Raises DependencyMissing when its library is not installed."""
     if not settings.grpc_port:
@@ -145,7 +153,7 @@ async def _grpc(
         service,
         host=settings.host,
         port=settings.grpc_port,
-        tls=tls_files(settings.tls_dir),
+        tls=tls,
         max_bytes=settings.max_request_bytes,
     )
     await port.start()
@@ -259,8 +267,11 @@ class Start:
 class Server(uvicorn.Server):
     """uvicorn that drains: unready at once, open connections served a little longer, then the end."""
 
-    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle, telemetry: Telemetry, settings: Settings) -> None:
+    def __init__(
+        self, config: uvicorn.Config, lifecycle: Lifecycle, telemetry: Telemetry, settings: Settings, tls: Tls
+    ) -> None:
         super().__init__(config)
+        self._tls = tls
         self._lifecycle = lifecycle
         self._telemetry = telemetry
         self._drain_seconds = settings.drain_seconds
@@ -268,11 +279,12 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
 
     async def on_tick(self, counter: int) -> bool:
-        """uvicorn's pulse, ten times a second; once a second dawdling connections are cut."""
+        """uvicorn's pulse, ten times a second; once a second slow connections are cut and the certificate looked at."""
         if counter % 10 == 0:
             count = cut_slow(list(self.server_state.connections), self._loop.time(), self._header_timeout)
             if count:
                 log.info("slow connections cut", extra={"connections": count})
+            self._tls.refresh()
             await self._lifecycle.pulse()
         return await super().on_tick(counter)
 

@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection
 from model_server import version
 from model_server.app import STATUS_OF
 from model_server.auth import Gate
+from model_server.certificate import Tls
 from model_server.errors import (
     DeadlineExceeded,
     InvalidInput,
@@ -28,7 +29,6 @@ from model_server.errors import (
 )
 from model_server.http import RequestIds, RequestLimits
 from model_server.lifecycle import Lifecycle, Phase
-from model_server.listening import TlsFiles
 from model_server.oip.messages import METHODS, SERVICE, message
 from model_server.oip.tensors import read_tensors, write_tensors
 from model_server.protocols.call import Call
@@ -180,7 +180,7 @@ async def _abort(context: grpc.aio.ServicerContext, error: RequestError) -> None
 class GrpcPort:
     """The gRPC server with its health service, which follows the lifecycle."""
 
-    def __init__(self, service: InferenceService, *, host: str, port: int, tls: TlsFiles, max_bytes: int) -> None:
+    def __init__(self, service: InferenceService, *, host: str, port: int, tls: Tls, max_bytes: int) -> None:
         options = [("grpc.max_receive_message_length", max_bytes), ("grpc.so_reuseport", 1)]
         self._server = grpc.aio.server(options=options)
         self._server.add_generic_rpc_handlers((service.handlers(),))
@@ -189,10 +189,10 @@ class GrpcPort:
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            if tls:
-                self._server.add_secure_port(address, _credentials(tls))
-            else:
+            if tls.pair is None:
                 self._server.add_insecure_port(address)
+            else:
+                self._server.add_secure_port(address, _credentials(tls))
         except RuntimeError as error:
             raise SettingsInvalid(
                 f"cannot listen on {address}: {error}", hint="Set MODEL_SERVER_GRPC_PORT to a free port."
@@ -215,8 +215,9 @@ class GrpcPort:
         await self._server.stop(grace_seconds)
 
 
-def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:
-    from pathlib import Path
+def _credentials(tls: Tls) -> grpc.ServerCredentials:
+    def now() -> grpc.ServerCertificateConfiguration:
+        return grpc.ssl_server_certificate_configuration([tls.pair])
 
-    pair = (Path(tls["ssl_keyfile"]).read_bytes(), Path(tls["ssl_certfile"]).read_bytes())
-    return grpc.ssl_server_credentials([pair])
+    # Asked at each handshake, so that a renewed certificate is served.
+    return grpc.dynamic_ssl_server_credentials(now(), now)

@@ -11,6 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from free_ports import free_port
 
 ECHO = "def load_model(path): return 1\ndef predict(model, inputs): return [0] * len(inputs)\n"
 BODY = {"instances": [[1]]}
@@ -69,6 +70,7 @@ def test_an_empty_secret_does_not_open_the_door(serve, package, tmp_path):
 
 
 def certificate(folder):
+    """Write a certificate of its own and its key, in place of what is there."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
@@ -77,32 +79,47 @@ def certificate(folder):
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
-        .serial_number(1)
+        .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(hours=1))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .sign(key, hashes.SHA256())
     )
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "tls.crt").write_bytes(made.public_bytes(serialization.Encoding.PEM))
     plain = serialization.NoEncryption()
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
     (folder / "tls.key").write_bytes(pem)
 
 
-def test_a_certificate_makes_it_https(serve, package, tmp_path):
-    certificate(tmp_path / "tls")
-    server = serve(package, trusted=True, tls_dir=tmp_path / "tls")
-    trust = ssl.create_default_context(cafile=str(tmp_path / "tls" / "tls.crt"))
+def shown(port):
+    """The certificate that a server shows to a new connection; None while it does not listen."""
+    client = ssl.create_default_context()
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    client.set_alpn_protocols(["h2", "http/1.1"])
+    try:
+        with socket.create_connection(("127.0.0.1", port), 5) as plain, client.wrap_socket(plain) as encrypted:
+            return ssl.DER_cert_to_PEM_cert(encrypted.getpeercert(binary_form=True))
+    except OSError:
+        return None
+
+
+def test_a_certificate_makes_it_https_and_is_renewed_while_it_serves(serve, package, tmp_path):
+    folder, grpc_port = tmp_path / "tls", free_port()
+    certificate(folder)
+    server = serve(package, trusted=True, tls_dir=folder, grpc_port=grpc_port)
+    trust = ssl.create_default_context(cafile=str(folder / "tls.crt"))
     with httpx.Client(base_url=f"https://localhost:{server.port}", verify=trust, trust_env=False) as client:
+        server.wait_until(lambda: shown(server.port) is not None)
+        server.wait_until(lambda: client.get("/readyz").status_code == 200)
+        assert shown(grpc_port) == (folder / "tls.crt").read_text()
 
-        def ready():
-            try:
-                return client.get("/readyz").status_code == 200
-            except httpx.TransportError:
-                return False
-
-        server.wait_until(ready)
+        (folder / "tls.crt").write_text("half of a certificate")
+        server.wait_until(lambda: "the former one stays" in server.log.read_text())
+        certificate(folder)
+        server.wait_until(lambda: shown(server.port) == (folder / "tls.crt").read_text())
+        assert shown(grpc_port) == (folder / "tls.crt").read_text()
+        # Over the connection of before, which still has the certificate that this client trusts.
         assert client.post("/predict", json=BODY).json()["predictions"] == [0]
 
 
