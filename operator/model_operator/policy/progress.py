@@ -213,7 +213,7 @@ def converge(s: Situation) -> Status | None:
         return distrust_route(s)
     if s.since(weights.programmed_at) < s.propagation:
         return s.status
-    is_right = is_split_right(s.observed.traffic, weights.applied)
+    is_right = None if s.has_copies else is_split_right(s.observed.traffic, weights.applied)
     # An A/B test with a broken split keeps its users where they are, and gives no verdict.
     if is_right is False and not s.splits_by_replicas and not s.stickiness:
         return distrust_route(s)

@@ -82,6 +82,8 @@ def _counted_weights(s: Situation) -> object:
     weights = s.status.weights
     if not s.status.canary or weights.applied_at is None:
         return weights
+    if s.has_copies:
+        return replace(weights, observed=None, verified=None)
     observed = observed_percent(s.observed.traffic)
     return replace(
         weights,

@@ -118,6 +118,18 @@ class Situation:
         return route.percent if route else 0
 
     @property
+    def has_copies(self) -> bool:
+        """Whether requests were copied to the canary since its weight was set: it counts them like any other."""
+        is_mirrored = has_copies = False
+        for step in self.done_steps:
+            if isinstance(step, SetMirrorRoute):
+                is_mirrored = step.percent > 0
+                has_copies |= is_mirrored
+            elif isinstance(step, SetWeight):
+                has_copies = is_mirrored
+        return has_copies
+
+    @property
     def stickiness(self) -> Stickiness | None:
         """How users of an A/B test are known again; None where there is no such test."""
         return self.spec.stickiness

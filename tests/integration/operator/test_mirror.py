@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import pytest
 from judged_rollout import Rollout, rollout
 from rollout_scenarios import GATEWAY, at_phase
 from rollout_world import World
@@ -112,3 +113,19 @@ async def test_each_revision_is_asked_with_a_key_of_its_own_servers() -> None:
     await canary.serve(stable=(0, 0), canary=(0, 0))
     keys = {canary.stable in address: key for address, _, key in canary.world.predictions.asked}
     assert keys == {True: "", False: "key of keys"}
+
+
+@pytest.mark.parametrize(
+    ("percentage", "pauses"),
+    [
+        pytest.param(0, ["RouteNotProgrammed"], id="half of the requests at a weight of 10 % are wrong"),
+        pytest.param(80, [], id="unless copies may be among them"),
+    ],
+)
+async def test_copies_do_not_make_a_split_wrong(percentage: int, pauses: list[str]) -> None:
+    strategy = copy.deepcopy(SHADOW)
+    strategy["canary"]["steps"] = [{"setMirrorRoute": {"percentage": percentage}}, {"setWeight": 10}, {"analysis": {}}]
+    canary = await rollout(strategy)
+    for _ in range(4):
+        await canary.serve(seconds=60, stable=(0, 0), canary=(0, 0))
+    assert [pause["reason"] for pause in canary.status.get("pauseConditions", ())] == pauses
