@@ -18,7 +18,8 @@ from model_sandbox.apiserver.auth import MASTERS, RBAC, Tokens, User
 from model_sandbox.apiserver.crds import DEFINITIONS
 from model_sandbox.apiserver.journal import Journal
 from model_sandbox.apiserver.kinds import builtin_registry
-from model_sandbox.apiserver.resources import Resources, Warnings, Write
+from model_sandbox.apiserver.requests import Write
+from model_sandbox.apiserver.resources import Resources
 from model_sandbox.apiserver.server import ApiServer
 from model_sandbox.apiserver.store import Store
 from model_sandbox.node.network import LOOPBACK
@@ -73,7 +74,7 @@ def bootstrap(resources: Resources) -> None:
     for group, plural, body in objects:
         kind = resources.registry.kinds[group, "v1", plural]
         if resources.store.get(kind.storage, ("", body["metadata"]["name"])) is None:
-            decoded = resources.decode(kind, body, write, Warnings())
+            decoded = resources.decode(kind, body, write)
             resources.create(kind, "", decoded, write)
 
 
@@ -112,7 +113,7 @@ async def control_plane(
         journal.follow(store)
     resources = Resources(store, builtin_registry(), services, clock=lambda: datetime.now(UTC))
     for _, entry in store.scan(DEFINITIONS):
-        resources.definitions.establish(entry.body, resources.now())
+        resources.definitions.establish(entry.body)
     bootstrap(resources)
     server = ApiServer(resources.store, resources.registry, tokens, resources)
     runner = web.AppRunner(server.app(), handler_cancellation=True, access_log=None, shutdown_timeout=1.0)

@@ -1,56 +1,45 @@
-"""Validation rules of a CustomResourceDefinition (`x-kubernetes-validations`), in CEL.
+"""Expressions in CEL: the rules of CustomResourceDefinitions, and those of built-in types in `data/rules.yaml`.
 
-A `Rule` is compiled once when its definition is accepted. The language is a library's; the
-functions that Kubernetes adds to it are here.
+The language is a library's; the functions that Kubernetes adds to it are here. Of an object an expression gets only
+what it names, since to hand an object over costs more than to evaluate.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, cached_property
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
-from model_sandbox.apiserver.errors import Cause, Obj
+from model_sandbox.apiserver.errors import Cause, Obj, go_value
 from model_sandbox.apiserver.schema import Node, Shape
+from model_sandbox.apiserver.selectors import match_selector
 from model_sandbox.quantity import parse_quantity
 
-_CHAIN = re.compile(r"(?<![\w.])(?:self|oldSelf)((?:\.\w+)+)\s*(\(?)")
 _TEXTS = re.compile(r"r?'(?:[^'\\]|\\.)*'|r?\"(?:[^\"\\]|\\.)*\"")
-_REASONS = ("FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate")
 _BOUND = re.compile(
     r"\.(?:all|exists|exists_one|existsOne|filter|map|transformList|transformMap)\(\s*(\w+)\s*,(?:\s*(\w+)\s*,)?"
 )
 _TYPES = frozenset(("int", "string", "double", "bool", "list", "map", "uint", "bytes", "null_type", "type"))
 # Words of CEL that a property may share; Kubernetes writes such a property as __name__ in rules.
-_RESERVED = frozenset(
-    [
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ]
+_RESERVED = re.compile(
+    "true|false|null|in|as|break|const|continue|else|for|function|if|import|let|loop|package|namespace|return|var|void|while"
 )
+_ESCAPES = (("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__"))
+_WORDS = {
+    "FieldValueInvalid": "Invalid value",
+    "FieldValueForbidden": "Forbidden",
+    "FieldValueRequired": "Required value",
+    "FieldValueDuplicate": "Duplicate value",
+    "FieldValueNotFound": "Not found",
+    "FieldValueNotSupported": "Unsupported value",
+}
 
 
 class CompileError(Exception):
@@ -64,145 +53,203 @@ def _is_url(text: str) -> bool:
 
 def _is_quantity(text: str) -> bool:
     try:
-        parse_quantity(text)
+        return parse_quantity(text) is not None
     except ValueError:
         return False
-    return True
 
 
-def _is_sorted(items: list[Any]) -> bool:
-    return all(left <= right for left, right in pairwise(items))
+def _same_but_images(new: Obj, old: Obj) -> bool:
+    """Whether two pod specs differ only in what may be changed in a running pod."""
+
+    def frozen(spec: Obj) -> Obj:
+        kept = {name: value for name, value in spec.items() if name not in ("activeDeadlineSeconds", "tolerations")}
+        for group in ("containers", "initContainers"):
+            kept[group] = [{**container, "image": ""} for container in spec.get(group) or []]
+        return kept
+
+    return frozen(new) == frozen(old)
 
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "isSorted": _is_sorted,
+    "isSorted": lambda items: all(left <= right for left, right in pairwise(items)),
     "sum": sum,
     "isURL": _is_url,
     "find": lambda text, pattern: found[0] if (found := re.search(pattern, text)) else "",
-    "findAll": lambda text, pattern, limit=-1: [one[0] for one in re.finditer(pattern, text)][
-        : None if limit < 0 else limit
-    ],
+    "findAll": lambda text, pattern, limit=-1: [one[0] for one in re.finditer(pattern, text)][: limit % sys.maxsize],
     "isQuantity": _is_quantity,
     "quantity": lambda text: float(parse_quantity(text)),
     "isGreaterThan": lambda left, right: left > right,
     "isLessThan": lambda left, right: left < right,
     "compareTo": lambda left, right: (left > right) - (left < right),
+    # For built-in types alone.
+    "selects": lambda selector, labels: match_selector(selector, labels),
+    "sameButImages": _same_but_images,
 }
 
 
-class Rule:
-    """One compiled rule.
-
-    Raises CompileError. `node` is the schema that `self` has.
-    """
-
-    def __init__(self, source: Obj, node: Node) -> None:
-        self.text: str = source["rule"]
-        self.reason = source.get("reason") or "FieldValueInvalid"
-        self.field_path: str = source.get("fieldPath", "")
-        self._program = _compile(self.text, node)
-        self._message: str = source.get("message", "")
-        expression = source.get("messageExpression")
-        self._message_program = _compile(expression, node) if expression else None
-        self.is_transition = "oldSelf" in self._program.variables()
-        if self.reason not in _REASONS:
-            raise CompileError(f"reason {self.reason} is not one of {', '.join(_REASONS)}")
-        self._escape = "__" in self.text
-        library = _library()
-        self._context = library.Context()
-        library.stdlib.add_stdlib_to_context(self._context)
-        for name, function in _FUNCTIONS.items():
-            self._context.add_function(name, function)
-
-    def check(self, path: str, value: Any, old: Any) -> Cause | None:
-        """What the rule has against a value; `old` is None where there is nothing to compare with."""
-        self._context.add_variable("self", _escaped(value) if self._escape else value)
-        if old is not None:
-            self._context.add_variable("oldSelf", _escaped(old) if self._escape else old)
-        try:
-            held = self._program.execute(self._context)
-        except Exception as error:
-            return self._cause(path, value, f"rule evaluation error: {error}")
-        return None if held is True else self._cause(path, value, self._told())
-
-    def _told(self) -> str:
-        if self._message_program is not None:
-            try:
-                text = self._message_program.execute(self._context)
-            except Exception:
-                text = ""
-            if isinstance(text, str) and text.strip():
-                return text
-        return self._message or f"failed rule: {self.text}"
-
-    def _cause(self, path: str, value: Any, told: str) -> Cause:
-        where = f"{path}{self.field_path}".lstrip(".") or "<nil>"
-        if self.reason != "FieldValueInvalid":
-            word = {"FieldValueForbidden": "Forbidden", "FieldValueRequired": "Required value"}
-            return Cause(self.reason, where, f"{word.get(self.reason, 'Duplicate value')}: {told}")
-        shown = "" if isinstance(value, dict | list) else f"{_json(value)}: "
-        return Cause(self.reason, where, f"Invalid value: {shown}{told}")
-
-
-def _json(value: Any) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value).lower()
-
-
+@cache
 def _library() -> ModuleType:
-    """The CEL library, loaded with the first rule: it brings a command line along, half of the start-up time."""
-    return import_module("cel")
+    """The CEL library without its command line, which takes half a second to load and is not needed."""
+    spec = find_spec("cel")
+    if "cel" not in sys.modules and spec is not None and spec.submodule_search_locations is not None:
+        bare = sys.modules["cel"] = ModuleType("cel")
+        bare.__path__ = list(spec.submodule_search_locations)
+    return import_module("cel.cel")
 
 
-def _compile(text: str, node: Node) -> Any:
-    try:
-        program = _library().compile(text)
-    except ValueError as error:
-        raise CompileError(f"compilation failed: {error}") from None
-    bound = {name for match in _BOUND.finditer(text) for name in match.groups() if name}
-    for name in program.variables():
-        if name not in {"self", "oldSelf", *_TYPES, *bound}:
-            raise CompileError(f"compilation failed: ERROR: undeclared reference to '{name}' (in container '')")
-    for name in _undefined(text, node):
-        raise CompileError(f"compilation failed: ERROR: undefined field '{name}'")
-    return program
+@cache
+def _context() -> Any:
+    """The functions; variables are set anew for each evaluation."""
+    context = _library().Context()
+    import_module("cel.stdlib").add_stdlib_to_context(context)
+    for name, function in _FUNCTIONS.items():
+        context.add_function(name, function)
+    return context
 
 
-def _undefined(text: str, node: Node) -> Iterator[str]:
-    """Fields that a chain such as `self.a.b` names and the schema does not have."""
-    for match in _CHAIN.finditer(_TEXTS.sub("''", text)):
+class Expression:
+    """A compiled expression; raises CompileError. `node` is the schema of `self` and `oldSelf`."""
+
+    def __init__(self, text: str, node: Node) -> None:
+        try:
+            self._program = _library().compile(text)
+        except ValueError as error:
+            raise CompileError(f"compilation failed: {error}") from None
+        plain = _TEXTS.sub("''", text)
+        bound = {name for match in _BOUND.finditer(plain) for name in match.groups() if name}
+        self.names = set(self._program.variables()) - _TYPES - bound
+        if not node.strict:
+            for name in self.names - {"self", "oldSelf"}:
+                raise CompileError(f"compilation failed: ERROR: undeclared reference to '{name}' (in container '')")
+        self._escaped = "__" in text
+        self._wanted: dict[str, Any] = {}
+        for name in self.names:
+            chains = list(_chains(plain, name))
+            if not node.strict:
+                for chain in chains:
+                    _check_declared(chain, node)
+            self._wanted[name] = _tree(chains)
+
+    def seen(self, name: str, value: Any) -> Any:
+        """What the expression sees of a value that it calls `name`."""
+        return _cut(value, self._wanted.get(name), self._escaped)
+
+    def evaluate(self, variables: Mapping[str, Any]) -> Any:
+        """The expression's value. Raises whatever the library does, as a rule ValueError or RuntimeError."""
+        context = _context()
+        for name in self.names:
+            context.add_variable(name, self.seen(name, variables[name]))
+        return self._program.execute(context)
+
+
+def _chains(text: str, name: str) -> Iterator[list[str]]:
+    """The fields that follow a variable: `["a", "b"]` for `self.a.b.size()`."""
+    for match in re.finditer(rf"(?<![\w.]){name}\b((?:\.\w+)*)\s*(\(?)", text):
         names = match[1].split(".")[1:]
-        if match[2]:
-            names = names[:-1]  # a function call
-        at: Node | None = node
-        for name in names:
-            if at is None or at.shape is not Shape.OBJECT or at.preserve:
-                break
-            if unescape(name) not in at.fields:
-                yield name
-                break
-            at = at.fields[unescape(name)]
+        yield names[:-1] if match[2] else names
 
 
-def unescape(name: str) -> str:
+def _tree(chains: list[list[str]]) -> Any:
+    """Chains as a tree of names; an empty one stands for a whole value."""
+    if not all(chains):
+        return {}
+    heads = dict.fromkeys(chain[0] for chain in chains)
+    return {head: _tree([chain[1:] for chain in chains if chain[0] == head]) for head in heads}
+
+
+def _cut(value: Any, tree: Any, escaped: bool) -> Any:
+    if not tree or not isinstance(value, dict):
+        return _escape(value) if escaped else value
+    named = ((name, _unescaped(name)) for name in tree)
+    return {name: _cut(value[held], tree[name], escaped) for name, held in named if held in value}
+
+
+def _check_declared(chain: list[str], node: Node) -> None:
+    at: Node | None = node
+    for name in chain:
+        if at is None or at.shape is not Shape.OBJECT or at.preserve:
+            return
+        if _unescaped(name) not in at.fields:
+            raise CompileError(f"compilation failed: ERROR: undefined field '{name}'")
+        at = at.fields[_unescaped(name)]
+
+
+def _unescaped(name: str) -> str:
     """A property as the schema writes it, from how a rule does."""
-    if name.startswith("__") and name.endswith("__") and name[2:-2] in _RESERVED:
+    if name.startswith("__") and name.endswith("__") and _RESERVED.fullmatch(name[2:-2]):
         return name[2:-2]
-    for escaped, plain in (("__dot__", "."), ("__dash__", "-"), ("__slash__", "/"), ("__underscores__", "__")):
+    for plain, escaped in reversed(_ESCAPES):
         name = name.replace(escaped, plain)
     return name
 
 
-def _escape_name(name: str) -> str:
-    if name in _RESERVED:
-        return f"__{name}__"
-    for plain, escaped in (("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__")):
-        name = name.replace(plain, escaped)
-    return name
-
-
-def _escaped(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {_escape_name(key): _escaped(item) for key, item in value.items()}
+def _escape(value: Any) -> Any:
     if isinstance(value, list):
-        return [_escaped(item) for item in value]
-    return value
+        return [_escape(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    result = {}
+    for key, item in value.items():
+        name = f"__{key}__" if _RESERVED.fullmatch(key) else key
+        for plain, escaped in _ESCAPES if name == key else ():
+            name = name.replace(plain, escaped)
+        result[name] = _escape(item)
+    return result
+
+
+class Rule:
+    """One entry of `x-kubernetes-validations`, compiled. Raises CompileError."""
+
+    def __init__(self, source: Obj, node: Node) -> None:
+        self._strict = node.strict
+        self._text: str = source["rule"]
+        self._reason = source.get("reason") or "FieldValueInvalid"
+        if self._reason not in list(_WORDS)[: None if node.strict else 4]:
+            raise CompileError(f"reason {self._reason} is not one of {', '.join(list(_WORDS)[:4])}")
+        self._path: str = source.get("fieldPath", "")
+        self._expression = Expression(self._text, node)
+        self._message: str = source.get("message", "" if node.strict else f"failed rule: {self._text}")
+        computed = source.get("messageExpression")
+        self._computed = Expression(computed, node) if computed else None
+
+    @cached_property
+    def is_transition(self) -> bool:
+        """Whether it compares with the old value, and so holds for whatever is new."""
+        return "oldSelf" in self._expression.names
+
+    def check(self, path: str, variables: Mapping[str, Any]) -> Cause | None:
+        """What the rule has against `self`, which stands at `path`; `oldSelf` is None without an old value."""
+        value, old = variables["self"], variables["oldSelf"]
+        if self.is_transition and old is None:
+            return None
+        # What was there before and did not change is not judged again.
+        seen = self._expression.seen
+        if self._strict:
+            unchanged = self.is_transition and seen("self", value) == seen("self", old)
+        else:
+            unchanged = not self.is_transition and old is not None and value == old
+        if unchanged:
+            return None
+        try:
+            held = self._expression.evaluate(variables)
+        except Exception as error:
+            return self._cause(path, value, f"rule evaluation error: {error}")
+        return None if held is True else self._cause(path, value, self._told(variables))
+
+    def _told(self, variables: Mapping[str, Any]) -> str:
+        try:
+            text = self._computed.evaluate(variables) if self._computed else ""
+        except Exception:
+            text = ""
+        return text if isinstance(text, str) and text.strip() else self._message
+
+    def _cause(self, path: str, value: Any, told: str) -> Cause:
+        where = f"{path}{self._path}".lstrip(".") or "<nil>"
+        shown = ""
+        if self._strict and self._reason in ("FieldValueInvalid", "FieldValueNotFound", "FieldValueNotSupported"):
+            for name in filter(None, self._path.split(".")):
+                value = value.get(name) if isinstance(value, dict) else None
+            shown = go_value(value)
+        elif self._reason == "FieldValueInvalid" and not isinstance(value, dict | list):
+            shown = go_value(value)
+        return Cause(self._reason, where, ": ".join(filter(None, (_WORDS[self._reason], shown, told))))

@@ -31,8 +31,8 @@ def to_storage(kind: Kind, body: Obj) -> Obj:
     return stored
 
 
-def to_version(kind: Kind, stored: Obj) -> Obj:
-    """A stored body as a version shows it, with apiVersion and kind."""
+def to_version(kind: Kind, stored: Obj, *, bare: bool = False) -> Obj:
+    """A stored body as a version shows it, with apiVersion and kind unless `bare`."""
     body = stored
     if kind.group == "events.k8s.io":
         body = {_EVENT_BACK.get(name, name): value for name, value in stored.items()}
@@ -41,7 +41,7 @@ def to_version(kind: Kind, stored: Obj) -> Obj:
                 body.pop(name, None)
     elif kind.group == "autoscaling" and kind.version == "v1":
         body = _hpa_to_v1(stored)
-    return {"kind": kind.kind, "apiVersion": kind.api_version, **body}
+    return body if bare else {"kind": kind.kind, "apiVersion": kind.api_version, **body}
 
 
 def is_plain(kind: Kind) -> bool:

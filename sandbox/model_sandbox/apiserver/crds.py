@@ -1,23 +1,56 @@
-"""CustomResourceDefinitions: checked, established, served.
+"""CustomResourceDefinitions: checked, established, served, and what their status says.
 
-A stored definition becomes kinds in the registry; its objects are checked by the validators kept here.
+A stored definition becomes kinds in the registry; `resources.py` asks here before it stores or deletes one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from model_sandbox.apiserver.errors import Cause, Obj, invalid_value, not_supported, required
+from model_sandbox.apiserver.errors import Cause, Obj, invalid_value, required
 from model_sandbox.apiserver.kinds import Kind, Registry
-from model_sandbox.apiserver.schema import Node, Shape, from_openapi
+from model_sandbox.apiserver.schema import Node, from_openapi
 from model_sandbox.apiserver.store import Store
-from model_sandbox.apiserver.validation import Validator, check_schema
+from model_sandbox.apiserver.validation import Checker, check_schema, compile_rules
 
 DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
+CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
 _SCHEMA = "spec.validation.openAPIV3Schema"
 # In the order in which the API server names the verbs of a custom kind.
 _VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
 _ROOT_METADATA = ("name", "generateName")
+# The stages of a definition's life: what its conditions say, one write after the other.
+NAMED = (
+    ("NamesAccepted", "True", "NoConflicts", "no conflicts found"),
+    ("Established", "False", "Installing", "the initial names have been accepted"),
+)
+ESTABLISHED = (("Established", "True", "InitialNamesAccepted", "the initial names have been accepted"),)
+PENDING = (
+    (
+        "Terminating",
+        "True",
+        "InstanceDeletionPending",
+        "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+    ),
+)
+DELETING = (("Terminating", "True", "InstanceDeletionInProgress", "CustomResource deletion is in progress"),)
+NOT_READY = (
+    (
+        "Terminating",
+        "True",
+        "InstanceDeletionFailed",
+        "could not list instances: storage is (re)initializing",
+    ),
+)
+
+
+def with_conditions(status: Obj, told: tuple[tuple[str, str, str, str], ...], now: str) -> Obj:
+    """A status with these conditions: type, status, reason, message."""
+    held = {one["type"]: one for one in status.get("conditions") or []}
+    for kind, value, reason, message in told:
+        entry = {"type": kind, "status": value, "lastTransitionTime": now, "reason": reason, "message": message}
+        held[kind] = entry
+    return {**status, "conditions": list(held.values())}
 
 
 @dataclass(slots=True)
@@ -26,66 +59,19 @@ class Definitions:
 
     registry: Registry
     store: Store
-    _validators: dict[Kind, Validator] = field(default_factory=dict)
     _served: dict[str, list[Kind]] = field(default_factory=dict)
 
-    def causes(self, body: Obj, old: Obj | None) -> list[Cause]:
-        """What is wrong with a definition."""
-        spec, name = body["spec"], body["metadata"].get("name", "")
-        names = spec.get("names", {})
-        causes: list[Cause] = []
-        if name != f"{names.get('plural', '')}.{spec.get('group', '')}":
-            causes.append(invalid_value("metadata.name", name, 'must be spec.names.plural+"."+spec.group'))
-        if names.get("kind", "") == "" and not names.get("listKind"):
-            causes.append(required("spec.names.listKind"))
-        if spec.get("scope") and spec["scope"] not in ("Cluster", "Namespaced"):
-            causes.append(not_supported("spec.scope", spec["scope"], ["Cluster", "Namespaced"]))
-        if (spec.get("conversion") or {}).get("strategy", "None") != "None":
-            given = spec["conversion"]["strategy"]
-            causes.append(not_supported("spec.conversion.strategy", given, ["None"]))
-        versions = spec.get("versions") or []
-        if sum(bool(version.get("storage")) for version in versions) != 1:
-            why = "must have exactly one version marked as storage version"
-            causes.append(invalid_value("spec.versions", [one.get("name") for one in versions], why))
-            if not any(version.get("storage") for version in versions):
-                causes.append(invalid_value("status.storedVersions", None, "must have at least one stored version"))
-        for index, version in enumerate(versions):
-            causes += _version_causes(version, f"spec.versions[{index}]")
-        if old is not None:
-            before = old["spec"]
-            for label, new_value, old_value in (
-                ("spec.scope", spec.get("scope"), before.get("scope")),
-                ("spec.group", spec.get("group"), before.get("group")),
-                ("spec.names.plural", names.get("plural"), before["names"].get("plural")),
-                ("spec.names.kind", names.get("kind"), before["names"].get("kind")),
-            ):
-                if new_value != old_value:
-                    causes.append(invalid_value(label, new_value, "field is immutable"))
-        return causes
-
-    def check(self, kind: Kind, body: Obj, old: Obj | None) -> list[Cause]:
-        """What a custom kind's schema has against an object."""
-        validator = self._validators[kind]
-        causes = validator.check(_for_rules(kind, body), _for_rules(kind, old) if old else None)
-        path = (kind.scale or {}).get("specReplicasPath")
-        if path:
-            causes = [*causes, *_scale_causes(body, path)]
-        return causes
-
-    def establish(self, body: Obj, now: str) -> Obj | None:
-        """Serve what a stored definition defines; the answer is its new status, or None if that stays."""
-        name = body["metadata"]["name"]
+    def establish(self, body: Obj) -> bool:
+        """Serve what a stored definition defines; the answer is whether its status does not say so yet."""
         if body["metadata"].get("deletionTimestamp"):
-            return None
+            return False
+        name, status = body["metadata"]["name"], body.get("status") or {}
         self._stop(name)
-        served = []
-        for version in body["spec"]["versions"]:
-            if version.get("served"):
-                kind = self._kind(body, version)
-                served.append(kind)
-                self.registry.add(kind)
-        self._served[name] = served
-        return _established(body, now)
+        versions = [version for version in body["spec"]["versions"] if version.get("served")]
+        served = self._served[name] = [_kind(body["spec"], version, self.registry) for version in versions]
+        for kind in served:
+            self.registry.add(kind)
+        return status.get("acceptedNames") != body["spec"]["names"] or not status.get("conditions")
 
     def retire(self, body: Obj) -> None:
         """Stop serving a definition that is gone."""
@@ -96,7 +82,6 @@ class Definitions:
         kinds = self._served.pop(name, [])
         for kind in kinds:
             self.registry.remove(kind)
-            self._validators.pop(kind, None)
         return kinds
 
     def is_terminating(self, kind: Kind) -> bool:
@@ -108,59 +93,48 @@ class Definitions:
         """The kinds of a definition."""
         return self._served.get(name, [])
 
-    def _kind(self, body: Obj, version: Obj) -> Kind:
-        spec, names = body["spec"], body["spec"]["names"]
-        metadata = self.registry.types.node("ObjectMeta")
-        node = from_openapi(version["schema"]["openAPIV3Schema"], metadata)
-        subresources = version.get("subresources") or {}
-        resource = f"{names['plural']}.{spec['group']}"
 
-        kind = Kind(
-            group=spec["group"],
-            version=version["name"],
-            kind=names["kind"],
-            plural=names["plural"],
-            node=node,
-            singular=names.get("singular", ""),
-            list_kind=names["listKind"],
-            namespaced=spec["scope"] == "Namespaced",
-            short=tuple(names.get("shortNames") or ()),
-            categories=tuple(names.get("categories") or ()),
-            storage=resource,
-            status="status" in subresources,
-            scale=subresources.get("scale"),
-            generation=True,
-            custom=True,
-            columns=tuple(version.get("additionalPrinterColumns") or ()),
-            fields=tuple(one["jsonPath"].lstrip(".") for one in version.get("selectableFields") or ()),
-            warning=_deprecation(spec, version),
-            verbs=_VERBS,
-        )
-        validator = Validator(node)
-        validator.compile()
-        self._validators[kind] = validator
-        return kind
+def _kind(spec: Obj, version: Obj, registry: Registry) -> Kind:
+    names, subresources = spec["names"], version.get("subresources") or {}
+    node = from_openapi(version["schema"]["openAPIV3Schema"], registry.types.node("ObjectMeta"))
+    deprecated = f"{spec['group']}/{version['name']} {names['kind']} is deprecated"
+    return Kind(
+        group=spec["group"],
+        version=version["name"],
+        kind=names["kind"],
+        plural=names["plural"],
+        node=node,
+        checker=Checker(node),
+        singular=names.get("singular", ""),
+        list_kind=names["listKind"],
+        namespaced=spec["scope"] == "Namespaced",
+        short=tuple(names.get("shortNames") or ()),
+        categories=tuple(names.get("categories") or ()),
+        storage=f"{names['plural']}.{spec['group']}",
+        status="status" in subresources,
+        scale=subresources.get("scale"),
+        generation=True,
+        custom=True,
+        columns=tuple(version.get("additionalPrinterColumns") or ()),
+        fields=tuple(one["jsonPath"].lstrip(".") for one in version.get("selectableFields") or ()),
+        warning=(version.get("deprecationWarning") or deprecated) if version.get("deprecated") else "",
+        verbs=_VERBS,
+    )
 
 
-def _established(body: Obj, now: str) -> Obj | None:
-    names, status = body["spec"]["names"], dict(body.get("status") or {})
-    if status.get("acceptedNames") == names and status.get("conditions"):
-        return None
-    held = {one["type"]: one for one in status.get("conditions") or []}
-    for name, reason, told in (
-        ("NamesAccepted", "NoConflicts", "no conflicts found"),
-        ("Established", "InitialNamesAccepted", "the initial names have been accepted"),
-    ):
-        told_now = {"lastTransitionTime": now, "reason": reason, "message": told}
-        held.setdefault(name, {"type": name, "status": "True", **told_now})
-    return {**status, "acceptedNames": dict(names), "conditions": list(held.values())}
-
-
-def _deprecation(spec: Obj, version: Obj) -> str:
-    if not version.get("deprecated"):
-        return ""
-    told = f"{spec['group']}/{version['name']} {spec['names']['kind']} is deprecated"
-    return str(version.get("deprecationWarning") or told)
+def check_custom(kind: Kind, body: Obj, old: Obj | None) -> list[Cause]:
+    """What a custom kind's schema has against an object."""
+    causes = kind.checker.check(_for_rules(kind, body), _for_rules(kind, old) if old else None)
+    path = (kind.scale or {}).get("specReplicasPath", "")
+    at: object = body
+    for name in filter(None, path.split(".")):
+        if at is not None and not isinstance(at, dict):
+            told = f"{path} accessor error: {at} is of the type string, expected map[string]interface{{}}"
+            return [*causes, Cause("FieldValueInvalid", path, f"Invalid value: 0: {told}")]
+        at = at.get(name) if isinstance(at, dict) else None
+    if path and isinstance(at, int) and at < 0:
+        causes.append(invalid_value(path, at, "should be a non-negative integer"))
+    return causes
 
 
 def _for_rules(kind: Kind, body: Obj) -> Obj:
@@ -169,18 +143,21 @@ def _for_rules(kind: Kind, body: Obj) -> Obj:
     return {**body, "apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}
 
 
-def _scale_causes(body: Obj, path: str) -> list[Cause]:
-    at: object = body
-    for name in path.lstrip(".").split("."):
-        if at is None:
-            return []
-        if not isinstance(at, dict):
-            told = f"{path} accessor error: {at} is of the type string, expected map[string]interface{{}}"
-            return [Cause("FieldValueInvalid", path, f"Invalid value: 0: {told}")]
-        at = at.get(name)
-    if isinstance(at, int) and at < 0:
-        return [invalid_value(path, at, "should be a non-negative integer")]
-    return []
+def check_definition(body: Obj) -> list[Cause]:
+    """What is wrong with a definition beyond the rules of its own type."""
+    spec, name = body["spec"], body["metadata"].get("name", "")
+    versions, causes = spec.get("versions") or [], []
+    if name != f"{spec['names'].get('plural', '')}.{spec.get('group', '')}":
+        causes.append(invalid_value("metadata.name", name, 'must be spec.names.plural+"."+spec.group'))
+    stored = sum(bool(version.get("storage")) for version in versions)
+    if stored != 1:
+        why = "must have exactly one version marked as storage version"
+        causes.append(invalid_value("spec.versions", [one.get("name") for one in versions], why))
+    if not stored:
+        causes.append(invalid_value("status.storedVersions", None, "must have at least one stored version"))
+    for index, version in enumerate(versions):
+        causes += _version_causes(version, f"spec.versions[{index}]")
+    return causes
 
 
 def _version_causes(version: Obj, path: str) -> list[Cause]:
@@ -191,10 +168,9 @@ def _version_causes(version: Obj, path: str) -> list[Cause]:
         return [required(f"{_SCHEMA}.type", "must not be empty at the root")]
     if schema["type"] != "object":
         return [invalid_value(f"{_SCHEMA}.type", schema["type"], "must be object at the root")]
-    node = from_openapi(schema, Node(Shape.OBJECT, fields={name: Node(Shape.STRING) for name in _ROOT_METADATA}))
-    validator = Validator(node)
-    validator.compile()
-    return [*_structural_causes(schema, node, _SCHEMA), *validator.problems]
+    names = {"type": "object", "properties": {name: {"type": "string"} for name in _ROOT_METADATA}}
+    node = from_openapi(schema, from_openapi(names))
+    return [*_structural_causes(schema, node, _SCHEMA), *compile_rules(node, _SCHEMA)]
 
 
 def _structural_causes(schema: Obj, node: Node, path: str) -> list[Cause]:
@@ -206,19 +182,15 @@ def _structural_causes(schema: Obj, node: Node, path: str) -> list[Cause]:
     if schema.get("type") == "array" and not schema.get("items"):
         causes.append(required(f"{path}.items", "must be specified"))
     if schema.get("x-kubernetes-list-type") == "map" and not schema.get("x-kubernetes-list-map-keys"):
-        causes.append(
-            required(f"{path}.x-kubernetes-list-map-keys", "must not be empty if x-kubernetes-list-type is map")
-        )
-    if "default" in schema:
-        for cause in check_schema(node, schema["default"], ""):
-            where = f"{path}.default{'.' if cause.field else ''}{cause.field}"
-            causes.append(Cause(cause.reason, where, cause.message))
+        why = "must not be empty if x-kubernetes-list-type is map"
+        causes.append(required(f"{path}.x-kubernetes-list-map-keys", why))
+    for cause in check_schema(node, schema["default"], "") if "default" in schema else ():
+        where = f"{path}.default{'.' if cause.field else ''}{cause.field}"
+        causes.append(Cause(cause.reason, where, cause.message))
     for name, sub in (schema.get("properties") or {}).items():
         if name in node.fields and not (path == _SCHEMA and name == "metadata"):
             causes += _structural_causes(sub, node.fields[name], f"{path}.properties[{name}]")
-    if node.items is not None and isinstance(schema.get("items"), dict):
-        causes += _structural_causes(schema["items"], node.items, f"{path}.items")
-    extra = schema.get("additionalProperties")
-    if node.items is not None and isinstance(extra, dict):
-        causes += _structural_causes(extra, node.items, f"{path}.additionalProperties")
+    for name in ("items", "additionalProperties"):
+        if node.items is not None and isinstance(schema.get(name), dict):
+            causes += _structural_causes(schema[name], node.items, f"{path}.{name}")
     return causes

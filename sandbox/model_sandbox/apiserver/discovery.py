@@ -16,7 +16,28 @@ _PART_VERBS = ["get", "patch", "update"]
 _SCALE = {"group": "autoscaling", "version": "v1", "kind": "Scale"}
 
 
-def storage_hash(registry: Registry, kind: Kind) -> str:
+def document(registry: Registry, parts: list[str], host: str) -> Obj | None:
+    """What stands at `/api`, `/apis`, `/apis/GROUP` or a group's version; None when nothing does."""
+    core, versions = parts[0] == "api", registry.versions()
+    if len(parts) == 1 and core:
+        address = {"clientCIDR": "0.0.0.0/0", "serverAddress": host}
+        return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [address]}
+    groups = {
+        name: {"name": name, "versions": listed, "preferredVersion": listed[0]}
+        for name, found in versions.items()
+        if (listed := [{"groupVersion": f"{name}/{version}", "version": version} for version in found])
+    }
+    if len(parts) == 1:
+        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [groups[name] for name in groups if name]}
+    group, rest = ("", parts[1:]) if core else (parts[1], parts[2:])
+    if group not in versions or len(rest) > 1 or (rest and rest[0] not in versions[group]):
+        return None
+    if rest:
+        return _resource_list(registry, group, rest[0])
+    return {"kind": "APIGroup", "apiVersion": "v1", **groups[group]}
+
+
+def _storage_hash(registry: Registry, kind: Kind) -> str:
     """The hash by which clients notice that the stored version changed."""
     stored = registry.storage_kind(kind)
     # Kubernetes still stores definitions in their first version.
@@ -42,8 +63,7 @@ def _other_names(kind: Kind) -> Obj:
     return {name: value for name, value in names.items() if value}
 
 
-def resource_list(registry: Registry, group: str, version: str) -> Obj:
-    """`/apis/GROUP/VERSION`."""
+def _resource_list(registry: Registry, group: str, version: str) -> Obj:
     found = []
     for kind in registry.of(group, version):
         entry: Obj = {
@@ -52,10 +72,10 @@ def resource_list(registry: Registry, group: str, version: str) -> Obj:
             "namespaced": kind.namespaced,
             "kind": kind.kind,
             "verbs": list(kind.verbs),
+            **_other_names(kind),
         }
-        entry.update(_other_names(kind))
         if kind.storage:
-            entry["storageVersionHash"] = storage_hash(registry, kind)
+            entry["storageVersionHash"] = _storage_hash(registry, kind)
         found.append(entry)
         for name, part in _parts(registry, kind):
             found.append({"name": f"{kind.plural}/{name}", "singularName": "", "namespaced": kind.namespaced, **part})
@@ -63,23 +83,11 @@ def resource_list(registry: Registry, group: str, version: str) -> Obj:
     return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version, "resources": found}
 
 
-def group(name: str, versions: list[str]) -> Obj:
-    """`/apis/GROUP`."""
-    listed = [{"groupVersion": f"{name}/{version}", "version": version} for version in versions]
-    return {"name": name, "versions": listed, "preferredVersion": listed[0]}
-
-
-def group_list(registry: Registry) -> Obj:
-    """`/apis`."""
-    groups = [group(name, versions) for name, versions in registry.versions().items() if name]
-    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
-
-
 def aggregated(registry: Registry, *, core: bool) -> Obj:
     """`/api` or `/apis` in the aggregated form."""
     items = []
     for name, versions in registry.versions().items():
-        if (name == "") is not core:
+        if bool(name) is core:
             continue
         listed = [
             {
@@ -90,34 +98,27 @@ def aggregated(registry: Registry, *, core: bool) -> Obj:
             for version in versions
         ]
         items.append({"metadata": {"name": name} if name else {}, "versions": listed})
-    return {
-        "kind": "APIGroupDiscoveryList",
-        "apiVersion": "apidiscovery.k8s.io/v2",
-        "metadata": {},
-        "items": items,
-    }
+    return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items}
 
 
 def _aggregated_kind(registry: Registry, kind: Kind) -> Obj:
     own = {"group": kind.group, "version": kind.version} if kind.custom else {"group": "", "version": ""}
-    entry: Obj = {
+    parts = []
+    for name, part in _parts(registry, kind):
+        shown: Obj = {**own, **{key: part[key] for key in ("group", "version", "kind") if key in part}}
+        parts.append({"subresource": name, "responseKind": shown, "verbs": part["verbs"]})
+    return {
         "resource": kind.plural,
         "responseKind": {**own, "kind": kind.kind},
         "scope": "Namespaced" if kind.namespaced else "Cluster",
         "singularResource": kind.singular,
         "verbs": list(kind.verbs),
+        **_other_names(kind),
+        **({"subresources": parts} if parts else {}),
     }
-    entry.update(_other_names(kind))
-    parts = []
-    for name, part in _parts(registry, kind):
-        shown: Obj = {**own, **{key: part[key] for key in ("group", "version", "kind") if key in part}}
-        parts.append({"subresource": name, "responseKind": shown, "verbs": part["verbs"]})
-    if parts:
-        entry["subresources"] = parts
-    return entry
 
 
-# --- OpenAPI -----------------------------------------------------------------------------------------------
+# --- OpenAPI
 
 
 def openapi_index(registry: Registry, prefix: str) -> Obj:
@@ -129,64 +130,59 @@ def openapi_index(registry: Registry, prefix: str) -> Obj:
     for name, versions in registry.versions().items():
         for version in versions:
             path = f"apis/{name}/{version}" if name else f"api/{version}"
-            kinds = registry.of(name, version)
-            digest = hashlib.sha256(repr([(kind.plural, id(kind)) for kind in kinds]).encode()).hexdigest()
-            paths[path] = {"serverRelativeURL": f"{prefix}/openapi/v3/{path}?hash={digest[:32].upper()}"}
+            kinds = [(kind.plural, id(kind)) for kind in registry.of(name, version)]
+            digest = hashlib.sha256(repr(kinds).encode()).hexdigest()[:32].upper()
+            paths[path] = {"serverRelativeURL": f"{prefix}/openapi/v3/{path}?hash={digest}"}
     return {"paths": paths}
 
 
 def openapi_document(registry: Registry, name: str, version: str) -> Obj | None:
     """`/openapi/v3/apis/GROUP/VERSION`: the PATCH operations and the schemas; None when nothing is served."""
     kinds = registry.of(name, version)
-    if not kinds:
-        return None
     paths: Obj = {}
     schemas: Obj = {}
     base = f"/apis/{name}/{version}" if name else f"/api/{version}"
     for kind in kinds:
         gvk = {"group": kind.group, "version": kind.version, "kind": kind.kind}
         scope = "/namespaces/{namespace}" if kind.namespaced else ""
-        operation = {
-            "x-kubernetes-group-version-kind": gvk,
-            "parameters": _PARAMETERS,
-            "requestBody": {"content": {media: {"schema": {}} for media in _patches(kind)}},
-            "responses": {"200": {"description": "OK"}},
-        }
         get = {"x-kubernetes-group-version-kind": gvk, "responses": {"200": {"description": "OK"}}}
-        paths[f"{base}{scope}/{kind.plural}/{{name}}"] = {"get": get, "patch": operation}
+        medias = _PATCHES[: 3 if kind.custom else None]
+        content: Obj = {f"application/{media}": {"schema": {}} for media in medias}
+        patch = {**get, "parameters": _PARAMETERS, "requestBody": {"content": content}}
+        paths[f"{base}{scope}/{kind.plural}/{{name}}"] = {"get": get, "patch": patch}
         schema = _schema(kind.node, schemas, root=True)
-        schema["properties"] = {
-            "apiVersion": {"type": "string", "description": "The API group and version of the object."},
-            "kind": {"type": "string", "description": "The type of the object."},
-            **schema.get("properties", {}),
-        }
+        properties = schema.get("properties", {})
         if "metadata" in kind.node.fields:
             reference = _reference(registry.types.node("ObjectMeta"), schemas)
             told = "Standard object's metadata."
-            schema["properties"]["metadata"] = {"allOf": [reference], "description": told, "default": {}}
+            properties = {**properties, "metadata": {"allOf": [reference], "description": told, "default": {}}}
+        schema["properties"] = {
+            "apiVersion": {"type": "string", "description": "The API group and version of the object."},
+            "kind": {"type": "string", "description": "The type of the object."},
+            **properties,
+        }
         if kind.custom:
             schema["description"] = kind.node.openapi.get("description", "")
         schemas[_schema_name(kind)] = {**schema, "x-kubernetes-group-version-kind": [gvk]}
     info = {"title": "Kubernetes", "version": "unversioned"}
-    return {"openapi": "3.0.0", "info": info, "paths": paths, "components": {"schemas": schemas}}
-
-
-def _patches(kind: Kind) -> list[str]:
-    names = ["json-patch+json", "merge-patch+json", "apply-patch+yaml"]
-    return [f"application/{name}" for name in (names if kind.custom else [*names, "strategic-merge-patch+json"])]
+    body = {"openapi": "3.0.0", "info": info, "paths": paths, "components": {"schemas": schemas}}
+    return body if kinds else None
 
 
 def _schema_name(kind: Kind) -> str:
     if kind.custom:
         return ".".join([*reversed(kind.group.split(".")), kind.version, kind.kind])
-    return f"{kind.node.go_type.replace('/', '.').replace('io.k8s.', 'io.k8s.api.')}.{kind.kind}"
+    return f"{_package(kind.node)}.{kind.kind}"
+
+
+def _package(node: Node) -> str:
+    package = node.go_type.replace("/", ".")
+    meta = package.endswith(".meta.v1")
+    return package.replace("io.k8s.", "io.k8s.apimachinery.pkg.apis." if meta else "io.k8s.api.")
 
 
 def _reference(node: Node, schemas: Obj) -> Obj:
-    package = node.go_type.replace("/", ".").replace("io.k8s.", "io.k8s.api.")
-    if package.endswith(".meta.v1"):
-        package = "io.k8s.apimachinery.pkg.apis.meta.v1"
-    name = f"{package}.{node.type_name.rpartition('_')[2]}"
+    name = f"{_package(node)}.{node.type_name.rpartition('_')[2]}"
     if name not in schemas:
         schemas[name] = {}
         schemas[name] = _schema(node, schemas, root=True)
@@ -195,56 +191,45 @@ def _reference(node: Node, schemas: Obj) -> Obj:
 
 def _schema(node: Node, schemas: Obj, *, root: bool = False) -> Obj:
     """A node as OpenAPI. Custom ones are shown as they were written."""
-    if node.openapi:
+    if not node.strict and node.openapi:
         return dict(node.openapi)
     if node.shape is Shape.OBJECT and node.type_name and not root:
         return {"allOf": [_reference(node, schemas)], "default": {}}
     result: dict[str, Any] = dict(_SIMPLE.get(node.shape, {}))
     if node.shape is Shape.OBJECT:
         result["properties"] = {name: _schema(sub, schemas) for name, sub in node.fields.items()}
-        needed = [name for name, sub in node.fields.items() if sub.required]
-        if needed:
-            result["required"] = needed
-    elif node.shape is Shape.LIST and node.items is not None:
-        result["items"] = _schema(node.items, schemas)
-        if node.keys:
-            result["x-kubernetes-list-type"] = "map"
-            result["x-kubernetes-list-map-keys"] = list(node.keys)
-        if node.merge:
-            result["x-kubernetes-patch-strategy"] = "merge"
-        if node.merge_key:
-            result["x-kubernetes-patch-merge-key"] = node.merge_key
-    elif node.shape is Shape.MAP and node.items is not None:
-        result["additionalProperties"] = _schema(node.items, schemas)
-    if node.enum:
-        result["enum"] = list(node.enum)
+    if node.items is not None:
+        result["items" if node.shape is Shape.LIST else "additionalProperties"] = _schema(node.items, schemas)
+    more = {
+        "required": [name for name, sub in node.fields.items() if sub.required],
+        "x-kubernetes-list-type": "map" if node.keys else "",
+        "x-kubernetes-list-map-keys": list(node.keys),
+        "x-kubernetes-patch-strategy": "merge" if node.merge else "",
+        "x-kubernetes-patch-merge-key": node.merge_key,
+        "enum": list(node.enum),
+    }
+    result.update({name: value for name, value in more.items() if value})
     if node.has_default and node.shape is not Shape.OBJECT:
         result["default"] = node.default
     return result
 
 
 _SIMPLE: dict[Shape, Obj] = {
-    Shape.OBJECT: {"type": "object"},
-    Shape.MAP: {"type": "object"},
+    **{shape: {"type": "object"} for shape in (Shape.OBJECT, Shape.MAP)},
+    **{shape: {"type": str(shape)} for shape in (Shape.STRING, Shape.INTEGER, Shape.NUMBER, Shape.BOOLEAN)},
     Shape.LIST: {"type": "array"},
-    Shape.STRING: {"type": "string"},
     Shape.BYTES: {"type": "string", "format": "byte"},
-    Shape.INTEGER: {"type": "integer"},
-    Shape.NUMBER: {"type": "number"},
-    Shape.BOOLEAN: {"type": "boolean"},
     Shape.QUANTITY: {"type": "string"},
     Shape.TIME: {"type": "string", "format": "date-time"},
     Shape.INT_OR_STRING: {"type": "string", "format": "int-or-string"},
 }
-
-
-def _parameter(name: str, told: str, kind: str = "string") -> Obj:
-    return {"name": name, "in": "query", "description": told, "schema": {"type": kind, "uniqueItems": True}}
-
-
+_PATCHES = ("json-patch+json", "merge-patch+json", "apply-patch+yaml", "strategic-merge-patch+json")
 _PARAMETERS = [
-    _parameter("dryRun", "All: the request is checked and answered, nothing is stored."),
-    _parameter("fieldManager", "Who makes the change, for managedFields. Required for apply."),
-    _parameter("fieldValidation", "Strict, Warn or Ignore: what to do about unknown and duplicate fields."),
-    _parameter("force", "Apply only: take over fields that others own.", "boolean"),
+    {"name": name, "in": "query", "description": told, "schema": {"type": kind, "uniqueItems": True}}
+    for name, told, kind in (
+        ("dryRun", "All: the request is checked and answered, nothing is stored.", "string"),
+        ("fieldManager", "Who makes the change, for managedFields. Required for apply.", "string"),
+        ("fieldValidation", "Strict, Warn or Ignore: what to do about unknown and duplicate fields.", "string"),
+        ("force", "Apply only: take over fields that others own.", "boolean"),
+    )
 ]

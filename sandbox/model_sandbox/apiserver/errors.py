@@ -1,6 +1,6 @@
 """The API server's refusals as values: each knows the Status object that Kubernetes answers with.
 
-Everything below the HTTP layer raises these; `http.py` alone turns them into responses.
+Everything below the HTTP layer raises these; `server.py` alone turns them into responses.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ class Cause:
         return {**body, "field": self.field} if self.field else body
 
 
+def go_value(value: Any) -> str:
+    """A value as Kubernetes writes it in a message: JSON without spaces."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
 def invalid_value(field: str, value: Any, why: str) -> Cause:
     """A value that breaks a rule."""
     return Cause("FieldValueInvalid", field, f"Invalid value: {go_value(value)}: {why}")
@@ -48,11 +53,6 @@ def not_supported(field: str, value: Any, known: Sequence[str]) -> Cause:
     return Cause("FieldValueNotSupported", field, f"Unsupported value: {go_value(value)}: supported values: {listed}")
 
 
-def duplicate(field: str, value: Any) -> Cause:
-    """A value that must be unique."""
-    return Cause("FieldValueDuplicate", field, f"Duplicate value: {go_value(value)}")
-
-
 def too_long(field: str, limit: int) -> Cause:
     """A text longer than `limit` bytes."""
     return Cause("FieldValueTooLong", field, f"Too long: may not be more than {limit} bytes")
@@ -63,14 +63,8 @@ def too_many(field: str, count: int, limit: int) -> Cause:
     return Cause("FieldValueTooMany", field, f"Too many: {count}: must have at most {limit} items")
 
 
-def go_value(value: Any) -> str:
-    """A value as Kubernetes writes it in a message: JSON without spaces."""
-
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-
-
 class ApiError(Exception):
-    """A request that is refused, with the Status that says why."""
+    """A request that is refused, with the Status that says why. Empty `details` stay, None are left out."""
 
     def __init__(
         self,
@@ -92,24 +86,17 @@ class ApiError(Exception):
 
     def body(self) -> Obj:
         """The Status object."""
-        status: Obj = {
-            "kind": "Status",
-            "apiVersion": "v1",
-            "metadata": {},
-            "status": "Failure",
-            "message": self.message,
-            "code": self.code,
-        }
-        if self.reason:
-            status["reason"] = self.reason
-        details = dict(self.details) if self.details is not None else None
-        if self.causes:
-            details = {**(details or {}), "causes": [cause.body() for cause in self.causes]}
-        if self.retry_after is not None:
-            details = {**(details or {}), "retryAfterSeconds": self.retry_after}
-        if details is not None:
-            status["details"] = details
-        return status
+        more: Obj = {"causes": [cause.body() for cause in self.causes]} if self.causes else {}
+        more |= {} if self.retry_after is None else {"retryAfterSeconds": self.retry_after}
+        told: Obj = {"status": "Failure", "message": self.message, "code": self.code}
+        told |= {"reason": self.reason} if self.reason else {}
+        told |= {"details": {**(self.details or {}), **more}} if self.details is not None or more else {}
+        return {**success(), **told}
+
+
+def success(**more: Any) -> Obj:
+    """The Status of what went well."""
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", **more}
 
 
 def qualified(resource: str, group: str) -> str:
@@ -119,8 +106,7 @@ def qualified(resource: str, group: str) -> str:
 
 def _about(code: int, reason: str, message: str, named: tuple[str, str, str], causes: Sequence[Cause] = ()) -> ApiError:
     """A refusal that names its object: resource or kind, group, name."""
-    kind, group, name = named
-    details = {"name": name, "group": group, "kind": kind}
+    details = dict(zip(("kind", "group", "name"), named, strict=True))
     return ApiError(code, reason, message, details={key: one for key, one in details.items() if one}, causes=causes)
 
 
@@ -141,8 +127,7 @@ def not_found(resource: str, group: str, name: str) -> ApiError:
 
 def no_such_resource() -> ApiError:
     """404 for a resource type that is not served."""
-    message = "the server could not find the requested resource"
-    return ApiError(404, "NotFound", message, details={})
+    return ApiError(404, "NotFound", "the server could not find the requested resource", details={})
 
 
 def method_not_allowed() -> ApiError:
@@ -178,16 +163,19 @@ def bad_options(kind: str, cause: Cause) -> ApiError:
     return invalid(kind, "meta.k8s.io", "", [cause])
 
 
+def bad_patch(why: str) -> ApiError:
+    """422 for a patch after which the object is none any more."""
+    return invalid("", "", "", [Cause("FieldValueInvalid", "patch", f'Invalid value: "{{}}": {why}')])
+
+
 def rejected_patch() -> ApiError:
     """422 for a JSON patch that cannot be applied."""
-    message = "the server rejected our request due to an error in our request"
-    return ApiError(422, "Invalid", message, details={})
+    return ApiError(422, "Invalid", "the server rejected our request due to an error in our request", details={})
 
 
 def forbidden(resource: str, group: str, name: str, why: str, causes: Sequence[Cause] = ()) -> ApiError:
     """403."""
-    named = f' "{name}"' if name else ""
-    told = f"{qualified(resource, group)}{named} is forbidden: {why}"
+    told = f"{qualified(resource, group)}{f' {go_value(name)}' if name else ''} is forbidden: {why}"
     return _about(403, "Forbidden", told, (resource, group, name), causes)
 
 
@@ -203,10 +191,6 @@ def gone(message: str) -> ApiError:
 
 def too_large_version(asked: int, current: int) -> ApiError:
     """504: a version from the future."""
-    return ApiError(
-        504,
-        "Timeout",
-        f"Timeout: Too large resource version: {asked}, current: {current}",
-        causes=[Cause("ResourceVersionTooLarge", "", "Too large resource version")],
-        retry_after=1,
-    )
+    told = f"Timeout: Too large resource version: {asked}, current: {current}"
+    cause = Cause("ResourceVersionTooLarge", "", "Too large resource version")
+    return ApiError(504, "Timeout", told, causes=[cause], retry_after=1)

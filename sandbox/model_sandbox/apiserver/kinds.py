@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Any
 
-import yaml
-
 from model_sandbox.apiserver.errors import Obj, qualified
-from model_sandbox.apiserver.schema import Node, Types, load_types
+from model_sandbox.apiserver.schema import Node, Types, load_types, load_yaml
+from model_sandbox.apiserver.validation import Checker
 
 STORED_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
@@ -27,6 +25,7 @@ class Kind:
     kind: str
     plural: str
     node: Node
+    checker: Checker
     singular: str = ""
     list_kind: str = ""
     namespaced: bool = True
@@ -73,22 +72,18 @@ class Registry:
 
     def storage_kind(self, kind: Kind) -> Kind:
         """The version in which a kind is stored: the first one listed."""
-        if kind.custom:
-            return kind
-        return next(one for one in self.kinds.values() if one.storage == kind.storage)
-
-    def storage_node(self, kind: Kind) -> Node:
-        """The schema of a kind's stored form."""
-        return self.storage_kind(kind).node
+        return kind if kind.custom else next(one for one in self.kinds.values() if one.storage == kind.storage)
 
     def versions(self) -> dict[str, list[str]]:
         """The versions of every group, preferred first."""
-        groups: dict[str, list[str]] = {}
+        groups: dict[str, set[str]] = {}
         for kind in self.kinds.values():
-            versions = groups.setdefault(kind.group, [])
-            if kind.version not in versions:
-                versions.append(kind.version)
+            groups.setdefault(kind.group, set()).add(kind.version)
         return {group: sorted(versions, key=version_rank, reverse=True) for group, versions in groups.items()}
+
+    def is_builtin(self, group: str) -> bool:
+        """Whether a group comes with the server."""
+        return any(kind.group == group and not kind.custom for kind in self.kinds.values())
 
     def of(self, group: str, version: str) -> list[Kind]:
         """The kinds of one group version."""
@@ -98,7 +93,6 @@ class Registry:
 
 def version_rank(version: str) -> tuple[int, int, int]:
     """Kubernetes' order of versions: v2 > v1 > v1beta1 > v1alpha1 > anything else."""
-
     match = re.fullmatch(r"v(\d+)(?:(alpha|beta)(\d+))?", version)
     if match is None:
         return (0, 0, 0)
@@ -108,24 +102,20 @@ def version_rank(version: str) -> tuple[int, int, int]:
 
 def builtin_registry() -> Registry:
     """The registry of a fresh server."""
-    text = (resources.files("model_sandbox") / "data" / "kinds.yaml").read_text()
-    data = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
-    registry = Registry(load_types(data["values"]), data["subresources"])
-    for entry in data["kinds"]:
-        registry.add(_builtin(registry.types, entry, stored=True))
-    for entry in data["reviews"]:
-        registry.add(_builtin(registry.types, entry, stored=False))
+    data = load_yaml("kinds.yaml")
+    registry = Registry(load_types(), data["subresources"])
+    checkers: dict[str, Checker] = {}
+    for part, verbs in (("kinds", STORED_VERBS), ("reviews", ("create",))):
+        for entry in data[part]:
+            node, storage = registry.types.node(entry["type"]), qualified(entry["plural"], entry["group"])
+            values = {
+                "singular": entry["kind"].lower(),
+                "list_kind": f"{entry['kind']}List",
+                "storage": storage if part == "kinds" else "",
+                "verbs": verbs,
+                **{name: tuple(one) if isinstance(one, list) else one for name, one in entry.items() if name != "type"},
+                "node": node,
+                "checker": checkers.setdefault(entry["type"], Checker(node)),
+            }
+            registry.add(Kind(**values))
     return registry
-
-
-def _builtin(types: Types, entry: Obj, *, stored: bool) -> Kind:
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()}
-    values = {
-        "singular": entry["kind"].lower(),
-        "list_kind": f"{entry['kind']}List",
-        "storage": qualified(entry["plural"], entry["group"]) if stored else "",
-        "verbs": STORED_VERBS if stored else ("create",),
-        **given,
-        "node": types.node(entry["type"]),
-    }
-    return Kind(**{name: value for name, value in values.items() if name != "type"})

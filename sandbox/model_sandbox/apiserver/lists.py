@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,22 +20,18 @@ from model_sandbox.apiserver.requests import Answer, ListOptions
 from model_sandbox.apiserver.selectors import parse_fields, parse_labels
 from model_sandbox.apiserver.store import Entry, Event, Expired, Key, Store
 
+_META = "meta.k8s.io/v1"
 
-@dataclass(slots=True)
+
 class Selection:
-    """Which objects of a kind a request is about. `namespace` None means all."""
+    """Which objects of a kind a request is about. `namespace` None means all. Raises 400 for a bad selector."""
 
-    kind: Kind
-    namespace: str | None
-    options: ListOptions
-
-    def __post_init__(self) -> None:
-        self._labels = parse_labels(self.options.labels) if self.options.labels else None
-        fields = self.options.fields
-        self._fields = parse_fields(fields, self.kind.fields) if fields else None
-
-    _labels: Any = None
-    _fields: Any = None
+    def __init__(self, kind: Kind, namespace: str | None, options: ListOptions) -> None:
+        self.kind = kind
+        self.namespace = namespace
+        self.options = options
+        self._labels = parse_labels(options.labels) if options.labels else None
+        self._fields = parse_fields(options.fields, kind.fields) if options.fields else None
 
     @property
     def is_all(self) -> bool:
@@ -48,55 +44,43 @@ class Selection:
             return False
         if self._labels and not self._labels(entry.body["metadata"].get("labels") or {}):
             return False
-        if self._fields is None:
-            return True
-        body = entry.body if is_plain(self.kind) else to_version(self.kind, entry.body)
-        return bool(self._fields(body))
+        return self._fields is None or self._fields(to_version(self.kind, entry.body, bare=True))
 
 
 @dataclass(frozen=True, slots=True)
 class Renderer:
-    """Objects in the form a client asked for."""
+    """Objects in the form a client asked for. `include`: what rows of a Table carry: Metadata, Object or None."""
 
     kind: Kind
     answer: Answer
     include: str
     clock: Callable[[], datetime]
 
-    def item(self, entry: Entry) -> bytes:
-        """An item of a list. Built-in kinds leave out kind and apiVersion there."""
-        if self.answer.form == "metadata":
-            return orjson.dumps(self._metadata(entry))
-        if is_plain(self.kind) and not self.kind.custom:
-            return entry.json()
-        if self.kind.custom:
-            return self.object(entry)
-        shown = to_version(self.kind, entry.body)
-        return orjson.dumps({name: value for name, value in shown.items() if name not in ("kind", "apiVersion")})
-
-    def object(self, entry: Entry, *, columns: bool = True) -> bytes:
-        """An object that stands alone."""
+    def object(self, entry: Entry, *, columns: bool = True, listed: bool = False) -> bytes:
+        """An object that stands alone, or in a list: there a built-in one goes without kind and apiVersion."""
         if self.answer.form == "table":
             return orjson.dumps(self._table([entry], {"resourceVersion": str(entry.version)}, columns=columns))
         if self.answer.form == "metadata":
-            return orjson.dumps(self._metadata(entry))
-        if is_plain(self.kind):
-            head = f'{{"kind":"{self.kind.kind}","apiVersion":"{self.kind.api_version}",'
-            return head.encode() + entry.json()[1:]
-        return orjson.dumps(to_version(self.kind, entry.body))
+            head = {"kind": "PartialObjectMetadata", "apiVersion": _META}
+            return orjson.dumps({**head, "metadata": entry.body["metadata"]})
+        bare = listed and not self.kind.custom
+        data = entry.json() if is_plain(self.kind) else orjson.dumps(to_version(self.kind, entry.body, bare=True))
+        return data if bare else self._head(self.kind.kind, self.kind.api_version) + data[1:]
+
+    def _head(self, kind: str, version: str) -> bytes:
+        return f'{{"kind":"{kind}","apiVersion":"{version}",'.encode()
 
     def listed(self, entries: list[Entry], metadata: Obj) -> bytes:
         """A list of objects."""
         if self.answer.form == "table":
             return orjson.dumps(self._table(entries, metadata, columns=True))
-        name, version = self.kind.list_kind, self.kind.api_version
+        head = self._head(self.kind.list_kind, self.kind.api_version)
         if self.answer.form == "metadata":
-            name, version = "PartialObjectMetadataList", "meta.k8s.io/v1"
-        if self.kind.custom and self.answer.form == "object":
+            head = self._head("PartialObjectMetadataList", _META)
+        elif self.kind.custom:
             metadata = {"continue": "", **metadata}
-        head = f'{{"kind":"{name}","apiVersion":"{version}","metadata":'.encode()
-        items = b",".join(self.item(entry) for entry in entries)
-        return head + orjson.dumps(metadata) + b',"items":[' + items + b"]}"
+        items = b",".join(self.object(entry, listed=True) for entry in entries)
+        return head + b'"metadata":' + orjson.dumps(metadata) + b',"items":[' + items + b"]}"
 
     def bookmark(self, version: int, *, initial_end: bool = False) -> bytes:
         """A bookmark event."""
@@ -107,50 +91,37 @@ class Renderer:
         if self.answer.form == "table":
             body = tables.table(None, [], metadata)
         elif self.answer.form == "metadata":
-            body = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}
+            body.update(kind="PartialObjectMetadata", apiVersion=_META)
         return b'{"type":"BOOKMARK","object":' + orjson.dumps(body) + b"}\n"
 
     def event(self, what: str, entry: Entry, *, columns: bool = False) -> bytes:
         """A watch event."""
-        body = self.object(entry, columns=columns)
-        return b'{"type":"' + what.encode() + b'","object":' + body + b"}\n"
-
-    def _metadata(self, entry: Entry) -> Obj:
-        meta = entry.body["metadata"]
-        return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta}
+        return b'{"type":"' + what.encode() + b'","object":' + self.object(entry, columns=columns) + b"}\n"
 
     def _table(self, entries: list[Entry], metadata: Obj, *, columns: bool) -> Obj:
-        rows = []
-        for entry in entries:
-            shown = {"kind": self.kind.kind, "apiVersion": self.kind.api_version, **entry.body}
-            rows.append(tables.row(self.kind, shown, self.clock(), self.include))
+        now = self.clock()
+        shown = (to_version(self.kind, entry.body) for entry in entries)
+        rows = [tables.row(self.kind, body, now, self.include) for body in shown]
         return tables.table(tables.definitions(self.kind) if columns else None, rows, metadata)
 
 
 def change(selection: Selection, event: Event) -> tuple[str, Entry] | None:
     """What a change looks like to a watch: objects that start or cease to match come and go."""
     before = selection.holds(event.key, event.old)
-    after = selection.holds(event.key, event.new)
-    if after and event.new is not None:
+    if event.new is not None and selection.holds(event.key, event.new):
         return ("MODIFIED" if before else "ADDED"), event.new
-    if before and event.old is not None:
-        return "DELETED", event.last or _aged(event.old, event.version)
-    return None
-
-
-def _aged(entry: Entry, version: int) -> Entry:
-    metadata = {**entry.body["metadata"], "resourceVersion": str(version)}
-    return Entry(version, {**entry.body, "metadata": metadata})
+    if not before or event.old is None:
+        return None
+    metadata = {**event.old.body["metadata"], "resourceVersion": str(event.version)}
+    return "DELETED", event.last or Entry(event.version, {**event.old.body, "metadata": metadata})
 
 
 def parse_version(text: str, *, get: bool = False) -> int:
     """A resourceVersion parameter; raises 400 (list) or 500 (get, watch), as Kubernetes does."""
-    if text == "":
-        return 0
-    if not text.isdecimal():
+    if text and not text.isdecimal():
         told = f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
         raise errors.internal(told) if get else errors.bad_request(f"invalid resource version: {told}")
-    return int(text)
+    return int(text or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,60 +134,48 @@ class Page:
 
 def list_page(store: Store, selection: Selection) -> Page:
     """The objects of a list request; raises 400, 410 or 504."""
-    options = selection.options
+    options, storage = selection.options, selection.kind.storage
+    after: Key = ("", "")
     if options.proceed:
         if options.version not in ("", "0"):
             raise errors.bad_request("specifying resource version is not allowed when using continue")
         version, after = _read_token(options.proceed)
-        found = _at(store, selection, version, "The provided continue parameter is too old")
     else:
-        version, after = parse_version(options.version), ("", "")
-        if version > store.version:
-            raise errors.too_large_version(version, store.version)
-        exact = options.match == "Exact"
-        if exact:
-            found = _at(store, selection, version, "The resourceVersion for the provided list is too old.")
-        else:
-            found = store.scan(selection.kind.storage, selection.namespace)
-            version = store.version
+        version = parse_version(options.version)
+    if version > store.version:
+        raise errors.too_large_version(version, store.version)
+    if options.proceed or options.match == "Exact":
+        found = _at(
+            store, storage, version, "continue parameter" if options.proceed else "resourceVersion for the list"
+        )
+    else:
+        version, found = store.version, store.scan(storage, selection.namespace)
+    chosen = [(key, entry) for key, entry in found if key > after and selection.holds(key, entry)]
     limit = 0 if options.version == "0" and not options.match else options.limit
-    entries: list[Entry] = []
-    keys: list[Key] = []
-    left = 0
-    for key, entry in found:
-        if key <= after and options.proceed:
-            continue
-        if not selection.holds(key, entry):
-            continue
-        if limit and len(entries) == limit:
-            left += 1
-            continue
-        entries.append(entry)
-        keys.append(key)
+    page = chosen[:limit] if limit else chosen
     metadata: Obj = {"resourceVersion": str(version)}
-    if left:
-        metadata["continue"] = _write_token(version, keys[-1])
+    if len(page) < len(chosen):
+        metadata["continue"] = _write_token(version, page[-1][0])
         if selection.is_all:
-            metadata["remainingItemCount"] = left
-    return Page(entries, metadata)
+            metadata["remainingItemCount"] = len(chosen) - len(page)
+    return Page([entry for _, entry in page], metadata)
 
 
-def _at(store: Store, selection: Selection, version: int, told: str) -> Iterator[tuple[Key, Entry]]:
+def _at(store: Store, storage: str, version: int, what: str) -> Iterable[tuple[Key, Entry]]:
     try:
-        state = store.at(selection.kind.storage, version)
+        return store.at(storage, version).items()
     except Expired:
-        raise errors.gone(told) from None
-    return ((key, entry) for key, entry in state.items())
+        raise errors.gone(f"The provided {what} is too old.") from None
 
 
 def _write_token(version: int, key: Key) -> str:
-    text = json.dumps({"v": "meta.k8s.io/v1", "rv": version, "start": list(key)})
+    text = json.dumps({"v": _META, "rv": version, "start": list(key)})
     return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
 
 
 def _read_token(text: str) -> tuple[int, Key]:
     try:
-        token = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        token: Any = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         namespace, name = token["start"]
         return int(token["rv"]), (str(namespace), str(name))
     except (ValueError, KeyError, TypeError, binascii.Error):

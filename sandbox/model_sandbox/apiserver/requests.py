@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,23 +14,22 @@ import orjson
 import yaml
 
 from model_sandbox.apiserver import errors, protobuf
-from model_sandbox.apiserver.errors import Cause, Obj, bad_options
-from model_sandbox.apiserver.kinds import Kind
+from model_sandbox.apiserver.errors import ApiError, Obj, bad_options, bad_request, forbidden_field, not_supported
 from model_sandbox.apiserver.patch import json_patch, merge_patch, strategic_merge
-from model_sandbox.apiserver.resources import DeleteOptions, Write
 from model_sandbox.apiserver.schema import Node
 
-JSON, YAML = "application/json", "application/yaml"
-PROTOBUF = "application/vnd.kubernetes.protobuf"
+JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
 PATCHES = {
     "application/json-patch+json": "json",
     "application/merge-patch+json": "merge",
     "application/strategic-merge-patch+json": "strategic",
     "application/apply-patch+yaml": "apply",
 }
-_KNOWN_BODIES = (
-    f"the body of the request was in an unknown format - accepted media types include: {JSON}, {YAML}, {PROTOBUF}"
-)
+_SERVED = f"{JSON}, {YAML}, {PROTOBUF}"
+_KNOWN_BODIES = f"the body of the request was in an unknown format - accepted media types include: {_SERVED}"
+
+
+# --- bodies
 
 
 class _Repeated(dict[str, Any]):
@@ -41,13 +40,11 @@ class _Repeated(dict[str, Any]):
 
 def _object(found: list[_Repeated], pairs: list[tuple[str, Any]]) -> Obj:
     result = dict(pairs)
-    if len(result) == len(pairs):
-        return result
-    counts = Counter(name for name, _ in pairs)
-    marked = _Repeated(result)
-    marked.names = tuple(name for name, count in counts.items() if count > 1)
-    found.append(marked)
-    return marked
+    if len(result) < len(pairs):
+        result = marked = _Repeated(result)
+        marked.names = tuple(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        found.append(marked)
+    return result
 
 
 def _repeated(value: Any, path: str = "") -> Iterator[str]:
@@ -60,6 +57,10 @@ def _repeated(value: Any, path: str = "") -> Iterator[str]:
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from _repeated(item, f"{path}[{index}]")
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"invalid JSON: {name} is no JSON number")
 
 
 def parse_json(data: bytes) -> tuple[Any, tuple[str, ...]]:
@@ -75,23 +76,17 @@ def parse_json(data: bytes) -> tuple[Any, tuple[str, ...]]:
     return value, tuple(_repeated(value)) if found else ()
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"invalid JSON: {name} is no JSON number")
-
-
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML as Kubernetes reads it: times stay texts."""
+    """YAML as Kubernetes reads it: times stay texts, y and n are booleans."""
 
 
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in _Loader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^[yYnN]$"), list("yYnN"))
-_Loader.add_constructor(
-    "tag:yaml.org,2002:bool",
-    lambda loader, node: node.value.lower() in ("y", "yes", "true", "on"),
-)
+_BOOL = "tag:yaml.org,2002:bool"
+_Loader.add_implicit_resolver(_BOOL, re.compile(r"^[yYnN]$"), list("yYnN"))
+_Loader.add_constructor(_BOOL, lambda loader, node: node.value.lower() in ("y", "yes", "true", "on"))
 
 
 def parse_yaml(data: bytes) -> Any:
@@ -106,66 +101,54 @@ def parse_yaml(data: bytes) -> Any:
         raise ValueError(f"error converting YAML to JSON: {error}") from None
 
 
+def parse_body(data: bytes, media: str, kind: str, node: Node | None = None) -> tuple[Any, tuple[str, ...]]:
+    """The object of a POST or PUT and its repeated keys; `node` reads protobuf. Raises 400 or 415."""
+    repeated: tuple[str, ...] = ()
+    try:
+        if media == PROTOBUF and node is not None and node.strict:
+            value: Any = protobuf.decode_body(node, data)
+        elif media in ("", JSON):
+            value, repeated = parse_json(data)
+        elif media in (YAML, "application/x-yaml", "text/yaml"):
+            value = parse_yaml(data)
+        else:
+            raise errors.unsupported_media_type(_KNOWN_BODIES, details=False)
+        if not isinstance(value, dict):
+            raise ValueError(f"a {type(value).__name__} is no object")
+    except (ValueError, OverflowError) as error:
+        start = data[:20].decode(errors="replace") + (" ..." if len(data) > 20 else "") or "<empty>"
+        raise bad_request(
+            f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; "
+            f"json parse error: {error} ({start})"
+        ) from None
+    return value, repeated
+
+
 def parse_applied(data: bytes) -> Obj:
     """The configuration of an apply patch; raises 400."""
     try:
         applied = parse_yaml(data)
     except ValueError as error:
-        raise errors.bad_request(f"error decoding YAML: {error}") from None
+        raise bad_request(f"error decoding YAML: {error}") from None
     if not isinstance(applied, dict):
-        raise errors.bad_request("invalid object type: /, Kind=")
+        raise bad_request("invalid object type: /, Kind=")
     return applied
 
 
-def parse_patch(form: str, data: bytes, kind: Kind) -> Callable[[Obj], Any]:
+def parse_patch(form: str, data: bytes, node: Node) -> Callable[[Obj], Any]:
     """The function that a JSON, merge or strategic patch is; raises 400."""
     try:
         patch, _ = parse_json(data)
     except ValueError as error:
-        prefix = "error decoding patch: " if form == "json" else ""
-        raise errors.bad_request(f"{prefix}{error}") from None
+        raise bad_request(f"{'error decoding patch: ' if form == 'json' else ''}{error}") from None
     if form == "json":
         return lambda shown: json_patch(shown, patch)
     if not isinstance(patch, dict):
-        raise errors.bad_request("json: cannot unmarshal the patch into Go value of type map[string]interface {}")
-    if form == "merge":
-        return lambda shown: merge_patch(shown, patch)
-    return lambda shown: strategic_merge(kind.node, shown, patch)
+        raise bad_request("json: cannot unmarshal the patch into Go value of type map[string]interface {}")
+    return lambda shown: merge_patch(shown, patch) if form == "merge" else strategic_merge(node, shown, patch)
 
 
-def _parse_protobuf(data: bytes, node: Node | None) -> Obj:
-    api_version, kind, raw = protobuf.envelope(data)
-    if node is None or not node.strict:
-        raise errors.unsupported_media_type(_KNOWN_BODIES, details=False)
-    try:
-        return {"apiVersion": api_version, "kind": kind, **protobuf.decode(node, raw)}
-    except (ValueError, OverflowError) as error:
-        raise protobuf.ProtobufError(str(error)) from None
-
-
-def parse_body(data: bytes, media: str, kind: str, node: Node | None = None) -> tuple[Any, tuple[str, ...]]:
-    """The object of a POST or PUT and its repeated keys; `node` reads protobuf. Raises 400 or 415."""
-    try:
-        if media == PROTOBUF:
-            return _parse_protobuf(data, node), ()
-        if media in ("", JSON):
-            value, repeated = parse_json(data)
-        elif media in (YAML, "application/x-yaml", "text/yaml"):
-            value, repeated = parse_yaml(data), ()
-        else:
-            raise errors.unsupported_media_type(_KNOWN_BODIES, details=False)
-    except ValueError as error:
-        start = data[:20].decode(errors="replace") + (" ..." if len(data) > 20 else "") or "<empty>"
-        raise errors.bad_request(
-            f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; "
-            f"json parse error: {error} ({start})"
-        ) from None
-    if not isinstance(value, dict):
-        raise errors.bad_request(
-            f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; "
-            f"json parse error: a {type(value).__name__} is no object"
-        )
-    return value, repeated
+# --- forms of answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,52 +159,47 @@ class Answer:
     media: str = JSON
 
 
-def accepted(header: str) -> Answer:
-    """The first form in an Accept header that can be served; raises 406."""
+_FORMS = {"": "object", "Table": "table", "PartialObjectMetadata": "metadata", "PartialObjectMetadataList": "metadata"}
+_ANY = (JSON, "*/*", "application/*")
+
+
+def _offers(header: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """The media types of an Accept header with their parameters."""
     for part in (header or "*/*").split(","):
         media, *parameters = (piece.strip() for piece in part.split(";"))
-        given = dict(piece.split("=", 1) for piece in parameters if "=" in piece)
-        if media in (JSON, "*/*", "application/*", YAML):
-            served = YAML if media == YAML else JSON
-            wanted = given.get("as")
-            if wanted is None:
-                return Answer(media=served)
-            if given.get("v") == "v1" and wanted == "Table":
-                return Answer("table", served)
-            if given.get("v") == "v1" and wanted in ("PartialObjectMetadata", "PartialObjectMetadataList"):
-                return Answer("metadata", served)
-    served = f"{JSON}, {YAML}, {PROTOBUF}"
+        yield media, dict(piece.split("=", 1) for piece in parameters if "=" in piece)
+
+
+def accepted(header: str) -> Answer:
+    """The first form in an Accept header that can be served; raises 406."""
+    for media, given in _offers(header):
+        if given.get("as", "") in _FORMS and given.get("v", "v1") == "v1" and media in (*_ANY, YAML):
+            return Answer(_FORMS[given.get("as", "")], YAML if media == YAML else JSON)
     if ";" in header and JSON in header:
-        told = f"only the following media types are accepted: {served}"
-        raise errors.ApiError(406, "NotAcceptable", told)
-    message = f"406: Not Acceptable\n\nAvailable representations: {served}"
-    raise errors.ApiError(406, "NotAcceptable", message, details={})
+        raise ApiError(406, "NotAcceptable", f"only the following media types are accepted: {_SERVED}")
+    message = f"406: Not Acceptable\n\nAvailable representations: {_SERVED}"
+    raise ApiError(406, "NotAcceptable", message, details={})
 
 
 def wants_aggregated(header: str) -> bool:
     """Whether discovery shall be aggregated; raises 406 when only a version is accepted that is not served."""
-    known = False
-    for part in (header or "*/*").split(","):
-        pieces = [piece.strip() for piece in part.split(";")]
-        if "as=APIGroupDiscoveryList" not in pieces:
-            known = known or pieces[0] in (JSON, "*/*", "application/*")
-        elif "v=v2" in pieces:
-            return True
-        if known:
-            return False
-    told = "only the following media types are accepted: application/json"
-    raise errors.ApiError(406, "NotAcceptable", told)
+    for media, given in _offers(header):
+        aggregated = given.get("as") == "APIGroupDiscoveryList"
+        if given.get("v") == "v2" if aggregated else media in _ANY:
+            return aggregated
+    raise ApiError(406, "NotAcceptable", f"only the following media types are accepted: {JSON}")
+
+
+# --- parameters
 
 
 def integer(query: Mapping[str, str], name: str) -> int | None:
     """A whole number among the parameters; raises 400."""
     text = query.get(name, "")
-    if text == "":
-        return None
     try:
-        return int(text)
+        return int(text) if text else None
     except ValueError:
-        raise errors.bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+        raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
 
 
 def flag(query: Mapping[str, str], name: str) -> bool:
@@ -229,68 +207,86 @@ def flag(query: Mapping[str, str], name: str) -> bool:
     return query.get(name, "").lower() in ("true", "1")
 
 
+def _check_dry_run(options: str, given: list[str]) -> bool:
+    if given not in ([], ["All"]):
+        raise bad_options(options, not_supported("dryRun", given, ["All"]))
+    return bool(given)
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """What a write request asks for beside its body. `warnings` collects what the answer shall warn of."""
+
+    manager: str
+    now: str
+    dry_run: bool = False
+    validation: str = "Warn"  # fieldValidation
+    duplicates: tuple[str, ...] = ()
+    force: bool = False
+    is_patch: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+
 _VALIDATIONS = ("", "Ignore", "Strict", "Warn")
 
 
-def write_options(
-    query: Mapping[str, str], agent: str, now: str, *, options: str, repeated: tuple[str, ...] = ()
-) -> Write:
-    """The parameters of a write; `options` names the kind in errors, as in CreateOptions. Raises 422."""
-    dry = query.get("dryRun", "")
-    if dry not in ("", "All"):
-        raise bad_options(options, errors.not_supported("dryRun", [dry], ["All"]))
-    validation = query.get("fieldValidation", "")
+def write_options(query: Mapping[str, str], agent: str, now: str, method: str) -> Write:
+    """The parameters of a write by an HTTP method; `agent` is the client's name. Raises 422."""
+    options = {"POST": "CreateOptions", "PUT": "UpdateOptions"}.get(method, "PatchOptions")
+    validation, manager = query.get("fieldValidation", ""), query.get("fieldManager", "")
+    dry_run = _check_dry_run(options, [one for one in (query.get("dryRun"),) if one])
     if validation not in _VALIDATIONS:
-        raise bad_options(options, errors.not_supported("fieldValidation", validation, _VALIDATIONS))
-    manager = query.get("fieldManager", "")
+        raise bad_options(options, not_supported("fieldValidation", validation, _VALIDATIONS))
     if len(manager.encode()) > 128:
         raise bad_options(options, errors.too_long("fieldManager", 128))
     if not manager.isprintable():
-        raise bad_options(
-            options, errors.invalid_value("fieldManager", manager, "should only contain printable characters")
-        )
+        told = "should only contain printable characters"
+        raise bad_options(options, errors.invalid_value("fieldManager", manager, told))
     return Write(
         manager=manager or agent.split("/", 1)[0] or "unknown",
         now=now,
-        dry_run=dry == "All",
+        dry_run=dry_run,
         validation=validation or "Warn",
-        duplicates=repeated,
         force=flag(query, "force"),
         is_patch=options == "PatchOptions",
     )
 
 
-_POLICIES = ["Foreground", "Background", "Orphan"]
+@dataclass(frozen=True, slots=True)
+class DeleteOptions:
+    """How to delete."""
+
+    policy: str = ""  # Foreground | Background | Orphan
+    grace: int | None = None
+    uid: str = ""
+    version: str = ""
+    dry_run: bool = False
+
+
+_POLICIES = ("Foreground", "Background", "Orphan")
 
 
 def delete_options(query: Mapping[str, str], body: Obj) -> DeleteOptions:
     """How to delete, from the body or else the parameters; raises 400 or 422."""
-    kind = body.get("kind", "DeleteOptions")
-    if kind != "DeleteOptions":
-        raise errors.bad_request(f'no kind "{kind}" is registered for version "{body.get("apiVersion", "")}"')
+    options = "DeleteOptions"
+    if body.get("kind", options) != options:
+        raise bad_request(f'no kind "{body["kind"]}" is registered for version "{body.get("apiVersion", "")}"')
     policy = body.get("propagationPolicy") or query.get("propagationPolicy", "")
     orphan = body.get("orphanDependents")
     if orphan is None and "orphanDependents" in query:
         orphan = flag(query, "orphanDependents")
     if policy and orphan is not None:
         why = "orphanDependents and deletionPropagation cannot be both set"
-        raise bad_options("DeleteOptions", errors.invalid_value("propagationPolicy", policy, why))
+        raise bad_options(options, errors.invalid_value("propagationPolicy", policy, why))
     if policy and policy not in _POLICIES:
-        told = [*_POLICIES, "nil"]
-        raise bad_options("DeleteOptions", errors.not_supported("propagationPolicy", policy, told))
-    dry = body.get("dryRun") or [one for one in (query.get("dryRun", ""),) if one]
-    if dry not in ([], ["All"]):
-        raise bad_options("DeleteOptions", errors.not_supported("dryRun", dry, ["All"]))
-    grace = body.get("gracePeriodSeconds")
-    if grace is None:
-        grace = integer(query, "gracePeriodSeconds")
-    preconditions = body.get("preconditions") or {}
+        raise bad_options(options, not_supported("propagationPolicy", policy, [*_POLICIES, "nil"]))
+    grace, preconditions = body.get("gracePeriodSeconds"), body.get("preconditions") or {}
     return DeleteOptions(
         policy=policy or ("Orphan" if orphan else "Background" if orphan is False else ""),
-        grace=grace,
+        grace=integer(query, "gracePeriodSeconds") if grace is None else grace,
         uid=preconditions.get("uid", ""),
         version=preconditions.get("resourceVersion", ""),
-        dry_run=bool(dry),
+        dry_run=_check_dry_run(options, body.get("dryRun") or [one for one in (query.get("dryRun"),) if one]),
     )
 
 
@@ -308,7 +304,6 @@ class ListOptions:
     bookmarks: bool = False
     initial: bool | None = None  # sendInitialEvents
     timeout: int | None = None
-    include: str = "Metadata"
 
 
 def list_options(query: Mapping[str, str]) -> ListOptions:
@@ -324,38 +319,28 @@ def list_options(query: Mapping[str, str]) -> ListOptions:
         bookmarks=flag(query, "allowWatchBookmarks"),
         initial=flag(query, "sendInitialEvents") if "sendInitialEvents" in query else None,
         timeout=integer(query, "timeoutSeconds"),
-        include=query.get("includeObject", "Metadata"),
     )
-    causes = _list_causes(options)
+    name, causes = "resourceVersionMatch", []
+    why = _match_problem(options)
+    if why:
+        causes = [forbidden_field(name, why)]
+    elif options.match not in ("", "Exact", "NotOlderThan"):
+        causes = [not_supported(name, options.match, ["Exact", "NotOlderThan", ""])]
+    if options.initial is not None and not options.watch:
+        causes.append(forbidden_field("sendInitialEvents", "sendInitialEvents is forbidden for list"))
     if causes:
         raise errors.invalid("ListOptions", "meta.k8s.io", "", causes)
     return options
 
 
-def _list_causes(options: ListOptions) -> list[Cause]:
-    cause = _match_cause(options)
-    causes = [cause] if cause is not None else []
-    if options.initial is not None and not options.watch:
-        causes.append(errors.forbidden_field("sendInitialEvents", "sendInitialEvents is forbidden for list"))
-    return causes
-
-
-def _match_cause(options: ListOptions) -> Cause | None:
-    name = "resourceVersionMatch"
+def _match_problem(options: ListOptions) -> str:
+    """Why a resourceVersionMatch may not be given, or must be."""
     if options.initial is not None and options.watch:
-        if options.match != "NotOlderThan":
-            return errors.forbidden_field(
-                name, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-            )
-        return None
-    if not options.match:
-        return None
-    if options.watch:
-        return errors.forbidden_field(name, "resourceVersionMatch is forbidden for watch")
-    if not options.version:
-        return errors.forbidden_field(name, "resourceVersionMatch is forbidden unless resourceVersion is provided")
-    if options.match not in ("Exact", "NotOlderThan"):
-        return errors.not_supported(name, options.match, ["Exact", "NotOlderThan", ""])
-    if options.match == "Exact" and options.version == "0":
-        return errors.forbidden_field(name, 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"')
-    return None
+        needs = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+        return needs if options.match != "NotOlderThan" else ""
+    if options.match and options.watch:
+        return "resourceVersionMatch is forbidden for watch"
+    if options.match and not options.version:
+        return "resourceVersionMatch is forbidden unless resourceVersion is provided"
+    zero = options.match == "Exact" and options.version == "0"
+    return 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"' if zero else ""

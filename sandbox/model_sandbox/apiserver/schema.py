@@ -1,21 +1,26 @@
 """One shape for every kind's schema, whether built in or from a CustomResourceDefinition.
 
-Built-in types are read from `data/kubernetes.types`, custom ones from `openAPIV3Schema`. Strict field
-validation, pruning, defaults, list-map keys of server-side apply, merge keys of strategic merge patches and
-`kubectl explain` all read the same `Node`.
+Built-in types are read from `data/kubernetes.types` and `data/rules.yaml`, custom ones from `openAPIV3Schema`. Strict
+field validation, pruning, defaults, rules, list-map keys of server-side apply, merge keys of strategic merge patches
+and `kubectl explain` all read the same `Node`.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import copy
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from importlib import resources
 from typing import Any
 
-from model_sandbox.apiserver.errors import Cause, Obj, not_supported, required
+import yaml
+
+from model_sandbox.apiserver.errors import Obj
 from model_sandbox.quantity import format_quantity
 
 
@@ -37,9 +42,10 @@ class Shape(StrEnum):
 
 
 _MISSING: Any = object()
+NESTED = (Shape.OBJECT, Shape.MAP, Shape.LIST)
 
 
-@dataclass(slots=True)
+@dataclass
 class Node:
     """The schema of one value.
 
@@ -56,6 +62,7 @@ class Node:
     merge: bool = False  # strategic merge patch joins instead of replacing
     merge_key: str = ""
     default: Any = _MISSING
+    values: Obj = field(default_factory=dict)  # what members get when they are absent, in this order
     required: bool = False
     emit: bool = False
     pointer: bool = False
@@ -67,9 +74,7 @@ class Node:
     number: int = 0  # protobuf field number
     go_type: str = ""
     spread: tuple[Node, ...] = ()  # embedded messages, for protobuf only
-    openapi: Obj = field(default_factory=dict)
-    _defaults: tuple[str, ...] | None = None
-    _needed: tuple[str, ...] | None = None
+    openapi: Obj = field(default_factory=dict)  # a custom schema as it was written, a built-in one's limits and rules
 
     @property
     def has_default(self) -> bool:
@@ -81,57 +86,49 @@ class Node:
         """The schema of a list's items or a map's values."""
         return self.items or ANY
 
-    def named_defaults(self) -> tuple[str, ...]:
-        """The members with a default."""
-        if self._defaults is None:
-            self._defaults = tuple(name for name, sub in self.fields.items() if sub.has_default)
-        return self._defaults
-
+    @cached_property
     def needed(self) -> tuple[str, ...]:
-        """The members that a built-in type requires."""
-        if self._needed is None:
-            self._needed = tuple(name for name, sub in self.fields.items() if sub.required and sub.shape in _DECLARED)
-        return self._needed
+        """The members that must be given; of a built-in type's those whose absence can be told from zero."""
+        shapes = (Shape.STRING, Shape.LIST, Shape.OBJECT)
+        declared = (name for name, sub in self.fields.items() if sub.required and sub.shape in shapes)
+        return tuple(declared) if self.strict else tuple(self.openapi.get("required") or ())
+
+    @cached_property
+    def is_checked(self) -> bool:
+        """Whether any value of its type may be refused."""
+        return self.shape in NESTED or bool(self.enum or self.openapi) or not self.strict
 
     def child(self, name: str) -> Node | None:
         """The schema of a member, None when it is unknown."""
-        if self.shape is Shape.MAP:
-            return self.items
-        return self.fields.get(name)
+        return self.items if self.shape is Shape.MAP else self.fields.get(name)
 
 
 ANY = Node(Shape.ANY, preserve=True)
 _SCALARS = {
+    **dict.fromkeys(("int32", "int64", "byte"), Shape.INTEGER),
+    **dict.fromkeys(("Time", "MicroTime"), Shape.TIME),
+    **dict.fromkeys(("Raw", "JSONSchema"), Shape.ANY),
     "string": Shape.STRING,
-    "int32": Shape.INTEGER,
-    "int64": Shape.INTEGER,
-    "byte": Shape.INTEGER,
     "float": Shape.NUMBER,
     "bool": Shape.BOOLEAN,
     "bytes": Shape.BYTES,
     "Quantity": Shape.QUANTITY,
     "IntOrString": Shape.INT_OR_STRING,
-    "Time": Shape.TIME,
-    "MicroTime": Shape.TIME,
-    "Raw": Shape.ANY,
-    "JSONSchema": Shape.ANY,
 }
 
 
 class Types:
-    """The built-in types, built into nodes on first use."""
+    """The built-in types, built into nodes on first use. `guards` is `data/rules.yaml`."""
 
-    def __init__(self, text: str, defaults: Mapping[str, Obj]) -> None:
+    def __init__(self, text: str, guards: Mapping[str, Mapping[str, Any]]) -> None:
         self._lines: dict[str, list[list[str]]] = {}
         self._packages: dict[str, str] = {}
         self._enums: dict[str, tuple[str, ...]] = {}
         self._built: dict[str, Node] = {}
-        self._defaults = defaults
+        self._guards = guards
         current: list[list[str]] = []
-        for line in text.splitlines():
+        for line in filter(None, text.splitlines()):
             words = line.split()
-            if not words:
-                continue
             if words[0] == "enum":
                 self._enums[words[1]] = tuple(words[2:])
             elif line.startswith(" "):
@@ -145,50 +142,43 @@ class Types:
         found = self._built.get(name)
         if found is None:
             found = self._built[name] = Node(Shape.OBJECT, strict=True, type_name=name, go_type=self._packages[name])
-            found.fields = self._fields(name, found)
+            self._fill(found)
         return found
 
-    def _fields(self, name: str, owner: Node) -> dict[str, Node]:
-        fields: dict[str, Node] = {}
-        for words in self._lines[name]:
-            if words[0] == "<":
-                embedded = self.node(words[2])
-                fields.update(embedded.fields)
-                owner.spread = (*owner.spread, _numbered(embedded, words[1]))
-                continue
-            fields[words[0]] = self._field(words)
-        for key, value in self._defaults.get(name, {}).items():
-            fields[key].default = value
-        return fields
+    def _fill(self, node: Node) -> None:
+        values, limits, rules = (self._guards[part].get(node.type_name) for part in ("values", "limits", "rules"))
+        for name, *words in self._lines[node.type_name]:
+            if name == "<":
+                embedded = self.node(words[1])
+                node.fields.update(embedded.fields)
+                node.spread = (*node.spread, _changed(embedded, number=int(words[0])))
+            else:
+                node.fields[name] = self._field(words)
+        for name, limit in (limits or {}).items():
+            node.fields[name].required |= limit.get("required", False)
+            node.fields[name].openapi = limit
+        if rules:
+            node.openapi = {"x-kubernetes-validations": rules}
+        node.values = {name: sub.default for name, sub in node.fields.items() if sub.has_default} | (values or {})
+        for name, value in (values or {}).items():
+            if not (isinstance(value, str) and value.startswith("=")):
+                node.fields[name].default = value
 
     def _field(self, words: list[str]) -> Node:
-        number, flag = re.fullmatch(r"(\d+)([!?]?)", words[1]).groups()  # type: ignore[union-attr]
-        node = copy.copy(self._type(words[2]))
-        node.number = int(number)
-        node.emit, node.pointer = flag == "!", flag == "?"
-        for option in words[3:]:
-            name, _, value = option.partition("=")
-            if name == "map":
-                node.keys = tuple(value.split(","))
-            elif name == "set":
-                node.is_set = True
-            elif name == "atomic":
-                node.atomic = True
-            elif name == "merge":
-                node.merge, node.merge_key = True, value
-            elif name == "default":
-                node.default = {"true": True, "false": False}.get(value, value)
-                if node.shape is Shape.INTEGER:
-                    node.default = int(value)
-            elif name == "required":
-                node.required = True
+        number, flag = re.fullmatch(r"(\d+)([!?]?)", words[0]).groups()  # type: ignore[union-attr]
+        node = _changed(self._type(words[1]), number=int(number), emit=flag == "!", pointer=flag == "?")
+        options = dict(word.partition("=")[::2] for word in words[2:])
+        node.keys = tuple(options["map"].split(",")) if "map" in options else ()
+        node.is_set, node.atomic, node.required = (name in options for name in ("set", "atomic", "required"))
+        node.merge, node.merge_key = "merge" in options, options.get("merge", "")
+        if "default" in options:
+            text = options["default"]
+            node.default = int(text) if node.shape is Shape.INTEGER else {"true": True, "false": False}.get(text, text)
         return node
 
     def _type(self, name: str) -> Node:
-        if name.startswith("["):
-            return Node(Shape.LIST, items=self._type(name[1:-1]), strict=True, atomic=False)
-        if name.startswith("{"):
-            return Node(Shape.MAP, items=self._type(name[1:-1]), strict=True)
+        if name[0] in "[{":
+            return Node(Shape.LIST if name[0] == "[" else Shape.MAP, items=self._type(name[1:-1]), strict=True)
         if name in _SCALARS:
             return Node(_SCALARS[name], strict=True, go_type=name, preserve=_SCALARS[name] is Shape.ANY)
         if name in self._enums:
@@ -196,38 +186,42 @@ class Types:
         return self.node(name)
 
 
-def _numbered(node: Node, number: str) -> Node:
-    numbered = copy.copy(node)
-    numbered.number = int(number)
-    return numbered
+def _changed(node: Node, **values: Any) -> Node:
+    changed = copy.copy(node)
+    for name, value in values.items():
+        setattr(changed, name, value)
+    return changed
 
 
-def load_types(defaults: Mapping[str, Obj]) -> Types:
+def load_types() -> Types:
     """The built-in types that come with the package."""
-    text = (resources.files("model_sandbox") / "data" / "kubernetes.types").read_text()
-    return Types(text, defaults)
+    data = resources.files("model_sandbox") / "data"
+    return Types((data / "kubernetes.types").read_text(), load_yaml("rules.yaml"))
+
+
+def load_yaml(name: str) -> Any:
+    """A file of the package's data."""
+    text = (resources.files("model_sandbox") / "data" / name).read_text()
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
 
 
 def from_openapi(schema: Obj, metadata: Node | None = None) -> Node:
     """A custom resource's schema. `metadata` is set at the root and in embedded resources."""
-    shape = {
-        "object": Shape.OBJECT,
-        "array": Shape.LIST,
-        "string": Shape.STRING,
-        "integer": Shape.INTEGER,
-        "number": Shape.NUMBER,
-        "boolean": Shape.BOOLEAN,
-    }.get(schema.get("type", ""), Shape.ANY)
+    kind, listed = schema.get("type", ""), schema.get("x-kubernetes-list-type")
+    shape = Shape.LIST if kind == "array" else Shape(kind) if kind else Shape.ANY
     if schema.get("x-kubernetes-int-or-string"):
         shape = Shape.INT_OR_STRING
-    node = Node(shape, openapi=schema, nullable=bool(schema.get("nullable")))
-    node.preserve = bool(schema.get("x-kubernetes-preserve-unknown-fields")) or shape is Shape.ANY
-    if "default" in schema:
-        node.default = schema["default"]
-    node.keys = tuple(schema.get("x-kubernetes-list-map-keys") or ())
-    node.is_set = schema.get("x-kubernetes-list-type") == "set"
-    node.atomic = "atomic" in (schema.get("x-kubernetes-map-type"), schema.get("x-kubernetes-list-type"))
-    node.fields = {name: from_openapi(sub) for name, sub in (schema.get("properties") or {}).items()}
+    node = Node(
+        shape,
+        openapi=schema,
+        nullable=bool(schema.get("nullable")),
+        preserve=bool(schema.get("x-kubernetes-preserve-unknown-fields")) or shape is Shape.ANY,
+        default=schema.get("default", _MISSING),
+        keys=tuple(schema.get("x-kubernetes-list-map-keys") or ()),
+        is_set=listed == "set",
+        atomic="atomic" in (schema.get("x-kubernetes-map-type"), listed),
+        fields={name: from_openapi(sub) for name, sub in (schema.get("properties") or {}).items()},
+    )
     extra = schema.get("additionalProperties")
     if shape is Shape.OBJECT and extra and not node.fields:
         node.shape = Shape.MAP
@@ -235,9 +229,8 @@ def from_openapi(schema: Obj, metadata: Node | None = None) -> Node:
     if shape is Shape.LIST:
         node.items = from_openapi(schema.get("items") or {})
     if metadata is not None or schema.get("x-kubernetes-embedded-resource"):
-        for name in ("apiVersion", "kind"):
-            node.fields[name] = Node(Shape.STRING)
-        node.fields["metadata"] = metadata or ANY
+        node.fields.update(apiVersion=Node(Shape.STRING), kind=Node(Shape.STRING), metadata=metadata or ANY)
+    node.values = {name: sub.default for name, sub in node.fields.items() if sub.has_default}
     return node
 
 
@@ -245,25 +238,15 @@ class DecodeError(Exception):
     """A value of the wrong JSON type for a built-in field."""
 
 
-_GO_NAMES = {dict: "object", list: "array", str: "string", bool: "bool", int: "number", float: "number"}
-
-
-@dataclass(slots=True)
-class Unknown:
-    """Collects the paths of fields that the schema does not know."""
-
-    paths: list[str] = field(default_factory=list)
-
-
 def join(path: str, name: str) -> str:
     """A member's path."""
     return f"{path}.{name}" if path else name
 
 
-def decode(node: Node, value: Any, unknown: Unknown, path: str = "") -> Any:
+def decode(node: Node, value: Any, unknown: list[str], path: str = "") -> Any:
     """A copy of `value` without unknown fields and, for built-in types, without what Go would drop.
 
-    Raises DecodeError for a wrong type in a built-in type.
+    The paths of unknown fields are added to `unknown`. Raises DecodeError for a wrong type in a built-in type.
     """
     shape = node.shape
     if shape is Shape.OBJECT and isinstance(value, dict):
@@ -279,7 +262,7 @@ def decode(node: Node, value: Any, unknown: Unknown, path: str = "") -> Any:
     return value
 
 
-def _decode_object(node: Node, value: Obj, unknown: Unknown, path: str) -> Obj:
+def _decode_object(node: Node, value: Obj, unknown: list[str], path: str) -> Obj:
     result: Obj = {}
     for name, item in value.items():
         sub = node.fields.get(name)
@@ -287,125 +270,71 @@ def _decode_object(node: Node, value: Obj, unknown: Unknown, path: str) -> Obj:
             if node.preserve:
                 result[name] = item
             else:
-                unknown.paths.append(join(path, name))
-            continue
-        if item is None:
+                unknown.append(join(path, name))
+        elif item is None:
             if not sub.strict and (sub.nullable or not sub.has_default):
                 result[name] = None
-            continue
-        decoded = decode(sub, item, unknown, join(path, name))
-        if sub.strict and not sub.pointer and _is_empty(sub, decoded) and not _is_written_empty(sub):
-            continue
-        result[name] = decoded
+        else:
+            decoded = decode(sub, item, unknown, join(path, name))
+            if decoded or not sub.strict or sub.pointer or sub.shape in _KEPT or (sub.emit and sub.shape in _EMPTY):
+                result[name] = decoded
     if node.strict:
-        _emit(node, result)
+        for name, sub in node.fields.items():
+            if sub.emit and name not in result:
+                if sub.shape is Shape.OBJECT:
+                    result[name] = _decode_object(sub, {}, unknown, path)
+                elif sub.shape in _EMPTY:
+                    result[name] = _EMPTY[sub.shape]
     return result
 
 
-def _emit(node: Node, result: Obj) -> None:
-    for name, sub in node.fields.items():
-        if sub.emit and name not in result:
-            empty = _EMPTY.get(sub.shape)
-            if sub.shape is Shape.OBJECT:
-                result[name] = _decode_object(sub, {}, Unknown(), "")
-            elif empty is not None:
-                result[name] = empty
-
-
 _EMPTY: dict[Shape, Any] = {Shape.STRING: "", Shape.INTEGER: 0, Shape.BOOLEAN: False, Shape.NUMBER: 0}
-
-
-def _is_written_empty(node: Node) -> bool:
-    return node.emit and node.shape not in (Shape.LIST, Shape.MAP)
-
-
-def _is_empty(node: Node, value: Any) -> bool:
-    if node.shape in (Shape.MAP, Shape.LIST, Shape.STRING, Shape.BYTES):
-        return not value
-    if node.shape is Shape.BOOLEAN:
-        return value is False
-    return node.shape in (Shape.INTEGER, Shape.NUMBER) and value == 0
-
-
+# Go writes these even when they are empty.
+_KEPT = (Shape.OBJECT, Shape.ANY, Shape.QUANTITY, Shape.INT_OR_STRING, Shape.TIME)
 _QUANTITY = re.compile(r"[+-]?(\d+|\d+\.\d*|\.\d+)(([KMGTPE]i)|[numkMGTPE]|([eE][+-]?\d+))?")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a JSON value is a number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-_CHECKS: dict[Shape, Callable[[Any], bool]] = {
+_IS: dict[Shape, Callable[[Any], bool]] = {
     Shape.ANY: lambda value: True,
     Shape.STRING: lambda value: isinstance(value, str),
     Shape.BYTES: lambda value: isinstance(value, str),
-    Shape.TIME: lambda value: isinstance(value, str) and _TIME.fullmatch(value) is not None,
+    Shape.TIME: lambda value: isinstance(value, str),
     Shape.BOOLEAN: lambda value: isinstance(value, bool),
-    Shape.NUMBER: _is_number,
-    Shape.INTEGER: lambda value: _is_number(value) and (isinstance(value, int) or value.is_integer()),
-    Shape.QUANTITY: lambda value: _is_number(value) or isinstance(value, str),
+    Shape.NUMBER: is_number,
+    Shape.INTEGER: lambda value: is_number(value) and (isinstance(value, int) or value.is_integer()),
+    Shape.QUANTITY: lambda value: is_number(value) or isinstance(value, str),
     Shape.INT_OR_STRING: lambda value: isinstance(value, int | str) and not isinstance(value, bool),
+    Shape.OBJECT: lambda value: isinstance(value, dict),
+    Shape.MAP: lambda value: isinstance(value, dict),
+    Shape.LIST: lambda value: isinstance(value, list),
 }
+JSON_NAMES = {dict: "object", list: "array", str: "string", bool: "boolean", int: "integer", float: "number"}
+_GO_NAMES = {**JSON_NAMES, bool: "bool", int: "number"}
+
+
+def is_of(shape: Shape, value: Any) -> bool:
+    """Whether a JSON value is of a shape."""
+    return _IS[shape](value)
 
 
 def _check_scalar(node: Node, value: Any, path: str) -> None:
     shape = node.shape
-    check = _CHECKS.get(shape)
-    if check is None or not check(value):
-        if shape is Shape.TIME and isinstance(value, str):
-            raise DecodeError(f'parsing time "{value}" as "2006-01-02T15:04:05Z07:00": cannot parse it')
+    if not is_of(shape, value):
         want = {Shape.OBJECT: node.type_name, Shape.INTEGER: node.go_type}.get(shape, shape.value)
         told = _GO_NAMES.get(type(value), "null")
         raise DecodeError(f"json: cannot unmarshal {told} into Go struct field {path} of type {want}")
+    if shape is Shape.TIME and not _TIME.fullmatch(value):
+        raise DecodeError(f'parsing time "{value}" as "2006-01-02T15:04:05Z07:00": cannot parse it')
     if shape is Shape.QUANTITY and not _QUANTITY.fullmatch(str(value)):
         raise DecodeError("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")
-
-
-def apply_defaults(node: Node, value: Any) -> Any:
-    """The value with absent fields filled in (the value itself is not changed)."""
-    if node.shape is Shape.OBJECT and isinstance(value, dict):
-        result = dict(value)
-        for name in node.named_defaults():
-            if name not in result:
-                result[name] = copy.deepcopy(node.fields[name].default)
-        for name, item in result.items():
-            sub = node.fields.get(name)
-            if sub is not None and sub.shape in _NESTED:
-                result[name] = apply_defaults(sub, item)
-        return result
-    if node.shape is Shape.MAP and isinstance(value, dict) and node.items and node.items.shape in _NESTED:
-        return {key: apply_defaults(node.items, item) for key, item in value.items()}
-    if node.shape is Shape.LIST and isinstance(value, list) and node.items and node.items.shape in _NESTED:
-        return [apply_defaults(node.items, item) for item in value]
-    return value
-
-
-_NESTED = (Shape.OBJECT, Shape.MAP, Shape.LIST)
-
-
-def check_declared(node: Node, value: Any, path: str = "") -> list[Cause]:
-    """What a built-in type's declaration alone can tell: required texts and enumerations."""
-    causes: list[Cause] = []
-    if node.shape is Shape.OBJECT and isinstance(value, dict):
-        for name in node.needed():
-            if value.get(name) in (None, "", []):
-                causes.append(required(join(path, name)))
-        for name, item in value.items():
-            sub = node.fields.get(name)
-            if sub is None or not item:
-                continue
-            if sub.enum and item not in sub.enum:
-                causes.append(not_supported(join(path, name), item, sub.enum))
-            elif sub.shape in _NESTED:
-                causes.extend(check_declared(sub, item, join(path, name)))
-    elif node.shape is Shape.LIST and node.items and node.items.shape is Shape.OBJECT:
-        for index, item in enumerate(value):
-            causes.extend(check_declared(node.items, item, f"{path}[{index}]"))
-    elif node.shape is Shape.LIST and node.items and node.items.enum:
-        for index, item in enumerate(value):
-            if item not in node.items.enum:
-                causes.append(not_supported(f"{path}[{index}]", item, node.items.enum))
-    return causes
-
-
-_DECLARED = (Shape.STRING, Shape.LIST, Shape.OBJECT)
+    if shape is Shape.BYTES:
+        try:
+            base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError):
+            raise DecodeError("illegal base64 data at input byte 0") from None

@@ -4,75 +4,60 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiohttp import web
 
 from model_sandbox.apiserver import auth, errors, requests
-from model_sandbox.apiserver.errors import ApiError, Cause, Obj
+from model_sandbox.apiserver.deletion import delete
+from model_sandbox.apiserver.errors import ApiError, Cause, Obj, bad_request
 from model_sandbox.apiserver.kinds import Kind
-from model_sandbox.apiserver.resources import DeleteOptions, Warnings, check_name
-from model_sandbox.apiserver.schema import DecodeError, Unknown, decode
+from model_sandbox.apiserver.requests import DeleteOptions, Write
+from model_sandbox.apiserver.resources import check_name
+from model_sandbox.apiserver.schema import DecodeError, decode
 from model_sandbox.apiserver.selectors import match_selector, selector_text
 
 if TYPE_CHECKING:
     from model_sandbox.apiserver.server import ApiServer, Call
 
-# Where a node serves the logs of its pods: http://ADDRESS:PORT/containerLogs/... as a kubelet does.
-LOG_PORT_PATH = ("status", "daemonEndpoints", "kubeletEndpoint", "Port")
+_REACHABLE = "pod and Service addresses (kubectl get pods,svc -o wide) are reachable from this machine"
+_HINTS = {
+    "exec": "pods are local processes here: run the command in your own shell, or read `kubectl logs`",
+    "attach": "pods are local processes here: read `kubectl logs -f`",
+    "portforward": _REACHABLE,
+    "proxy": _REACHABLE,
+}
 
 
-async def handle(server: ApiServer, call: Call, kind: Kind, namespace: str, name: str, part: str) -> web.StreamResponse:
+async def handle(server: ApiServer, call: Call, kind: Kind) -> web.StreamResponse:
     """A request to a subresource other than status."""
-    method = call.request.method
-    if server.registry.subresources.get(f"{kind.plural}/{part}", {}).get("left_out") and not kind.group:
-        return _left_out(server, namespace, name, part)
+    method, part = call.request.method, call.part
+    entry = server.registry.subresources.get(f"{kind.plural}/{part}", {}) if not kind.group else {}
+    if entry.get("left_out"):
+        pod = server.store.get("pods", call.key)
+        if pod is not None and not pod.body["spec"].get("nodeName"):
+            raise bad_request(f"pod {call.name} does not have a host assigned")
+        hint = _HINTS.get(part, "change the pod template instead")
+        raise ApiError(501, "NotImplemented", f"{part} is left out of the sandbox: {hint}", details={})
     if part == "scale" and method in ("GET", "PUT", "PATCH"):
-        return await _scale(server, call, kind, namespace, name)
+        return await _scale(server, call, kind)
     if part == "log" and method == "GET":
-        return await _log(server, call, namespace, name)
+        return await _log(server, call, kind)
     if part == "finalize" and method == "PUT":
-        return await _finalize(server, call, kind, name)
-    if method == "POST" and part in ("binding", "eviction", "token"):
-        types = {"binding": "Binding", "eviction": "Eviction", "token": "TokenRequest"}
-        body, _ = await server.body(call, types[part], server.registry.types.node(types[part]))
-        server.resources.get(kind, namespace, name)
-        return {"binding": _bind, "eviction": _evict, "token": _token}[part](server, call, namespace, name, body)
-    raise errors.method_not_allowed()
-
-
-def _left_out(server: ApiServer, namespace: str, name: str, part: str) -> web.Response:
-    pod = server.store.get("pods", (namespace, name))
-    if pod is not None and not pod.body["spec"].get("nodeName"):
-        raise errors.bad_request(f"pod {name} does not have a host assigned")
-    hints = {
-        "exec": "pods are local processes here: run the command in your own shell, or read `kubectl logs`",
-        "attach": "pods are local processes here: read `kubectl logs -f`",
-        "portforward": "pod and Service addresses (kubectl get pods,svc -o wide) are reachable from this machine",
-        "proxy": "pod and Service addresses (kubectl get pods,svc -o wide) are reachable from this machine",
-    }
-    told = f"{part} is left out of the sandbox: {hints.get(part, 'change the pod template instead')}"
-    raise ApiError(501, "NotImplemented", told, details={})
-
-
-def _success(call: Call, server: ApiServer, *, status: int = 201) -> web.Response:
-    body = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": status}
-    return server.reply(body, call, status=status)
+        body, _ = await call.body("Namespace", kind.node)
+        spec = {"spec": body.get("spec") or {}}
+        stored = server.resources.update(kind, call.key, lambda shown: {**shown, **spec}, call.write(), part)
+        return server.answer(call, kind, stored)
+    act = _ACTIONS.get(part)
+    if act is None or method != "POST":
+        raise errors.method_not_allowed()
+    body, _ = await call.body(entry["kind"], server.registry.types.node(entry["kind"]))
+    return server.reply(act(server, call, kind, server.resources.get(kind, call.key).body, body), call, status=201)
 
 
 # --- scale
-
-
-def _paths(kind: Kind) -> tuple[list[str], list[str], list[str]]:
-    scale = kind.scale or {}
-    texts = (
-        scale.get("specReplicasPath", ".spec.replicas"),
-        scale.get("statusReplicasPath", ".status.replicas"),
-        scale.get("labelSelectorPath", ""),
-    )
-    spec, status, selector = (text.strip(".").split(".") if text else [] for text in texts)
-    return spec, status, selector
 
 
 def _at(body: Any, path: list[str]) -> Any:
@@ -81,43 +66,44 @@ def _at(body: Any, path: list[str]) -> Any:
     return body
 
 
+def _path(kind: Kind, name: str, default: str = "") -> list[str]:
+    return [step for step in (kind.scale or {}).get(name, default).split(".") if step]
+
+
 def scale_of(kind: Kind, body: Obj) -> Obj:
     """The Scale object of an object."""
-    spec, status, selector = _paths(kind)
-    meta = body["metadata"]
+    meta, selector = body["metadata"], selector_text(body["spec"].get("selector")) if not kind.custom else ""
     names = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
-    shown: Obj = {"replicas": _at(body, status) or 0}
-    chosen = _at(body, selector) if kind.custom and selector else ""
-    if not kind.custom:
-        chosen = selector_text(body["spec"].get("selector"))
-    if chosen:
-        shown["selector"] = chosen
-    replicas = _at(body, spec)
+    status: Obj = {"replicas": _at(body, _path(kind, "statusReplicasPath", ".status.replicas")) or 0}
+    if kind.custom and "labelSelectorPath" in (kind.scale or {}):
+        selector = _at(body, _path(kind, "labelSelectorPath"))
+    if selector:
+        status["selector"] = selector
+    replicas = _at(body, _path(kind, "specReplicasPath", ".spec.replicas"))
     return {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": {name: meta[name] for name in names if name in meta},
         "spec": {"replicas": replicas} if replicas else {},
-        "status": shown,
+        "status": status,
     }
 
 
-async def _scale(server: ApiServer, call: Call, kind: Kind, namespace: str, name: str) -> web.Response:
-    entry = server.resources.get(kind, namespace, name)
-    current = scale_of(kind, entry.body)
-    path = _paths(kind)[0]
-    if kind.custom and _at(entry.body, path) is None:
+async def _scale(server: ApiServer, call: Call, kind: Kind) -> web.Response:
+    body = server.resources.get(kind, call.key).body
+    current, path = scale_of(kind, body), _path(kind, "specReplicasPath", ".spec.replicas")
+    if kind.custom and _at(body, path) is None:
         raise errors.internal(f'the spec replicas field ".{".".join(path)}" does not exist')
     if call.request.method == "GET":
         return server.reply(current, call)
-    wanted, write = await _wanted_scale(server, call, current, name)
+    write: Write = call.write()
+    wanted = await _wanted_scale(server, call, current)
     replicas = (wanted.get("spec") or {}).get("replicas", 0)
     if replicas < 0 and not kind.custom:
         cause = errors.invalid_value("spec.replicas", replicas, "must be greater than or equal to 0")
-        raise errors.invalid("Scale", "autoscaling", name, [cause])
-    version = (wanted.get("metadata") or {}).get("resourceVersion", "")
-    if version and version != entry.body["metadata"]["resourceVersion"]:
-        raise errors.conflict(kind.plural, kind.group, name)
+        raise errors.invalid("Scale", "autoscaling", call.name, [cause])
+    if (wanted.get("metadata") or {}).get("resourceVersion") not in (None, body["metadata"]["resourceVersion"]):
+        raise errors.conflict(kind.plural, kind.group, call.name)
 
     def change(shown: Obj) -> Obj:
         at = shown
@@ -126,51 +112,45 @@ async def _scale(server: ApiServer, call: Call, kind: Kind, namespace: str, name
         at[path[-1]] = replicas
         return shown
 
-    stored = server.resources.update(kind, namespace, name, change, write, Warnings(), "scale")
-    return server.reply(scale_of(kind, stored), call)
+    return server.reply(scale_of(kind, server.resources.update(kind, call.key, change, write, "scale")), call)
 
 
-async def _wanted_scale(server: ApiServer, call: Call, current: Obj, name: str) -> tuple[Obj, Any]:
-    write = requests.write_options(call.request.query, call.agent, call.now, options="PatchOptions")
+async def _wanted_scale(server: ApiServer, call: Call, current: Obj) -> Obj:
     node = server.registry.types.node("Scale")
     if call.request.method == "PUT":
-        wanted, _ = await server.body(call, "Scale", node)
-        check_name(wanted.get("metadata"), name)
+        wanted, _ = await call.body("Scale", node)
+        check_name(wanted.get("metadata"), call.name)
     else:
-        form, data = await server.patch(call)
+        form, data = await call.patch()
         if form == "apply":
             wanted = {**current, **requests.parse_applied(data)}
         else:
-            kind = Kind(group="autoscaling", version="v1", kind="Scale", plural="scales", node=node)
-            wanted = requests.parse_patch(form, data, kind)(copy.deepcopy(current))
-    content = {key: value for key, value in wanted.items() if key not in ("kind", "apiVersion")}
+            wanted = requests.parse_patch(form, data, node)(copy.deepcopy(current))
+    content = {name: value for name, value in wanted.items() if name not in ("kind", "apiVersion")}
     try:
-        decoded: Obj = decode(node, content, Unknown())
+        decoded: Obj = decode(node, content, [])
     except DecodeError as error:
-        told = Cause("FieldValueInvalid", "patch", f'Invalid value: "{{}}": {error}')
-        raise errors.invalid("", "", "", [told]) from None
-    return decoded, write
+        raise errors.bad_patch(str(error)) from None
+    return decoded
 
 
 # --- pods
 
 
-async def _log(server: ApiServer, call: Call, namespace: str, name: str) -> web.StreamResponse:
-    kind = server.registry.kinds["", "v1", "pods"]
-    pod = server.resources.get(kind, namespace, name).body
-    query = call.request.query
+async def _log(server: ApiServer, call: Call, kind: Kind) -> web.StreamResponse:
+    """A pod's log, which its node serves as a kubelet does: http://ADDRESS:PORT/containerLogs/..."""
+    pod, (namespace, name) = server.resources.get(kind, call.key).body, call.key
+    query = dict(call.request.query)
     for number in ("tailLines", "sinceSeconds", "limitBytes"):
         requests.integer(query, number)
     names = [one["name"] for one in pod["spec"].get("containers", [])]
     inits = [one["name"] for one in pod["spec"].get("initContainers", [])]
-    container = query.get("container", "")
-    if not container:
-        if len(names) > 1:
-            told = f"a container name must be specified for pod {name}, choose one of: [{' '.join(names)}]"
-            raise errors.bad_request(told)
-        container = names[0]
-    elif container not in [*names, *inits]:
-        raise errors.bad_request(f"container {container} is not valid for pod {name}")
+    container = query.pop("container", "")
+    if not container and len(names) > 1:
+        told = f"a container name must be specified for pod {name}, choose one of: [{' '.join(names)}]"
+        raise bad_request(told)
+    if container and container not in [*names, *inits]:
+        raise bad_request(f"container {container} is not valid for pod {name}")
     node_name = pod["spec"].get("nodeName")
     if not node_name:
         return web.Response(status=204)
@@ -178,11 +158,12 @@ async def _log(server: ApiServer, call: Call, namespace: str, name: str) -> web.
     if node is None:
         raise errors.not_found("pods", "", node_name)
     address = next((one["address"] for one in _at(node.body, ["status", "addresses"]) or []), "")
-    port = _at(node.body, list(LOG_PORT_PATH))
+    port = _at(node.body, ["status", "daemonEndpoints", "kubeletEndpoint", "Port"])
     if not address or not port:
-        raise errors.bad_request(f'node "{node_name}" serves no logs: its pods run no processes')
-    url = f"http://{address}:{port}/containerLogs/{namespace}/{name}/{container}"
-    return await _relay(call, url, {key: value for key, value in query.items() if key != "container"})
+        raise bad_request(f'node "{node_name}" serves no logs: its pods run no processes')
+    return await _relay(
+        call, f"http://{address}:{port}/containerLogs/{namespace}/{name}/{container or names[0]}", query
+    )
 
 
 async def _relay(call: Call, url: str, query: dict[str, str]) -> web.StreamResponse:
@@ -191,7 +172,7 @@ async def _relay(call: Call, url: str, query: dict[str, str]) -> web.StreamRespo
     try:
         async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url, params=query) as source:
             if source.status != 200:
-                raise errors.bad_request((await source.text()).strip())
+                raise bad_request((await source.text()).strip())
             response = web.StreamResponse(headers={"Content-Type": "text/plain"})
             response.enable_chunked_encoding()
             await response.prepare(call.request)
@@ -203,94 +184,75 @@ async def _relay(call: Call, url: str, query: dict[str, str]) -> web.StreamRespo
         raise ApiError(500, "InternalError", f"the node does not answer: {error}") from None
 
 
-def _bind(server: ApiServer, call: Call, namespace: str, name: str, body: Obj) -> web.Response:
-    kind = server.registry.kinds["", "v1", "pods"]
-    stored = copy.deepcopy(server.resources.get(kind, namespace, name).body)
-    held, wanted = stored["spec"].get("nodeName"), (body.get("target") or {}).get("name", "")
+def _bind(server: ApiServer, call: Call, kind: Kind, pod: Obj, body: Obj) -> Obj:
+    held = pod["spec"].get("nodeName")
     if held:
-        raise errors.conflict("pods/binding", "", name, f'pod {name} is already assigned to node "{held}"')
-    stored["spec"]["nodeName"] = wanted
-    conditions = stored["status"].setdefault("conditions", [])
-    conditions[:] = [one for one in conditions if one["type"] != "PodScheduled"]
+        why = f'pod {call.name} is already assigned to node "{held}"'
+        raise errors.conflict("pods/binding", "", call.name, why)
+    conditions = [one for one in pod["status"].get("conditions", []) if one["type"] != "PodScheduled"]
     conditions.append({"type": "PodScheduled", "status": "True", "lastTransitionTime": call.now})
-    server.store.put(kind.storage, (namespace, name), stored)
-    return _success(call, server)
+    spec = {**pod["spec"], "nodeName": (body.get("target") or {}).get("name", "")}
+    stored = {**pod, "spec": spec, "status": {**pod["status"], "conditions": conditions}}
+    server.store.put(kind.storage, call.key, stored)
+    return errors.success(code=201)
 
 
-def _evict(server: ApiServer, call: Call, namespace: str, name: str, body: Obj) -> web.Response:
-    kind = server.registry.kinds["", "v1", "pods"]
-    labels = server.resources.get(kind, namespace, name).body["metadata"].get("labels") or {}
-    for _, entry in server.store.scan("poddisruptionbudgets.policy", namespace):
-        budget = entry.body
-        if match_selector(budget["spec"].get("selector"), labels) and budget["status"].get("disruptionsAllowed", 0) < 1:
-            needs, has = budget["status"].get("desiredHealthy", 0), budget["status"].get("currentHealthy", 0)
-            told = (
-                f"The disruption budget {budget['metadata']['name']} needs {needs} healthy pods and has {has} currently"
-            )
-            cause = Cause("DisruptionBudget", "", told)
+def _evict(server: ApiServer, call: Call, kind: Kind, pod: Obj, body: Obj) -> Obj:
+    labels = pod["metadata"].get("labels") or {}
+    for (_, name), entry in server.store.scan("poddisruptionbudgets.policy", call.namespace):
+        spec, status = entry.body["spec"], entry.body["status"]
+        if match_selector(spec.get("selector"), labels) and status.get("disruptionsAllowed", 0) < 1:
+            needs, has = status.get("desiredHealthy", 0), status.get("currentHealthy", 0)
+            told = f"The disruption budget {name} needs {needs} healthy pods and has {has} currently"
             message = "Cannot evict pod as it would violate the pod's disruption budget."
-            raise ApiError(429, "TooManyRequests", message, causes=[cause])
-    options = body.get("deleteOptions") or {}
-    server.resources.delete(kind, namespace, name, DeleteOptions(grace=options.get("gracePeriodSeconds")))
-    return _success(call, server)
+            raise ApiError(429, "TooManyRequests", message, causes=[Cause("DisruptionBudget", "", told)])
+    grace = (body.get("deleteOptions") or {}).get("gracePeriodSeconds")
+    delete(server.resources, kind, call.key, DeleteOptions(grace=grace))
+    return errors.success(code=201)
 
 
-# --- ServiceAccounts, namespaces, reviews
-
-
-def _token(server: ApiServer, call: Call, namespace: str, name: str, body: Obj) -> web.Response:
-    kind = server.registry.kinds["", "v1", "serviceaccounts"]
-    uid = server.resources.get(kind, namespace, name).body["metadata"]["uid"]
-    spec = body.get("spec") or {}
+def _token(server: ApiServer, call: Call, kind: Kind, account: Obj, body: Obj) -> Obj:
+    spec, (namespace, name) = body.get("spec") or {}, call.key
     seconds = spec.get("expirationSeconds", 3600)
     expires = int(time.time()) + seconds
+    token = server.tokens.issue(namespace, name, account["metadata"]["uid"], expires=expires)
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(expires))
-    answer = {
+    audiences = spec.get("audiences") or ["https://kubernetes.default.svc"]
+    given = {"audiences": audiences, "expirationSeconds": seconds, "boundObjectRef": spec.get("boundObjectRef")}
+    return {
         "kind": "TokenRequest",
         "apiVersion": "authentication.k8s.io/v1",
         "metadata": {"name": name, "namespace": namespace, "creationTimestamp": call.now},
-        "spec": {
-            "audiences": spec.get("audiences") or ["https://kubernetes.default.svc"],
-            "expirationSeconds": seconds,
-            "boundObjectRef": spec.get("boundObjectRef"),
-        },
-        "status": {
-            "token": server.tokens.issue(namespace, name, uid, expires=expires),
-            "expirationTimestamp": stamp,
-        },
+        "spec": given,
+        "status": {"token": token, "expirationTimestamp": stamp},
     }
-    return server.reply(answer, call, status=201)
 
 
-async def _finalize(server: ApiServer, call: Call, kind: Kind, name: str) -> web.Response:
-    body, _ = await server.body(call, "Namespace", kind.node)
-    write = requests.write_options(call.request.query, call.agent, call.now, options="UpdateOptions")
+# What a POST does, by subresource: told the object and the body, the answer is what is replied.
+_ACTIONS: dict[str, Callable[[ApiServer, Call, Kind, Obj, Obj], Obj]] = {
+    "binding": _bind,
+    "eviction": _evict,
+    "token": _token,
+}
 
-    def change(shown: Obj) -> Obj:
-        return {**shown, "spec": body.get("spec") or {}}
 
-    stored = server.resources.update(kind, "", name, change, write, Warnings(), "finalize")
-    return server.answer(call, kind, stored)
+# --- reviews
 
 
 async def review(server: ApiServer, call: Call, kind: Kind) -> web.Response:
     """A review: what the server thinks of a user or token."""
     if call.request.method != "POST":
         raise errors.method_not_allowed()
-    body, repeated = await server.body(call, kind.kind, kind.node)
-    write = requests.write_options(call.request.query, call.agent, call.now, options="CreateOptions", repeated=repeated)
-    decoded = server.resources.decode(kind, body, write, call.warnings)
-    decoded.pop("metadata", None)
-    spec = decoded.get("spec") or {}
+    body, repeated = await call.body(kind.kind, kind.node)
+    decoded = server.resources.decode(kind, body, call.write(repeated))
+    spec, user = decoded.get("spec") or {}, call.user
     status: Obj
     if kind.kind == "SelfSubjectReview":
-        status = {"userInfo": call.user.body()}
+        status = {"userInfo": user.body()}
     elif kind.kind == "TokenReview":
-        header = f"Bearer {spec.get('token', '')}"
-        user = server.tokens.user(header, now=time.time(), store=server.store)
-        status = {"authenticated": False, "user": {}} if user is None else {"authenticated": True, "user": user.body()}
+        known = server.tokens.user(f"Bearer {spec.get('token', '')}", now=time.time(), store=server.store)
+        status = {"authenticated": known is not None, "user": known.body() if known is not None else {}}
     else:
-        user = call.user
         if kind.kind == "SubjectAccessReview":
             user = auth.User(spec.get("user", ""), tuple(spec.get("groups") or ()))
         status = {"allowed": auth.is_allowed(server.store, user, _attributes(spec))}
@@ -298,13 +260,10 @@ async def review(server: ApiServer, call: Call, kind: Kind) -> web.Response:
 
 
 def _attributes(spec: Obj) -> auth.Attributes:
-    path = spec.get("nonResourceAttributes")
+    path, wants = spec.get("nonResourceAttributes"), spec.get("resourceAttributes") or {}
     if path:
         return auth.Attributes(path.get("verb", ""), path=path.get("path", ""))
-    wants = spec.get("resourceAttributes") or {}
-    resource = wants.get("resource", "")
-    if wants.get("subresource"):
-        resource = f"{resource}/{wants['subresource']}"
-    return auth.Attributes(
-        wants.get("verb", ""), wants.get("group", ""), resource, wants.get("namespace", ""), wants.get("name", "")
+    verb, group, resource, part, namespace, name = (
+        wants.get(word, "") for word in ("verb", "group", "resource", "subresource", "namespace", "name")
     )
+    return auth.Attributes(verb, group, f"{resource}/{part}" if part else resource, namespace, name)

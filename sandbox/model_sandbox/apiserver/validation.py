@@ -1,26 +1,29 @@
-"""Checks a custom object against its definition's schema, in the order and words of Kubernetes."""
+"""Fills in defaults, and checks objects against their schema and its rules, in the order and words of Kubernetes.
+
+Custom and built-in kinds take the same way; only what is told differs.
+"""
 
 from __future__ import annotations
 
+import copy
 import re
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
-from model_sandbox.apiserver.cel import CompileError, Rule
+from model_sandbox.apiserver.cel import CompileError, Expression, Rule
 from model_sandbox.apiserver.errors import Cause, Obj, invalid_value, not_supported, required, too_long, too_many
 from model_sandbox.apiserver.fieldsets import ListKeyError, element_of
-from model_sandbox.apiserver.schema import Node, Shape, from_openapi, join
+from model_sandbox.apiserver.metadata import dns_label_errors, label_causes
+from model_sandbox.apiserver.schema import JSON_NAMES, NESTED, Node, Shape, from_openapi, is_number, is_of, join
 
 # After one of these the object cannot be read reliably, and rules are not run.
-_BLOCKING = {
-    "FieldValueRequired",
-    "FieldValueTypeInvalid",
-    "FieldValueNotSupported",
-    "FieldValueTooLong",
-    "FieldValueTooMany",
-}
-_SKIPPED = "some validation rules were not checked because the object was invalid; correct the existing errors "
-_NAMES = {dict: "object", list: "array", str: "string", bool: "boolean", int: "integer", float: "number"}
+_BLOCKING = {f"FieldValue{why}" for why in ("Required", "TypeInvalid", "NotSupported", "TooLong", "TooMany")}
+_SKIPPED = (
+    "Invalid value: null: some validation rules were not checked because the object was invalid; "
+    "correct the existing errors to complete validation"
+)
+_RULES = "x-kubernetes-validations"
 _FORMATS = {
     "date-time": re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)"),
     "date": re.compile(r"\d{4}-\d\d-\d\d"),
@@ -30,108 +33,171 @@ _FORMATS = {
 }
 
 
-@dataclass(slots=True)
-class Validator:
-    """The compiled checks of one version of a custom kind. Raises CompileError with the rule's place."""
+# --- defaults
 
-    root: Node
-    rules: dict[int, list[Rule]] = field(default_factory=dict)
-    problems: list[Cause] = field(default_factory=list)
 
-    def compile(self) -> None:
-        """Compile every rule; what does not compile is collected in `problems`."""
-        self._compile(self.root, "spec.validation.openAPIV3Schema")
+@cache
+def _computed(text: str, strict: bool) -> Expression:
+    return Expression(text.removeprefix("="), Node(Shape.ANY, strict=strict))
 
-    def _compile(self, node: Node, path: str) -> None:
-        for index, source in enumerate(node.openapi.get("x-kubernetes-validations") or []):
+
+def apply_defaults(node: Node, value: Any) -> Any:
+    """The value with absent fields filled in (the value itself is not changed)."""
+    if node.shape is Shape.OBJECT and isinstance(value, dict):
+        result = dict(value)
+        for name, default in node.values.items():
+            _fill(result, name, default, node.strict)
+        for name, item in result.items():
+            sub = node.fields.get(name)
+            if sub is not None and sub.shape in NESTED:
+                result[name] = apply_defaults(sub, item)
+        return result
+    if node.items is None or node.items.shape not in NESTED:
+        return value
+    if node.shape is Shape.MAP and isinstance(value, dict):
+        return {key: apply_defaults(node.items, item) for key, item in value.items()}
+    if node.shape is Shape.LIST and isinstance(value, list):
+        return [apply_defaults(node.items, item) for item in value]
+    return value
+
+
+def _fill(result: Obj, name: str, default: Any, strict: bool) -> None:
+    absent = name not in result or (strict and result[name] == "")
+    if strict and isinstance(default, str) and default.startswith("="):
+        if absent:
             try:
-                self.rules.setdefault(id(node), []).append(Rule(source, node))
-            except CompileError as error:
-                where = f"{path}.x-kubernetes-validations[{index}].rule"
-                self.problems.append(invalid_value(where, source, str(error)))
-        for name, sub in node.fields.items():
-            self._compile(sub, f"{path}.properties[{name}]")
-        if node.items is not None:
-            self._compile(node.items, f"{path}.{'items' if node.shape is Shape.LIST else 'additionalProperties'}")
+                filled = _computed(default, strict).evaluate({"self": result})
+            except Exception:  # what it is computed from is absent too
+                return
+            if filled is not None:
+                result[name] = filled
+    elif absent:
+        result[name] = copy.deepcopy(default)
+    elif strict and isinstance(default, dict) and isinstance(result[name], dict):
+        result[name] = {**copy.deepcopy(default), **result[name]}
+
+
+# --- rules
+
+
+def compile_rules(node: Node, path: str = "") -> list[Cause]:
+    """Compile every rule of a custom schema; the answer is what does not compile."""
+    problems = []
+    for index, source in enumerate(node.openapi.get(_RULES) or []):
+        try:
+            Rule(source, node)
+        except CompileError as error:
+            problems.append(invalid_value(f"{path}.{_RULES}[{index}].rule", source, str(error)))
+    for name, sub in node.fields.items():
+        problems += [] if sub.strict else compile_rules(sub, f"{path}.properties[{name}]")
+    if node.items is not None:
+        problems += compile_rules(
+            node.items, f"{path}.{'items' if node.shape is Shape.LIST else 'additionalProperties'}"
+        )
+    return problems
+
+
+class Checker:
+    """Checks values of one type. Rules are compiled when the first value is checked."""
+
+    def __init__(self, root: Node) -> None:
+        self._root = root
+        self._rules: dict[int, list[Rule]] = {}
+        self._ruled: dict[int, bool] = {}
 
     def check(self, body: Obj, old: Obj | None) -> list[Cause]:
         """Everything that is wrong with an object; `old` is what it replaces."""
-        causes = check_schema(self.root, body, "")
-        if any(cause.reason in _BLOCKING for cause in causes):
-            told = f"Invalid value: null: {_SKIPPED}to complete validation"
-            return [*causes, Cause("FieldValueInvalid", "<nil>", told)]
-        if self.rules:
-            causes.extend(self._run(self.root, body, old, ""))
+        causes = check_schema(self._root, body, "")
+        if not self._root.strict and any(cause.reason in _BLOCKING for cause in causes):
+            return [*causes, Cause("FieldValueInvalid", "<nil>", _SKIPPED)]
+        if self._has_rules(self._root):
+            causes += self._run(self._root, body, old, "", {})
         return causes
 
-    def _run(self, node: Node, value: Any, old: Any, path: str) -> list[Cause]:
+    def _has_rules(self, node: Node) -> bool:
+        """Whether a type or one below it has rules; the others are not walked."""
+        found = self._ruled.get(id(node))
+        if found is None:
+            self._ruled[id(node)] = found = bool(node.openapi.get(_RULES))
+            subs = [*node.fields.values(), *([node.items] if node.items else [])]
+            found = self._ruled[id(node)] = any([found, *(self._has_rules(sub) for sub in subs)])
+        return found
+
+    def _run(self, node: Node, value: Any, old: Any, path: str, around: Mapping[str, Any]) -> list[Cause]:
         causes: list[Cause] = []
-        # Ratcheting: what was there before and did not change is not judged again.
-        is_unchanged = old is not None and value == old
-        for rule in self.rules.get(id(node), ()):
-            if is_unchanged if not rule.is_transition else old is None:
-                continue
-            cause = rule.check(path, value, old)
+        if node.strict and "." not in path and value == old:
+            return causes  # a status write, as a rule
+        if node.type_name:
+            around = {**around, node.type_name: value}
+        for rule in self._compiled(node):
+            cause = rule.check(path, {**around, "self": value, "oldSelf": old})
             if cause is not None:
                 causes.append(cause)
         if isinstance(value, dict):
             before = old if isinstance(old, dict) else {}
             for name, item in value.items():
                 sub = node.child(name)
-                if sub is not None and item is not None:
+                if sub is not None and item is not None and self._has_rules(sub):
                     where = f"{path}[{name}]" if node.shape is Shape.MAP else join(path, name)
-                    causes.extend(self._run(sub, item, before.get(name), where))
-        elif isinstance(value, list) and node.items is not None:
+                    causes += self._run(sub, item, before.get(name), where, around)
+        elif isinstance(value, list) and node.items is not None and self._has_rules(node.items):
             before = _by_key(node, old)
             for index, item in enumerate(value):
                 match = before.get(element_of(node, item)) if before else None
-                causes.extend(self._run(node.items, item, match, f"{path}[{index}]"))
+                causes += self._run(node.items, item, match, f"{path}[{index}]", around)
         return causes
+
+    def _compiled(self, node: Node) -> list[Rule]:
+        sources = node.openapi.get(_RULES)
+        if not sources:
+            return []
+        found = self._rules.get(id(node))
+        if found is None:
+            found = self._rules[id(node)] = [Rule(source, node) for source in sources]
+        return found
 
 
 def _by_key(node: Node, old: Any) -> dict[str, Any]:
     """Old items of a list map; items of other lists have no identity to compare."""
-    if not node.keys or not isinstance(old, list):
-        return {}
-    return {element_of(node, item): item for item in old}
+    return {element_of(node, item): item for item in old} if node.keys and isinstance(old, list) else {}
 
 
-def _type_cause(path: str, want: str, value: Any) -> Cause:
-    told = _NAMES.get(type(value), "null")
-    return Cause(
-        "FieldValueTypeInvalid", path, f'Invalid value: "{told}": {path} in body must be of type {want}: "{told}"'
-    )
+# --- schemas
 
 
 def check_schema(node: Node, value: Any, path: str) -> list[Cause]:
-    """What the OpenAPI part of a schema has against a value."""
-    causes = _type_causes(node, value, path)
+    """What the declarative part of a schema has against a value."""
+    causes = [] if node.strict else _type_causes(node, value, path)
     if causes:
         return causes
     schema = node.openapi
-    causes = []
     if isinstance(value, dict):
-        for name in schema.get("required") or []:
-            if value.get(name) is None:
-                causes.append(required(join(path, name)))
+        empty: tuple[Any, ...] = (None, "", []) if node.strict else (None,)
+        causes += [required(join(path, name)) for name in node.needed if value.get(name) in empty]
         for name, item in value.items():
             sub = node.child(name)
-            if sub is None or (item is None and (sub.nullable or name in (schema.get("required") or []))):
-                continue
-            where = f"{path}.{name}" if path else name
-            causes.extend(check_schema(sub, item, where))
-        causes.extend(_count_causes(schema, "Properties", len(value), path))
+            given = item not in empty if node.strict else not _may_be_null(node, name, item)
+            if sub is not None and sub.is_checked and given:
+                causes += check_schema(sub, item, join(path, name))
+        causes += _count_causes(schema, "Properties", len(value), path)
     elif isinstance(value, list):
-        causes.extend(_list_causes(node, value, path))
+        causes += _list_causes(node, value, path)
     elif isinstance(value, str):
-        causes.extend(_string_causes(schema, value, path))
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        causes.extend(_number_causes(schema, value, path))
-    enum = schema.get("enum")
-    if enum is not None and value not in enum:
+        causes += _string_causes(node, value, path)
+    elif is_number(value):
+        causes += _number_causes(node, value, path)
+    enum = node.enum or schema.get("enum")
+    if enum and value not in enum:
         causes.append(not_supported(path, value, [str(one) for one in enum]))
-    causes.extend(_combined(schema, value, path))
-    return causes
+    special = _SPECIAL.get(schema.get("format", "")) if node.strict else None
+    if special is not None:
+        causes += special(value, path)
+    return causes if node.strict else [*causes, *_combined(schema, value, path)]
+
+
+def _may_be_null(node: Node, name: str, item: Any) -> bool:
+    sub = node.child(name)
+    return item is None and ((sub is not None and sub.nullable) or name in node.needed)
 
 
 def _combined(schema: Obj, value: Any, path: str) -> list[Cause]:
@@ -152,53 +218,47 @@ def _combined(schema: Obj, value: Any, path: str) -> list[Cause]:
 
 
 def _type_causes(node: Node, value: Any, path: str) -> list[Cause]:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    shape = node.shape
-    if value is None and node.nullable:
+    if (value is None and node.nullable) or is_of(node.shape, value):
         return []
-    if shape is Shape.INT_OR_STRING:
-        good = isinstance(value, int | str) and not isinstance(value, bool)
-        return [] if good else [_type_cause(path, "integer,string", value)]
-    if shape is Shape.INTEGER and isinstance(value, float) and not value.is_integer():
+    names = {Shape.MAP: "object", Shape.LIST: "array", Shape.INT_OR_STRING: "integer,string"}
+    want, told = names.get(node.shape, node.shape.value), JSON_NAMES.get(type(value), "null")
+    message = f'Invalid value: "{told}": {path} in body must be of type {want}: "{told}"'
+    causes = [Cause("FieldValueTypeInvalid", path, message)]
+    if node.shape is Shape.INTEGER and isinstance(value, float):
         extra = f'Invalid value: "": Checked value must be of type integer (default format) in {path}'
-        return [_type_cause(path, "integer", value), Cause("FieldValueInvalid", "<nil>", extra)]
-    good = {
-        Shape.OBJECT: isinstance(value, dict),
-        Shape.MAP: isinstance(value, dict),
-        Shape.LIST: isinstance(value, list),
-        Shape.STRING: isinstance(value, str),
-        Shape.INTEGER: number,
-        Shape.NUMBER: number,
-        Shape.BOOLEAN: isinstance(value, bool),
-    }.get(shape, True)
-    want = {Shape.MAP: "object", Shape.LIST: "array"}.get(shape, shape.value)
-    return [] if good else [_type_cause(path, want, value)]
+        causes.append(Cause("FieldValueInvalid", "<nil>", extra))
+    return causes
 
 
-def _string_causes(schema: Obj, value: str, path: str) -> list[Cause]:
-    causes = []
-    longest, shortest = schema.get("maxLength"), schema.get("minLength")
+def _string_causes(node: Node, value: str, path: str) -> list[Cause]:
+    schema, causes = node.openapi, []
+    longest, shortest, pattern = (schema.get(name) for name in ("maxLength", "minLength", "pattern"))
     if longest is not None and len(value) > longest:
         causes.append(too_long(path, longest))
     if shortest is not None and len(value) < shortest:
         causes.append(invalid_value(path, value, f"{path} in body should be at least {shortest} chars long"))
-    pattern = schema.get("pattern")
     if pattern and not re.search(pattern, value):
         causes.append(invalid_value(path, value, f"{path} in body should match '{pattern}'"))
-    known = _FORMATS.get(schema.get("format", ""))
+    known = None if node.strict else _FORMATS.get(schema.get("format", ""))
     if known and not known.fullmatch(value):
         told = f'{path} in body must be of type {schema["format"]}: "{value}"'
         causes.append(invalid_value(path, value, told))
     return causes
 
 
-def _number_causes(schema: Obj, value: float, path: str) -> list[Cause]:
-    causes = []
-    for name, sign, word in (("minimum", 1, "greater"), ("maximum", -1, "less")):
-        bound, strict = schema.get(name), bool(schema.get(f"exclusive{name.title()}"))
+def _number_causes(node: Node, value: float, path: str) -> list[Cause]:
+    schema, causes = node.openapi, []
+    least, most = schema.get("minimum"), schema.get("maximum")
+    for bound, strict, sign, word in (
+        (least, schema.get("exclusiveMinimum"), 1, "greater"),
+        (most, schema.get("exclusiveMaximum"), -1, "less"),
+    ):
         if bound is not None and ((value - bound) * sign < 0 or (strict and value == bound)):
-            told = f"{word} than" if strict else f"{word} than or equal to"
-            causes.append(invalid_value(path, value, f"{path} in body should be {told} {bound}"))
+            told = f"should be {word} than{'' if strict else ' or equal to'} {bound}"
+            if node.strict:
+                told = f"must be greater than or equal to {bound}"
+                told = told if most is None else f"must be between {least} and {most}, inclusive"
+            causes.append(invalid_value(path, value, told if node.strict else f"{path} in body {told}"))
     step = schema.get("multipleOf")
     if step and (value / step) % 1:
         causes.append(invalid_value(path, value, f"{path} in body should be a multiple of {step}"))
@@ -219,18 +279,41 @@ def _list_causes(node: Node, value: list[Any], path: str) -> list[Cause]:
     causes = _count_causes(node.openapi, "Items", len(value), path)
     if any(cause.reason in _BLOCKING for cause in causes) or node.items is None:
         return causes
-    for index, item in enumerate(value):
-        causes.extend(check_schema(node.items, item, f"{path}[{index}]"))
-    if (node.keys or node.is_set) and not causes:
+    if node.items.is_checked:
+        for index, item in enumerate(value):
+            causes += check_schema(node.items, item, f"{path}[{index}]")
+    unique = node.openapi.get("unique", "")
+    if unique or (not node.strict and not causes and (node.keys or node.is_set)):
         seen: set[str] = set()
         for index, item in enumerate(value):
             try:
-                element = element_of(node, item)
+                element = item.get(unique, "") if unique else element_of(node, item)
             except ListKeyError:
                 continue
-            if element in seen:
-                shown = {key: item.get(key) for key in node.keys} if node.keys else item
-                told = f"Duplicate value: {shown}"
-                causes.append(Cause("FieldValueDuplicate", f"{path}[{index}]", told))
+            if element and element in seen:
+                shown = item[unique] if unique else {key: item.get(key) for key in node.keys} if node.keys else item
+                told = f'Duplicate value: "{shown}"' if unique else f"Duplicate value: {shown}"
+                causes.append(Cause("FieldValueDuplicate", join(f"{path}[{index}]", unique).rstrip("."), told))
             seen.add(element)
     return causes
+
+
+_PERCENT = (
+    "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', "
+    "regex used for validation is '[0-9]+%')"
+)
+_DATA_KEY = "a valid config key must consist of alphanumeric characters, '-', '_' or '.'"
+# Formats that built-in types alone have.
+_SPECIAL: dict[str, Callable[[Any, str], list[Cause]]] = {
+    # An object's own labels are checked with its metadata.
+    "labels": lambda value, path: [] if path == "metadata.labels" else label_causes(value, path),
+    "dns-label": lambda value, path: [invalid_value(path, value, why) for why in dns_label_errors(value)],
+    "percent": lambda value, path: (
+        [invalid_value(path, value, _PERCENT)] if isinstance(value, str) and not re.fullmatch(r"[0-9]+%", value) else []
+    ),
+    "data": lambda value, path: [
+        invalid_value(f"{path}[{key}]", key, _DATA_KEY)
+        for key in value
+        if not re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", key)
+    ],
+}

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import orjson
 
 from model_sandbox.apiserver import errors
 from model_sandbox.apiserver.lists import Renderer, Selection, change, parse_version
-from model_sandbox.apiserver.store import Expired, Store
+from model_sandbox.apiserver.store import Entry, Expired, Store
 
 Send = Callable[[bytes], Awaitable[None]]
 DEFAULT_SECONDS = 1800
@@ -30,7 +30,7 @@ class Watcher:
         self._selection = selection
         self._renderer = renderer
         self._shelf = store.shelf(selection.kind.storage)
-        self._columns = True
+        self._columns = True  # only the first Table of a watch names its columns
         options = selection.options
         self._version = parse_version(options.version, get=True)
         self._from_now = options.version in ("", "0")
@@ -50,17 +50,19 @@ class Watcher:
 
     async def _run(self, send: Send, changed: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
-        options = self._selection.options
+        options, shelf = self._selection.options, self._shelf
         end = loop.time() + (options.timeout or DEFAULT_SECONDS)
         # The last bookmark comes shortly before the end, so that the next watch starts from there.
         bookmark = min(loop.time() + BOOKMARK_SECONDS, end - 0.5)
-        position = self._shelf.end_position if self._from_now else self._shelf.position_after(self._version)
+        new = self._from_now or self._initial
+        position = shelf.end_position if new else shelf.position_after(self._version)
         if self._initial:
-            position = self._shelf.end_position
             await self._send_initial(send)
-        while not self._shelf.closed:
+        while not shelf.closed:
             changed.clear()
-            position = await self._send_changes(send, position)
+            events = shelf.read(position)
+            position += len(events)
+            await self._send(send, filter(None, (change(self._selection, event) for event in events)))
             wait = min(end, bookmark if options.bookmarks else end) - loop.time()
             if wait > 0 and not changed.is_set():
                 # Not asyncio.wait_for, which loses a cancellation that comes with a change: the watch would never end.
@@ -75,25 +77,19 @@ class Watcher:
                 bookmark = min(now + BOOKMARK_SECONDS, end - 0.5) if end - now > 1 else end
 
     async def _send_initial(self, send: Send) -> None:
-        version = self._store.version
-        events = []
-        for key, entry in self._store.scan(self._selection.kind.storage, self._selection.namespace):
-            if self._selection.holds(key, entry):
-                events.append(self._event("ADDED", entry))
-        for start in range(0, len(events), _BATCH):
-            await send(b"".join(events[start : start + _BATCH]))
-        if self._selection.options.initial and self._selection.options.bookmarks:
+        selection, version = self._selection, self._store.version
+        found = list(self._store.scan(selection.kind.storage, selection.namespace))
+        await self._send(send, (("ADDED", entry) for key, entry in found if selection.holds(key, entry)))
+        if selection.options.initial and selection.options.bookmarks:
             await send(self._renderer.bookmark(version, initial_end=True))
 
-    async def _send_changes(self, send: Send, position: int) -> int:
-        events = self._shelf.read(position)
-        for start in range(0, len(events), _BATCH):
-            found = (change(self._selection, event) for event in events[start : start + _BATCH])
-            lines = [self._event(*one) for one in found if one is not None]
-            if lines:
+    async def _send(self, send: Send, found: Iterable[tuple[str, Entry]]) -> None:
+        lines: list[bytes] = []
+        for what, entry in found:
+            lines.append(self._renderer.event(what, entry, columns=self._columns))
+            self._columns = False
+            if len(lines) == _BATCH:
                 await send(b"".join(lines))
-        return position + len(events)
-
-    def _event(self, what: str, entry: object) -> bytes:
-        columns, self._columns = self._columns, False
-        return self._renderer.event(what, entry, columns=columns)  # type: ignore[arg-type]
+                lines.clear()
+        if lines:
+            await send(b"".join(lines))
