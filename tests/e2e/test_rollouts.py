@@ -184,6 +184,54 @@ def test_a_gateway_splits_requests_by_the_weights_and_loses_none(arena: Arena) -
 
 
 @pytest.mark.timeout(240)
+def test_a_canary_is_judged_by_copies_before_it_has_a_request(arena: Arena) -> None:
+    address = arena.gateway("public")
+    routing = {"gatewayAPI": {"parentRefs": [{"name": "public"}]}, "propagationSeconds": 0}
+    metrics = [{"name": "shadow-agreement", "min": 0.9}]
+    analysis = {"interval": "1s", "warmup": "0s", "metrics": metrics}
+    steps = [{"setMirrorRoute": {"percentage": 100}}, {"analysis": {"maxDuration": "2m"}}]
+    more = {
+        "trafficRouting": routing,
+        "analysis": analysis,
+        "scaleDownDelaySeconds": 0,
+        "abortScaleDownDelaySeconds": 0,
+    }
+    arena.apply("shadowed", "1", steps, **more)
+    arena.wait("shadowed", phase="Healthy", version="1")
+    wait_until(lambda: is_ready(arena, "shadowed"), "the route is programmed", seconds=30)
+    rows = differing_rows(count=200, differing=40)
+    expected = {version: own_predictions(version, rows) for version in VERSIONS}
+    with Load(f"http://{address}/predict", rows, expected, rate=RATE / 2) as load:
+        arena.apply("shadowed", "2", steps, **more)
+        found = arena.wait("shadowed", seconds=60, phase="Degraded")
+        assert found["rollback"]["reason"] == "AnalysisFailed"
+        assert "shadow-agreement: " in found["rollback"]["message"]
+        assert found["analysis"]["metrics"][0]["value"] < 0.9
+        assert set(load.report.answered) == {"1"}, "no user was answered by what only copies were sent to"
+        # The same model in another revision.
+        uri = (arena.models / "quick" / "breast-cancer" / "1").as_uri()
+        again = {"model": {"storageUri": uri}, "server": {"logLevel": "warning"}}
+        arena.kube.merge(MODELDEPLOYMENTS, "shadowed", {"spec": again})
+        wait_until(lambda: results(arena, "shadowed") == ["Promoted", "Aborted", "Promoted"], "it is live", seconds=60)
+    check(load)
+    assert arena.status("shadowed")["analysis"]["metrics"][0]["value"] == 1
+
+
+def results(arena: Arena, name: str) -> list[str]:
+    return [entry["result"] for entry in arena.status(name)["history"]]
+
+
+def differing_rows(*, count: int, differing: int) -> list[list[float]]:
+    """So many rows, on so many of which the two versions say different things."""
+    rows = some_rows(20 * count)
+    is_different = [one != other for one, other in zip(*(own_predictions(v, rows) for v in VERSIONS), strict=True)]
+    apart = [row for row, is_so in zip(rows, is_different, strict=True) if is_so][:differing]
+    alike = [row for row, is_so in zip(rows, is_different, strict=True) if not is_so][: count - differing]
+    assert (len(apart), len(alike)) == (differing, count - differing)
+    return [*alike, *apart]
+
+
+@pytest.mark.timeout(240)
 def test_a_canary_whose_last_pod_dies_loses_its_weight(arena: Arena) -> None:
     arena.gateway("public")
     routing = {"gatewayAPI": {"parentRefs": [{"name": "public"}]}, "propagationSeconds": 0}

@@ -64,14 +64,16 @@ def _declared_model(s: Situation) -> ModelInfo | None:
 def _analysis(s: Situation) -> Mapping[str, Any] | None:
     """The evidence as it is now; after the rollout the last of it stays to be read."""
     verdict, before = s.observed.verdict, s.status.analysis or {}
-    if not s.status.canary or not verdict.metrics:
+    # At the look that ends a rollout, what ended it is told as well.
+    status = s.status if s.status.canary else s.resource.status
+    if not status.canary or not verdict.metrics:
         return s.status.analysis
     phase = _PHASES.get(verdict.outcome, "Running")
-    weight = s.status.weights.applied
+    weight = status.weights.applied
     return {
         "phase": phase,
-        "revision": s.status.canary,
-        "stable": s.status.stable,
+        "revision": status.canary,
+        "stable": status.stable,
         "startedAt": before.get("startedAt", format_time(s.now)),
         "metrics": list(verdict.metrics),
         "trail": list(lengthened(before.get("trail", ()), weight=weight, metrics=verdict.metrics, now=s.now)),
