@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import kopf
+import uvloop
 
 from model_operator import handlers, logs
 from model_operator.clients.clock import SystemClock
@@ -174,7 +175,7 @@ def main() -> int:
         return 78
     logs.set_up(settings.log_level, settings.log_format)
     gc.disable()
-    asyncio.run(run(settings, asyncio.Event()))
+    uvloop.run(run(settings, asyncio.Event()))
     return 0
 
 
