@@ -28,6 +28,17 @@ class UnknownImage(Exception):
     """An image for which no command is known: `ErrImagePull`."""
 
 
+#: The images of the product, run by the Python that runs the sandbox.
+IMAGES: Mapping[str, tuple[str, ...]] = {
+    f"modeldeploy/{name}": (sys.executable, "-m", f"model_{name}") for name in ("server", "operator")
+}
+# As in any image, said in the environment where the rule of rewriting sees it: bind to the pod's address.
+_IMAGE_ENVIRONMENT = {
+    "modeldeploy/server": {"MODEL_SERVER_HOST": "0.0.0.0"},  # noqa: S104
+    "modeldeploy/operator": {"MODEL_OPERATOR_HOST": "0.0.0.0"},  # noqa: S104
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Images:
     """Which command an image stands for, by the end of its repository's name."""
@@ -43,7 +54,7 @@ class Images:
         return _IMAGE_ENVIRONMENT.get(self._name(image), {})
 
     def _name(self, image: str) -> str:
-        repository = re.sub(r"(@sha256:[0-9a-f]+)$|(:[\w.-]+)$", "", re.sub(r"@.*$", "", image))
+        repository = re.sub(r":[\w.-]+$", "", image.partition("@")[0])
         for name in sorted(self.commands, key=len, reverse=True):
             if repository == name or repository.endswith(f"/{name}"):
                 return name
@@ -52,21 +63,6 @@ class Images:
             f'"{image}" is not an image of this sandbox, which runs local processes and pulls nothing. '
             f"Known images: {known}. Add one with: --image {repository}=COMMAND"
         )
-
-
-# As in any image, said in the environment where the rule of rewriting sees it: bind to the pod's address.
-_IMAGE_ENVIRONMENT = {
-    "modeldeploy/server": {"MODEL_SERVER_HOST": "0.0.0.0"},  # noqa: S104
-    "modeldeploy/operator": {"MODEL_OPERATOR_HOST": "0.0.0.0"},  # noqa: S104
-}
-
-
-def default_images() -> dict[str, tuple[str, ...]]:
-    """The images of the product, run by the Python that runs the sandbox."""
-    return {
-        "modeldeploy/server": (sys.executable, "-m", "model_server"),
-        "modeldeploy/operator": (sys.executable, "-m", "model_operator"),
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +76,64 @@ class Place:
         """The one rule by which a text is made true on this machine."""
         for path in sorted(self.paths, key=len, reverse=True):
             pattern = rf"(?<![\w.\-]){re.escape(path)}(?=$|[/:;,\"'\s\])}}&?#])"
-            text = re.sub(pattern, lambda _, path=path: str(self.paths[path]), text)  # type: ignore[misc]
+            text = re.sub(pattern, str(self.paths[path]).replace("\\", r"\\"), text)
         return re.sub(r"(?<![\d.])0\.0\.0\.0(?![\d.])", self.address, text)
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What env and volumes may refer to."""
+    """What env and volumes may refer to. `objects` are ConfigMaps and Secrets by (`configmap` or `secret`, name)."""
 
     pod: Obj
-    config_maps: Mapping[str, Obj]
-    secrets: Mapping[str, Obj]
+    objects: Mapping[tuple[str, str], Mapping[str, bytes]]
     host_ip: str
     capacity: Mapping[str, str]
+
+    def files(self, kind: str, reference: Obj) -> Mapping[str, bytes]:
+        """The content of a ConfigMap or Secret; nothing if it is optional and not there. Raises ConfigError."""
+        name = reference.get("name") or reference.get("secretName", "")
+        if (kind, name) not in self.objects and not reference.get("optional"):
+            raise ConfigError(f'{kind} "{name}" not found')
+        return self.objects.get((kind, name), {})
+
+    def value(self, kind: str, reference: Obj) -> str | None:
+        """One key of it; None if it is optional and not there. Raises ConfigError."""
+        content, key = self.files(kind, reference), reference["key"]
+        if key not in content:
+            if reference.get("optional"):
+                return None
+            word, namespace = {"secret": "Secret"}.get(kind, "ConfigMap"), self.pod["metadata"]["namespace"]
+            raise ConfigError(f"couldn't find key {key} in {word} {namespace}/{reference['name']}")
+        return content[key].decode(errors="replace")
+
+    def own(self, origin: Obj, container: Obj) -> str:
+        """A field of the pod, or a resource of a container. Raises ConfigError for one that is not known."""
+        if "fieldRef" in origin:
+            return self._field(origin["fieldRef"]["fieldPath"])
+        reference = origin["resourceFieldRef"]
+        name = reference.get("containerName", container["name"])
+        owner = next((one for one in self.pod["spec"]["containers"] if one["name"] == name), container)
+        kind, _, resource = reference["resource"].partition(".")
+        given = (owner.get("resources") or {}).get(kind, {}).get(resource)
+        # The node's capacity stands for a limit that is not set.
+        value = parse_quantity(given if given is not None else self.capacity.get(resource, "0"))
+        return str(math.ceil(value / parse_quantity(reference.get("divisor") or "1")))
+
+    def _field(self, path: str) -> str:
+        metadata, spec = self.pod["metadata"], self.pod["spec"]
+        if one := re.fullmatch(r"metadata\.(labels|annotations)\['(.+)'\]", path):
+            return str((metadata.get(one[1]) or {}).get(one[2], ""))
+        pod_ip = (self.pod.get("status") or {}).get("podIP", "")
+        known = {f"metadata.{name}": metadata[name] for name in ("name", "namespace", "uid")}
+        known |= {f"spec.{name}": spec.get(name, "") for name in ("nodeName", "serviceAccountName")}
+        known |= {"status.hostIP": self.host_ip, "status.hostIPs": self.host_ip}
+        known |= {"status.podIP": pod_ip, "status.podIPs": pod_ip}
+        for name in ("labels", "annotations"):
+            pairs = sorted((metadata.get(name) or {}).items())
+            known[f"metadata.{name}"] = "\n".join(f'{key}="{value}"' for key, value in pairs)
+        if path not in known:
+            raise ConfigError(f"fieldRef {path} is not known; known: {', '.join(known)}")
+        return str(known[path])
 
 
 _REFERENCE = re.compile(r"\$(?:\$|\(([A-Za-z_][\w.\-]*)\))")
@@ -100,110 +141,35 @@ _REFERENCE = re.compile(r"\$(?:\$|\(([A-Za-z_][\w.\-]*)\))")
 
 def expand(text: str, values: Mapping[str, str]) -> str:
     """`$(NAME)` by its value; an unknown one stays; `$$` is a dollar sign."""
-
-    def replace(match: re.Match[str]) -> str:
-        name = match[1]
-        if name is None:
-            return "$"
-        return values.get(name, match[0])
-
-    return _REFERENCE.sub(replace, text)
-
-
-def field_value(sources: Sources, path: str) -> str:
-    """A downward API field. Raises ConfigError for one that is not known."""
-    pod = sources.pod
-    metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
-    indexed = re.fullmatch(r"metadata\.(labels|annotations)\['(.+)'\]", path)
-    if indexed:
-        return str((metadata.get(indexed[1]) or {}).get(indexed[2], ""))
-    known = {
-        "metadata.name": metadata["name"],
-        "metadata.namespace": metadata["namespace"],
-        "metadata.uid": metadata["uid"],
-        "spec.nodeName": spec.get("nodeName", ""),
-        "spec.serviceAccountName": spec.get("serviceAccountName", ""),
-        "status.hostIP": sources.host_ip,
-        "status.hostIPs": sources.host_ip,
-        "status.podIP": status.get("podIP", ""),
-        "status.podIPs": status.get("podIP", ""),
-    }
-    for name in ("labels", "annotations"):
-        pairs = sorted((metadata.get(name) or {}).items())
-        known[f"metadata.{name}"] = "\n".join(f'{key}="{value}"' for key, value in pairs)
-    if path not in known:
-        raise ConfigError(f"fieldRef {path} is not known; known: {', '.join(known)}")
-    return str(known[path])
-
-
-def resource_value(sources: Sources, reference: Obj, container: Obj) -> str:
-    """A resourceFieldRef: requests or limits of a container, the node's capacity where there is no limit."""
-    name = reference.get("containerName", container["name"])
-    owner = next((one for one in sources.pod["spec"]["containers"] if one["name"] == name), container)
-    kind, _, resource = reference["resource"].partition(".")
-    given = (owner.get("resources") or {}).get(kind, {}).get(resource)
-    value = parse_quantity(given if given is not None else sources.capacity.get(resource, "0"))
-    return str(math.ceil(value / parse_quantity(reference.get("divisor") or "1")))
-
-
-def _from_object(sources: Sources, reference: Obj, kind: str) -> str | None:
-    objects = sources.config_maps if kind == "configmap" else sources.secrets
-    name, key = reference["name"], reference["key"]
-    held = objects.get(name)
-    if held is None or key not in held:
-        if reference.get("optional"):
-            return None
-        if held is None:
-            raise ConfigError(f'{kind} "{name}" not found')
-        word = "Secret" if kind == "secret" else "ConfigMap"
-        namespace = sources.pod["metadata"]["namespace"]
-        raise ConfigError(f"couldn't find key {key} in {word} {namespace}/{name}")
-    return str(held[key])
-
-
-def _env_from(container: Obj, sources: Sources) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for source in container.get("envFrom") or []:
-        kind = "secret" if "secretRef" in source else "configmap"
-        reference = source.get("secretRef") or source.get("configMapRef") or {}
-        objects = sources.secrets if kind == "secret" else sources.config_maps
-        held = objects.get(reference.get("name", ""))
-        if held is None:
-            if reference.get("optional"):
-                continue
-            raise ConfigError(f'{kind} "{reference.get("name", "")}" not found')
-        for key, value in held.items():
-            name = source.get("prefix", "") + key
-            if re.fullmatch(r"[A-Za-z_.\-][\w.\-]*", name):
-                values[name] = str(value)
-    return values
+    return _REFERENCE.sub(lambda match: values.get(match[1], match[0]) if match[1] else "$", text)
 
 
 def environment(container: Obj, sources: Sources, place: Place) -> dict[str, str]:
     """The variables that a container asks for, rewritten for this machine. Raises ConfigError."""
-    values = _env_from(container, sources)
+    values: dict[str, str] = {}
+    for source in container.get("envFrom") or []:
+        kind = "secret" if "secretRef" in source else "configmap"
+        for key, content in sources.files(kind, source.get("secretRef") or source.get("configMapRef") or {}).items():
+            name = source.get("prefix", "") + key
+            if re.fullmatch(r"[A-Za-z_.\-][\w.\-]*", name):
+                values[name] = content.decode(errors="replace")
     for entry in container.get("env") or []:
-        name, origin = entry["name"], entry.get("valueFrom")
+        origin, value = entry.get("valueFrom"), None
         if origin is None:
-            values[name] = expand(entry.get("value", ""), values)
-            continue
-        value: str | None
-        if "fieldRef" in origin:
-            value = field_value(sources, origin["fieldRef"]["fieldPath"])
-        elif "resourceFieldRef" in origin:
-            value = resource_value(sources, origin["resourceFieldRef"], container)
+            value = expand(entry.get("value", ""), values)
         elif "secretKeyRef" in origin:
-            value = _from_object(sources, origin["secretKeyRef"], "secret")
+            value = sources.value("secret", origin["secretKeyRef"])
+        elif "configMapKeyRef" in origin:
+            value = sources.value("configmap", origin["configMapKeyRef"])
         else:
-            value = _from_object(sources, origin["configMapKeyRef"], "configmap")
+            value = sources.own(origin, container)
         if value is not None:
-            values[name] = value
+            values[entry["name"]] = value
     return {name: place.rewrite(value) for name, value in values.items()}
 
 
 def command_line(container: Obj, images: Images, values: Mapping[str, str], place: Place) -> list[str]:
     """What to start: `command` and `args` replace or extend the image's entrypoint. Raises UnknownImage."""
     entrypoint: Sequence[str] = images.command(container.get("image", ""))
-    command = container.get("command") or entrypoint
-    texts = [*command, *(container.get("args") or [])]
+    texts = [*(container.get("command") or entrypoint), *(container.get("args") or [])]
     return [place.rewrite(expand(text, values)) for text in texts]

@@ -6,27 +6,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import platform
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from aiohttp import web
 
-from model_sandbox.cache import Cache, Key, key_of
+from model_sandbox.cache import Cache
 from model_sandbox.client import ApiFailure, Client, Connection, Obj
 from model_sandbox.controllers.base import NODES, PODS, Recorder, stamp
-from model_sandbox.node.environment import Images, default_images
+from model_sandbox.controllers.pods import is_finished, is_terminating
+from model_sandbox.node.container import Host
+from model_sandbox.node.environment import IMAGES, Images
 from model_sandbox.node.logs import serve_log
 from model_sandbox.node.network import LOOPBACK, Network
-from model_sandbox.node.pod import Host, PodRunner
+from model_sandbox.node.pod import PodRunner, remove, write
 from model_sandbox.node.process import Reaper
-from model_sandbox.node.status import ContainerState, PodState, pod_status
+from model_sandbox.node.status import ContainerState, PodState
 
 log = logging.getLogger(__name__)
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
@@ -53,189 +57,136 @@ def capacity() -> dict[str, str]:
 
 def node_object(settings: NodeSettings, port: int) -> Obj:
     """The Node object."""
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     runs = "instant (no processes)" if settings.instant else "local processes"
-    now = stamp()
-    ready = {
-        "type": "Ready",
-        "status": "True",
-        "reason": "KubeletReady",
-        "message": f"model sandbox: pods are {runs}",
-        "lastHeartbeatTime": now,
-        "lastTransitionTime": now,
-    }
+    ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": f"model sandbox: pods are {runs}"}
+    times = dict.fromkeys(("lastHeartbeatTime", "lastTransitionTime"), stamp())
     info = {
         "kubeletVersion": "v1.36.0-sandbox",
-        "kubeProxyVersion": "",
         "osImage": "model sandbox, not a real node",
         "containerRuntimeVersion": "process://instant" if settings.instant else "process://local",
         "kernelVersion": platform.release(),
         "operatingSystem": "linux",
-        "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
-        "machineID": "",
-        "systemUUID": "",
-        "bootID": "",
+        "architecture": machine,
+        **dict.fromkeys(("kubeProxyVersion", "machineID", "systemUUID", "bootID"), ""),
     }
+    addresses = {"InternalIP": settings.network.host, "Hostname": settings.name}
     status: Obj = {
         "capacity": capacity(),
         "allocatable": capacity(),
-        "conditions": [ready],
-        "addresses": [
-            {"type": "InternalIP", "address": settings.network.host},
-            {"type": "Hostname", "address": settings.name},
-        ],
+        "conditions": [{**ready, **times}],
+        "addresses": [{"type": kind, "address": address} for kind, address in addresses.items()],
         "nodeInfo": info,
+        **({"daemonEndpoints": {"kubeletEndpoint": {"Port": port}}} if port else {}),
     }
-    if port:
-        status["daemonEndpoints"] = {"kubeletEndpoint": {"Port": port}}
-    labels = {
-        "kubernetes.io/hostname": settings.name,
-        "kubernetes.io/os": "linux",
-        "kubernetes.io/arch": info["architecture"],
-    }
-    return {"metadata": {"name": settings.name, "labels": labels}, "status": status}
+    labels = {"hostname": settings.name, "os": "linux", "arch": machine}
+    metadata = {"name": settings.name, "labels": {f"kubernetes.io/{key}": value for key, value in labels.items()}}
+    return {"metadata": metadata, "status": status}
 
 
 class Node:
-    """Keeps a Node object alive and runs its pods."""
+    """Keeps a Node object alive and runs its pods, each of them in a task of its own."""
 
-    def __init__(self, client: Client, settings: NodeSettings, host: Host) -> None:
-        self._client = client
+    def __init__(self, settings: NodeSettings, host: Host, tasks: asyncio.TaskGroup) -> None:
         self._settings = settings
         self._host = host
-        self._pods = Cache(client, PODS, f"fieldSelector=spec.nodeName%3D{settings.name}")
-        self._runners: dict[str, tuple[PodRunner, asyncio.Task[None]]] = {}
+        self._tasks = tasks
+        self._pods = Cache(host.client, PODS, f"fieldSelector=spec.nodeName%3D{settings.name}")
+        self._pods.listeners.append(self._instant if settings.instant else self._hear)
+        self._runners: dict[str, PodRunner] = {}
         self._addresses: dict[str, str] = {}
 
     async def run(self, port: int) -> None:
-        """Register, then run pods until cancelled; all of them are ended then."""
-        await self._register(port)
-        self._pods.listeners.append(self._hear)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._pods.run())
-                tasks.create_task(self._beat())
-        finally:
-            await self._stop()
-
-    async def _stop(self) -> None:
-        runners = list(self._runners.values())
-        for runner, _ in runners:
-            runner.vanish()
-        await asyncio.gather(*(task for _, task in runners), return_exceptions=True)
-
-    async def _register(self, port: int) -> None:
-        body = node_object(self._settings, port)
-        pause = 0.1
+        """Register, then run pods until cancelled."""
+        await self._register(node_object(self._settings, port))
+        self._tasks.create_task(self._pods.run())
         while True:
             try:
-                try:
-                    await self._client.send("POST", NODES.path(), body)
-                except ApiFailure as failure:
-                    if failure.code != 409:
-                        raise
-                await self._client.merge(NODES.path("", self._settings.name, "status"), {"status": body["status"]})
-                return
-            except (aiohttp.ClientError, ConnectionError) as error:
-                log.warning("waiting for the API server: %s", error)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 5.0)
-
-    async def _beat(self) -> None:
-        """Renew the node's Lease."""
-        name = self._settings.name
-        while True:
-            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-            spec = {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": now}
-            try:
-                try:
-                    await self._client.merge(f"{LEASES}/{name}", {"spec": spec})
-                except ApiFailure as failure:
-                    if failure.code != 404:
-                        raise
-                    await self._client.send("POST", LEASES, {"metadata": {"name": name}, "spec": spec})
-            except (ApiFailure, aiohttp.ClientError, ConnectionError) as error:
+                await self._beat()
+            except (ApiFailure, aiohttp.ClientError, OSError) as error:
                 log.debug("lease: %s", error)
             await asyncio.sleep(HEARTBEAT)
 
-    def address(self, uid: str) -> str:
-        """A pod's own address."""
-        while uid not in self._addresses:
-            found = self._settings.network.choose()
-            if found not in self._addresses.values():
-                self._addresses[uid] = found
-        return self._addresses[uid]
+    async def _register(self, body: Obj) -> None:
+        pause = 0.1
+        while True:
+            try:
+                with contextlib.suppress(ApiFailure):  # it is there already, or else the next request says why
+                    await self._host.client.send("POST", NODES.path(), body)
+                await self._host.client.merge(NODES.path("", self._settings.name, "status"), {"status": body["status"]})
+                return
+            except (aiohttp.ClientError, OSError) as error:
+                log.warning("waiting for the API server: %s", error)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 5.0)
 
-    def runner(self, key: Key) -> PodRunner | None:
+    async def _beat(self) -> None:
+        """Renew the node's Lease."""
+        client, name = self._host.client, self._settings.name
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        spec = {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": now}
+        try:
+            await client.merge(f"{LEASES}/{name}", {"spec": spec})
+        except ApiFailure as failure:
+            if failure.code != 404:
+                raise
+            await client.send("POST", LEASES, {"metadata": {"name": name}, "spec": spec})
+
+    def runner(self, namespace: str, name: str) -> PodRunner | None:
         """The runner of a pod."""
-        pod = self._pods.get(*key)
-        found = self._runners.get(pod["metadata"]["uid"]) if pod is not None else None
-        return found[0] if found else None
+        pod = self._pods.get(namespace, name)
+        return self._runners.get(pod["metadata"]["uid"]) if pod is not None else None
 
     def _hear(self, old: Obj | None, new: Obj | None) -> None:
-        loop = asyncio.get_running_loop()
-        if old is not None and (new is None or new["metadata"]["uid"] != old["metadata"]["uid"]):
-            found = self._runners.get(old["metadata"]["uid"])
-            if found is not None:
-                found[0].vanish()
+        before, uid = ((one or {"metadata": {"uid": ""}})["metadata"]["uid"] for one in (old, new))
+        if before != uid and before in self._runners:
+            self._runners[before].vanish()
         if new is None:
             return
-        uid = new["metadata"]["uid"]
-        if self._settings.instant:
-            if old is None or new["metadata"].get("deletionTimestamp"):
-                task = loop.create_task(self._instant(new))
-                self._keep(f"{uid}/{new['metadata']['resourceVersion']}", PodRunner(self._host, new, ""), task)
-            return
-        found = self._runners.get(uid)
-        if found is not None:
-            found[0].update(new)
-        elif new["status"].get("phase") not in ("Succeeded", "Failed") or new["metadata"].get("deletionTimestamp"):
-            runner = PodRunner(self._host, new, self.address(uid))
-            self._keep(uid, runner, loop.create_task(self._guard(runner)))
-            runner.update(new)
+        if uid not in self._runners and (not is_finished(new) or is_terminating(new)):
+            runner = self._runners[uid] = PodRunner(self._host, new, self._address(uid))
+            self._tasks.create_task(self._guard(runner.run(), new, ends=True))
+        if uid in self._runners:
+            self._runners[uid].update(new)
 
-    def _keep(self, uid: str, runner: PodRunner, task: asyncio.Task[None]) -> None:
-        self._runners[uid] = (runner, task)
-
-        def done(_: asyncio.Task[None]) -> None:
-            self._runners.pop(uid, None)
-            self._addresses.pop(uid, None)
-
-        task.add_done_callback(done)
-
-    async def _guard(self, runner: PodRunner) -> None:
-        try:
-            await runner.run()
-        except (ApiFailure, aiohttp.ClientError, ConnectionError) as error:
-            log.warning("pod %s: %s", runner.pod["metadata"]["name"], error)
-        except Exception:
-            log.exception("pod %s failed", runner.pod["metadata"]["name"])
-
-    async def _instant(self, pod: Obj) -> None:
-        """A pod without processes: ready as soon as it is seen, gone as soon as it is deleted."""
-        meta = pod["metadata"]
-        path = PODS.path(meta["namespace"], meta["name"])
-        try:
-            if meta.get("deletionTimestamp"):
-                await self._client.delete(path, gracePeriodSeconds=0, preconditions={"uid": meta["uid"]})
-                return
-            now = datetime.now(UTC)
+    def _instant(self, old: Obj | None, new: Obj | None) -> None:
+        """Pods without processes: ready as soon as they are seen, gone as soon as they are deleted."""
+        if new is None:
+            self._addresses.pop(old["metadata"]["uid"] if old is not None else "", None)
+        elif is_terminating(new):
+            self._tasks.create_task(self._guard(remove(self._host, new), new))
+        elif old is None:
+            now, uid = datetime.now(UTC), new["metadata"]["uid"]
             states = [
                 ContainerState(
-                    one["name"],
-                    one.get("image", ""),
-                    container_id=f"sandbox://instant/{meta['uid']}/{one['name']}",
+                    *(one["name"], one.get("image", ""), f"sandbox://instant/{uid}/{one['name']}"),
                     running_since=now,
                     started=True,
                     ready=True,
                 )
-                for one in pod["spec"]["containers"]
+                for one in new["spec"]["containers"]
             ]
-            state = PodState(pod, self._settings.network.host, self.address(meta["uid"]), now, containers=states)
-            await self._client.merge(
-                PODS.path(meta["namespace"], meta["name"], "status"), {"status": pod_status(state, now)}
-            )
-        except (ApiFailure, aiohttp.ClientError, ConnectionError) as error:
-            log.debug("pod %s: %s", meta["name"], error)
+            state = PodState(new, self._settings.network.host, self._address(uid), now, (), states)
+            self._tasks.create_task(self._guard(write(self._host, state), new))
+
+    def _address(self, uid: str) -> str:
+        """A pod's own address."""
+        while (found := self._settings.network.choose()) in self._addresses.values():
+            continue
+        return self._addresses.setdefault(uid, found)
+
+    async def _guard(self, work: Coroutine[Any, Any, Any], pod: Obj, *, ends: bool = False) -> None:
+        """One pod's trouble is not the others'."""
+        try:
+            await work
+        except (ApiFailure, aiohttp.ClientError, OSError) as error:
+            log.warning("pod %s: %s", pod["metadata"]["name"], error)
+        except Exception:
+            log.exception("pod %s failed", pod["metadata"]["name"])
+        finally:
+            if ends:
+                self._runners.pop(pod["metadata"]["uid"], None)
+                self._addresses.pop(pod["metadata"]["uid"], None)
 
 
 @asynccontextmanager
@@ -244,8 +195,7 @@ async def _log_server(node: Node, address: str) -> AsyncIterator[int]:
 
     async def handle(request: web.Request) -> web.StreamResponse:
         names = request.match_info
-        runner = node.runner((names["namespace"], names["pod"]))
-        return await serve_log(request, runner, names["container"])
+        return await serve_log(request, node.runner(names["namespace"], names["pod"]), names["container"])
 
     app = web.Application()
     app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", handle)
@@ -259,35 +209,18 @@ async def _log_server(node: Node, address: str) -> AsyncIterator[int]:
 
 
 async def run(connection: Connection, settings: NodeSettings) -> None:
-    """Run a node until cancelled."""
-    reaper = Reaper() if not settings.instant else None
-    try:
-        async with (
-            Client(connection, "kubelet/sandbox") as client,
-            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True)) as session,
-        ):
-            images = Images({**default_images(), **settings.images})
-            host = Host(
-                client,
-                session,
-                Recorder(client, "kubelet"),
-                reaper,  # type: ignore[arg-type]
-                images,
-                settings.state,
-                settings.network,
-                await settings.network.reachable(connection.url),
-                capacity(),
-                settings.backoff,
-            )
-            node = Node(client, settings, host)
-            if settings.instant:
-                await node.run(0)
-            else:
-                async with _log_server(node, settings.network.host) as port:
-                    await node.run(port)
-    finally:
-        if reaper is not None:
-            reaper.close()
-
-
-__all__ = ["Node", "NodeSettings", "key_of", "run"]
+    """Run a node until cancelled; all of its pods' processes are ended then."""
+    async with contextlib.AsyncExitStack() as stack:
+        reaper = None if settings.instant else stack.enter_context(contextlib.closing(Reaper()))
+        client = await stack.enter_async_context(Client(connection, "kubelet/sandbox"))
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
+        session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+        host = Host(
+            *(client, session, Recorder(client, "kubelet"), reaper, Images({**IMAGES, **settings.images})),
+            *(settings.state, settings.network, await settings.network.reachable(connection.url), capacity()),
+            settings.backoff,
+        )
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        node = Node(settings, host, tasks)
+        port = 0 if settings.instant else await stack.enter_async_context(_log_server(node, settings.network.host))
+        await node.run(port)

@@ -1,4 +1,4 @@
-"""Probes and hooks: one question to a container, and how often a pod is asked."""
+"""What a container is asked by probes and hooks."""
 
 from __future__ import annotations
 
@@ -23,14 +23,13 @@ class Target:
     folder: Path = Path()
     enter: tuple[str, ...] = ()
 
-    def port(self, port: int | str) -> int:
-        """A port by number or by its name in the container."""
-        if isinstance(port, int) or str(port).isdecimal():
-            return int(port)
-        for one in self.container.get("ports") or []:
-            if one.get("name") == port:
-                return int(one["containerPort"])
-        raise ValueError(f"couldn't find port {port!r} in container {self.container['name']}")
+    def endpoint(self, action: Obj) -> tuple[str, int]:
+        """Host and port of a TCP, gRPC or HTTP action; a port is given by number or by its name in the container."""
+        port, named = action["port"], self.container.get("ports") or []
+        number = next((one["containerPort"] for one in named if one.get("name") == port), port)
+        if not str(number).isdecimal():
+            raise ValueError(f"couldn't find port {port!r} in container {self.container['name']}")
+        return action.get("host") or self.address, int(number)
 
 
 async def ask(session: aiohttp.ClientSession, action: Obj, target: Target, seconds: float) -> tuple[bool, str]:
@@ -43,57 +42,27 @@ async def ask(session: aiohttp.ClientSession, action: Obj, target: Target, secon
             return await _http(session, action["httpGet"], target, seconds)
         if "sleep" in action:
             await asyncio.sleep(action["sleep"]["seconds"])
-            return True, ""
-        if "tcpSocket" in action or "grpc" in action:
-            given = action.get("tcpSocket") or action["grpc"]
-            host, port = given.get("host") or target.address, target.port(given["port"])
+        elif "tcpSocket" in action or "grpc" in action:
             async with asyncio.timeout(seconds):
-                _, writer = await asyncio.open_connection(host, port)
+                given = action.get("tcpSocket") or action["grpc"]
+                _, writer = await asyncio.open_connection(*target.endpoint(given))
             writer.close()
-            return True, ""
     except TimeoutError:
         return False, f"timed out after {seconds:g}s"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, aiohttp.ClientError) as error:
         return False, str(error)
     return True, ""
 
 
 async def _http(session: aiohttp.ClientSession, get: Obj, target: Target, seconds: float) -> tuple[bool, str]:
-    host, port = get.get("host") or target.address, target.port(get["port"])
-    path = get.get("path", "/")
-    url = f"{get.get('scheme', 'HTTP').lower()}://{host}:{port}{path if path.startswith('/') else '/' + path}"
+    host, port = target.endpoint(get)
+    url = f"{get.get('scheme', 'HTTP').lower()}://{host}:{port}/{get.get('path', '/').removeprefix('/')}"
     headers = {"User-Agent": "kube-probe/1.36", "Accept": "*/*"}
-    headers.update({one["name"]: one["value"] for one in get.get("httpHeaders") or []})
+    headers |= {one["name"]: one["value"] for one in get.get("httpHeaders") or []}
     timeout = aiohttp.ClientTimeout(total=seconds)
     try:
         async with session.get(url, headers=headers, timeout=timeout, ssl=False) as response:
-            if 200 <= response.status < 400:
-                return True, ""
-            return False, f"HTTP probe failed with statuscode: {response.status}"
+            good = 200 <= response.status < 400
+            return good, "" if good else f"HTTP probe failed with statuscode: {response.status}"
     except aiohttp.ClientError as error:
         return False, f'Get "{url}": {error}'
-
-
-@dataclass(slots=True)
-class Counter:
-    """Turns single answers into a verdict by the probe's thresholds."""
-
-    probe: Obj
-    good: bool
-    _run: int = 0
-    _last: bool | None = None
-
-    def count(self, success: bool) -> bool:
-        """Take one answer; whether the verdict changed."""
-        self._run = self._run + 1 if success is self._last else 1
-        self._last = success
-        needed = self.probe.get("successThreshold", 1) if success else self.probe.get("failureThreshold", 3)
-        if success is not self.good and self._run >= needed:
-            self.good = success
-            return True
-        return False
-
-    @property
-    def failed(self) -> bool:
-        """Whether the failure threshold has been reached."""
-        return self._last is False and self._run >= self.probe.get("failureThreshold", 3)

@@ -70,52 +70,55 @@ class Log:
     _open: bytes = b""
 
     def feed(self, data: bytes) -> None:
-        """Take output as it comes."""
+        """Take output as it comes; nothing ends a line that was not ended."""
         *lines, self._open = (self._open + data).split(b"\n")
-        self._write(lines)
-        if len(self._open) > _CHUNK:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write a line that was not ended."""
-        if self._open:
-            rest, self._open = self._open, b""
-            self._write([rest])
-
-    def _write(self, lines: Sequence[bytes]) -> None:
+        if self._open and (not data or len(self._open) > _CHUNK):
+            lines, self._open = [*lines, self._open], b""
         if not lines:
             return
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").encode()
-        data = b"".join(stamp + b" " + line + b"\n" for line in lines)
-        if self._size + len(data) > LOG_LIMIT:
+        text = b"".join(stamp + b" " + line + b"\n" for line in lines)
+        if self._size + len(text) > LOG_LIMIT:
             self.path.replace(self.path.with_suffix(".old"))
             self._size = 0
-        self._size += len(data)
+        self._size += len(text)
         with self.path.open("ab") as file:
-            file.write(data)
+            file.write(text)
 
     def tail(self, lines: int, limit: int) -> str:
         """The last lines, without their times."""
-        if not self.path.exists():
-            return ""
-        found = self.path.read_bytes().splitlines()[-lines:]
-        text = b"\n".join(line.partition(b" ")[2] for line in found)
-        return text[-limit:].decode(errors="replace")
+        found = self.path.read_bytes().splitlines()[-lines:] if self.path.exists() else []
+        return b"\n".join(line.partition(b" ")[2] for line in found)[-limit:].decode(errors="replace")
 
 
 def base_environment(home: Path, name: str, mark: str) -> dict[str, str]:
     """What every container's process has: nothing of the user's own environment."""
-    temporary = home / "tmp"
-    temporary.mkdir(parents=True, exist_ok=True)
-    here = str(Path(sys.executable).parent)
+    (home / "tmp").mkdir(parents=True, exist_ok=True)
     return {
-        "PATH": f"{here}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PATH": f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": str(home),
         "LANG": "C.UTF-8",
-        "TMPDIR": str(temporary),
+        "TMPDIR": str(home / "tmp"),
         "HOSTNAME": name,
         MARK: mark,
     }
+
+
+async def _spawn(command: Sequence[str], values: Mapping[str, str], folder: Path) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *command,
+        env=dict(values),
+        cwd=folder,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def _kill_group(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 @dataclass(slots=True)
@@ -133,64 +136,48 @@ class Running:
     async def _read(self) -> None:
         while self.process.stdout is not None and (data := await self.process.stdout.read(_CHUNK)):
             self.log.feed(data)
-        self.log.flush()
+        self.log.feed(b"")
 
-    def terminate(self) -> None:
-        """Ask the process itself to end, as a container runtime does."""
+    async def stop(self, grace: float) -> None:
+        """Ask the process itself to end, as a container runtime does; kill its group after `grace` seconds."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(grace):
+                await self.process.wait()
+        except TimeoutError:
+            self.kill()
 
     def kill(self) -> None:
         """End the whole group."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        _kill_group(self.process)
 
     async def wait(self) -> int:
-        """The exit code (128 + n for signal n) after the process ended and what it left behind was killed."""
-        code = await self.process.wait()
-        self.kill()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.0):
-                await asyncio.shield(self._reading)
-        self._reading.cancel()
+        """The exit code (128 + n for signal n) after the process ended, and what it left behind with it."""
+        try:
+            code = await self.process.wait()
+        finally:
+            self.kill()
+            await self.process.wait()
+            await asyncio.wait([self._reading], timeout=1.0)
+            self._reading.cancel()
         return 128 - code if code < 0 else code
 
 
 async def start(command: Sequence[str], values: Mapping[str, str], folder: Path, log: Log) -> Running:
     """Start a container's process. Raises OSError when there is nothing to start."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        env=dict(values),
-        cwd=folder,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-    )
-    return Running(process, log, datetime.now(UTC))
+    return Running(await _spawn(command, values, folder), log, datetime.now(UTC))
 
 
 async def run_once(command: Sequence[str], values: Mapping[str, str], folder: Path, seconds: float) -> tuple[bool, str]:
-    """Run a probe's or hook's command: whether it ended well in time, and what it said."""
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            env=dict(values),
-            cwd=folder,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
-    except OSError as error:
-        return False, str(error)
+    """Run a probe's or hook's command: whether it ended well in time, and what it said. Raises OSError."""
+    process = await _spawn(command, values, folder)
     try:
         async with asyncio.timeout(seconds):
             output, _ = await process.communicate()
     except TimeoutError:
         return False, f"command timed out after {seconds:g}s"
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill_group(process)
         await process.wait()
     return process.returncode == 0, output[:1024].decode(errors="replace")

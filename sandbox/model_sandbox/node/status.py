@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from model_sandbox.client import Obj
-from model_sandbox.controllers.base import stamp, with_condition
+from model_sandbox.controllers.base import stamp, status_of, with_condition
 
 
 @dataclass(slots=True)
@@ -25,15 +25,26 @@ class ContainerState:
     started: bool = False
     ready: bool = False
 
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether it ended well."""
+        return self.terminated is not None and self.terminated["exitCode"] == 0
+
+    def end(self, code: int, now: datetime, message: str, reason: str = "") -> None:
+        """It ended, or could not be started."""
+        terminated: Obj = {"exitCode": code, "reason": reason or ("Error" if code else "Completed")}
+        terminated |= {"startedAt": stamp(self.running_since or now), "finishedAt": stamp(now)}
+        terminated |= {"containerID": self.container_id, **({"message": message} if message else {})}
+        self.terminated, self.running_since, self.started, self.ready = terminated, None, False, False
+
     def body(self) -> Obj:
         """The entry of `containerStatuses`."""
+        reason, message = self.waiting
+        state: Obj = {"waiting": {"reason": reason, **({"message": message} if message else {})}}
         if self.running_since is not None:
-            state: Obj = {"running": {"startedAt": stamp(self.running_since)}}
+            state = {"running": {"startedAt": stamp(self.running_since)}}
         elif self.terminated is not None:
             state = {"terminated": self.terminated}
-        else:
-            reason, message = self.waiting
-            state = {"waiting": {"reason": reason, **({"message": message} if message else {})}}
         return {
             "name": self.name,
             "state": state,
@@ -47,40 +58,19 @@ class ContainerState:
         }
 
 
-def terminated(
-    code: int, started: datetime, finished: datetime, message: str, container_id: str, *, killed_for: str = ""
-) -> Obj:
-    """The state of a container that ended."""
-    reason = killed_for or ("Completed" if code == 0 else "Error")
-    body: Obj = {
-        "exitCode": code,
-        "reason": reason,
-        "startedAt": stamp(started),
-        "finishedAt": stamp(finished),
-        "containerID": container_id,
-    }
-    if message:
-        body["message"] = message
-    return body
-
-
 def phase(policy: str, inits: Sequence[ContainerState], containers: Sequence[ContainerState]) -> str:
     """Pending, Running, Succeeded or Failed."""
     for one in inits:
-        if one.terminated is not None and one.terminated["exitCode"] == 0:
-            continue
-        failed = one.terminated is not None and policy == "Never"
-        return "Failed" if failed else "Pending"
-    if any(one.running_since is None and one.terminated is None and one.last is None for one in containers):
+        if not one.has_succeeded:
+            return "Failed" if one.terminated is not None and policy == "Never" else "Pending"
+    ended = [one.terminated or one.last for one in containers if one.running_since is None]
+    if None in ended:
         return "Pending"
-    if any(one.running_since is not None for one in containers) or policy == "Always":
+    if len(ended) < len(containers) or policy == "Always":
         return "Running"
-    ended = [one.terminated or one.last or {} for one in containers]
-    if all(one.get("exitCode") == 0 for one in ended):
+    if all(one is not None and one["exitCode"] == 0 for one in ended):
         return "Succeeded"
-    if policy == "Never" or (all(one.terminated is not None for one in containers) and policy == "Never"):
-        return "Failed"
-    return "Running"
+    return "Failed" if policy == "Never" else "Running"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,55 +81,50 @@ class PodState:
     host_ip: str
     pod_ip: str
     started: datetime
-    inits: Sequence[ContainerState] = field(default_factory=list)
-    containers: Sequence[ContainerState] = field(default_factory=list)
+    inits: Sequence[ContainerState] = ()
+    containers: Sequence[ContainerState] = ()
 
 
 def pod_status(state: PodState, now: datetime) -> Obj:
     """The status, as a merge patch of what a node writes."""
-    before = state.pod.get("status") or {}
-    current = phase(state.pod["spec"].get("restartPolicy", "Always"), state.inits, state.containers)
-    conditions = list(before.get("conditions") or [])
-    initialized = all(one.terminated is not None and one.terminated["exitCode"] == 0 for one in state.inits)
-    unready = [one.name for one in state.containers if not one.ready]
-    told = f"containers with unready status: [{' '.join(unready)}]"
-    because = "PodCompleted" if current == "Succeeded" else "ContainersNotReady"
-    gates = [gate["conditionType"] for gate in state.pod["spec"].get("readinessGates") or []]
-    held = {one["type"] for one in conditions if one["status"] == "True"}
-    gated = [gate for gate in gates if gate not in held]
-
-    def put(kind: str, good: bool, reason: str = "", message: str = "") -> None:
-        nonlocal conditions
-        told = (None, "") if good else (reason, message)
-        conditions = with_condition(conditions, kind, good, *told, now=now)
-
-    running = any(one.container_id for one in [*state.inits, *state.containers])
-    put("PodReadyToStartContainers", running or bool(state.pod_ip))
-    waiting_inits = [one.name for one in state.inits if not (one.terminated and one.terminated["exitCode"] == 0)]
-    put(
-        "Initialized",
-        initialized,
-        "ContainersNotInitialized",
-        f"containers with incomplete status: [{' '.join(waiting_inits)}]",
-    )
-    put("ContainersReady", not unready, because, told)
-    if gated and not unready:
-        put("Ready", False, "ReadinessGatesNotReady", f"readiness gates not met: {', '.join(gated)}")
-    else:
-        put("Ready", not unready, because, told)
-    put("PodScheduled", True)
-    order = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"]
-    conditions.sort(key=lambda one: order.index(one["type"]) if one["type"] in order else len(order))
+    spec, before = state.pod["spec"], status_of(state.pod)
+    current = phase(spec.get("restartPolicy", "Always"), state.inits, state.containers)
     status: Obj = {
         "phase": current,
-        "conditions": conditions,
+        "conditions": _conditions(state, current, now),
         "hostIP": state.host_ip,
         "hostIPs": [{"ip": state.host_ip}],
         "podIP": state.pod_ip,
         "podIPs": [{"ip": state.pod_ip}],
-        "startTime": stamp(state.started),
+        "startTime": before.get("startTime") or stamp(state.started),
         "containerStatuses": [one.body() for one in state.containers],
     }
     if state.inits:
         status["initContainerStatuses"] = [one.body() for one in state.inits]
     return status
+
+
+def _conditions(state: PodState, current: str, now: datetime) -> list[Obj]:
+    held: list[Obj] = status_of(state.pod).get("conditions") or []
+    waiting = [one.name for one in state.inits if not one.has_succeeded]
+    unready = [one.name for one in state.containers if not one.ready]
+    because = "PodCompleted" if current == "Succeeded" else "ContainersNotReady"
+    ready = not unready, because, f"containers with unready status: [{' '.join(unready)}]"
+    good = {one["type"] for one in held if one["status"] == "True"}
+    gates = {gate["conditionType"] for gate in state.pod["spec"].get("readinessGates") or []} - good
+    told = {
+        "PodReadyToStartContainers": (True, "", ""),
+        "Initialized": (
+            *(not waiting, "ContainersNotInitialized"),
+            f"containers with incomplete status: [{' '.join(waiting)}]",
+        ),
+        "Ready": ready,
+        "ContainersReady": ready,
+        "PodScheduled": (True, "", ""),
+    }
+    if gates and not unready:
+        told["Ready"] = (False, "ReadinessGatesNotReady", f"readiness gates not met: {', '.join(sorted(gates))}")
+    for kind, (state_, reason, message) in told.items():
+        held = with_condition(held, kind, state_, None if state_ else reason, "" if state_ else message, now=now)
+    order = [*told]
+    return sorted(held, key=lambda one: order.index(one["type"]) if one["type"] in order else len(order))

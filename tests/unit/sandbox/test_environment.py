@@ -24,7 +24,7 @@ POD = {
     "spec": {"nodeName": "node", "containers": [{"name": "c", "resources": {"limits": {"memory": "2Gi"}}}]},
     "status": {"podIP": "127.64.1.2"},
 }
-SOURCES = Sources(POD, {"cm": {"k": "v"}}, {"sec": {"pw": "x"}}, "127.0.0.1", {"cpu": "4"})
+SOURCES = Sources(POD, {("configmap", "cm"): {"k": b"v"}, ("secret", "sec"): {"pw": b"x"}}, "127.0.0.1", {"cpu": "4"})
 
 
 @pytest.mark.parametrize(
