@@ -10,11 +10,12 @@ import numpy as np
 
 from model_server.errors import DependencyMissing
 from model_server.runtimes.base import Signature
+from model_server.runtimes.direct import direct_way
 from model_server.tensors import Inputs, Outputs
 
 
 class Estimator:
-    """Calls the estimator's own predict, so that answers equal the library's."""
+    """Calls the estimator's own predict, or does its arithmetic where that was found to give the same (`direct`)."""
 
     is_pure = True
 
@@ -37,6 +38,7 @@ class Estimator:
         self.classes = tuple(np.asarray(estimator.classes_).tolist()) if has_probabilities else ()
         # Rows are arrays on purpose: the names were checked when the request was read.
         warnings.filterwarnings("ignore", message="X does not have valid feature names")
+        self._direct = None if self._frames else direct_way(estimator)
 
     @property
     def described(self) -> str:
@@ -50,10 +52,13 @@ class Estimator:
         return estimator_to_onnx(self.estimator, count)
 
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
-        rows = self._rows(inputs)
-        outputs = {"predict": np.asarray(self.estimator.predict(rows))}
+        rows, way = self._rows(inputs), self._direct
+        if way is not None and not way.accepts(rows):
+            way = None
+        outputs = {"predict": np.asarray(self.estimator.predict(rows) if way is None else way.predict(rows))}
         if probabilities and self.probabilities:
-            outputs[self.probabilities] = np.asarray(self.estimator.predict_proba(rows))
+            own = self.estimator.predict_proba if way is None or not way.has_probabilities else way.probabilities
+            outputs[self.probabilities] = np.asarray(own(rows))
         return outputs
 
     def _rows(self, inputs: Inputs) -> Any:
