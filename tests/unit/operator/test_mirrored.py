@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from model_operator.api.analysis import Metric, parse_analysis
+from model_operator.api.moments import Moments
 from model_operator.api.predictions import Prediction
 from model_operator.policy.analysis import Knowledge, remembered, verdict
 from model_operator.policy.mirrored import (
@@ -149,10 +150,10 @@ def test_the_scale_of_the_numbers_is_no_evidence() -> None:
 def test_a_canary_at_the_bound_is_hardly_ever_failed_however_often_one_looks() -> None:
     failed = 0
     for seed in range(200):
-        chance, known = random.Random(seed), Mirrored()
-        for _ in range(40):
-            differing = sum(chance.random() < 0.05 for _ in range(25))
-            known = learn(AGREEMENT, known, pairs(25 - differing, differing))
+        chance, differing = random.Random(seed), 0
+        for look in range(1, 41):
+            differing += sum(chance.random() < 0.05 for _ in range(25))
+            known = Mirrored(pairs=25 * look, badness=Moments(count=25 * look, total=differing, squares=differing))
             if judge(AGREEMENT, known, DECIDES_AT) is Outcome.FAIL:
                 failed += 1
                 break
