@@ -46,8 +46,8 @@ class Cluster(Protocol):
 class PodMetrics(Protocol):
     """Reads what a pod's server says of itself."""
 
-    async def read(self, address: str, port: int) -> "PodSample | None":
-        """Return the counters of one pod, None when it does not answer."""
+    async def read(self, url: str) -> "PodSample | None":
+        """Return the counters of the pod whose server answers at this URL, None when it does not answer."""
 
 
 class Predictions(Protocol):
@@ -60,8 +60,8 @@ class Predictions(Protocol):
             ProviderError: the Secret cannot be read, or holds none.
         """
 
-    async def ask(self, address: str, port: int, question: Question, api_key: str) -> Told:
-        """Return what a pod tells.
+    async def ask(self, url: str, question: Question, api_key: str) -> Told:
+        """Return what a pod tells; `url` is that of its port for predictions.
 
         Raises:
             ProviderError: it does not answer in time, or not with predictions.

@@ -190,7 +190,15 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("hasty polling", {"model": {**MODEL, "pollInterval": "10ms"}}, "pollInterval must be at least 1s"),
     ("a cache nowhere", {"model": {**MODEL, "cache": {}}}, "cache needs exactly one of claimName or hostPath"),
-    ("gRPC on the port of HTTP", {"server": {"grpcPort": 8080}}, "grpcPort must not be 80, 8080 or 8089"),
+    ("gRPC on the port of HTTP", {"server": {"grpcPort": 8080}}, "grpcPort must not be 80, 443, 8080 or 8089"),
+    (
+        "a certificate behind a router",
+        {
+            "server": {"tls": {"secretName": "t"}},
+            **canary(trafficRouting={"gatewayAPI": {"parentRefs": [{"name": "public"}]}}),
+        },
+        "server.tls goes without trafficRouting",
+    ),
     ("a gate nowhere", {"hooks": {"gates": [{"name": "g"}]}}, "a gate needs url, or secretName"),
     ("a notification to nobody", {"hooks": {"notifications": [{"name": "chat"}]}}, "a notification needs url"),
     ("a retraining by nobody", {"hooks": {"retrain": {}}}, "retrain needs url, or secretName"),

@@ -46,8 +46,8 @@ class CountingPods:
     def __init__(self) -> None:
         self.samples: dict[str, Sample] = {}
 
-    async def read(self, address: str, port: int) -> Sample | None:
-        return next((sample for revision, sample in self.samples.items() if f"-{revision}-" in address), None)
+    async def read(self, url: str) -> Sample | None:
+        return next((sample for revision, sample in self.samples.items() if f"-{revision}-" in url), None)
 
 
 class GivenPredictions:
@@ -60,9 +60,9 @@ class GivenPredictions:
     async def api_key(self, namespace: str, secret_name: str) -> str:
         return f"key of {secret_name}"
 
-    async def ask(self, address: str, port: int, question: Question, api_key: str) -> Told:
-        self.asked.append((address, question, api_key))
-        found = next((told for revision, told in self.told.items() if f"-{revision}-" in address), [])
+    async def ask(self, url: str, question: Question, api_key: str) -> Told:
+        self.asked.append((url, question, api_key))
+        found = next((told for revision, told in self.told.items() if f"-{revision}-" in url), [])
         if isinstance(found, ProviderError):
             raise found
         since = len(found) if question.after is None else question.after[0]
@@ -131,7 +131,7 @@ class World:
         self.hooks = getattr(self, "hooks", GivenHooks())
         self.gatekeeper = Gatekeeper(self.cache, self.queue, self.hooks, self.clock)
         self.notifier = Notifier(self.hooks, self.clock)
-        self.retrainer = Retrainer(self.cache, self.queue, self.pods, self.hooks, self.clock)
+        self.retrainer = Retrainer(self.cache, self.queue, self.cluster, self.pods, self.hooks, self.clock)
         self.reconciler = Reconciler(
             self.cluster,
             self.cache,

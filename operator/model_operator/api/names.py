@@ -17,6 +17,8 @@ MANAGER = "modeldeploy"
 APPLIED_HASH = f"{GROUP}/applied-hash"
 #: On a revision's Deployment and Service: the part of the spec that the revision was made from, as JSON.
 REVISION_SPEC = f"{GROUP}/revision-spec"
+#: On pods that speak TLS alone: `https`.
+SCHEME = f"{GROUP}/scheme"
 #: On a revision's Deployment: which renderer and settings made its pod template.
 RENDERED_BY = f"{GROUP}/rendered-by"
 

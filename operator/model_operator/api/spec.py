@@ -58,12 +58,18 @@ class Server:
     max_request_bytes: int = 10_485_760
     input_log: Body | None = None
     auth_secret_name: str | None = None
+    tls_secret_name: str | None = None
     accelerate: str = "none"
     grpc_port: int | None = None
     drift: Body | None = None
     env: tuple[Body, ...] = ()
     resources: Body = field(default_factory=dict)
     pod_template: Body = field(default_factory=dict)
+
+    @property
+    def scheme(self) -> str:
+        """What its HTTP port speaks, which is the port's name too."""
+        return "https" if self.tls_secret_name else "http"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +186,7 @@ def parse_server(raw: Body, monitoring: Body | None = None) -> Server:
         max_request_bytes=raw.get("maxRequestBytes", 10_485_760),
         input_log=raw.get("inputLog"),
         auth_secret_name=raw.get("auth", {}).get("secretName"),
+        tls_secret_name=raw.get("tls", {}).get("secretName"),
         accelerate=raw.get("accelerate", "none"),
         grpc_port=raw.get("grpcPort"),
         drift=(monitoring or {}).get("drift"),

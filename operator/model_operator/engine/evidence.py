@@ -20,7 +20,7 @@ from model_operator.engine.mirror import Mirror, pairs_since
 from model_operator.engine.observe import is_ready
 from model_operator.engine.queue import WorkQueue
 from model_operator.errors import ProviderError
-from model_operator.manifests.pods import PORT
+from model_operator.manifests.pods import PORT, pod_url
 from model_operator.policy.analysis import Knowledge, Seen, learn_all, remembered, verdict
 from model_operator.policy.counting import add, has_counts, increases, with_thresholds
 from model_operator.policy.guards import filled_in
@@ -165,11 +165,11 @@ class Evidence:
             self._queue.wake(key)
 
     async def _read(self, pod: Body) -> PodSample | None:
-        address = (pod.get("status") or {}).get("podIP")
-        if not address:
+        url = pod_url(pod, PORT)
+        if not url:
             return None
         async with self._limit:
-            return await self._pods.read(address, PORT)
+            return await self._pods.read(url)
 
     def _learn_models(self, key: ObjectKey, found: Found) -> bool:
         known = self._models.setdefault(key, {})

@@ -16,7 +16,7 @@ from model_operator.api.resource import ModelDeployment
 from model_operator.api.spec import parse_server
 from model_operator.engine.observe import source_of
 from model_operator.errors import ProviderError
-from model_operator.manifests.pods import SHADOW_PORT
+from model_operator.manifests.pods import SHADOW_PORT, pod_url
 from model_operator.policy.mirrored import Pair, Waiting, join, next_every
 from model_operator.ports import Predictions
 
@@ -77,11 +77,11 @@ async def _ask_revision(
         after = mirror.cursors.get(pod["metadata"]["uid"])
         asked = Question(every=question.every, seconds=question.seconds, after=after)
         try:
-            return await predictions.ask(pod["status"]["podIP"], SHADOW_PORT, asked, api_key)
+            return await predictions.ask(pod_url(pod, SHADOW_PORT), asked, api_key)
         except ProviderError as error:
             return error
 
-    known = [pod for pod in pods if (pod.get("status") or {}).get("podIP")]
+    known = [pod for pod in pods if pod_url(pod, SHADOW_PORT)]
     answers = await asyncio.gather(*(ask(pod) for pod in known))
     errors = [answer for answer in answers if isinstance(answer, ProviderError)]
     if errors and len(errors) == len(answers):

@@ -208,4 +208,4 @@ def url_of(resource: ModelDeployment) -> str:
     gateway = resource.spec.gateway
     if gateway is not None and gateway.hostnames:
         return f"http://{gateway.hostnames[0]}{gateway.path_prefix.rstrip('/')}"
-    return f"http://{resource.name}.{resource.key.namespace}.svc"
+    return f"{resource.spec.server.scheme}://{resource.name}.{resource.key.namespace}.svc"

@@ -1,10 +1,11 @@
 """From a plan to objects: every object that shall exist for one ModelDeployment, and nothing else. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from model_operator.api.names import revision_name
 from model_operator.api.resource import ModelDeployment
+from model_operator.api.spec import parse_server
 from model_operator.manifests.evaluation import evaluation_job
 from model_operator.manifests.frame import framed
 from model_operator.manifests.pods import PodSettings
@@ -38,14 +39,17 @@ def render(
     shrinking = [revision for revision in revisions if revision not in growing]
     for revision in growing:
         yield from _revision_objects(resource, plan, observed, live, settings, revision)
-    yield front_service(resource, resource.name, plan.front)
+    schemes = _schemes(resource, plan, observed)
+    yield front_service(resource, resource.name, plan.front, schemes)
     if plan.preview:
-        yield front_service(resource, f"{resource.name}-preview", plan.preview)
+        yield front_service(resource, f"{resource.name}-preview", plan.preview, schemes)
     router = router_for(resource.spec.gateway)
     for kind, spec in router.desired(resource.name, resource.key.namespace, plan.split).items():
         yield framed(resource, GATEWAY_API_VERSION, kind, resource.name, {"spec": spec})
     for evaluation in plan.evaluations:
         yield from _evaluation_job(resource, evaluation, plan, observed, live, settings)
+    if known := live.get(("Job", plan.retraining)):
+        yield dict(known)
     for revision in shrinking:
         yield from _revision_objects(resource, plan, observed, live, settings, revision)
 
@@ -64,6 +68,13 @@ def _evaluation_job(
         yield dict(known)  # a Job's template never changes: whatever made it, it stays as it is
     elif source is not None:
         yield evaluation_job(resource, evaluation.job, evaluation.revision, source, evaluation.step, settings)
+
+
+def _schemes(resource: ModelDeployment, plan: Plan, observed: Observed) -> Set[str]:
+    """Return what the revisions that there are speak; of one whose memory is lost nothing is known."""
+    sources = [_source(resource, plan, observed, revision) for revision in (*plan.sizes, *plan.kept)]
+    known = {parse_server(source["server"]).scheme for source in sources if source is not None}
+    return known or {resource.spec.server.scheme}
 
 
 def _shrinks(plan: Plan, observed: Observed, revision: str) -> bool:

@@ -14,7 +14,7 @@ from model_operator.engine.cache import Cache
 from model_operator.engine.observe import is_ready
 from model_operator.engine.queue import WorkQueue
 from model_operator.errors import InvalidSpec, ProviderError
-from model_operator.manifests.pods import PORT
+from model_operator.manifests.pods import PORT, pod_url
 from model_operator.policy.observed import RetrainView
 from model_operator.policy.retraining import Signs, cause, learn
 from model_operator.ports import Clock, PodMetrics, PodSample, WebHooks
@@ -116,7 +116,7 @@ class Retrainer:
             for (kind, _), pod in self._cache.children(resource.key).items()
             if kind == "Pod" and is_ready(pod) and pod["metadata"]["labels"].get(REVISION) == known.revision
         ]
-        samples = await asyncio.gather(*(self._pods.read(pod["status"].get("podIP", ""), PORT) for pod in pods))
+        samples = await asyncio.gather(*(self._pods.read(pod_url(pod, PORT)) for pod in pods))
         found = {
             pod["metadata"]["uid"]: sample for pod, sample in zip(pods, samples, strict=True) if sample is not None
         }

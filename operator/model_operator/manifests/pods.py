@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from model_operator.api.names import REVISION, common_labels, pod_selector
+from model_operator.api.names import REVISION, SCHEME, common_labels, pod_selector
 from model_operator.api.spec import Model, Server
 from model_operator.manifests.overlay import overlay
 
@@ -22,6 +22,7 @@ SHADOW_PORT = 8089
 MODEL_DIR = "/var/lib/modeldeploy"
 CREDENTIALS_DIR = "/var/run/secrets/modeldeploy/storage"
 AUTH_DIR = "/var/run/secrets/modeldeploy/auth"
+TLS_DIR = "/var/run/secrets/modeldeploy/tls"
 CLAIM_DIR = "/mnt/claims"
 CACHE_DIR = "/var/cache/modeldeploy"
 TERMINATION_LOG = "/dev/termination-log"
@@ -69,7 +70,18 @@ def pod_template(name: str, revision: str, model: Model, server: Server, setting
     merged: Body = overlay(template, server.pod_template)
     # The selector's labels are not for the overlay to change: the Deployment would be refused.
     merged["metadata"]["labels"].update(pod_selector(name, revision))
+    if server.tls_secret_name:
+        merged["metadata"]["labels"][SCHEME] = server.scheme
     return merged
+
+
+def pod_url(pod: Mapping[str, Any], port: int) -> str:
+    """Return where a pod's server answers, as in `http://10.0.0.7:8080`; empty while the pod has no address."""
+    address = (pod.get("status") or {}).get("podIP", "")
+    if not address:
+        return ""
+    scheme = pod["metadata"]["labels"].get(SCHEME, "http")
+    return f"{scheme}://[{address}]:{port}" if ":" in address else f"{scheme}://{address}:{port}"
 
 
 def grace_seconds(server: Server, settings: PodSettings) -> int:
@@ -85,9 +97,9 @@ def _container(name: str, revision: str, model: Model, server: Server, settings:
         "env": _environment(name, revision, model, server) + [dict(entry) for entry in server.env],
         "resources": dict(server.resources),
         "volumeMounts": _mounts(model, server),
-        "startupProbe": _probe("/livez", period=1, failures=120),
-        "readinessProbe": _probe("/readyz", period=1, failures=2),
-        "livenessProbe": _probe("/livez", period=10, failures=6),
+        "startupProbe": _probe(server.scheme, "/livez", period=1, failures=120),
+        "readinessProbe": _probe(server.scheme, "/readyz", period=1, failures=2),
+        "livenessProbe": _probe(server.scheme, "/livez", period=10, failures=6),
         "lifecycle": {"preStop": {"sleep": {"seconds": settings.pre_stop_seconds}}},
         "terminationMessagePath": TERMINATION_LOG,
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -105,16 +117,18 @@ def _container(name: str, revision: str, model: Model, server: Server, settings:
 
 
 def _ports(server: Server) -> list[Body]:
-    ports: list[Body] = [{"name": "http", "containerPort": PORT, "protocol": "TCP"}]
+    ports: list[Body] = [{"name": server.scheme, "containerPort": PORT, "protocol": "TCP"}]
     ports.append({"name": "shadow", "containerPort": SHADOW_PORT, "protocol": "TCP"})
     if server.grpc_port:
         ports.append({"name": "grpc", "containerPort": server.grpc_port, "protocol": "TCP"})
     return ports
 
 
-def _probe(path: str, *, period: int, failures: int) -> Body:
+def _probe(scheme: str, path: str, *, period: int, failures: int) -> Body:
+    # The API server writes HTTP where nothing is said: saying it would change every pod that there is.
+    told = {"scheme": scheme.upper()} if scheme != "http" else {}
     return {
-        "httpGet": {"path": path, "port": "http"},
+        "httpGet": {"path": path, "port": scheme, **told},
         "periodSeconds": period,
         "timeoutSeconds": 5,
         "failureThreshold": failures,
@@ -141,6 +155,7 @@ def _environment(name: str, revision: str, model: Model, server: Server) -> list
         "CACHE_DIR": CACHE_DIR if model.cache_claim or model.cache_path else None,
         "CREDENTIALS_DIR": CREDENTIALS_DIR if model.secret_name else None,
         "AUTH_DIR": AUTH_DIR if server.auth_secret_name else None,
+        "TLS_DIR": TLS_DIR if server.tls_secret_name else None,
         "WORKERS": server.workers,
         "LOG_LEVEL": server.log_level,
         "REQUEST_TIMEOUT_SECONDS": math.ceil(server.request_timeout.total_seconds()),
@@ -180,6 +195,8 @@ def _mounts(model: Model, server: Server) -> list[Body]:
         mounts.append({"name": "credentials", "mountPath": CREDENTIALS_DIR, "readOnly": True})
     if server.auth_secret_name:
         mounts.append({"name": "auth", "mountPath": AUTH_DIR, "readOnly": True})
+    if server.tls_secret_name:
+        mounts.append({"name": "tls", "mountPath": TLS_DIR, "readOnly": True})
     if model.cache_claim or model.cache_path:
         mounts.append({"name": "cache", "mountPath": CACHE_DIR})
     if claim := claim_of(model):
@@ -193,6 +210,8 @@ def _volumes(model: Model, server: Server) -> list[Body]:
         volumes.append({"name": "credentials", "secret": {"secretName": model.secret_name}})
     if server.auth_secret_name:
         volumes.append({"name": "auth", "secret": {"secretName": server.auth_secret_name}})
+    if server.tls_secret_name:
+        volumes.append({"name": "tls", "secret": {"secretName": server.tls_secret_name}})
     if model.cache_claim:
         volumes.append({"name": "cache", "persistentVolumeClaim": {"claimName": model.cache_claim}})
     elif model.cache_path:

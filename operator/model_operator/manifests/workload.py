@@ -1,7 +1,7 @@
 """One revision's objects: Deployment, Service, autoscaler and disruption budget, all under one name."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import orjson
@@ -80,20 +80,24 @@ def source_text(source: Mapping[str, Any]) -> str:
 
 def revision_service(owner: ModelDeployment, revision: str, source: Mapping[str, Any]) -> Body:
     """Return the Service of one revision. Like the Deployment it remembers what the revision was made from."""
+    server = parse_server(source["server"])
     return framed(
         owner,
         "v1",
         "Service",
         revision_name(owner.name, revision),
-        {"spec": _service_spec(pod_selector(owner.name, revision), parse_server(source["server"]).grpc_port)},
+        {"spec": _service_spec(pod_selector(owner.name, revision), {server.scheme}, server.grpc_port)},
         labels={REVISION: revision},
         annotations={REVISION_SPEC: source_text(source)},
     )
 
 
-def front_service(owner: ModelDeployment, name: str, revision: str | None) -> Body:
-    """Return a Service in front of one revision, or of all of them."""
-    spec = _service_spec(pod_selector(owner.name, revision), owner.spec.server.grpc_port)
+def front_service(owner: ModelDeployment, name: str, revision: str | None, schemes: Set[str]) -> Body:
+    """Return a Service in front of one revision, or of all of them.
+
+    `schemes` are what the revisions speak: during a change to HTTPS each is reached at its own port.
+    """
+    spec = _service_spec(pod_selector(owner.name, revision), schemes, owner.spec.server.grpc_port)
     return framed(owner, "v1", "Service", name, {"spec": spec})
 
 
@@ -127,9 +131,13 @@ def disruption_budget(owner: ModelDeployment, revision: str) -> Body:
     return framed(owner, "policy/v1", "PodDisruptionBudget", name, {"spec": spec}, labels=labels)
 
 
-def _service_spec(selector: Mapping[str, str], grpc_port: int | None) -> Body:
-    ports: list[Body] = [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": "http"}]
+def _service_spec(selector: Mapping[str, str], schemes: Set[str], grpc_port: int | None) -> Body:
+    ports: list[Body] = []
+    if "http" in schemes:
+        ports.append({"name": "http", "port": 80, "protocol": "TCP", "targetPort": "http"})
+    if "https" in schemes:
+        ports.append({"name": "https", "port": 443, "protocol": "TCP", "targetPort": "https", "appProtocol": "https"})
     if grpc_port:
         grpc = {"name": "grpc", "port": grpc_port, "protocol": "TCP", "targetPort": "grpc"}
-        ports.append({**grpc, "appProtocol": "kubernetes.io/h2c"})
+        ports.append(grpc if "https" in schemes else {**grpc, "appProtocol": "kubernetes.io/h2c"})
     return {"type": "ClusterIP", "selector": dict(selector), "ports": ports}

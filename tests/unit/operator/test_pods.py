@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from model_operator.api.spec import parse_model, parse_server
-from model_operator.manifests.pods import PodSettings, pod_template
+from model_operator.manifests.pods import PodSettings, pod_template, pod_url
 
 SETTINGS = PodSettings(image="server:1", image_pull_secrets=("pull",), pre_stop_seconds=3)
 
@@ -94,6 +94,32 @@ def test_grpc_is_a_port_of_the_pod() -> None:
     (container,) = template({}, {"grpcPort": 9000})["spec"]["containers"]
     ports = [(port["name"], port["containerPort"]) for port in container["ports"]]
     assert ports == [("http", 8080), ("shadow", 8089), ("grpc", 9000)]
+
+
+def test_a_certificate_makes_port_probes_and_the_operators_own_look_https() -> None:
+    made = template({}, {"tls": {"secretName": "fraud-tls"}})
+    (container,) = made["spec"]["containers"]
+    assert container["ports"][0] == {"name": "https", "containerPort": 8080, "protocol": "TCP"}
+    probes = [container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "readiness", "liveness")]
+    assert {(probe["scheme"], probe["port"]) for probe in probes} == {("HTTPS", "https")}
+    (volume,) = [volume for volume in made["spec"]["volumes"] if volume.get("secret", {}).get("secretName")]
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == volume["name"]]
+    assert mount["readOnly"]
+    assert {"name": "MODEL_SERVER_TLS_DIR", "value": mount["mountPath"]} in container["env"]
+    assert pod_url({**made, "status": {"podIP": "10.0.0.7"}}, 8080) == "https://10.0.0.7:8080"
+
+
+@pytest.mark.parametrize(
+    ("status", "url"),
+    [
+        pytest.param({"podIP": "10.0.0.7"}, "http://10.0.0.7:8080", id="plain where there is no certificate"),
+        pytest.param({"podIP": "fd00::7"}, "http://[fd00::7]:8080", id="an address of IPv6"),
+        pytest.param({}, "", id="nowhere while it has no address"),
+        pytest.param(None, "", id="nowhere before it has a status"),
+    ],
+)
+def test_where_a_pods_server_answers(status: dict[str, str] | None, url: str) -> None:
+    assert pod_url({**template(), "status": status}, 8080) == url
 
 
 def test_a_pod_has_time_to_serve_on_and_to_finish() -> None:

@@ -1,0 +1,67 @@
+"""A model with a certificate: pods are probed, asked and read over TLS, as its clients do."""
+
+import base64
+import datetime
+import ssl
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from model_packages import own_predictions, some_rows
+
+from modeldeploy.kube import MODELDEPLOYMENTS, SERVICES, Resource
+
+NAME = "private"
+SECRETS = Resource("", "v1", "secrets")
+
+
+def certificate(name: str) -> dict[str, bytes]:
+    """What a Secret of type kubernetes.io/tls holds: a certificate that signs itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    plain = serialization.NoEncryption()
+    return {
+        "tls.crt": made.public_bytes(serialization.Encoding.PEM),
+        "tls.key": key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain),
+    }
+
+
+@pytest.mark.timeout(180)
+def test_a_model_is_served_over_https_with_the_certificate_of_a_secret(space: Any, tmp_path: Path) -> None:
+    host = f"{NAME}.{space.namespace}.svc"
+    held = certificate(host)
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "private-tls"},
+        "type": "kubernetes.io/tls",
+        "data": {name: base64.b64encode(value).decode() for name, value in held.items()},
+    }
+    space.kube.apply(SECRETS, secret)
+    space.apply(NAME, "quick/breast-cancer/1", server={"tls": {"secretName": "private-tls"}})
+    # Ready means that probes passed, and a version that the operator has read the pod's metrics.
+    space.wait_live(NAME, "1")
+    assert space.kube.get(MODELDEPLOYMENTS, NAME)["status"]["url"] == f"https://{host}"
+
+    spec = space.kube.get(SERVICES, NAME)["spec"]
+    assert [(port["name"], port["port"]) for port in spec["ports"]] == [("https", 443)]
+    (tmp_path / "ca.crt").write_bytes(held["tls.crt"])
+    trust = ssl.create_default_context(cafile=str(tmp_path / "ca.crt"))
+    rows = some_rows(5)
+    with httpx.Client(verify=trust, trust_env=False, base_url=f"https://{spec['clusterIP']}") as client:
+        answer = client.post(
+            "/predict", json={"instances": rows}, headers={"host": host}, extensions={"sni_hostname": host}
+        )
+    assert answer.json()["predictions"] == own_predictions("1", rows)
