@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from model_operator.api.names import REVISION, REVISION_SPEC
+from model_operator.api.names import EVALUATION, REVISION, REVISION_SPEC
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.status import ModelInfo
 from model_operator.api.version import API_VERSION, KIND
@@ -220,6 +220,8 @@ class InMemoryCluster:
     def _run_job(self, job: Body) -> None:
         """Start its pod at the first tick, end it at the second; the message is what its model measures."""
         metadata, template = job["metadata"], job["spec"]["template"]
+        if EVALUATION not in metadata["labels"]:
+            return  # a user's own: what it does is not played
         identity = ("Pod", metadata["namespace"], f"{metadata['name']}-0")
         pod = self.objects.get(identity)
         if pod is None:

@@ -203,6 +203,20 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("a notification to nobody", {"hooks": {"notifications": [{"name": "chat"}]}}, "a notification needs url"),
     ("a retraining by nobody", {"hooks": {"retrain": {}}}, "retrain needs url, or secretName"),
     (
+        "a retraining by two",
+        {
+            "hooks": {
+                "retrain": {"url": "http://x", "jobTemplate": {"spec": {"template": {"spec": {"containers": [{}]}}}}}
+            }
+        },
+        "or else jobTemplate",
+    ),
+    (
+        "a training Job that runs nothing",
+        {"hooks": {"retrain": {"jobTemplate": {"spec": {"template": {}}}}}},
+        "jobTemplate.spec.template.spec",
+    ),
+    (
         "a retraining for no cause",
         {"hooks": {"retrain": {"url": "http://train", "drift": False}}},
         "retrain needs a cause: drift true",

@@ -64,12 +64,13 @@ class Notification:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retrain:
-    """A web hook that is told when the live model has become worse, at most once in `cooldown`.
+    """Who is told when the live model has become worse, at most once in `cooldown`: a web hook, or a Job that is made.
 
     `drift` is whether drifted inputs count as worse; `quality` holds bounds of metrics of feedback.
     """
 
-    address: Address
+    address: Address | None = None
+    job_template: Body | None = None
     cooldown: timedelta
     drift: bool
     quality: tuple[Metric, ...] = ()
@@ -111,7 +112,8 @@ def parse_hooks(raw: Body | None) -> Hooks:
 
 def _retrain(raw: Body) -> Retrain:
     return Retrain(
-        address=_address(raw),
+        address=None if "jobTemplate" in raw else _address(raw),
+        job_template=raw.get("jobTemplate"),
         cooldown=parse_duration(raw.get("cooldown", "24h")),
         drift=raw.get("drift", True),
         quality=tuple(

@@ -110,12 +110,17 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retraining:
-    """That a model was found to need training, and whether its hook has taken it."""
+    """That a model was found to need training, and whether its hook has taken it.
+
+    `job` is the name of the Job where the hook is one; `problem` is why it was not taken at the last try.
+    """
 
     requested_at: datetime
     reason: str
     revision: str
     is_told: bool = False
+    job: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,6 +299,8 @@ def _retraining(raw: Body) -> Retraining:
         reason=raw["reason"],
         revision=raw["revision"],
         is_told=raw.get("told", False),
+        job=raw.get("job", ""),
+        problem=raw.get("problem", ""),
     )
 
 
@@ -303,6 +310,7 @@ def _retraining_body(known: Retraining) -> dict[str, Any]:
         "reason": known.reason,
         "revision": known.revision,
         "told": known.is_told,
+        **_present({"job": known.job, "problem": known.problem}),
     }
 
 

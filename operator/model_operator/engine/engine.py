@@ -51,7 +51,7 @@ class Engine:
         self.recorder = Recorder(cluster, clock, identity)
         self.gatekeeper = Gatekeeper(self.cache, self.queue, hooks, clock)
         self.notifier = Notifier(hooks, clock)
-        self.retrainer = Retrainer(self.cache, self.queue, pods, hooks, clock)
+        self.retrainer = Retrainer(self.cache, self.queue, cluster, pods, hooks, clock)
         self.reflectors = [
             Reflector(
                 source,

@@ -1,4 +1,4 @@
-"""Looks whether live models have become worse, and tells the hook that trains them again."""
+"""Looks whether live models have become worse, and tells the hook that trains them again, or starts its Job."""
 
 import asyncio
 from collections.abc import Mapping
@@ -9,15 +9,17 @@ from typing import Any
 from model_operator.api.moments import Moments
 from model_operator.api.names import REVISION
 from model_operator.api.resource import ModelDeployment, ObjectKey
+from model_operator.api.status import Retraining
 from model_operator.api.times import format_time
 from model_operator.engine.cache import Cache
 from model_operator.engine.observe import is_ready
 from model_operator.engine.queue import WorkQueue
-from model_operator.errors import InvalidSpec, ProviderError
+from model_operator.errors import ApiError, InvalidSpec, ProviderError
 from model_operator.manifests.pods import PORT, pod_url
+from model_operator.manifests.retraining import retraining_job
 from model_operator.policy.observed import RetrainView
 from model_operator.policy.retraining import Signs, cause, learn
-from model_operator.ports import Clock, PodMetrics, PodSample, WebHooks
+from model_operator.ports import Clock, Cluster, PodMetrics, PodSample, WebHooks
 
 Body = Mapping[str, Any]
 
@@ -37,14 +39,17 @@ class _Model:
     looked_at: datetime | None = None
     tried_at: datetime | None = None
     told: datetime | None = None
+    problem: str = ""
 
 
 class Retrainer:
     """Knows the signs, and what was told."""
 
-    def __init__(self, cache: Cache, queue: WorkQueue, pods: PodMetrics, hooks: WebHooks, clock: Clock) -> None:
+    def __init__(
+        self, cache: Cache, queue: WorkQueue, cluster: Cluster, pods: PodMetrics, hooks: WebHooks, clock: Clock
+    ) -> None:
         self._cache, self._queue, self._clock = cache, queue, clock
-        self._pods, self._hooks = pods, hooks
+        self._cluster, self._pods, self._hooks = cluster, pods, hooks
         self._models: dict[ObjectKey, _Model] = {}
 
     def view(self, resource: ModelDeployment) -> RetrainView:
@@ -52,7 +57,7 @@ class Retrainer:
         known, hook = self._models.get(resource.key), resource.spec.hooks.retrain
         if known is None or hook is None or known.revision != resource.status.stable:
             return RetrainView()
-        return RetrainView(cause=cause(hook, known.signs), told=known.told)
+        return RetrainView(cause=cause(hook, known.signs), told=known.told, problem=known.problem)
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -91,24 +96,28 @@ class Retrainer:
             self._queue.wake(key)
 
     async def _tell(self, resource: ModelDeployment, known: _Model, now: datetime) -> bool:
-        """Tell the hook what status asks for; return whether it took it."""
+        """Tell the hook what status asks for; return whether there is something new to say of it."""
         asked, hook = resource.status.retraining, resource.spec.hooks.retrain
         if asked is None or hook is None or asked.is_told or not _is_due(known.tried_at, now):
             return False
+        if hook.job_template is not None and not asked.job:
+            return False  # the hook has just become a Job, and status does not name it yet
         known.tried_at = now
-        notice = {
-            "namespace": resource.key.namespace,
-            "name": resource.name,
-            "revision": asked.revision,
-            "reason": asked.reason,
-            "requestedAt": format_time(asked.requested_at),
-        }
         try:
-            await self._hooks.tell(hook.address, resource.key.namespace, notice)
-        except ProviderError:
-            return False
-        known.told = asked.requested_at
+            if hook.job_template is not None:
+                await self._start(resource, asked, hook.job_template)
+            elif hook.address is not None:
+                await self._hooks.tell(hook.address, resource.key.namespace, _notice(resource, asked))
+        except (ApiError, ProviderError) as error:
+            known.problem = str(error)
+            return known.problem != asked.problem
+        known.told, known.problem = asked.requested_at, ""
         return True
+
+    async def _start(self, resource: ModelDeployment, asked: Retraining, template: Body) -> None:
+        """Make the Job, unless it is there already: its template may have changed meanwhile, and a Job's cannot."""
+        if ("Job", asked.job) not in self._cache.children(resource.key):
+            self._cache.put(dict(await self._cluster.apply(retraining_job(resource, asked, template))))
 
     async def _read(self, resource: ModelDeployment, known: _Model) -> None:
         pods = [
@@ -123,6 +132,16 @@ class Retrainer:
         drifted = {feature for sample in found.values() for feature in sample.drifted}
         known.signs = learn(known.signs, drifted, _labels_since(known.last, found))
         known.last = found
+
+
+def _notice(resource: ModelDeployment, asked: Retraining) -> Body:
+    return {
+        "namespace": resource.key.namespace,
+        "name": resource.name,
+        "revision": asked.revision,
+        "reason": asked.reason,
+        "requestedAt": format_time(asked.requested_at),
+    }
 
 
 def _labels_since(last: Mapping[str, PodSample], found: Mapping[str, PodSample]) -> Mapping[str, Moments]:

@@ -45,7 +45,7 @@ class Plan:
     `front` is the revision that the front Service selects, None for all. `autoscaled` are the
     revisions whose size is left to their autoscaler. `preview` is the revision behind the preview
     Service, empty without one. `target` is the revision that the spec asks for. `evaluations` are the
-    Jobs that measure revisions on labelled data.
+    Jobs that measure revisions on labelled data, `retraining` names the Job that trained last and stays to be read.
     """
 
     target: str
@@ -57,6 +57,7 @@ class Plan:
     autoscaled: Sequence[str] = ()
     preview: str = ""
     evaluations: Sequence[Evaluation] = ()
+    retraining: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +100,7 @@ def plan(s: Situation) -> Plan:
         split=split_of(s),
         autoscaled=autoscaled(s),
         evaluations=evaluations(s),
+        retraining=s.status.retraining.job if s.status.retraining else "",
         preview=s.status.canary if getattr(s.spec.strategy, "preview_service", False) else "",
     )
 

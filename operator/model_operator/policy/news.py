@@ -20,7 +20,9 @@ def news(old: Status, new: Status) -> Iterator[News]:
     if new.source and new.source != old.source:
         yield News("SourceChanged", f"another object lies at {new.source.uri}: it becomes a new revision")
     if new.retraining and (old.retraining is None or new.retraining.requested_at != old.retraining.requested_at):
-        yield News("RetrainRequested", f"revision {new.retraining.revision}: {new.retraining.reason}", is_warning=True)
+        by = f"; Job {new.retraining.job} trains it" if new.retraining.job else ""
+        message = f"revision {new.retraining.revision}: {new.retraining.reason}{by}"
+        yield News("RetrainRequested", message, is_warning=True)
     if new.canary and new.canary != old.canary:
         yield News("RolloutStarted", f"revision {new.canary} is on its way; {new.stable} goes on serving")
     if new.weights.applied != old.weights.applied and new.canary:

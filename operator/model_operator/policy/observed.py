@@ -93,10 +93,14 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrainView:
-    """Why the live model should be trained again, empty if it need not; and which request its hook has taken."""
+    """Why the live model should be trained again, empty if it need not; and which request its hook has taken.
+
+    `problem` is why it did not take one at the last try.
+    """
 
     cause: str = ""
     told: datetime | None = None
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 
 from model_operator.api.hooks import Retrain
 from model_operator.api.moments import Moments
+from model_operator.api.revision import digest
 from model_operator.api.status import Retraining
+from model_operator.api.times import format_time
 from model_operator.policy.quality import Labels, Quality, fail_evidence, value_of
 from model_operator.policy.situation import Situation
 
@@ -59,8 +61,17 @@ def retraining(s: Situation) -> Retraining | None:
     if hook is None:
         return known
     if known and not known.is_told:
-        return replace(known, is_told=view.told == known.requested_at)
+        is_told = view.told == known.requested_at
+        return replace(known, is_told=is_told, job=_job(s, hook, known), problem="" if is_told else view.problem)
     is_cool = known is None or s.since(known.requested_at) >= hook.cooldown
     if view.cause and is_cool and not s.status.canary:
-        return Retraining(requested_at=s.now, reason=view.cause, revision=s.status.stable)
+        asked = Retraining(requested_at=s.now, reason=view.cause, revision=s.status.stable)
+        return replace(asked, job=_job(s, hook, asked))
     return known
+
+
+def _job(s: Situation, hook: Retrain, asked: Retraining) -> str:
+    """Return the name of the Job: whoever is restarted finds the same one."""
+    if hook.job_template is None:
+        return ""
+    return f"{s.resource.name}-retrain-{digest([format_time(asked.requested_at), asked.revision])}"

@@ -10,16 +10,23 @@ from rollout_world import World
 from model_operator.api.moments import Moments
 from model_operator.api.resource import ObjectKey
 from model_operator.clients.pod_metrics import Sample
-from model_operator.errors import ProviderError
+from model_operator.errors import ApiError, ProviderError
 
 HOOK = {"url": "http://pipeline.example/train", "cooldown": "6h", "drift": True}
 
 
-async def model(**hook: Any) -> tuple[World, ObjectKey]:
+TRAIN = {"name": "train", "image": "train", "env": [{"name": "MODELDEPLOY_REASON", "value": "mine"}]}
+JOB = {
+    "metadata": {"labels": {"team": "risk"}},
+    "spec": {"backoffLimit": 1, "template": {"spec": {"containers": [TRAIN], "serviceAccountName": "trainer"}}},
+}
+
+
+async def model(*, base: dict[str, Any] = HOOK, **hook: Any) -> tuple[World, ObjectKey]:
     """A live model with a retrain hook."""
     world = World()
     key = await live(world, {"rollingUpdate": {}})
-    world.cluster.change(key, lambda body: body["spec"].update(hooks={"retrain": {**HOOK, **hook}}))
+    world.cluster.change(key, lambda body: body["spec"].update(hooks={"retrain": {**base, **hook}}))
     await world.run(key)
     return world, key
 
@@ -126,3 +133,47 @@ async def test_an_operator_that_dies_between_asking_and_telling_tells() -> None:
     asked = await minutes(world, key, 1)
     assert asked["told"]
     assert len(world.hooks.told) == 1
+
+
+async def test_a_job_is_made_of_the_template_and_told_why() -> None:
+    world, key = await model(base={"jobTemplate": JOB})
+    asked = await minutes(world, key, 10, drifted=True)
+    assert asked["told"]
+    (job,) = world.cluster.of_kind("Job")
+    assert job["metadata"]["name"] == asked["job"]
+    assert job["metadata"]["labels"]["team"] == "risk"
+    assert (job["spec"]["backoffLimit"], job["spec"]["template"]["spec"]["restartPolicy"]) == (1, "Never")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    told = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert (told["MODELDEPLOY_NAME"], told["MODELDEPLOY_REVISION"]) == ("fraud", world.status(key)["stableRevision"])
+    assert told["MODELDEPLOY_REASON"] == "mine", "what the template says itself stays"
+
+
+async def test_the_last_job_stays_until_the_next_one_is_made() -> None:
+    world, key = await model(base={"jobTemplate": JOB, "cooldown": "6h"})
+    first = (await minutes(world, key, 10, drifted=True))["job"]
+    world.clock.advance(timedelta(hours=6))
+    second = (await minutes(world, key, 2, drifted=True))["job"]
+    assert [job["metadata"]["name"] for job in world.cluster.of_kind("Job")] == [second]
+    assert second != first
+    world.cluster.objects.pop(("Job", "default", second))  # as its time to live ends
+    await minutes(world, key, 3, drifted=True)
+    assert not world.cluster.of_kind("Job"), "a Job that is gone was made"
+
+
+async def test_a_template_that_is_refused_holds_nothing_and_is_tried_again() -> None:
+    world, key = await model(base={"jobTemplate": JOB})
+    refused = [True]
+
+    def refuse(verb: str, body: Any) -> None:
+        if body.get("kind") == "Job" and refused[0]:
+            raise ApiError(422, "Invalid", "spec.template.spec.containers: Required value")
+
+    world.cluster.before_write = refuse
+    asked = await minutes(world, key, 8, drifted=True)
+    assert (asked["told"], world.status(key)["phase"]) == (False, "Healthy")
+    assert "containers: Required value" in asked["problem"]
+    refused[0] = False
+    asked = await minutes(world, key, 2, drifted=True)
+    assert asked["told"]
+    assert "problem" not in asked

@@ -1,0 +1,56 @@
+"""The Job that trains a model again (`hooks.retrain.jobTemplate`): the user's own, told why it runs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from model_operator.api.names import common_labels
+from model_operator.api.resource import ModelDeployment
+from model_operator.api.status import Retraining
+from model_operator.api.times import format_time
+from model_operator.manifests.frame import framed
+
+Body = dict[str, Any]
+
+
+def retraining_job(owner: ModelDeployment, asked: Retraining, template: Mapping[str, Any]) -> Body:
+    """Return the Job; every container learns from its environment which model it is about, and why.
+
+    Raises nothing: what the template lacks, the API server refuses by name.
+    """
+    metadata, spec = template.get("metadata") or {}, dict(template["spec"])
+    pod_template = dict(spec["template"])
+    pod_spec = dict(pod_template["spec"])
+    told = _told(owner, asked)
+    for kind in ("initContainers", "containers"):
+        if kind in pod_spec:
+            pod_spec[kind] = [_with_environment(container, told) for container in pod_spec[kind]]
+    # A Deployment's pods would be `Always` restarted; of a Job's pod the API server wants another word.
+    pod_spec.setdefault("restartPolicy", "Never")
+    spec["template"] = {**pod_template, "spec": pod_spec}
+    return framed(
+        owner,
+        "batch/v1",
+        "Job",
+        asked.job,
+        {"spec": spec},
+        labels={**(metadata.get("labels") or {}), **common_labels(owner.name)},
+        annotations=metadata.get("annotations"),
+    )
+
+
+def _told(owner: ModelDeployment, asked: Retraining) -> Mapping[str, str]:
+    return {
+        "MODELDEPLOY_NAME": owner.name,
+        "MODELDEPLOY_NAMESPACE": owner.key.namespace,
+        "MODELDEPLOY_REVISION": asked.revision,
+        "MODELDEPLOY_REASON": asked.reason,
+        "MODELDEPLOY_REQUESTED_AT": format_time(asked.requested_at),
+    }
+
+
+def _with_environment(container: Mapping[str, Any], told: Mapping[str, str]) -> Body:
+    """Return a container with our variables, but for those that it has itself."""
+    own = container.get("env") or []
+    names = {entry["name"] for entry in own}
+    ours = [{"name": name, "value": value} for name, value in told.items() if name not in names]
+    return {**container, "env": [*ours, *own]}
