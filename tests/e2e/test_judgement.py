@@ -1,5 +1,6 @@
 """A worse version goes back by what its pods count, an equal one goes live; on real load with real labels."""
 
+import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -123,11 +124,13 @@ def phase_is(space: Any, phase: str, reason: str = "") -> Callable[[], bool]:
 
 
 @pytest.fixture
-def prometheus(tmp_path: Path) -> Iterator[tuple[str, Callable[[], subprocess.Popen[bytes]]]]:
+def prometheus(judged: Any, tmp_path: Path) -> Iterator[tuple[str, Callable[[], subprocess.Popen[bytes]]]]:
     """The address of a Prometheus that scrapes itself, and how to start it."""
     if shutil.which("prometheus") is None:
         pytest.skip("prometheus is not installed")
-    address = f"127.0.0.1:{free_port()}"
+    # Where pods reach this machine: its loopback, or what it has of their network.
+    [node, *_] = json.loads(judged.kubectl("get", "nodes", "-o", "json").stdout)["items"]
+    address = f"{node['status']['addresses'][0]['address']}:{free_port()}"
     targets = f"[{{job_name: itself, static_configs: [{{targets: ['{address}']}}]}}]"
     (tmp_path / "prometheus.yml").write_text(f"global: {{scrape_interval: 1s}}\nscrape_configs: {targets}\n")
     words = ("--config.file", "prometheus.yml", "--web.listen-address", address, "--log.level", "error")

@@ -11,6 +11,15 @@ from model_sandbox.controllers.base import Controller
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 
 
+class Links(Cache):
+    """A cache of what links objects with each other: all that is kept of kinds that have no other controller here."""
+
+    def put(self, body: Obj) -> None:
+        """Take a newer version of an object."""
+        kept = {name: value for name, value in body["metadata"].items() if name not in ("annotations", "managedFields")}
+        Cache.put(self, {"metadata": kept})
+
+
 class GarbageCollector:
     """Follows ownerReferences over every kind. Keys of its queue are (uid, "")."""
 

@@ -11,7 +11,7 @@ from model_sandbox.controllers import base, budgets, deployment, jobs, namespace
 from model_sandbox.controllers.autoscalers import Autoscalers
 from model_sandbox.controllers.base import Controller, Recorder, World, owner_of
 from model_sandbox.controllers.endpoints import EndpointSets
-from model_sandbox.controllers.garbage import GarbageCollector
+from model_sandbox.controllers.garbage import GarbageCollector, Links
 from model_sandbox.controllers.scheduler import run as schedule
 
 __all__ = ["run", "schedule"]
@@ -71,7 +71,7 @@ async def run(connection: Connection) -> None:
             changed.clear()
             found = {one for one in await namespaces.discover(client) if one not in shared and one.plural != "events"}
             for resource in found - others.keys():
-                cache = Cache(client, resource)
+                cache = Links(client, resource)
                 collector.add(cache)
                 others[resource] = cache, tasks.create_task(cache.run())
             for resource in others.keys() - found:

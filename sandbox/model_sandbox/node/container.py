@@ -136,13 +136,8 @@ class Container:
         state = self.state
         try:
             message, work, command = await self._prepare()
-        except UnknownImage as error:
-            await self._image_failed(str(error))
-            return None
-        except (ConfigError, ApiFailure, aiohttp.ClientError, OSError) as error:
-            state.waiting = ("CreateContainerConfigError", str(error))
-            await self._event("Failed", f"Error: {error}", warning=True)
-            await asyncio.sleep(RETRY)
+        except (UnknownImage, ConfigError, ApiFailure, aiohttp.ClientError, OSError) as error:
+            await self._postpone(error)
             return None
         state.last, state.terminated = state.terminated or state.last, None
         state.restarts += bool(state.container_id)
@@ -193,22 +188,25 @@ class Container:
         work = body.get("workingDir") or values["HOME"]
         return message, paths.get(work, Path(work)), command_line(body, host.images, values, place)
 
-    async def _image_failed(self, told: str) -> None:
-        name, backoff = self._body.get("image", ""), self._around.host.backoff
-        if not self._failures:
-            self.state.waiting = ("ErrImagePull", told)
-            await self._event("Failed", f'Failed to pull image "{name}": {told}', warning=True)
-            await asyncio.sleep(min(1.0, backoff))
-        self.state.waiting = ("ImagePullBackOff", f'Back-off pulling image "{name}": {told}')
-        await self._event("BackOff", f'Back-off pulling image "{name}"')
-        self._failures += 1
-        await asyncio.sleep(min(backoff * 2 ** (self._failures - 1), _MOST_BACKOFF))
+    async def _postpone(self, error: Exception) -> None:
+        """Say why it cannot be started yet, and wait: for an image longer each time."""
+        if is_image := isinstance(error, UnknownImage):
+            self.state.waiting = ("ErrImagePull", str(error))
+            await self._event("Failed", f'Failed to pull image "{self.state.image}": {error}', warning=True)
+        else:
+            self.state.waiting = ("CreateContainerConfigError", str(error))
+            await self._event("Failed", f"Error: {error}", warning=True)
+        await asyncio.sleep(self._pause() if is_image else RETRY)
+        self._failures += is_image
+
+    def _pause(self) -> float:
+        return float(min(self._around.host.backoff * 2 ** max(0, self._failures - 1), _MOST_BACKOFF))
 
     async def _back_off(self) -> None:
         """The first restart comes at once, each later one after twice the time."""
         state, meta = self.state, self._around.pod["metadata"]
         if self._failures:
-            seconds = min(self._around.host.backoff * 2 ** (self._failures - 1), _MOST_BACKOFF)
+            seconds = self._pause()
             name = f"{meta['name']}_{meta['namespace']}({meta['uid']})"
             told = f"back-off {seconds:g}s restarting failed container={state.name} pod={name}"
             state.last, state.terminated = state.terminated or state.last, None

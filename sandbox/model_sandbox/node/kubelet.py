@@ -30,7 +30,7 @@ from model_sandbox.node.logs import serve_log
 from model_sandbox.node.network import LOOPBACK, Network
 from model_sandbox.node.pod import PodRunner, remove, write
 from model_sandbox.node.process import Reaper
-from model_sandbox.node.status import ContainerState, PodState
+from model_sandbox.node.status import ContainerState
 
 log = logging.getLogger(__name__)
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
@@ -68,7 +68,6 @@ def node_object(settings: NodeSettings, port: int) -> Obj:
         "kernelVersion": platform.release(),
         "operatingSystem": "linux",
         "architecture": machine,
-        **dict.fromkeys(("kubeProxyVersion", "machineID", "systemUUID", "bootID"), ""),
     }
     addresses = {"InternalIP": settings.network.host, "Hostname": settings.name}
     status: Obj = {
@@ -166,8 +165,7 @@ class Node:
                 )
                 for one in new["spec"]["containers"]
             ]
-            state = PodState(new, self._settings.network.host, self._address(uid), now, (), states)
-            self._tasks.create_task(self._guard(write(self._host, state), new))
+            self._tasks.create_task(self._guard(write(self._host, new, self._address(uid), states), new))
 
     def _address(self, uid: str) -> str:
         """A pod's own address."""

@@ -100,7 +100,6 @@ class Namespaces(Network):
         return True
 
     def close(self) -> None:
-        """Let go of everything."""
         for relaying in self._relays.values():
             relaying.close()
         for holder in self._holders.values():
@@ -109,7 +108,6 @@ class Namespaces(Network):
             os.close(self._tun)
 
     def choose(self) -> str:
-        """Any but this machine's own."""
         return str(self._subnet[random.randrange(2, self._subnet.num_addresses - 1)])  # noqa: S311
 
     async def attach(self, address: str) -> None:
@@ -132,7 +130,6 @@ class Namespaces(Network):
         await _ip([*up, f"route add default via {self.host} dev eth0 onlink"], self.enter(address))
 
     async def detach(self, address: str) -> None:
-        """Let go of the namespace, and with it of both ends of its interface."""
         if holder := self._holders.pop(address, None):
             _let_go(holder)
             await holder.wait()
@@ -144,7 +141,6 @@ class Namespaces(Network):
         )
 
     def everywhere(self, address: str) -> str:
-        """A pod has all of its namespace to itself."""
         return "0.0.0.0"  # noqa: S104
 
     async def claim(self, address: str) -> bool:

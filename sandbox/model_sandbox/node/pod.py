@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from model_sandbox.controllers.base import PODS, status_of
 from model_sandbox.node.container import RETRY, Container, Host, Surroundings
 from model_sandbox.node.environment import ConfigError, Sources
 from model_sandbox.node.network import NetworkError
-from model_sandbox.node.status import PodState, pod_status
+from model_sandbox.node.status import ContainerState, pod_status
 from model_sandbox.node.volumes import decoded, materialise, references
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,6 @@ class PodRunner:
     def __init__(self, host: Host, pod: Obj, address: str) -> None:
         folder = host.state / "pods" / pod["metadata"]["uid"]
         self._around = Surroundings(host, pod, address, folder, self._files)
-        self._started = datetime.now(UTC)
         self._gone = False
         self._grace = 30.0
         self._token = ""
@@ -165,17 +164,19 @@ class PodRunner:
 
     async def _write_status(self) -> None:
         inits, containers = ([one.state for one in some] for some in (self._inits, self._containers))
-        host, address = self._around.host, self._around.address
-        answer = await write(host, PodState(self.pod, host.network.host, address, self._started, inits, containers))
+        answer = await write(self._around.host, self.pod, self._around.address, containers, inits)
         if int(answer["metadata"]["resourceVersion"]) > int(self.pod["metadata"]["resourceVersion"]):
             self._around.pod = answer
 
 
-async def write(host: Host, state: PodState) -> Obj:
-    """Report a pod's status, if it differs from the one that is there."""
-    status, before, meta = pod_status(state, datetime.now(UTC)), status_of(state.pod), state.pod["metadata"]
+async def write(
+    host: Host, pod: Obj, address: str, containers: Sequence[ContainerState], inits: Sequence[ContainerState] = ()
+) -> Obj:
+    """Report a pod's status, if it differs from the one that is there; the pod as it is then."""
+    before, meta = status_of(pod), pod["metadata"]
+    status = pod_status(pod, host.network.host, address, containers, inits, now=datetime.now(UTC))
     if all(before.get(name) == value for name, value in status.items()):
-        return state.pod
+        return pod
     path = PODS.path(meta["namespace"], meta["name"], "status")
     return await host.client.merge(path, {"metadata": {"uid": meta["uid"]}, "status": status})
 

@@ -73,58 +73,47 @@ def phase(policy: str, inits: Sequence[ContainerState], containers: Sequence[Con
     return "Failed" if policy == "Never" else "Running"
 
 
-@dataclass(frozen=True, slots=True)
-class PodState:
-    """All that a pod's status is made of."""
-
-    pod: Obj
-    host_ip: str
-    pod_ip: str
-    started: datetime
-    inits: Sequence[ContainerState] = ()
-    containers: Sequence[ContainerState] = ()
-
-
-def pod_status(state: PodState, now: datetime) -> Obj:
+def pod_status(
+    pod: Obj,
+    host_ip: str,
+    pod_ip: str,
+    containers: Sequence[ContainerState],
+    inits: Sequence[ContainerState] = (),
+    *,
+    now: datetime,
+) -> Obj:
     """The status, as a merge patch of what a node writes."""
-    spec, before = state.pod["spec"], status_of(state.pod)
-    current = phase(spec.get("restartPolicy", "Always"), state.inits, state.containers)
+    current = phase(pod["spec"].get("restartPolicy", "Always"), inits, containers)
     status: Obj = {
         "phase": current,
-        "conditions": _conditions(state, current, now),
-        "hostIP": state.host_ip,
-        "hostIPs": [{"ip": state.host_ip}],
-        "podIP": state.pod_ip,
-        "podIPs": [{"ip": state.pod_ip}],
-        "startTime": before.get("startTime") or stamp(state.started),
-        "containerStatuses": [one.body() for one in state.containers],
+        "conditions": _conditions(pod, current, containers, inits, now),
+        "hostIP": host_ip,
+        "hostIPs": [{"ip": host_ip}],
+        "podIP": pod_ip,
+        "podIPs": [{"ip": pod_ip}],
+        "startTime": status_of(pod).get("startTime") or stamp(now),
+        "containerStatuses": [one.body() for one in containers],
     }
-    if state.inits:
-        status["initContainerStatuses"] = [one.body() for one in state.inits]
-    return status
+    return {**status, **({"initContainerStatuses": [one.body() for one in inits]} if inits else {})}
 
 
-def _conditions(state: PodState, current: str, now: datetime) -> list[Obj]:
-    held: list[Obj] = status_of(state.pod).get("conditions") or []
-    waiting = [one.name for one in state.inits if not one.has_succeeded]
-    unready = [one.name for one in state.containers if not one.ready]
+def _conditions(
+    pod: Obj, current: str, containers: Sequence[ContainerState], inits: Sequence[ContainerState], now: datetime
+) -> list[Obj]:
+    held: list[Obj] = status_of(pod).get("conditions") or []
+    waiting = [one.name for one in inits if not one.has_succeeded]
+    unready = [one.name for one in containers if not one.ready]
     because = "PodCompleted" if current == "Succeeded" else "ContainersNotReady"
     ready = not unready, because, f"containers with unready status: [{' '.join(unready)}]"
-    good = {one["type"] for one in held if one["status"] == "True"}
-    gates = {gate["conditionType"] for gate in state.pod["spec"].get("readinessGates") or []} - good
-    told = {
+    told = f"containers with incomplete status: [{' '.join(waiting)}]"
+    table = {
         "PodReadyToStartContainers": (True, "", ""),
-        "Initialized": (
-            *(not waiting, "ContainersNotInitialized"),
-            f"containers with incomplete status: [{' '.join(waiting)}]",
-        ),
+        "Initialized": (not waiting, "ContainersNotInitialized", told),
         "Ready": ready,
         "ContainersReady": ready,
         "PodScheduled": (True, "", ""),
     }
-    if gates and not unready:
-        told["Ready"] = (False, "ReadinessGatesNotReady", f"readiness gates not met: {', '.join(sorted(gates))}")
-    for kind, (state_, reason, message) in told.items():
-        held = with_condition(held, kind, state_, None if state_ else reason, "" if state_ else message, now=now)
-    order = [*told]
+    for kind, (good, reason, message) in table.items():
+        held = with_condition(held, kind, good, *((None, "") if good else (reason, message)), now=now)
+    order = [*table]
     return sorted(held, key=lambda one: order.index(one["type"]) if one["type"] in order else len(order))
