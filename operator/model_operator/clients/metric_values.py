@@ -11,6 +11,7 @@ import aiohttp
 import orjson
 
 from model_operator.api.analysis import Source
+from model_operator.clients.bodies import body_of
 from model_operator.clients.credentials import ReadSecret, authorization, keys_of, secret_of
 from model_operator.errors import ProviderError
 
@@ -60,7 +61,7 @@ class HttpMetricValues:
         timeout = aiohttp.ClientTimeout(total=source.timeout.total_seconds())
         try:
             async with self._session.get(url, params=params, headers=headers, timeout=timeout) as response:
-                text = await response.content.read(_LARGEST)
+                text = await body_of(response, _LARGEST)
                 body = orjson.loads(text)
         except TimeoutError as error:
             raise ProviderError(f"{url} did not answer within {source.timeout.total_seconds():g} s") from error

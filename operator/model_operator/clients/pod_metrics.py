@@ -9,6 +9,7 @@ import aiohttp
 from model_operator.api.analysis import LOG_LOSS
 from model_operator.api.moments import Moments
 from model_operator.api.status import ModelInfo
+from model_operator.clients.bodies import body_of
 
 TIMEOUT = 2.0
 #: How long an idle connection is kept: less than a server keeps it (75 s), so that it never closes one under a request.
@@ -57,7 +58,7 @@ class HttpPodMetrics:
             async with self._session.get(f"{url}/metrics", ssl=False) as response:
                 if response.status != 200:
                     return None
-                data = await response.content.read(_LARGEST)
+                data = await body_of(response, _LARGEST)
                 return parse(data.decode(errors="replace"))
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return None

@@ -7,6 +7,7 @@ import aiohttp
 import orjson
 
 from model_operator.api.predictions import Prediction, Question, Told
+from model_operator.clients.bodies import body_of
 from model_operator.clients.credentials import ReadSecret, secret_of
 from model_operator.clients.pod_metrics import KEPT_SECONDS
 from model_operator.errors import ProviderError
@@ -58,7 +59,7 @@ class HttpPredictions:
             async with self._session.post(
                 f"{url}/shadow/predictions", data=orjson.dumps(_body(question)), headers=headers, ssl=False
             ) as response:
-                text = await response.content.read(_LARGEST)
+                text = await body_of(response, _LARGEST)
         except TimeoutError as error:
             raise ProviderError(f"{url} did not answer within {TIMEOUT:g} s") from error
         except aiohttp.ClientError as error:

@@ -11,6 +11,7 @@ import aiohttp
 import orjson
 
 from model_operator.api.hooks import Address, GateAnswer
+from model_operator.clients.bodies import body_of
 from model_operator.clients.credentials import ReadSecret, authorization, keys_of, secret_of
 from model_operator.errors import ProviderError
 
@@ -61,7 +62,7 @@ class HttpWebHooks:
             async with self._session.post(
                 url, json=body, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
-                return response.status, await response.content.read(_LARGEST)
+                return response.status, await body_of(response, _LARGEST)
         except TimeoutError as error:
             raise ProviderError(f"did not answer within {address.timeout.total_seconds():g} s") from error
         except (aiohttp.ClientError, ValueError) as error:

@@ -1,0 +1,136 @@
+"""What the server tells of its recent predictions is what the operator reads, over real HTTP; refusals are told."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uvicorn
+from free_ports import free_port
+
+from model_operator.api.predictions import Prediction, Question, Told
+from model_operator.clients.predictions import HttpPredictions, parse
+from model_operator.errors import ApiError, ProviderError
+from model_server.auth import KeyGate
+from model_server.batching import Batcher, BatchLimits
+from model_server.inputs.anything import Anything
+from model_server.lifecycle import Lifecycle, Loaded, Served
+from model_server.monitoring.monitor import Monitor
+from model_server.package.metadata import Metadata
+from model_server.runtimes.base import Signature
+from model_server.settings import Settings
+from model_server.shadow import create_shadow_app
+from model_server.telemetry import Telemetry
+from model_server.tracing import ForeignTracer
+
+SECRETS = {"keys": {"a": " s3cret\n", "b": "other"}, "empty": {"a": " "}}
+
+
+class Echo:
+    """Never asked: the monitor is told what it would have said."""
+
+    signature = Signature()
+    probabilities = ""
+    classes = ()
+    is_pure = True
+
+    def predict(self, inputs, *, probabilities):
+        raise NotImplementedError
+
+
+async def read_secret(namespace: str, name: str) -> Mapping[str, str]:
+    if name not in SECRETS:
+        raise ApiError(404, "NotFound", "no such Secret")
+    return SECRETS[name]
+
+
+@asynccontextmanager
+async def shadow_port(keys: Path) -> AsyncIterator[tuple[str, Monitor]]:
+    """The second port of a server whose model is loaded, and what watches its predictions."""
+    (keys / "a").write_text("s3cret")
+    telemetry, lifecycle = Telemetry(), Lifecycle()
+    loaded = Loaded(identity=telemetry.identity, metadata=Metadata(), layout=Anything(), model=Echo(), outputs=())
+    monitor = Monitor(loaded, Settings(storage_uri="file:///m"), telemetry)
+    limits = BatchLimits(max_rows=1, max_delay_seconds=0, max_queue=1, timeout_seconds=1)
+    lifecycle.serve(Served(loaded, Batcher(loaded.model, limits, telemetry), monitor))
+    app = create_shadow_app(lifecycle=lifecycle, telemetry=telemetry, tracer=ForeignTracer(), gate=KeyGate(keys))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}", monitor
+        finally:
+            server.should_exit = True
+            await serving
+            lifecycle.close()
+
+
+async def test_what_is_kept_is_what_is_read(tmp_path: Path) -> None:
+    async with shadow_port(tmp_path) as (url, monitor), HttpPredictions(read_secret) as predictions:
+        key = await predictions.api_key("team", "keys")
+        began = await predictions.ask(url, Question(every=1, seconds=60), key)
+        assert began == Told(cursor=(0,))
+        for body, said in ((b"1", [0.5, np.nan]), (b"2", ["cat"]), (b"3", range(20))):
+            monitor.predicted(b"id", {}, {"y": np.array(said)}, body)
+        told = await predictions.ask(url, Question(every=1, seconds=60, after=began.cursor), key)
+    assert told.cursor == (3,)
+    numbers, label, many = told.predictions
+    assert (numbers.size, numbers.numbers) == (2, (0.5, None))
+    assert (label.size, label.numbers, len(label.labels)) == (1, (), 1)
+    assert (many.size, many.numbers) == (20, tuple(map(float, range(16))))
+    assert len({one.request for one in told.predictions}) == 3
+
+
+async def test_an_answer_of_many_pieces_is_read_whole(tmp_path: Path) -> None:
+    async with shadow_port(tmp_path) as (url, monitor), HttpPredictions(read_secret) as predictions:
+        await predictions.ask(url, Question(every=1, seconds=60), "s3cret")
+        for number in range(1000):
+            monitor.predicted(b"id", {}, {"y": np.full(16, number / 7)}, b"%d" % number)
+        told = await predictions.ask(url, Question(every=1, seconds=60, after=(0,)), "s3cret")
+    assert [one.numbers[0] for one in told.predictions] == [number / 7 for number in range(1000)]
+
+
+async def test_a_refusal_is_told_in_the_servers_words(tmp_path: Path) -> None:
+    async with shadow_port(tmp_path) as (url, _), HttpPredictions(read_secret) as predictions:
+        with pytest.raises(ProviderError, match=r"answered 401: .*this API key is not valid here"):
+            await predictions.ask(url, Question(every=1, seconds=60), "wrong")
+        with pytest.raises(ProviderError, match=r"answered 422: .*from 1 to 65536, got 0"):
+            await predictions.ask(url, Question(every=0, seconds=60), "s3cret")
+
+
+async def test_where_nobody_listens_the_server_is_an_older_one() -> None:
+    async with HttpPredictions(read_secret) as predictions:
+        with pytest.raises(ProviderError, match="older servers have no such port"):
+            await predictions.ask(f"http://127.0.0.1:{free_port()}", Question(every=1, seconds=60), "")
+
+
+@pytest.mark.parametrize(
+    ("secret", "why"),
+    [
+        pytest.param("empty", "Secret empty holds no API key", id="a Secret without a key"),
+        pytest.param("absent", "Secret absent: there is none of this name", id="no Secret"),
+    ],
+)
+async def test_a_secret_without_a_key_is_named(secret: str, why: str) -> None:
+    async with HttpPredictions(read_secret) as predictions:
+        with pytest.raises(ProviderError, match=why):
+            await predictions.api_key("team", secret)
+
+
+@pytest.mark.parametrize("text", [b"<html>", b"[]", b'{"cursor": [1], "predictions": [{"size": "x"}]}'])
+def test_an_answer_of_somebody_else_is_none(text: bytes) -> None:
+    with pytest.raises(ProviderError, match="not one of a model server"):
+        parse(text)
+
+
+def test_an_answer_is_read_as_the_page_says() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "wire.md").read_text()
+    shown = page.split('{"cursor"')[1].split("```")[0]
+    told = parse(b'{"cursor"' + shown.encode())
+    assert told.predictions[0] == Prediction(request="6f1ed002ab55", size=1, numbers=(0.25,))
+    assert told.predictions[1].labels == ("8f434346648f", "2c26b46b68ff")
