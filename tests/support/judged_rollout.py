@@ -4,9 +4,10 @@ import copy
 from datetime import timedelta
 from typing import Any
 
-from rollout_scenarios import NEXT, live, storage
+from rollout_scenarios import GATEWAY, NEXT, live, storage
 from rollout_world import World
 
+from model_operator.api.predictions import Prediction
 from model_operator.api.resource import ObjectKey
 from model_operator.clients.pod_metrics import Sample
 
@@ -73,3 +74,32 @@ async def rollout(strategy: dict[str, Any] = CANARY) -> Rollout:
     found = Rollout(world, key)
     await found.serve(stable=(0, 0), canary=(0, 0))
     return found
+
+
+SHADOW = {
+    "canary": {
+        "steps": [{"setMirrorRoute": {"percentage": 100}}, {"analysis": {"maxDuration": "1h"}}],
+        "analysis": {"interval": "15s", "warmup": "0s", "metrics": [{"name": "shadow-agreement", "min": 0.95}]},
+        "trafficRouting": GATEWAY,
+    }
+}
+
+
+async def mirrored(**metric: Any) -> Rollout:
+    """A canary at no weight that has a copy of every request."""
+    strategy = copy.deepcopy(SHADOW)
+    strategy["canary"]["analysis"]["metrics"][0].update(metric)  # type: ignore[index]
+    return await rollout(strategy)
+
+
+async def answer(found: Rollout, count: int, *, differing: int = 0) -> None:
+    """Let both revisions answer the same requests, some of them otherwise."""
+    told = found.world.predictions.told
+    for revision in (found.stable, found.canary):
+        before = told.setdefault(revision, [])
+        assert isinstance(before, list)
+        number = len(before)
+        for i in range(count):
+            value = 1.0 if revision == found.canary and i < differing else 0.0
+            before.append(Prediction(request=f"{number + i:012x}", size=1, numbers=(value,)))
+    await found.serve(stable=(0, 0), canary=(0, 0))

@@ -1,16 +1,20 @@
 """What the operator writes into status is what `modeldeploy report` reads, and a browser shows it."""
 
 import asyncio
+import io
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from judged_rollout import rollout
+from judged_rollout import answer, mirrored, rollout
+from rich.console import Console
 
 from modeldeploy.report.page import page_of
 from modeldeploy.report.story import JudgedRollout, NothingToReport
+from modeldeploy.rollout import Rollout
+from modeldeploy.view import tree_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -38,6 +42,23 @@ async def test_a_rollout_that_went_back_is_told_whole() -> None:
         "latency: bad requests",
         "latency: evidence against the canary",
     ]
+
+
+async def test_what_copies_said_is_told_by_report_and_watch() -> None:
+    canary = await mirrored()
+    await answer(canary, 100, differing=8)
+    body = canary.world.cluster.get("ModelDeployment", canary.key)
+    page = page_of(JudgedRollout.from_body(body))
+    assert "92 of 100 mirrored requests agree (92.00%)" in page
+    assert re.findall(r"<h2>(.*?)</h2>", page) == [
+        "Verdicts",
+        "Weight",
+        "shadow-agreement",
+        "shadow-agreement: evidence against the canary",
+    ]
+    with io.StringIO() as shown:
+        Console(file=shown, width=200).print(tree_of(Rollout.from_body(body), [], [], now=canary.world.clock.now()))
+        assert "shadow-agreement  Undecided  92 of 100 mirrored requests agree" in shown.getvalue()
 
 
 async def test_a_rollout_that_is_on_is_told_so_far() -> None:
