@@ -346,11 +346,13 @@ def promote(s: Situation) -> Status:
 
 
 def _why_promoted(s: Situation) -> tuple[str, str]:
-    if s.stickiness and s.observed.verdict.outcome is Outcome.PASS:
+    """Return the reason for history, and the numbers that spoke for the canary."""
+    verdict, mode = s.observed.verdict, s.status.mode
+    if verdict.outcome is Outcome.PASS and s.stickiness:
         compared = compared_metrics(s)
-        return "AbTestWon", "; ".join(m["message"] for m in s.observed.verdict.metrics if m["name"] in compared)
-    mode = s.status.mode
-    return f"AllStepsDone{'' if mode == 'Steps' else mode}", ""
+        return "AbTestWon", "; ".join(metric["message"] for metric in verdict.metrics if metric["name"] in compared)
+    words = verdict.message if verdict.outcome is Outcome.PASS else ""
+    return f"AllStepsDone{'' if mode == 'Steps' else mode}", words
 
 
 def next_step(s: Situation) -> Status:
