@@ -16,7 +16,7 @@ from model_operator.api.names import REVISION
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.times import parse_duration, parse_time
 from model_operator.engine.cache import Cache
-from model_operator.engine.mirror import Mirror, pairs_since
+from model_operator.engine.mirror import Mirror, MirrorReader
 from model_operator.engine.observe import is_ready
 from model_operator.engine.queue import WorkQueue
 from model_operator.errors import ProviderError
@@ -76,11 +76,12 @@ class Evidence:
         clock: Clock,
     ) -> None:
         self._cache, self._queue, self._clock = cache, queue, clock
-        self._pods, self._predictions, self._values = pods, predictions, values
+        self._pods, self._values = pods, values
         self._models: dict[ObjectKey, dict[str, ModelReport]] = {}
         self._polled: dict[ObjectKey, datetime] = {}
         self._rollouts: dict[ObjectKey, _Rollout] = {}
         self._limit = asyncio.Semaphore(_AT_ONCE)
+        self._mirrors = MirrorReader(cache, predictions, self._limit)
         self._asked: dict[ObjectKey, int] = {}
 
     def models(self, key: ObjectKey) -> Mapping[str, ModelReport]:
@@ -238,10 +239,10 @@ class Evidence:
         if not metrics:
             return False
         warm = [pod for pod in pods if _age(pod, now) >= spec.warmup]
-        children, interval = self._cache.children(resource.key), min(spec.interval, _LONGEST_LOOK)
+        interval = min(spec.interval, _LONGEST_LOOK)
         answer: Sequence[Pair] | ProviderError
         try:
-            answer = await pairs_since(rollout.mirror, self._predictions, resource, warm, children, interval)
+            answer = await self._mirrors.pairs_since(rollout.mirror, resource, warm, interval)
         except ProviderError as error:
             answer = error
         before = rollout.knowledge

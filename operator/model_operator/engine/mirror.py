@@ -14,6 +14,7 @@ from model_operator.api.names import REVISION
 from model_operator.api.predictions import Prediction, Question, Told
 from model_operator.api.resource import ModelDeployment
 from model_operator.api.spec import parse_server
+from model_operator.engine.cache import Cache
 from model_operator.engine.observe import source_of
 from model_operator.errors import ProviderError
 from model_operator.manifests.pods import SHADOW_PORT, pod_url
@@ -21,7 +22,6 @@ from model_operator.policy.mirrored import Pair, Waiting, join, next_every
 from model_operator.ports import Predictions
 
 Body = Mapping[str, Any]
-Children = Mapping[tuple[str, str], Body]
 #: Servers go on keeping for so long when the next look is late.
 _PATIENCE = timedelta(seconds=30)
 
@@ -35,70 +35,66 @@ class Mirror:
     waiting: Waiting = field(default_factory=Waiting)
 
 
-async def pairs_since(
-    mirror: Mirror,
-    predictions: Predictions,
-    resource: ModelDeployment,
-    pods: Sequence[Body],
-    children: Children,
-    interval: timedelta,
-) -> Sequence[Pair]:
-    """Return the pairs of answers since the last look.
+class MirrorReader:
+    """Asks the pods of a rollout, `limit` of all rollouts at once."""
 
-    Raises:
-        ProviderError: no pod of the canary, or none of stable, told its predictions.
-    """
-    canary, stable = resource.status.canary, resource.status.stable
-    seconds = (2 * interval + _PATIENCE).total_seconds()
-    found = {
-        revision: await _ask_revision(
-            mirror,
-            predictions,
-            [pod for pod in pods if pod["metadata"]["labels"].get(REVISION) == revision],
-            Question(every=mirror.every, seconds=seconds),
-            await _api_key(predictions, resource, revision, children),
-        )
-        for revision in (canary, stable)
-    }
-    kept = [_kept(mirror.cursors.get(uid), told) for answers in found.values() for uid, told in answers.items()]
-    mirror.every = next_every(mirror.every, max(kept, default=0))
-    mirror.cursors = {uid: told.cursor for answers in found.values() for uid, told in answers.items()}
-    ours, theirs = (_predictions(found[revision]) for revision in (canary, stable))
-    pairs, mirror.waiting = join(mirror.waiting, ours, theirs)
-    return pairs
+    def __init__(self, cache: Cache, predictions: Predictions, limit: asyncio.Semaphore) -> None:
+        self._cache, self._predictions, self._limit = cache, predictions, limit
 
+    async def pairs_since(
+        self, mirror: Mirror, resource: ModelDeployment, pods: Sequence[Body], interval: timedelta
+    ) -> Sequence[Pair]:
+        """Return the pairs of answers since the last look; the next one is in about `interval`.
 
-async def _ask_revision(
-    mirror: Mirror, predictions: Predictions, pods: Sequence[Body], question: Question, api_key: str
-) -> Mapping[str, Told]:
-    """Return what the pods of a revision tell, by uid; a pod that leaves is no matter while others answer."""
+        Raises:
+            ProviderError: no pod of the canary, or none of stable, told its predictions.
+        """
+        canary, stable = resource.status.canary, resource.status.stable
+        seconds = (2 * interval + _PATIENCE).total_seconds()
+        found = {
+            revision: await self._ask_revision(mirror, resource, revision, pods, seconds)
+            for revision in (canary, stable)
+        }
+        kept = [_kept(mirror.cursors.get(uid), told) for answers in found.values() for uid, told in answers.items()]
+        mirror.every = next_every(mirror.every, max(kept, default=0))
+        mirror.cursors = {uid: told.cursor for answers in found.values() for uid, told in answers.items()}
+        pairs, mirror.waiting = join(mirror.waiting, _predictions(found[canary]), _predictions(found[stable]))
+        return pairs
 
-    async def ask(pod: Body) -> Told | ProviderError:
-        after = mirror.cursors.get(pod["metadata"]["uid"])
-        asked = Question(every=question.every, seconds=question.seconds, after=after)
-        try:
-            return await predictions.ask(pod_url(pod, SHADOW_PORT), asked, api_key)
-        except ProviderError as error:
-            return error
+    async def _ask_revision(
+        self, mirror: Mirror, resource: ModelDeployment, revision: str, pods: Sequence[Body], seconds: float
+    ) -> Mapping[str, Told]:
+        """Return what the pods of a revision tell, by uid; a pod that leaves is no matter while others answer."""
+        urls = {
+            pod["metadata"]["uid"]: url
+            for pod in pods
+            if pod["metadata"]["labels"].get(REVISION) == revision and (url := pod_url(pod, SHADOW_PORT))
+        }
+        if not urls:
+            return {}
+        api_key = await self._api_key(resource, revision)
 
-    known = [pod for pod in pods if pod_url(pod, SHADOW_PORT)]
-    answers = await asyncio.gather(*(ask(pod) for pod in known))
-    errors = [answer for answer in answers if isinstance(answer, ProviderError)]
-    if errors and len(errors) == len(answers):
-        raise errors[0]
-    return {
-        pod["metadata"]["uid"]: answer for pod, answer in zip(known, answers, strict=True) if isinstance(answer, Told)
-    }
+        async def ask(uid: str, url: str) -> Told | ProviderError:
+            question = Question(every=mirror.every, seconds=seconds, after=mirror.cursors.get(uid))
+            try:
+                async with self._limit:
+                    return await self._predictions.ask(url, question, api_key)
+            except ProviderError as error:
+                return error
 
+        answers = dict(zip(urls, await asyncio.gather(*(ask(uid, url) for uid, url in urls.items())), strict=True))
+        errors = [answer for answer in answers.values() if isinstance(answer, ProviderError)]
+        if len(errors) == len(answers):
+            raise errors[0]
+        return {uid: answer for uid, answer in answers.items() if isinstance(answer, Told)}
 
-async def _api_key(predictions: Predictions, resource: ModelDeployment, revision: str, children: Children) -> str:
-    """Return a key that the servers of a revision accept, empty when they ask for none."""
-    for (kind, _), body in children.items():
-        metadata = body["metadata"]
-        if kind == "Deployment" and metadata["labels"].get(REVISION) == revision:
-            secret_name = parse_server(source_of(body)["server"]).auth_secret_name
-            return await predictions.api_key(resource.key.namespace, secret_name) if secret_name else ""
-    return ""
+    async def _api_key(self, resource: ModelDeployment, revision: str) -> str:
+        """Return a key that the servers of a revision accept, empty when they ask for none."""
+        for (kind, _), body in self._cache.children(resource.key).items():
+            if kind == "Deployment" and body["metadata"]["labels"].get(REVISION) == revision:
+                name = parse_server(source_of(body)["server"]).auth_secret_name
+                return await self._predictions.api_key(resource.key.namespace, name) if name else ""
+        return ""
 
 
 def _kept(before: tuple[int, ...] | None, told: Told) -> int:
