@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any, Literal
+
+import orjson
 
 from model_operator.api.analysis import AnalysisSpec, parse_analysis, parse_comparison
 from model_operator.api.steps import Compare, SetWeight, Step, parse_step
@@ -78,11 +81,17 @@ Strategy = RollingUpdate | BlueGreen | Canary
 
 
 def parse_strategy(raw: Body) -> Strategy:
-    """Give types to `spec.strategy`.
+    """Give types to `spec.strategy`; equal ones, of which there are many, are read once and are one value.
 
     Raises:
         InvalidSpec: it is none that this operator knows.
     """
+    return _read(orjson.dumps(raw))
+
+
+@lru_cache(maxsize=256)
+def _read(text: bytes) -> Strategy:
+    raw = orjson.loads(text)
     if "canary" in raw:
         return _canary(raw["canary"])
     if "blueGreen" in raw:

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from model_operator.errors import InvalidSpec
 
@@ -35,6 +36,7 @@ def format_duration(span: timedelta) -> str:
     return "".join(parts[:2]) or "0s"
 
 
+@lru_cache(maxsize=1024)
 def parse_time(text: str) -> datetime:
     """Read an RFC 3339 timestamp."""
     return datetime.fromisoformat(text).astimezone(UTC)

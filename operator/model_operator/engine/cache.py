@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import orjson
 
 from model_operator.api.names import EVALUATES, NAME
-from model_operator.api.resource import ObjectKey, key_of
+from model_operator.api.resource import ModelDeployment, ObjectKey, key_of
 from model_operator.api.version import KIND
+from model_operator.errors import InvalidSpec
 
 Body = dict[str, Any]
 ChildId = tuple[str, str]  # kind, name
@@ -40,6 +41,7 @@ class Cache:
 
     def __init__(self) -> None:
         self._resources: dict[ObjectKey, Body] = {}
+        self._parsed: dict[ObjectKey, ModelDeployment] = {}
         # Resources are looked at all the time and stay as they are; reading the children of one takes some 20 us.
         self._children: dict[ObjectKey, dict[ChildId, _Packed]] = {}
         #: Keys that lost a child without our doing: their resource may be gone as well.
@@ -53,6 +55,24 @@ class Cache:
     def resource(self, key: ObjectKey) -> Body | None:
         """Return a ModelDeployment's body."""
         return self._resources.get(key)
+
+    def parsed(self, key: ObjectKey) -> ModelDeployment | None:
+        """Return a ModelDeployment; it is read once for all who look at it, until it is another.
+
+        Raises:
+            InvalidSpec: the spec is not understood.
+        """
+        known, body = self._parsed.get(key), self._resources.get(key)
+        if known is None and body is not None:
+            self._parsed[key] = known = ModelDeployment.from_body(body)
+        return known
+
+    def understood(self, key: ObjectKey) -> ModelDeployment | None:
+        """Return a ModelDeployment, None as well where its spec is not understood: the reconcile says so."""
+        try:
+            return self.parsed(key)
+        except InvalidSpec:
+            return None
 
     def children(self, key: ObjectKey) -> Mapping[ChildId, Body]:
         """Return the children of a ModelDeployment, read anew: a change of them changes nothing here."""
@@ -80,6 +100,7 @@ class Cache:
             return None
         slim(body)
         self._resources[key] = body
+        self._parsed.pop(key, None)
         return key if old is None or not _is_alike(old, body) else None
 
     def _put_child(self, key: ObjectKey, body: Body) -> ObjectKey | None:
@@ -140,6 +161,7 @@ class Cache:
     def _forget(self, key: ObjectKey, body: Body) -> None:
         if body["kind"] == KIND:
             del self._resources[key]
+            self._parsed.pop(key, None)
             return
         del self._children[key][_child_id(body)]
         if not self._children[key]:

@@ -9,7 +9,6 @@ from model_operator.api.hooks import Gate, GateAnswer
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.engine.cache import Cache
 from model_operator.engine.queue import WorkQueue
-from model_operator.errors import InvalidSpec
 from model_operator.policy.gates import GATE, question
 from model_operator.ports import Clock, WebHooks
 
@@ -61,15 +60,9 @@ class Gatekeeper:
         return any(pause["reason"] == GATE for pause in status.get("pauseConditions", ()))
 
     async def _ask(self, key: ObjectKey, now: datetime) -> None:
-        body = self._cache.resource(key)
-        if body is None:
-            return
-        try:
-            resource = ModelDeployment.from_body(body)
-        except InvalidSpec:
-            return  # the reconcile says so
-        point = _point(resource)
-        if point is None:
+        resource = self._cache.understood(key)
+        point = _point(resource) if resource is not None else None
+        if resource is None or point is None:
             return
         self._asked[key] = now
         known = dict(self.answers(resource))

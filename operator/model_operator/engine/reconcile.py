@@ -66,9 +66,11 @@ class Reconciler:
         if key in self._cache.lost_a_child and not await self._still_exists(key, body):
             return None
         try:
-            resource = ModelDeployment.from_body(body)
+            resource = self._cache.parsed(key)
         except InvalidSpec as error:
             log.warning("%s/%s: %s", *key, error)
+            return None
+        if resource is None:
             return None
         live = self._cache.children(key)
         observed = self._observe(resource, live)

@@ -14,7 +14,7 @@ from model_operator.api.times import format_time
 from model_operator.engine.cache import Cache
 from model_operator.engine.observe import is_ready
 from model_operator.engine.queue import WorkQueue
-from model_operator.errors import ApiError, InvalidSpec, ProviderError
+from model_operator.errors import ApiError, ProviderError
 from model_operator.manifests.pods import PORT, pod_url
 from model_operator.manifests.retraining import retraining_job
 from model_operator.policy.observed import RetrainView
@@ -77,13 +77,9 @@ class Retrainer:
         return "retrain" in (spec.get("hooks") or {})
 
     async def _look_at(self, key: ObjectKey) -> None:
-        body = self._cache.resource(key)
-        if body is None:
+        resource = self._cache.understood(key)
+        if resource is None:
             return
-        try:
-            resource = ModelDeployment.from_body(body)
-        except InvalidSpec:
-            return  # the reconcile says so
         known, now = self._models.get(key), self._clock.now()
         if known is None or known.revision != resource.status.stable:
             self._models[key] = known = _Model(revision=resource.status.stable)

@@ -64,21 +64,19 @@ def contains(live: Any, wanted: Any, field: str = "") -> bool:
     A field that is absent from the live object has the zero value: 0, "", false, [] or {} (fields with
     `omitempty` are not stored when they are zero).
     """
-    if live == wanted:
-        return True
     if live is None:
         return not wanted
     if isinstance(wanted, dict):
         if not isinstance(live, dict):
             return False
-        in_quantities = field in _QUANTITY_MAPS
-        return all(
-            _same_quantity(live.get(key), value) if in_quantities else contains(live.get(key), value, key)
-            for key, value in wanted.items()
-        )
+        # Most fields are equal: they are not worth a call.
+        others = [(key, live.get(key), value) for key, value in wanted.items() if live.get(key) != value]
+        if field in _QUANTITY_MAPS:
+            return all(_same_quantity(found, value) for _, found, value in others)
+        return all(contains(found, value, key) for key, found, value in others)
     if isinstance(wanted, list):
         return _contains_list(live, wanted)
-    return False
+    return bool(live == wanted)
 
 
 def _contains_list(live: Any, wanted: Sequence[Any]) -> bool:
@@ -87,7 +85,7 @@ def _contains_list(live: Any, wanted: Sequence[Any]) -> bool:
     key = next((k for k in _MERGE_KEYS if all(isinstance(item, dict) and k in item for item in wanted)), "")
     if key and wanted:
         by_key = {item.get(key): item for item in live if isinstance(item, dict)}
-        return all(contains(by_key.get(item[key]), item) for item in wanted)
+        return all(by_key.get(item[key]) == item or contains(by_key.get(item[key]), item) for item in wanted)
     return len(live) == len(wanted) and all(contains(a, b) for a, b in zip(live, wanted, strict=True))
 
 

@@ -1,6 +1,6 @@
 """From what is known of each metric to one verdict, and to what `status.analysis` shows and remembers. Pure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
@@ -128,8 +128,9 @@ class Knowledge:
 
 def learn_all(spec: AnalysisSpec, knowledge: Knowledge, interval: Mapping[str, Seen]) -> Knowledge:
     """Return the knowledge with one more closed interval; a metric of which nothing was seen stays as it is."""
+    decides_at = spec.fail_at
     learnt = {
-        metric.name: METHODS[metric.kind].learn(metric, knowledge.of(metric), interval[metric.name], spec.fail_at)
+        metric.name: METHODS[metric.kind].learn(metric, knowledge.of(metric), interval[metric.name], decides_at)
         for metric in spec.metrics
         if metric.name in interval
     }
@@ -138,38 +139,28 @@ def learn_all(spec: AnalysisSpec, knowledge: Knowledge, interval: Mapping[str, S
 
 def verdict(spec: AnalysisSpec, knowledge: Knowledge) -> Verdict:
     """Return one word on the canary: Fail when any metric fails, Pass when all that can pass have passed."""
-    outcomes = {
-        metric: METHODS[metric.kind].judge(metric, knowledge.of(metric), spec.fail_at) for metric in spec.metrics
-    }
-    body = tuple(_metric_body(spec, knowledge, metric, outcome) for metric, outcome in outcomes.items())
-    failed = [metric for metric, outcome in outcomes.items() if outcome is Outcome.FAIL]
-    waiting = [metric for metric, outcome in outcomes.items() if metric.can_pass and outcome is not Outcome.PASS]
+    decides_at = spec.fail_at
+    bodies = {metric.name: _metric_body(knowledge, metric, decides_at) for metric in spec.metrics}
+    outcomes = {name: Outcome(body["verdict"]) for name, body in bodies.items()}
+    can_pass = [metric.name for metric in spec.metrics if metric.can_pass]
+    failed = [name for name, outcome in outcomes.items() if outcome is Outcome.FAIL]
+    waiting = [name for name in can_pass if outcomes[name] is not Outcome.PASS]
     if failed:
         outcome, told = Outcome.FAIL, failed
-    elif decided := [m for m, outcome in outcomes.items() if outcome in _WITHOUT_A_WINNER]:
+    elif decided := [name for name, outcome in outcomes.items() if outcome in _WITHOUT_A_WINNER]:
         outcome, told = outcomes[decided[0]], decided
-    elif waiting or not any(metric.can_pass for metric in spec.metrics):
-        outcome, told = Outcome.UNDECIDED, waiting or list(spec.metrics)
+    elif waiting or not can_pass:
+        outcome, told = Outcome.UNDECIDED, waiting or list(bodies)
     else:
-        outcome, told = Outcome.PASS, list(spec.metrics)
-    problems = [metric for metric in spec.metrics if knowledge.problem(metric)[0]]
-    since = [at for metric in problems if (at := knowledge.problem(metric)[1])]
+        outcome, told = Outcome.PASS, list(bodies)
+    problems = {metric.name: knowledge.problem(metric) for metric in spec.metrics if knowledge.problem(metric)[0]}
     return Verdict(
         outcome=outcome,
-        message=_tell_all(spec, knowledge, told),
-        metrics=body,
-        problem=_tell_all(spec, knowledge, problems),
-        problem_since=min(since, default=None),
+        message="; ".join(bodies[name]["message"] for name in told),
+        metrics=tuple(bodies.values()),
+        problem="; ".join(bodies[name]["message"] for name in problems),
+        problem_since=min((since for _, since in problems.values() if since), default=None),
     )
-
-
-def tell(spec: AnalysisSpec, knowledge: Knowledge, metric: Metric) -> str:
-    """Return the numbers that decide one metric, in one line."""
-    line = METHODS[metric.kind].tell(metric, knowledge.of(metric), spec.fail_at)
-    threshold = knowledge.thresholds.get(metric.name)
-    if threshold is None:
-        return line
-    return line.replace(metric.name, f"{metric.name} above {threshold * 1000:g} ms", 1)
 
 
 def remembered(spec: AnalysisSpec, body: Body | None) -> Knowledge:
@@ -186,20 +177,19 @@ def remembered(spec: AnalysisSpec, body: Body | None) -> Knowledge:
     )
 
 
-def _tell_all(spec: AnalysisSpec, knowledge: Knowledge, metrics: Sequence[Metric]) -> str:
-    return "; ".join(tell(spec, knowledge, metric) for metric in metrics)
-
-
-def _metric_body(spec: AnalysisSpec, knowledge: Knowledge, metric: Metric, outcome: Outcome) -> dict[str, Any]:
+def _metric_body(knowledge: Knowledge, metric: Metric, decides_at: float) -> dict[str, Any]:
+    """Return what status shows and remembers of one metric; its message has the numbers that decide it in one line."""
+    method, known, threshold = METHODS[metric.kind], knowledge.of(metric), knowledge.thresholds.get(metric.name)
     body = {
         "name": metric.name,
-        "verdict": str(outcome),
-        "message": tell(spec, knowledge, metric),
+        "verdict": str(method.judge(metric, known, decides_at)),
+        "message": method.tell(metric, known, decides_at),
         "rule": _rule(metric),
-        **METHODS[metric.kind].body(metric, knowledge.of(metric), spec.fail_at),
+        **method.body(metric, known, decides_at),
     }
-    if metric.name in knowledge.thresholds:
-        body["threshold"] = knowledge.thresholds[metric.name]
+    if threshold is not None:
+        named = f"{metric.name} above {threshold * 1000:g} ms"
+        return {**body, "message": body["message"].replace(metric.name, named, 1), "threshold": threshold}
     return body
 
 

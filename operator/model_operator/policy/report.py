@@ -114,17 +114,20 @@ def _pod_failures(s: Situation) -> tuple[PodFailure, ...]:
 
 
 def _conditions(s: Situation) -> Iterator[Condition]:
-    known = {condition.type: condition for condition in s.status.conditions}
+    known, generation = {condition.type: condition for condition in s.status.conditions}, s.resource.generation
     for type_, value, reason, message in _findings(s):
         old = known.get(type_)
         is_same = old is not None and old.status == value
+        if old and is_same and (old.reason, old.message, old.observed_generation) == (reason, message, generation):
+            yield old
+            continue
         yield Condition(
             type=type_,
             status=value,
             reason=reason,
             message=message,
             last_transition_time=old.last_transition_time if old and is_same else s.now,
-            observed_generation=s.resource.generation,
+            observed_generation=generation,
         )
 
 
