@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 import aiohttp
 
@@ -46,39 +47,35 @@ class Host:
     backoff: float
 
 
-@dataclass(slots=True)
-class Surroundings:
-    """What a container knows of its pod.
-
-    `files` answers with what env refers to, the volumes' folders and the pod's own variables, or raises ConfigError.
-    """
+class Pod(Protocol):
+    """What a container knows of its pod."""
 
     host: Host
-    pod: Obj
+    body: Obj
     address: str
     folder: Path
-    files: Callable[[], Awaitable[tuple[Sources, Mapping[str, Path], Mapping[str, str]]]]
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    ending: asyncio.Event = field(default_factory=asyncio.Event)
+    changed: asyncio.Event
+    ending: asyncio.Event
+
+    async def files(self) -> tuple[Sources, Mapping[str, Path], Mapping[str, str]]:
+        """What env refers to, the volumes' folders and the pod's own variables. Raises ConfigError."""
 
     async def event(self, reason: str, message: str, container: str, *, warning: bool = False) -> None:
         """Record an event about a container."""
-        kind, path = "Warning" if warning else "Normal", f"spec.containers{{{container}}}"
-        await self.host.recorder.event(self.pod, reason, message, kind=kind, path=path)
 
 
 class Container:
     """Runs until it shall not run again; its state is what the pod's status is made of."""
 
-    def __init__(self, around: Surroundings, body: Obj, waiting: str) -> None:
+    def __init__(self, pod: Pod, body: Obj, waiting: str) -> None:
         self.state = ContainerState(body["name"], body.get("image", ""), waiting=(waiting, ""))
         self.running: Running | None = None
-        self._around = around
+        self._pod = pod
         self._body = body
-        self._folder: Path = around.folder / "containers" / body["name"]
-        self._target = Target(around.address, body)
+        self._folder: Path = pod.folder / "containers" / body["name"]
+        self._target = Target(pod.address, body)
         self._failures = 0
-        for held in (around.pod.get("status") or {}).get("containerStatuses") or []:
+        for held in (pod.body.get("status") or {}).get("containerStatuses") or []:
             if held["name"] == body["name"]:  # it ran before this node was started again
                 self.state.restarts, self.state.container_id = held.get("restartCount", 0), held.get("containerID", "")
 
@@ -87,8 +84,8 @@ class Container:
         return self._folder / f"{self.state.restarts - previous}.log"
 
     async def _event(self, reason: str, message: str, *, warning: bool = False) -> None:
-        self._around.changed.set()
-        await self._around.event(reason, message, self.state.name, warning=warning)
+        self._pod.changed.set()
+        await self._pod.event(reason, message, self.state.name, warning=warning)
 
     async def run(self, policy: str, *, is_probed: bool = True) -> bool:
         """Start it as often as a restartPolicy says; whether it ended well."""
@@ -96,7 +93,7 @@ class Container:
         while True:
             begun = loop.time()
             code = await self._attempt(is_probed=is_probed)
-            if self._around.ending.is_set():
+            if self._pod.ending.is_set():
                 return False
             if code is None:
                 continue
@@ -116,18 +113,13 @@ class Container:
             good, told = False, f"timed out after {grace:g}s"
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace):
-                    good, told = await ask(self._around.host.session, hook, self._target, grace)
+                    good, told = await ask(self._pod.host.session, hook, self._target, grace)
             if not good:
                 await self._event("FailedPreStopHook", f"PreStopHook failed: {told}", warning=True)
         # As a kubelet: a hook that took all the time leaves two seconds.
         left = max(deadline - asyncio.get_running_loop().time(), 2.0 if hook and grace else 0.0)
         if self.running is not None:
             await self.running.stop(left)
-
-    def kill(self) -> None:
-        """End it at once."""
-        if self.running is not None:
-            self.running.kill()
 
     # --- one attempt
 
@@ -166,25 +158,25 @@ class Container:
             log.error("probes of %s: %s", state.name, problem)
         state.end(code, datetime.now(UTC), self._message(message, log_file, code))
         state.ready = not is_probed and code == 0
-        self._around.changed.set()
+        self._pod.changed.set()
         return code
 
     async def _prepare(self) -> tuple[Path, Path, list[str]]:
         """The termination log, the working directory and the command. Raises ConfigError or UnknownImage."""
-        host, body, image = self._around.host, self._body, self._body.get("image", "")
+        host, body, image = self._pod.host, self._body, self._body.get("image", "")
         given = host.images.environment(image)
-        sources, folders, own = await self._around.files()
+        sources, folders, own = await self._pod.files()
         paths = mount_paths(body, folders)
         message = paths[body.get("terminationMessagePath") or "/dev/termination-log"] = self._folder / "termination-log"
         message.parent.mkdir(parents=True, exist_ok=True)
         message.write_bytes(b"")
-        place = Place(host.network.everywhere(self._around.address), paths)
+        place = Place(host.network.everywhere(self._pod.address), paths)
         mark = host.reaper.mark if host.reaper is not None else ""
         basis = processes.base_environment(self._folder / "home", sources.pod["metadata"]["name"], mark)
         asked = environment(body, sources, place)
         values = {**basis, **own, **{name: place.rewrite(value) for name, value in given.items()}, **asked}
-        enter = host.network.enter(self._around.address)
-        self._target = Target(self._around.address, body, values, self._folder, enter)
+        enter = host.network.enter(self._pod.address)
+        self._target = Target(self._pod.address, body, values, self._folder, enter)
         work = body.get("workingDir") or values["HOME"]
         return message, paths.get(work, Path(work)), command_line(body, host.images, values, place)
 
@@ -200,11 +192,11 @@ class Container:
         self._failures += is_image
 
     def _pause(self) -> float:
-        return float(min(self._around.host.backoff * 2 ** max(0, self._failures - 1), _MOST_BACKOFF))
+        return float(min(self._pod.host.backoff * 2 ** max(0, self._failures - 1), _MOST_BACKOFF))
 
     async def _back_off(self) -> None:
         """The first restart comes at once, each later one after twice the time."""
-        state, meta = self.state, self._around.pod["metadata"]
+        state, meta = self.state, self._pod.body["metadata"]
         if self._failures:
             seconds = self._pause()
             name = f"{meta['name']}_{meta['namespace']}({meta['uid']})"
@@ -230,7 +222,7 @@ class Container:
         """postStart, then the startup probe, then readiness and liveness as long as it runs."""
         hook = (self._body.get("lifecycle") or {}).get("postStart")
         if hook:
-            good, told = await ask(self._around.host.session, hook, self._target, 30.0)
+            good, told = await ask(self._pod.host.session, hook, self._target, 30.0)
             if not good:
                 await self._event("FailedPostStartHook", f"PostStartHook failed: {told}", warning=True)
                 return await self._stop(2.0)
@@ -239,7 +231,7 @@ class Container:
                 return await self._fail("startup")
             break
         self.state.started, self.state.ready = True, "readinessProbe" not in self._body
-        self._around.changed.set()
+        self._pod.changed.set()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_readiness())
             async for _ in self._verdicts("liveness", True):
@@ -249,7 +241,7 @@ class Container:
     async def _follow_readiness(self) -> None:
         async for good in self._verdicts("readiness", False):
             self.state.ready = good
-            self._around.changed.set()
+            self._pod.changed.set()
 
     async def _verdicts(self, name: str, verdict: bool | None) -> AsyncIterator[bool]:
         """Each change of a probe's verdict, by its thresholds; none if there is no such probe."""
@@ -259,7 +251,7 @@ class Container:
         await asyncio.sleep(probe.get("initialDelaySeconds", 0))
         count, last = 0, verdict
         while True:
-            good, told = await ask(self._around.host.session, probe, self._target, probe.get("timeoutSeconds", 1))
+            good, told = await ask(self._pod.host.session, probe, self._target, probe.get("timeoutSeconds", 1))
             if not good:
                 await self._event("Unhealthy", f"{name.capitalize()} probe failed: {told}", warning=True)
             count, last = count + 1 if good is last else 1, good
@@ -274,7 +266,7 @@ class Container:
         """A probe failed for good: end the process, which is started again."""
         await self._event("Killing", f"Container {self.state.name} failed {name} probe, will be restarted")
         own = self._body[f"{name}Probe"].get("terminationGracePeriodSeconds")
-        await self._stop(own if own is not None else self._around.pod["spec"].get("terminationGracePeriodSeconds", 30))
+        await self._stop(own if own is not None else self._pod.body["spec"].get("terminationGracePeriodSeconds", 30))
 
     async def _stop(self, grace: float) -> None:
         if self.running is not None:

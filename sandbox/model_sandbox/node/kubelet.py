@@ -35,6 +35,7 @@ from model_sandbox.node.status import ContainerState
 log = logging.getLogger(__name__)
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 HEARTBEAT = 10.0
+APPLY = "application/apply-patch+yaml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,61 +93,54 @@ class Node:
         self._tasks = tasks
         self._pods = Cache(host.client, PODS, f"fieldSelector=spec.nodeName%3D{settings.name}")
         self._pods.listeners.append(self._instant if settings.instant else self._hear)
-        self._runners: dict[str, PodRunner] = {}
+        self._runners: dict[str, tuple[PodRunner, asyncio.Task[None]]] = {}
         self._addresses: dict[str, str] = {}
 
     async def run(self, port: int) -> None:
-        """Register, then run pods until cancelled."""
-        await self._register(node_object(self._settings, port))
-        self._tasks.create_task(self._pods.run())
+        """Run pods until cancelled, and say every few seconds that the node is there."""
+        node, following, pause = node_object(self._settings, port), False, 0.1
         while True:
             try:
-                await self._beat()
+                await self._beat(node)
+                if not following:
+                    self._tasks.create_task(self._pods.run())
+                following, pause = True, HEARTBEAT
             except (ApiFailure, aiohttp.ClientError, OSError) as error:
-                log.debug("lease: %s", error)
-            await asyncio.sleep(HEARTBEAT)
-
-    async def _register(self, body: Obj) -> None:
-        pause = 0.1
-        while True:
-            try:
-                with contextlib.suppress(ApiFailure):  # it is there already, or else the next request says why
-                    await self._host.client.send("POST", NODES.path(), body)
-                await self._host.client.merge(NODES.path("", self._settings.name, "status"), {"status": body["status"]})
-                return
-            except (aiohttp.ClientError, OSError) as error:
-                log.warning("waiting for the API server: %s", error)
+                log.warning("node %s is waiting for the API server: %s", self._settings.name, error)
+                pause = min(pause * 2, 5.0)
             await asyncio.sleep(pause)
-            pause = min(pause * 2, 5.0)
 
-    async def _beat(self) -> None:
-        """Renew the node's Lease."""
-        client, name = self._host.client, self._settings.name
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    async def _beat(self, node: Obj) -> None:
+        """Write the Node and its Lease."""
+        name, now = self._settings.name, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        await self._apply(NODES.path("", name), {"metadata": node["metadata"]}, "v1", "Node")
+        await self._host.client.merge(NODES.path("", name, "status"), {"status": node["status"]})
         spec = {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": now}
-        try:
-            await client.merge(f"{LEASES}/{name}", {"spec": spec})
-        except ApiFailure as failure:
-            if failure.code != 404:
-                raise
-            await client.send("POST", LEASES, {"metadata": {"name": name}, "spec": spec})
+        lease = {"metadata": {"name": name}, "spec": spec}
+        await self._apply(f"{LEASES}/{name}", lease, "coordination.k8s.io/v1", "Lease")
+
+    async def _apply(self, path: str, body: Obj, version: str, kind: str) -> None:
+        body = {"apiVersion": version, "kind": kind, **body}
+        await self._host.client.send("PATCH", f"{path}?fieldManager=kubelet&force=true", body, media=APPLY)
 
     def runner(self, namespace: str, name: str) -> PodRunner | None:
         """The runner of a pod."""
         pod = self._pods.get(namespace, name)
-        return self._runners.get(pod["metadata"]["uid"]) if pod is not None else None
+        found = self._runners.get(pod["metadata"]["uid"]) if pod is not None else None
+        return found[0] if found is not None else None
 
     def _hear(self, old: Obj | None, new: Obj | None) -> None:
         before, uid = ((one or {"metadata": {"uid": ""}})["metadata"]["uid"] for one in (old, new))
-        if before != uid and before in self._runners:
-            self._runners[before].vanish()
+        if before != uid and before in self._runners:  # removed by force
+            self._runners[before][1].cancel()
         if new is None:
             return
         if uid not in self._runners and (not is_finished(new) or is_terminating(new)):
-            runner = self._runners[uid] = PodRunner(self._host, new, self._address(uid))
-            self._tasks.create_task(self._guard(runner.run(), new, ends=True))
+            runner = PodRunner(self._host, new, self._address(uid))
+            task = self._tasks.create_task(self._guard(runner.run(), new, ends=True))
+            self._runners[uid] = runner, task
         if uid in self._runners:
-            self._runners[uid].update(new)
+            self._runners[uid][0].update(new)
 
     def _instant(self, old: Obj | None, new: Obj | None) -> None:
         """Pods without processes: ready as soon as they are seen, gone as soon as they are deleted."""

@@ -53,7 +53,7 @@ async def serve_log(request: web.Request, runner: PodRunner | None, name: str) -
     query, container = request.query, runner.container(name) if runner is not None else None
     if runner is None or container is None:
         return web.Response(status=404, text="the pod has ended: its logs are gone")
-    previous, pod = query.get("previous") == "true", runner.pod["metadata"]["name"]
+    previous, pod = query.get("previous") == "true", runner.body["metadata"]["name"]
     path = container.log_file(previous=previous)
     if not path.exists():
         told = f'container "{name}" in pod "{pod}" is waiting to start: {container.state.waiting[0]}'

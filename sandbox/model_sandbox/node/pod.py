@@ -14,7 +14,7 @@ import aiohttp
 
 from model_sandbox.client import ApiFailure, Obj, write_kubeconfig
 from model_sandbox.controllers.base import PODS, status_of
-from model_sandbox.node.container import RETRY, Container, Host, Surroundings
+from model_sandbox.node.container import RETRY, Container, Host
 from model_sandbox.node.environment import ConfigError, Sources
 from model_sandbox.node.network import NetworkError
 from model_sandbox.node.status import ContainerState, pod_status
@@ -27,68 +27,60 @@ _TOKEN_SECONDS = 86400
 class PodRunner:
     """Runs a pod from its binding to its end. `run` returns when nothing of it is left."""
 
-    def __init__(self, host: Host, pod: Obj, address: str) -> None:
-        folder = host.state / "pods" / pod["metadata"]["uid"]
-        self._around = Surroundings(host, pod, address, folder, self._files)
-        self._gone = False
+    def __init__(self, host: Host, body: Obj, address: str) -> None:
+        self.host = host
+        self.body = body
+        self.address = address
+        self.folder = host.state / "pods" / body["metadata"]["uid"]
+        self.changed = asyncio.Event()
+        self.ending = asyncio.Event()
         self._grace = 30.0
         self._token = ""
-        spec = pod["spec"]
-        waiting = "PodInitializing" if spec.get("initContainers") else "ContainerCreating"
-        self._inits = [Container(self._around, one, waiting) for one in spec.get("initContainers") or []]
-        self._containers = [Container(self._around, one, waiting) for one in spec["containers"]]
-
-    @property
-    def pod(self) -> Obj:
-        """The pod as it was last seen."""
-        return self._around.pod
+        inits = body["spec"].get("initContainers") or []
+        waiting = "PodInitializing" if inits else "ContainerCreating"
+        self._inits = [Container(self, one, waiting) for one in inits]
+        self._containers = [Container(self, one, waiting) for one in body["spec"]["containers"]]
 
     def container(self, name: str) -> Container | None:
         """A container by its name."""
-        return next((one for one in self._all() if one.state.name == name), None)
+        return next((one for one in [*self._inits, *self._containers] if one.state.name == name), None)
 
-    def _all(self) -> list[Container]:
-        return [*self._inits, *self._containers]
-
-    # --- what the node tells
-
-    def update(self, pod: Obj) -> None:
+    def update(self, body: Obj) -> None:
         """A newer version of the pod; one with a deletionTimestamp ends it."""
-        self._around.pod = pod
-        if pod["metadata"].get("deletionTimestamp") and not self._around.ending.is_set():
-            self._grace = float(pod["metadata"].get("deletionGracePeriodSeconds", 30))
-            self._around.ending.set()
+        self.body = body
+        if body["metadata"].get("deletionTimestamp") and not self.ending.is_set():
+            self._grace = float(body["metadata"].get("deletionGracePeriodSeconds", 30))
+            self.ending.set()
 
-    def vanish(self) -> None:
-        """The pod was removed by force: end it at once."""
-        self._gone, self._grace = True, 0.0
-        self._around.ending.set()
-        for one in self._all():
-            one.kill()
+    async def event(self, reason: str, message: str, container: str, *, warning: bool = False) -> None:
+        """Record an event about a container."""
+        kind, path = "Warning" if warning else "Normal", f"spec.containers{{{container}}}"
+        await self.host.recorder.event(self.body, reason, message, kind=kind, path=path)
 
     # --- its life
 
     async def run(self) -> None:
-        """Run until the pod is over, report all the while, and remove it when it was deleted."""
-        host, address = self._around.host, self._around.address
-        async with asyncio.TaskGroup() as tasks:
-            reporter = tasks.create_task(self._report())
-            work = tasks.create_task(self._run_containers())
-            await self._around.ending.wait()
-            await asyncio.gather(*(one.end(self._grace) for one in self._all()))
-            work.cancel()
-            await asyncio.wait([work])
-            reporter.cancel()
-        await host.network.detach(address)
-        if not self._gone:
+        """Run until the pod is over, report all the while, and remove it when it was deleted.
+
+        Cancelled, it ends the processes at once.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                aside = [tasks.create_task(self._report()), tasks.create_task(self._run_containers())]
+                await self.ending.wait()
+                await asyncio.gather(*(one.end(self._grace) for one in [*self._inits, *self._containers]))
+                for task in aside:
+                    task.cancel()
             with contextlib.suppress(ApiFailure):  # the pod goes in any case
                 await self._write_status()
-            await remove(host, self.pod)
-        await asyncio.to_thread(shutil.rmtree, self._around.folder, ignore_errors=True)
+            await remove(self.host, self.body)
+        finally:
+            await self.host.network.detach(self.address)
+            await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
     async def _run_containers(self) -> None:
         await self._attach()
-        policy = self.pod["spec"].get("restartPolicy", "Always")
+        policy = self.body["spec"].get("restartPolicy", "Always")
         for init in self._inits:
             if not await init.run("Never" if policy == "Never" else "OnFailure", is_probed=False):
                 return
@@ -102,32 +94,33 @@ class PodRunner:
         """Give the pod its network, however often that takes."""
         while True:
             try:
-                return await self._around.host.network.attach(self._around.address)
+                return await self.host.network.attach(self.address)
             except NetworkError as error:
                 told, name = f"Failed to create pod sandbox: {error}", self._containers[0].state.name
-                await self._around.event("FailedCreatePodSandBox", told, name, warning=True)
+                await self.event("FailedCreatePodSandBox", told, name, warning=True)
                 await asyncio.sleep(RETRY)
 
     # --- what its containers need
 
-    async def _files(self) -> tuple[Sources, Mapping[str, Path], Mapping[str, str]]:
-        host, namespace = self._around.host, self.pod["metadata"]["namespace"]
+    async def files(self) -> tuple[Sources, Mapping[str, Path], Mapping[str, str]]:
+        """What env refers to, the volumes' folders and the pod's own variables. Raises ConfigError."""
+        host, namespace = self.host, self.body["metadata"]["namespace"]
         objects = {}
-        for kind, name in sorted(set(references(self.pod["spec"]))):
+        for kind, name in sorted(set(references(self.body["spec"]))):
             if body := await host.client.get(f"/api/v1/namespaces/{namespace}/{kind}s/{name}") if name else None:
                 objects[kind, name] = decoded(kind, body)
-        pod = {**self.pod, "status": {**status_of(self.pod), "podIP": self._around.address}}
+        pod = {**self.body, "status": {**status_of(self.body), "podIP": self.address}}
         sources = Sources(pod, objects, host.network.host, host.capacity)
         own = await self._credentials()
         folders, claims = {}, host.state / "claims"
-        for volume in self.pod["spec"].get("volumes") or []:
-            target = self._around.folder / "volumes" / volume["name"]
+        for volume in self.body["spec"].get("volumes") or []:
+            target = self.folder / "volumes" / volume["name"]
             folders[volume["name"]] = materialise(volume, target, claims, sources, self._token)
         return sources, folders, own
 
     async def _credentials(self) -> dict[str, str]:
         """The variable by which the pod reaches the API server as its ServiceAccount."""
-        spec, namespace, host = self.pod["spec"], self.pod["metadata"]["namespace"], self._around.host
+        spec, namespace, host = self.body["spec"], self.body["metadata"]["namespace"], self.host
         if not spec.get("automountServiceAccountToken", True):
             return {}
         if not self._token:
@@ -139,7 +132,7 @@ class PodRunner:
             except ApiFailure as failure:
                 raise ConfigError(f"no token for the ServiceAccount: {failure.body.get('message', failure)}") from None
             self._token = answer["status"]["token"]
-        config = self._around.folder / "kubeconfig"
+        config = self.folder / "kubeconfig"
         write_kubeconfig(config, host.url, self._token, namespace=namespace, trust=host.client.connection.trust)
         return {"KUBECONFIG": str(config)}
 
@@ -147,7 +140,7 @@ class PodRunner:
 
     async def _report(self) -> None:
         """Write the status whenever it changed, never twice at once."""
-        changed, pause = self._around.changed, 0.1
+        changed, pause = self.changed, 0.1
         changed.set()
         while True:
             await changed.wait()
@@ -164,9 +157,9 @@ class PodRunner:
 
     async def _write_status(self) -> None:
         inits, containers = ([one.state for one in some] for some in (self._inits, self._containers))
-        answer = await write(self._around.host, self.pod, self._around.address, containers, inits)
-        if int(answer["metadata"]["resourceVersion"]) > int(self.pod["metadata"]["resourceVersion"]):
-            self._around.pod = answer
+        answer = await write(self.host, self.body, self.address, containers, inits)
+        if int(answer["metadata"]["resourceVersion"]) > int(self.body["metadata"]["resourceVersion"]):
+            self.body = answer
 
 
 async def write(

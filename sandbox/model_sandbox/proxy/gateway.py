@@ -30,6 +30,7 @@ from model_sandbox.controllers.base import (
     with_condition,
     work,
 )
+from model_sandbox.node.network import Backend
 from model_sandbox.proxy import routing
 from model_sandbox.proxy.services import backends, service_of
 
@@ -72,13 +73,11 @@ class Gateways:
         self._world = world
         self._session = session
         self._tasks = tasks
-        self._addresses: dict[Key, str] = {}
-        self._runners: dict[tuple[Key, int], web.AppRunner] = {}
-
-    async def close(self) -> None:
-        """Close every listener."""
-        for runner in self._runners.values():
-            await runner.cleanup()
+        self._keys: dict[str, Key] = {}  # by address
+        self._sites: dict[Backend, web.TCPSite] = {}
+        app = web.Application(client_max_size=MAX_BODY)
+        app.router.add_route("*", "/{path:.*}", self._serve)
+        self.server = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
 
     # --- status
 
@@ -91,15 +90,18 @@ class Gateways:
         body = self._world[GATEWAYS].get(*key)
         listeners = body["spec"]["listeners"] if body is not None and self._is_ours(body) else []
         wanted = {one["port"] for one in listeners if one["protocol"] == "HTTP"}
-        for held in [one for one in self._runners if one[0] == key and one[1] not in wanted]:
-            await self._runners.pop(held).cleanup()
+        known = [address for address, one in self._keys.items() if one == key]
+        for held in [one for one in self._sites if one[0] in known and one[1] not in wanted]:
+            await self._sites.pop(held).stop()
         if body is None or not listeners:
             return None
-        address, problem = self._address(key, body), ""
-        for port in wanted:
+        address, problem = known[0] if known else _address(body), ""
+        self._keys[address] = key
+        for port in wanted - {one[1] for one in self._sites if one[0] == address}:
+            site = web.TCPSite(self.server, address, port)
             try:
-                if (key, port) not in self._runners:
-                    self._runners[key, port] = await self._listen(key, address, port)
+                await site.start()
+                self._sites[address, port] = site
             except OSError as error:
                 problem = str(error)
         others = sorted({one["protocol"] for one in listeners} - {"HTTP"})
@@ -113,13 +115,6 @@ class Gateways:
         status = {"addresses": [{"type": "IPAddress", "value": address}], "conditions": conditions}
         await self._world[GATEWAYS].report(body, status)
         return 5.0 if problem else None
-
-    def _address(self, key: Key, body: Obj) -> str:
-        if key not in self._addresses:
-            held = (status_of(body).get("addresses") or [{}])[0].get("value")
-            number, high, low = random.choice(ADDRESS_NUMBERS), random.randrange(256), random.randrange(2, 255)  # noqa: S311
-            self._addresses[key] = held or f"127.{number}.{high}.{low}"
-        return self._addresses[key]
 
     async def route_changed(self, world: World, route: Obj) -> float | None:
         """Say of each parent of a route whether it accepts it."""
@@ -139,22 +134,9 @@ class Gateways:
 
     # --- requests
 
-    async def _listen(self, key: Key, address: str, port: int) -> web.AppRunner:
-        async def serve(request: web.Request) -> web.StreamResponse:
-            return await self._serve(key, request)
-
-        app = web.Application(client_max_size=MAX_BODY)
-        app.router.add_route("*", "/{path:.*}", serve)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, address, port).start()
-        except OSError:
-            await runner.cleanup()
-            raise
-        return runner
-
-    async def _serve(self, key: Key, request: web.Request) -> web.StreamResponse:
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        # The address that was asked tells which Gateway it is.
+        key = self._keys[request.transport.get_extra_info("sockname")[0]] if request.transport else ("", "")
         seen = routing.Request(
             request.host.partition(":")[0].lower(),
             request.method,
@@ -217,6 +199,12 @@ class Gateways:
                     await answer.read()
 
 
+def _address(gateway: Obj) -> str:
+    """The address that a Gateway has already, or a new one."""
+    number, high, low = random.choice(ADDRESS_NUMBERS), random.randrange(256), random.randrange(2, 255)  # noqa: S311
+    return str((status_of(gateway).get("addresses") or [{}])[0].get("value") or f"127.{number}.{high}.{low}")
+
+
 def _parent_key(reference: Obj) -> tuple[Any, ...]:
     return tuple(map(reference.get, ("namespace", "name", "sectionName", "port")))
 
@@ -255,6 +243,7 @@ async def run(connection: Connection) -> None:
         def every_route(_: Obj) -> Any:
             return map(key_of, caches[ROUTES])
 
+        await gateways.server.setup()
         try:
             await work(
                 [*caches.values()],
@@ -268,4 +257,4 @@ async def run(connection: Connection) -> None:
                 ),
             )
         finally:
-            await gateways.close()
+            await gateways.server.cleanup()
