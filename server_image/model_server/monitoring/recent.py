@@ -108,7 +108,7 @@ def _digest(content: bytes) -> int:
 
 def _values(array: Array) -> tuple[list[float], bool]:
     """The first values as numbers; text that is no number as digests, and that it is so."""
-    first = array.reshape(-1)[:VALUES]
+    first = array.flat[:VALUES]  # reshaped, a large array could be copied whole
     if first.dtype.kind in "biuf":
         return first.tolist(), False
     texts = [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in first.tolist()]
