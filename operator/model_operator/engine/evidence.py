@@ -141,18 +141,12 @@ class Evidence:
         return True
 
     async def _look_at(self, key: ObjectKey) -> None:
-        body = self._cache.resource(key)
-        if body is None:
+        resource = self._cache.understood(key)
+        if resource is None or not self._is_due(resource):
             return
-        resource = ModelDeployment.from_body(body)
         status = resource.status
-        if not self._is_due(resource):
-            return
-        pods = [
-            pod
-            for (kind, _), pod in self._cache.children(key).items()
-            if kind == "Pod" and is_ready(pod) and _revision(pod) in (status.stable, status.canary)
-        ]
+        pods = [pod for pod in self._cache.pods(key) if is_ready(pod)]
+        pods = [pod for pod in pods if _revision(pod) in (status.stable, status.canary)]
         if not status.canary:
             pods = pods[:1]
         samples = await asyncio.gather(*(self._read(pod) for pod in pods))
@@ -185,8 +179,8 @@ class Evidence:
 
     def _is_due(self, resource: ModelDeployment) -> bool:
         """A rollout is looked at once in its interval, and at every look until its split is verified."""
-        rollout, weights = self._rollouts.get(resource.key), resource.status.weights
-        if not resource.status.canary or rollout is None or (weights.programmed_at and weights.verified is None):
+        rollout = self._rollouts.get(resource.key)
+        if not resource.status.canary or rollout is None or _waits_for_proof(resource):
             return True
         return self._clock.now() - rollout.looked_at >= min(resource.spec.analysis.interval, _LONGEST_LOOK)
 
@@ -218,7 +212,7 @@ class Evidence:
                 _add(rollout, increases(spec, rollout.knowledge, before, after, is_canary=is_canary))
         if now - rollout.edge >= spec.interval:
             return self._close(spec, rollout, now)
-        return resource.status.weights.verified is None and any(n for _, n in requests)
+        return _waits_for_proof(resource) and any(n for _, n in requests)
 
     async def _measure(self, resource: ModelDeployment) -> bool:
         """Ask for the guards' values, once in an interval; return whether there are any."""
@@ -322,6 +316,12 @@ def _age(pod: Body, now: datetime) -> timedelta:
     conditions = (pod.get("status") or {}).get("conditions", ())
     since = next((c.get("lastTransitionTime") for c in conditions if c["type"] == "Ready"), None)
     return now - parse_time(since) if since else timedelta.max
+
+
+def _waits_for_proof(resource: ModelDeployment) -> bool:
+    """Whether counted requests have yet to show that the gateway splits as it was told; pods need no such proof."""
+    weights = resource.status.weights
+    return resource.spec.gateway is not None and weights.programmed_at is not None and weights.verified is None
 
 
 def _marker(resource: ModelDeployment) -> object:

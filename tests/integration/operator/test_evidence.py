@@ -103,3 +103,24 @@ async def test_after_the_proof_a_person_promotes_where_the_spec_says_so() -> Non
     await preview.world.run(preview.key)
     assert preview.status["pauseConditions"][0]["reason"] == "PauseStep"
     assert preview.status["step"] == "2/2"
+
+
+async def test_a_canary_split_by_pods_is_looked_at_once_in_an_interval() -> None:
+    canary = await rollout()
+    queue = canary.world.queue
+    await canary.serve(stable=(1, 2), canary=(8, 2))
+    queue.done(await queue.take())
+    for _ in range(7):
+        await canary.serve(seconds=2, stable=(1, 2), canary=(8, 2))
+    assert len(queue) == 0, "14 of 15 seconds are over"
+    await canary.serve(seconds=2, stable=(1, 2), canary=(8, 2))
+    assert len(queue) == 1
+
+
+async def test_a_spec_that_is_not_understood_stops_no_look_at_others() -> None:
+    canary = await rollout()
+    before = canary.status["analysis"]["metrics"][0].get("requests")
+    other = canary.world.cluster.create("other", {"model": {"storageUri": "s3://models/1"}, "strategy": {"magic": {}}})
+    canary.world.cluster.change(other, lambda body: body.update(status={"canaryRevision": "x"}))
+    await canary.serve(stable=(0, 0), canary=(0, 0))
+    assert canary.status["analysis"]["metrics"][0]["requests"] != before
