@@ -17,11 +17,14 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
+import orjson
+
 from model_sandbox.apiserver.errors import Cause, Obj, go_value
 from model_sandbox.apiserver.schema import Node, Shape
 from model_sandbox.apiserver.selectors import match_selector
 from model_sandbox.quantity import parse_quantity
 
+_KEPT_RESULTS = 4096
 _TEXTS = re.compile(r"r?'(?:[^'\\]|\\.)*'|r?\"(?:[^\"\\]|\\.)*\"")
 _BOUND = re.compile(
     r"\.(?:all|exists|exists_one|existsOne|filter|map|transformList|transformMap)\(\s*(\w+)\s*,(?:\s*(\w+)\s*,)?"
@@ -122,6 +125,7 @@ class Expression:
             for name in self.names - {"self", "oldSelf"}:
                 raise CompileError(f"compilation failed: ERROR: undeclared reference to '{name}' (in container '')")
         self._escaped = "__" in text
+        self._results: dict[bytes, Any] = {}  # objects are alike, and what an expression sees of them is often the same
         self._wanted: dict[str, Any] = {}
         for name in self.names:
             chains = list(_chains(plain, name))
@@ -136,17 +140,33 @@ class Expression:
 
     def evaluate(self, variables: Mapping[str, Any]) -> Any:
         """The expression's value. Raises whatever the library does, as a rule ValueError or RuntimeError."""
-        context = _context()
-        for name in self.names:
-            context.add_variable(name, self.seen(name, variables[name]))
-        return self._program.execute(context)
+        seen = {name: self.seen(name, variables[name]) for name in self.names}
+        key = orjson.dumps(seen)
+        if key not in self._results:
+            if len(self._results) >= _KEPT_RESULTS:
+                self._results.clear()
+            context = _context()
+            for name, value in seen.items():
+                context.add_variable(name, value)
+            self._results[key] = self._program.execute(context)
+        return self._results[key]
 
 
 def _chains(text: str, name: str) -> Iterator[list[str]]:
-    """The fields that follow a variable: `["a", "b"]` for `self.a.b.size()`."""
-    for match in re.finditer(rf"(?<![\w.]){name}\b((?:\.\w+)*)\s*(\(?)", text):
-        names = match[1].split(".")[1:]
-        yield names[:-1] if match[2] else names
+    """The fields that follow a variable: `["a", "b"]` for `self.a.b.size()`.
+
+    `[]` stands for the items of a list, as in `self.a.all(x, x.b)`, and `?` for a member's presence alone.
+    """
+    for match in re.finditer(rf"(?<![\w.])(has\(\s*)?{name}\b((?:\.\w+)*)\s*(\(?)", text):
+        names = match[2].split(".")[1:]
+        if match[1] and names:
+            yield [*names, "?"]
+            continue
+        bound = _BOUND.match(text, match.end() - len(names[-1]) - 2) if match[3] and names else None
+        if bound and bound[1] != name:
+            yield from ([*names[:-1], "[]", *chain] for chain in _chains(text, bound[1]))
+        else:
+            yield names[:-1] if match[3] else names
 
 
 def _tree(chains: list[list[str]]) -> Any:
@@ -158,16 +178,20 @@ def _tree(chains: list[list[str]]) -> Any:
 
 
 def _cut(value: Any, tree: Any, escaped: bool) -> Any:
-    if not tree or not isinstance(value, dict):
+    if tree and list(tree) == ["?"]:
+        return True
+    if isinstance(value, list) and tree and list(tree) == ["[]"]:
+        return [_cut(item, tree["[]"], escaped) for item in value]
+    if not tree or not isinstance(value, dict) or "[]" in tree:
         return _escape(value) if escaped else value
-    named = ((name, _unescaped(name)) for name in tree)
+    named = ((name, _unescaped(name)) for name in tree if name != "?")
     return {name: _cut(value[held], tree[name], escaped) for name, held in named if held in value}
 
 
 def _check_declared(chain: list[str], node: Node) -> None:
     at: Node | None = node
     for name in chain:
-        if at is None or at.shape is not Shape.OBJECT or at.preserve:
+        if at is None or at.shape is not Shape.OBJECT or at.preserve or name == "?":
             return
         if _unescaped(name) not in at.fields:
             raise CompileError(f"compilation failed: ERROR: undefined field '{name}'")

@@ -84,42 +84,42 @@ def keyed(node: Node, items: list[Any], path: Path = (), *, check: bool = False)
     """The items of a list map or set by element. With `check`, a repeated key raises ListKeyError."""
     found: dict[str, Any] = {}
     for index, item in enumerate(items):
-        element = element_of(node, item, where=f"{show(path)}: element {index}: ")
+        element = element_of(node, item, where=f"{show(path)}: element {index}: " if check else "")
         if check and element in found:
             raise ListKeyError(f"{show(path)}: duplicate entries for key {show((element,))}")
         found.setdefault(element, item)
     return found
 
 
-def is_keyed(node: Node) -> bool:
-    """Whether a list's items have an identity of their own."""
-    return node.shape is Shape.LIST and bool(node.keys or node.is_set) and not node.atomic
+_GRANULAR = (Shape.OBJECT, Shape.MAP, Shape.ANY)
+Members = dict[str, tuple[Node, Any]]
 
 
-def is_granular(node: Node, value: Any) -> bool:
-    """Whether a map's members are owned one by one."""
-    return isinstance(value, dict) and not node.atomic and node.shape in (Shape.OBJECT, Shape.MAP, Shape.ANY)
+def members(node: Node, value: Any, path: Path = (), *, check: bool = False) -> Members | None:
+    """What has owners of its own within a value, by path element, with its schema; None for a value owned whole."""
+    if node.atomic:
+        return None
+    if isinstance(value, dict) and node.shape in _GRANULAR:
+        return {f"f:{name}": (node.child(name) or ANY, item) for name, item in value.items()}
+    if isinstance(value, list) and node.shape is Shape.LIST and (node.keys or node.is_set):
+        sub = ANY if node.is_set else node.item
+        return {element: (sub, item) for element, item in keyed(node, value, path, check=check).items()}
+    return None
 
 
 def paths_of(node: Node, value: Any, path: Path = (), *, check: bool = False) -> set[Path]:
     """Every path that a value sets: what an applied configuration owns."""
-    if is_granular(node, value):
-        found: set[Path] = set()
-        for name, item in value.items():
-            sub = node.child(name) or ANY
-            below = (*path, f"f:{name}")
-            found |= paths_of(sub, item, below, check=check)
-            if item is None or item == {} or (name not in node.fields and node.shape is not Shape.OBJECT):
-                found.add(below)
-        return found
-    if is_keyed(node) and isinstance(value, list):
-        found = set()
-        for element, item in keyed(node, value, path, check=check).items():
-            found.add((*path, element))
-            if not node.is_set:
-                found |= paths_of(node.item, item, (*path, element), check=check)
-        return found
-    return {path} if path else set()
+    within = members(node, value, path, check=check)
+    if within is None:
+        return {path} if path else set()
+    found: set[Path] = set()
+    for element, (sub, item) in within.items():
+        below = (*path, element)
+        found |= paths_of(sub, item, below, check=check)
+        declared = node.shape is Shape.OBJECT or element[2:] in node.fields
+        if item is None or item == {} or not declared:  # items of lists, and members of maps
+            found.add(below)
+    return found
 
 
 def with_named(paths: Iterable[Path], root: Node) -> set[Path]:
@@ -129,110 +129,84 @@ def with_named(paths: Iterable[Path], root: Node) -> set[Path]:
         found.add(path)
         node: Node | None = root
         for depth, element in enumerate(path[:-1], start=1):
-            node, declared = _descend(node, element)
-            if declared:
-                found.add(path[:depth])
+            name = element[2:]
+            if node is not None and element.startswith("f:"):
+                if node.shape is Shape.OBJECT and name in node.fields:
+                    found.add(path[:depth])
+                node = node.child(name)
+            else:
+                node = node.item if node is not None else None
     return found
-
-
-def _descend(node: Node | None, element: str) -> tuple[Node | None, bool]:
-    if node is None:
-        return None, False
-    if element.startswith("f:"):
-        name = element[2:]
-        return node.child(name), node.shape is Shape.OBJECT and name in node.fields
-    return node.item, False
 
 
 def remove(node: Node, value: Any, paths: set[Path]) -> Any:
     """The value without everything at or below the paths."""
-    if not paths:
+    within = members(node, value) if paths else None
+    if within is None:
         return value
     below: dict[str, set[Path]] = {}
-    gone: set[str] = set()
-    for path in paths:
-        if len(path) == 1:
-            gone.add(path[0])
-        elif path:
-            below.setdefault(path[0], set()).add(path[1:])
-    if is_granular(node, value):
-        result = {}
-        for name, item in value.items():
-            element = f"f:{name}"
-            if element not in gone:
-                result[name] = remove(node.child(name) or ANY, item, below.get(element, set()))
-        return result
-    if is_keyed(node) and isinstance(value, list):
-        kept = []
-        for item in value:
-            element = element_of(node, item)
-            if element not in gone:
-                kept.append(remove(node.item, item, below.get(element, set())))
-        return kept
-    return value
+    for path in filter(None, paths):
+        below.setdefault(path[0], set()).add(path[1:])
+    kept = {
+        element: remove(sub, item, below.get(element, set()))
+        for element, (sub, item) in within.items()
+        if () not in below.get(element, ())
+    }
+    return list(kept.values()) if isinstance(value, list) else {element[2:]: item for element, item in kept.items()}
 
 
-def compare(node: Node, old: Any, new: Any, path: Path = ()) -> tuple[set[Path], set[Path]]:
+def compare(node: Node, old: Any, new: Any) -> tuple[set[Path], set[Path]]:
     """(added or modified paths, removed paths) between two values; None stands for absent."""
     changed: set[Path] = set()
     removed: set[Path] = set()
-    if old == new:
-        return changed, removed
-    if is_granular(node, new if new is not None else old) and isinstance(old, dict | None):
-        before, after = old or {}, new or {}
-        pairs = [(f"f:{name}", node.child(name) or ANY) for name in before.keys() | after.keys()]
-        sides = [
-            (element, sub, _held(sub, before.get(element[2:]), old is not None), after.get(element[2:]))
-            for element, sub in pairs
-        ]
-    elif is_keyed(node) and isinstance(old, list | None) and isinstance(new, list | None):
-        held, given = keyed(node, old or []), keyed(node, new or [])
-        item = ANY if node.is_set else node.item
-        sides = [(one, item, held.get(one), given.get(one)) for one in held.keys() | given.keys()]
-    else:
-        (removed if new is None else changed).add(path)
-        return changed, removed
-    if path and old is None:
-        changed.add(path)
-    if path and new is None:
-        removed.add(path)
-    for element, sub, left, right in sides:
-        more, less = compare(sub, left, right, (*path, element))
-        changed |= more
-        removed |= less
+    _compare(node, old, new, (), changed, removed)
     return changed, removed
 
 
-def _held(node: Node, value: Any, parent: bool) -> Any:
-    """An old value; a field that is written even when empty was there if its parent was."""
-    if value is None and parent and node.strict and node.emit:
-        return {Shape.LIST: [], Shape.MAP: {}, Shape.OBJECT: {}}.get(node.shape)
-    return value
+def _compare(node: Node, old: Any, new: Any, path: Path, changed: set[Path], removed: set[Path]) -> None:
+    if old == new:
+        return
+    if not isinstance(old, dict | list) and not isinstance(new, dict | list):
+        (removed if new is None else changed).add(path)
+        return
+    before, after = members(node, old), members(node, new)
+    whole = (before is None and old is not None) or (after is None and new is not None)
+    if path and (new is None or old is None or whole):
+        (removed if new is None else changed).add(path)
+    if whole:
+        return
+    before, after = before or {}, after or {}
+    for element, (sub, item) in after.items():
+        held = before[element][1] if element in before else None
+        if held is None and old is not None and sub.strict and sub.emit:
+            held = _EMPTY.get(sub.shape)  # written even when empty: it was there if its parent was
+        _compare(sub, held, item, (*path, element), changed, removed)
+    for element, (sub, item) in before.items():
+        if element not in after:
+            _compare(sub, item, None, (*path, element), changed, removed)
+
+
+_EMPTY: dict[Shape, Any] = {Shape.LIST: [], Shape.MAP: {}, Shape.OBJECT: {}}
 
 
 def merge(node: Node, live: Any, applied: Any) -> Any:
     """The live value with the applied one laid over it, list maps by key, atomic values whole."""
-    if applied is None:
-        return live
-    if is_granular(node, applied) and isinstance(live, dict):
-        result = dict(live)
-        for name, item in applied.items():
-            result[name] = merge(node.child(name) or ANY, live.get(name), item)
-        return result
-    if is_keyed(node) and isinstance(applied, list) and isinstance(live, list):
-        return _merge_lists(node, live, applied)
-    return applied
+    have, want = members(node, live), members(node, applied)
+    if applied is None or want is None or have is None:
+        return live if applied is None else applied
+    merged = {element: merge(sub, have.get(element, (ANY, None))[1], item) for element, (sub, item) in want.items()}
+    if isinstance(applied, list):
+        return [item for _, item in _in_order(list(have), {e: i for e, (_, i) in have.items()}, merged)]
+    return {**live, **{element[2:]: item for element, item in merged.items()}}
 
 
-def _merge_lists(node: Node, live: list[Any], applied: list[Any]) -> list[Any]:
+def _in_order(left: list[str], have: Obj, merged: Obj) -> Iterable[tuple[str, Any]]:
     """The applied order, with items of the live list alone staying where they were."""
-    left, right = list(keyed(node, live)), list(keyed(node, applied))
-    have, want = keyed(node, live), keyed(node, applied)
-    result: list[Any] = []
+    right = list(merged)
     i = j = 0
     while i < len(left) or j < len(right):
-        if i < len(left) and left[i] not in want:
-            result.append(have[left[i]])
+        if i < len(left) and left[i] not in merged:
+            yield left[i], have[left[i]]
             i += 1
             continue
         if j >= len(right):
@@ -243,6 +217,5 @@ def _merge_lists(node: Node, live: list[Any], applied: list[Any]) -> list[Any]:
             continue
         if i < len(left) and left[i] == right[j]:
             i += 1
-        result.append(want[right[j]] if node.is_set else merge(node.item, have.get(right[j]), want[right[j]]))
+        yield right[j], merged[right[j]]
         j += 1
-    return result

@@ -237,7 +237,13 @@ class Resources:
 
     def _filled(self, kind: Kind, stored: Obj, *, new: bool, part: str = "") -> Obj:
         """Defaults, and values that depend on others."""
-        filled: Obj = apply_defaults(self.registry.storage_kind(kind).node, stored)
+        node = self.registry.storage_kind(kind).node
+        status = node.child("status")
+        filled: Obj = stored
+        if part != "status":
+            filled = apply_defaults(node, stored)
+        elif status is not None and "status" in stored:
+            filled = {**stored, "status": apply_defaults(status, stored["status"])}
         if part == "status" and kind.storage == "pods" and filled["status"].get("podIP"):
             filled["status"].setdefault("podIPs", [{"ip": filled["status"]["podIP"]}])
         if not kind.custom and part != "status":

@@ -95,8 +95,9 @@ class Node:
 
     @cached_property
     def is_checked(self) -> bool:
-        """Whether any value of its type may be refused."""
-        return self.shape in NESTED or bool(self.enum or self.openapi) or not self.strict
+        """Whether any value of the type may be refused for what it is, or what is in it."""
+        below = (sub.is_checked for sub in (*self.fields.values(), *([self.items] if self.items else [])))
+        return not self.strict or bool(self.needed or self.enum or self.openapi) or any(below)
 
     def child(self, name: str) -> Node | None:
         """The schema of a member, None when it is unknown."""

@@ -9,6 +9,7 @@ import copy
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from model_sandbox.apiserver.cel import CompileError, Expression, Rule
@@ -66,7 +67,7 @@ def _fill(result: Obj, name: str, default: Any, strict: bool) -> None:
     if strict and isinstance(default, str) and default.startswith("="):
         if absent:
             try:
-                filled = _computed(default, strict).evaluate({"self": result})
+                filled = _computed(default, strict).evaluate({"self": result, "members": list(result)})
             except Exception:  # what it is computed from is absent too
                 return
             if filled is not None:
@@ -107,7 +108,7 @@ class Checker:
 
     def check(self, body: Obj, old: Obj | None) -> list[Cause]:
         """Everything that is wrong with an object; `old` is what it replaces."""
-        causes = check_schema(self._root, body, "")
+        causes = check_schema(self._root, body, "", (old or {}) if self._root.strict else {})
         if not self._root.strict and any(cause.reason in _BLOCKING for cause in causes):
             return [*causes, Cause("FieldValueInvalid", "<nil>", _SKIPPED)]
         if self._has_rules(self._root):
@@ -165,8 +166,8 @@ def _by_key(node: Node, old: Any) -> dict[str, Any]:
 # --- schemas
 
 
-def check_schema(node: Node, value: Any, path: str) -> list[Cause]:
-    """What the declarative part of a schema has against a value."""
+def check_schema(node: Node, value: Any, path: str, old: Mapping[str, Any] = MappingProxyType({})) -> list[Cause]:
+    """What the declarative part of a schema has against a value; its members that are as in `old` are not judged."""
     causes = [] if node.strict else _type_causes(node, value, path)
     if causes:
         return causes
@@ -177,9 +178,9 @@ def check_schema(node: Node, value: Any, path: str) -> list[Cause]:
         for name, item in value.items():
             sub = node.child(name)
             given = item not in empty if node.strict else not _may_be_null(node, name, item)
-            if sub is not None and sub.is_checked and given:
+            if sub is not None and sub.is_checked and given and not (name in old and old[name] == item):
                 causes += check_schema(sub, item, join(path, name))
-        causes += _count_causes(schema, "Properties", len(value), path)
+        causes += _count_causes(schema, "Properties", len(value), path) if schema else []
     elif isinstance(value, list):
         causes += _list_causes(node, value, path)
     elif isinstance(value, str):
@@ -276,7 +277,7 @@ def _count_causes(schema: Obj, what: str, count: int, path: str) -> list[Cause]:
 
 
 def _list_causes(node: Node, value: list[Any], path: str) -> list[Cause]:
-    causes = _count_causes(node.openapi, "Items", len(value), path)
+    causes = _count_causes(node.openapi, "Items", len(value), path) if node.openapi else []
     if any(cause.reason in _BLOCKING for cause in causes) or node.items is None:
         return causes
     if node.items.is_checked:

@@ -66,7 +66,7 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
     ],
 )
 def test_cells_of_custom_columns(column: str, value: Any, cell: Any) -> None:
-    assert tables._custom_cell({"type": column, "jsonPath": ".x"}, {"x": value}, NOW) == cell
+    assert tables.custom_cell({"type": column, "jsonPath": ".x"}, {"x": value}, NOW) == cell
 
 
 def rbac(store: Store, rules: list[Any], *, namespace: str = "") -> None:
