@@ -49,6 +49,9 @@ class PodMetrics(Protocol):
     async def read(self, url: str) -> "PodSample | None":
         """Return the counters of the pod whose server answers at this URL, None when it does not answer."""
 
+    async def start(self, url: str) -> "PodStart | None":
+        """Return how far the start of a server is, None when it does not answer or has come to its end."""
+
 
 class Predictions(Protocol):
     """Asks pods what they answered last."""
@@ -93,6 +96,18 @@ class WebHooks(Protocol):
         Raises:
             ProviderError: nobody took it.
         """
+
+
+class PodStart(Protocol):
+    """What `GET /readyz` of a pod that is not ready says (docs/wire.md)."""
+
+    @property
+    def phase(self) -> str:
+        """`downloading`, `loading` or `warming`."""
+
+    @property
+    def message(self) -> str:
+        """How far it is, in words."""
 
 
 class PodSample(Protocol):

@@ -335,7 +335,9 @@ def merge(body: Body, patch: Mapping[str, Any]) -> Body:
 
 def pod_status(behaviour: Behaviour, pod: Mapping[str, Any], *, ready: bool) -> Body:
     """Return the status that the kubelet would write; the pod's name stands for its address."""
-    container: Body = {"name": "server", "ready": ready, "restartCount": behaviour.restarts, "state": {}}
+    running = {"startedAt": pod["metadata"]["creationTimestamp"]}
+    container: Body = {"name": "server", "ready": ready, "restartCount": behaviour.restarts}
+    container["state"] = {"running": running}
     if behaviour.termination is not None and not ready:
         message = json.dumps(behaviour.termination)
         container["lastState"] = {"terminated": {"exitCode": 65, "reason": "Error", "message": message}}

@@ -20,6 +20,7 @@ from model_operator.api.hooks import Address, GateAnswer
 from model_operator.api.predictions import Prediction, Question, Told
 from model_operator.api.resource import ObjectKey
 from model_operator.api.version import KIND
+from model_operator.clients.pod_metrics import Start
 from model_operator.engine.cache import Cache
 from model_operator.engine.evidence import Evidence
 from model_operator.engine.gatekeeper import Gatekeeper
@@ -28,6 +29,7 @@ from model_operator.engine.queue import WorkQueue
 from model_operator.engine.reconcile import Reconciler
 from model_operator.engine.recorder import Recorder
 from model_operator.engine.retrainer import Retrainer
+from model_operator.engine.starts import Starts
 from model_operator.errors import ApiError, ProviderError
 from model_operator.manifests.pods import PodSettings
 from model_operator.testing import InMemoryCluster, Sample, VirtualClock, is_pod_ready, snapshot
@@ -45,6 +47,10 @@ class CountingPods:
 
     def __init__(self) -> None:
         self.samples: dict[str, Sample] = {}
+        self.starts: dict[str, Start] = {}
+
+    async def start(self, url: str) -> Start | None:
+        return next((start for revision, start in self.starts.items() if f"-{revision}-" in url), None)
 
     async def read(self, url: str) -> Sample | None:
         return next((sample for revision, sample in self.samples.items() if f"-{revision}-" in url), None)
@@ -128,6 +134,7 @@ class World:
             self.cache, self.queue, self.pods, self.predictions, self.values, self.clock
         )
         self.recorder = Recorder(self.cluster, self.clock, "test")
+        self.starts = Starts(self.cache, self.pods, self.recorder, self.clock)
         self.hooks = getattr(self, "hooks", GivenHooks())
         self.gatekeeper = Gatekeeper(self.cache, self.queue, self.hooks, self.clock)
         self.notifier = Notifier(self.hooks, self.clock)

@@ -1,10 +1,11 @@
-"""Reads `GET /metrics` of a model server's pod (docs/wire.md)."""
+"""Reads `GET /metrics` and `GET /readyz` of a model server's pod (docs/wire.md)."""
 
 import re
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 
 import aiohttp
+import orjson
 
 from model_operator.api.analysis import LOG_LOSS
 from model_operator.api.moments import Moments
@@ -14,6 +15,7 @@ from model_operator.clients.bodies import body_of
 TIMEOUT = 2.0
 #: How long an idle connection is kept: less than a server keeps it (75 s), so that it never closes one under a request.
 KEPT_SECONDS = 60.0
+_STARTING = frozenset({"downloading", "loading", "warming"})
 #: A page beyond this is not a model server's.
 _LARGEST = 4 * 2**20
 
@@ -31,6 +33,14 @@ class Sample:
     changed_source: str = ""
     drifted: Set[str] = frozenset()
     assigned: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How far the start of one pod's server is."""
+
+    phase: str
+    message: str
 
 
 class HttpPodMetrics:
@@ -62,6 +72,19 @@ class HttpPodMetrics:
                 return parse(data.decode(errors="replace"))
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return None
+
+
+    async def start(self, url: str) -> Start | None:
+        """Return how far the start of a server is, None when it does not answer or has come to its end."""
+        if self._session is None:
+            raise RuntimeError("HttpPodMetrics has to be entered before it is used")
+        try:
+            async with self._session.get(f"{url}/readyz", ssl=False) as response:
+                told = orjson.loads(await response.content.read(_LARGEST))
+                phase, message = str(told["phase"]), str(told["message"])
+        except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError, KeyError, TypeError):
+            return None
+        return Start(phase, message) if phase in _STARTING else None
 
 
 def parse(text: str) -> Sample:

@@ -17,6 +17,7 @@ from model_operator.engine.reconcile import Reconciler
 from model_operator.engine.recorder import Recorder
 from model_operator.engine.reflector import Change, Reflector, Source
 from model_operator.engine.retrainer import Retrainer
+from model_operator.engine.starts import Starts
 from model_operator.errors import ApiError
 from model_operator.manifests.pods import PodSettings
 from model_operator.ports import Clock, Cluster, MetricValues, PodMetrics, Predictions, WebHooks
@@ -49,6 +50,7 @@ class Engine:
         self.missing_kinds: set[str] = set()
         self.evidence = Evidence(self.cache, self.queue, pods, predictions, values, clock)
         self.recorder = Recorder(cluster, clock, identity)
+        self.starts = Starts(self.cache, pods, self.recorder, clock)
         self.gatekeeper = Gatekeeper(self.cache, self.queue, hooks, clock)
         self.notifier = Notifier(hooks, clock)
         self.retrainer = Retrainer(self.cache, self.queue, cluster, pods, hooks, clock)
@@ -113,6 +115,7 @@ class Engine:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.recorder.run(), name="recorder")
             group.create_task(self.evidence.run(), name="evidence")
+            group.create_task(self.starts.run(), name="starts")
             group.create_task(self.gatekeeper.run(), name="gatekeeper")
             group.create_task(self.notifier.run(), name="notifier")
             group.create_task(self.retrainer.run(), name="retrainer")

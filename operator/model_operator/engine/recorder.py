@@ -35,7 +35,24 @@ class Recorder:
 
     def tell(self, resource: ModelDeployment, news: News) -> None:
         """Queue an Event about a ModelDeployment, unless it was told lately."""
-        now, key = self._clock.now(), (resource.uid, news)
+        about = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "name": resource.name,
+            "namespace": resource.key.namespace,
+            "uid": resource.uid,
+            "resourceVersion": resource.resource_version,
+        }
+        self._tell(about, news)
+
+    def tell_of_pod(self, pod: Body, news: News) -> None:
+        """Queue an Event about a pod, unless it was told lately."""
+        metadata = pod["metadata"]
+        named = {field: metadata[field] for field in ("name", "namespace", "uid", "resourceVersion")}
+        self._tell({"apiVersion": "v1", "kind": "Pod", **named}, news)
+
+    def _tell(self, about: Body, news: News) -> None:
+        now, key = self._clock.now(), (about["uid"], news)
         last = self._told.get(key)
         if last is not None and now - last < REPEAT_AFTER:
             return
@@ -44,9 +61,11 @@ class Recorder:
         while len(self._told) > _REMEMBERED:
             self._told.popitem(last=False)
         try:
-            self._queue.put_nowait(event_body(resource, news, now, self._reporter))
+            self._queue.put_nowait(event_body(about, news, now, self._reporter))
         except asyncio.QueueFull:
-            log.warning("event %s of %s/%s was dropped: too many are waiting", news.reason, *resource.key)
+            log.warning(
+                "event %s of %s/%s was dropped: too many are waiting", news.reason, about["namespace"], about["name"]
+            )
 
     async def run(self) -> None:
         """Write queued Events until cancelled; one that is refused is logged and forgotten."""
@@ -58,23 +77,16 @@ class Recorder:
                 log.warning("event %s was not written: %s", body["reason"], error)
 
 
-def event_body(resource: ModelDeployment, news: News, now: datetime, reporter: str) -> Body:
-    """Return the v1 Event; `kubectl describe` finds it by `involvedObject`."""
+def event_body(about: Body, news: News, now: datetime, reporter: str) -> Body:
+    """Return the v1 Event; `kubectl describe` finds it by `involvedObject`, which is `about`."""
     stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    told = f"{resource.uid}/{news}/{now.isoformat()}"
+    told = f"{about['uid']}/{news}/{now.isoformat()}"
     suffix = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{resource.name}.{suffix}", "namespace": resource.key.namespace},
-        "involvedObject": {
-            "apiVersion": API_VERSION,
-            "kind": KIND,
-            "name": resource.name,
-            "namespace": resource.key.namespace,
-            "uid": resource.uid,
-            "resourceVersion": resource.resource_version,
-        },
+        "metadata": {"name": f"{about['name']}.{suffix}", "namespace": about["namespace"]},
+        "involvedObject": about,
         "reason": news.reason,
         "message": news.message[:_LONGEST_MESSAGE],
         "type": "Warning" if news.is_warning else "Normal",
