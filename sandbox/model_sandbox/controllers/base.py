@@ -191,6 +191,7 @@ class Controller:
                     key = next(iter(self._dirty))
                     del self._dirty[key]
                     await self._once(key)
+                    await asyncio.sleep(0)  # a look at what is fine already waits for nothing; others have their turn
         finally:
             for timer in self._timers.values():
                 timer.cancel()
@@ -261,10 +262,6 @@ class World:
         for resource, keys in others:
             controller.hears(self[resource], keys)
         return controller
-
-    def keys(self, resource: Resource) -> Keys:
-        """The keys of all objects of a kind within the namespace of the object that changed."""
-        return lambda body: map(key_of, self[resource].within(key_of(body)[0]))
 
     async def event(self, about: Obj, reason: str, message: str, *, warning: bool = False) -> None:
         """Record an event."""

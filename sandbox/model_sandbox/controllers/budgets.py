@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,29 +12,39 @@ from model_sandbox.apiserver.selectors import match_selector
 from model_sandbox.cache import controller_of
 from model_sandbox.client import Obj
 from model_sandbox.controllers import pods as about
-from model_sandbox.controllers.base import BUDGETS, DEPLOYMENTS, PODS, REPLICASETS, World, status_of, with_condition
+from model_sandbox.controllers.base import BUDGETS, DEPLOYMENTS, REPLICASETS, World, status_of, with_condition
+from model_sandbox.controllers.labels import Labelled, Labels, labels_of
 
 
-async def reconcile(world: World, budget: Obj) -> float | None:
-    """One budget."""
+def labels(budget: Obj) -> Labels | None:
+    """The labels that a budget selects by, which its expressions narrow down; None without a selector."""
     selector = budget["spec"].get("selector")
-    pods = [
-        pod
-        for pod in world[PODS].within(budget["metadata"]["namespace"])
-        if not about.is_finished(pod) and match_selector(selector, pod["metadata"].get("labels") or {})
-    ]
-    status = numbers(budget, pods, _expected(world, pods))
-    enough = status["disruptionsAllowed"] > 0
-    status["conditions"] = with_condition(
-        status_of(budget).get("conditions"),
-        "DisruptionAllowed",
-        enough,
-        "SufficientPods" if enough else "InsufficientPods",
-        now=datetime.now(UTC),
-        observedGeneration=status["observedGeneration"],
-    )
-    await world[BUDGETS].report(budget, status)
-    return None
+    return None if selector is None else selector.get("matchLabels") or {}
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """Keeps the status of budgets."""
+
+    pods: Labelled
+
+    async def reconcile(self, world: World, budget: Obj) -> float | None:
+        """One budget."""
+        selector, wanted = budget["spec"].get("selector"), labels(budget)
+        found = [] if wanted is None else self.pods.having(budget["metadata"]["namespace"], wanted)
+        pods = [pod for pod in found if not about.is_finished(pod) and match_selector(selector, labels_of(pod))]
+        status = numbers(budget, pods, _expected(world, pods))
+        enough = status["disruptionsAllowed"] > 0
+        status["conditions"] = with_condition(
+            status_of(budget).get("conditions"),
+            "DisruptionAllowed",
+            enough,
+            "SufficientPods" if enough else "InsufficientPods",
+            now=datetime.now(UTC),
+            observedGeneration=status["observedGeneration"],
+        )
+        await world[BUDGETS].report(budget, status)
+        return None
 
 
 def numbers(budget: Obj, pods: Sequence[Obj], expected: int) -> Obj:

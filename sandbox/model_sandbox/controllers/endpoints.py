@@ -11,7 +11,6 @@ from model_sandbox.controllers import pods as about
 from model_sandbox.controllers.base import (
     ENDPOINTS,
     NODES,
-    PODS,
     SERVICES,
     SLICES,
     World,
@@ -19,17 +18,12 @@ from model_sandbox.controllers.base import (
     owner_reference,
     status_of,
 )
+from model_sandbox.controllers.labels import Labelled
 
 SERVICE_LABEL = "kubernetes.io/service-name"
 _SLICE_LABELS = {"endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}
 _LABELS = {"endpoints.kubernetes.io/managed-by": "endpoint-controller"}
 _TRIGGER = "endpoints.kubernetes.io/last-change-trigger-time"
-
-
-def selects(service: Obj, pod: Obj) -> bool:
-    """Whether a Service's selector selects a pod."""
-    selector = service["spec"].get("selector")
-    return bool(selector) and selector.items() <= (pod["metadata"].get("labels") or {}).items()
 
 
 def target_port(port: Obj, pod: Obj) -> int | None:
@@ -89,12 +83,8 @@ class EndpointSets:
     """Keeps the slices and Endpoints of Services."""
 
     world: World
+    pods: Labelled
     _seen: dict[Key, dict[str, str]] = field(default_factory=dict)
-
-    def services_of(self, pod: Obj) -> list[Key]:
-        """The Services that select a pod."""
-        services = self.world[SERVICES].within(pod["metadata"]["namespace"])
-        return [key_of(service) for service in services if selects(service, pod)]
 
     async def reconcile(self, key: Key) -> float | None:
         """Bring both forms in line with the pods. The slice of a Service that is gone goes as its dependent."""
@@ -104,9 +94,10 @@ class EndpointSets:
             if held is not None:
                 await self.world.delete(ENDPOINTS, held)
             return None
-        if not service["spec"].get("selector") or about.is_terminating(service):
+        selector = service["spec"].get("selector")
+        if not selector or about.is_terminating(service):
             return None
-        found = (pod for pod in self.world[PODS].within(key[0]) if selects(service, pod) and not about.is_finished(pod))
+        found = [pod for pod in self.pods.having(key[0], selector) if not about.is_finished(pod)]
         pods = sorted((pod for pod in found if status_of(pod).get("podIP")), key=key_of)
         trigger = self._trigger(key, service, pods)
         known = [pod for pod in pods if self.world[NODES].get("", pod["spec"].get("nodeName", "")) is not None]

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Sequence
 
 from model_sandbox.cache import Cache, Resource, key_of
-from model_sandbox.client import Client, Connection
+from model_sandbox.client import Client, Connection, Obj
 from model_sandbox.controllers import base, budgets, deployment, jobs, namespaces, replicaset
 from model_sandbox.controllers.autoscalers import Autoscalers
 from model_sandbox.controllers.base import Controller, Recorder, World, owner_of
 from model_sandbox.controllers.endpoints import EndpointSets
 from model_sandbox.controllers.garbage import GarbageCollector, Links
+from model_sandbox.controllers.labels import Labelled, Selecting
 from model_sandbox.controllers.scheduler import run as schedule
 
 __all__ = ["run", "schedule"]
@@ -24,14 +25,15 @@ _SHARED = (
 
 def controllers(world: World, collector: GarbageCollector) -> Sequence[Controller]:
     """Every controller, wired to what it reconciles and to what else it must hear of."""
-    pods, budgets_near = base.PODS, world.keys(base.BUDGETS)
-    endpoints = EndpointSets(world)
-    scales = Autoscalers(collector.resource)
+    pods, by_label = base.PODS, Labelled(world[base.PODS])
+    services = Selecting(world[base.SERVICES], lambda service: service["spec"].get("selector") or None)
+    guarding = Selecting(world[base.BUDGETS], budgets.labels).keys
+    endpoints, scales = EndpointSets(world, by_label), Autoscalers(collector.resource)
     return [
         collector.controller,
         Controller("endpoint-controller", endpoints.reconcile)
         .hears(world[base.SERVICES])
-        .hears(world[pods], endpoints.services_of)
+        .hears(world[pods], services.keys)
         .hears(world[base.NODES], lambda node: map(key_of, world[base.SERVICES])),
         world.controller(
             *("deployment-controller", base.DEPLOYMENTS, deployment.reconcile),
@@ -46,12 +48,18 @@ def controllers(world: World, collector: GarbageCollector) -> Sequence[Controlle
             (base.ACCOUNTS, lambda account: [("", key_of(account)[0])]),
         ),
         world.controller(
-            *("disruption-controller", base.BUDGETS, budgets.reconcile),
-            (pods, budgets_near),
-            (base.DEPLOYMENTS, budgets_near),
+            *("disruption-controller", base.BUDGETS, budgets.Budgets(by_label).reconcile),
+            (pods, guarding),
+            (base.DEPLOYMENTS, lambda one: guarding(_pod_of(one))),
         ),
         world.controller("horizontal-pod-autoscaler", base.AUTOSCALERS, scales.reconcile),
     ]
+
+
+def _pod_of(deployment: Obj) -> Obj:
+    """A pod as a Deployment asks for it, as far as labels go."""
+    labels = (deployment["spec"]["template"].get("metadata") or {}).get("labels") or {}
+    return {"metadata": {**deployment["metadata"], "labels": labels}}
 
 
 async def run(connection: Connection) -> None:

@@ -25,7 +25,7 @@ async def reconcile(world: World, pod: Obj) -> float | None:
     load = {node["metadata"]["name"]: 0 for node in world[NODES] if _fits(node, pod)}
     if not load:
         return await _unschedulable(world, pod)
-    for other in world[PODS]:
+    for other in world[PODS] if len(load) > 1 else ():
         if other["spec"].get("nodeName") in load and about.is_active(other):
             load[other["spec"]["nodeName"]] += 1
     chosen, (namespace, name) = min(load, key=lambda node: (load[node], node)), key_of(pod)

@@ -30,9 +30,11 @@ from model_sandbox.controllers.base import (
     with_condition,
     work,
 )
+from model_sandbox.controllers.endpoints import SERVICE_LABEL
+from model_sandbox.controllers.labels import Labelled
 from model_sandbox.node.network import Backend
 from model_sandbox.proxy import routing
-from model_sandbox.proxy.services import backends, service_of
+from model_sandbox.proxy.services import backends
 
 CONTROLLER = "modeldeploy.dev/sandbox-gateway"
 VERSION = "gateway.networking.k8s.io/v1"
@@ -71,6 +73,7 @@ class Gateways:
 
     def __init__(self, world: World, session: aiohttp.ClientSession, tasks: asyncio.TaskGroup) -> None:
         self._world = world
+        self._slices = Labelled(world[SLICES])
         self._session = session
         self._tasks = tasks
         self._keys: dict[str, Key] = {}  # by address
@@ -181,7 +184,7 @@ class Gateways:
         """The answer of the first endpoint that can be reached; None when none can. Raises aiohttp.ClientError."""
         name = reference["name"]
         ports = (self._world[SERVICES].get(namespace, name) or {"spec": {}})["spec"].get("ports") or []
-        slices = [one for one in self._world[SLICES].within(namespace) if service_of(one) == (namespace, name)]
+        slices = self._slices.having(namespace, {SERVICE_LABEL: name})
         for port in [one for one in ports if one["port"] == reference.get("port")]:
             found = backends(port.get("name", ""), slices)
             for host, number in random.sample(found, len(found)):

@@ -16,6 +16,7 @@ from model_sandbox.cache import Cache, Key
 from model_sandbox.client import Client, Connection, Obj
 from model_sandbox.controllers.base import SERVICES, SLICES, Controller, work
 from model_sandbox.controllers.endpoints import SERVICE_LABEL
+from model_sandbox.controllers.labels import Labelled, labels_of
 from model_sandbox.node.network import LOOPBACK, Backend, Network, NetworkError, relay
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ _RETRY = 2.0  # seconds
 
 def service_of(one: Obj) -> Key:
     """The Service that an EndpointSlice is about."""
-    return one["metadata"]["namespace"], (one["metadata"].get("labels") or {}).get(SERVICE_LABEL, "")
+    return one["metadata"]["namespace"], labels_of(one).get(SERVICE_LABEL, "")
 
 
 def backends(port_name: str, slices: Iterable[Obj]) -> list[Backend]:
@@ -54,7 +55,7 @@ def addresses(service: Obj | None) -> Mapping[Backend, str]:
 class ServiceProxy:
     """Keeps a listener for every port of every Service. Connections are tasks of the group."""
 
-    def __init__(self, services: Cache, slices: Cache, network: Network, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, services: Cache, slices: Labelled, network: Network, tasks: asyncio.TaskGroup) -> None:
         self._services = services
         self._slices = slices
         self._network = network
@@ -65,7 +66,7 @@ class ServiceProxy:
     async def sync(self, key: Key) -> float | None:
         """Bind and close for one Service, and note what is behind it."""
         wanted, held = addresses(self._services.get(*key)), self._servers.pop(key, {})
-        slices = [one for one in self._slices.within(key[0]) if service_of(one) == key]
+        slices = self._slices.having(key[0], {SERVICE_LABEL: key[1]})
         for gone in held.keys() - wanted.keys():
             del self._backends[gone]
             _close(held.pop(gone))
@@ -103,7 +104,7 @@ async def run(connection: Connection, network: Network = LOOPBACK) -> None:
     """Run the proxy until cancelled."""
     async with Client(connection, "kube-proxy/sandbox") as client, asyncio.TaskGroup() as tasks:
         services, slices = Cache(client, SERVICES), Cache(client, SLICES)
-        proxy = ServiceProxy(services, slices, network, tasks)
+        proxy = ServiceProxy(services, Labelled(slices), network, tasks)
         controller = Controller("proxy", proxy.sync).hears(services).hears(slices, lambda one: [service_of(one)])
         try:
             await work([services, slices], controller)
