@@ -39,13 +39,13 @@ _OPTIONS = {
 def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path:
     """Download the blob or the prefix into `into`."""
     account, container, key = split(uri)
-    return objects.download(_store(account, container, environ), key, uri, into, progress)
+    return objects.download(azure_store(account, container, environ), key, uri, into, progress)
 
 
 def mark(uri: str, *, environ: Mapping[str, str]) -> str:
     """Made of the blobs' names, sizes and ETags."""
     account, container, key = split(uri)
-    return objects.mark(_store(account, container, environ), key, uri)
+    return objects.mark(azure_store(account, container, environ), key, uri)
 
 
 def split(uri: str) -> tuple[str, str, str]:
@@ -59,7 +59,8 @@ def split(uri: str) -> tuple[str, str, str]:
     return account, container, key
 
 
-def _store(account: str, container: str, environ: Mapping[str, str]) -> AzureStore:
+def azure_store(account: str, container: str, environ: Mapping[str, str]) -> AzureStore:
+    """A container, with the credentials and the endpoint of the environment."""
     config: AzureConfig = {"account_name": account}
     for option, names in _OPTIONS.items():
         value = next((environ[name] for name in names if environ.get(name)), None)

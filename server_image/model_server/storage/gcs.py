@@ -29,13 +29,13 @@ _SECRET_FILE = "gcloud-application-credentials.json"  # noqa: S105 - a file's na
 def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path:
     """Download the object or the prefix into `into`."""
     bucket, key = _split(uri)
-    return objects.download(_store(bucket, environ), key, uri, into, progress)
+    return objects.download(gcs_store(bucket, environ), key, uri, into, progress)
 
 
 def mark(uri: str, *, environ: Mapping[str, str]) -> str:
     """Made of the objects' names, sizes and ETags."""
     bucket, key = _split(uri)
-    return objects.mark(_store(bucket, environ), key, uri)
+    return objects.mark(gcs_store(bucket, environ), key, uri)
 
 
 def _split(uri: str) -> tuple[str, str]:
@@ -46,7 +46,8 @@ def _split(uri: str) -> tuple[str, str]:
     return parts.netloc, key
 
 
-def _store(bucket: str, environ: Mapping[str, str]) -> GCSStore:
+def gcs_store(bucket: str, environ: Mapping[str, str]) -> GCSStore:
+    """A bucket, with the credentials and the endpoint of the environment."""
     config: GCSConfig = {}
     mounted = Path(environ.get("MODEL_SERVER_CREDENTIALS_DIR", "/nonexistent")) / _SECRET_FILE
     credentials = environ.get("GOOGLE_APPLICATION_CREDENTIALS") or (str(mounted) if mounted.is_file() else "")

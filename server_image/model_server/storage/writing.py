@@ -12,6 +12,8 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore
 
 from model_server.errors import SettingsInvalid, StorageUnavailable
+from model_server.storage.azure import azure_store
+from model_server.storage.gcs import gcs_store
 from model_server.storage.s3 import s3_store
 
 
@@ -60,7 +62,15 @@ def open_folder(uri: str, environ: Mapping[str, str]) -> Folder:
         return Folder(LocalStore(folder), "", uri)
     if parts.scheme == "s3" and parts.netloc:
         return Folder(s3_store(parts.netloc, environ), prefix, uri)
-    raise SettingsInvalid(f"{uri!r} cannot be written to", hint="Known: file:///folder, s3://bucket/prefix.")
+    if parts.scheme == "gs" and parts.netloc:
+        return Folder(gcs_store(parts.netloc, environ), prefix, uri)
+    container, _, below = prefix.partition("/")
+    if parts.scheme == "az" and parts.netloc and container:
+        return Folder(azure_store(parts.netloc, container, environ), below, uri)
+    raise SettingsInvalid(
+        f"{uri!r} cannot be written to",
+        hint="Known: file:///folder, s3://bucket/prefix, gs://bucket/prefix, az://account/container/prefix.",
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -30,6 +30,7 @@ from werkzeug.serving import make_server
 
 from model_server.errors import StartError
 from model_server.storage import fetch
+from model_server.storage.writing import open_folder
 
 MODEL = bytes(range(256)) * 100
 
@@ -285,6 +286,30 @@ def test_a_public_bucket_is_read_by_nobody(store, tmp_path, uri):
     assert {asked["authorization"] for asked in store.seen} == {""}
 
 
+@pytest.mark.parametrize(
+    ("uri", "environ"),
+    [
+        pytest.param("s3://models/log", {"AWS_ENDPOINT_URL": "http://{host}", **KEYS}, id="S3"),
+        pytest.param(
+            "gs://models/log", {"STORAGE_EMULATOR_HOST": "{host}", "GCE_METADATA_HOST": "{node}"}, id="Google"
+        ),
+    ],
+)
+def test_what_is_written_is_what_is_read(store, node, monkeypatch, uri, environ):
+    monkeypatch.setenv("GCE_METADATA_HOST", node)
+    folder = open_folder(uri, {name: value.format(host=store.host, node=node) for name, value in environ.items()})
+    folder.write("2026-01-01/a.jsonl", b"{}")
+    assert folder.read("2026-01-01/a.jsonl") == b"{}"
+    assert "2026-01-01/a.jsonl" in folder.names()
+
+
+@pytest.mark.parametrize("uri", ["https://host/x", "az://account", "gs:///x", "hf://owner/name"])
+def test_where_nothing_can_be_written_is_a_wrong_setting(uri):
+    with pytest.raises(StartError, match="cannot be written to") as caught:
+        open_folder(uri, {})
+    assert "az://account/container/prefix" in caught.value.hint
+
+
 def decoded(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
@@ -438,6 +463,13 @@ def test_azurite_gives_the_model(azurite, tmp_path, container, environ, key):
     given = {name: sas() if value == "sas" else value for name, value in environ.items()}
     path = fetch(f"az://{ACCOUNT}/{container}/{key}", tmp_path, environ=azurite | given, report=lambda text: None)
     assert (path / "model.onnx" if path.is_dir() else path).read_bytes() == MODEL
+
+
+def test_azurite_takes_what_is_written(azurite):
+    folder = open_folder(f"az://{ACCOUNT}/private/log", azurite | {"AZURE_STORAGE_ACCOUNT_KEY": KEY})
+    folder.write("2026-01-01/a.jsonl", b"{}")
+    assert folder.names() == {"2026-01-01/a.jsonl"}
+    assert folder.read("2026-01-01/a.jsonl") == b"{}"
 
 
 @pytest.mark.parametrize(
