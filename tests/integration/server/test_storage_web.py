@@ -33,6 +33,9 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(302, b"", location=self.path)
         if way == "busy" and len(self.seen) == 1:
             return self.answer(503, b"later")
+        if way == "models":
+            assert self.headers["if-match"] == '"v1"'
+            return self.send_object(CONTENT)
         if way == "empty":
             return self.answer(200, b"")
         return self.send_content(way)
@@ -50,6 +53,22 @@ class Handler(BaseHTTPRequestHandler):
         broken = way in ("cut", "cut-without-ranges") and len(self.seen) < 3
         end = start + len(CONTENT) // 3 if broken or way == "always-cut" else len(CONTENT)
         self.wfile.write(CONTENT[start:end])
+        self.close_connection = True
+
+    def do_HEAD(self):
+        self.send_object(b"")
+
+    def send_object(self, content):
+        """As object stores answer; the first two answers break off."""
+        asked = re.match(r"bytes=(\d+)-(\d+)", self.headers.get("range") or "")
+        start, end = (int(asked[1]), int(asked[2]) + 1) if asked else (0, len(CONTENT))
+        self.send_response(206 if asked else 200)
+        self.send_header("content-length", str(end - start))
+        self.send_header("content-range", f"bytes {start}-{end - 1}/{len(CONTENT)}")
+        self.send_header("etag", '"v1"')
+        self.send_header("last-modified", "Fri, 02 Jan 2026 10:00:00 GMT")
+        self.end_headers()
+        self.wfile.write(content[start : end if len(self.seen) > 2 else start + (end - start) // 3])
         self.close_connection = True
 
     def answer(self, status, body, **headers):
@@ -96,6 +115,14 @@ def test_the_file_arrives_whole(web, tmp_path, way, requests):
     assert path.read_bytes() == CONTENT
     assert seen == requests
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_missing_of_a_cut_object_is_read_of_the_same_version(web, tmp_path):
+    address, seen = web
+    environ = {"AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
+    path = fetch("s3://models/model.onnx", tmp_path, environ=environ, report=lambda text: None)
+    assert path.read_bytes() == CONTENT
+    assert seen == ["bytes=0-5119999", "bytes=1706666-5119999", "bytes=2844444-5119999"]
 
 
 @pytest.mark.parametrize(
