@@ -51,6 +51,10 @@ class Rollout:
             self.world.pods.samples[revision] = Sample(
                 model=None, requests=counts[0], errors=counts[1], durations=durations
             )
+        await self.look(seconds=seconds)
+
+    async def look(self, *, seconds: int = 15) -> None:
+        """Let time pass, after which the operator looks at what the pods have counted."""
         self.world.clock.advance(timedelta(seconds=seconds))
         self.world.sync()
         await self.world.evidence.look()

@@ -1,8 +1,12 @@
 """Counters of pods become evidence in status, whoever restarts meanwhile."""
 
+import copy
+
 import pytest
-from judged_rollout import ANALYSIS, BLUE_GREEN, rollout
-from rollout_scenarios import at_phase
+from judged_rollout import ANALYSIS, BLUE_GREEN, CANARY, rollout
+from rollout_scenarios import GATEWAY, at_phase
+
+from model_operator.clients.pod_metrics import Sample
 
 
 async def test_a_good_canary_passes_and_status_says_why() -> None:
@@ -124,3 +128,23 @@ async def test_a_spec_that_is_not_understood_stops_no_look_at_others() -> None:
     canary.world.cluster.change(other, lambda body: body.update(status={"canaryRevision": "x"}))
     await canary.serve(stable=(0, 0), canary=(0, 0))
     assert canary.status["analysis"]["metrics"][0]["requests"] != before
+
+
+async def test_all_traffic_can_be_judged_while_the_old_revision_is_kept() -> None:
+    strategy = copy.deepcopy(CANARY)
+    strategy["canary"] |= {"steps": [{"setWeight": 100}, {"analysis": {}}], "trafficRouting": GATEWAY}
+    strategy["canary"]["analysis"]["metrics"] = [{"name": "errors", "max": 0.02, "pass": {"orMax": 0.01}}]
+    canary = await rollout(strategy)
+    assert canary.status["weights"]["applied"] == 100
+    assert len(canary.world.cluster.pods(canary.stable)) == 2, "traffic can go back at once"
+    for answered in (100, 200, 300, 400):
+        bad = Sample(model=None, requests=answered, errors=answered // 10)
+        canary.world.pods.samples = {canary.stable: Sample(model=None, requests=0, errors=0), canary.canary: bad}
+        await canary.look()
+        if at_phase("RollingBack", "Degraded")(canary.world):
+            break
+    await canary.world.run(canary.key)
+    assert canary.status["rollback"]["reason"] == "AnalysisFailed"
+    (route,) = canary.world.cluster.of_kind("HTTPRoute")
+    (backend,) = [ref for ref in route["spec"]["rules"][-1]["backendRefs"] if ref["weight"]]
+    assert backend["name"].endswith(canary.stable)
