@@ -102,7 +102,7 @@ class Recorder:
     component: str
     _seen: dict[tuple[str, ...], tuple[str, int]] = field(default_factory=dict)
 
-    async def event(self, about: Obj, reason: str, message: str, *, kind: str = "Normal", path: str = "") -> None:
+    async def event(self, about: Obj, reason: str, message: str, *, warning: bool = False, path: str = "") -> None:
         """Record an event, or count one that is repeated."""
         metadata = about["metadata"]
         namespace = metadata.get("namespace") or "default"
@@ -115,7 +115,7 @@ class Recorder:
             "involvedObject": target,
             "reason": reason,
             "message": message[:1024],
-            "type": kind,
+            "type": "Warning" if warning else "Normal",
             "count": 1,
             "firstTimestamp": now,
             "lastTimestamp": now,
@@ -265,7 +265,7 @@ class World:
 
     async def event(self, about: Obj, reason: str, message: str, *, warning: bool = False) -> None:
         """Record an event."""
-        await self.recorder.event(about, reason, message, kind="Warning" if warning else "Normal")
+        await self.recorder.event(about, reason, message, warning=warning)
 
     async def delete(self, resource: Resource, body: Obj, **options: Any) -> bool:
         """Delete this very object, and know that it is going; False when it was gone."""

@@ -18,7 +18,7 @@ from model_sandbox.controllers.base import (
     owner_reference,
     status_of,
 )
-from model_sandbox.controllers.labels import Labelled
+from model_sandbox.controllers.labels import Labelled, labels_of
 
 SERVICE_LABEL = "kubernetes.io/service-name"
 _SLICE_LABELS = {"endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}
@@ -101,9 +101,8 @@ class EndpointSets:
         pods = sorted((pod for pod in found if status_of(pod).get("podIP")), key=key_of)
         trigger = self._trigger(key, service, pods)
         known = [pod for pod in pods if self.world[NODES].get("", pod["spec"].get("nodeName", "")) is not None]
-        own = [
-            one for one in self.world[SLICES].owned(service["metadata"]["uid"]) if _SLICE_LABELS.items() <= _labels(one)
-        ]
+        slices = self.world[SLICES].owned(service["metadata"]["uid"])
+        own = [one for one in slices if _SLICE_LABELS.items() <= labels_of(one).items()]
         labels = {**_SLICE_LABELS, SERVICE_LABEL: key[1]}
         metadata = {"generateName": f"{key[1]}-", "ownerReferences": [owner_reference(service)]}
         new: Obj = {"metadata": metadata, **slice_of(service, known)}
@@ -126,7 +125,7 @@ class EndpointSets:
     ) -> None:
         """Create or replace what differs."""
         headless = {"service.kubernetes.io/headless": ""} if service["spec"].get("clusterIP") == "None" else {}
-        labels = {**own, **(service["metadata"].get("labels") or {}), **headless}
+        labels = {**own, **labels_of(service), **headless}
         given = (
             held["metadata"] if held is not None else {**new["metadata"], "namespace": service["metadata"]["namespace"]}
         )
@@ -139,7 +138,3 @@ class EndpointSets:
             (held.get(key) or []) != body[key] for key in new if key != "metadata"
         ):
             await self.world[resource].replace(body)
-
-
-def _labels(body: Obj) -> set[tuple[str, str]]:
-    return set((body["metadata"].get("labels") or {}).items())

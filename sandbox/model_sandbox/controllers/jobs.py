@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from model_sandbox.client import Obj
@@ -13,20 +12,12 @@ from model_sandbox.controllers.base import JOBS, PODS, World, condition, parse_t
 _FIRST_PAUSE, _MOST_PAUSE = 10.0, 360.0
 
 
-@dataclass(frozen=True, slots=True)
-class Pods:
-    """The pods of a Job by what became of them."""
+Pods = Sequence[Obj]
 
-    all: Sequence[Obj]
 
-    def in_phase(self, phase: str) -> list[Obj]:
-        """Those in a phase."""
-        return [pod for pod in self.all if status_of(pod).get("phase") == phase]
-
-    @property
-    def active(self) -> list[Obj]:
-        """Those that count."""
-        return [pod for pod in self.all if about.is_active(pod)]
+def in_phase(pods: Pods, phase: str) -> list[Obj]:
+    """The pods in a phase."""
+    return [pod for pod in pods if status_of(pod).get("phase") == phase]
 
 
 async def reconcile(world: World, job: Obj) -> float | None:
@@ -37,10 +28,10 @@ async def reconcile(world: World, job: Obj) -> float | None:
     if ended := condition(job, "Complete") or condition(job, "Failed"):
         return await _expire(world, job, ended, now)
     uid, again = job["metadata"]["uid"], None
-    pods = Pods(world[PODS].owned(uid))
+    pods = world[PODS].owned(uid)
     final = outcome(job, pods, now)
     if final is not None or job["spec"].get("suspend"):
-        for pod in pods.active:
+        for pod in filter(about.is_active, pods):
             await world.delete(PODS, pod)
     else:
         count, pause = missing(job, pods, now)
@@ -51,33 +42,33 @@ async def reconcile(world: World, job: Obj) -> float | None:
         kind, reason, message = final
         word = "Completed" if kind == "Complete" else reason
         await world.event(job, word, message, warning=kind != "Complete")
-    await world[JOBS].report(job, status(job, Pods(world[PODS].owned(uid)), final, now))
+    await world[JOBS].report(job, status(job, world[PODS].owned(uid), final, now))
     return again
 
 
 def outcome(job: Obj, pods: Pods, now: datetime) -> tuple[str, str, str] | None:
     """The final (condition, reason, message) of a Job; None while it goes on."""
     spec, begun = job["spec"], status_of(job).get("startTime")
-    if len(pods.in_phase("Failed")) > spec.get("backoffLimit", 6):
+    if len(in_phase(pods, "Failed")) > spec.get("backoffLimit", 6):
         return "Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit"
     deadline = spec.get("activeDeadlineSeconds")
     if deadline is not None and begun and now >= parse_time(begun) + timedelta(seconds=deadline):
         return "Failed", "DeadlineExceeded", "Job was active longer than specified deadline"
-    succeeded, completions = len(pods.in_phase("Succeeded")), spec.get("completions")
-    if succeeded >= completions if completions is not None else succeeded and not pods.active:
+    succeeded, completions = len(in_phase(pods, "Succeeded")), spec.get("completions")
+    if succeeded >= completions if completions is not None else succeeded and not any(map(about.is_active, pods)):
         return "Complete", "CompletionsReached", "Reached expected number of succeeded pods"
     return None
 
 
 def missing(job: Obj, pods: Pods, now: datetime) -> tuple[int, float]:
     """How many pods to start, and the seconds to wait before that: longer after each failure."""
-    succeeded, failed = len(pods.in_phase("Succeeded")), pods.in_phase("Failed")
+    succeeded, failed = len(in_phase(pods, "Succeeded")), in_phase(pods, "Failed")
     wanted, completions = job["spec"].get("parallelism", 1), job["spec"].get("completions")
     if completions is not None:
         wanted = min(wanted, completions - succeeded)
     elif succeeded:
         wanted = 0
-    count = max(0, wanted - len(pods.active))
+    count = max(0, wanted - sum(map(about.is_active, pods)))
     if not count or not failed:
         return count, 0.0
     pause = min(_FIRST_PAUSE * 2 ** (len(failed) - 1), _MOST_PAUSE)
@@ -92,16 +83,16 @@ def _ended(pod: Obj) -> datetime:
 
 def status(job: Obj, pods: Pods, final: tuple[str, str, str] | None, now: datetime) -> Obj:
     """The status of a Job."""
-    active = pods.active if final is None else []
+    active = [pod for pod in pods if about.is_active(pod)] if final is None else []
     found: Obj = {
         "startTime": status_of(job).get("startTime") or stamp(now),
         "active": len(active),
-        "succeeded": len(pods.in_phase("Succeeded")),
-        "failed": len(pods.in_phase("Failed")),
+        "succeeded": len(in_phase(pods, "Succeeded")),
+        "failed": len(in_phase(pods, "Failed")),
     }
     found = {name: value for name, value in found.items() if value}
     found["ready"] = sum(map(about.is_ready, active))
-    found["terminating"] = sum(map(about.is_terminating, pods.all))
+    found["terminating"] = sum(map(about.is_terminating, pods))
     found["uncountedTerminatedPods"] = {}
     if final is not None:
         kind, reason, message = final

@@ -10,8 +10,7 @@ import contextlib
 import logging
 import os
 import platform
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -181,9 +180,8 @@ class Node:
                 self._addresses.pop(pod["metadata"]["uid"], None)
 
 
-@asynccontextmanager
-async def _log_server(node: Node, address: str) -> AsyncIterator[int]:
-    """Serve `/containerLogs/NAMESPACE/POD/CONTAINER`, where the API server looks for them."""
+async def _serve_logs(node: Node, address: str, stack: contextlib.AsyncExitStack) -> int:
+    """Serve `/containerLogs/NAMESPACE/POD/CONTAINER`, where the API server looks for them; the port."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         names = request.match_info
@@ -193,11 +191,9 @@ async def _log_server(node: Node, address: str) -> AsyncIterator[int]:
     app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", handle)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
-    try:
-        await web.TCPSite(runner, address, 0).start()
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+    stack.push_async_callback(runner.cleanup)
+    await web.TCPSite(runner, address, 0).start()
+    return int(runner.addresses[0][1])
 
 
 async def run(connection: Connection, settings: NodeSettings) -> None:
@@ -214,5 +210,5 @@ async def run(connection: Connection, settings: NodeSettings) -> None:
         )
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         node = Node(settings, host, tasks)
-        port = 0 if settings.instant else await stack.enter_async_context(_log_server(node, settings.network.host))
+        port = 0 if settings.instant else await _serve_logs(node, settings.network.host, stack)
         await node.run(port)

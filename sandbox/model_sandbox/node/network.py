@@ -15,8 +15,8 @@ import random
 import shutil
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -222,11 +222,8 @@ async def namespaces() -> AsyncIterator[Network]:
         yield network
 
 
-@asynccontextmanager
-async def loopback() -> AsyncIterator[Network]:
-    """The network that needs nothing."""
-    yield LOOPBACK
-
-
 LOOPBACK = Network()
-NETWORKS = {"loopback": loopback, "netns": namespaces}
+NETWORKS: Mapping[str, Callable[[], AbstractAsyncContextManager[Network]]] = {
+    "loopback": lambda: contextlib.nullcontext(LOOPBACK),
+    "netns": namespaces,
+}

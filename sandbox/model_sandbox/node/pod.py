@@ -54,8 +54,8 @@ class PodRunner:
 
     async def event(self, reason: str, message: str, container: str, *, warning: bool = False) -> None:
         """Record an event about a container."""
-        kind, path = "Warning" if warning else "Normal", f"spec.containers{{{container}}}"
-        await self.host.recorder.event(self.body, reason, message, kind=kind, path=path)
+        path = f"spec.containers{{{container}}}"
+        await self.host.recorder.event(self.body, reason, message, warning=warning, path=path)
 
     # --- its life
 

@@ -39,10 +39,10 @@ def pod(phase_: str = "Running", ready: bool = False, ended: float = 0.0, **labe
 )
 def test_jobs(spec: Any, pods: Any, reason: str | None, next_: Any) -> None:
     job = {"spec": spec, "status": {"startTime": stamp(NOON - timedelta(seconds=6))}}
-    final = jobs.outcome(job, jobs.Pods(pods), NOON)
+    final = jobs.outcome(job, pods, NOON)
     assert (final[1] if final else None) == reason
     if next_ is not None:
-        assert jobs.missing(job, jobs.Pods(pods), NOON) == next_
+        assert jobs.missing(job, pods, NOON) == next_
 
 
 @pytest.mark.parametrize(
