@@ -96,6 +96,8 @@ class ArtifactCorrupt(ArtifactError):
 class ArtifactTooLarge(ArtifactError):
     """The package is larger than the server may store."""
 
+    hint = "Give the pod more ephemeral storage."
+
 
 class ArchiveUnsafe(ArtifactError):
     """An archive holds an entry that would write outside its folder, a link, a device or a bomb."""

@@ -58,7 +58,10 @@ def client_options(endpoints: Iterable[str | None], *, verify: bool = True, ca_f
         try:
             options["root_certificate"] = Path(ca_file).read_bytes()
         except OSError as error:
-            raise SettingsInvalid(f"the certificates {ca_file} cannot be read: {error.strerror}") from None
+            raise SettingsInvalid(
+                f"the certificates {ca_file} cannot be read: {error.strerror}",
+                hint="AWS_CA_BUNDLE names a file of the pod: mount it, or leave the name out.",
+            ) from None
     return options
 
 
@@ -81,8 +84,7 @@ def download(store: ObjectStore, key: str, uri: str, into: Path, progress: Progr
             part.finish()
     except (exceptions.BaseError, OSError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            hint = "Give the pod more ephemeral storage."
-            raise ArtifactTooLarge(f"{uri} does not fit into {into}", hint=hint) from None
+            raise ArtifactTooLarge(f"{uri} does not fit into {into}") from None
         raise _translated(error, uri) from None
     return root
 
