@@ -102,7 +102,10 @@ def ask(
             with urllib.request.urlopen(_request(uri, headers or {}), timeout=TIMEOUT_SECONDS) as response:  # noqa: S310
                 body = response.read(most_bytes + 1)
                 if len(body) > most_bytes:
-                    raise ArtifactTooLarge(f"{_shown(uri)} answered with more than {most_bytes} bytes")
+                    raise ArtifactTooLarge(
+                        f"{_shown(uri)} answered with more than {most_bytes} bytes",
+                        hint="A manifest or a listing is never so large: check the address.",
+                    )
                 return Answer(response.status, response.headers, body)
         except urllib.error.HTTPError as error:
             error.close()
