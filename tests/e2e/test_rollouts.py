@@ -185,8 +185,8 @@ def test_a_gateway_splits_requests_by_the_weights_and_loses_none(arena: Arena) -
 
 @pytest.mark.timeout(240)
 def test_a_canary_is_judged_by_copies_before_it_has_a_request(arena: Arena) -> None:
-    address = arena.gateway("public")
-    routing = {"gatewayAPI": {"parentRefs": [{"name": "public"}]}, "propagationSeconds": 0}
+    address = arena.gateway("copying")
+    routing = {"gatewayAPI": {"parentRefs": [{"name": "copying"}]}, "propagationSeconds": 0}
     metrics = [{"name": "shadow-agreement", "min": 0.9}]
     analysis = {"interval": "1s", "warmup": "0s", "metrics": metrics}
     steps = [{"setMirrorRoute": {"percentage": 100}}, {"analysis": {"maxDuration": "2m"}}]
