@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from model_operator.api.times import parse_duration
@@ -116,7 +117,7 @@ class Comparison:
     sample_query: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots, so that it keeps what it is asked at each look
 class Metric:
     """One metric: what is bad in the canary's answers, and when there is too much of it.
 
@@ -148,7 +149,7 @@ class Metric:
     guard: Guard | None = None
     comparison: Comparison | None = None
 
-    @property
+    @cached_property
     def kind(self) -> Kind:
         """How the metric is judged."""
         if self.comparison is not None:
@@ -161,7 +162,7 @@ class Metric:
             return Kind.MIRRORED
         return Kind.RATE if self.name in (ERRORS, LATENCY) else Kind.QUALITY
 
-    @property
+    @cached_property
     def can_pass(self) -> bool:
         """Whether promotion waits for this metric: for its proof, or for a first value within bounds."""
         if self.kind is Kind.MIRRORED:
@@ -171,7 +172,7 @@ class Metric:
         return self.kind in (Kind.GUARD, Kind.SHIFT, Kind.COMPARISON) or any(bound is not None for bound in needs_proof)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots, as a metric
 class AnalysisSpec:
     """The metrics, and how their evidence is taken; without one in the spec, errors are judged alone.
 
@@ -186,7 +187,7 @@ class AnalysisSpec:
     on_provider_error: OnProviderError = OnProviderError.HOLD
     provider_timeout: timedelta = timedelta(minutes=10)
 
-    @property
+    @cached_property
     def fail_at(self) -> float:
         """The evidence at which one metric decides: 1 / (alpha / number of metrics that are tested)."""
         tested = sum(metric.kind not in (Kind.GUARD, Kind.COMPARISON) for metric in self.metrics)

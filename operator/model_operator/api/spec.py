@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from model_operator.api.analysis import AnalysisSpec
 from model_operator.api.hooks import Hooks, parse_hooks
@@ -173,7 +176,13 @@ def parse_model(raw: Body) -> Model:
 
 
 def parse_server(raw: Body, monitoring: Body | None = None) -> Server:
-    """Give types to `spec.server`, and to what of `spec.monitoring` the server does."""
+    """Give types to `spec.server`, and to what of `spec.monitoring` the server does; equal ones are read once."""
+    return _read_server(orjson.dumps([raw, (monitoring or {}).get("drift")]))
+
+
+@lru_cache(maxsize=256)
+def _read_server(text: bytes) -> Server:
+    raw, drift = orjson.loads(text)
     batching = raw.get("batching", {})
     return Server(
         image=raw.get("image", ""),
@@ -189,7 +198,7 @@ def parse_server(raw: Body, monitoring: Body | None = None) -> Server:
         tls_secret_name=raw.get("tls", {}).get("secretName"),
         accelerate=raw.get("accelerate", "none"),
         grpc_port=raw.get("grpcPort"),
-        drift=(monitoring or {}).get("drift"),
+        drift=drift,
         env=tuple(raw.get("env", ())),
         resources=raw.get("resources", {}),
         pod_template=raw.get("podTemplate", {}),
