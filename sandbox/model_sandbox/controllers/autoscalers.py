@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from model_sandbox.cache import Resource
@@ -19,33 +18,27 @@ _NO_METRICS = (
 _TARGET = "the HPA controller was {}able to get the target's current scale"
 
 
-@dataclass(frozen=True, slots=True)
-class Autoscalers:
-    """`resource` finds what is scaled by apiVersion and kind."""
-
-    resource: Callable[[str, str], Resource | None]
-
-    async def reconcile(self, world: World, body: Obj) -> float | None:
-        """One autoscaler; looked at again every 15 seconds, as on a cluster."""
-        target, before = body["spec"]["scaleTargetRef"], status_of(body)
-        resource, path = self.resource(target.get("apiVersion", ""), target["kind"]), ""
-        scale: Obj | None = None
-        problem = f'no matches for kind "{target["kind"]}" in group version'
-        if resource is not None:
-            path = resource.path(body["metadata"]["namespace"], target["name"], "scale")
-            try:
-                scale = await world.client.send("GET", path)
-            except ApiFailure as failure:
-                problem = str(failure.body.get("message", ""))
-        status, wanted = decide(body, scale, problem, datetime.now(UTC))
-        if wanted is not None:
-            await world.client.merge(path, {"spec": {"replicas": wanted}})
-            side = "above Spec.MaxReplicas" if wanted == body["spec"]["maxReplicas"] else "below Spec.MinReplicas"
-            told = f"New size: {wanted}; reason: Current number of replicas {side}"
-            await world.event(body, "SuccessfulRescale", told)
-        status = {"desiredReplicas": before.get("desiredReplicas", 0), **status}
-        await world[AUTOSCALERS].report(body, status)
-        return PERIOD
+async def reconcile(find: Callable[[str, str], Resource | None], world: World, body: Obj) -> float | None:
+    """One autoscaler, looked at every 15 seconds as on a cluster; `find` knows kinds by apiVersion and name."""
+    target, before = body["spec"]["scaleTargetRef"], status_of(body)
+    resource, path = find(target.get("apiVersion", ""), target["kind"]), ""
+    scale: Obj | None = None
+    problem = f'no matches for kind "{target["kind"]}" in group version'
+    if resource is not None:
+        path = resource.path(body["metadata"]["namespace"], target["name"], "scale")
+        try:
+            scale = await world.client.send("GET", path)
+        except ApiFailure as failure:
+            problem = str(failure.body.get("message", ""))
+    status, wanted = decide(body, scale, problem, datetime.now(UTC))
+    if wanted is not None:
+        await world.client.merge(path, {"spec": {"replicas": wanted}})
+        side = "above Spec.MaxReplicas" if wanted == body["spec"]["maxReplicas"] else "below Spec.MinReplicas"
+        told = f"New size: {wanted}; reason: Current number of replicas {side}"
+        await world.event(body, "SuccessfulRescale", told)
+    status = {"desiredReplicas": before.get("desiredReplicas", 0), **status}
+    await world[AUTOSCALERS].report(body, status)
+    return PERIOD
 
 
 def decide(body: Obj, scale: Obj | None, problem: str, now: datetime) -> tuple[Obj, int | None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,29 +21,23 @@ def labels(budget: Obj) -> Labels | None:
     return None if selector is None else selector.get("matchLabels") or {}
 
 
-@dataclass(frozen=True, slots=True)
-class Budgets:
-    """Keeps the status of budgets."""
-
-    pods: Labelled
-
-    async def reconcile(self, world: World, budget: Obj) -> float | None:
-        """One budget."""
-        selector, wanted = budget["spec"].get("selector"), labels(budget)
-        found = [] if wanted is None else self.pods.having(budget["metadata"]["namespace"], wanted)
-        pods = [pod for pod in found if not about.is_finished(pod) and match_selector(selector, labels_of(pod))]
-        status = numbers(budget, pods, _expected(world, pods))
-        enough = status["disruptionsAllowed"] > 0
-        status["conditions"] = with_condition(
-            status_of(budget).get("conditions"),
-            "DisruptionAllowed",
-            enough,
-            "SufficientPods" if enough else "InsufficientPods",
-            now=datetime.now(UTC),
-            observedGeneration=status["observedGeneration"],
-        )
-        await world[BUDGETS].report(budget, status)
-        return None
+async def reconcile(by_label: Labelled, world: World, budget: Obj) -> float | None:
+    """One budget; `by_label` finds pods."""
+    selector, wanted = budget["spec"].get("selector"), labels(budget)
+    found = [] if wanted is None else by_label.having(budget["metadata"]["namespace"], wanted)
+    pods = [pod for pod in found if not about.is_finished(pod) and match_selector(selector, labels_of(pod))]
+    status = numbers(budget, pods, _expected(world, pods))
+    enough = status["disruptionsAllowed"] > 0
+    status["conditions"] = with_condition(
+        status_of(budget).get("conditions"),
+        "DisruptionAllowed",
+        enough,
+        "SufficientPods" if enough else "InsufficientPods",
+        now=datetime.now(UTC),
+        observedGeneration=status["observedGeneration"],
+    )
+    await world[BUDGETS].report(budget, status)
+    return None
 
 
 def numbers(budget: Obj, pods: Sequence[Obj], expected: int) -> Obj:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from model_sandbox.cache import Cache, Resource, key_of
 from model_sandbox.client import Client, Connection, Obj
-from model_sandbox.controllers import base, budgets, deployment, jobs, namespaces, replicaset
-from model_sandbox.controllers.autoscalers import Autoscalers
+from model_sandbox.controllers import autoscalers, base, budgets, deployment, jobs, namespaces, replicaset
 from model_sandbox.controllers.base import Controller, Recorder, World, owner_of
 from model_sandbox.controllers.endpoints import EndpointSets
 from model_sandbox.controllers.garbage import GarbageCollector, Links
@@ -28,7 +28,7 @@ def controllers(world: World, collector: GarbageCollector) -> Sequence[Controlle
     pods, by_label = base.PODS, Labelled(world[base.PODS])
     services = Selecting(world[base.SERVICES], lambda service: service["spec"].get("selector") or None)
     guarding = Selecting(world[base.BUDGETS], budgets.labels).keys
-    endpoints, scales = EndpointSets(world, by_label), Autoscalers(collector.resource)
+    endpoints = EndpointSets(world, by_label)
     return [
         collector.controller,
         Controller("endpoint-controller", endpoints.reconcile)
@@ -48,11 +48,13 @@ def controllers(world: World, collector: GarbageCollector) -> Sequence[Controlle
             (base.ACCOUNTS, lambda account: [("", key_of(account)[0])]),
         ),
         world.controller(
-            *("disruption-controller", base.BUDGETS, budgets.Budgets(by_label).reconcile),
+            *("disruption-controller", base.BUDGETS, partial(budgets.reconcile, by_label)),
             (pods, guarding),
             (base.DEPLOYMENTS, lambda one: guarding(_pod_of(one))),
         ),
-        world.controller("horizontal-pod-autoscaler", base.AUTOSCALERS, scales.reconcile),
+        world.controller(
+            "horizontal-pod-autoscaler", base.AUTOSCALERS, partial(autoscalers.reconcile, collector.resource)
+        ),
     ]
 
 

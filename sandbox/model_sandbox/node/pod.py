@@ -96,6 +96,7 @@ class PodRunner:
             try:
                 return await self.host.network.attach(self.address)
             except NetworkError as error:
+                await self.host.network.detach(self.address)
                 told, name = f"Failed to create pod sandbox: {error}", self._containers[0].state.name
                 await self.event("FailedCreatePodSandBox", told, name, warning=True)
                 await asyncio.sleep(RETRY)
