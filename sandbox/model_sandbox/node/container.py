@@ -17,7 +17,15 @@ import aiohttp
 from model_sandbox.client import ApiFailure, Client, Obj
 from model_sandbox.controllers.base import Recorder
 from model_sandbox.node import process as processes
-from model_sandbox.node.environment import ConfigError, Images, Place, Sources, UnknownImage, command_line, environment
+from model_sandbox.node.environment import (
+    ConfigError,
+    Place,
+    Sources,
+    UnknownImage,
+    command_line,
+    environment,
+    find_image,
+)
 from model_sandbox.node.network import Network
 from model_sandbox.node.probes import Target, ask
 from model_sandbox.node.process import Log, Reaper, Running
@@ -39,7 +47,7 @@ class Host:
     session: aiohttp.ClientSession
     recorder: Recorder
     reaper: Reaper | None
-    images: Images
+    images: Mapping[str, tuple[str, ...]]
     state: Path
     network: Network
     url: str
@@ -163,8 +171,8 @@ class Container:
 
     async def _prepare(self) -> tuple[Path, Path, list[str]]:
         """The termination log, the working directory and the command. Raises ConfigError or UnknownImage."""
-        host, body, image = self._pod.host, self._body, self._body.get("image", "")
-        given = host.images.environment(image)
+        host, body = self._pod.host, self._body
+        entrypoint, given = find_image(self.state.image, host.images)
         sources, folders, own = await self._pod.files()
         paths = mount_paths(body, folders)
         message = paths[body.get("terminationMessagePath") or "/dev/termination-log"] = self._folder / "termination-log"
@@ -178,7 +186,7 @@ class Container:
         enter = host.network.enter(self._pod.address)
         self._target = Target(self._pod.address, body, values, self._folder, enter)
         work = body.get("workingDir") or values["HOME"]
-        return message, paths.get(work, Path(work)), command_line(body, host.images, values, place)
+        return message, paths.get(work, Path(work)), command_line(body, entrypoint, values, place)
 
     async def _postpone(self, error: Exception) -> None:
         """Say why it cannot be started yet, and wait: for an image longer each time."""

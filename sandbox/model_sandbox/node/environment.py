@@ -28,41 +28,23 @@ class UnknownImage(Exception):
     """An image for which no command is known: `ErrImagePull`."""
 
 
+_OWN = ("server", "operator")
 #: The images of the product, run by the Python that runs the sandbox.
-IMAGES: Mapping[str, tuple[str, ...]] = {
-    f"modeldeploy/{name}": (sys.executable, "-m", f"model_{name}") for name in ("server", "operator")
-}
+IMAGES = {f"modeldeploy/{name}": (sys.executable, "-m", f"model_{name}") for name in _OWN}
 # As in any image, said in the environment where the rule of rewriting sees it: bind to the pod's address.
-_IMAGE_ENVIRONMENT = {
-    "modeldeploy/server": {"MODEL_SERVER_HOST": "0.0.0.0"},  # noqa: S104
-    "modeldeploy/operator": {"MODEL_OPERATOR_HOST": "0.0.0.0"},  # noqa: S104
-}
+_IMAGE_ENVIRONMENT = {f"modeldeploy/{name}": {f"MODEL_{name.upper()}_HOST": "0.0.0.0"} for name in _OWN}  # noqa: S104
 
 
-@dataclass(frozen=True, slots=True)
-class Images:
-    """Which command an image stands for, by the end of its repository's name."""
-
-    commands: Mapping[str, tuple[str, ...]]
-
-    def command(self, image: str) -> tuple[str, ...]:
-        """The entrypoint of an image. Raises UnknownImage with the known ones."""
-        return self.commands[self._name(image)]
-
-    def environment(self, image: str) -> dict[str, str]:
-        """The variables that an image sets. Raises UnknownImage."""
-        return _IMAGE_ENVIRONMENT.get(self._name(image), {})
-
-    def _name(self, image: str) -> str:
-        repository = re.sub(r":[\w.-]+$", "", image.partition("@")[0])
-        for name in sorted(self.commands, key=len, reverse=True):
-            if repository == name or repository.endswith(f"/{name}"):
-                return name
-        known = ", ".join(sorted(self.commands))
-        raise UnknownImage(
-            f'"{image}" is not an image of this sandbox, which runs local processes and pulls nothing. '
-            f"Known images: {known}. Add one with: --image {repository}=COMMAND"
-        )
+def find_image(image: str, known: Mapping[str, tuple[str, ...]]) -> tuple[tuple[str, ...], Mapping[str, str]]:
+    """The entrypoint and the environment of an image, by the end of its repository's name. Raises UnknownImage."""
+    repository = re.sub(r":[\w.-]+$", "", image.partition("@")[0])
+    for name in sorted(known, key=len, reverse=True):
+        if repository == name or repository.endswith(f"/{name}"):
+            return known[name], _IMAGE_ENVIRONMENT.get(name, {})
+    raise UnknownImage(
+        f'"{image}" is not an image of this sandbox, which runs local processes and pulls nothing. '
+        f"Known images: {', '.join(sorted(known))}. Add one with: --image {repository}=COMMAND"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +150,7 @@ def environment(container: Obj, sources: Sources, place: Place) -> dict[str, str
     return {name: place.rewrite(value) for name, value in values.items()}
 
 
-def command_line(container: Obj, images: Images, values: Mapping[str, str], place: Place) -> list[str]:
-    """What to start: `command` and `args` replace or extend the image's entrypoint. Raises UnknownImage."""
-    entrypoint: Sequence[str] = images.command(container.get("image", ""))
+def command_line(container: Obj, entrypoint: Sequence[str], values: Mapping[str, str], place: Place) -> list[str]:
+    """What to start: `command` and `args` replace or extend the image's entrypoint."""
     texts = [*(container.get("command") or entrypoint), *(container.get("args") or [])]
     return [place.rewrite(expand(text, values)) for text in texts]

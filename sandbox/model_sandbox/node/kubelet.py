@@ -24,7 +24,7 @@ from model_sandbox.client import ApiFailure, Client, Connection, Obj
 from model_sandbox.controllers.base import NODES, PODS, Recorder, stamp
 from model_sandbox.controllers.pods import is_finished, is_terminating
 from model_sandbox.node.container import Host
-from model_sandbox.node.environment import IMAGES, Images
+from model_sandbox.node.environment import IMAGES
 from model_sandbox.node.logs import serve_log
 from model_sandbox.node.network import LOOPBACK, Network
 from model_sandbox.node.pod import PodRunner, remove, write
@@ -204,7 +204,7 @@ async def run(connection: Connection, settings: NodeSettings) -> None:
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
         session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
         host = Host(
-            *(client, session, Recorder(client, "kubelet"), reaper, Images({**IMAGES, **settings.images})),
+            *(client, session, Recorder(client, "kubelet"), reaper, {**IMAGES, **settings.images}),
             *(settings.state, settings.network, await settings.network.reachable(connection.url), capacity()),
             settings.backoff,
         )

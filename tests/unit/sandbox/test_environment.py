@@ -7,13 +7,13 @@ import pytest
 
 from model_sandbox.node.environment import (
     ConfigError,
-    Images,
     Place,
     Sources,
     UnknownImage,
     command_line,
     environment,
     expand,
+    find_image,
 )
 
 PLACE = Place(
@@ -94,7 +94,7 @@ def test_env_from_takes_all_keys_and_env_wins() -> None:
     assert found == {"p_k": "own"}
 
 
-IMAGES = Images({"modeldeploy/server": ("run", "server"), "box": ("sh",)})
+IMAGES = {"modeldeploy/server": ("run", "server"), "box": ("sh",)}
 
 
 @pytest.mark.parametrize(
@@ -107,10 +107,13 @@ IMAGES = Images({"modeldeploy/server": ("run", "server"), "box": ("sh",)})
     ],
 )
 def test_commands(container: Any, command: list[str]) -> None:
-    assert command_line({"name": "c", **container}, IMAGES, {"A": "1"}, PLACE) == command
+    assert (
+        command_line({"name": "c", **container}, find_image(container["image"], IMAGES)[0], {"A": "1"}, PLACE)
+        == command
+    )
 
 
 @pytest.mark.parametrize("image", ["nginx", "notbox", "box/extra", ""])
 def test_an_unknown_image_lists_the_known_ones(image: str) -> None:
     with pytest.raises(UnknownImage, match="Known images: box, modeldeploy/server"):
-        IMAGES.command(image)
+        find_image(image, IMAGES)
