@@ -10,22 +10,21 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from aiohttp import web
 
-from model_sandbox.apiserver.auth import MASTERS, RBAC, Tokens, User
+from model_sandbox.apiserver.auth import MASTERS, Tokens, User
 from model_sandbox.apiserver.crds import DEFINITIONS
 from model_sandbox.apiserver.journal import Journal
 from model_sandbox.apiserver.kinds import builtin_registry
 from model_sandbox.apiserver.requests import Write
 from model_sandbox.apiserver.resources import Resources
+from model_sandbox.apiserver.schema import load_yaml
 from model_sandbox.apiserver.server import ApiServer
 from model_sandbox.apiserver.store import Store
 from model_sandbox.node.network import LOOPBACK
 
 HOST = "127.0.0.1"
-NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,29 +52,12 @@ class ControlPlane:
 
 
 def bootstrap(resources: Resources) -> None:
-    """What every cluster has from its first second: namespaces and the role of its administrators."""
-    write = Write("kube-apiserver", resources.now())
-    role = {
-        "metadata": {"name": "cluster-admin"},
-        "rules": [
-            {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]},
-            {"nonResourceURLs": ["*"], "verbs": ["*"]},
-        ],
-    }
-    binding = {
-        "metadata": {"name": "cluster-admin"},
-        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": "cluster-admin"},
-        "subjects": [{"kind": "Group", "name": MASTERS, "apiGroup": RBAC}],
-    }
-    objects: list[tuple[str, str, dict[str, Any]]] = [
-        ("", "namespaces", {"metadata": {"name": name}}) for name in NAMESPACES
-    ]
-    objects += [(RBAC, "clusterroles", role), (RBAC, "clusterrolebindings", binding)]
-    for group, plural, body in objects:
-        kind = resources.registry.kinds[group, "v1", plural]
+    """Create what every cluster has from its first second, unless it is there."""
+    write, kinds = Write("kube-apiserver", resources.now()), resources.registry.kinds.values()
+    for body in load_yaml("bootstrap.yaml"):
+        kind = next(one for one in kinds if (one.api_version, one.kind) == (body["apiVersion"], body["kind"]))
         if resources.store.get(kind.storage, ("", body["metadata"]["name"])) is None:
-            decoded = resources.decode(kind, body, write)
-            resources.create(kind, "", decoded, write)
+            resources.create(kind, "", resources.decode(kind, body, write), write)
 
 
 def _credentials(state: Path | None, token: str) -> tuple[str, bytes]:

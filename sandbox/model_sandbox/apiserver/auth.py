@@ -1,6 +1,6 @@
 """Who asks, and whether they may: bearer tokens, ServiceAccount tokens, RBAC.
 
-`http.py` asks this before every request. A ServiceAccount's token is a signed JWT that names it, so that
+`server.py` asks this before every request. A ServiceAccount's token is a signed JWT that names it, so that
 what a pod may do is decided by the RBAC objects of its ServiceAccount, as on a cluster.
 """
 
@@ -9,11 +9,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from model_sandbox.apiserver.errors import ApiError, Obj, forbidden
+from model_sandbox.apiserver.selectors import match_selector
 from model_sandbox.apiserver.store import Store
 
 MASTERS = "system:masters"
@@ -49,12 +51,12 @@ class Attributes:
     path: str = ""  # for what is no resource
 
 
-def named_user(name: str, groups: Sequence[str]) -> User:
+def named_user(name: str, groups: Sequence[str], uid: str = "") -> User:
     """A user by name, with the groups that every user or ServiceAccount of that name has."""
     own = ["system:authenticated"]
     if name.startswith("system:serviceaccount:"):
-        own += ["system:serviceaccounts", f"system:serviceaccounts:{name.split(':')[2]}"]
-    return User(name, tuple(dict.fromkeys([*groups, *own])))
+        own = ["system:serviceaccounts", f"system:serviceaccounts:{name.split(':')[2]}", *own]
+    return User(name, tuple(dict.fromkeys([*groups, *own])), uid)
 
 
 def _segment(data: bytes) -> str:
@@ -88,7 +90,7 @@ class Tokens:
         """The user of an Authorization header; None when the token is not good."""
         if not header:
             return ANONYMOUS
-        scheme, _, token = header.partition(" ")
+        scheme, _, token = header.encode("ascii", "replace").decode().partition(" ")
         if scheme.lower() != "bearer":
             return None
         for known, user in self._static.items():
@@ -107,77 +109,64 @@ class Tokens:
         entry = store.get("serviceaccounts", (namespace, account["name"]))
         if claims["exp"] < now or entry is None or entry.body["metadata"]["uid"] != account["uid"]:
             return None
-        groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
-        return User(claims["sub"], groups, account["uid"])
+        return named_user(claims["sub"], (), account["uid"])
 
 
 def is_allowed(store: Store, user: User, wants: Attributes) -> bool:
     """Whether the RBAC objects allow it."""
     if MASTERS in user.groups or (wants.resource in _SELF and wants.verb == "create" and user is not ANONYMOUS):
         return True
-    if wants.path:
-        public = wants.path.rstrip("/") in _PUBLIC or wants.path.startswith(("/healthz", "/livez", "/readyz"))
-        known = wants.path.startswith(("/api", "/openapi", "/version")) and user is not ANONYMOUS
-        if public or known:
-            return True
+    if wants.path and wants.path.startswith(_PUBLIC if user is ANONYMOUS else _KNOWN):
+        return True
     return any(_matches(rule, wants) for rule in _rules(store, user, wants.namespace))
 
 
 _PUBLIC = ("/version", "/healthz", "/livez", "/readyz")
+_KNOWN = (*_PUBLIC, "/api", "/openapi")
 _SELF = ("selfsubjectaccessreviews", "selfsubjectreviews")
 
 
 def _rules(store: Store, user: User, namespace: str) -> Iterator[Obj]:
-    for _, entry in store.scan(f"clusterrolebindings.{RBAC}"):
-        if _binds(entry.body, user, ""):
-            yield from _role(store, entry.body["roleRef"], "")
-    if namespace:
-        for key, entry in store.scan(f"rolebindings.{RBAC}", namespace):
-            if _binds(entry.body, user, key[0]):
-                yield from _role(store, entry.body["roleRef"], namespace)
+    """The rules of every role that is bound to a user, in the cluster and in a namespace."""
+    bindings = [store.scan(f"clusterrolebindings.{RBAC}")]
+    bindings += [store.scan(f"rolebindings.{RBAC}", namespace)] if namespace else []
+    for (space, _), entry in itertools.chain(*bindings):
+        if any(_is_bound(subject, user, space) for subject in entry.body.get("subjects") or []):
+            yield from _role(store, entry.body["roleRef"], space)
 
 
-def _binds(binding: Obj, user: User, namespace: str) -> bool:
-    for subject in binding.get("subjects") or []:
-        kind, name = subject.get("kind"), subject.get("name")
-        if kind == "ServiceAccount":
-            where = subject.get("namespace") or namespace
-            if user.name == f"system:serviceaccount:{where}:{name}":
-                return True
-        elif (kind == "User" and name == user.name) or (kind == "Group" and name in user.groups):
-            return True
-    return False
+def _is_bound(subject: Obj, user: User, namespace: str) -> bool:
+    kind, name = subject.get("kind"), subject.get("name")
+    if kind == "ServiceAccount":
+        return user.name == f"system:serviceaccount:{subject.get('namespace') or namespace}:{name}"
+    return (kind == "User" and name == user.name) or (kind == "Group" and name in user.groups)
 
 
 def _role(store: Store, reference: Obj, namespace: str) -> list[Obj]:
-    plural = "clusterroles" if reference["kind"] == "ClusterRole" else "roles"
-    key = ("" if plural == "clusterroles" else namespace, reference["name"])
-    entry = store.get(f"{plural}.{RBAC}", key)
+    cluster = reference["kind"] == "ClusterRole"
+    entry = store.get(f"{'cluster' if cluster else ''}roles.{RBAC}", ("" if cluster else namespace, reference["name"]))
     if entry is None:
         return []
     rules = list(entry.body.get("rules") or [])
     for selector in (entry.body.get("aggregationRule") or {}).get("clusterRoleSelectors") or []:
         for _, other in store.scan(f"clusterroles.{RBAC}"):
-            labels = other.body["metadata"].get("labels") or {}
-            if selector.get("matchLabels") and selector["matchLabels"].items() <= labels.items():
+            if match_selector(selector, other.body["metadata"].get("labels") or {}):
                 rules.extend(other.body.get("rules") or [])
     return rules
 
 
 def _matches(rule: Obj, wants: Attributes) -> bool:
-    if not {"*", wants.verb} & set(rule.get("verbs") or []):
+    def names(member: str, *wanted: str) -> bool:
+        return not {"*", *wanted}.isdisjoint(rule.get(member) or ())
+
+    if not names("verbs", wants.verb):
         return False
     if wants.path:
         urls = rule.get("nonResourceURLs") or []
         return any(url == wants.path or (url.endswith("*") and wants.path.startswith(url[:-1])) for url in urls)
-    if not {"*", wants.group} & set(rule.get("apiGroups") or []):
-        return False
-    part = wants.resource.partition("/")[2]
-    names = {"*", wants.resource, *((f"*/{part}",) if part else ())}
-    if not names & set(rule.get("resources") or []):
-        return False
-    only = rule.get("resourceNames")
-    return not only or wants.name in only
+    part, only = wants.resource.partition("/")[2], rule.get("resourceNames")
+    known = names("apiGroups", wants.group) and names("resources", wants.resource, *((f"*/{part}",) if part else ()))
+    return known and (not only or wants.name in only)
 
 
 def refuse(user: User, wants: Attributes) -> ApiError:

@@ -24,7 +24,7 @@ from model_sandbox.apiserver.schema import Node, Shape
 from model_sandbox.apiserver.selectors import match_selector
 from model_sandbox.quantity import parse_quantity
 
-_KEPT_RESULTS = 4096
+_KEPT_RESULTS, _KEPT_BYTES = 1024, 1024
 _TEXTS = re.compile(r"r?'(?:[^'\\]|\\.)*'|r?\"(?:[^\"\\]|\\.)*\"")
 _BOUND = re.compile(
     r"\.(?:all|exists|exists_one|existsOne|filter|map|transformList|transformMap)\(\s*(\w+)\s*,(?:\s*(\w+)\s*,)?"
@@ -43,6 +43,9 @@ _WORDS = {
     "FieldValueNotFound": "Not found",
     "FieldValueNotSupported": "Unsupported value",
 }
+
+
+_SHOWN = ("FieldValueInvalid", "FieldValueNotFound", "FieldValueNotSupported")  # whose causes show the value
 
 
 class CompileError(Exception):
@@ -142,14 +145,17 @@ class Expression:
         """The expression's value. Raises whatever the library does, as a rule ValueError or RuntimeError."""
         seen = {name: self.seen(name, variables[name]) for name in self.names}
         key = orjson.dumps(seen)
-        if key not in self._results:
-            if len(self._results) >= _KEPT_RESULTS:
-                self._results.clear()
-            context = _context()
-            for name, value in seen.items():
-                context.add_variable(name, value)
-            self._results[key] = self._program.execute(context)
-        return self._results[key]
+        if key in self._results:
+            return self._results[key]
+        context = _context()
+        for name, value in seen.items():
+            context.add_variable(name, value)
+        result = self._program.execute(context)
+        if len(self._results) >= _KEPT_RESULTS:
+            self._results.clear()
+        if len(key) <= _KEPT_BYTES:
+            self._results[key] = result
+        return result
 
 
 def _chains(text: str, name: str) -> Iterator[list[str]]:
@@ -163,8 +169,9 @@ def _chains(text: str, name: str) -> Iterator[list[str]]:
             yield [*names, "?"]
             continue
         bound = _BOUND.match(text, match.end() - len(names[-1]) - 2) if match[3] and names else None
-        if bound and bound[1] != name:
-            yield from ([*names[:-1], "[]", *chain] for chain in _chains(text, bound[1]))
+        if bound and not bound[2] and bound[1] != name:
+            used = _chains(_BOUND.sub(".call(", text), bound[1])
+            yield from ([*names[:-1], "[]", *chain] for chain in used)
         else:
             yield names[:-1] if match[3] else names
 
@@ -233,8 +240,8 @@ class Rule:
         self._path: str = source.get("fieldPath", "")
         self._expression = Expression(self._text, node)
         self._message: str = source.get("message", "" if node.strict else f"failed rule: {self._text}")
-        computed = source.get("messageExpression")
-        self._computed = Expression(computed, node) if computed else None
+        texts = (source.get(name) for name in ("messageExpression", "valueExpression"))
+        self._computed, self._shown = (Expression(text, node) if text else None for text in texts)
 
     @cached_property
     def is_transition(self) -> bool:
@@ -255,25 +262,25 @@ class Rule:
         if unchanged:
             return None
         try:
-            held = self._expression.evaluate(variables)
+            held, told = self._expression.evaluate(variables), ""
         except Exception as error:
-            return self._cause(path, value, f"rule evaluation error: {error}")
-        return None if held is True else self._cause(path, value, self._told(variables))
-
-    def _told(self, variables: Mapping[str, Any]) -> str:
-        try:
-            text = self._computed.evaluate(variables) if self._computed else ""
-        except Exception:
-            text = ""
-        return text if isinstance(text, str) and text.strip() else self._message
-
-    def _cause(self, path: str, value: Any, told: str) -> Cause:
+            held, told = False, f"rule evaluation error: {error}"
+        if held is True:
+            return None
+        told = told or self._tried(self._computed, variables, "") or self._message
         where = f"{path}{self._path}".lstrip(".") or "<nil>"
         shown = ""
-        if self._strict and self._reason in ("FieldValueInvalid", "FieldValueNotFound", "FieldValueNotSupported"):
+        if self._strict and self._reason in _SHOWN:
             for name in filter(None, self._path.split(".")):
-                value = value.get(name) if isinstance(value, dict) else None
-            shown = go_value(value)
+                value = value.get(name, "") if isinstance(value, dict) else ""
+            shown = go_value(self._tried(self._shown, variables, value))
         elif self._reason == "FieldValueInvalid" and not isinstance(value, dict | list):
             shown = go_value(value)
         return Cause(self._reason, where, ": ".join(filter(None, (_WORDS[self._reason], shown, told))))
+
+    def _tried(self, expression: Expression | None, variables: Mapping[str, Any], default: Any) -> Any:
+        """What an expression says, or the default where there is none or it fails."""
+        try:
+            return default if expression is None else expression.evaluate(variables)
+        except Exception:
+            return default

@@ -18,56 +18,43 @@ _EVENT_NAMES = {
     "deprecatedCount": "count",
 }
 _EVENT_BACK = {stored: shown for shown, stored in _EVENT_NAMES.items()}
+_PERCENT = "targetCPUUtilizationPercentage"
+
+
+def is_plain(kind: Kind) -> bool:
+    """Whether the stored JSON can be shown as it is."""
+    return (kind.group, kind.version) not in (("events.k8s.io", "v1"), ("autoscaling", "v1"))
 
 
 def to_storage(kind: Kind, body: Obj) -> Obj:
     """A decoded body as it is stored."""
     stored = {name: value for name, value in body.items() if name not in ("apiVersion", "kind")}
-    if kind.group == "events.k8s.io":
-        stored = {_EVENT_NAMES.get(name, name): value for name, value in stored.items()}
-        stored.setdefault("source", {})
-    elif kind.group == "autoscaling" and kind.version == "v1":
-        stored = _hpa_to_v2(stored)
-    return stored
+    if is_plain(kind):
+        return stored
+    if kind.kind == "Event":
+        return {"source": {}, **{_EVENT_NAMES.get(name, name): value for name, value in stored.items()}}
+    spec, status = dict(stored.get("spec") or {}), dict(stored.get("status") or {})
+    status.pop("currentCPUUtilizationPercentage", None)
+    if _PERCENT in spec:
+        target = {"type": "Utilization", "averageUtilization": spec.pop(_PERCENT)}
+        spec["metrics"] = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
+    return {**stored, "spec": spec, "status": status}
 
 
 def to_version(kind: Kind, stored: Obj, *, bare: bool = False) -> Obj:
     """A stored body as a version shows it, with apiVersion and kind unless `bare`."""
     body = stored
-    if kind.group == "events.k8s.io":
+    if not is_plain(kind) and kind.kind == "Event":
         body = {_EVENT_BACK.get(name, name): value for name, value in stored.items()}
-        for name in ("reportingController", "reportingInstance"):
-            if not body.get(name):
-                body.pop(name, None)
-    elif kind.group == "autoscaling" and kind.version == "v1":
-        body = _hpa_to_v1(stored)
+        empty = [name for name in ("reportingController", "reportingInstance") if not body.get(name)]
+        body = {name: value for name, value in body.items() if name not in empty}
+    elif not is_plain(kind):
+        spec, status = dict(stored.get("spec") or {}), dict(stored.get("status") or {})
+        spec.pop("behavior", None)
+        for metric in spec.pop("metrics", None) or []:
+            resource = metric.get("resource") or {}
+            if resource.get("name") == "cpu":
+                spec[_PERCENT] = resource["target"].get("averageUtilization")
+        shown = {name: value for name, value in status.items() if name not in ("currentMetrics", "conditions")}
+        body = {**stored, "spec": spec, "status": {"currentReplicas": 0, **shown}}
     return body if bare else {"kind": kind.kind, "apiVersion": kind.api_version, **body}
-
-
-def is_plain(kind: Kind) -> bool:
-    """Whether the stored JSON can be shown as it is."""
-    return kind.group != "events.k8s.io" and not (kind.group == "autoscaling" and kind.version == "v1")
-
-
-def _hpa_to_v2(body: Obj) -> Obj:
-    spec = dict(body.get("spec") or {})
-    percent = spec.pop("targetCPUUtilizationPercentage", None)
-    if percent is not None:
-        target = {"type": "Utilization", "averageUtilization": percent}
-        spec["metrics"] = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
-    status = dict(body.get("status") or {})
-    status.pop("currentCPUUtilizationPercentage", None)
-    return {**body, "spec": spec, "status": status}
-
-
-def _hpa_to_v1(body: Obj) -> Obj:
-    spec = dict(body.get("spec") or {})
-    spec.pop("behavior", None)
-    for metric in spec.pop("metrics", None) or []:
-        resource = metric.get("resource") or {}
-        if resource.get("name") == "cpu":
-            spec["targetCPUUtilizationPercentage"] = resource["target"].get("averageUtilization")
-    status = dict(body.get("status") or {})
-    for name in ("currentMetrics", "conditions"):
-        status.pop(name, None)
-    return {**body, "spec": spec, "status": {"currentReplicas": 0, **status}}

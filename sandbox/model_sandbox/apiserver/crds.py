@@ -11,7 +11,7 @@ from model_sandbox.apiserver.errors import Cause, Obj, invalid_value, required
 from model_sandbox.apiserver.kinds import Kind, Registry
 from model_sandbox.apiserver.schema import Node, from_openapi
 from model_sandbox.apiserver.store import Store
-from model_sandbox.apiserver.validation import Checker, check_schema, compile_rules
+from model_sandbox.apiserver.validation import check, check_schema, compile_rules
 
 DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
 CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
@@ -19,35 +19,28 @@ _SCHEMA = "spec.validation.openAPIV3Schema"
 # In the order in which the API server names the verbs of a custom kind.
 _VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
 _ROOT_METADATA = ("name", "generateName")
-# The stages of a definition's life: what its conditions say, one write after the other.
-NAMED = (
-    ("NamesAccepted", "True", "NoConflicts", "no conflicts found"),
-    ("Established", "False", "Installing", "the initial names have been accepted"),
-)
-ESTABLISHED = (("Established", "True", "InitialNamesAccepted", "the initial names have been accepted"),)
-PENDING = (
-    (
-        "Terminating",
-        "True",
-        "InstanceDeletionPending",
-        "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
-    ),
-)
-DELETING = (("Terminating", "True", "InstanceDeletionInProgress", "CustomResource deletion is in progress"),)
-NOT_READY = (
-    (
-        "Terminating",
-        "True",
-        "InstanceDeletionFailed",
-        "could not list instances: storage is (re)initializing",
-    ),
-)
+_NAMES_ACCEPTED = "the initial names have been accepted"
+_MARKED = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon"
+# What a definition's conditions say, stage by stage: type, status, reason, message.
+STAGES = {
+    "named": [
+        ("NamesAccepted", "True", "NoConflicts", "no conflicts found"),
+        ("Established", "False", "Installing", _NAMES_ACCEPTED),
+    ],
+    "established": [("Established", "True", "InitialNamesAccepted", _NAMES_ACCEPTED)],
+    "renamed": [],
+    "marked": [("Terminating", "True", "InstanceDeletionPending", _MARKED)],
+    "deleting": [("Terminating", "True", "InstanceDeletionInProgress", "CustomResource deletion is in progress")],
+    "waiting": [
+        ("Terminating", "True", "InstanceDeletionFailed", "could not list instances: storage is (re)initializing")
+    ],
+}
 
 
-def with_conditions(status: Obj, told: tuple[tuple[str, str, str, str], ...], now: str) -> Obj:
-    """A status with these conditions: type, status, reason, message."""
+def at_stage(status: Obj, stage: str, now: str) -> Obj:
+    """A definition's status with the conditions of a stage."""
     held = {one["type"]: one for one in status.get("conditions") or []}
-    for kind, value, reason, message in told:
+    for kind, value, reason, message in STAGES[stage]:
         entry = {"type": kind, "status": value, "lastTransitionTime": now, "reason": reason, "message": message}
         held[kind] = entry
     return {**status, "conditions": list(held.values())}
@@ -104,7 +97,6 @@ def _kind(spec: Obj, version: Obj, registry: Registry) -> Kind:
         kind=names["kind"],
         plural=names["plural"],
         node=node,
-        checker=Checker(node),
         singular=names.get("singular", ""),
         list_kind=names["listKind"],
         namespaced=spec["scope"] == "Namespaced",
@@ -124,7 +116,7 @@ def _kind(spec: Obj, version: Obj, registry: Registry) -> Kind:
 
 def check_custom(kind: Kind, body: Obj, old: Obj | None) -> list[Cause]:
     """What a custom kind's schema has against an object."""
-    causes = kind.checker.check(_for_rules(kind, body), _for_rules(kind, old) if old else None)
+    causes = check(kind.node, _for_rules(kind, body), _for_rules(kind, old) if old else None)
     path = (kind.scale or {}).get("specReplicasPath", "")
     at: object = body
     for name in filter(None, path.split(".")):

@@ -38,7 +38,7 @@ def delete(resources: Resources, kind: Kind, key: Key, options: DeleteOptions) -
             stored["status"] = {**(old.get("status") or {}), "phase": "Terminating"}
         elif is_definition:
             if first:
-                stored["status"] = crds.with_conditions(old["status"], crds.PENDING, resources.now())
+                stored["status"] = crds.at_stage(old["status"], "marked", resources.now())
         elif first or grace < metadata.get("deletionGracePeriodSeconds", 0):
             metadata["deletionGracePeriodSeconds"] = grace
     gone = not waits and (grace == 0 or not metadata.get("deletionTimestamp"))
@@ -54,10 +54,10 @@ async def retire(resources: Resources, name: str) -> None:
     """Remove what a definition that is marked for deletion defines, then the definition."""
     store, served = resources.store, resources.definitions.served(name)
     is_used = any(kind.storage in store.shelves for kind in served)
-    resources.report(name, crds.DELETING)
+    resources.report(name, "deleting")
     if served and not is_used:
         # The storage of a kind is set up by the first request for it, and this one comes before it is ready.
-        resources.report(name, crds.NOT_READY)
+        resources.report(name, "waiting")
         await asyncio.sleep(RETRY)
     if served:
         changed, shelf = asyncio.Event(), store.shelf(served[0].storage)

@@ -153,7 +153,7 @@ def conflict(resource: str, group: str, name: str, why: str = MODIFIED) -> ApiEr
 
 def invalid(kind: str, group: str, name: str, causes: Sequence[Cause]) -> ApiError:
     """422 with every field that is wrong."""
-    lines = [f"{cause.field}: {cause.message}" for cause in causes]
+    lines = list(dict.fromkeys(f"{cause.field}: {cause.message}" for cause in causes))
     told = lines[0] if len(lines) == 1 else f"[{', '.join(lines)}]"
     return _about(422, "Invalid", f'{qualified(kind, group)} "{name}" is invalid: {told}', (kind, group, name), causes)
 

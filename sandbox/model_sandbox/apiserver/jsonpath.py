@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from functools import lru_cache
+from operator import eq, ge, gt, le, lt, ne
 from typing import Any
 
 _STEP = re.compile(
@@ -12,6 +13,9 @@ _STEP = re.compile(
     r"""|\.?\*|\[\*\](?P<all>)|\[(?P<index>-?\d+)\]|\[(?P<quote>['"])(?P<key>.*?)(?P=quote)\]"""
     r"""|\[\?\(@\.(?P<left>[\w.\-/]+)\s*(?:(?P<op>==|!=|<=|>=|<|>)\s*(?P<right>"[^"]*"|'[^']*'|[\w.\-]+))?\)\]"""
 )
+
+
+_OPERATORS = {"==": eq, "!=": ne, "<": lt, ">": gt, "<=": le, ">=": ge}
 
 
 @lru_cache(maxsize=1024)
@@ -52,17 +56,10 @@ def _follow(step: re.Match[str], item: Any) -> list[Any]:
 
 
 def _holds(step: re.Match[str], item: Any) -> bool:
-    found = find("." + step["left"], item)
-    if step["op"] is None:
+    found, right = find("." + step["left"], item), step["right"]
+    if not found or step["op"] is None:
         return bool(found)
-    if not found:
-        return False
-    right = step["right"]
-    wanted: Any = right[1:-1] if right[0] in "\"'" else json.loads(right)
-    left = found[0]
-    if step["op"] in ("==", "!="):
-        return bool((left == wanted) is (step["op"] == "=="))
     try:
-        return bool({"<": left < wanted, ">": left > wanted, "<=": left <= wanted, ">=": left >= wanted}[step["op"]])
+        return bool(_OPERATORS[step["op"]](found[0], right[1:-1] if right[0] in "\"'" else json.loads(right)))
     except TypeError:
         return False

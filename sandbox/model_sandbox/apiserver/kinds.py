@@ -11,7 +11,6 @@ from typing import Any
 
 from model_sandbox.apiserver.errors import Obj, qualified
 from model_sandbox.apiserver.schema import Node, Types, load_types, load_yaml
-from model_sandbox.apiserver.validation import Checker
 
 STORED_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
@@ -25,7 +24,6 @@ class Kind:
     kind: str
     plural: str
     node: Node
-    checker: Checker
     singular: str = ""
     list_kind: str = ""
     namespaced: bool = True
@@ -104,7 +102,6 @@ def builtin_registry() -> Registry:
     """The registry of a fresh server."""
     data = load_yaml("kinds.yaml")
     registry = Registry(load_types(), data["subresources"])
-    checkers: dict[str, Checker] = {}
     for part, verbs in (("kinds", STORED_VERBS), ("reviews", ("create",))):
         for entry in data[part]:
             node, storage = registry.types.node(entry["type"]), qualified(entry["plural"], entry["group"])
@@ -115,7 +112,6 @@ def builtin_registry() -> Registry:
                 "verbs": verbs,
                 **{name: tuple(one) if isinstance(one, list) else one for name, one in entry.items() if name != "type"},
                 "node": node,
-                "checker": checkers.setdefault(entry["type"], Checker(node)),
             }
             registry.add(Kind(**values))
     return registry

@@ -3,151 +3,110 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
 
-from model_sandbox.apiserver.errors import (
-    Cause,
-    Obj,
-    forbidden_field,
-    invalid_value,
-    required,
-)
+from model_sandbox.apiserver.errors import Cause, Obj, forbidden_field, invalid_value, required, too_long
 
-LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
-_NAME_PART = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
-_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-
+_WORD = r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
+_DNS = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+LABEL_VALUE, _NAME_PART, _LABEL = re.compile(f"({_WORD})?"), re.compile(_WORD), re.compile(_DNS)
+_SUBDOMAIN = re.compile(rf"{_DNS}(\.{_DNS})*")
 _SUBDOMAIN_TEXT = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', "
-    "and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation "
-    r"is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and "
+    f"end with an alphanumeric character (e.g. 'example.com', regex used for validation is '{_SUBDOMAIN.pattern}')"
 )
 _LABEL_TEXT = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start "
-    "and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
-    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with "
+    f"an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '{_DNS}')"
 )
 _VALUE_TEXT = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must "
-    "start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used "
-    "for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and "
+    "end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is "
+    f"'{LABEL_VALUE.pattern}')"
 )
 _KEY_TEXT = (
-    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
-    "alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
-    "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
+    f"character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '{_WORD}')"
 )
+_LONG = "must be no more than {} characters"
 _STANDARD_FINALIZERS = {"orphan", "foregroundDeletion", "kubernetes"}
 MAX_ANNOTATIONS = 256 * 1024
 
 
-def subdomain_errors(name: str) -> list[str]:
-    """Why a text is no DNS subdomain: the rule for most names."""
-    if len(name) > 253:
-        return ["must be no more than 253 characters"]
-    return [] if _SUBDOMAIN.fullmatch(name) else [_SUBDOMAIN_TEXT]
+def _text_errors(text: str, longest: int, pattern: re.Pattern[str], told: str) -> list[str]:
+    if len(text) > longest:
+        return [_LONG.format(longest)]
+    return [] if pattern.fullmatch(text) else [told]
 
 
 def dns_label_errors(name: str) -> list[str]:
     """Why a text is no DNS label: the rule for namespaces, Services and containers."""
-    if len(name) > 63:
-        return ["must be no more than 63 characters"]
-    return [] if _DNS_LABEL.fullmatch(name) else [_LABEL_TEXT]
+    return _text_errors(name, 63, _LABEL, _LABEL_TEXT)
 
 
-def path_segment_errors(name: str) -> list[str]:
-    """Why a text is no path segment: the rule for RBAC names, which may hold `:`."""
-    if name in (".", ".."):
-        return [f"may not be '{name}'"]
-    return [f"may not contain '{bad}'" for bad in ("/", "%") if bad in name]
+# By the name_rule of a kind; `path`: names of RBAC objects, which may hold `:`.
+NAME_RULES: dict[str, Callable[[str], list[str]]] = {
+    "label": dns_label_errors,
+    "subdomain": lambda name: _text_errors(name, 253, _SUBDOMAIN, _SUBDOMAIN_TEXT),
+    "path": lambda name: (
+        [f"may not be '{name}'"]
+        if name in (".", "..")
+        else [f"may not contain '{bad}'" for bad in ("/", "%") if bad in name]
+    ),
+}
 
 
 def qualified_name_errors(key: str) -> list[str]:
     """Why a text is no label or annotation key."""
     prefix, slash, name = key.rpartition("/")
-    problems = []
-    if slash and (not prefix or not _SUBDOMAIN.fullmatch(prefix)):
-        problems.append(f"prefix part {_SUBDOMAIN_TEXT}")
+    problems = [f"prefix part {_SUBDOMAIN_TEXT}"] if slash and not _SUBDOMAIN.fullmatch(prefix) else []
     if not name:
         problems.append("name part must be non-empty")
     elif len(name) > 63:
-        problems.append("name part must be no more than 63 characters")
-    if not _NAME_PART.fullmatch(name):
-        problems.append(_KEY_TEXT)
-    return problems
+        problems.append(f"name part {_LONG.format(63)}")
+    return problems if _NAME_PART.fullmatch(name) else [*problems, _KEY_TEXT]
 
 
 def label_causes(labels: dict[str, str], path: str) -> list[Cause]:
     """What is wrong with a map of labels."""
     causes: list[Cause] = []
     for key, value in labels.items():
-        causes.extend(invalid_value(path, key, why) for why in qualified_name_errors(key))
-        if len(value) > 63:
-            causes.append(invalid_value(path, value, "must be no more than 63 characters"))
-        elif not LABEL_VALUE.fullmatch(value):
-            causes.append(invalid_value(path, value, _VALUE_TEXT))
+        causes += [invalid_value(path, key, why) for why in qualified_name_errors(key)]
+        causes += [invalid_value(path, value, why) for why in _text_errors(value, 63, LABEL_VALUE, _VALUE_TEXT)]
     return causes
-
-
-NAME_RULES = {"label": dns_label_errors, "subdomain": subdomain_errors, "path": path_segment_errors}
 
 
 def metadata_causes(metadata: Obj, *, name_rule: str, namespaced: bool, custom: bool) -> list[Cause]:
     """What is wrong with an object's metadata, whatever its kind."""
     causes: list[Cause] = []
     name, generate = metadata.get("name", ""), metadata.get("generateName", "")
+    stem = generate[:-1] if generate.endswith(("-", ".")) else generate
     if generate:
-        stem = generate[:-1] if generate.endswith(("-", ".")) else generate
-        whys = NAME_RULES[name_rule](stem)
-        causes.extend(invalid_value("metadata.generateName", generate, why) for why in whys)
-    if not name:
-        causes.append(required("metadata.name", "name or generateName is required"))
+        causes += [invalid_value("metadata.generateName", generate, why) for why in NAME_RULES[name_rule](stem)]
+    if name:
+        causes += [invalid_value("metadata.name", name, why) for why in NAME_RULES[name_rule](name)]
     else:
-        causes.extend(invalid_value("metadata.name", name, why) for why in NAME_RULES[name_rule](name))
+        causes.append(required("metadata.name", "name or generateName is required"))
     if namespaced and not metadata.get("namespace"):
         causes.append(required("metadata.namespace"))
-    causes.extend(label_causes(metadata.get("labels") or {}, "metadata.labels"))
-    causes.extend(_annotation_causes(metadata.get("annotations") or {}))
-    for owner in metadata.get("ownerReferences") or []:
-        causes.extend(_owner_causes(owner))
-    controllers = [owner for owner in metadata.get("ownerReferences") or [] if owner.get("controller")]
-    if len(controllers) > 1:
+    causes += label_causes(metadata.get("labels") or {}, "metadata.labels")
+    annotations, owners = metadata.get("annotations") or {}, metadata.get("ownerReferences") or []
+    for key in annotations:
+        causes += [invalid_value("metadata.annotations", key, why) for why in qualified_name_errors(key.lower())]
+    if sum(len(key) + len(value) for key, value in annotations.items()) > MAX_ANNOTATIONS:
+        causes.append(too_long("metadata.annotations", MAX_ANNOTATIONS))
+    for owner in owners:
+        empty = [name for name in ("apiVersion", "kind", "name", "uid") if not owner.get(name)]
+        causes += [invalid_value(f"metadata.ownerReferences.{name}", "", "must not be empty") for name in empty]
+    if sum(bool(owner.get("controller")) for owner in owners) > 1:
         told = "Only one reference can have Controller set to true."
         causes.append(invalid_value("metadata.ownerReferences", None, told))
     for index, finalizer in enumerate(metadata.get("finalizers") or []):
-        causes.extend(_finalizer_causes(finalizer, f"metadata.finalizers[{index}]", custom))
+        problems = qualified_name_errors(finalizer)
+        if not (problems or custom or "/" in finalizer or finalizer in _STANDARD_FINALIZERS):
+            problems = ["name is neither a standard finalizer name nor is it fully qualified"]
+        causes += [invalid_value(f"metadata.finalizers[{index}]", finalizer, why) for why in problems]
     return causes
-
-
-def _annotation_causes(annotations: dict[str, str]) -> list[Cause]:
-    causes: list[Cause] = []
-    for key in annotations:
-        causes.extend(invalid_value("metadata.annotations", key, why) for why in qualified_name_errors(key.lower()))
-    size = sum(len(key) + len(value) for key, value in annotations.items())
-    if size > MAX_ANNOTATIONS:
-        told = f"Too long: may not be more than {MAX_ANNOTATIONS} bytes"
-        causes.append(Cause("FieldValueTooLong", "metadata.annotations", told))
-    return causes
-
-
-def _owner_causes(owner: Obj) -> list[Cause]:
-    path = "metadata.ownerReferences"
-    return [
-        invalid_value(f"{path}.{name}", owner.get(name, ""), "must not be empty")
-        for name in ("apiVersion", "kind", "name", "uid")
-        if not owner.get(name)
-    ]
-
-
-def _finalizer_causes(finalizer: str, path: str, custom: bool) -> list[Cause]:
-    problems = qualified_name_errors(finalizer)
-    if problems:
-        return [invalid_value(path, finalizer, why) for why in problems]
-    if not custom and "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
-        why = "name is neither a standard finalizer name nor is it fully qualified"
-        return [invalid_value(path, finalizer, why)]
-    return []
 
 
 IMMUTABLE = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
@@ -155,16 +114,11 @@ IMMUTABLE = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp
 
 def metadata_update_causes(new: Obj, old: Obj) -> list[Cause]:
     """What an update must not do to metadata."""
-    causes = []
-    for name in IMMUTABLE:
-        if new.get(name) != old.get(name):
-            shown: Any = new.get(name)
-            causes.append(invalid_value(f"metadata.{name}", shown, "field is immutable"))
-    if old.get("deletionTimestamp"):
-        held = old.get("finalizers") or []
-        added = [one for one in new.get("finalizers") or [] if one not in held]
-        if added:
-            told = ", ".join(f'"{one}"' for one in added)
-            why = "no new finalizers can be added if the object is being deleted, found new finalizers "
-            causes.append(forbidden_field("metadata.finalizers", f"{why}[]string{{{told}}}"))
+    changed = (name for name in IMMUTABLE if new.get(name) != old.get(name))
+    causes = [invalid_value(f"metadata.{name}", new.get(name), "field is immutable") for name in changed]
+    added = set(new.get("finalizers") or []) - set(old.get("finalizers") or [])
+    if old.get("deletionTimestamp") and added:
+        told = ", ".join(f'"{one}"' for one in sorted(added))
+        why = "no new finalizers can be added if the object is being deleted, found new finalizers "
+        causes.append(forbidden_field("metadata.finalizers", f"{why}[]string{{{told}}}"))
     return causes

@@ -5,6 +5,7 @@ The API server calls `after_update` for every write and `apply` for an apply pat
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from model_sandbox.apiserver import fieldsets
@@ -12,21 +13,11 @@ from model_sandbox.apiserver.errors import ApiError, Cause, Obj
 from model_sandbox.apiserver.fieldsets import Path
 from model_sandbox.apiserver.schema import Node
 
-_UNOWNED_METADATA = (
-    "name",
-    "namespace",
-    "uid",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "generation",
-    "resourceVersion",
-    "managedFields",
-    "selfLink",
-    "generateName",
+_UNOWNED = {"f:apiVersion", "f:kind"}
+_UNOWNED_META = re.compile(
+    "f:(name|namespace|uid|creationTimestamp|deletionTimestamp|deletionGracePeriodSeconds|generation|resourceVersion"
+    "|managedFields|selfLink|generateName)"
 )
-_UNOWNED_TOP = {"f:apiVersion", "f:kind"}
-_UNOWNED_META = {f"f:{name}" for name in _UNOWNED_METADATA}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +28,11 @@ class Manager:
     operation: str  # Apply | Update
     api_version: str
     subresource: str = ""
+
+    def __str__(self) -> str:
+        """The manager as conflicts name it."""
+        part = f' with subresource "{self.subresource}"' if self.subresource else ""
+        return f'"{self.name}"{part}' + (f" using {self.api_version}" if self.operation == "Update" else "")
 
 
 @dataclass(slots=True)
@@ -51,50 +47,42 @@ Ownership = dict[Manager, Owned]
 
 
 def parse(entries: list[Obj] | None) -> Ownership:
-    """The managers of an object. Entries without a manager count as none at all."""
+    """The managers of an object."""
     owners: Ownership = {}
     for entry in entries or []:
-        if not entry.get("fieldsV1"):
-            continue
-        manager = Manager(
-            entry.get("manager", ""),
-            entry.get("operation", ""),
-            entry.get("apiVersion", ""),
-            entry.get("subresource", ""),
-        )
-        owners[manager] = Owned(fieldsets.parse_fields(entry["fieldsV1"]), entry.get("time"))
+        if entry.get("fieldsV1"):
+            identity = (entry.get(name, "") for name in ("manager", "operation", "apiVersion", "subresource"))
+            owners[Manager(*identity)] = Owned(fieldsets.parse_fields(entry["fieldsV1"]), entry.get("time"))
     return owners
 
 
 def render(owners: Ownership) -> list[Obj]:
     """The managedFields of an object: apply entries first, then by time and name."""
-
-    def place(item: tuple[Manager, Owned]) -> tuple[str, str, str]:
-        return item[0].operation, item[1].time or "", item[0].name
-
     entries = []
-    for manager, owned in sorted(owners.items(), key=place):
-        entry: Obj = {"manager": manager.name, "operation": manager.operation}
-        entry["apiVersion"] = manager.api_version
-        if owned.time:
-            entry["time"] = owned.time
-        entry["fieldsType"] = "FieldsV1"
-        entry["fieldsV1"] = fieldsets.format_fields(owned.paths)
-        if manager.subresource:
-            entry["subresource"] = manager.subresource
-        entries.append(entry)
+    for manager, owned in sorted(owners.items(), key=lambda one: (one[0].operation, one[1].time or "", one[0].name)):
+        entry = {
+            "manager": manager.name,
+            "operation": manager.operation,
+            "apiVersion": manager.api_version,
+            "time": owned.time,
+            "fieldsType": "FieldsV1",
+            "fieldsV1": fieldsets.format_fields(owned.paths),
+            "subresource": manager.subresource,
+        }
+        entries.append({name: value for name, value in entry.items() if value})
     return entries
 
 
-def _is_owned(path: Path) -> bool:
-    """Whether a path can have an owner: what the server itself sets has none."""
-    if not path or path[0] in _UNOWNED_TOP:
-        return False
-    return path[0] != "f:metadata" or (len(path) > 1 and path[1] not in _UNOWNED_META)
-
-
-def _ignore(paths: set[Path], reset: set[str]) -> set[Path]:
-    return {path for path in paths if _is_owned(path) and path[0] not in reset}
+def _ownable(paths: set[Path], reset: set[str]) -> set[Path]:
+    """The paths that can have an owner: what the server itself sets has none."""
+    hidden = _UNOWNED | reset
+    return {
+        path
+        for path in paths
+        if path
+        and path[0] not in hidden
+        and (path[0] != "f:metadata" or (len(path) > 1 and not _UNOWNED_META.fullmatch(path[1])))
+    }
 
 
 def after_update(
@@ -105,23 +93,20 @@ def after_update(
     `reset` names the top-level members (`f:status`) that this endpoint does not write.
     """
     changed, removed = fieldsets.compare(node, old, new)
-    mine = (owners[manager].paths if manager in owners else set()) - removed
-    result = {one: owned for one, owned in _taken(owners, manager, changed, removed).items() if owned.paths}
-    paths = _ignore(mine | changed, reset)
+    before = owners.get(manager)
+    result = _taken(owners, manager, changed | removed)
+    result.pop(manager, None)
+    paths = _ownable((before.paths - removed if before else set()) | changed, reset)
     if paths:
-        before = owners.get(manager)
         same = before is not None and before.paths == paths
-        result[manager] = Owned(paths, before.time if same and before else now)
-    else:
-        result.pop(manager, None)
+        result[manager] = Owned(paths, before.time if before is not None and same else now)
     return result
 
 
-def _taken(owners: Ownership, manager: Manager, changed: set[Path], removed: set[Path]) -> Ownership:
-    return {
-        one: owned if one == manager else Owned(owned.paths - changed - removed, owned.time)
-        for one, owned in owners.items()
-    }
+def _taken(owners: Ownership, manager: Manager, paths: set[Path]) -> Ownership:
+    """The owners after a manager took paths from the others."""
+    result = {one: owned if one == manager else Owned(owned.paths - paths, owned.time) for one, owned in owners.items()}
+    return {one: owned for one, owned in result.items() if owned.paths}
 
 
 def apply(
@@ -139,65 +124,44 @@ def apply(
 
     Raises ApiError 409 when others own what changes, and ListKeyError for a broken list map.
     """
-    owned_by_config = _ignore(fieldsets.paths_of(node, applied, check=True), reset)
+    mine = _ownable(fieldsets.paths_of(node, applied, check=True), reset)
     config = {key: value for key, value in applied.items() if f"f:{key}" not in reset}
-    merged = fieldsets.merge(node, live, config)
+    merged: Obj = fieldsets.merge(node, live, config)
     before = owners.get(manager)
-    updated = {**owners, manager: Owned(owned_by_config, before.time if before else None)}
-    if before is not None and not before.paths <= owned_by_config:
+    updated = {**owners, manager: Owned(mine, before.time if before else None)}
+    if before is not None and not before.paths <= mine:
         merged = _prune(node, merged, before.paths, updated)
     changed, removed = fieldsets.compare(node, live, merged)
-    changed = {path for path in changed if _is_owned(path)}
-    conflicts = {
-        one: owned.paths & changed for one, owned in owners.items() if one != manager and owned.paths & changed
-    }
+    changed = _ownable(changed, set())
+    held = {one: owned.paths & changed for one, owned in owners.items() if one != manager}
+    conflicts = {one: paths for one, paths in held.items() if paths}
     if conflicts and not force:
         raise _conflict(conflicts)
-    result = {one: owned for one, owned in _taken(updated, manager, changed, removed).items() if owned.paths}
+    result = _taken(updated, manager, changed | removed)
     if manager in result and live != merged:
-        result[manager] = Owned(result[manager].paths, now)
+        result[manager] = Owned(mine, now)
     return merged, result
 
 
 def _prune(node: Node, merged: Obj, last: set[Path], owners: Ownership) -> Obj:
     """Take away what the manager applied before and nobody applies any more."""
-    last_named = fieldsets.with_named(last, node)
-    pruned = fieldsets.remove(node, merged, last_named)
-    everything = fieldsets.with_named(fieldsets.paths_of(node, merged), node)
-    managed: set[Path] = set()
-    for owned in owners.values():
-        managed |= owned.paths
-    managed = fieldsets.with_named(managed, node)
-    left = fieldsets.with_named(fieldsets.paths_of(node, pruned), node)
-    pruned = fieldsets.remove(node, merged, everything - left - managed)
-    left = fieldsets.with_named(fieldsets.paths_of(node, pruned), node)
-    result: Obj = fieldsets.remove(node, merged, (everything - left) & last_named)
+
+    def named(value: Obj) -> set[Path]:
+        return fieldsets.with_named(fieldsets.paths_of(node, value), node)
+
+    last = fieldsets.with_named(last, node)
+    managed = fieldsets.with_named(set().union(*(owned.paths for owned in owners.values())), node)
+    everything, left = named(merged), named(fieldsets.remove(node, merged, last))
+    left = named(fieldsets.remove(node, merged, everything - left - managed))
+    result: Obj = fieldsets.remove(node, merged, (everything - left) & last)
     return result
 
 
 def _conflict(conflicts: dict[Manager, set[Path]]) -> ApiError:
-    causes = []
-    for manager, paths in sorted(conflicts.items(), key=lambda item: item[0].name):
-        who = _who(manager)
-        causes += [
-            Cause("FieldManagerConflict", text, f"conflict with {who}") for text in sorted(map(fieldsets.show, paths))
-        ]
-    count = len(causes)
-    if count == 1:
-        told = f"Apply failed with 1 conflict: {causes[0].message}: {causes[0].field}"
-    else:
-        lines: list[str] = []
-        for manager in sorted(conflicts, key=lambda one: one.name):
-            lines.append(f"conflicts with {_who(manager)}:")
-            lines += [f"- {text}" for text in sorted(map(fieldsets.show, conflicts[manager]))]
-        told = f"Apply failed with {count} conflicts: " + "\n".join(lines)
-    return ApiError(409, "Conflict", told, causes=causes)
-
-
-def _who(manager: Manager) -> str:
-    text = f'"{manager.name}"'
-    if manager.subresource:
-        text += f' with subresource "{manager.subresource}"'
-    if manager.operation == "Update":
-        text += f" using {manager.api_version}"
-    return text
+    shown = {one: sorted(map(fieldsets.show, conflicts[one])) for one in sorted(conflicts, key=lambda one: one.name)}
+    causes = [Cause("FieldManagerConflict", text, f"conflict with {one}") for one in shown for text in shown[one]]
+    told = f" conflict: {causes[0].message}: {causes[0].field}"
+    if len(causes) > 1:
+        lines = (line for one in shown for line in (f"conflicts with {one}:", *(f"- {text}" for text in shown[one])))
+        told = " conflicts: " + "\n".join(lines)
+    return ApiError(409, "Conflict", f"Apply failed with {len(causes)}{told}", causes=causes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from types import MappingProxyType
 from typing import Any
 
@@ -74,81 +74,61 @@ def strategic_merge(node: Node, document: Any, patch: Any) -> Any:
         return {}
     if directive not in (None, "merge"):
         raise internal(f"unknown patch type: {directive} in map: {_go_map(patch)}")
-    result = dict(document) if isinstance(document, dict) else {}
-    if _RETAIN in patch:
-        kept = patch[_RETAIN]
-        result = {key: value for key, value in result.items() if key in kept}
-    for key, value in patch.items():
+    document = document if isinstance(document, dict) else {}
+    result = {key: value for key, value in document.items() if key in patch.get(_RETAIN, document)}
+    for key in patch:
+        name = key.removeprefix(_DELETE).removeprefix(_ORDER)
         if key.startswith(_DELETE):
-            name = key.removeprefix(_DELETE)
-            result[name] = [item for item in result.get(name) or [] if item not in value]
-    names = [key for key in patch if not key.startswith("$")]
-    names += [key.removeprefix(_ORDER) for key in patch if key.startswith(_ORDER)]
-    for name in dict.fromkeys(names):
-        _merge_member(node.child(name) or ANY, name, result, patch)
+            result[name] = [item for item in result.get(name) or [] if item not in patch[key]]
+        elif not key.startswith("$") or (key.startswith(_ORDER) and name not in patch):
+            _merge_member(node.child(name) or ANY, name, result, patch)
     return result
 
 
 def _merge_member(node: Node, name: str, result: Obj, patch: Obj) -> None:
-    order = patch.get(_ORDER + name)
-    if name in patch and patch[name] is None:
+    given = patch.get(name)
+    if name in patch and given is None:
         result.pop(name, None)
-    elif isinstance(patch.get(name), dict):
-        result[name] = strategic_merge(node, result.get(name), patch[name])
-    elif node.shape is Shape.LIST and node.merge and isinstance(patch.get(name, []), list):
-        result[name] = _merge_list(node, result.get(name) or [], patch.get(name) or [], order)
+    elif isinstance(given, dict):
+        result[name] = strategic_merge(node, result.get(name), given)
+    elif node.shape is Shape.LIST and node.merge and isinstance(given, list | None):
+        result[name] = _merge_list(node, result.get(name) or [], given or [], patch.get(_ORDER + name))
     elif name in patch:
-        result[name] = patch[name]
+        result[name] = given
 
 
 def _merge_list(node: Node, current: list[Any], patch: list[Any], order: list[Any] | None) -> list[Any]:
-    key_of = _key_of(node.merge_key)
-    if not node.merge_key:
-        joined = {key_of(item): item for item in [*current, *patch]}
-        return _ordered(current, patch, joined, order, key_of)
-    if any(item.get(_DIRECTIVE) == "replace" for item in patch if isinstance(item, dict)):
+    if any(_DIRECTIVE in item and item[_DIRECTIVE] == "replace" for item in patch if isinstance(item, dict)):
         return [item for item in patch if _DIRECTIVE not in item]
-    items = {key_of(item): item for item in current}
+    items = {_key_of(node, item): item for item in current}
+    places = {key: index for index, key in enumerate(items)}
     changed: list[Any] = []
     for item in patch:
-        key = key_of(item)
-        if item.get(_DIRECTIVE) == "delete":
+        key = _key_of(node, item)
+        if not node.merge_key:
+            items[key] = item
+        elif item.get(_DIRECTIVE) == "delete":
             items.pop(key, None)
             continue
-        items[key] = strategic_merge(node.item, items.get(key), item)
-        changed.append(item)
-    return _ordered([item for item in current if key_of(item) in items], changed, items, order, key_of)
-
-
-def _key_of(merge_key: str) -> Callable[[Any], Any]:
-    def key_of(item: Any) -> Any:
-        if not merge_key:
-            return item
-        if not isinstance(item, dict) or merge_key not in item:
-            raise internal(f"map: {_go_map(item)} does not contain declared merge key: {merge_key}")
-        return item[merge_key]
-
-    return key_of
-
-
-def _ordered(
-    current: list[Any],
-    changed: list[Any],
-    items: dict[Any, Any],
-    order: list[Any] | None,
-    key_of: Callable[[Any], Any],
-) -> list[Any]:
-    """Items of the patch in its order, the others in theirs, merged by their old places."""
-    old_place = {key_of(item): index for index, item in enumerate(current)}
-    wanted = [key_of(item) for item in (order if order is not None else changed)]
+        else:
+            items[key] = strategic_merge(node.item, items.get(key), item)
+        changed.append(key)
+    wanted = changed if order is None else [_key_of(node, item) for item in order]
+    # Items of the patch in its order, the others in theirs, merged by their old places.
     left = [key for key in dict.fromkeys(wanted) if key in items]
-    right = [key for key in old_place if key not in set(left)]
-    left += [key for key in items if key not in old_place and key not in set(left)]
+    right = [key for key in items if key in places and key not in left]
+    left += [key for key in items if key not in places and key not in left]
     merged: list[Any] = []
     while left and right:
-        in_front = left[0] not in old_place or old_place[left[0]] < old_place[right[0]]
+        in_front = left[0] not in places or places[left[0]] < places[right[0]]
         merged.append(left.pop(0) if in_front else right.pop(0))
     return [items[key] for key in [*merged, *left, *right]]
+
+
+def _key_of(node: Node, item: Any) -> Any:
+    if node.merge_key and (not isinstance(item, dict) or node.merge_key not in item):
+        raise internal(f"map: {_go_map(item)} does not contain declared merge key: {node.merge_key}")
+    return item[node.merge_key] if node.merge_key else item
 
 
 def _go_map(value: Any) -> str:

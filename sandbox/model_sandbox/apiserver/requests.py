@@ -116,7 +116,7 @@ def parse_body(data: bytes, media: str, kind: str, node: Node | None = None) -> 
         if not isinstance(value, dict):
             raise ValueError(f"a {type(value).__name__} is no object")
     except (ValueError, OverflowError) as error:
-        start = data[:20].decode(errors="replace") + (" ..." if len(data) > 20 else "") or "<empty>"
+        start = data[:30].decode(errors="replace") + (" ..." if len(data) > 30 else "") or "<empty>"
         raise bad_request(
             f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; "
             f"json parse error: {error} ({start})"

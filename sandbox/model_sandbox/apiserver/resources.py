@@ -15,15 +15,7 @@ import orjson
 
 from model_sandbox.apiserver import admission, errors, ownership
 from model_sandbox.apiserver.convert import to_storage, to_version
-from model_sandbox.apiserver.crds import (
-    DEFINITIONS,
-    ESTABLISHED,
-    NAMED,
-    Definitions,
-    check_custom,
-    check_definition,
-    with_conditions,
-)
+from model_sandbox.apiserver.crds import DEFINITIONS, Definitions, at_stage, check_custom, check_definition
 from model_sandbox.apiserver.errors import ApiError, Cause, Obj, bad_request, conflict, forbidden
 from model_sandbox.apiserver.fieldsets import ListKeyError
 from model_sandbox.apiserver.kinds import Kind, Registry
@@ -31,7 +23,7 @@ from model_sandbox.apiserver.metadata import metadata_causes, metadata_update_ca
 from model_sandbox.apiserver.requests import Write
 from model_sandbox.apiserver.schema import DecodeError, decode
 from model_sandbox.apiserver.store import Entry, Key, Store
-from model_sandbox.apiserver.validation import apply_defaults
+from model_sandbox.apiserver.validation import apply_defaults, check
 
 _SERVER_OWNED = ("creationTimestamp", "generation", "deletionGracePeriodSeconds")
 _NAMESPACE_DIFFERS = "the namespace of the provided object does not match the namespace sent on the request"
@@ -262,9 +254,9 @@ class Resources:
             causes += check_custom(kind, stored, old)
         else:
             content, before = ({**body, "status": None} if body else None for body in (stored, old))
-            causes += of.checker.check(content or {}, before)
+            causes += check(of.node, content or {}, before)
             if of is not kind and old is None:
-                causes += kind.checker.check({**to_version(kind, stored), "status": None}, None)
+                causes += check(kind.node, {**to_version(kind, stored), "status": None}, None)
             if kind.storage == DEFINITIONS:
                 causes += check_definition(stored)
         if causes:
@@ -319,15 +311,15 @@ class Resources:
         entry = self.store.put(kind.storage, key, stored)
         if kind.storage == DEFINITIONS and self.definitions.establish(entry.body):
             named = bool((entry.body.get("status") or {}).get("conditions"))
-            for told in ((),) if named else (NAMED, ESTABLISHED):
-                self.report(key[1], told, accepted=entry.body["spec"]["names"])
+            for stage in ("renamed",) if named else ("named", "established"):
+                self.report(key[1], stage, accepted=entry.body["spec"]["names"])
         return entry
 
-    def report(self, name: str, told: tuple[tuple[str, str, str, str], ...], *, accepted: Obj | None = None) -> None:
-        """Write conditions, and the names that were accepted, into a definition's status."""
+    def report(self, name: str, stage: str, *, accepted: Obj | None = None) -> None:
+        """Write what stage a definition is at, and the names that were accepted, into its status."""
 
         def change(shown: Obj) -> Obj:
-            status = with_conditions(shown["status"], told, self.now())
+            status = at_stage(shown["status"], stage, self.now())
             return {**shown, "status": {**status, "acceptedNames": accepted or status["acceptedNames"]}}
 
         self.as_server(name, change, "status")

@@ -42,6 +42,7 @@ class Shape(StrEnum):
 
 
 _MISSING: Any = object()
+RULES = "x-kubernetes-validations"
 NESTED = (Shape.OBJECT, Shape.MAP, Shape.LIST)
 
 
@@ -74,12 +75,18 @@ class Node:
     number: int = 0  # protobuf field number
     go_type: str = ""
     spread: tuple[Node, ...] = ()  # embedded messages, for protobuf only
+    rules: list[Any] | None = None  # compiled by validation.py when the first value is checked
     openapi: Obj = field(default_factory=dict)  # a custom schema as it was written, a built-in one's limits and rules
 
     @property
     def has_default(self) -> bool:
         """Whether an absent value is filled in."""
         return self.default is not _MISSING
+
+    @property
+    def below(self) -> list[Node]:
+        """The schemas of what is in it."""
+        return [*self.fields.values(), *([self.items] if self.items else [])]
 
     @property
     def item(self) -> Node:
@@ -96,8 +103,20 @@ class Node:
     @cached_property
     def is_checked(self) -> bool:
         """Whether any value of the type may be refused for what it is, or what is in it."""
-        below = (sub.is_checked for sub in (*self.fields.values(), *([self.items] if self.items else [])))
-        return not self.strict or bool(self.needed or self.enum or self.openapi) or any(below)
+        within = any(sub.is_checked for sub in self.below)
+        return within or not self.strict or bool(self.needed or self.enum or self.openapi)
+
+    @cached_property
+    def is_ruled(self) -> bool:
+        """Whether the type has rules in CEL, or what is in it has."""
+        return RULES in self.openapi or any(sub.is_ruled for sub in self.below)
+
+    @cached_property
+    def outside(self) -> frozenset[str]:
+        """The types around it that rules of built-in types speak of: with them unchanged, nothing new can be wrong."""
+        texts = " ".join(rule["rule"] for rule in self.openapi.get(RULES) or ())
+        names = re.findall(r"\b([A-Z]\w+)\.", texts)
+        return frozenset(names).union(*(sub.outside for sub in self.below)) - {self.type_name}
 
     def child(self, name: str) -> Node | None:
         """The schema of a member, None when it is unknown."""
@@ -159,7 +178,7 @@ class Types:
             node.fields[name].required |= limit.get("required", False)
             node.fields[name].openapi = limit
         if rules:
-            node.openapi = {"x-kubernetes-validations": rules}
+            node.openapi = {RULES: rules}
         node.values = {name: sub.default for name, sub in node.fields.items() if sub.has_default} | (values or {})
         for name, value in (values or {}).items():
             if not (isinstance(value, str) and value.startswith("=")):

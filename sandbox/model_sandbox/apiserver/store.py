@@ -1,7 +1,7 @@
 """The object store: one global version, a log of changes, nothing that waits or talks.
 
 The API server keeps every object here. Objects are values: they are replaced, never changed in place,
-so a reader may hold one as long as it likes. Watches read the log by position; a watch that
+so a reader may hold one as long as it likes. Watches read the log from a version on; a watch that
 falls behind the log's start is told so, which bounds memory however slow its reader is.
 """
 
@@ -66,36 +66,16 @@ class Shelf:
     entries: dict[Key, Entry] = field(default_factory=dict)
     order: list[Key] = field(default_factory=list)
     log: deque[Event] = field(default_factory=deque)
-    first_position: int = 0  # position of log[0], counted since the start
     forgotten: int = FIRST_VERSION  # newest version that the log no longer explains
     listeners: set[Callable[[], None]] = field(default_factory=set)
     closed: bool = False  # its definition is gone: watches end
 
-    @property
-    def end_position(self) -> int:
-        """The position after the last event."""
-        return self.first_position + len(self.log)
-
-    def position_after(self, version: int) -> int:
-        """The log position of the first event newer than `version`; raises Expired."""
+    def after(self, version: int) -> list[Event]:
+        """The events that are newer than `version`; raises Expired when some of them are gone."""
         if version < self.forgotten:
             raise Expired
-        log = self.log
-        low, high = 0, len(log)
-        while low < high:
-            middle = (low + high) // 2
-            if log[middle].version <= version:
-                low = middle + 1
-            else:
-                high = middle
-        return self.first_position + low
-
-    def read(self, position: int) -> list[Event]:
-        """The events from `position` on; raises Expired when some of them are gone."""
-        if position < self.first_position:
-            raise Expired
-        start = position - self.first_position
-        return list(itertools.islice(self.log, start, None))
+        newer = itertools.takewhile(lambda event: event.version > version, reversed(self.log))
+        return list(newer)[::-1]
 
 
 class Store:
@@ -121,10 +101,9 @@ class Store:
 
     def shelf(self, resource: str) -> Shelf:
         """The shelf of a resource type (made on first use)."""
-        found = self.shelves.get(resource)
-        if found is None:
-            found = self.shelves[resource] = Shelf(forgotten=self._started_at)
-        return found
+        if resource not in self.shelves:
+            self.shelves[resource] = Shelf(forgotten=self._started_at)
+        return self.shelves[resource]
 
     def get(self, resource: str, key: Key) -> Entry | None:
         """One object, or None."""
@@ -133,23 +112,18 @@ class Store:
     def scan(self, resource: str, namespace: str | None = None) -> Iterator[tuple[Key, Entry]]:
         """The objects of a resource type in key order; `None` means every namespace."""
         shelf = self.shelf(resource)
-        if namespace is None:
-            for key in shelf.order:
-                yield key, shelf.entries[key]
-            return
-        start = bisect.bisect_left(shelf.order, (namespace, ""))
+        start = bisect.bisect_left(shelf.order, (namespace or "", ""))
         for index in range(start, len(shelf.order)):
             key = shelf.order[index]
-            if key[0] != namespace:
+            if namespace not in (None, key[0]):
                 return
             yield key, shelf.entries[key]
 
     def at(self, resource: str, version: int) -> dict[Key, Entry]:
         """The objects as they were at `version`, found by undoing newer events; raises Expired."""
         shelf = self.shelf(resource)
-        events = shelf.read(shelf.position_after(version))
         state = dict(shelf.entries)
-        for event in reversed(events):
+        for event in reversed(shelf.after(version)):
             if event.old is None:
                 state.pop(event.key, None)
             else:
@@ -192,7 +166,6 @@ class Store:
         shelf.log.append(event)
         while len(shelf.log) > self._kept:
             shelf.forgotten = shelf.log.popleft().version
-            shelf.first_position += 1
         for hear in self.on_change:
             hear(resource, event)
         for wake in tuple(shelf.listeners):

@@ -22,14 +22,6 @@ from model_sandbox.apiserver.selectors import match_selector, selector_text
 if TYPE_CHECKING:
     from model_sandbox.apiserver.server import ApiServer, Call
 
-_REACHABLE = "pod and Service addresses (kubectl get pods,svc -o wide) are reachable from this machine"
-_HINTS = {
-    "exec": "pods are local processes here: run the command in your own shell, or read `kubectl logs`",
-    "attach": "pods are local processes here: read `kubectl logs -f`",
-    "portforward": _REACHABLE,
-    "proxy": _REACHABLE,
-}
-
 
 async def handle(server: ApiServer, call: Call, kind: Kind) -> web.StreamResponse:
     """A request to a subresource other than status."""
@@ -39,8 +31,7 @@ async def handle(server: ApiServer, call: Call, kind: Kind) -> web.StreamRespons
         pod = server.store.get("pods", call.key)
         if pod is not None and not pod.body["spec"].get("nodeName"):
             raise bad_request(f"pod {call.name} does not have a host assigned")
-        hint = _HINTS.get(part, "change the pod template instead")
-        raise ApiError(501, "NotImplemented", f"{part} is left out of the sandbox: {hint}", details={})
+        raise ApiError(501, "NotImplemented", f"{part} is left out of the sandbox: {entry['left_out']}", details={})
     if part == "scale" and method in ("GET", "PUT", "PATCH"):
         return await _scale(server, call, kind)
     if part == "log" and method == "GET":

@@ -54,15 +54,7 @@ def definitions(kind: Kind) -> list[Obj]:
     """The column definitions of a kind's Table."""
     name = _definition("Name", "string", "name", 0)
     if kind.custom:
-        shown = [
-            {
-                **_definition(one["name"], one["type"], one.get("format", ""), one.get("priority", 0)),
-                "description": told,
-            }
-            for one in kind.columns or (_AGE,)
-            for told in [str(one.get("description", ""))]
-        ]
-        return [name, *shown]
+        return [name, *map(_custom_definition, kind.columns or (_AGE,))]
     columns = []
     for text in _with_age(kind):
         title = text.partition(" ")[0]
@@ -78,8 +70,13 @@ def _with_age(kind: Kind) -> list[str]:
     return columns if "AGE" in kind.columns or kind.bare_columns else [*columns, "Age .metadata.creationTimestamp:age"]
 
 
-def _definition(name: str, kind: str, form: str, priority: int) -> Obj:
-    return {"name": name, "type": kind, "format": form, "description": "", "priority": priority}
+def _definition(name: str, kind: str, form: str, priority: int, description: str = "") -> Obj:
+    return {"name": name, "type": kind, "format": form, "description": description, "priority": priority}
+
+
+def _custom_definition(column: Obj) -> Obj:
+    told = column.get("description") or f"Custom resource definition column (in JSONPath format): {column['jsonPath']}"
+    return _definition(column["name"], column["type"], column.get("format", ""), column.get("priority", 0), told)
 
 
 def cells(kind: Kind, body: Obj, now: datetime) -> list[Any]:
@@ -120,7 +117,7 @@ def _found(paths: str, body: Obj) -> list[Any]:
 
 _FORMS: dict[str, Callable[[Any, datetime], Any]] = {
     "age": age,
-    "count": lambda value, now: len(value or ()),
+    "times": lambda value, now: value or 1,
     "selector": lambda value, now: selector_text(value) or NONE,
     "labels": lambda value, now: selector_text({"matchLabels": value or {}}) or NONE,
     "capitals": lambda value, now: ",".join("".join(filter(str.isupper, one)) for one in value or ()),

@@ -7,16 +7,25 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from types import MappingProxyType
 from typing import Any
 
 from model_sandbox.apiserver.cel import CompileError, Expression, Rule
-from model_sandbox.apiserver.errors import Cause, Obj, invalid_value, not_supported, required, too_long, too_many
+from model_sandbox.apiserver.errors import (
+    Cause,
+    Obj,
+    go_value,
+    invalid_value,
+    not_supported,
+    required,
+    too_long,
+    too_many,
+)
 from model_sandbox.apiserver.fieldsets import ListKeyError, element_of
 from model_sandbox.apiserver.metadata import dns_label_errors, label_causes
-from model_sandbox.apiserver.schema import JSON_NAMES, NESTED, Node, Shape, from_openapi, is_number, is_of, join
+from model_sandbox.apiserver.schema import JSON_NAMES, NESTED, RULES, Node, Shape, from_openapi, is_number, is_of, join
 
 # After one of these the object cannot be read reliably, and rules are not run.
 _BLOCKING = {f"FieldValue{why}" for why in ("Required", "TypeInvalid", "NotSupported", "TooLong", "TooMany")}
@@ -24,7 +33,6 @@ _SKIPPED = (
     "Invalid value: null: some validation rules were not checked because the object was invalid; "
     "correct the existing errors to complete validation"
 )
-_RULES = "x-kubernetes-validations"
 _FORMATS = {
     "date-time": re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)"),
     "date": re.compile(r"\d{4}-\d\d-\d\d"),
@@ -71,7 +79,7 @@ def _fill(result: Obj, name: str, default: Any, strict: bool) -> None:
             except Exception:  # what it is computed from is absent too
                 return
             if filled is not None:
-                result[name] = filled
+                result[name] = copy.deepcopy(filled)
     elif absent:
         result[name] = copy.deepcopy(default)
     elif strict and isinstance(default, dict) and isinstance(result[name], dict):
@@ -84,11 +92,11 @@ def _fill(result: Obj, name: str, default: Any, strict: bool) -> None:
 def compile_rules(node: Node, path: str = "") -> list[Cause]:
     """Compile every rule of a custom schema; the answer is what does not compile."""
     problems = []
-    for index, source in enumerate(node.openapi.get(_RULES) or []):
+    for index, source in enumerate(node.openapi.get(RULES) or []):
         try:
             Rule(source, node)
         except CompileError as error:
-            problems.append(invalid_value(f"{path}.{_RULES}[{index}].rule", source, str(error)))
+            problems.append(invalid_value(f"{path}.{RULES}[{index}].rule", source, str(error)))
     for name, sub in node.fields.items():
         problems += [] if sub.strict else compile_rules(sub, f"{path}.properties[{name}]")
     if node.items is not None:
@@ -98,64 +106,36 @@ def compile_rules(node: Node, path: str = "") -> list[Cause]:
     return problems
 
 
-class Checker:
-    """Checks values of one type. Rules are compiled when the first value is checked."""
+def check(root: Node, body: Obj, old: Obj | None) -> list[Cause]:
+    """Everything that is wrong with an object; `old` is what it replaces."""
+    causes = check_schema(root, body, "", (old or {}) if root.strict else {})
+    if not root.strict and any(cause.reason in _BLOCKING for cause in causes):
+        return [*causes, Cause("FieldValueInvalid", "<nil>", _SKIPPED)]
+    return [*causes, *_run_rules(root, body, old, "", {})]
 
-    def __init__(self, root: Node) -> None:
-        self._root = root
-        self._rules: dict[int, list[Rule]] = {}
-        self._ruled: dict[int, bool] = {}
 
-    def check(self, body: Obj, old: Obj | None) -> list[Cause]:
-        """Everything that is wrong with an object; `old` is what it replaces."""
-        causes = check_schema(self._root, body, "", (old or {}) if self._root.strict else {})
-        if not self._root.strict and any(cause.reason in _BLOCKING for cause in causes):
-            return [*causes, Cause("FieldValueInvalid", "<nil>", _SKIPPED)]
-        if self._has_rules(self._root):
-            causes += self._run(self._root, body, old, "", {})
-        return causes
-
-    def _has_rules(self, node: Node) -> bool:
-        """Whether a type or one below it has rules; the others are not walked."""
-        found = self._ruled.get(id(node))
-        if found is None:
-            self._ruled[id(node)] = found = bool(node.openapi.get(_RULES))
-            subs = [*node.fields.values(), *([node.items] if node.items else [])]
-            found = self._ruled[id(node)] = any([found, *(self._has_rules(sub) for sub in subs)])
-        return found
-
-    def _run(self, node: Node, value: Any, old: Any, path: str, around: Mapping[str, Any]) -> list[Cause]:
-        causes: list[Cause] = []
-        if node.strict and "." not in path and value == old:
-            return causes  # a status write, as a rule
-        if node.type_name:
-            around = {**around, node.type_name: value}
-        for rule in self._compiled(node):
-            cause = rule.check(path, {**around, "self": value, "oldSelf": old})
-            if cause is not None:
-                causes.append(cause)
-        if isinstance(value, dict):
-            before = old if isinstance(old, dict) else {}
-            for name, item in value.items():
-                sub = node.child(name)
-                if sub is not None and item is not None and self._has_rules(sub):
-                    where = f"{path}[{name}]" if node.shape is Shape.MAP else join(path, name)
-                    causes += self._run(sub, item, before.get(name), where, around)
-        elif isinstance(value, list) and node.items is not None and self._has_rules(node.items):
-            before = _by_key(node, old)
-            for index, item in enumerate(value):
-                match = before.get(element_of(node, item)) if before else None
-                causes += self._run(node.items, item, match, f"{path}[{index}]", around)
-        return causes
-
-    def _compiled(self, node: Node) -> list[Rule]:
-        sources = node.openapi.get(_RULES)
-        if not sources:
-            return []
-        found = self._rules.get(id(node))
-        if found is None:
-            found = self._rules[id(node)] = [Rule(source, node) for source in sources]
-        return found
+def _run_rules(node: Node, value: Any, old: Any, path: str, around: Mapping[str, Any]) -> Iterator[Cause]:
+    """What the rules of a type, and of those in it, have against a value; `around`: enclosing objects by type."""
+    if not node.is_ruled or value is None or (node.strict and not node.outside and value == old):
+        return
+    if node.type_name:
+        around = {**around, node.type_name: value}
+    if node.rules is None:
+        node.rules = [Rule(source, node) for source in node.openapi.get(RULES) or ()]
+    found = (rule.check(path, {**around, "self": value, "oldSelf": old}) for rule in node.rules)
+    yield from filter(None, found)
+    if isinstance(value, dict):
+        before = old if isinstance(old, dict) else {}
+        for name, item in value.items():
+            sub = node.child(name)
+            if sub is not None:
+                where = f"{path}[{name}]" if node.shape is Shape.MAP else join(path, name)
+                yield from _run_rules(sub, item, before.get(name), where, around)
+    elif isinstance(value, list):
+        before = _by_key(node, old)
+        for index, item in enumerate(value):
+            match = before.get(element_of(node, item)) if before else None
+            yield from _run_rules(node.item, item, match, f"{path}[{index}]", around)
 
 
 def _by_key(node: Node, old: Any) -> dict[str, Any]:
@@ -179,7 +159,8 @@ def check_schema(node: Node, value: Any, path: str, old: Mapping[str, Any] = Map
             sub = node.child(name)
             given = item not in empty if node.strict else not _may_be_null(node, name, item)
             if sub is not None and sub.is_checked and given and not (name in old and old[name] == item):
-                causes += check_schema(sub, item, join(path, name))
+                before = old[name] if node.strict and isinstance(old.get(name), dict) else {}
+                causes += check_schema(sub, item, join(path, name), before)
         causes += _count_causes(schema, "Properties", len(value), path) if schema else []
     elif isinstance(value, list):
         causes += _list_causes(node, value, path)
@@ -293,8 +274,8 @@ def _list_causes(node: Node, value: list[Any], path: str) -> list[Cause]:
                 continue
             if element and element in seen:
                 shown = item[unique] if unique else {key: item.get(key) for key in node.keys} if node.keys else item
-                told = f'Duplicate value: "{shown}"' if unique else f"Duplicate value: {shown}"
-                causes.append(Cause("FieldValueDuplicate", join(f"{path}[{index}]", unique).rstrip("."), told))
+                where = join(f"{path}[{index}]", unique).rstrip(".")
+                causes.append(Cause("FieldValueDuplicate", where, f"Duplicate value: {go_value(shown)}"))
             seen.add(element)
     return causes
 

@@ -1,6 +1,6 @@
 """One watch: reads the store's log from its place on and writes events until its time is over.
 
-A watch keeps only a position in the shared log, so a client that never reads costs no memory; when the
+A watch keeps only its version in the shared log, so a client that never reads costs no memory; when the
 log moves past it, it is told 410 and has to list again.
 """
 
@@ -54,14 +54,14 @@ class Watcher:
         end = loop.time() + (options.timeout or DEFAULT_SECONDS)
         # The last bookmark comes shortly before the end, so that the next watch starts from there.
         bookmark = min(loop.time() + BOOKMARK_SECONDS, end - 0.5)
-        new = self._from_now or self._initial
-        position = shelf.end_position if new else shelf.position_after(self._version)
+        if self._from_now or self._initial:
+            self._version = self._store.version
         if self._initial:
             await self._send_initial(send)
         while not shelf.closed:
             changed.clear()
-            events = shelf.read(position)
-            position += len(events)
+            events = shelf.after(self._version)
+            self._version = events[-1].version if events else self._version
             await self._send(send, filter(None, (change(self._selection, event) for event in events)))
             wait = min(end, bookmark if options.bookmarks else end) - loop.time()
             if wait > 0 and not changed.is_set():

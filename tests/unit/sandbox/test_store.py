@@ -50,8 +50,8 @@ def test_history_that_is_not_kept_is_expired() -> None:
     for value in range(4):
         put(store, "a", value)
     with pytest.raises(Expired):
-        store.shelf("things").position_after(first)
-    assert store.shelf("things").position_after(store.version) == store.shelf("things").end_position
+        store.shelf("things").after(first)
+    assert store.shelf("things").after(store.version) == []
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3) | st.none()), max_size=30))
