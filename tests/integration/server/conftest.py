@@ -104,6 +104,17 @@ def iris_onnx(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return Trained(model, data.data.astype(np.float32), list(data.feature_names), folder)
 
 
+@pytest.fixture(scope="session")
+def same() -> bytes:
+    """An ONNX graph that answers with its four features: made in a moment, without scikit-learn."""
+    from onnx import TensorProto, helper
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 4]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "same", ends[:1], ends[1:])
+    opsets = [helper.make_opsetid("", 17)]
+    return bytes(helper.make_model(graph, ir_version=8, opset_imports=opsets).SerializeToString())
+
+
 @dataclass
 class Server:
     """A running `python -m model_server`."""

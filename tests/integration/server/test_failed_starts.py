@@ -263,10 +263,10 @@ def test_a_bad_package_is_told_by_its_reason(start, tmp_path, files, reason, mes
         ),
     ],
 )
-def test_features_that_are_not_the_models_are_told(start, tmp_path, iris_onnx, features, reason, message):
+def test_features_that_are_not_the_models_are_told(start, tmp_path, same, features, reason, message):
     folder = tmp_path / "package"
-    shutil.copytree(iris_onnx.folder, folder)
-    write(folder, {"model.yaml": f"input_features: {features}"})
+    folder.mkdir()
+    write(folder, {"model.onnx": same, "model.yaml": f"input_features: {features}"})
     error = start(f"file://{folder}")
     assert (error.reason, exit_code(error)) == (reason, PERMANENT_ARTIFACT)
     assert message in error.message

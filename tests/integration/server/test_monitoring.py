@@ -111,15 +111,15 @@ def test_inputs_are_logged_as_cloud_events_without_what_is_secret(serve, sign, e
     server.wait_until(lambda: metric(server, "modeldeploy_input_log_written_total") == 1)
 
 
-def test_inputs_are_logged_to_storage_and_a_dead_sink_harms_nobody(serve, iris_onnx, tmp_path):
-    to_disk = serve(iris_onnx.uri, input_log_sample_rate=1, input_log_sink=f"file://{tmp_path}/out").wait_ready()
-    to_nobody = serve(iris_onnx.uri, input_log_sample_rate=1, input_log_sink="http://127.0.0.1:9/").wait_ready()
-    body = {"instances": iris_onnx.rows[:1].tolist()}
+def test_inputs_are_logged_to_storage_and_a_dead_sink_harms_nobody(serve, sign, tmp_path):
+    to_disk = serve(sign, trusted=True, input_log_sample_rate=1, input_log_sink=f"file://{tmp_path}/out").wait_ready()
+    to_nobody = serve(sign, trusted=True, input_log_sample_rate=1, input_log_sink="http://127.0.0.1:9/").wait_ready()
+    body = {"instances": [[5.1, 42]]}
     assert to_disk.client.post("/predict", json=body).status_code == 200
     assert to_nobody.client.post("/predict", json=body).status_code == 200
     to_disk.wait_until(lambda: bool(list(tmp_path.glob("out/*/*.jsonl"))))
     (file,) = tmp_path.glob("out/*/*.jsonl")
-    assert json.loads(file.read_text())["inputs"][0]["x0"] == pytest.approx(5.1)
+    assert json.loads(file.read_text())["inputs"] == [{"a": 5.1, "secret": 42.0}]
     to_nobody.wait_until(lambda: metric(to_nobody, "modeldeploy_input_log_dropped_total") == 1)
 
 
