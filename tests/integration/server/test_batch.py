@@ -136,7 +136,7 @@ def test_another_jobs_parts_are_not_mixed_in(batch, tmp_path, wine):
         pytest.param("rows.jsonl", "[1]\n", "line 1 is not a JSON object", id="a list for a row"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_named_by_its_line(batch, tmp_path, iris_onnx, name, content, message):
+def test_a_file_that_cannot_be_read_is_named_by_its_line(batch, tmp_path, sign, name, content, message):
     (tmp_path / name).write_text(content)
-    assert batch(iris_onnx.uri, tmp_path / name, "--keep-bad-rows") == 65
+    assert batch(sign, tmp_path / name, "--keep-bad-rows") == 65
     assert message in json.loads((tmp_path / "termination").read_text())["message"]

@@ -97,15 +97,15 @@ def test_no_request_is_lost_on_connections_that_stay_open(serve, sign):
     assert set(statuses) == {200}
 
 
-def test_a_port_that_is_taken_is_a_setting_that_is_wrong(serve, wine):
+def test_a_port_that_is_taken_is_a_setting_that_is_wrong(serve, sign):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        server = serve(wine.uri, port=taken.getsockname()[1], trusted=True)
+        server = serve(sign, port=taken.getsockname()[1], trusted=True)
         assert server.wait_exit() == 78
     assert "cannot listen on 127.0.0.1" in server.termination()["message"]
 
 
-def test_every_log_line_is_one_json_object(serve, iris_onnx):
-    server = serve(iris_onnx.uri, name="iris", revision="5c1a").wait_ready()
+def test_every_log_line_is_one_json_object(serve, sign):
+    server = serve(sign, trusted=True, name="sign", revision="5c1a").wait_ready()
     server.client.post("/predict", content=b"{", headers={"x-request-id": "r-1", "content-type": "application/json"})
     server.terminate()
     lines = [json.loads(line) for line in server.log.read_text().splitlines()]
