@@ -32,8 +32,7 @@ class Resource:
     @property
     def base(self) -> str:
         """The path of the whole collection."""
-        root = "/apis/" if "/" in self.api_version else "/api/"
-        return f"{root}{self.api_version}/{self.plural}"
+        return self.path()
 
     def path(self, namespace: str = "", name: str = "", part: str = "") -> str:
         """The path of a namespace's collection or of one object."""
@@ -168,9 +167,12 @@ class Cache:
             await asyncio.sleep(pause)
             pause = min(pause * 2, 2.0)
 
+    @property
+    def _listed(self) -> str:
+        return f"{self.resource.base}?{self.selector}" if self.selector else self.resource.base
+
     async def _list(self) -> str:
-        query = f"?{self.selector}" if self.selector else ""
-        answer = await self.client.send("GET", self.resource.base + query)
+        answer = await self.client.send("GET", self._listed)
         version = str(answer["metadata"]["resourceVersion"])
         items = answer.get("items") or []
         found = {key_of(item) for item in items}
@@ -182,8 +184,7 @@ class Cache:
         return version
 
     async def _watch(self, version: str) -> str:
-        query = f"?{self.selector}" if self.selector else ""
-        async for what, body in self.client.watch(self.resource.base + query, version):
+        async for what, body in self.client.watch(self._listed, version):
             if what == "ERROR":
                 raise ApiFailure(body.get("code", 500), body)
             version = body["metadata"]["resourceVersion"]

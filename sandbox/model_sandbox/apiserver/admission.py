@@ -6,22 +6,20 @@
 from __future__ import annotations
 
 import base64
+import copy
 import ipaddress
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from model_sandbox.apiserver import errors
 from model_sandbox.apiserver.errors import Obj
+from model_sandbox.apiserver.schema import load_yaml
 from model_sandbox.apiserver.store import Event, Store
 
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
-TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path
-_TOLERATIONS = [
-    {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
-    for key in ("not-ready", "unreachable")
-]
 
 
 def random_suffix() -> str:
@@ -74,35 +72,31 @@ class Addresses:
         return next(port for port in random.sample(range(30000, 32768), 2768) if port not in taken)
 
 
+@cache
+def _added() -> Obj:
+    """What every pod gets."""
+    added: Obj = load_yaml("pods.yaml")
+    return added
+
+
 def _pod(body: Obj) -> None:
-    spec = body["spec"]
-    account = spec.get("serviceAccountName", "default")
-    spec["serviceAccountName"] = spec["serviceAccount"] = account
+    spec, added = body["spec"], copy.deepcopy(_added())
+    spec["serviceAccountName"] = spec["serviceAccount"] = spec.get("serviceAccountName", "default")
     held = spec.setdefault("tolerations", [])
     keys = {toleration.get("key") for toleration in held}
-    held.extend(dict(one) for one in _TOLERATIONS if one["key"] not in keys)
+    held.extend(one for one in added["tolerations"] if one["key"] not in keys)
     containers = [*spec.get("initContainers", []), *spec.get("containers", [])]
     for container in containers:
         resources = container["resources"]
         if resources.get("limits"):
             resources["requests"] = {**resources["limits"], **resources.get("requests", {})}
-    mounts = [mount for container in containers for mount in container.get("volumeMounts", [])]
-    if spec.get("automountServiceAccountToken", True) and TOKEN_PATH not in [one.get("mountPath") for one in mounts]:
-        _mount_token(spec, containers)
+    token, name = added["token"], f"kube-api-access-{random_suffix()}"
+    mounted = {mount.get("mountPath") for one in containers for mount in one.get("volumeMounts", [])}
+    if spec.get("automountServiceAccountToken", True) and token["mount"]["mountPath"] not in mounted:
+        spec.setdefault("volumes", []).append({"name": name, **token["volume"]})
+        for container in containers:
+            container.setdefault("volumeMounts", []).append({"name": name, **token["mount"]})
     body["status"] = {"phase": "Pending", "qosClass": quality_of_service(containers)}
-
-
-def _mount_token(spec: Obj, containers: list[Obj]) -> None:
-    name = f"kube-api-access-{random_suffix()}"
-    namespace = {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}
-    sources = [
-        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
-        {"downwardAPI": {"items": [namespace]}},
-    ]
-    spec.setdefault("volumes", []).append({"name": name, "projected": {"sources": sources, "defaultMode": 420}})
-    for container in containers:
-        mount = {"name": name, "readOnly": True, "mountPath": TOKEN_PATH}
-        container.setdefault("volumeMounts", []).append(mount)
 
 
 def quality_of_service(containers: list[Obj]) -> str:
