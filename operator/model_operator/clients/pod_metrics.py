@@ -73,7 +73,6 @@ class HttpPodMetrics:
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return None
 
-
     async def start(self, url: str) -> Start | None:
         """Return how far the start of a server is, None when it does not answer or has come to its end."""
         if self._session is None:
