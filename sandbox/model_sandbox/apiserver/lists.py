@@ -124,16 +124,8 @@ def parse_version(text: str, *, get: bool = False) -> int:
     return int(text or 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A list's answer."""
-
-    entries: list[Entry]
-    metadata: Obj
-
-
-def list_page(store: Store, selection: Selection) -> Page:
-    """The objects of a list request; raises 400, 410 or 504."""
+def list_page(store: Store, selection: Selection) -> tuple[list[Entry], Obj]:
+    """The objects of a list request and the list's metadata; raises 400, 410 or 504."""
     options, storage = selection.options, selection.kind.storage
     after: Key = ("", "")
     if options.proceed:
@@ -145,9 +137,8 @@ def list_page(store: Store, selection: Selection) -> Page:
     if version > store.version:
         raise errors.too_large_version(version, store.version)
     if options.proceed or options.match == "Exact":
-        found = _at(
-            store, storage, version, "continue parameter" if options.proceed else "resourceVersion for the list"
-        )
+        what = "continue parameter" if options.proceed else "resourceVersion for the list"
+        found = _at(store, storage, version, what)
     else:
         version, found = store.version, store.scan(storage, selection.namespace)
     chosen = [(key, entry) for key, entry in found if key > after and selection.holds(key, entry)]
@@ -158,7 +149,7 @@ def list_page(store: Store, selection: Selection) -> Page:
         metadata["continue"] = _write_token(version, page[-1][0])
         if selection.is_all:
             metadata["remainingItemCount"] = len(chosen) - len(page)
-    return Page([entry for _, entry in page], metadata)
+    return [entry for _, entry in page], metadata
 
 
 def _at(store: Store, storage: str, version: int, what: str) -> Iterable[tuple[Key, Entry]]:

@@ -271,8 +271,8 @@ class ApiServer:
             selection = Selection(kind, call.namespace, requests.list_options(query))
             if call.watch:
                 return await self._watch(call, selection)
-            page, renderer = list_page(self.store, selection), self._renderer(call, kind)
-            return self.reply(renderer.listed(page.entries, page.metadata), call, media=renderer.answer.media)
+            renderer = self._renderer(call, kind)
+            return self.reply(renderer.listed(*list_page(self.store, selection)), call, media=renderer.answer.media)
         if method == "POST" and "create" in kind.verbs and call.namespace is not None:
             requests.accepted(call.accept)
             body, repeated = await call.body(kind.kind, kind.node)
@@ -283,11 +283,11 @@ class ApiServer:
             return _not_found_page()
         if method == "DELETE" and "deletecollection" in kind.verbs and call.namespace is not None:
             options = requests.delete_options(query, await self._delete_body(call))
-            page = list_page(self.store, Selection(kind, call.namespace, requests.list_options(query)))
-            for entry in page.entries:
+            entries, metadata = list_page(self.store, Selection(kind, call.namespace, requests.list_options(query)))
+            for entry in entries:
                 meta = entry.body["metadata"]
                 deletion.delete(self.resources, kind, (meta.get("namespace", ""), meta["name"]), options)
-            return self.reply(Renderer(kind, Answer(), "", utc_now).listed(page.entries, page.metadata), call)
+            return self.reply(Renderer(kind, Answer(), "", utc_now).listed(entries, metadata), call)
         raise errors.method_not_allowed()
 
     async def _watch(self, call: Call, selection: Selection) -> web.StreamResponse:
