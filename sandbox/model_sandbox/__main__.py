@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import ctypes
+import gc
 import logging
 import os
 import shlex
@@ -166,6 +167,8 @@ async def _proxy(options: argparse.Namespace, connection: Connection) -> None:
 def _run(work: Callable[[], Awaitable[None]]) -> None:
     problem = ""
     try:
+        # A look at all objects for cycles takes seconds with thousands of them, finds none, and stops everybody.
+        gc.set_threshold(10_000, 10, 1_000_000)
         uvloop.run(_until_signal(work))
     except* NetworkError as errors:
         problem = str(errors.exceptions[0])
