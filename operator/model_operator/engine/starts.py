@@ -57,11 +57,12 @@ class Starts:
     def _is_short(self, key: ObjectKey) -> bool:
         """Whether fewer pods are ready than there are: most resources need no look at their pods."""
         status = (self._cache.resource(key) or {}).get("status") or {}
-        return bool(status.get("canaryRevision")) or status.get("readyReplicas", 0) < status.get("replicas", 1)
+        return bool(status.get("readyReplicas", 0) < status.get("replicas", 1))
 
     def _starting(self, key: ObjectKey) -> list[Body]:
-        pods = [pod for (kind, _), pod in self._cache.children(key).items() if kind == "Pod"]
-        return [pod for pod in pods if not is_ready(pod) and _running_since(pod) and pod_url(pod, PORT)]
+        return [
+            pod for pod in self._cache.pods(key) if not is_ready(pod) and _running_since(pod) and pod_url(pod, PORT)
+        ]
 
     async def _tell(self, pod: Body) -> None:
         uid, age = pod["metadata"]["uid"], self._clock.now() - parse_time(_running_since(pod))
