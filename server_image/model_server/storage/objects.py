@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 # Memory in use is at most about one chunk for each read, whatever the size of the package.
 CONCURRENT_READS = 8
 RANGE_BYTES = 32 * 2**20
-CHUNK_BYTES = 2 * 2**20
+# Larger ones are put together from what the network gave, which costs a copy of everything.
+CHUNK_BYTES = 2**18
 
 RETRY: RetryConfig = {
     "max_retries": 5,
