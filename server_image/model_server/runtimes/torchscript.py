@@ -6,6 +6,7 @@ are told apart by what the zip holds, and refused with the way out.
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,7 +52,10 @@ def load(package: Package, *, threads: int) -> Script | Program:
 
 def _opened(path: Path, read: Any) -> Any:
     try:
-        return read(str(path))
+        with warnings.catch_warnings():
+            # PyTorch wants no new TorchScript files; those that people have are still read.
+            warnings.filterwarnings("ignore", message=".*torch.jit.load.* is deprecated")
+            return read(str(path))
     except Exception as error:
         # Reading builds the module from its own code, which may fail in any way.
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
