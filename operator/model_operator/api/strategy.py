@@ -43,8 +43,6 @@ class Stickiness:
 class RollingUpdate:
     """All traffic moves as soon as the new revision is ready (`strategy.rollingUpdate`)."""
 
-    scale_down_delay: timedelta = timedelta(seconds=5)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlueGreen:
@@ -52,7 +50,6 @@ class BlueGreen:
 
     auto_promote: bool = True
     preview_service: bool = True
-    scale_down_delay: timedelta = timedelta(seconds=30)
     max_pause: timedelta | None = None
     analysis: AnalysisSpec | None = None
 
@@ -99,12 +96,11 @@ def _read(text: bytes) -> Strategy:
         return BlueGreen(
             auto_promote=green.get("autoPromote", True),
             preview_service=green.get("previewService", True),
-            scale_down_delay=timedelta(seconds=green.get("scaleDownDelaySeconds", 30)),
             max_pause=optional_duration(green.get("maxPauseDuration")),
             analysis=parse_analysis(green["analysis"]) if "analysis" in green else None,
         )
     if "rollingUpdate" in raw:
-        return RollingUpdate(scale_down_delay=timedelta(seconds=raw["rollingUpdate"].get("scaleDownDelaySeconds", 5)))
+        return RollingUpdate()
     if "abTest" in raw:
         return _ab_test(raw["abTest"])
     known = "canary, blueGreen, abTest, rollingUpdate"

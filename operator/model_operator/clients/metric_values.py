@@ -11,28 +11,20 @@ import aiohttp
 import orjson
 
 from model_operator.api.analysis import Source
-from model_operator.clients.bodies import body_of
 from model_operator.clients.credentials import ReadSecret, authorization, keys_of, secret_of
+from model_operator.clients.http import HttpClient, body_of
 from model_operator.errors import ProviderError
 
 #: An answer beyond this is no single number.
 _LARGEST = 2**20
 
 
-class HttpMetricValues:
+class HttpMetricValues(HttpClient):
     """Asks over HTTP; use it as an async context manager."""
 
     def __init__(self, read_secret: ReadSecret) -> None:
+        super().__init__(aiohttp.ClientSession)
         self._read_secret = read_secret
-        self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> "HttpMetricValues":
-        self._session = aiohttp.ClientSession()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
 
     async def value(self, source: Source, namespace: str) -> float | None:
         """Return the value, None when there is none yet (an empty result, NaN, null); Secrets are `namespace`'s.
@@ -56,11 +48,9 @@ class HttpMetricValues:
         return headers
 
     async def _get(self, source: Source, url: str, params: dict[str, str], headers: Mapping[str, str]) -> Any:
-        if self._session is None:
-            raise RuntimeError("HttpMetricValues has to be entered before it is used")
         timeout = aiohttp.ClientTimeout(total=source.timeout.total_seconds())
         try:
-            async with self._session.get(url, params=params, headers=headers, timeout=timeout) as response:
+            async with self.session.get(url, params=params, headers=headers, timeout=timeout) as response:
                 text = await body_of(response, _LARGEST)
                 body = orjson.loads(text)
         except TimeoutError as error:

@@ -10,11 +10,9 @@ import orjson
 from model_operator.api.analysis import LOG_LOSS
 from model_operator.api.moments import Moments
 from model_operator.api.status import ModelInfo
-from model_operator.clients.bodies import body_of
+from model_operator.clients.http import HttpClient, body_of, session_with_pods
 
 TIMEOUT = 2.0
-#: How long an idle connection is kept: less than a server keeps it (75 s), so that it never closes one under a request.
-KEPT_SECONDS = 60.0
 _STARTING = frozenset({"downloading", "loading", "warming"})
 #: A page beyond this is not a model server's.
 _LARGEST = 4 * 2**20
@@ -43,29 +41,17 @@ class Start:
     message: str
 
 
-class HttpPodMetrics:
+class HttpPodMetrics(HttpClient):
     """Asks pods over HTTP; use it as an async context manager."""
 
     def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> "HttpPodMetrics":
-        # Pods are asked a few times a minute: a connection that is kept saves making a new one each time.
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_SECONDS)
-        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=TIMEOUT))
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        super().__init__(lambda: session_with_pods(TIMEOUT))
 
     async def read(self, url: str) -> Sample | None:
         """Return what a pod tells, None when it does not answer in time or not with metrics."""
-        if self._session is None:
-            raise RuntimeError("HttpPodMetrics has to be entered before it is used")
         try:
             # Pods are asked by their addresses, which no certificate names; nor do the kubelet's probes verify it.
-            async with self._session.get(f"{url}/metrics", ssl=False) as response:
+            async with self.session.get(f"{url}/metrics", ssl=False) as response:
                 if response.status != 200:
                     return None
                 data = await body_of(response, _LARGEST)
@@ -75,11 +61,9 @@ class HttpPodMetrics:
 
     async def start(self, url: str) -> Start | None:
         """Return how far the start of a server is, None when it does not answer or has come to its end."""
-        if self._session is None:
-            raise RuntimeError("HttpPodMetrics has to be entered before it is used")
         try:
-            async with self._session.get(f"{url}/readyz", ssl=False) as response:
-                told = orjson.loads(await response.content.read(_LARGEST))
+            async with self.session.get(f"{url}/readyz", ssl=False) as response:
+                told = orjson.loads(await body_of(response, _LARGEST))
                 phase, message = str(told["phase"]), str(told["message"])
         except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError, KeyError, TypeError):
             return None

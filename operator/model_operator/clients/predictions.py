@@ -7,9 +7,8 @@ import aiohttp
 import orjson
 
 from model_operator.api.predictions import Prediction, Question, Told
-from model_operator.clients.bodies import body_of
 from model_operator.clients.credentials import ReadSecret, secret_of
-from model_operator.clients.pod_metrics import KEPT_SECONDS
+from model_operator.clients.http import HttpClient, body_of, session_with_pods
 from model_operator.errors import ProviderError
 
 TIMEOUT = 5.0
@@ -17,21 +16,12 @@ TIMEOUT = 5.0
 _LARGEST = 32 * 2**20
 
 
-class HttpPredictions:
+class HttpPredictions(HttpClient):
     """Asks pods over HTTP; use it as an async context manager."""
 
     def __init__(self, read_secret: ReadSecret) -> None:
+        super().__init__(lambda: session_with_pods(TIMEOUT))
         self._read_secret = read_secret
-        self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> "HttpPredictions":
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_SECONDS)
-        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=TIMEOUT))
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
 
     async def api_key(self, namespace: str, secret_name: str) -> str:
         """Return one of the keys that a Secret holds.
@@ -51,12 +41,10 @@ class HttpPredictions:
         Raises:
             ProviderError: it does not answer in time, or not with predictions.
         """
-        if self._session is None:
-            raise RuntimeError("HttpPredictions has to be entered before it is used")
         headers = {"Content-Type": "application/json", **({"x-api-key": api_key} if api_key else {})}
         try:
             # Pods are asked by their addresses, which no certificate names.
-            async with self._session.post(
+            async with self.session.post(
                 f"{url}/shadow/predictions", data=orjson.dumps(_body(question)), headers=headers, ssl=False
             ) as response:
                 text = await body_of(response, _LARGEST)

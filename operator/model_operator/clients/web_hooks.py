@@ -11,28 +11,20 @@ import aiohttp
 import orjson
 
 from model_operator.api.hooks import Address, GateAnswer
-from model_operator.clients.bodies import body_of
 from model_operator.clients.credentials import ReadSecret, authorization, keys_of, secret_of
+from model_operator.clients.http import HttpClient, body_of
 from model_operator.errors import ProviderError
 
 #: What is read of an answer, and shown of it.
 _LARGEST, _SHOWN = 65_536, 200
 
 
-class HttpWebHooks:
+class HttpWebHooks(HttpClient):
     """Posts JSON; use it as an async context manager. Redirects are not followed: a hook says itself where it is."""
 
     def __init__(self, read_secret: ReadSecret) -> None:
+        super().__init__(lambda: aiohttp.ClientSession(json_serialize=lambda body: orjson.dumps(body).decode()))
         self._read_secret = read_secret
-        self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> "HttpWebHooks":
-        self._session = aiohttp.ClientSession(json_serialize=lambda body: orjson.dumps(body).decode())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
 
     async def ask(self, address: Address, namespace: str, body: Mapping[str, Any]) -> GateAnswer:
         """Return whether a gate is open: any 2xx says yes, everything else says no, with the reason."""
@@ -54,12 +46,10 @@ class HttpWebHooks:
             raise ProviderError(f"answered {status}: {_message(text)}")
 
     async def _post(self, address: Address, namespace: str, body: Mapping[str, Any]) -> tuple[int, bytes]:
-        if self._session is None:
-            raise RuntimeError("HttpWebHooks has to be entered before it is used")
         url, headers = await self._where(address, namespace)
         timeout = aiohttp.ClientTimeout(total=address.timeout.total_seconds())
         try:
-            async with self._session.post(
+            async with self.session.post(
                 url, json=body, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
                 return response.status, await body_of(response, _LARGEST)

@@ -7,14 +7,15 @@ new pod begins anew, a vanished one ends: neither is a negative count, and neith
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from model_operator.api.analysis import AnalysisSpec, Kind, Metric, Source
+from model_operator.api.analysis import AnalysisSpec, Kind
 from model_operator.api.names import REVISION
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.times import parse_duration, parse_time
+from model_operator.engine.asking import ask, provided_metrics
 from model_operator.engine.cache import Cache
 from model_operator.engine.mirror import Mirror, MirrorReader
 from model_operator.engine.observe import is_ready
@@ -23,8 +24,7 @@ from model_operator.errors import ProviderError
 from model_operator.manifests.pods import PORT, pod_url
 from model_operator.policy.analysis import Knowledge, Seen, learn_all, remembered, verdict
 from model_operator.policy.counting import add, has_counts, increases, with_thresholds
-from model_operator.policy.guards import filled_in
-from model_operator.policy.hearing import Answer, hear, hear_pairs
+from model_operator.policy.hearing import hear, hear_pairs
 from model_operator.policy.mirrored import Pair
 from model_operator.policy.observed import ModelReport, Traffic, Verdict
 from model_operator.ports import Clock, MetricValues, PodMetrics, PodSample, Predictions
@@ -37,8 +37,6 @@ Found = Sequence[tuple[Body, PodSample]]
 INTERVAL = 2.0
 #: Counters of a pod that leaves are lost since the last look at it.
 _LONGEST_LOOK = timedelta(seconds=15)
-#: Seconds of the shortest range that a query is given.
-_SHORTEST_RANGE = 15
 _AT_ONCE = 32
 #: A server that does not tell its model is asked less and less often, up to this many intervals.
 _RAREST = 64
@@ -217,11 +215,11 @@ class Evidence:
     async def _measure(self, resource: ModelDeployment) -> bool:
         """Ask for the guards' values, once in an interval; return whether there are any."""
         spec, rollout, now = resource.spec.analysis, self._rollouts[resource.key], self._clock.now()
-        asked = [metric for metric in spec.metrics if metric.guard or (metric.comparison and metric.comparison.source)]
+        asked = provided_metrics(spec)
         if not asked or (rollout.measured_at and now - rollout.measured_at < spec.interval):
             return False
         rollout.measured_at = now
-        answers = await asyncio.gather(*(self._ask_all(resource, metric, now) for metric in asked))
+        answers = await asyncio.gather(*(ask(self._values, resource, metric, now) for metric in asked))
         for metric, answer in zip(asked, answers, strict=True):
             rollout.knowledge = hear(rollout.knowledge, metric, answer, now)
         return True
@@ -243,34 +241,6 @@ class Evidence:
         for metric in metrics:
             rollout.knowledge = hear_pairs(rollout.knowledge, metric, answer, now)
         return rollout.knowledge != before
-
-    async def _ask_all(self, resource: ModelDeployment, metric: Metric, now: datetime) -> Answer:
-        """Ask for a guard's value, or for the answers that both revisions of an A/B test have had."""
-        guard, test, status = metric.guard, metric.comparison, resource.status
-        try:
-            if guard is not None:
-                return await self._ask(resource, guard.source, status.canary, now)
-            assert test is not None  # noqa: S101 -- nothing else has a source
-            assert test.source is not None  # noqa: S101
-            every = replace(test.source, query=test.sample_query)
-            return [
-                (await self._ask(resource, test.source, one, now), await self._ask(resource, every, one, now))
-                for one in (status.canary, status.stable)
-            ]
-        except ProviderError as error:
-            return error
-
-    async def _ask(self, resource: ModelDeployment, source: Source, revision: str, now: datetime) -> float | None:
-        since = resource.status.step_started_at or now
-        # Never further back than the step's start, and never so short that nothing was scraped in it.
-        seconds = max(round((now - since).total_seconds()), _SHORTEST_RANGE)
-        variables = {
-            "name": resource.name,
-            "namespace": resource.key.namespace,
-            "revision": revision,
-            "range": f"{seconds}s",
-        }
-        return await self._values.value(filled_in(source, variables), resource.key.namespace)
 
     def _rollout(self, resource: ModelDeployment, now: datetime) -> _Rollout:
         """Return what is known of the rollout; after a restart that is what status remembers."""

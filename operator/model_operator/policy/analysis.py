@@ -14,6 +14,7 @@ from model_operator.policy.guards import Measured
 from model_operator.policy.judge import Counts, Evidence
 from model_operator.policy.mirrored import Mirrored
 from model_operator.policy.observed import Outcome, Verdict
+from model_operator.policy.provided import Provided
 from model_operator.policy.quality import Labels, Quality
 from model_operator.policy.shift import Outputs, Shift
 
@@ -119,7 +120,7 @@ class Knowledge:
     def problem(self, metric: Metric) -> tuple[str, datetime | None]:
         """Return what a metric's provider failed with at the last time, and since when; empty when it answers."""
         known = self.of(metric)
-        return (known.problem, known.problem_since) if isinstance(known, Measured | Compared | Mirrored) else ("", None)
+        return (known.problem, known.problem_since) if isinstance(known, Provided) else ("", None)
 
     def having(self, metric: Metric, known: Known) -> "Knowledge":
         """Return the knowledge with what is known of one metric now."""

@@ -16,15 +16,14 @@ A verdict stays: what comes after the look is not looked at.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from statistics import NormalDist
 from typing import Any
 
 from model_operator.api.analysis import Comparison, Method, Metric
 from model_operator.api.moments import Moments
-from model_operator.api.times import format_time, parse_time
 from model_operator.policy import quality
 from model_operator.policy.observed import Outcome, Traffic
+from model_operator.policy.provided import Provided, outage_body, outage_of
 from model_operator.policy.quality import Labels, Quality
 from model_operator.policy.traffic import is_split_right, observed_percent
 
@@ -43,17 +42,12 @@ class Users:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
-    """What is known of an A/B test. `decision` is Undecided until the test has been decided.
-
-    `problem` is what the provider of the answers failed with at the last time, `problem_since` when that began.
-    """
+class Compared(Provided):
+    """What is known of an A/B test. `decision` is Undecided until the test has been decided."""
 
     drawn: Traffic = field(default_factory=Traffic)
     answers: Quality = field(default_factory=Quality)
     decision: Outcome = Outcome.UNDECIDED
-    problem: str = ""
-    problem_since: datetime | None = None
 
 
 def learn(test: Comparison, known: Compared, users: Users) -> Compared:
@@ -64,15 +58,10 @@ def learn(test: Comparison, known: Compared, users: Users) -> Compared:
 
 def told(test: Comparison, known: Compared, answers: Labels) -> Compared:
     """Return what is known when a provider has counted all answers since the test began; none is no evidence."""
-    healthy = replace(known, problem="", problem_since=None)
+    healthy = known.answered()
     if answers == Labels():
         return healthy
     return _decided(test, replace(healthy, answers=quality.learn(Quality(), answers)))
-
-
-def miss(known: Compared, problem: str, now: datetime) -> Compared:
-    """Return what is known after a provider that failed."""
-    return replace(known, problem=problem, problem_since=known.problem_since or now)
 
 
 def judge(test: Comparison, known: Compared) -> Outcome:
@@ -173,20 +162,16 @@ def body(test: Comparison, known: Compared) -> dict[str, Any]:
         shown["value"] = {"canary": round(1 - total.canary.mean, 6), "stable": round(1 - total.stable.mean, 6)}
     if test.method is Method.SEQUENTIAL:
         shown |= {"evidence": round(max(e_values(known)), 3), "failAt": decides_at(test)}
-    if known.problem and known.problem_since:
-        shown |= {"problem": known.problem, "problemSince": format_time(known.problem_since)}
-    return shown
+    return shown | outage_body(known)
 
 
 def read(entry: Body) -> Compared:
     """Read back what `body` wrote."""
-    since = entry.get("problemSince")
     return Compared(
         drawn=Traffic(stable=entry["users"]["stable"], canary=entry["users"]["canary"]),
         answers=quality.quality_of(entry),
         decision=Outcome(entry["decision"]),
-        problem=entry.get("problem", ""),
-        problem_since=parse_time(since) if since else None,
+        **outage_of(entry),
     )
 
 

@@ -3,13 +3,12 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
 from model_operator.api.analysis import Guard, Source
-from model_operator.api.times import format_time, parse_time
 from model_operator.errors import ProviderError
 from model_operator.policy.observed import Outcome
+from model_operator.policy.provided import Provided, outage_body, outage_of
 
 Body = Mapping[str, Any]
 
@@ -17,17 +16,12 @@ _TEMPLATE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """What one guard has been told: its last value, intervals with one, and those out of bounds.
-
-    `problem` is what its provider failed with at the last time, `problem_since` when that began.
-    """
+class Measured(Provided):
+    """What one guard has been told: its last value, intervals with one, and those out of bounds."""
 
     value: float | None = None
     looks: int = 0
     failures: int = 0
-    problem: str = ""
-    problem_since: datetime | None = None
 
 
 def measure(guard: Guard, known: Measured, value: float | None) -> Measured:
@@ -36,15 +30,10 @@ def measure(guard: Guard, known: Measured, value: float | None) -> Measured:
     Raises:
         InvalidSpec: the guard's condition is not understood.
     """
-    healthy = replace(known, problem="", problem_since=None)
+    healthy = known.answered()
     if value is None:
         return healthy
     return replace(healthy, value=value, looks=known.looks + 1, failures=known.failures + guard.is_bad(value))
-
-
-def miss(known: Measured, problem: str, now: datetime) -> Measured:
-    """Return the memory after a provider that failed."""
-    return replace(known, problem=problem, problem_since=known.problem_since or now)
 
 
 def judge_guard(guard: Guard, known: Measured) -> Outcome:
@@ -89,18 +78,14 @@ def guard_body(known: Measured) -> dict[str, Any]:
     body: dict[str, Any] = {"looks": known.looks, "failures": known.failures}
     if known.value is not None:
         body["value"] = known.value
-    if known.problem and known.problem_since:
-        body |= {"problem": known.problem, "problemSince": format_time(known.problem_since)}
-    return body
+    return body | outage_body(known)
 
 
 def measured_of(entry: Body) -> Measured:
     """Read back what `guard_body` wrote."""
-    since = entry.get("problemSince")
     return Measured(
         value=entry.get("value"),
         looks=entry["looks"],
         failures=entry["failures"],
-        problem=entry.get("problem", ""),
-        problem_since=parse_time(since) if since else None,
+        **outage_of(entry),
     )

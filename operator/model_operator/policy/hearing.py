@@ -22,7 +22,7 @@ def hear(knowledge: Knowledge, metric: Metric, answer: Answer, now: datetime) ->
         known = knowledge.of(metric)
         compared = known if isinstance(known, Compared) else Compared()
         if isinstance(answer, ProviderError):
-            return knowledge.having(metric, comparing.miss(compared, str(answer), now))
+            return knowledge.having(metric, compared.missed(str(answer), now))
         return knowledge.having(metric, comparing.told(metric.comparison, compared, _labels(answer)))
     measured = knowledge.measured(metric)
     try:
@@ -31,7 +31,7 @@ def hear(knowledge: Knowledge, metric: Metric, answer: Answer, now: datetime) ->
         if metric.guard is not None and not isinstance(answer, Sequence):
             measured = guards.measure(metric.guard, measured, answer)
     except (ProviderError, InvalidSpec) as error:
-        measured = guards.miss(measured, str(error), now)
+        measured = measured.missed(str(error), now)
     return knowledge.having(metric, measured)
 
 
@@ -42,7 +42,7 @@ def hear_pairs(
     known = knowledge.of(metric)
     before = known if isinstance(known, Mirrored) else Mirrored()
     if isinstance(answer, ProviderError):
-        return knowledge.having(metric, mirrored.miss(before, str(answer), now))
+        return knowledge.having(metric, before.missed(str(answer), now))
     return knowledge.having(metric, mirrored.learn(metric, before, answer))
 
 

@@ -15,16 +15,15 @@ tests H0 "E y <= max" and PASS H0 "E y >= max" by the mixture of `quality`, in u
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, field
 from typing import Any
 
 from model_operator.api.analysis import SHADOW_AGREEMENT, Metric
 from model_operator.api.moments import Moments
 from model_operator.api.predictions import Prediction
-from model_operator.api.times import format_time, parse_time
 from model_operator.policy import judge as rates
 from model_operator.policy.observed import Outcome
+from model_operator.policy.provided import Provided, outage_body, outage_of
 from model_operator.policy.quality import FEWEST, mixture
 
 Body = Mapping[str, Any]
@@ -49,16 +48,11 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mirrored:
-    """What is known so far: how many pairs there were, and the badness of those that have one.
-
-    `problem` is why the pods did not tell at the last look, `problem_since` when that began.
-    """
+class Mirrored(Provided):
+    """What is known so far: how many pairs there were, and the badness of those that have one."""
 
     pairs: int = 0
     badness: Moments = field(default_factory=Moments)
-    problem: str = ""
-    problem_since: datetime | None = None
 
 
 def join(
@@ -89,11 +83,6 @@ def learn(metric: Metric, known: Mirrored, pairs: Sequence[Pair]) -> Mirrored:
     values = [value for ours, theirs in pairs if (value := badness(metric, ours, theirs)) is not None]
     seen = Moments(count=len(values), total=sum(values), squares=sum(value * value for value in values))
     return Mirrored(pairs=known.pairs + len(pairs), badness=known.badness + seen)
-
-
-def miss(known: Mirrored, problem: str, now: datetime) -> Mirrored:
-    """Return what is known after a look at which pods did not tell."""
-    return replace(known, problem=problem, problem_since=known.problem_since or now)
 
 
 def badness(metric: Metric, ours: Prediction, theirs: Prediction) -> float | None:
@@ -219,18 +208,14 @@ def body(metric: Metric, known: Mirrored, decides_at: float) -> dict[str, Any]:
     if metric.name == SHADOW_AGREEMENT and known.pairs:
         more = _needed(metric, known, decides_at)
         shown |= {} if more is None else {"needRequests": more}
-    if known.problem and known.problem_since:
-        shown |= {"problem": known.problem, "problemSince": format_time(known.problem_since)}
-    return shown
+    return shown | outage_body(known)
 
 
 def read(entry: Body) -> Mirrored:
     """Read back what `body` wrote."""
     count, total, squares = entry["state"]["badness"]
-    since = entry.get("problemSince")
     return Mirrored(
         pairs=entry["mirrored"],
         badness=Moments(count=count, total=float(total), squares=float(squares)),
-        problem=entry.get("problem", ""),
-        problem_since=parse_time(since) if since else None,
+        **outage_of(entry),
     )

@@ -1,18 +1,19 @@
-"""The rules while a rollout is on: what ends it, what holds it, what takes it one step further."""
+"""The rules while a rollout is on: what ends it, and what holds it. `stepping` has what takes it further."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from model_operator.api.analysis import OnInconclusive, OnProviderError
+from model_operator.api.analysis import OnProviderError
 from model_operator.api.status import Phase, Status, Weights
-from model_operator.api.steps import Analysis, Compare, Evaluate, Pause, SetWeight
+from model_operator.api.steps import Analysis, Compare, Pause, SetWeight
 from model_operator.api.times import format_duration
-from model_operator.policy.evaluating import evaluation_body, evaluation_error
+from model_operator.policy.evaluating import evaluation_error
 from model_operator.policy.failures import is_fatal, worst
 from model_operator.policy.observed import Outcome
 from model_operator.policy.rollback import is_traffic_gone, stable_can_carry, take_traffic_away
 from model_operator.policy.situation import Situation
 from model_operator.policy.sizes import canary_goal, full_size, has_goal_size, may_take_weight
+from model_operator.policy.stepping import compared_metrics, next_step, promote, take_step
 from model_operator.policy.tokens import handled, is_asked
 from model_operator.policy.traffic import is_split_right
 from model_operator.policy.transitions import begin, go_back, pause, remember, resume
@@ -24,7 +25,6 @@ ROUTE_PATIENCE = timedelta(minutes=2)
 FOR_A_PERSON = frozenset(
     {"PauseStep", "RouteNotProgrammed", "AnalysisInconclusive", "NoDifference", "SampleRatioMismatch"}
 )
-
 
 #: Pauses that end by themselves when their cause does.
 HELD_FROM_OUTSIDE = frozenset({"UserPaused", "RouterMissing", "ProviderUnavailable", "EvaluationError"})
@@ -99,11 +99,6 @@ def is_lost(s: Situation) -> bool:
     """Whether all that speaks against the canary is that it lost an A/B test."""
     failed = {metric["name"] for metric in s.observed.verdict.metrics if metric["verdict"] == Outcome.FAIL}
     return bool(failed) and failed <= compared_metrics(s)
-
-
-def compared_metrics(s: Situation) -> frozenset[str]:
-    """Return the names of the metrics that an A/B test is decided by."""
-    return frozenset(metric.name for metric in s.spec.analysis.metrics if metric.comparison)
 
 
 # --- what holds it ----------------------------------------------------------------------------
@@ -215,7 +210,7 @@ def converge(s: Situation) -> Status | None:
         return s.status
     is_right = None if s.has_copies else is_split_right(s.observed.traffic, weights.applied)
     # An A/B test with a broken split keeps its users where they are, and gives no verdict.
-    if is_right is False and not s.splits_by_replicas and not s.stickiness:
+    if is_right is False and not s.splits_by_replicas and not s.spec.stickiness:
         return distrust_route(s)
     return None
 
@@ -237,133 +232,6 @@ def is_programmed(s: Situation) -> bool:
     front, status = s.observed.front, s.status
     reaches_canary = front.is_wide or front.revision == status.canary
     return reaches_canary and has_goal_size(s)
-
-
-# --- what takes it further --------------------------------------------------------------------
-
-
-def take_step(s: Situation) -> Status | None:
-    """Do the current step, or go to the next one when it is done."""
-    step = s.current_step
-    if step is None or s.status.phase is Phase.PROMOTING:
-        return None
-    if isinstance(step, SetWeight):
-        if s.status.weights.desired != step.percent:
-            return replace(resume(s), weights=replace(s.status.weights, desired=step.percent))
-        return next_step(s) if has_goal_size(s) else s.status
-    if isinstance(step, Pause):
-        return _take_pause(s, step)
-    if isinstance(step, Evaluate):
-        return _take_evaluation(s, step)
-    if not has_goal_size(s):
-        return s.status
-    if isinstance(step, Analysis):
-        return _take_analysis(s, step)
-    if isinstance(step, Compare):
-        return _take_comparison(s, step)
-    return next_step(s) if s.observed.route.is_programmed else s.status
-
-
-def _take_pause(s: Situation, step: Pause) -> Status:
-    if is_asked(s, "promote", s.status.canary):
-        return replace(next_step(s), handled_tokens=handled(s, "promote"))
-    if step.duration is not None and s.since(s.status.step_started_at) >= step.duration:
-        return next_step(s)
-    return pause(s, "PauseStep")
-
-
-def _take_evaluation(s: Situation, step: Evaluate) -> Status:
-    body = evaluation_body(s, step)
-    match body["phase"]:
-        case "Failed":
-            return go_back(s, "EvaluationFailed", body["message"], evaluation=body)
-        case "Passed":
-            return replace(next_step(s), evaluation=body)
-        case _:
-            return s.changed(evaluation=body)
-
-
-def _take_analysis(s: Situation, step: Analysis) -> Status:
-    elapsed = s.since(s.status.step_started_at)
-    verdict = s.observed.verdict.outcome
-    if s.observed.verdict.problem:
-        return s.status  # an outage is neither good nor bad news
-    if verdict is Outcome.PASS and elapsed >= step.minimum:
-        return next_step(s)
-    if step.maximum is None or elapsed < step.maximum:
-        return s.status
-    return _end_undecided(s, "AnalysisInconclusive", "the time is over")
-
-
-def _take_comparison(s: Situation, step: Compare) -> Status:
-    """A winner goes on; who lost has gone back already (`fail_analysis`)."""
-    verdict = s.observed.verdict
-    if verdict.problem:
-        return s.status
-    match verdict.outcome:
-        case Outcome.PASS:
-            return next_step(s)
-        case Outcome.SAMPLE_RATIO_MISMATCH:
-            return pause(s, "SampleRatioMismatch")
-        case Outcome.NO_DIFFERENCE:
-            return _end_undecided(s, "NoDifference", "nobody won")
-    if s.since(s.status.step_started_at) < step.maximum:
-        return s.status
-    return _end_undecided(s, "NoDifference", f"no difference was shown within {format_duration(step.maximum)}")
-
-
-def _end_undecided(s: Situation, reason: str, words: str) -> Status:
-    match s.spec.analysis.on_inconclusive:
-        case OnInconclusive.PROMOTE:
-            return next_step(s)
-        case OnInconclusive.ABORT:
-            return go_back(s, reason, f"{words}: {s.observed.verdict.message}")
-        case OnInconclusive.PAUSE:
-            return pause(s, reason)
-
-
-def promote(s: Situation) -> Status:
-    """All steps are done: the canary to full size, then all the traffic, then it is stable."""
-    status = s.status
-    if status.phase is not Phase.PROMOTING:
-        weights = replace(status.weights, desired=100)
-        return replace(resume(s), phase=Phase.PROMOTING, weights=weights, progressed_at=s.now)
-    if not has_goal_size(s) or (status.weights.applied != 100 and full_size(s) > 0):
-        return status
-    return s.changed(
-        stable=status.canary,
-        previous=status.stable,
-        canary="",
-        rollout_replicas=0,
-        drain_started_at=s.now,
-        weights=Weights(),
-        step_index=0,
-        steps_hash="",
-        step_started_at=None,
-        endpoints_lost_at=None,
-        history=remember(s, status.canary, "Promoted", *_why_promoted(s)),
-    )
-
-
-def _why_promoted(s: Situation) -> tuple[str, str]:
-    """Return the reason for history, and the numbers that spoke for the canary."""
-    verdict, mode = s.observed.verdict, s.status.mode
-    if verdict.outcome is Outcome.PASS and s.stickiness:
-        compared = compared_metrics(s)
-        return "AbTestWon", "; ".join(metric["message"] for metric in verdict.metrics if metric["name"] in compared)
-    words = verdict.message if verdict.outcome is Outcome.PASS else ""
-    return f"AllStepsDone{'' if mode == 'Steps' else mode}", words
-
-
-def next_step(s: Situation) -> Status:
-    """Return the status at the start of the next step."""
-    return replace(
-        resume(s),
-        step_index=s.status.step_index + 1,
-        step_started_at=s.now,
-        progressed_at=s.now,
-        endpoints_lost_at=None,
-    )
 
 
 def was_ready(s: Situation) -> bool:

@@ -20,7 +20,7 @@ from model_operator.api.steps import (
     SetWeight,
     Step,
 )
-from model_operator.api.strategy import BlueGreen, Canary, Stickiness
+from model_operator.api.strategy import BlueGreen, Canary
 from model_operator.api.times import parse_duration
 from model_operator.policy.observed import Observed, RevisionView
 
@@ -130,11 +130,6 @@ class Situation:
         return has_copies
 
     @property
-    def stickiness(self) -> Stickiness | None:
-        """How users of an A/B test are known again; None where there is no such test."""
-        return self.spec.stickiness
-
-    @property
     def max_pause(self) -> timedelta | None:
         """The longest that the rollout waits for a person."""
         strategy = self.spec.strategy
@@ -146,7 +141,10 @@ class Situation:
 
         Where pods themselves are the split, an old pod would still take requests: it leaves at once.
         """
-        return timedelta(0) if self.splits_by_replicas else self.spec.strategy.scale_down_delay
+        strategy = self.spec.strategy
+        if isinstance(strategy, Canary) and not self.splits_by_replicas:
+            return strategy.scale_down_delay
+        return timedelta(0)
 
     @property
     def abort_scale_down_delay(self) -> timedelta:

@@ -23,7 +23,7 @@ def split_of(s: Situation) -> Split:
         header_matches=s.header_matches,
         mirror_percent=s.mirror_percent,
         # Whoever takes all requests takes those of every user.
-        stickiness=s.stickiness if 0 < status.weights.applied < 100 else None,
+        stickiness=s.spec.stickiness if 0 < status.weights.applied < 100 else None,
     )
 
 

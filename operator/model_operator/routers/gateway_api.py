@@ -106,6 +106,8 @@ def _sticky_rule(name: str, routing: GatewayRouting, stickiness: Stickiness, rev
         header = {"name": "Cookie", "type": "RegularExpression", "value": f"^(.*; *)?{pair}(;.*)?$"}
     return {
         "matches": [{"path": _path(routing), "headers": [header]}],
+        # Only the route says who was drawn, never a client.
+        "filters": [{"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": [ASSIGNED]}}],
         "backendRefs": [_backend(name, revision, 1)],
     }
 

@@ -100,6 +100,12 @@ class TestGateway:
         ]
         assert taken == ([f"{NAME}-{revision}"] if revision else [])
 
+    def test_a_client_that_comes_back_cannot_say_that_it_was_drawn(self) -> None:
+        wish = split(30, stickiness=Stickiness(kind="header", name="x-variant"))
+        *sticky, _ = self.router.desired(NAME, "default", wish)["HTTPRoute"]["rules"]
+        removed = [rule["filters"][0]["requestHeaderModifier"]["remove"] for rule in sticky]
+        assert removed == [["x-modeldeploy-assigned"]] * 2
+
     def test_the_first_answer_tells_the_user_and_the_server_who_was_drawn(self) -> None:
         wish = split(30, stickiness=Stickiness(kind="header", name="x-variant"))
         backends = self.router.desired(NAME, "default", wish)["HTTPRoute"]["rules"][-1]["backendRefs"]
