@@ -5,6 +5,7 @@ etcd has always counted upwards). A change that no decision looks at wakes nobod
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import orjson
@@ -47,6 +48,8 @@ class Cache:
         #: Keys that lost a child without our doing: their resource may be gone as well.
         self.lost_a_child: set[ObjectKey] = set()
         self._own_deletions: set[str] = set()
+        #: Resources that a write of ours is on its way to.
+        self._written: set[ObjectKey] = set()
         self._verified: dict[str, tuple[str, str]] = {}
 
     def __len__(self) -> int:
@@ -101,7 +104,8 @@ class Cache:
         slim(body)
         self._resources[key] = body
         self._parsed.pop(key, None)
-        return key if old is None or not _is_alike(old, body) else None
+        # What a watch tells of a write before its answer has come is most often the write itself: see `take_answer`.
+        return key if key not in self._written and (old is None or not _is_alike(old, body)) else None
 
     def _put_child(self, key: ObjectKey, body: Body) -> ObjectKey | None:
         children, child, uid, version = self._children.setdefault(key, {}), _child_id(body), _uid(body), _version(body)
@@ -111,6 +115,22 @@ class Cache:
         slim(body)
         children[child] = _Packed(uid, version, orjson.dumps(body))
         return key if old is None or not _is_alike(orjson.loads(old.json), body) else None
+
+    @contextmanager
+    def own_write(self, key: ObjectKey) -> Iterator[None]:
+        """While a write of ours to a ModelDeployment is on its way, what a watch tells of it wakes nobody."""
+        self._written.add(key)
+        try:
+            yield
+        finally:
+            self._written.discard(key)
+
+    def take_answer(self, key: ObjectKey, answer: Body) -> bool:
+        """Take over the answer to our own write; return whether somebody wrote after it, which woke nobody."""
+        if key not in self._resources:
+            return False  # it was deleted meanwhile, and the watch told of that first
+        self.put(answer)
+        return _version(self._resources[key]) > _version(answer)
 
     def remove(self, body: Body) -> ObjectKey | None:
         """Forget an object that is gone; return the key to wake."""

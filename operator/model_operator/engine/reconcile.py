@@ -77,13 +77,14 @@ class Reconciler:
         if await self._undo(resource, observed):
             return timedelta(0)
         decision = decide(resource, observed, now=self._clock.now(), url=url_of(resource))
-        before, resource = resource, await self._persist(resource, body, decision)
+        before = resource
+        resource, is_overtaken = await self._persist(resource, body, decision)
         has_written = await self._act(resource, decision, observed, live)
         self._notifier.tell(before, decision.status)
         for item in decision.news:
             self._recorder.tell(resource, item)
         # What we wrote ourselves no watch will tell us again: look once more.
-        return timedelta(0) if has_written else decision.wake_after
+        return timedelta(0) if has_written or is_overtaken else decision.wake_after
 
     async def _say_goodbye(self, body: Body | None) -> None:
         """While the children of a resource go before it, its phase says so; ownerReferences do the rest."""
@@ -137,16 +138,22 @@ class Reconciler:
         self._cache.put(dict(answer))
         return True
 
-    async def _persist(self, resource: ModelDeployment, body: Body, decision: Decision) -> ModelDeployment:
-        """Write the status if it changed: the intent is on record before anything follows from it."""
+    async def _persist(self, resource: ModelDeployment, body: Body, decision: Decision) -> tuple[ModelDeployment, bool]:
+        """Write the status if it changed: the intent is on record before anything follows from it.
+
+        Returns the resource as it is now, and whether somebody wrote into it after us.
+        """
         if decision.status == resource.status:
-            return resource
+            return resource, False
         patch = merge_patch(body.get("status") or {}, status_to_body(decision.status))
+        is_overtaken = False
         if patch:
-            answer = await self._cluster.patch_status(resource, patch)
-            self._cache.put(dict(answer))
-            resource = dataclasses.replace(resource, resource_version=answer["metadata"]["resourceVersion"])
-        return dataclasses.replace(resource, status=decision.status)
+            with self._cache.own_write(resource.key):
+                answer = dict(await self._cluster.patch_status(resource, patch))
+                version = answer["metadata"]["resourceVersion"]
+                is_overtaken = self._cache.take_answer(resource.key, answer)
+            resource = dataclasses.replace(resource, resource_version=version)
+        return dataclasses.replace(resource, status=decision.status), is_overtaken
 
     async def _act(self, resource: ModelDeployment, decision: Decision, observed: Observed, live: Children) -> bool:
         """Make the cluster what the plan says; return whether anything had to be written."""

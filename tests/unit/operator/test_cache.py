@@ -1,0 +1,55 @@
+"""What the cache is told about a resource wakes a pass, but for the echo of the operator's own writes."""
+
+from typing import Any
+
+import pytest
+
+from model_operator.api.resource import ObjectKey
+from model_operator.engine.cache import Cache
+
+KEY = ObjectKey("default", "fraud")
+
+
+def resource(version: int, phase: str) -> dict[str, Any]:
+    metadata = {"name": "fraud", "namespace": "default", "uid": "u", "generation": 1, "resourceVersion": str(version)}
+    return {"kind": "ModelDeployment", "metadata": metadata, "spec": {}, "status": {"phase": phase}}
+
+
+@pytest.fixture
+def cache() -> Cache:
+    known = Cache()
+    known.put(resource(1, "Pending"))
+    return known
+
+
+def test_a_change_by_somebody_else_wakes(cache: Cache) -> None:
+    assert cache.put(resource(2, "Healthy")) == KEY
+
+
+def test_the_echo_of_an_own_write_wakes_nobody(cache: Cache) -> None:
+    with cache.own_write(KEY):
+        assert cache.put(resource(2, "Healthy")) is None
+        assert not cache.take_answer(KEY, resource(2, "Healthy"))
+    assert cache.put(resource(3, "Degraded")) == KEY
+
+
+def test_who_wrote_after_us_is_not_missed(cache: Cache) -> None:
+    with cache.own_write(KEY):
+        assert cache.put(resource(3, "Degraded")) is None
+        assert cache.take_answer(KEY, resource(2, "Healthy"))
+    known = cache.resource(KEY)
+    assert known is not None
+    assert known["status"] == {"phase": "Degraded"}
+
+
+def test_a_write_that_fails_leaves_nothing_behind(cache: Cache) -> None:
+    with pytest.raises(RuntimeError), cache.own_write(KEY):
+        raise RuntimeError
+    assert cache.put(resource(2, "Healthy")) == KEY
+
+
+def test_a_resource_that_is_gone_when_the_answer_comes_stays_gone(cache: Cache) -> None:
+    with cache.own_write(KEY):
+        cache.remove(resource(2, "Pending"))
+        assert not cache.take_answer(KEY, resource(2, "Healthy"))
+    assert cache.resource(KEY) is None
