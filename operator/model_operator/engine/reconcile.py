@@ -51,6 +51,8 @@ class Reconciler:
         self._recorder, self._clock, self._settings = recorder, clock, settings
         self._missing_kinds = missing_kinds
         self._gatekeeper, self._notifier, self._retrainer = gatekeeper, notifier, retrainer
+        #: What was last seen to be as it shall be, by key: rendering it again would find nothing to write.
+        self._settled: dict[ObjectKey, tuple[Any, ...]] = {}
 
     async def reconcile(self, key: ObjectKey) -> timedelta | None:
         """Do one pass; return when to look again at the latest.
@@ -61,6 +63,7 @@ class Reconciler:
         body = self._cache.resource(key)
         if body is None or "deletionTimestamp" in body["metadata"]:
             self._cache.lost_a_child.discard(key)
+            self._settled.pop(key, None)
             await self._say_goodbye(body)
             return None
         if key in self._cache.lost_a_child and not await self._still_exists(key, body):
@@ -157,6 +160,9 @@ class Reconciler:
 
     async def _act(self, resource: ModelDeployment, decision: Decision, observed: Observed, live: Children) -> bool:
         """Make the cluster what the plan says; return whether anything had to be written."""
+        seen = (resource.uid, resource.generation, decision.plan, frozenset(self._missing_kinds), _versions(live))
+        if self._settled.get(resource.key) == seen:
+            return False
         wanted = list(render(resource, decision.plan, observed, live, self._settings))
         has_written = False
         for child in wanted:
@@ -171,7 +177,10 @@ class Reconciler:
                 # with an admission webhook that thinks otherwise.
                 self._cache.verified(answer, applied_hash(child))
                 has_written = True
-        return await self._delete_unwanted(resource, wanted, live) or has_written
+        has_written |= await self._delete_unwanted(resource, wanted, live)
+        if not has_written:
+            self._settled[resource.key] = seen
+        return has_written
 
     def _needs_apply(self, wanted: Body, live: Body | None) -> bool:
         wanted_hash = applied_hash(wanted)
@@ -204,6 +213,11 @@ class Reconciler:
                 self._cache.remove(dict(child))
                 has_deleted = True
         return has_deleted
+
+
+def _versions(children: Children) -> Mapping[tuple[str, str], str]:
+    """Return the versions of what is rendered; pods are not, and change all the time."""
+    return {key: body["metadata"]["resourceVersion"] for key, body in children.items() if key[0] != "Pod"}
 
 
 def is_owned(child: Body, uid: str) -> bool:
