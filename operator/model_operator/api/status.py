@@ -112,7 +112,8 @@ class Source:
 class Retraining:
     """That a model was found to need training, and whether its hook has taken it.
 
-    `job` is the name of the Job where the hook is one; `problem` is why it was not taken at the last try.
+    `job` is the name of the Job where the hook is one; `problem` is why it was not taken at the last try, or why
+    the Job failed.
     """
 
     requested_at: datetime

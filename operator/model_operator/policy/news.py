@@ -23,6 +23,8 @@ def news(old: Status, new: Status) -> Iterator[News]:
         by = f"; Job {new.retraining.job} trains it" if new.retraining.job else ""
         message = f"revision {new.retraining.revision}: {new.retraining.reason}{by}"
         yield News("RetrainRequested", message, is_warning=True)
+    if new.retraining and new.retraining.is_told and new.retraining.problem not in ("", _problem(old)):
+        yield News("RetrainFailed", f"Job {new.retraining.job}: {new.retraining.problem}", is_warning=True)
     if new.canary and new.canary != old.canary:
         yield News("RolloutStarted", f"revision {new.canary} is on its way; {new.stable} goes on serving")
     if new.weights.applied != old.weights.applied and new.canary:
@@ -37,6 +39,10 @@ def news(old: Status, new: Status) -> Iterator[News]:
         yield News(new.rollback.reason, message, is_warning=new.rollback.reason != "Reverted")
     yield from _ends(old, new)
     yield from _troubles(old, new)
+
+
+def _problem(status: Status) -> str:
+    return status.retraining.problem if status.retraining else ""
 
 
 def _ends(old: Status, new: Status) -> Iterator[News]:

@@ -67,7 +67,8 @@ def retraining(s: Situation) -> Retraining | None:
     if view.cause and is_cool and not s.status.canary:
         asked = Retraining(requested_at=s.now, reason=view.cause, revision=s.status.stable)
         return replace(asked, job=_job(s, hook, asked))
-    return known
+    ended = s.observed.measurements.get(known.job) if known else None
+    return replace(known, problem=f"its Job failed: {ended.error}") if known and ended and ended.error else known
 
 
 def _job(s: Situation, hook: Retrain, asked: Retraining) -> str:

@@ -1,5 +1,7 @@
 """A live model that has become worse is reported once, whoever dies meanwhile; a good one never."""
 
+import asyncio
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -159,6 +161,22 @@ async def test_the_last_job_stays_until_the_next_one_is_made() -> None:
     world.cluster.objects.pop(("Job", "default", second))  # as its time to live ends
     await minutes(world, key, 3, drifted=True)
     assert not world.cluster.of_kind("Job"), "a Job that is gone was made"
+
+
+async def test_a_job_that_failed_is_told_once() -> None:
+    world, key = await model(base={"jobTemplate": JOB})
+    asked = await minutes(world, key, 10, drifted=True)
+    why = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "too many tries"}
+    job = ObjectKey(key.namespace, asked["job"])
+    world.cluster.overwrite("Job", job, lambda body: body.update(status={"conditions": [why]}))
+    told = await minutes(world, key, 3, drifted=True)
+    assert told["problem"] == "its Job failed: BackoffLimitExceeded: too many tries"
+    assert (told["told"], told["requestedAt"]) == (True, asked["requestedAt"])
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await world.recorder.run()
+    events = [event["message"] for event in world.cluster.events if event["reason"] == "RetrainFailed"]
+    assert events == [f"Job {asked['job']}: {told['problem']}"]
 
 
 async def test_a_template_that_is_refused_holds_nothing_and_is_tried_again() -> None:
