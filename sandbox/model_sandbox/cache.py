@@ -1,15 +1,15 @@
 """Copies of what the API server holds, kept fresh by a list and a watch for each kind.
 
-Controllers, node and proxy decide from these copies. A cache never goes back in time: the answer to one's
-own write may be put in, and an older watch event is then ignored.
+Controllers, node and proxy decide from these copies, and those of one process share them. A cache never goes back in
+time: the answer to one's own write may be put in, and an older watch event is then ignored.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 import aiohttp
 
@@ -29,13 +29,8 @@ class Resource:
     kind: str
     namespaced: bool = True
 
-    @property
-    def base(self) -> str:
-        """The path of the whole collection."""
-        return self.path()
-
     def path(self, namespace: str = "", name: str = "", part: str = "") -> str:
-        """The path of a namespace's collection or of one object."""
+        """The path of one object, of a namespace's collection or of the whole one."""
         root = "/apis/" if "/" in self.api_version else "/api/"
         place = f"/namespaces/{namespace}" if self.namespaced and namespace else ""
         tail = "".join(f"/{piece}" for piece in (name, part) if piece)
@@ -54,125 +49,84 @@ def controller_of(body: Obj) -> Obj | None:
     return next((owner for owner in owners if owner.get("controller")), None)
 
 
-@dataclass(slots=True)
-class Cache:
-    """The objects of one resource. `selector` is added to list and watch."""
+def _version(body: Obj) -> int:
+    return int(body["metadata"]["resourceVersion"])
 
-    client: Client
-    resource: Resource
-    selector: str = ""
-    objects: dict[Key, Obj] = field(default_factory=dict)
-    listeners: list[Listener] = field(default_factory=list)
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
-    _gone: dict[Key, int] = field(default_factory=dict)
-    _owned: dict[str, dict[Key, None]] = field(default_factory=dict)
-    _spaces: dict[str, dict[Key, None]] = field(default_factory=dict)
+
+class Cache:
+    """The objects of one resource, but for what the API server alone reads of them."""
+
+    def __init__(self, resource: Resource) -> None:
+        self.resource = resource
+        self.objects: dict[Key, Obj] = {}
+        self.ready = asyncio.Event()
+        self._listeners: list[Listener] = []
+        self._gone: dict[Key, int] = {}
+        self._owned = Index(self, lambda body: [owner["uid"]] if (owner := controller_of(body)) else [])
 
     def get(self, namespace: str, name: str) -> Obj | None:
         """One object."""
         return self.objects.get((namespace, name))
 
-    def owned(self, uid: str) -> list[Obj]:
-        """The objects that an owner controls."""
-        return [self.objects[key] for key in self._owned.get(uid, ())]
-
-    def within(self, namespace: str) -> list[Obj]:
-        """The objects of a namespace."""
-        return [self.objects[key] for key in self._spaces.get(namespace, ())]
+    def owned(self, owner: Obj) -> list[Obj]:
+        """The objects of an owner's namespace that it controls."""
+        return [self.objects[key] for key in self._owned.keys(key_of(owner)[0], owner["metadata"]["uid"])]
 
     def __iter__(self) -> Iterator[Obj]:
         return iter(list(self.objects.values()))
 
+    def listen(self, hear: Listener) -> None:
+        """Have all that is there and every change told."""
+        self._listeners.append(hear)
+        for body in self:
+            hear(None, body)
+
     def put(self, body: Obj) -> None:
         """Take a newer version of an object."""
-        key, version = key_of(body), int(body["metadata"]["resourceVersion"])
+        key, version = key_of(body), _version(body)
         old = self.objects.get(key)
-        if old is not None and int(old["metadata"]["resourceVersion"]) >= version:
+        if self._gone.get(key, 0) >= version or (old is not None and _version(old) >= version):
             return
-        if self._gone.get(key, 0) >= version:
-            return
-        self._index(key, old, body)
+        # More than half of an object, and a write without it leaves it as it is.
+        body["metadata"].pop("managedFields", None)
         self.objects[key] = body
         self._tell(old, body)
-
-    async def create(self, body: Obj) -> Obj:
-        """Create an object on the server; its stored form is in the cache at once, as with the other writes."""
-        path = self.resource.path(body["metadata"].get("namespace", ""))
-        return self._took(await self.client.send("POST", path, body))
-
-    async def replace(self, body: Obj, part: str = "") -> Obj:
-        """Replace an object, or a part such as `status`."""
-        return self._took(await self.client.send("PUT", self.resource.path(*key_of(body), part), body))
-
-    async def merge(self, key: Key, patch: Obj, part: str = "") -> Obj:
-        """Change an object by a merge patch."""
-        return self._took(await self.client.merge(self.resource.path(*key, part), patch))
-
-    async def report(self, body: Obj, status: Obj) -> None:
-        """Write a status that differs from the one that is there."""
-        if status != (body.get("status") or {}):
-            await self.replace({**body, "status": status}, "status")
-
-    def _took(self, body: Obj) -> Obj:
-        self.put(body)
-        return body
 
     def drop(self, key: Key, version: int) -> None:
         """Take the deletion of an object."""
         self._gone[key] = version
         old = self.objects.get(key)
-        if old is not None and int(old["metadata"]["resourceVersion"]) <= version:
+        if old is not None and _version(old) <= version:
             del self.objects[key]
-            self._index(key, old, None)
             self._tell(old, None)
 
-    def _index(self, key: Key, old: Obj | None, new: Obj | None) -> None:
-        for body, add in ((old, False), (new, True)):
-            if body is None:
-                continue
-            owner = controller_of(body)
-            for index, name in ((self._owned, owner["uid"] if owner else None), (self._spaces, key[0])):
-                if name is None:
-                    continue
-                if add:
-                    index.setdefault(name, {})[key] = None
-                else:
-                    index.get(name, {}).pop(key, None)
-                    if not index.get(name):
-                        index.pop(name, None)
-
     def _tell(self, old: Obj | None, new: Obj | None) -> None:
-        for hear in self.listeners:
+        for hear in self._listeners:
             hear(old, new)
 
-    async def run(self) -> None:
+    async def run(self, client: Client) -> None:
         """List, then watch, for ever; a lost watch is taken up again or listed anew."""
         version = ""
         pause = 0.05
         while True:
             try:
                 if not version:
-                    version = await self._list()
+                    version = await self._list(client)
                     self.ready.set()
-                version = await self._watch(version)
+                version = await self._watch(client, version)
                 pause = 0.05
             except ApiFailure as failure:
+                version = ""
                 if failure.code == 410:
-                    version = ""
                     continue
                 log.debug("watch of %s: %s", self.resource.plural, failure)
-                version = ""
             except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
                 log.debug("watch of %s: %s", self.resource.plural, error)
             await asyncio.sleep(pause)
             pause = min(pause * 2, 2.0)
 
-    @property
-    def _listed(self) -> str:
-        return f"{self.resource.base}?{self.selector}" if self.selector else self.resource.base
-
-    async def _list(self) -> str:
-        answer = await self.client.send("GET", self._listed)
+    async def _list(self, client: Client) -> str:
+        answer = await client.send("GET", self.resource.path())
         version = str(answer["metadata"]["resourceVersion"])
         items = answer.get("items") or []
         found = {key_of(item) for item in items}
@@ -183,8 +137,8 @@ class Cache:
         self._gone.clear()
         return version
 
-    async def _watch(self, version: str) -> str:
-        async for what, body in self.client.watch(self._listed, version):
+    async def _watch(self, client: Client, version: str) -> str:
+        async for what, body in client.watch(self.resource.path(), version):
             if what == "ERROR":
                 raise ApiFailure(body.get("code", 500), body)
             version = body["metadata"]["resourceVersion"]
@@ -195,3 +149,30 @@ class Cache:
             elif len(self._gone) > 1000:
                 self._gone.clear()
         return version
+
+
+class Index:
+    """The keys of a cache's objects by marks that are found in them, within each namespace."""
+
+    def __init__(self, cache: Cache, marks: Callable[[Obj], Iterable[Hashable]]) -> None:
+        self._keys: dict[tuple[str, Hashable], dict[Key, None]] = {}
+        self._marks = marks
+        cache.listen(self._hear)
+
+    def _hear(self, old: Obj | None, new: Obj | None) -> None:
+        for key, place in self._places(old):
+            self._keys[place].pop(key)
+            if not self._keys[place]:
+                del self._keys[place]
+        for key, place in self._places(new):
+            self._keys.setdefault(place, {})[key] = None
+
+    def _places(self, body: Obj | None) -> list[tuple[Key, tuple[str, Hashable]]]:
+        if body is None:
+            return []
+        key = key_of(body)
+        return [(key, (key[0], mark)) for mark in self._marks(body)]
+
+    def keys(self, namespace: str, mark: Hashable) -> Mapping[Key, None]:
+        """The keys of what has this mark."""
+        return self._keys.get((namespace, mark), {})

@@ -21,7 +21,7 @@ from model_sandbox.apiserver.requests import Write
 from model_sandbox.apiserver.resources import Resources
 from model_sandbox.apiserver.schema import load_yaml
 from model_sandbox.apiserver.server import ApiServer
-from model_sandbox.apiserver.store import Store
+from model_sandbox.apiserver.store import Key, Store
 from model_sandbox.node.network import LOOPBACK
 
 HOST = "127.0.0.1"
@@ -35,12 +35,12 @@ class ControlPlane:
     token: str
     server: ApiServer
 
-    async def first_account(self) -> None:
-        """Wait until a pod may be created: the controllers have made the default ServiceAccount."""
+    async def until_there(self, resource: str, key: Key) -> None:
+        """Wait for an object."""
         changed = asyncio.Event()
-        shelf = self.server.store.shelf("serviceaccounts")
+        shelf = self.server.store.shelf(resource)
         shelf.listeners.add(changed.set)
-        while self.server.store.get("serviceaccounts", ("default", "default")) is None:
+        while key not in shelf.entries:
             await changed.wait()
             changed.clear()
         shelf.listeners.discard(changed.set)

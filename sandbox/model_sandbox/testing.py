@@ -7,19 +7,22 @@ async with sandbox(pods="instant", controllers=True) as s:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from model_sandbox.apiserver.auth import User
 from model_sandbox.client import Connection, write_kubeconfig
 from model_sandbox.control_plane import control_plane
-from model_sandbox.controllers import manager
+from model_sandbox.controllers import manager, scheduler
+from model_sandbox.controllers.base import Part, run
 from model_sandbox.node import kubelet
 from model_sandbox.node.kubelet import NodeSettings
+from model_sandbox.node.network import LOOPBACK
 from model_sandbox.proxy import gateway as gateways
 from model_sandbox.proxy import services
 
@@ -54,37 +57,31 @@ async def sandbox(
         async with control_plane(extra_users=users) as plane:
             path = state / "kubeconfig"
             write_kubeconfig(path, plane.user_url, plane.token)
-            connection = Connection(plane.url, plane.token)
-            parts = []
+            parts: list[Part] = []
+            wanted = []
             if controllers:
-                parts.append(manager.run(connection))
+                parts.append(manager.run)
+                wanted.append(plane.until_there("serviceaccounts", ("default", "default")))
+            if gateway:
+                parts.append(gateways.run)
+            if proxy:
+                parts.append(partial(services.run, LOOPBACK))
             if pods != "none":
                 settings = NodeSettings(
                     state=state / "node", instant=pods == "instant", images=images or {}, backoff=backoff
                 )
-                parts += [manager.schedule(connection), kubelet.run(connection, settings)]
-            if proxy:
-                parts.append(services.run(connection))
-            if gateway:
-                parts.append(gateways.run(connection))
-            tasks = [asyncio.create_task(part) for part in parts]
+                parts += [scheduler.run, partial(kubelet.run, settings)]
+                wanted.append(plane.until_there("nodes", ("", settings.name)))
+            running: asyncio.Future[Any] = asyncio.create_task(run(Connection(plane.url, plane.token), *parts))
+            starting = asyncio.gather(*wanted)
             try:
-                store = plane.server.store
-                while (controllers and store.get("serviceaccounts", ("default", "default")) is None) or (
-                    pods != "none" and store.get("nodes", ("", "sandbox-0")) is None
-                ):
-                    _raise_failed(tasks)
-                    await asyncio.sleep(0.005)
+                await asyncio.wait({running, starting}, return_when=asyncio.FIRST_COMPLETED)
+                if running.done():
+                    running.result()
                 yield Sandbox(plane.url, plane.token, path, state)
-                _raise_failed(tasks)
+                if running.done():
+                    running.result()
             finally:
-                for task in tasks:
-                    task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _raise_failed(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        if task.done() and not task.cancelled() and task.exception() is not None:
-            raise RuntimeError("a part of the sandbox failed") from task.exception()
+                running.cancel()
+                starting.cancel()
+                await asyncio.gather(running, starting, return_exceptions=True)

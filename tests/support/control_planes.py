@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -22,7 +23,8 @@ import yaml
 from free_ports import free_port
 
 from model_sandbox.client import Connection
-from model_sandbox.controllers import manager
+from model_sandbox.controllers import manager, scheduler
+from model_sandbox.controllers.base import run as run_parts
 from model_sandbox.node import kubelet
 from model_sandbox.testing import sandbox
 
@@ -83,14 +85,12 @@ async def real(assets: Path) -> AsyncIterator[ControlPlane]:
         plane.kubeconfig.write_text(kubeconfig(url, token))
         connection = Connection(url, token, plane.tls)
         settings = kubelet.NodeSettings(state=folder / "node", instant=True, images={}, backoff=10.0)
-        parts = [manager.run(connection), manager.schedule(connection), kubelet.run(connection, settings)]
-        tasks = [asyncio.create_task(part) for part in parts]
+        running = asyncio.create_task(run_parts(connection, manager.run, scheduler.run, partial(kubelet.run, settings)))
         try:
             yield plane
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
 
 def unverified() -> ssl.SSLContext:

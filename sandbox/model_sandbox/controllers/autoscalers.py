@@ -37,7 +37,7 @@ async def reconcile(find: Callable[[str, str], Resource | None], world: World, b
         told = f"New size: {wanted}; reason: Current number of replicas {side}"
         await world.event(body, "SuccessfulRescale", told)
     status = {"desiredReplicas": before.get("desiredReplicas", 0), **status}
-    await world[AUTOSCALERS].report(body, status)
+    await world.report(AUTOSCALERS, body, status)
     return PERIOD
 
 

@@ -1,6 +1,6 @@
-"""What every controller is made of: a queue of keys that never runs one key twice at once, what it sees, and events.
+"""What controllers, node, proxy and gateway are made of: what they see, how they act, and queues of keys.
 
-Controllers, node, proxy and gateway are built from it.
+A queue never runs one key twice at once. `__main__.py` and the tests run parts by `run`.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Self
 
 import aiohttp
 
 from model_sandbox.cache import Cache, Key, Resource, controller_of, key_of
-from model_sandbox.client import ApiFailure, Client, Obj
+from model_sandbox.client import ApiFailure, Client, Connection, Obj
 
 log = logging.getLogger(__name__)
 
@@ -94,47 +94,6 @@ def with_condition(
     return [*(one for one in conditions if one["type"] != kind), entry]
 
 
-@dataclass(slots=True)
-class Recorder:
-    """Writes Events; a lost one is no error."""
-
-    client: Client
-    component: str
-    _seen: dict[tuple[str, ...], tuple[str, int]] = field(default_factory=dict)
-
-    async def event(self, about: Obj, reason: str, message: str, *, warning: bool = False, path: str = "") -> None:
-        """Record an event, or count one that is repeated."""
-        metadata = about["metadata"]
-        namespace = metadata.get("namespace") or "default"
-        known, now = (metadata["uid"], reason, message, path), stamp()
-        name, count = self._seen.pop(known, (f"{metadata['name']}.{secrets.token_hex(8)}", 0))
-        target = {key: metadata.get(key, "") for key in ("name", "namespace", "uid", "resourceVersion")}
-        target |= {"kind": about["kind"], "apiVersion": about["apiVersion"], **({"fieldPath": path} if path else {})}
-        body: Obj = {
-            "metadata": {"name": name, "namespace": namespace},
-            "involvedObject": target,
-            "reason": reason,
-            "message": message[:1024],
-            "type": "Warning" if warning else "Normal",
-            "count": 1,
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "source": {"component": self.component},
-            "reportingComponent": self.component,
-        }
-        try:
-            if count:
-                repeated = {"count": count + 1, "lastTimestamp": now}
-                await self.client.merge(EVENTS.path(namespace, name), repeated)
-            else:
-                await self.client.send("POST", EVENTS.path(namespace), body)
-        except (ApiFailure, aiohttp.ClientError):
-            return
-        self._seen[known] = (name, count + 1)
-        if len(self._seen) > 4096:
-            self._seen.pop(next(iter(self._seen)))
-
-
 Reconcile = Callable[[Key], Awaitable[float | None]]
 Keys = Callable[[Obj], Iterable[Key]]
 
@@ -178,7 +137,7 @@ class Controller:
                 for key in keys(body) if body is not None else ():
                     self.put(key)
 
-        cache.listeners.append(hear)
+        cache.listen(hear)
         return self
 
     async def run(self) -> None:
@@ -222,27 +181,20 @@ class Controller:
         self.put(key)
 
 
-async def work(caches: Sequence[Cache], *controllers: Controller) -> None:
-    """Follow kinds, and reconcile as soon as all of them are known; until cancelled."""
-    async with asyncio.TaskGroup() as tasks:
-        for cache in caches:
-            tasks.create_task(cache.run())
-        for cache in caches:
-            await cache.ready.wait()
-        for controller in controllers:
-            tasks.create_task(controller.run())
-
-
-@dataclass(frozen=True, slots=True)
 class World:
-    """What a controller sees, and by which it acts."""
+    """What a part of the sandbox sees, and by which it acts; what it writes it sees at once.
 
-    client: Client
-    caches: Mapping[Resource, Cache]
-    recorder: Recorder
+    `name` is whom its events are from; a lost event is no error.
+    """
+
+    def __init__(self, client: Client, caches: Mapping[Resource, Cache], name: str) -> None:
+        self.client = client
+        self._caches = caches
+        self._name = name
+        self._told: dict[tuple[str, ...], tuple[str, int]] = {}
 
     def __getitem__(self, resource: Resource) -> Cache:
-        return self.caches[resource]
+        return self._caches[resource]
 
     def controller(
         self,
@@ -252,7 +204,7 @@ class World:
         *others: tuple[Resource, Keys],
     ) -> Controller:
         """A controller of one kind, which also looks when others change."""
-        world = replace(self, recorder=Recorder(self.client, name))
+        world = World(self.client, self._caches, name)
 
         async def look(key: Key) -> float | None:
             body = self[own].get(*key)
@@ -263,12 +215,36 @@ class World:
             controller.hears(self[resource], keys)
         return controller
 
-    async def event(self, about: Obj, reason: str, message: str, *, warning: bool = False) -> None:
-        """Record an event."""
-        await self.recorder.event(about, reason, message, warning=warning)
+    async def work(self, *controllers: Controller) -> None:
+        """Reconcile as soon as everything is known; until cancelled."""
+        for cache in self._caches.values():
+            await cache.ready.wait()
+        async with asyncio.TaskGroup() as tasks:
+            for controller in controllers:
+                tasks.create_task(controller.run())
+
+    # --- writes
+
+    async def create(self, resource: Resource, body: Obj) -> Obj:
+        """Create an object."""
+        path = resource.path(body["metadata"].get("namespace", ""))
+        return self._took(resource, await self.client.send("POST", path, body))
+
+    async def replace(self, resource: Resource, body: Obj, part: str = "") -> Obj:
+        """Replace an object, or a part such as `status`."""
+        return self._took(resource, await self.client.send("PUT", resource.path(*key_of(body), part), body))
+
+    async def merge(self, resource: Resource, key: Key, patch: Obj, part: str = "") -> Obj:
+        """Change an object by a merge patch."""
+        return self._took(resource, await self.client.merge(resource.path(*key, part), patch))
+
+    async def report(self, resource: Resource, body: Obj, status: Obj) -> None:
+        """Write a status that differs from the one that is there."""
+        if status != status_of(body):
+            await self.replace(resource, {**body, "status": status}, "status")
 
     async def delete(self, resource: Resource, body: Obj, **options: Any) -> bool:
-        """Delete this very object, and know that it is going; False when it was gone."""
+        """Delete this very object; False when it was gone."""
         options["preconditions"] = {"uid": body["metadata"]["uid"]}
         try:
             answer = await self.client.send("DELETE", resource.path(*key_of(body)), options)
@@ -277,5 +253,73 @@ class World:
                 raise
             return False
         if answer.get("kind") == resource.kind:
-            self[resource].put(answer)
+            self._took(resource, answer)
         return True
+
+    def _took(self, resource: Resource, body: Obj) -> Obj:
+        self[resource].put(body)
+        return body
+
+    async def event(self, about: Obj, reason: str, message: str, *, warning: bool = False, path: str = "") -> None:
+        """Record an event, or count one that is repeated; `path` is the field that it is about."""
+        metadata = about["metadata"]
+        namespace = metadata.get("namespace") or "default"
+        known, now = (metadata["uid"], reason, message, path), stamp()
+        name, count = self._told.pop(known, (f"{metadata['name']}.{secrets.token_hex(8)}", 0))
+        target = {key: metadata.get(key, "") for key in ("name", "namespace", "uid", "resourceVersion")}
+        target |= {"kind": about["kind"], "apiVersion": about["apiVersion"], **({"fieldPath": path} if path else {})}
+        body: Obj = {
+            "metadata": {"name": name, "namespace": namespace},
+            "involvedObject": target,
+            "reason": reason,
+            "message": message[:1024],
+            "type": "Warning" if warning else "Normal",
+            "count": 1,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "source": {"component": self._name},
+            "reportingComponent": self._name,
+        }
+        try:
+            if count:
+                await self.client.merge(EVENTS.path(namespace, name), {"count": count + 1, "lastTimestamp": now})
+            else:
+                await self.client.send("POST", EVENTS.path(namespace), body)
+        except (ApiFailure, aiohttp.ClientError):
+            return
+        self._told[known] = (name, count + 1)
+        if len(self._told) > 4096:
+            self._told.pop(next(iter(self._told)))
+
+
+class Shared:
+    """What the parts in one process share: a copy of each kind of an API server that any of them looks at."""
+
+    def __init__(self, client: Client, tasks: asyncio.TaskGroup) -> None:
+        self.connection = client.connection
+        self._client = client
+        self._tasks = tasks
+        self._caches: dict[Resource, Cache] = {}
+
+    def __getitem__(self, resource: Resource) -> Cache:
+        if resource not in self._caches:
+            cache = self._caches[resource] = Cache(resource)
+            self._tasks.create_task(cache.run(self._client))
+        return self._caches[resource]
+
+    @asynccontextmanager
+    async def world(self, agent: str, *resources: Resource) -> AsyncIterator[World]:
+        """What a part sees that calls itself by this name."""
+        async with Client(self.connection, agent) as client:
+            yield World(client, {resource: self[resource] for resource in resources}, agent.partition("/")[0])
+
+
+Part = Callable[[Shared], Coroutine[Any, Any, None]]
+
+
+async def run(connection: Connection, *parts: Part) -> None:
+    """Run parts of the sandbox against an API server until cancelled, or until one of them fails."""
+    async with Client(connection, "model-sandbox/1") as client, asyncio.TaskGroup() as tasks:
+        shared = Shared(client, tasks)
+        for part in parts:
+            tasks.create_task(part(shared))

@@ -36,7 +36,7 @@ async def reconcile(by_label: Labelled, world: World, budget: Obj) -> float | No
         now=datetime.now(UTC),
         observedGeneration=status["observedGeneration"],
     )
-    await world[BUDGETS].report(budget, status)
+    await world.report(BUDGETS, budget, status)
     return None
 
 

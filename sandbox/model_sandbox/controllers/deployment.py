@@ -12,27 +12,27 @@ from model_sandbox.controllers.base import DEPLOYMENTS, REPLICASETS, World, stat
 
 async def reconcile(world: World, deployment: Obj) -> float | None:
     """One step of a rollout; the next comes with the next change of a ReplicaSet."""
-    plan = rollout.plan(deployment, world[REPLICASETS].owned(deployment["metadata"]["uid"]), datetime.now(UTC))
+    plan = rollout.plan(deployment, world[REPLICASETS].owned(deployment), datetime.now(UTC))
     if plan.create is not None:
         await _create(world, deployment, plan.create)
     for one, patch in plan.patches:
-        await world[REPLICASETS].merge(key_of(one), patch)
+        await world.merge(REPLICASETS, key_of(one), patch)
         await _tell(world, deployment, one, patch.get("spec", {}).get("replicas"))
     for one in plan.remove:
         await world.delete(REPLICASETS, one)
     if plan.deployment != deployment:
-        await world[DEPLOYMENTS].replace(plan.deployment, "status")
+        await world.replace(DEPLOYMENTS, plan.deployment, "status")
     return plan.again
 
 
 async def _create(world: World, deployment: Obj, body: Obj) -> None:
     try:
-        await world[REPLICASETS].create(body)
+        await world.create(REPLICASETS, body)
     except ApiFailure as failure:
         if failure.code == 409 and world[REPLICASETS].get(*key_of(body)) is not None:  # somebody else's
             status = status_of(deployment)
             status = {**status, "collisionCount": status.get("collisionCount", 0) + 1}
-            await world[DEPLOYMENTS].report(deployment, status)
+            await world.report(DEPLOYMENTS, deployment, status)
         raise
     await _tell(world, deployment, {**body, "spec": {"replicas": 0}}, body["spec"]["replicas"])
 

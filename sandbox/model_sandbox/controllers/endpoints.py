@@ -101,7 +101,7 @@ class EndpointSets:
         pods = sorted((pod for pod in found if status_of(pod).get("podIP")), key=key_of)
         trigger = self._trigger(key, service, pods)
         known = [pod for pod in pods if self.world[NODES].get("", pod["spec"].get("nodeName", "")) is not None]
-        slices = self.world[SLICES].owned(service["metadata"]["uid"])
+        slices = self.world[SLICES].owned(service)
         own = [one for one in slices if _SLICE_LABELS.items() <= labels_of(one).items()]
         labels = {**_SLICE_LABELS, SERVICE_LABEL: key[1]}
         metadata = {"generateName": f"{key[1]}-", "ownerReferences": [owner_reference(service)]}
@@ -133,8 +133,8 @@ class EndpointSets:
         annotations = {**old, **({_TRIGGER: trigger} if trigger else {})}
         body = {**(held or {}), **new, "metadata": {**given, "labels": labels, "annotations": annotations}}
         if held is None:
-            await self.world[resource].create(body)
+            await self.world.create(resource, body)
         elif labels != given.get("labels") or any(
             (held.get(key) or []) != body[key] for key in new if key != "metadata"
         ):
-            await self.world[resource].replace(body)
+            await self.world.replace(resource, body)

@@ -33,7 +33,7 @@ class GarbageCollector:
     def add(self, cache: Cache) -> None:
         """Look after one more kind."""
         self._caches[cache.resource.api_version, cache.resource.kind] = cache
-        cache.listeners.append(lambda old, new: self._hear(cache.resource, old, new))
+        cache.listen(lambda old, new: self._hear(cache.resource, old, new))
 
     def forget(self, cache: Cache) -> None:
         """A kind is no longer served."""

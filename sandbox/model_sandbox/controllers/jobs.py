@@ -27,8 +27,7 @@ async def reconcile(world: World, job: Obj) -> float | None:
         return None
     if ended := condition(job, "Complete") or condition(job, "Failed"):
         return await _expire(world, job, ended, now)
-    uid, again = job["metadata"]["uid"], None
-    pods = world[PODS].owned(uid)
+    again, pods = None, world[PODS].owned(job)
     final = outcome(job, pods, now)
     if final is not None or job["spec"].get("suspend"):
         for pod in filter(about.is_active, pods):
@@ -36,13 +35,13 @@ async def reconcile(world: World, job: Obj) -> float | None:
     else:
         count, pause = missing(job, pods, now)
         for _ in range(0 if pause else count):
-            await about.create(world, job, job["spec"]["template"])
+            await about.create(world, job)
         again = pause or job["spec"].get("activeDeadlineSeconds")
     if final is not None:
         kind, reason, message = final
         word = "Completed" if kind == "Complete" else reason
         await world.event(job, word, message, warning=kind != "Complete")
-    await world[JOBS].report(job, status(job, world[PODS].owned(uid), final, now))
+    await world.report(JOBS, job, status(job, world[PODS].owned(job), final, now))
     return again
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from itertools import combinations
 
-from model_sandbox.cache import Cache, Key, key_of
+from model_sandbox.cache import Cache, Index, Key, key_of
 from model_sandbox.client import Obj
 
 Labels = Mapping[str, str]
@@ -16,42 +16,17 @@ def labels_of(body: Obj) -> Labels:
     return body["metadata"].get("labels") or {}
 
 
-class _Index:
-    """Keys of the objects of a cache by what they are looked for by."""
-
-    def __init__(self, cache: Cache, marks: Callable[[Obj], Iterable[Hashable]]) -> None:
-        self._keys: dict[tuple[str, Hashable], dict[Key, None]] = {}
-        self._marks = marks
-        cache.listeners.insert(0, self._hear)  # before those who ask
-
-    def _hear(self, old: Obj | None, new: Obj | None) -> None:
-        for body in filter(None, (old,)):
-            for mark in self._marks(body):
-                place = key_of(body)[0], mark
-                del self._keys[place][key_of(body)]
-                if not self._keys[place]:
-                    del self._keys[place]
-        for body in filter(None, (new,)):
-            for mark in self._marks(body):
-                self._keys.setdefault((key_of(body)[0], mark), {})[key_of(body)] = None
-
-    def keys(self, namespace: str, mark: Hashable) -> Mapping[Key, None]:
-        """The keys of what has this mark."""
-        return self._keys.get((namespace, mark), {})
-
-
 class Labelled:
     """The objects of a cache by their labels."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
-        self._index = _Index(cache, lambda body: labels_of(body).items())
+        # The empty pair is everybody's: whoever asks for no label at all finds them by it.
+        self._index = Index(cache, lambda body: [(), *labels_of(body).items()])
 
     def having(self, namespace: str, labels: Labels) -> list[Obj]:
         """Those of a namespace that have all these labels."""
-        if not labels:
-            return self._cache.within(namespace)
-        smallest = min((self._index.keys(namespace, pair) for pair in labels.items()), key=len)
+        smallest = min((self._index.keys(namespace, pair) for pair in ((), *labels.items())), key=len)
         found = (self._cache.objects[key] for key in smallest)
         return [body for body in found if labels.items() <= labels_of(body).items()]
 
@@ -62,7 +37,7 @@ class Selecting:
     def __init__(self, cache: Cache, selected: Callable[[Obj], Labels | None]) -> None:
         self._sizes: set[int] = set()
         self._selected = selected
-        self._index = _Index(cache, self._mark)
+        self._index = Index(cache, self._mark)
 
     def _mark(self, body: Obj) -> Iterable[Hashable]:
         labels = self._selected(body)

@@ -6,18 +6,16 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 
-from model_sandbox.cache import Cache, Resource, key_of
-from model_sandbox.client import Client, Connection, Obj
+from model_sandbox.cache import Resource, key_of
+from model_sandbox.client import Obj
 from model_sandbox.controllers import autoscalers, base, budgets, deployment, jobs, namespaces, replicaset
-from model_sandbox.controllers.base import Controller, Recorder, World, owner_of
+from model_sandbox.controllers.base import Controller, Shared, World, owner_of
 from model_sandbox.controllers.endpoints import EndpointSets
 from model_sandbox.controllers.garbage import GarbageCollector, Links
 from model_sandbox.controllers.labels import Labelled, Selecting
-from model_sandbox.controllers.scheduler import run as schedule
 
-__all__ = ["run", "schedule"]
 AGENT = "kube-controller-manager/sandbox"
-_SHARED = (
+_KINDS = (
     *(base.NAMESPACES, base.NODES, base.PODS, base.SERVICES, base.ENDPOINTS, base.SLICES, base.ACCOUNTS),
     *(base.DEPLOYMENTS, base.REPLICASETS, base.BUDGETS, base.AUTOSCALERS, base.JOBS, base.DEFINITIONS),
 )
@@ -64,29 +62,27 @@ def _pod_of(deployment: Obj) -> Obj:
     return {"metadata": {**deployment["metadata"], "labels": labels}}
 
 
-async def run(connection: Connection) -> None:
+async def run(shared: Shared) -> None:
     """Run the controllers until cancelled; the garbage collector follows kinds that come and go."""
-    async with Client(connection, AGENT) as client, asyncio.TaskGroup() as tasks:
-        collector = GarbageCollector(client)
-        shared = {resource: Cache(client, resource) for resource in _SHARED}
-        for cache in shared.values():
-            collector.add(cache)
-        world = World(client, shared, Recorder(client, AGENT))
+    async with shared.world(AGENT, *_KINDS) as world, asyncio.TaskGroup() as tasks:
+        collector = GarbageCollector(world.client)
+        for resource in _KINDS:
+            collector.add(world[resource])
         # Heard from before the first look on: a kind that comes while we look is not missed.
         changed = asyncio.Event()
-        world[base.DEFINITIONS].listeners.append(lambda old, new: changed.set())
-        tasks.create_task(base.work([*shared.values()], *controllers(world, collector)))
-        others: dict[Resource, tuple[Cache, asyncio.Task[None]]] = {}
+        world[base.DEFINITIONS].listen(lambda old, new: changed.set())
+        tasks.create_task(world.work(*controllers(world, collector)))
+        others: dict[Resource, tuple[Links, asyncio.Task[None]]] = {}
         while True:
             changed.clear()
-            found = {one for one in await namespaces.discover(client) if one not in shared and one.plural != "events"}
+            found = {one for one in await namespaces.discover(world.client) if one not in (*_KINDS, base.EVENTS)}
             for resource in found - others.keys():
-                cache = Links(client, resource)
-                collector.add(cache)
-                others[resource] = cache, tasks.create_task(cache.run())
+                links = Links(resource)
+                collector.add(links)
+                others[resource] = links, tasks.create_task(links.run(world.client))
             for resource in others.keys() - found:
-                cache, following = others.pop(resource)
+                links, following = others.pop(resource)
                 following.cancel()
-                collector.forget(cache)
+                collector.forget(links)
             await changed.wait()
             await asyncio.sleep(0.05)

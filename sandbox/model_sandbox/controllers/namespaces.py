@@ -40,7 +40,7 @@ async def reconcile(world: World, namespace: Obj) -> float | None:
         return await _empty(world, namespace, name) if (namespace.get("spec") or {}).get("finalizers") else None
     if world[ACCOUNTS].get(name, "default") is None:
         # One that is there already is a conflict, which is tried again when the cache knows better.
-        await world[ACCOUNTS].create({"metadata": {"name": "default", "namespace": name}})
+        await world.create(ACCOUNTS, {"metadata": {"name": "default", "namespace": name}})
     return None
 
 
@@ -59,7 +59,7 @@ async def _empty(world: World, namespace: Obj, name: str) -> float | None:
     for kind, state, reason, message in [*_ALWAYS, *_remaining(left)]:
         conditions = with_condition(conditions, f"Namespace{kind}", state, reason, message, now=datetime.now(UTC))
     if conditions != before:
-        await world.client.merge(NAMESPACES.path("", name, "status"), {"status": {"conditions": conditions}})
+        await world.merge(NAMESPACES, ("", name), {"status": {"conditions": conditions}}, "status")
     if left:
         return 0.3
     await world.client.send("PUT", NAMESPACES.path("", name, "finalize"), {**namespace, "spec": {}})

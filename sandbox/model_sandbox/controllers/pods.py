@@ -48,15 +48,16 @@ def deletion_rank(pod: Obj) -> tuple[bool, int, bool, int, float]:
     return bool(pod["spec"].get("nodeName")), phase, is_ready(pod), number, age
 
 
-async def create(world: World, owner: Obj, template: Obj) -> None:
+async def create(world: World, owner: Obj) -> None:
     """Make a pod from its owner's template."""
+    template = owner["spec"]["template"]
     given = template.get("metadata") or {}
     metadata: Obj = {name: given[name] for name in ("labels", "annotations", "finalizers") if given.get(name)}
     metadata["generateName"] = f"{owner['metadata']['name']}-"
     metadata["namespace"] = owner["metadata"]["namespace"]
     metadata["ownerReferences"] = [owner_reference(owner)]
     try:
-        pod = await world[PODS].create({"metadata": metadata, "spec": template["spec"]})
+        pod = await world.create(PODS, {"metadata": metadata, "spec": template["spec"]})
     except ApiFailure as failure:
         told = f"Error creating: {failure.body.get('message', failure)}"
         await world.event(owner, "FailedCreate", told, warning=True)

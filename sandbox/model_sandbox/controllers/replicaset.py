@@ -33,14 +33,13 @@ def status(replica_set: Obj, pods: Sequence[Obj], now: datetime) -> tuple[Obj, f
 
 async def reconcile(world: World, replica_set: Obj) -> float | None:
     """Create or delete pods, then report."""
-    uid, template = replica_set["metadata"]["uid"], replica_set["spec"]["template"]
-    active = [pod for pod in world[PODS].owned(uid) if about.is_active(pod)]
+    active = [pod for pod in world[PODS].owned(replica_set) if about.is_active(pod)]
     missing = replica_set["spec"].get("replicas", 1) - len(active)
     if not about.is_terminating(replica_set):
         for _ in range(min(missing, _BURST)):
-            await about.create(world, replica_set, template)
+            await about.create(world, replica_set)
         for pod in sorted(active, key=about.deletion_rank)[: max(0, -missing)]:
             await about.delete(world, replica_set, pod)
-    counts, again = status(replica_set, world[PODS].owned(uid), datetime.now(UTC))
-    await world[REPLICASETS].report(replica_set, counts)
+    counts, again = status(replica_set, world[PODS].owned(replica_set), datetime.now(UTC))
+    await world.report(REPLICASETS, replica_set, counts)
     return again

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from model_sandbox.cache import Cache, key_of
-from model_sandbox.client import Client, Connection, Obj
+from model_sandbox.cache import key_of
+from model_sandbox.client import Obj
 from model_sandbox.controllers import pods as about
-from model_sandbox.controllers.base import NODES, PODS, Recorder, World, condition, status_of, with_condition, work
+from model_sandbox.controllers.base import NODES, PODS, Shared, World, condition, status_of, with_condition
 
 
-async def run(connection: Connection) -> None:
+async def run(shared: Shared) -> None:
     """Run the scheduler until cancelled."""
-    async with Client(connection, "kube-scheduler/sandbox") as client:
-        caches = {resource: Cache(client, resource) for resource in (PODS, NODES)}
-        world = World(client, caches, Recorder(client, ""))
-        await work([*caches.values()], world.controller("default-scheduler", PODS, reconcile))
+    async with shared.world("kube-scheduler/sandbox", PODS, NODES) as world:
+        await world.work(world.controller("default-scheduler", PODS, reconcile))
 
 
 async def reconcile(world: World, pod: Obj) -> float | None:
@@ -49,6 +47,6 @@ async def _unschedulable(world: World, pod: Obj) -> float:
     if (condition(pod, "PodScheduled") or {}).get("message") != told:
         held, now = status_of(pod).get("conditions"), datetime.now(UTC)
         conditions = with_condition(held, "PodScheduled", False, "Unschedulable", told, now=now)
-        await world[PODS].merge(key_of(pod), {"status": {"conditions": conditions}}, "status")
+        await world.merge(PODS, key_of(pod), {"status": {"conditions": conditions}}, "status")
         await world.event(pod, "FailedScheduling", told, warning=True)
     return 1.0

@@ -14,8 +14,8 @@ from typing import Protocol
 
 import aiohttp
 
-from model_sandbox.client import ApiFailure, Client, Obj
-from model_sandbox.controllers.base import Recorder
+from model_sandbox.client import ApiFailure, Obj
+from model_sandbox.controllers.base import World
 from model_sandbox.node import process as processes
 from model_sandbox.node.environment import (
     ConfigError,
@@ -39,13 +39,12 @@ _RESET_AFTER = 600.0
 _MOST_BACKOFF = 300.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
     """What a pod uses of its node."""
 
-    client: Client
+    world: World
     session: aiohttp.ClientSession
-    recorder: Recorder
     reaper: Reaper | None
     images: Mapping[str, tuple[str, ...]]
     state: Path

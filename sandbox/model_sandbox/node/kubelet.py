@@ -10,26 +10,23 @@ import contextlib
 import logging
 import os
 import platform
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 from aiohttp import web
 
-from model_sandbox.cache import Cache
-from model_sandbox.client import ApiFailure, Client, Connection, Obj
-from model_sandbox.controllers.base import NODES, PODS, Recorder, stamp
+from model_sandbox.client import ApiFailure, Obj
+from model_sandbox.controllers.base import NODES, PODS, Shared, stamp
 from model_sandbox.controllers.pods import is_finished, is_terminating
 from model_sandbox.node.container import Host
 from model_sandbox.node.environment import IMAGES
 from model_sandbox.node.logs import serve_log
 from model_sandbox.node.network import LOOPBACK, Network
-from model_sandbox.node.pod import PodRunner, remove, write
+from model_sandbox.node.pod import InstantPod, PodRunner
 from model_sandbox.node.process import Reaper
-from model_sandbox.node.status import ContainerState
 
 log = logging.getLogger(__name__)
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
@@ -90,9 +87,8 @@ class Node:
         self._settings = settings
         self._host = host
         self._tasks = tasks
-        self._pods = Cache(host.client, PODS, f"fieldSelector=spec.nodeName%3D{settings.name}")
-        self._pods.listeners.append(self._instant if settings.instant else self._hear)
-        self._runners: dict[str, tuple[PodRunner, asyncio.Task[None]]] = {}
+        self._pods = host.world[PODS]
+        self._runners: dict[str, tuple[PodRunner | InstantPod, asyncio.Task[None]]] = {}
         self._addresses: dict[str, str] = {}
 
     async def run(self, port: int) -> None:
@@ -102,7 +98,7 @@ class Node:
             try:
                 await self._beat(node)
                 if not following:
-                    self._tasks.create_task(self._pods.run())
+                    self._pods.listen(self._hear)
                 following, pause = True, HEARTBEAT
             except (ApiFailure, aiohttp.ClientError, OSError) as error:
                 log.warning("node %s is waiting for the API server: %s", self._settings.name, error)
@@ -113,52 +109,32 @@ class Node:
         """Write the Node and its Lease."""
         name, now = self._settings.name, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         await self._apply(NODES.path("", name), {"metadata": node["metadata"]}, "v1", "Node")
-        await self._host.client.merge(NODES.path("", name, "status"), {"status": node["status"]})
+        await self._host.world.client.merge(NODES.path("", name, "status"), {"status": node["status"]})
         spec = {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": now}
         lease = {"metadata": {"name": name}, "spec": spec}
         await self._apply(f"{LEASES}/{name}", lease, "coordination.k8s.io/v1", "Lease")
 
     async def _apply(self, path: str, body: Obj, version: str, kind: str) -> None:
         body = {"apiVersion": version, "kind": kind, **body}
-        await self._host.client.send("PATCH", f"{path}?fieldManager=kubelet&force=true", body, media=APPLY)
+        await self._host.world.client.send("PATCH", f"{path}?fieldManager=kubelet&force=true", body, media=APPLY)
 
     def runner(self, namespace: str, name: str) -> PodRunner | None:
         """The runner of a pod."""
         pod = self._pods.get(namespace, name)
         found = self._runners.get(pod["metadata"]["uid"]) if pod is not None else None
-        return found[0] if found is not None else None
+        return found[0] if found is not None and isinstance(found[0], PodRunner) else None
 
     def _hear(self, old: Obj | None, new: Obj | None) -> None:
         before, uid = ((one or {"metadata": {"uid": ""}})["metadata"]["uid"] for one in (old, new))
         if before != uid and before in self._runners:  # removed by force
             self._runners[before][1].cancel()
-        if new is None:
+        if new is None or new["spec"].get("nodeName") != self._settings.name:
             return
         if uid not in self._runners and (not is_finished(new) or is_terminating(new)):
-            runner = PodRunner(self._host, new, self._address(uid))
-            task = self._tasks.create_task(self._guard(runner.run(), new, ends=True))
-            self._runners[uid] = runner, task
+            runner = (InstantPod if self._settings.instant else PodRunner)(self._host, new, self._address(uid))
+            self._runners[uid] = runner, self._tasks.create_task(self._guard(runner))
         if uid in self._runners:
             self._runners[uid][0].update(new)
-
-    def _instant(self, old: Obj | None, new: Obj | None) -> None:
-        """Pods without processes: ready as soon as they are seen, gone as soon as they are deleted."""
-        if new is None:
-            self._addresses.pop(old["metadata"]["uid"] if old is not None else "", None)
-        elif is_terminating(new):
-            self._tasks.create_task(self._guard(remove(self._host, new), new))
-        elif old is None:
-            now, uid = datetime.now(UTC), new["metadata"]["uid"]
-            states = [
-                ContainerState(
-                    *(one["name"], one.get("image", ""), f"sandbox://instant/{uid}/{one['name']}"),
-                    running_since=now,
-                    started=True,
-                    ready=True,
-                )
-                for one in new["spec"]["containers"]
-            ]
-            self._tasks.create_task(self._guard(write(self._host, new, self._address(uid), states), new))
 
     def _address(self, uid: str) -> str:
         """A pod's own address."""
@@ -166,18 +142,18 @@ class Node:
             continue
         return self._addresses.setdefault(uid, found)
 
-    async def _guard(self, work: Coroutine[Any, Any, Any], pod: Obj, *, ends: bool = False) -> None:
+    async def _guard(self, runner: PodRunner | InstantPod) -> None:
         """One pod's trouble is not the others'."""
+        metadata = runner.body["metadata"]
         try:
-            await work
+            await runner.run()
         except (ApiFailure, aiohttp.ClientError, OSError) as error:
-            log.warning("pod %s: %s", pod["metadata"]["name"], error)
+            log.warning("pod %s: %s", metadata["name"], error)
         except Exception:
-            log.exception("pod %s failed", pod["metadata"]["name"])
+            log.exception("pod %s failed", metadata["name"])
         finally:
-            if ends:
-                self._runners.pop(pod["metadata"]["uid"], None)
-                self._addresses.pop(pod["metadata"]["uid"], None)
+            self._runners.pop(metadata["uid"], None)
+            self._addresses.pop(metadata["uid"], None)
 
 
 async def _serve_logs(node: Node, address: str, stack: contextlib.AsyncExitStack) -> int:
@@ -196,19 +172,23 @@ async def _serve_logs(node: Node, address: str, stack: contextlib.AsyncExitStack
     return int(runner.addresses[0][1])
 
 
-async def run(connection: Connection, settings: NodeSettings) -> None:
+async def run(settings: NodeSettings, shared: Shared) -> None:
     """Run a node until cancelled; all of its pods' processes are ended then."""
+    network, connector = settings.network, aiohttp.TCPConnector(limit=0, force_close=True)
     async with contextlib.AsyncExitStack() as stack:
         reaper = None if settings.instant else stack.enter_context(contextlib.closing(Reaper()))
-        client = await stack.enter_async_context(Client(connection, "kubelet/sandbox"))
-        connector = aiohttp.TCPConnector(limit=0, force_close=True)
-        session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
         host = Host(
-            *(client, session, Recorder(client, "kubelet"), reaper, {**IMAGES, **settings.images}),
-            *(settings.state, settings.network, await settings.network.reachable(connection.url), capacity()),
-            settings.backoff,
+            world=await stack.enter_async_context(shared.world("kubelet/sandbox", PODS)),
+            session=await stack.enter_async_context(aiohttp.ClientSession(connector=connector)),
+            reaper=reaper,
+            images={**IMAGES, **settings.images},
+            state=settings.state,
+            network=network,
+            url=await network.reachable(shared.connection.url),
+            capacity=capacity(),
+            backoff=settings.backoff,
         )
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         node = Node(settings, host, tasks)
-        port = 0 if settings.instant else await _serve_logs(node, settings.network.host, stack)
+        port = 0 if settings.instant else await _serve_logs(node, network.host, stack)
         await node.run(port)

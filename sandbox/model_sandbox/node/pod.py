@@ -12,6 +12,7 @@ from pathlib import Path
 
 import aiohttp
 
+from model_sandbox.cache import key_of
 from model_sandbox.client import ApiFailure, Obj, write_kubeconfig
 from model_sandbox.controllers.base import PODS, status_of
 from model_sandbox.node.container import RETRY, Container, Host
@@ -55,7 +56,7 @@ class PodRunner:
     async def event(self, reason: str, message: str, container: str, *, warning: bool = False) -> None:
         """Record an event about a container."""
         path = f"spec.containers{{{container}}}"
-        await self.host.recorder.event(self.body, reason, message, warning=warning, path=path)
+        await self.host.world.event(self.body, reason, message, warning=warning, path=path)
 
     # --- its life
 
@@ -108,7 +109,7 @@ class PodRunner:
         host, namespace = self.host, self.body["metadata"]["namespace"]
         objects = {}
         for kind, name in sorted(set(references(self.body["spec"]))):
-            if body := await host.client.get(f"/api/v1/namespaces/{namespace}/{kind}s/{name}") if name else None:
+            if body := await host.world.client.get(f"/api/v1/namespaces/{namespace}/{kind}s/{name}") if name else None:
                 objects[kind, name] = decoded(kind, body)
         pod = {**self.body, "status": {**status_of(self.body), "podIP": self.address}}
         sources = Sources(pod, objects, host.network.host, host.capacity)
@@ -126,15 +127,19 @@ class PodRunner:
             return {}
         if not self._token:
             account = spec.get("serviceAccountName", "default")
-            body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}
+            body = {
+                "apiVersion": "authentication.k8s.io/v1",
+                "kind": "TokenRequest",
+                "spec": {"expirationSeconds": _TOKEN_SECONDS},
+            }
             path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
             try:
-                answer = await host.client.send("POST", path, {**body, "spec": {"expirationSeconds": _TOKEN_SECONDS}})
+                answer = await host.world.client.send("POST", path, body)
             except ApiFailure as failure:
                 raise ConfigError(f"no token for the ServiceAccount: {failure.body.get('message', failure)}") from None
             self._token = answer["status"]["token"]
         config = self.folder / "kubeconfig"
-        write_kubeconfig(config, host.url, self._token, namespace=namespace, trust=host.client.connection.trust)
+        write_kubeconfig(config, host.url, self._token, namespace=namespace, trust=host.world.client.connection.trust)
         return {"KUBECONFIG": str(config)}
 
     # --- reporting
@@ -158,25 +163,50 @@ class PodRunner:
 
     async def _write_status(self) -> None:
         inits, containers = ([one.state for one in some] for some in (self._inits, self._containers))
-        answer = await write(self.host, self.body, self.address, containers, inits)
-        if int(answer["metadata"]["resourceVersion"]) > int(self.body["metadata"]["resourceVersion"]):
-            self.body = answer
+        await write(self.host, self.body, self.address, containers, inits)
+
+
+class InstantPod:
+    """A pod without processes: ready as soon as it is seen, gone as soon as it is deleted."""
+
+    def __init__(self, host: Host, body: Obj, address: str) -> None:
+        self.host = host
+        self.body = body
+        self.address = address
+        self._ending = asyncio.Event()
+
+    def update(self, body: Obj) -> None:
+        """A newer version of the pod; one with a deletionTimestamp ends it."""
+        if body["metadata"].get("deletionTimestamp"):
+            self._ending.set()
+
+    async def run(self) -> None:
+        """Report it, and remove it when it was deleted."""
+        if not self._ending.is_set():
+            now, uid = datetime.now(UTC), self.body["metadata"]["uid"]
+            states = []
+            for one in self.body["spec"]["containers"]:
+                state = ContainerState(one["name"], one.get("image", ""), f"sandbox://instant/{uid}/{one['name']}")
+                state.running_since, state.started, state.ready = now, True, True
+                states.append(state)
+            await write(self.host, self.body, self.address, states)
+        await self._ending.wait()
+        await remove(self.host, self.body)
 
 
 async def write(
     host: Host, pod: Obj, address: str, containers: Sequence[ContainerState], inits: Sequence[ContainerState] = ()
-) -> Obj:
-    """Report a pod's status, if it differs from the one that is there; the pod as it is then."""
+) -> None:
+    """Report a pod's status, if it differs from the one that is there."""
     before, meta = status_of(pod), pod["metadata"]
     status = pod_status(pod, host.network.host, address, containers, inits, now=datetime.now(UTC))
     if all(before.get(name) == value for name, value in status.items()):
-        return pod
-    path = PODS.path(meta["namespace"], meta["name"], "status")
-    return await host.client.merge(path, {"metadata": {"uid": meta["uid"]}, "status": status})
+        return
+    await host.world.merge(PODS, key_of(pod), {"metadata": {"uid": meta["uid"]}, "status": status}, "status")
 
 
 async def remove(host: Host, pod: Obj) -> None:
     """Take a pod whose containers have ended off the API server."""
     meta = pod["metadata"]
     path = PODS.path(meta["namespace"], meta["name"])
-    await host.client.delete(path, gracePeriodSeconds=0, preconditions={"uid": meta["uid"]})
+    await host.world.client.delete(path, gracePeriodSeconds=0, preconditions={"uid": meta["uid"]})

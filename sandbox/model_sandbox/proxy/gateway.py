@@ -17,18 +17,17 @@ import aiohttp
 import yaml
 from aiohttp import web
 
-from model_sandbox.cache import Cache, Key, Resource, key_of
-from model_sandbox.client import ApiFailure, Client, Connection, Obj
+from model_sandbox.cache import Key, Resource, key_of
+from model_sandbox.client import ApiFailure, Client, Obj
 from model_sandbox.controllers.base import (
     DEFINITIONS,
     SERVICES,
     SLICES,
     Controller,
-    Recorder,
+    Shared,
     World,
     status_of,
     with_condition,
-    work,
 )
 from model_sandbox.controllers.endpoints import SERVICE_LABEL
 from model_sandbox.controllers.labels import Labelled
@@ -64,7 +63,7 @@ async def install(client: Client) -> None:
 async def accept(world: World, body: Obj) -> float | None:
     """Accept our own GatewayClasses."""
     if body["spec"]["controllerName"] == CONTROLLER:
-        await world[CLASSES].report(body, {"conditions": _conditions(body, status_of(body), _YES)})
+        await world.report(CLASSES, body, {"conditions": _conditions(body, status_of(body), _YES)})
     return None
 
 
@@ -116,7 +115,7 @@ class Gateways:
             ("Programmed", not problem, "AddressNotUsable" if problem else "Programmed", problem),
         )
         status = {"addresses": [{"type": "IPAddress", "value": address}], "conditions": conditions}
-        await self._world[GATEWAYS].report(body, status)
+        await self._world.report(GATEWAYS, body, status)
         return 5.0 if problem else None
 
     async def route_changed(self, world: World, route: Obj) -> float | None:
@@ -132,7 +131,7 @@ class Gateways:
                 conditions = _conditions(route, held, *told)
                 found.append({"parentRef": reference, "controllerName": CONTROLLER, "conditions": conditions})
         if found or parents:
-            await world[ROUTES].report(route, {"parents": found})
+            await world.report(ROUTES, route, {"parents": found})
         return None
 
     # --- requests
@@ -229,31 +228,27 @@ def _conditions(body: Obj, before: Obj, *told: tuple[str, bool, str, str]) -> li
     return sorted(held, key=lambda one: str(one["type"]))
 
 
-async def run(connection: Connection) -> None:
-    """Run the gateway until cancelled."""
+async def run(shared: Shared) -> None:
+    """Run the gateway until cancelled; what it needs of the Gateway API is installed unless it is there."""
+    connector = aiohttp.TCPConnector(limit=0)
     async with (
-        Client(connection, "sandbox-gateway/1") as client,
-        aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), auto_decompress=False, timeout=_TIMEOUT
-        ) as session,
+        shared.world("sandbox-gateway/1", CLASSES, GATEWAYS, ROUTES, SERVICES, SLICES) as world,
+        aiohttp.ClientSession(connector=connector, auto_decompress=False, timeout=_TIMEOUT) as session,
         asyncio.TaskGroup() as tasks,
     ):
-        await install(client)
-        caches = {one: Cache(client, one) for one in (CLASSES, GATEWAYS, ROUTES, SERVICES, SLICES)}
-        world = World(client, caches, Recorder(client, CONTROLLER))
+        await install(world.client)
         gateways = Gateways(world, session, tasks)
 
         def every_route(_: Obj) -> Any:
-            return map(key_of, caches[ROUTES])
+            return map(key_of, world[ROUTES])
 
         await gateways.server.setup()
         try:
-            await work(
-                [*caches.values()],
+            await world.work(
                 world.controller("gateway classes", CLASSES, accept),
                 Controller("gateways", gateways.gateway_changed)
-                .hears(caches[GATEWAYS])
-                .hears(caches[CLASSES], lambda _: map(key_of, caches[GATEWAYS])),
+                .hears(world[GATEWAYS])
+                .hears(world[CLASSES], lambda _: map(key_of, world[GATEWAYS])),
                 world.controller(
                     *("routes", ROUTES, gateways.route_changed),
                     *((one, every_route) for one in (CLASSES, GATEWAYS, SERVICES)),

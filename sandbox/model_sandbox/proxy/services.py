@@ -12,12 +12,12 @@ import logging
 import random
 from collections.abc import Iterable, Mapping
 
-from model_sandbox.cache import Cache, Key
-from model_sandbox.client import Client, Connection, Obj
-from model_sandbox.controllers.base import SERVICES, SLICES, Controller, work
+from model_sandbox.cache import Key
+from model_sandbox.client import Obj
+from model_sandbox.controllers.base import SERVICES, SLICES, Controller, Shared, World
 from model_sandbox.controllers.endpoints import SERVICE_LABEL
 from model_sandbox.controllers.labels import Labelled, labels_of
-from model_sandbox.node.network import LOOPBACK, Backend, Network, NetworkError, relay
+from model_sandbox.node.network import Backend, Network, NetworkError, relay
 
 log = logging.getLogger(__name__)
 _RETRY = 2.0  # seconds
@@ -55,9 +55,9 @@ def addresses(service: Obj | None) -> Mapping[Backend, str]:
 class ServiceProxy:
     """Keeps a listener for every port of every Service. Connections are tasks of the group."""
 
-    def __init__(self, services: Cache, slices: Labelled, network: Network, tasks: asyncio.TaskGroup) -> None:
-        self._services = services
-        self._slices = slices
+    def __init__(self, world: World, network: Network, tasks: asyncio.TaskGroup) -> None:
+        self._services = world[SERVICES]
+        self._slices = Labelled(world[SLICES])
         self._network = network
         self._tasks = tasks
         self._servers: dict[Key, dict[Backend, asyncio.Server | None]] = {}
@@ -100,13 +100,12 @@ def _close(server: asyncio.Server | None) -> None:
         server.close()
 
 
-async def run(connection: Connection, network: Network = LOOPBACK) -> None:
+async def run(network: Network, shared: Shared) -> None:
     """Run the proxy until cancelled."""
-    async with Client(connection, "kube-proxy/sandbox") as client, asyncio.TaskGroup() as tasks:
-        services, slices = Cache(client, SERVICES), Cache(client, SLICES)
-        proxy = ServiceProxy(services, Labelled(slices), network, tasks)
-        controller = Controller("proxy", proxy.sync).hears(services).hears(slices, lambda one: [service_of(one)])
+    async with shared.world("kube-proxy/sandbox", SERVICES, SLICES) as world, asyncio.TaskGroup() as tasks:
+        proxy = ServiceProxy(world, network, tasks)
+        controller = Controller("proxy", proxy.sync).hears(world[SERVICES])
         try:
-            await work([services, slices], controller)
+            await world.work(controller.hears(world[SLICES], lambda one: [service_of(one)]))
         finally:
             proxy.close()

@@ -15,7 +15,8 @@ import aiohttp
 import pytest
 
 from model_sandbox.client import Connection, read_kubeconfig
-from model_sandbox.controllers import manager
+from model_sandbox.controllers import scheduler
+from model_sandbox.controllers.base import run
 from model_sandbox.testing import sandbox
 
 SPACE = "/namespaces/default"
@@ -75,7 +76,7 @@ async def logged(api: Any, pod: str, eventually: Any) -> str:
 async def test_controllers_and_a_node_join_another_api_server(api_of: Any, eventually: Any, tmp_path: Path) -> None:
     async with sandbox() as server:
         connection = Connection(server.url, server.token)
-        scheduler = asyncio.create_task(manager.schedule(connection))
+        scheduling = asyncio.create_task(run(connection, scheduler.run))
         where = ("--kubeconfig", str(server.kubeconfig))
         api = api_of(server)
         try:
@@ -118,8 +119,8 @@ async def test_controllers_and_a_node_join_another_api_server(api_of: Any, event
                 assert {pod["spec"]["nodeName"] for pod in pods["items"]} == {"joined"}
                 assert await logged(api, pods["items"][0]["metadata"]["name"], eventually) == "listening\n"
         finally:
-            scheduler.cancel()
-            await asyncio.gather(scheduler, return_exceptions=True)
+            scheduling.cancel()
+            await asyncio.gather(scheduling, return_exceptions=True)
 
 
 def left_of(bridge: str) -> list[str]:

@@ -1,7 +1,6 @@
 """What controllers and the node conclude from what they see."""
 
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -147,7 +146,7 @@ def labelled(name: str, **labels: str) -> Any:
 
 
 def test_objects_are_found_by_labels_and_by_what_they_select() -> None:
-    pods, services = (Cache(SimpleNamespace(), resource) for resource in (PODS, SERVICES))  # type: ignore[arg-type]
+    pods, services = Cache(PODS), Cache(SERVICES)
     by_label, selecting = Labelled(pods), Selecting(services, lambda body: body["spec"] or None)
     for name, labels in (("a", {"app": "a", "x": "1"}), ("b", {"app": "b", "x": "1"})):
         pods.put(labelled(name, **labels))
