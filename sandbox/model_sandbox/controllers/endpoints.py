@@ -18,11 +18,12 @@ from model_sandbox.controllers.base import (
     owner_reference,
     status_of,
 )
-from model_sandbox.controllers.labels import Labelled, labels_of
+from model_sandbox.controllers.labels import Labelled, Labels, labels_of
 
 SERVICE_LABEL = "kubernetes.io/service-name"
 _SLICE_LABELS = {"endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}
 _LABELS = {"endpoints.kubernetes.io/managed-by": "endpoint-controller"}
+_HEADLESS = {"service.kubernetes.io/headless": ""}
 _TRIGGER = "endpoints.kubernetes.io/last-change-trigger-time"
 
 
@@ -45,8 +46,9 @@ def _ports(service: Obj, pods: Sequence[Obj]) -> list[Obj]:
     return found
 
 
-def _reference(pod: Obj) -> Obj:
-    return {"kind": "Pod", **{name: pod["metadata"][name] for name in ("namespace", "name", "uid")}}
+def _origin(pod: Obj) -> Obj:
+    reference = {"kind": "Pod", **{name: pod["metadata"][name] for name in ("namespace", "name", "uid")}}
+    return {"nodeName": pod["spec"].get("nodeName"), "targetRef": reference}
 
 
 def slice_of(service: Obj, pods: Sequence[Obj]) -> Obj:
@@ -56,13 +58,8 @@ def slice_of(service: Obj, pods: Sequence[Obj]) -> Obj:
     for pod in pods:
         serving, leaving = about.is_ready(pod), about.is_terminating(pod)
         ready = publish or (serving and not leaving)
-        found = {
-            "addresses": [pod["status"]["podIP"]],
-            "conditions": {"ready": ready, "serving": serving, "terminating": leaving},
-            "nodeName": pod["spec"].get("nodeName"),
-            "targetRef": _reference(pod),
-        }
-        endpoints.append(found)
+        conditions = {"ready": ready, "serving": serving, "terminating": leaving}
+        endpoints.append({"addresses": [pod["status"]["podIP"]], "conditions": conditions, **_origin(pod)})
     return {"addressType": "IPv4", "endpoints": endpoints, "ports": _ports(service, pods)}
 
 
@@ -72,8 +69,8 @@ def subsets(service: Obj, pods: Sequence[Obj]) -> list[Obj]:
     live = [pod for pod in pods if not about.is_terminating(pod)]
     subset: dict[str, list[Obj]] = {"addresses": [], "notReadyAddresses": []}
     for pod in live:
-        address = {"ip": pod["status"]["podIP"], "nodeName": pod["spec"].get("nodeName"), "targetRef": _reference(pod)}
-        subset["addresses" if publish or about.is_ready(pod) else "notReadyAddresses"].append(address)
+        kind = "addresses" if publish or about.is_ready(pod) else "notReadyAddresses"
+        subset[kind].append({"ip": pod["status"]["podIP"], **_origin(pod)})
     subset["ports"] = [{key: value for key, value in port.items() if value} for port in _ports(service, live)]
     return [{key: value for key, value in subset.items() if value}] if live else []
 
@@ -101,14 +98,14 @@ class EndpointSets:
         pods = sorted((pod for pod in found if status_of(pod).get("podIP")), key=key_of)
         trigger = self._trigger(key, service, pods)
         known = [pod for pod in pods if self.world[NODES].get("", pod["spec"].get("nodeName", "")) is not None]
+        own = {**labels_of(service), **_HEADLESS} if service["spec"].get("clusterIP") == "None" else labels_of(service)
         slices = self.world[SLICES].owned(service)
-        own = [one for one in slices if _SLICE_LABELS.items() <= labels_of(one).items()]
-        labels = {**_SLICE_LABELS, SERVICE_LABEL: key[1]}
-        metadata = {"generateName": f"{key[1]}-", "ownerReferences": [owner_reference(service)]}
-        new: Obj = {"metadata": metadata, **slice_of(service, known)}
-        await self._write(SLICES, service, own[0] if own else None, new, labels, trigger)
-        new = {"metadata": {"name": key[1]}, "subsets": subsets(service, pods)}
-        await self._write(ENDPOINTS, service, held, new, _LABELS, trigger)
+        fresh = {"generateName": f"{key[1]}-", "namespace": key[0], "ownerReferences": [owner_reference(service)]}
+        given = next((one for one in slices if _SLICE_LABELS.items() <= labels_of(one).items()), {"metadata": fresh})
+        labels = {**_SLICE_LABELS, SERVICE_LABEL: key[1], **own}
+        await self._write(SLICES, given, slice_of(service, known), labels, trigger)
+        given = held or {"metadata": {"name": key[1], "namespace": key[0]}}
+        await self._write(ENDPOINTS, given, {"subsets": subsets(service, pods)}, {**_LABELS, **own}, trigger)
         return None
 
     def _trigger(self, key: Key, service: Obj, pods: Sequence[Obj]) -> str | None:
@@ -120,21 +117,13 @@ class EndpointSets:
         self._seen[key] = times
         return min(news if before is not None else [*news, service["metadata"]["creationTimestamp"]], default=None)
 
-    async def _write(
-        self, resource: Resource, service: Obj, held: Obj | None, new: Obj, own: dict[str, str], trigger: str | None
-    ) -> None:
-        """Create or replace what differs."""
-        headless = {"service.kubernetes.io/headless": ""} if service["spec"].get("clusterIP") == "None" else {}
-        labels = {**own, **labels_of(service), **headless}
-        given = (
-            held["metadata"] if held is not None else {**new["metadata"], "namespace": service["metadata"]["namespace"]}
-        )
-        old = {key: value for key, value in (given.get("annotations") or {}).items() if key != _TRIGGER}
-        annotations = {**old, **({_TRIGGER: trigger} if trigger else {})}
-        body = {**(held or {}), **new, "metadata": {**given, "labels": labels, "annotations": annotations}}
-        if held is None:
+    async def _write(self, resource: Resource, given: Obj, content: Obj, labels: Labels, trigger: str | None) -> None:
+        """Create what has no more than a name, replace what differs."""
+        metadata = given["metadata"]
+        annotations = {key: value for key, value in (metadata.get("annotations") or {}).items() if key != _TRIGGER}
+        annotations |= {_TRIGGER: trigger} if trigger else {}
+        body = {**given, **content, "metadata": {**metadata, "labels": labels, "annotations": annotations}}
+        if "uid" not in metadata:
             await self.world.create(resource, body)
-        elif labels != given.get("labels") or any(
-            (held.get(key) or []) != body[key] for key in new if key != "metadata"
-        ):
+        elif labels != metadata.get("labels") or any((given.get(key) or []) != content[key] for key in content):
             await self.world.replace(resource, body)

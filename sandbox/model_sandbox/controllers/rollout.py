@@ -97,12 +97,9 @@ def revision_of(body: Obj) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-def wanted_of(deployment: Obj) -> int:
+def size_of(body: Obj) -> int:
     """How many pods a Deployment, or a ReplicaSet, shall have."""
-    return int(deployment["spec"].get("replicas", 1))
-
-
-size_of = wanted_of
+    return int(body["spec"].get("replicas", 1))
 
 
 def available(replica_set: Obj) -> int:
@@ -112,7 +109,7 @@ def available(replica_set: Obj) -> int:
 
 def limits(deployment: Obj) -> tuple[int, int]:
     """(maxSurge, maxUnavailable) in pods."""
-    strategy, replicas = deployment["spec"]["strategy"], wanted_of(deployment)
+    strategy, replicas = deployment["spec"]["strategy"], size_of(deployment)
     if strategy.get("type") != "RollingUpdate" or "rollingUpdate" not in strategy:
         return 0, 0
     surge = _share(strategy["rollingUpdate"].get("maxSurge"), replicas, math.ceil)
@@ -125,7 +122,7 @@ def _share(value: Any, total: int, rounded: Any) -> int:
 
 
 def _marks(deployment: Obj) -> dict[str, str]:
-    replicas = wanted_of(deployment)
+    replicas = size_of(deployment)
     return {DESIRED: str(replicas), MAXIMUM: str(replicas + limits(deployment)[0] if replicas else 0)}
 
 
@@ -195,8 +192,8 @@ def _is_waiting(deployment: Obj, old: Iterable[Obj]) -> bool:
 
 def _room(deployment: Obj, size: int, old: Iterable[Obj]) -> int:
     """How large the new set, which has a size, may become."""
-    most = wanted_of(deployment) + limits(deployment)[0]
-    return min(wanted_of(deployment), max(size, most - sum(map(size_of, old))))
+    most = size_of(deployment) + limits(deployment)[0]
+    return min(size_of(deployment), max(size, most - sum(map(size_of, old))))
 
 
 def _sizes(deployment: Obj, new: Obj | None, old: Sequence[Obj]) -> dict[str, int]:
@@ -209,7 +206,7 @@ def rolling_sizes(deployment: Obj, new: Obj, old: Sequence[Obj]) -> dict[str, in
     """The next sizes of a rolling update."""
     if (room := _room(deployment, size_of(new), old)) != size_of(new):
         return {new["metadata"]["name"]: room}
-    return _old_sizes(new, old, wanted_of(deployment) - limits(deployment)[1])
+    return _old_sizes(new, old, size_of(deployment) - limits(deployment)[1])
 
 
 def _old_sizes(new: Obj, old: Sequence[Obj], least: int) -> dict[str, int]:
@@ -227,20 +224,18 @@ def _old_sizes(new: Obj, old: Sequence[Obj], least: int) -> dict[str, int]:
     for name in sizes:
         cut = max(0, min(free, sizes[name]))
         sizes[name], free = sizes[name] - cut, free - cut
-    return {
-        one["metadata"]["name"]: size for one in in_order if (size := sizes[one["metadata"]["name"]]) != size_of(one)
-    }
+    return sizes
 
 
 def is_resized(deployment: Obj, sets: Iterable[Obj]) -> bool:
     """Whether `spec.replicas` changed since the sets were sized."""
     marks = {_annotations(one).get(DESIRED) for one in sets if size_of(one)} - {None}
-    return bool(marks - {str(wanted_of(deployment))})
+    return bool(marks - {str(size_of(deployment))})
 
 
 def resized(deployment: Obj, new: Obj | None, old: Sequence[Obj]) -> dict[str, int]:
     """The sizes after `spec.replicas` changed, or while paused: in the middle of a rollout in proportion."""
-    replicas = wanted_of(deployment)
+    replicas = size_of(deployment)
     active = [one for one in [*old, *([new] if new else [])] if size_of(one)]
     if len(active) <= 1:
         latest = active[0] if active else new
@@ -261,7 +256,7 @@ def resized(deployment: Obj, new: Obj | None, old: Sequence[Obj]) -> dict[str, i
 def is_complete(deployment: Obj, status: Obj) -> bool:
     """Whether only new pods are left and all of them are available."""
     counts = {status.get(name, 0) for name in ("updatedReplicas", "replicas", "availableReplicas")}
-    return counts == {wanted_of(deployment)}
+    return counts == {size_of(deployment)}
 
 
 def _status(
@@ -284,7 +279,7 @@ def _status(
     }
     status: Obj = {name: value for name, value in counts.items() if value}
     status["terminatingReplicas"] = total("terminatingReplicas")
-    enough = counts["availableReplicas"] >= wanted_of(deployment) - limits(deployment)[1]
+    enough = counts["availableReplicas"] >= size_of(deployment) - limits(deployment)[1]
     reason = "MinimumReplicasAvailable" if enough else "MinimumReplicasUnavailable"
     told = f"Deployment {'has' if enough else 'does not have'} minimum availability."
     held = with_condition(

@@ -10,27 +10,22 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import aiohttp
 
 from model_sandbox.client import ApiFailure, Obj
 from model_sandbox.controllers.base import World
 from model_sandbox.node import process as processes
-from model_sandbox.node.environment import (
-    ConfigError,
-    Place,
-    Sources,
-    UnknownImage,
-    command_line,
-    environment,
-    find_image,
-)
+from model_sandbox.node.environment import ConfigError, Place, UnknownImage, command_line, environment, find_image
 from model_sandbox.node.network import Network
 from model_sandbox.node.probes import Target, ask
 from model_sandbox.node.process import Log, Reaper, Running
 from model_sandbox.node.status import ContainerState
 from model_sandbox.node.volumes import mount_paths
+
+if TYPE_CHECKING:
+    from model_sandbox.node.pod import PodRunner
 
 log = logging.getLogger(__name__)
 MESSAGE_LIMIT = 4096
@@ -54,27 +49,10 @@ class Host:
     backoff: float
 
 
-class Pod(Protocol):
-    """What a container knows of its pod."""
-
-    host: Host
-    body: Obj
-    address: str
-    folder: Path
-    changed: asyncio.Event
-    ending: asyncio.Event
-
-    async def files(self) -> tuple[Sources, Mapping[str, Path], Mapping[str, str]]:
-        """What env refers to, the volumes' folders and the pod's own variables. Raises ConfigError."""
-
-    async def event(self, reason: str, message: str, container: str, *, warning: bool = False) -> None:
-        """Record an event about a container."""
-
-
 class Container:
     """Runs until it shall not run again; its state is what the pod's status is made of."""
 
-    def __init__(self, pod: Pod, body: Obj, waiting: str) -> None:
+    def __init__(self, pod: PodRunner, body: Obj, waiting: str) -> None:
         self.state = ContainerState(body["name"], body.get("image", ""), waiting=(waiting, ""))
         self.running: Running | None = None
         self._pod = pod

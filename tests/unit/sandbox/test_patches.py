@@ -89,6 +89,12 @@ def test_an_item_without_its_key_is_an_error_that_names_the_key() -> None:
         strategic_merge(DEPLOYMENT, containers({"name": "a"}), containers({"image": "x"}))
 
 
+@pytest.mark.parametrize("name", ["$retainKeys", "$setElementOrder/containers", "$deleteFromPrimitiveList/args"])
+def test_a_directive_that_is_no_list_is_refused(name: str) -> None:
+    with pytest.raises(ApiError, match="invalid patch format"):
+        strategic_merge(DEPLOYMENT, {}, {"spec": {name: "x"}})
+
+
 def test_retain_keys_drops_the_others() -> None:
     document = {"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}}
     patch = {"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}}

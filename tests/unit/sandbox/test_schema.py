@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from model_sandbox.apiserver.discovery import openapi_document
 from model_sandbox.apiserver.errors import Cause
 from model_sandbox.apiserver.kinds import builtin_registry
 from model_sandbox.apiserver.schema import DecodeError, decode, from_openapi
@@ -32,6 +33,17 @@ def spec_of(**properties: Any) -> Any:
         ),
         pytest.param({"type": "string", "maxLength": 1}, "ab", [("FieldValueTooLong", "x")], id="too long"),
         pytest.param({"type": "string", "pattern": "^a$"}, "b", [("FieldValueInvalid", "x")], id="another pattern"),
+        pytest.param({"type": "string", "format": "duration"}, "1h30m", [], id="a duration"),
+        pytest.param({"type": "string", "format": "duration"}, "soon", [("FieldValueInvalid", "x")], id="no duration"),
+        pytest.param({"type": "string", "format": "ipv6"}, "::1", [], id="an address"),
+        pytest.param({"type": "string", "format": "ipv4"}, "::1", [("FieldValueInvalid", "x")], id="of the other kind"),
+        pytest.param({"type": "string", "format": "mine"}, "x", [], id="an unknown format holds for all"),
+        pytest.param(
+            {"type": "object", "x-kubernetes-embedded-resource": True},
+            {"kind": "Pod"},
+            [("FieldValueRequired", "x.apiVersion")],
+            id="an embedded resource says what it is",
+        ),
         pytest.param({"x-kubernetes-int-or-string": True}, "5%", [], id="a number or a text"),
         pytest.param({"type": "string", "nullable": True}, None, [], id="null where it is allowed"),
         pytest.param(
@@ -70,6 +82,11 @@ def test_validation(schema: Any, value: Any, causes: list[tuple[str, str]]) -> N
         pytest.param("self.l.isSorted()", {"l": [2, 1]}, None, False, id="sorted"),
         pytest.param("isURL(self.s)", {"s": "https://a.test"}, None, True, id="a URL"),
         pytest.param("quantity(self.s) > quantity('1Ki')", {"s": "1Mi"}, None, True, id="quantities compare"),
+        pytest.param("isIP(self.s) && ip(self.s).family() == 6", {"s": "::1"}, None, True, id="an address"),
+        pytest.param("cidr(self.s).containsIP('10.1.2.3')", {"s": "11.0.0.0/8"}, None, False, id="a network"),
+        pytest.param("isCIDR(self.s)", {"s": "10.0.0.0/33"}, None, False, id="no network"),
+        pytest.param("url(self.s).getScheme() == 'https'", {"s": "https://a.test/b"}, None, True, id="a URL's parts"),
+        pytest.param("quantity(self.s).add(quantity('1')).asInteger() == 3", {"s": "2"}, None, True, id="sums"),
         pytest.param("self.a >= oldSelf.a", {"a": 1}, {"a": 2}, False, id="a transition is checked"),
         pytest.param("self.a >= oldSelf.a", {"a": 1}, None, True, id="a transition rule is not run on create"),
         pytest.param("self.a.b == 1", {}, None, False, id="a rule that cannot be evaluated does not hold"),
@@ -83,10 +100,31 @@ def test_rules(rule: str, value: Any, old: Any, held: bool) -> None:
     assert (found == []) is held
 
 
+@pytest.mark.parametrize(
+    ("value", "old", "held"),
+    [
+        pytest.param("new", None, True, id="without an old value it is asked all the same"),
+        pytest.param("old", None, False, id="and may refuse what is new"),
+        pytest.param("a", "a", True, id="the old value is there"),
+        pytest.param("a", "b", False, id="and differs"),
+    ],
+)
+def test_an_optional_old_value(value: str, old: str | None, held: bool) -> None:
+    rule = "oldSelf.hasValue() ? oldSelf.value() == self : self == 'new'"
+    text = {"type": "string", "x-kubernetes-validations": [{"rule": rule, "optionalOldSelf": True}]}
+    found = causes_of(spec_of(x=text), {"x": value}, None if old is None else {"x": old})
+    assert (found == []) is held
+
+
 @pytest.mark.parametrize("rule", ["self.nope > 1", "self.", "other == 1", "self.a > 1 &&"])
 def test_a_rule_that_does_not_compile_is_found_with_its_definition(rule: str) -> None:
     schema = spec_of(a={"type": "integer"})
     assert len(compile_rules(from_openapi({**schema, "x-kubernetes-validations": [{"rule": rule}]}))) == 1
+
+
+def test_a_number_of_more_bits_than_its_format_is_refused() -> None:
+    [cause] = causes_of(spec_of(x={"type": "integer", "format": "int32"}), {"x": 2**31})
+    assert "integer with format int32 in x" in cause.message
 
 
 def test_a_message_can_be_computed() -> None:
@@ -121,9 +159,37 @@ def test_a_built_in_kind_drops_empty_values_and_keeps_those_of_pointers() -> Non
     assert "paused" not in decoded["spec"]
 
 
+def test_null_among_items_is_the_empty_value_and_elsewhere_nothing() -> None:
+    body = {"metadata": {"name": None, "annotations": {"a": None}}, "data": {"b": None}}
+    decoded = decode(REGISTRY.kinds["", "v1", "configmaps"].node, body, [])
+    assert decoded == {"metadata": {"annotations": {"a": ""}}, "data": {"b": ""}}
+
+
+def test_kubectl_explain_finds_the_type_of_every_field() -> None:
+    def untyped(schema: Any, path: str) -> list[str]:
+        known = {"type", "$ref", "allOf"}.intersection(schema)
+        within = schema.get("properties", {}) | {one: schema[one] for one in ("items",) if one in schema}
+        below = [told for name, sub in within.items() for told in untyped(sub, f"{path}.{name}")]
+        return below if known else [path, *below]
+
+    for group, versions in REGISTRY.versions().items():
+        for version in versions:
+            document = openapi_document(REGISTRY, group, version)
+            schemas = document["components"]["schemas"] if document else {}
+            assert schemas
+            assert [told for name, schema in schemas.items() for told in untyped(schema, name)] == []
+
+
 @pytest.mark.parametrize(
     "spec",
-    [{"containers": {}}, {"hostNetwork": "yes"}, {"terminationGracePeriodSeconds": 1.5}, {"nodeSelector": {"a": 1}}],
+    [
+        {"containers": {}},
+        {"priority": 2**31},
+        {"terminationGracePeriodSeconds": 1e30},
+        {"hostNetwork": "yes"},
+        {"terminationGracePeriodSeconds": 1.5},
+        {"nodeSelector": {"a": 1}},
+    ],
 )
 def test_a_built_in_kind_refuses_a_wrong_type(spec: Any) -> None:
     with pytest.raises(DecodeError, match="cannot unmarshal"):
