@@ -137,18 +137,23 @@ def _service(body: Obj, addresses: Addresses) -> None:
 
 
 def _keep_allocated(body: Obj, old: Obj) -> None:
-    """A Service update that leaves out what the server allocated keeps it."""
+    """A Service update that leaves out what the server allocated keeps it; what its new type has no use for goes."""
     new, before = body["spec"], old["spec"]
-    if new.get("type", "ClusterIP") == "ExternalName":
-        return
+    addressed, exposed = new.get("type") != "ExternalName", new.get("type") in ("NodePort", "LoadBalancer")
     for name in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
-        if name in before:
-            new.setdefault(name, before[name])
+        _keep(new, before, name, needed=addressed)
+    if not exposed:
+        _keep(new, before, "externalTrafficPolicy", needed=False)
     ports = {(port.get("port"), port.get("protocol", "TCP")): port for port in before.get("ports", [])}
     for port in new.get("ports", []):
-        held = ports.get((port.get("port"), port.get("protocol", "TCP")), {})
-        if held.get("nodePort") and new.get("type") in ("NodePort", "LoadBalancer"):
-            port.setdefault("nodePort", held["nodePort"])
+        _keep(port, ports.get((port.get("port"), port.get("protocol", "TCP")), {}), "nodePort", needed=exposed)
+
+
+def _keep(new: Obj, before: Obj, name: str, *, needed: bool) -> None:
+    if needed and name in before:
+        new.setdefault(name, before[name])
+    elif not needed and new.get(name) == before.get(name):
+        new.pop(name, None)
 
 
 def _secret(body: Obj) -> None:

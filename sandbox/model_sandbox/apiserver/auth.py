@@ -118,15 +118,15 @@ def is_allowed(store: Store, user: User, wants: Attributes) -> bool:
         return True
     if wants.path and wants.path.startswith(_PUBLIC if user is ANONYMOUS else _KNOWN):
         return True
-    return any(_matches(rule, wants) for rule in _rules(store, user, wants.namespace))
+    return any(_matches(rule, wants) for rule in rules(store, user, wants.namespace))
 
 
 _PUBLIC = ("/version", "/healthz", "/livez", "/readyz")
 _KNOWN = (*_PUBLIC, "/api", "/openapi")
-_SELF = ("selfsubjectaccessreviews", "selfsubjectreviews")
+_SELF = ("selfsubjectaccessreviews", "selfsubjectreviews", "selfsubjectrulesreviews")
 
 
-def _rules(store: Store, user: User, namespace: str) -> Iterator[Obj]:
+def rules(store: Store, user: User, namespace: str) -> Iterator[Obj]:
     """The rules of every role that is bound to a user, in the cluster and in a namespace."""
     bindings = [store.scan(f"clusterrolebindings.{RBAC}")]
     bindings += [store.scan(f"rolebindings.{RBAC}", namespace)] if namespace else []

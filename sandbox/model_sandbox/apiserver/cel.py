@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache, cached_property
 from importlib import import_module
 from importlib.util import find_spec
+from ipaddress import ip_address, ip_interface
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import orjson
 
@@ -57,11 +58,34 @@ def _is_url(text: str) -> bool:
     return bool(parts.scheme and (parts.netloc or parts.path.startswith("/")))
 
 
-def _is_quantity(text: str) -> bool:
-    try:
-        return parse_quantity(text) is not None
-    except ValueError:
-        return False
+def _reads(parse: Callable[[str], Any]) -> Callable[[str], bool]:
+    """Whether a text is what `parse` takes."""
+
+    def is_one(text: str) -> bool:
+        try:
+            parse(text)
+        except ValueError:
+            return False
+        return True
+
+    return is_one
+
+
+def _url(text: str) -> str:
+    if not _is_url(text):
+        raise ValueError(f"{text!r} is no URL")
+    return text
+
+
+def _cidr(text: str) -> str:
+    if "/" not in text:
+        raise ValueError(f"{text!r} is no CIDR")
+    return str(ip_interface(text))
+
+
+def _within(network: str, inner: str) -> bool:
+    outer, other = ip_interface(network).network, ip_interface(inner).network
+    return outer.version == other.version and outer.supernet_of(other)  # type: ignore[arg-type]
 
 
 def _same_but_images(new: Obj, old: Obj) -> bool:
@@ -76,17 +100,45 @@ def _same_but_images(new: Obj, old: Obj) -> bool:
     return frozen(new) == frozen(old)
 
 
+_NOT_GLOBAL = ("unspecified", "loopback", "link_local", "multicast")
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "isSorted": lambda items: all(left <= right for left, right in pairwise(items)),
     "sum": sum,
     "isURL": _is_url,
     "find": lambda text, pattern: found[0] if (found := re.search(pattern, text)) else "",
     "findAll": lambda text, pattern, limit=-1: [one[0] for one in re.finditer(pattern, text)][: limit % sys.maxsize],
-    "isQuantity": _is_quantity,
+    "isQuantity": _reads(parse_quantity),
     "quantity": lambda text: float(parse_quantity(text)),
     "isGreaterThan": lambda left, right: left > right,
     "isLessThan": lambda left, right: left < right,
     "compareTo": lambda left, right: (left > right) - (left < right),
+    "sign": lambda quantity: (quantity > 0) - (quantity < 0),
+    "isInteger": lambda quantity: float(quantity).is_integer(),
+    "asInteger": int,
+    "asApproximateFloat": float,
+    "add": lambda left, right: left + right,
+    "sub": lambda left, right: left - right,
+    # Addresses, networks and URLs are texts to the library.
+    "isIP": _reads(ip_address),
+    "ip": lambda text: str(ip_interface(text).ip),
+    "family": lambda ip: ip_address(ip).version,
+    "isUnspecified": lambda ip: ip_address(ip).is_unspecified,
+    "isLoopback": lambda ip: ip_address(ip).is_loopback,
+    "isLinkLocalUnicast": lambda ip: ip_address(ip).is_link_local,
+    "isGlobalUnicast": lambda ip: not any(getattr(ip_address(ip), f"is_{one}") for one in _NOT_GLOBAL),
+    "isCIDR": _reads(_cidr),
+    "cidr": _cidr,
+    "containsIP": _within,
+    "containsCIDR": _within,
+    "masked": lambda cidr: str(ip_interface(cidr).network),
+    "prefixLength": lambda cidr: ip_interface(cidr).network.prefixlen,
+    "url": _url,
+    "getScheme": lambda url: urlsplit(url).scheme,
+    "getHost": lambda url: urlsplit(url).netloc.rpartition("@")[2],
+    "getHostname": lambda url: urlsplit(url).hostname or "",
+    "getPort": lambda url: str(urlsplit(url).port or ""),
+    "getEscapedPath": lambda url: urlsplit(url).path,
+    "getQuery": lambda url: parse_qs(urlsplit(url).query),
     # For built-in types alone.
     "selects": lambda selector, labels: match_selector(selector, labels),
     "sameButImages": _same_but_images,
@@ -114,9 +166,10 @@ def _context() -> Any:
 
 
 class Expression:
-    """A compiled expression; raises CompileError. `node` is the schema of `self` and `oldSelf`."""
+    """A compiled expression; raises CompileError. `node` is the schema of `self` and (perhaps `optional`) `oldSelf`."""
 
-    def __init__(self, text: str, node: Node) -> None:
+    def __init__(self, text: str, node: Node, *, optional: bool = False) -> None:
+        self._optional = optional
         try:
             self._program = _library().compile(text)
         except ValueError as error:
@@ -149,6 +202,8 @@ class Expression:
             return self._results[key]
         context = _context()
         for name, value in seen.items():
+            if self._optional and name == "oldSelf":
+                value = _library().OptionalValue.none() if value is None else _library().OptionalValue.of(value)
             context.add_variable(name, value)
         result = self._program.execute(context)
         if len(self._results) >= _KEPT_RESULTS:
@@ -238,10 +293,13 @@ class Rule:
         if self._reason not in list(_WORDS)[: None if node.strict else 4]:
             raise CompileError(f"reason {self._reason} is not one of {', '.join(list(_WORDS)[:4])}")
         self._path: str = source.get("fieldPath", "")
-        self._expression = Expression(self._text, node)
+        self._optional = bool(source.get("optionalOldSelf"))
+        self._expression = Expression(self._text, node, optional=self._optional)
         self._message: str = source.get("message", "" if node.strict else f"failed rule: {self._text}")
         texts = (source.get(name) for name in ("messageExpression", "valueExpression"))
-        self._computed, self._shown = (Expression(text, node) if text else None for text in texts)
+        self._computed, self._shown = (
+            Expression(text, node, optional=self._optional) if text else None for text in texts
+        )
 
     @cached_property
     def is_transition(self) -> bool:
@@ -251,7 +309,7 @@ class Rule:
     def check(self, path: str, variables: Mapping[str, Any]) -> Cause | None:
         """What the rule has against `self`, which stands at `path`; `oldSelf` is None without an old value."""
         value, old = variables["self"], variables["oldSelf"]
-        if self.is_transition and old is None:
+        if self.is_transition and old is None and not self._optional:
             return None
         # What was there before and did not change is not judged again.
         seen = self._expression.seen
@@ -264,7 +322,7 @@ class Rule:
         try:
             held, told = self._expression.evaluate(variables), ""
         except Exception as error:
-            held, told = False, f"rule evaluation error: {error}"
+            held, told = False, self._message if self._strict else f"rule evaluation error: {error}"
         if held is True:
             return None
         told = told or self._tried(self._computed, variables, "") or self._message

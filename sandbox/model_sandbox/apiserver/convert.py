@@ -18,12 +18,13 @@ _EVENT_NAMES = {
     "deprecatedCount": "count",
 }
 _EVENT_BACK = {stored: shown for shown, stored in _EVENT_NAMES.items()}
+_CONVERTED = (("Event", "events.k8s.io/v1"), ("HorizontalPodAutoscaler", "autoscaling/v1"))
 _PERCENT = "targetCPUUtilizationPercentage"
 
 
 def is_plain(kind: Kind) -> bool:
     """Whether the stored JSON can be shown as it is."""
-    return (kind.group, kind.version) not in (("events.k8s.io", "v1"), ("autoscaling", "v1"))
+    return (kind.kind, kind.api_version) not in _CONVERTED
 
 
 def to_storage(kind: Kind, body: Obj) -> Obj:

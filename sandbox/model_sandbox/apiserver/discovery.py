@@ -195,7 +195,7 @@ def _schema(node: Node, schemas: Obj, *, root: bool = False) -> Obj:
         return dict(node.openapi)
     if node.shape is Shape.OBJECT and node.type_name and not root:
         return {"allOf": [_reference(node, schemas)], "default": {}}
-    result: dict[str, Any] = dict(_SIMPLE.get(node.shape, {}))
+    result: dict[str, Any] = dict(_SIMPLE[node.shape])
     if node.shape is Shape.OBJECT:
         result["properties"] = {name: _schema(sub, schemas) for name, sub in node.fields.items()}
     if node.items is not None:
@@ -215,7 +215,7 @@ def _schema(node: Node, schemas: Obj, *, root: bool = False) -> Obj:
 
 
 _SIMPLE: dict[Shape, Obj] = {
-    **{shape: {"type": "object"} for shape in (Shape.OBJECT, Shape.MAP)},
+    **{shape: {"type": "object"} for shape in (Shape.OBJECT, Shape.MAP, Shape.ANY)},
     **{shape: {"type": str(shape)} for shape in (Shape.STRING, Shape.INTEGER, Shape.NUMBER, Shape.BOOLEAN)},
     Shape.LIST: {"type": "array"},
     Shape.BYTES: {"type": "string", "format": "byte"},

@@ -47,12 +47,15 @@ Ownership = dict[Manager, Owned]
 
 
 def parse(entries: list[Obj] | None) -> Ownership:
-    """The managers of an object."""
+    """The managers of an object; none when a client wrote what cannot be read."""
     owners: Ownership = {}
     for entry in entries or []:
         if entry.get("fieldsV1"):
             identity = (entry.get(name, "") for name in ("manager", "operation", "apiVersion", "subresource"))
-            owners[Manager(*identity)] = Owned(fieldsets.parse_fields(entry["fieldsV1"]), entry.get("time"))
+            try:
+                owners[Manager(*identity)] = Owned(fieldsets.parse_fields(entry["fieldsV1"]), entry.get("time"))
+            except AttributeError:  # a value where an object of paths should be
+                return {}
     return owners
 
 

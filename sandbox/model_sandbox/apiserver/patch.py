@@ -61,6 +61,7 @@ def merge_patch(document: Any, patch: Any) -> Any:
 
 _DIRECTIVE, _RETAIN = "$patch", "$retainKeys"
 _ORDER, _DELETE = "$setElementOrder/", "$deleteFromPrimitiveList/"
+_LISTS = {_RETAIN: "retainKeys", _ORDER: "setElementOrder list", _DELETE: "primitive list"}
 
 
 def strategic_merge(node: Node, document: Any, patch: Any) -> Any:
@@ -74,6 +75,10 @@ def strategic_merge(node: Node, document: Any, patch: Any) -> Any:
         return {}
     if directive not in (None, "merge"):
         raise internal(f"unknown patch type: {directive} in map: {_go_map(patch)}")
+    for key, value in patch.items():
+        for start, told in _LISTS.items():
+            if key.startswith(start) and not isinstance(value, list):
+                raise bad_request(f"invalid patch format of {told}")
     document = document if isinstance(document, dict) else {}
     result = {key: value for key, value in document.items() if key in patch.get(_RETAIN, document)}
     for key in patch:

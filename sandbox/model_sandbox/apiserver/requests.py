@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -10,15 +11,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import orjson
 import yaml
 
 from model_sandbox.apiserver import errors, protobuf
 from model_sandbox.apiserver.errors import ApiError, Obj, bad_options, bad_request, forbidden_field, not_supported
 from model_sandbox.apiserver.patch import json_patch, merge_patch, strategic_merge
-from model_sandbox.apiserver.schema import Node
+from model_sandbox.apiserver.schema import JSON_NAMES, DecodeError, Node, decode
 
 JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
+MAX_YAML = 1_000_000  # values of a YAML body, aliases written out
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 PATCHES = {
     "application/json-patch+json": "json",
     "application/merge-patch+json": "merge",
@@ -59,17 +61,28 @@ def _repeated(value: Any, path: str = "") -> Iterator[str]:
             yield from _repeated(item, f"{path}[{index}]")
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"invalid JSON: {name} is no JSON number")
+def _number(text: str) -> float:
+    """A number of JSON; what is no 64-bit integer is a float, as in Go. Raises ValueError."""
+    if text.lstrip("-").isdigit() and len(text) <= 20 and -(2**63) <= int(text) < 2**63:
+        return int(text)
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"invalid JSON: {text} is no JSON number")
+    return value
 
 
 def parse_json(data: bytes) -> tuple[Any, tuple[str, ...]]:
     """The value and the paths of repeated keys. Raises ValueError with the words of Go's decoder."""
     found: list[_Repeated] = []
     try:
-        value = json.loads(data, object_pairs_hook=partial(_object, found), parse_constant=_no_constant)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        at_end = isinstance(error, json.JSONDecodeError) and error.pos >= len(data.rstrip())
+        text, pairs = data.decode(), partial(_object, found)
+        value = json.loads(
+            text, object_pairs_hook=pairs, parse_constant=_number, parse_int=_number, parse_float=_number
+        )
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()  # half a character cannot be
+    except (json.JSONDecodeError, UnicodeError) as error:
+        at_end = isinstance(error, json.JSONDecodeError) and error.pos >= len(text.rstrip())
         raise ValueError("unexpected end of JSON input" if at_end else f"invalid JSON: {error}") from None
     except RecursionError:
         raise ValueError("exceeded max depth") from None
@@ -89,16 +102,28 @@ _Loader.add_implicit_resolver(_BOOL, re.compile(r"^[yYnN]$"), list("yYnN"))
 _Loader.add_constructor(_BOOL, lambda loader, node: node.value.lower() in ("y", "yes", "true", "on"))
 
 
-def parse_yaml(data: bytes) -> Any:
-    """A YAML body. Raises ValueError."""
+def parse_yaml(data: bytes) -> tuple[Any, tuple[str, ...]]:
+    """A YAML body as `parse_json` reads it. Raises ValueError."""
     try:
-        return orjson.loads(data)  # what most clients send is the JSON that YAML includes, and read sooner so
-    except orjson.JSONDecodeError:
+        return parse_json(data)  # what most clients send is the JSON that YAML includes, and read sooner so
+    except ValueError:
         pass
     try:
-        return yaml.load(data, Loader=_Loader)  # noqa: S506 - a safe loader
-    except (yaml.YAMLError, ValueError) as error:
+        if yaml_size(yaml.compose(data, Loader=_Loader), {}) > MAX_YAML:
+            raise ValueError("document contains excessive aliasing")
+        return parse_json(json.dumps(yaml.load(data, Loader=_Loader)).encode())  # noqa: S506 - a safe loader
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"error converting YAML to JSON: {error}") from None
+
+
+def yaml_size(node: Any, known: dict[int, int]) -> int:
+    """How many values a YAML document has once its aliases are written out. Raises ValueError for a circle."""
+    if id(node) not in known:
+        known[id(node)] = MAX_YAML + 1  # what contains itself has no end
+        parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+        below = (part for item in parts for part in (item if isinstance(item, tuple) else (item,)))
+        known[id(node)] = 1 + sum(yaml_size(part, known) for part in below)
+    return known[id(node)]
 
 
 def parse_body(data: bytes, media: str, kind: str, node: Node | None = None) -> tuple[Any, tuple[str, ...]]:
@@ -110,11 +135,15 @@ def parse_body(data: bytes, media: str, kind: str, node: Node | None = None) -> 
         elif media in ("", JSON):
             value, repeated = parse_json(data)
         elif media in (YAML, "application/x-yaml", "text/yaml"):
-            value = parse_yaml(data)
+            value, repeated = parse_yaml(data)
         else:
             raise errors.unsupported_media_type(_KNOWN_BODIES, details=False)
         if not isinstance(value, dict):
-            raise ValueError(f"a {type(value).__name__} is no object")
+            raise ValueError(f"json: cannot unmarshal {JSON_NAMES.get(type(value), 'null')} into an object")
+        for name in ("kind", "apiVersion"):
+            if not isinstance(value.get(name, ""), str):
+                told = JSON_NAMES.get(type(value[name]), "null")
+                raise ValueError(f"json: cannot unmarshal {told} into Go struct field .{name} of type string")
     except (ValueError, OverflowError) as error:
         start = data[:30].decode(errors="replace") + (" ..." if len(data) > 30 else "") or "<empty>"
         raise bad_request(
@@ -127,7 +156,7 @@ def parse_body(data: bytes, media: str, kind: str, node: Node | None = None) -> 
 def parse_applied(data: bytes) -> Obj:
     """The configuration of an apply patch; raises 400."""
     try:
-        applied = parse_yaml(data)
+        applied, _ = parse_yaml(data)
     except ValueError as error:
         raise bad_request(f"error decoding YAML: {error}") from None
     if not isinstance(applied, dict):
@@ -266,11 +295,15 @@ class DeleteOptions:
 _POLICIES = ("Foreground", "Background", "Orphan")
 
 
-def delete_options(query: Mapping[str, str], body: Obj) -> DeleteOptions:
+def delete_options(query: Mapping[str, str], body: Obj, node: Node) -> DeleteOptions:
     """How to delete, from the body or else the parameters; raises 400 or 422."""
     options = "DeleteOptions"
     if body.get("kind", options) != options:
         raise bad_request(f'no kind "{body["kind"]}" is registered for version "{body.get("apiVersion", "")}"')
+    try:
+        body = decode(node, {name: value for name, value in body.items() if name not in ("kind", "apiVersion")}, [])
+    except DecodeError as error:
+        raise bad_request(f'{options} in version "v1" cannot be handled as a {options}: {error}') from None
     policy = body.get("propagationPolicy") or query.get("propagationPolicy", "")
     orphan = body.get("orphanDependents")
     if orphan is None and "orphanDependents" in query:

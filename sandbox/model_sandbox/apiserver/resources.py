@@ -179,7 +179,7 @@ class Resources:
                 now=write.now,
             )
         except (DecodeError, ListKeyError) as error:
-            typed = f"/{key[1]}; {kind.group}/{kind.version}, Kind={kind.kind}"
+            typed = f"{metadata.get('namespace', '')}/{key[1]}; {kind.group}/{kind.version}, Kind={kind.kind}"
             raise errors.internal(f"failed to create typed patch object ({typed}): {error}") from None
         body = self.decode(kind, {**merged, "apiVersion": kind.api_version, "kind": kind.kind}, write)
         body["metadata"].pop("managedFields", None)

@@ -269,6 +269,8 @@ def decode(node: Node, value: Any, unknown: list[str], path: str = "") -> Any:
     The paths of unknown fields are added to `unknown`. Raises DecodeError for a wrong type in a built-in type.
     """
     shape = node.shape
+    if value is None and node.strict:  # an item of a list or map: Go makes a zero value of it
+        value = _ZERO.get(shape)
     if shape is Shape.OBJECT and isinstance(value, dict):
         return _decode_object(node, value, unknown, path)
     if shape is Shape.MAP and isinstance(value, dict):
@@ -309,10 +311,19 @@ def _decode_object(node: Node, value: Obj, unknown: list[str], path: str) -> Obj
 
 
 _EMPTY: dict[Shape, Any] = {Shape.STRING: "", Shape.INTEGER: 0, Shape.BOOLEAN: False, Shape.NUMBER: 0}
+_ZERO: dict[Shape, Any] = {
+    **_EMPTY,
+    Shape.BYTES: "",
+    Shape.QUANTITY: "0",
+    Shape.OBJECT: {},
+    Shape.MAP: {},
+    Shape.LIST: [],
+}
+_BITS = {"int32": 31, "int64": 63}
 # Go writes these even when they are empty.
 _KEPT = (Shape.OBJECT, Shape.ANY, Shape.QUANTITY, Shape.INT_OR_STRING, Shape.TIME)
 _QUANTITY = re.compile(r"[+-]?(\d+|\d+\.\d*|\.\d+)(([KMGTPE]i)|[numkMGTPE]|([eE][+-]?\d+))?")
-_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 
 
 def is_number(value: Any) -> bool:
@@ -345,11 +356,12 @@ def is_of(shape: Shape, value: Any) -> bool:
 
 def _check_scalar(node: Node, value: Any, path: str) -> None:
     shape = node.shape
-    if not is_of(shape, value):
+    bits = _BITS.get(node.go_type, 63)
+    if not is_of(shape, value) or (shape is Shape.INTEGER and not -(2**bits) <= value < 2**bits):
         want = {Shape.OBJECT: node.type_name, Shape.INTEGER: node.go_type}.get(shape, shape.value)
-        told = _GO_NAMES.get(type(value), "null")
+        told = _GO_NAMES.get(type(value), "null") + (f" {value}" if is_number(value) else "")
         raise DecodeError(f"json: cannot unmarshal {told} into Go struct field {path} of type {want}")
-    if shape is Shape.TIME and not _TIME.fullmatch(value):
+    if shape is Shape.TIME and not TIME.fullmatch(value):
         raise DecodeError(f'parsing time "{value}" as "2006-01-02T15:04:05Z07:00": cannot parse it')
     if shape is Shape.QUANTITY and not _QUANTITY.fullmatch(str(value)):
         raise DecodeError("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")

@@ -101,6 +101,12 @@ def parse_fields(text: str, known: tuple[str, ...]) -> Callable[[Obj], bool]:
     return lambda body: all((_lookup(body, path) == value) is equal for path, value, equal in terms)
 
 
+def selected_name(text: str) -> str:
+    """The one name that a `fieldSelector` parameter asks for: rules about names allow such lists and watches too."""
+    names = re.findall(r"(?:^|,)metadata\.name==?([^,]+)", text)
+    return names[0] if len(names) == 1 else ""
+
+
 def _lookup(body: Any, path: list[str]) -> str:
     """The text of a field for a selector: absent is empty, booleans are lower case."""
     for name in path:

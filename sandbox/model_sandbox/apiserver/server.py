@@ -26,6 +26,7 @@ from model_sandbox.apiserver.lists import Renderer, Selection, list_page, parse_
 from model_sandbox.apiserver.requests import Answer, Write
 from model_sandbox.apiserver.resources import Resources, check_name
 from model_sandbox.apiserver.schema import Node
+from model_sandbox.apiserver.selectors import selected_name
 from model_sandbox.apiserver.store import Entry, Key, Store
 from model_sandbox.apiserver.tables import utc_now
 from model_sandbox.apiserver.watch import Watcher
@@ -249,7 +250,8 @@ class ApiServer:
         elif method == "DELETE" and not call.name:
             verb = "deletecollection"
         resource = f"{kind.plural}/{call.part}" if call.part else kind.plural
-        self._permit(call, Attributes(verb, kind.group, resource, call.namespace or "", call.name))
+        name = call.name or selected_name(call.request.query.get("fieldSelector", ""))
+        self._permit(call, Attributes(verb, kind.group, resource, call.namespace or "", name))
         if kind.warning:
             call.warnings.append(kind.warning)
         if call.part not in ("", "status"):
@@ -282,7 +284,7 @@ class ApiServer:
         if method == "POST" and kind.custom and kind.namespaced:
             return _not_found_page()
         if method == "DELETE" and "deletecollection" in kind.verbs and call.namespace is not None:
-            options = requests.delete_options(query, await self._delete_body(call))
+            options = await self._delete_options(call)
             entries, metadata = list_page(self.store, Selection(kind, call.namespace, requests.list_options(query)))
             for entry in entries:
                 meta = entry.body["metadata"]
@@ -345,7 +347,7 @@ class ApiServer:
         return self.answer(call, kind, stored, status=201 if new else 200)
 
     async def _delete(self, call: Call, kind: Kind) -> web.Response:
-        options = requests.delete_options(call.request.query, await self._delete_body(call))
+        options = await self._delete_options(call)
         last, gone = deletion.delete(self.resources, kind, call.key, options)
         if kind.storage == DEFINITIONS and not options.dry_run:
             self._background(deletion.retire(self.resources, call.name))
@@ -354,10 +356,10 @@ class ApiServer:
         details = {"name": call.name, "group": kind.group, "kind": kind.plural, "uid": last["metadata"]["uid"]}
         return self.reply(errors.success(details={key: value for key, value in details.items() if value}), call)
 
-    async def _delete_body(self, call: Call) -> Obj:
-        if not await call.request.read():
-            return {}
-        return (await call.body("DeleteOptions", self.registry.types.node("DeleteOptions")))[0]
+    async def _delete_options(self, call: Call) -> requests.DeleteOptions:
+        node = self.registry.types.node("DeleteOptions")
+        body = (await call.body("DeleteOptions", node))[0] if await call.request.read() else {}
+        return requests.delete_options(call.request.query, body, node)
 
 
 def _not_found_page() -> web.Response:

@@ -16,7 +16,7 @@ from model_sandbox.apiserver.errors import ApiError, Cause, Obj, bad_request
 from model_sandbox.apiserver.kinds import Kind
 from model_sandbox.apiserver.requests import DeleteOptions, Write
 from model_sandbox.apiserver.resources import check_name
-from model_sandbox.apiserver.schema import DecodeError, decode
+from model_sandbox.apiserver.schema import ANY, DecodeError, decode
 from model_sandbox.apiserver.selectors import match_selector, selector_text
 
 if TYPE_CHECKING:
@@ -50,6 +50,9 @@ async def handle(server: ApiServer, call: Call, kind: Kind) -> web.StreamRespons
 
 # --- scale
 
+_COLUMNS = ("Desired# .spec.replicas", "Available# .status.replicas")
+_SCALE = Kind(group="autoscaling", version="v1", kind="Scale", plural="scales", node=ANY, columns=_COLUMNS)
+
 
 def _at(body: Any, path: list[str]) -> Any:
     for name in path:
@@ -72,8 +75,6 @@ def scale_of(kind: Kind, body: Obj) -> Obj:
         status["selector"] = selector
     replicas = _at(body, _path(kind, "specReplicasPath", ".spec.replicas"))
     return {
-        "kind": "Scale",
-        "apiVersion": "autoscaling/v1",
         "metadata": {name: meta[name] for name in names if name in meta},
         "spec": {"replicas": replicas} if replicas else {},
         "status": status,
@@ -86,7 +87,7 @@ async def _scale(server: ApiServer, call: Call, kind: Kind) -> web.Response:
     if kind.custom and _at(body, path) is None:
         raise errors.internal(f'the spec replicas field ".{".".join(path)}" does not exist')
     if call.request.method == "GET":
-        return server.reply(current, call)
+        return server.answer(call, _SCALE, current)
     write: Write = call.write()
     wanted = await _wanted_scale(server, call, current)
     replicas = (wanted.get("spec") or {}).get("replicas", 0)
@@ -103,7 +104,7 @@ async def _scale(server: ApiServer, call: Call, kind: Kind) -> web.Response:
         at[path[-1]] = replicas
         return shown
 
-    return server.reply(scale_of(kind, server.resources.update(kind, call.key, change, write, "scale")), call)
+    return server.answer(call, _SCALE, scale_of(kind, server.resources.update(kind, call.key, change, write, "scale")))
 
 
 async def _wanted_scale(server: ApiServer, call: Call, current: Obj) -> Obj:
@@ -240,6 +241,12 @@ async def review(server: ApiServer, call: Call, kind: Kind) -> web.Response:
     status: Obj
     if kind.kind == "SelfSubjectReview":
         status = {"userInfo": user.body()}
+    elif kind.kind == "SelfSubjectRulesReview":
+        if not spec.get("namespace"):
+            raise bad_request("no namespace on request")
+        rules = list(auth.rules(server.store, user, spec["namespace"]))
+        parts = ("resourceRules", "apiGroups"), ("nonResourceRules", "nonResourceURLs")
+        status = {"incomplete": False, **{part: [rule for rule in rules if rule.get(of)] for part, of in parts}}
     elif kind.kind == "TokenReview":
         known = server.tokens.user(f"Bearer {spec.get('token', '')}", now=time.time(), store=server.store)
         status = {"authenticated": known is not None, "user": known.body() if known is not None else {}}

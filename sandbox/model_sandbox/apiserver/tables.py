@@ -7,6 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+
 from model_sandbox.apiserver import jsonpath
 from model_sandbox.apiserver.errors import Obj
 from model_sandbox.apiserver.kinds import Kind
@@ -140,13 +142,7 @@ def custom_cell(column: Obj, body: Obj, now: datetime) -> Any:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return "[" + ",".join(f'"{one}"' if isinstance(one, str) else _text(one) for one in value) + "]"
-    if isinstance(value, dict):
-        return "{" + ",".join(f'"{key}":{_text(one)}' for key, one in sorted(value.items())) + "}"
-    return str(value)
+    return value if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
 
 
 # --- rules of single columns

@@ -9,6 +9,7 @@ import copy
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from ipaddress import IPv4Address, IPv6Address, ip_interface
 from types import MappingProxyType
 from typing import Any
 
@@ -25,7 +26,18 @@ from model_sandbox.apiserver.errors import (
 )
 from model_sandbox.apiserver.fieldsets import ListKeyError, element_of
 from model_sandbox.apiserver.metadata import dns_label_errors, label_causes
-from model_sandbox.apiserver.schema import JSON_NAMES, NESTED, RULES, Node, Shape, from_openapi, is_number, is_of, join
+from model_sandbox.apiserver.schema import (
+    JSON_NAMES,
+    NESTED,
+    RULES,
+    TIME,
+    Node,
+    Shape,
+    from_openapi,
+    is_number,
+    is_of,
+    join,
+)
 
 # After one of these the object cannot be read reliably, and rules are not run.
 _BLOCKING = {f"FieldValue{why}" for why in ("Required", "TypeInvalid", "NotSupported", "TooLong", "TooMany")}
@@ -33,12 +45,17 @@ _SKIPPED = (
     "Invalid value: null: some validation rules were not checked because the object was invalid; "
     "correct the existing errors to complete validation"
 )
-_FORMATS = {
-    "date-time": re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)"),
-    "date": re.compile(r"\d{4}-\d\d-\d\d"),
-    "uuid": re.compile(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}"),
-    "ipv4": re.compile(r"(\d{1,3}\.){3}\d{1,3}"),
-    "byte": re.compile(r"[A-Za-z0-9+/]*={0,2}"),
+_FORMATS: dict[str, Callable[[str], Any]] = {  # a text of the format gives something, and no ValueError
+    "date-time": TIME.fullmatch,
+    "date": re.compile(r"\d{4}-\d\d-\d\d").fullmatch,
+    "uuid": re.compile(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}").fullmatch,
+    "byte": re.compile(r"[A-Za-z0-9+/]*={0,2}").fullmatch,
+    "duration": re.compile(r"0|([+-]?(\d+\.?\d*|\.\d+)\s*(ns|us|µs|ms|s|m|h|d|w)\s*)+").fullmatch,
+    "email": re.compile(r"[^@\s]+@[^@\s]+").fullmatch,
+    "uri": re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+").fullmatch,
+    "ipv4": IPv4Address,
+    "ipv6": IPv6Address,
+    "cidr": lambda text: "/" in text and ip_interface(text),
 }
 
 
@@ -162,6 +179,9 @@ def check_schema(node: Node, value: Any, path: str, old: Mapping[str, Any] = Map
                 before = old[name] if node.strict and isinstance(old.get(name), dict) else {}
                 causes += check_schema(sub, item, join(path, name), before)
         causes += _count_causes(schema, "Properties", len(value), path) if schema else []
+        if schema.get("x-kubernetes-embedded-resource"):
+            missing = (name for name in ("apiVersion", "kind") if not value.get(name))
+            causes += [required(join(path, name), "must not be empty") for name in missing]
     elif isinstance(value, list):
         causes += _list_causes(node, value, path)
     elif isinstance(value, str):
@@ -221,16 +241,25 @@ def _string_causes(node: Node, value: str, path: str) -> list[Cause]:
         causes.append(invalid_value(path, value, f"{path} in body should be at least {shortest} chars long"))
     if pattern and not re.search(pattern, value):
         causes.append(invalid_value(path, value, f"{path} in body should match '{pattern}'"))
-    known = None if node.strict else _FORMATS.get(schema.get("format", ""))
-    if known and not known.fullmatch(value):
+    if not node.strict and not _has_format(value, schema.get("format", "")):
         told = f'{path} in body must be of type {schema["format"]}: "{value}"'
         causes.append(invalid_value(path, value, told))
     return causes
 
 
+def _has_format(value: str, name: str) -> bool:
+    try:
+        return name not in _FORMATS or bool(_FORMATS[name](value))
+    except ValueError:
+        return False
+
+
 def _number_causes(node: Node, value: float, path: str) -> list[Cause]:
     schema, causes = node.openapi, []
     least, most = schema.get("minimum"), schema.get("maximum")
+    if schema.get("format") == "int32" and not -(2**31) <= value < 2**31:
+        told = f'Invalid value: "": Checked value must be of type integer with format int32 in {path}'
+        causes.append(Cause("FieldValueInvalid", "<nil>", told))
     for bound, strict, sign, word in (
         (least, schema.get("exclusiveMinimum"), 1, "greater"),
         (most, schema.get("exclusiveMaximum"), -1, "less"),
