@@ -13,7 +13,7 @@ import shlex
 import signal
 import sys
 import tempfile
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from model_sandbox.control_plane import control_plane
 from model_sandbox.controllers import manager, scheduler
 from model_sandbox.controllers.base import Part, run
 from model_sandbox.node import kubelet
-from model_sandbox.node.kubelet import NodeSettings
+from model_sandbox.node.host import NodeSettings
 from model_sandbox.node.network import NETWORKS, Network, NetworkError
 from model_sandbox.proxy import gateway, services
 
@@ -40,6 +40,29 @@ def _image(text: str) -> tuple[str, tuple[str, ...]]:
     if not equals or not name or not command:
         raise argparse.ArgumentTypeError(f"{text!r}: write NAME=COMMAND, as in busybox=/bin/busybox")
     return name, tuple(shlex.split(command))
+
+
+Parts = Callable[[argparse.Namespace, Path, Network], list[Part]]  # what a command runs besides the API server
+
+
+def _all(options: argparse.Namespace, state: Path, network: Network) -> list[Part]:
+    nodes = [] if options.pods == "none" else [scheduler.run, *_nodes(options, state, network)]
+    return [manager.run, *_proxy(options, state, network), *nodes, *([gateway.run] if options.gateway else [])]
+
+
+def _proxy(_: argparse.Namespace, __: Path, network: Network) -> list[Part]:
+    return [partial(services.run, network)]
+
+
+def _nodes(options: argparse.Namespace, state: Path, network: Network) -> list[Part]:
+    common: dict[str, Any] = {
+        "instant": options.pods == "instant",
+        "images": dict(options.image),
+        "backoff": options.restart_backoff,
+        "network": network,
+    }
+    names = [options.name] if "name" in options else [f"sandbox-{index}" for index in range(options.nodes)]
+    return [partial(kubelet.run, NodeSettings(name=name, state=state / name, **common)) for name in names]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,16 +87,18 @@ def _parser() -> argparse.ArgumentParser:
         help="addresses of pods and Services: on loopback, or (as root) in network namespaces of their own",
     )
 
-    def add(name: str, told: str, *groups: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=told, parents=[common, *groups])
+    def add(name: str, parts: Parts, told: str, *groups: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=told, parents=[common, *groups])
+        command.set_defaults(parts=parts)
+        return command
 
-    up = add("up", "everything: API server, controllers, scheduler, node, proxy", serving, running, networked)
-    add("apiserver", "the API server alone", serving)
-    add("controllers", "the controllers against an API server", joining)
-    add("scheduler", "the scheduler against an API server", joining)
-    add("proxy", "the Service proxy against an API server", joining, networked)
-    add("gateway", "a gateway for HTTPRoutes against an API server", joining)
-    node = add("node", "a node against an API server", joining, running, networked)
+    up = add("up", _all, "everything: API server, controllers, scheduler, node, proxy", serving, running, networked)
+    add("apiserver", lambda *_: [], "the API server alone", serving)
+    add("controllers", lambda *_: [manager.run], "the controllers against an API server", joining)
+    add("scheduler", lambda *_: [scheduler.run], "the scheduler against an API server", joining)
+    add("proxy", _proxy, "the Service proxy against an API server", joining, networked)
+    add("gateway", lambda *_: [gateway.run], "a gateway for HTTPRoutes against an API server", joining)
+    node = add("node", _nodes, "a node against an API server", joining, running, networked)
     up.add_argument(
         "--pods",
         choices=["process", "instant", "none"],
@@ -88,38 +113,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _parts(options: argparse.Namespace, state: Path, network: Network) -> Sequence[Part]:
-    """What a command runs besides the API server."""
-
-    def node(name: str) -> Part:
-        settings = NodeSettings(
-            name=name,
-            state=state / name,
-            instant=options.pods == "instant",
-            images=dict(options.image),
-            backoff=options.restart_backoff,
-            network=network,
-        )
-        return partial(kubelet.run, settings)
-
-    proxy = partial(services.run, network)
-    match options.command:
-        case "up":
-            nodes = [] if options.pods == "none" else [f"sandbox-{index}" for index in range(options.nodes)]
-            more = [*([scheduler.run] if nodes else []), *([gateway.run] if options.gateway else [])]
-            return [manager.run, proxy, *more, *map(node, nodes)]
-        case "node":
-            return [node(options.name)]
-        case command:
-            known: dict[str, Part] = {
-                "controllers": manager.run,
-                "scheduler": scheduler.run,
-                "proxy": proxy,
-                "gateway": gateway.run,
-            }
-            return [known[command]] if command in known else []
-
-
 async def _serve(options: argparse.Namespace, state: Path) -> None:
     """An API server, with all the rest or alone."""
     kept = state if options.state is not None else None
@@ -130,7 +123,7 @@ async def _serve(options: argparse.Namespace, state: Path) -> None:
     ):
         kubeconfig = options.kubeconfig or state / "kubeconfig"
         write_kubeconfig(kubeconfig, plane.user_url, plane.token)
-        tasks.create_task(run(Connection(plane.url, plane.token), *_parts(options, state, network)))
+        tasks.create_task(run(Connection(plane.url, plane.token), *options.parts(options, state, network)))
         if options.command == "up":  # from when on a pod may be created
             await plane.until_there("serviceaccounts", ("default", "default"))
         print(f"API server: {plane.url}\nexport KUBECONFIG={kubeconfig.absolute()}", flush=True)
@@ -140,7 +133,7 @@ async def _serve(options: argparse.Namespace, state: Path) -> None:
 async def _join(options: argparse.Namespace, state: Path) -> None:
     """One part, against somebody's API server."""
     async with NETWORKS[options.network]() as network:
-        await run(_connection(options.kubeconfig), *_parts(options, state, network))
+        await run(_connection(options.kubeconfig), *options.parts(options, state, network))
 
 
 def _connection(path: Path | str | None) -> Connection:

@@ -21,7 +21,7 @@ from model_sandbox.control_plane import control_plane
 from model_sandbox.controllers import manager, scheduler
 from model_sandbox.controllers.base import Part, run
 from model_sandbox.node import kubelet
-from model_sandbox.node.kubelet import NodeSettings
+from model_sandbox.node.host import NodeSettings
 from model_sandbox.node.network import LOOPBACK
 from model_sandbox.proxy import gateway as gateways
 from model_sandbox.proxy import services

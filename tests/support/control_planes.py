@@ -26,6 +26,7 @@ from model_sandbox.client import Connection
 from model_sandbox.controllers import manager, scheduler
 from model_sandbox.controllers.base import run as run_parts
 from model_sandbox.node import kubelet
+from model_sandbox.node.host import NodeSettings
 from model_sandbox.testing import sandbox
 
 
@@ -84,7 +85,7 @@ async def real(assets: Path) -> AsyncIterator[ControlPlane]:
         plane = ControlPlane(url, token, folder / "kubeconfig", tls=unverified())
         plane.kubeconfig.write_text(kubeconfig(url, token))
         connection = Connection(url, token, plane.tls)
-        settings = kubelet.NodeSettings(state=folder / "node", instant=True, images={}, backoff=10.0)
+        settings = NodeSettings(state=folder / "node", instant=True, images={}, backoff=10.0)
         running = asyncio.create_task(run_parts(connection, manager.run, scheduler.run, partial(kubelet.run, settings)))
         try:
             yield plane

@@ -20,6 +20,9 @@ from model_sandbox.client import ApiFailure, Client, Connection, Obj
 
 log = logging.getLogger(__name__)
 
+# Conflicts, and parts that are not up yet: trying again helps. What goes on like that is told.
+_USUAL_FAILURES = 10
+
 NAMESPACES = Resource("v1", "namespaces", "Namespace", namespaced=False)
 NODES = Resource("v1", "nodes", "Node", namespaced=False)
 PODS = Resource("v1", "pods", "Pod")
@@ -162,8 +165,9 @@ class Controller:
         except Exception as error:  # whatever it is, the other keys must not suffer
             if not isinstance(error, ApiFailure | aiohttp.ClientError | OSError):
                 log.exception("%s %s failed", self.name, key)
-            log.debug("%s %s: %s", self.name, key, error)
             count = self._failures[key] = self._failures.get(key, 0) + 1
+            level = logging.WARNING if count > _USUAL_FAILURES else logging.DEBUG
+            log.log(level, "%s %s: %s", self.name, key, error)
             again = min(0.01 * 2 ** min(count, 10), 10.0)
         if again is not None:
             self._later(key, again)

@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +14,18 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from model_sandbox.client import ApiFailure, Obj
-from model_sandbox.controllers.base import World
 from model_sandbox.node import process as processes
-from model_sandbox.node.environment import ConfigError, Place, UnknownImage, command_line, environment, find_image
-from model_sandbox.node.network import Network
+from model_sandbox.node.environment import (
+    IMAGES,
+    ConfigError,
+    Place,
+    UnknownImage,
+    command_line,
+    environment,
+    find_image,
+)
 from model_sandbox.node.probes import Target, ask
-from model_sandbox.node.process import Log, Reaper, Running
+from model_sandbox.node.process import Log, Running
 from model_sandbox.node.status import ContainerState
 from model_sandbox.node.volumes import mount_paths
 
@@ -32,21 +37,6 @@ MESSAGE_LIMIT = 4096
 RETRY = 1.0  # seconds
 _RESET_AFTER = 600.0
 _MOST_BACKOFF = 300.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
-    """What a pod uses of its node."""
-
-    world: World
-    session: aiohttp.ClientSession
-    reaper: Reaper | None
-    images: Mapping[str, tuple[str, ...]]
-    state: Path
-    network: Network
-    url: str
-    capacity: Mapping[str, str]
-    backoff: float
 
 
 class Container:
@@ -69,7 +59,7 @@ class Container:
         return self._folder / f"{self.state.restarts - previous}.log"
 
     async def _event(self, reason: str, message: str, *, warning: bool = False) -> None:
-        self._pod.changed.set()
+        self._pod.report()
         await self._pod.event(reason, message, self.state.name, warning=warning)
 
     async def run(self, policy: str, *, is_probed: bool = True) -> bool:
@@ -143,24 +133,24 @@ class Container:
             log.error("probes of %s: %s", state.name, problem)
         state.end(code, datetime.now(UTC), self._message(message, log_file, code))
         state.ready = not is_probed and code == 0
-        self._pod.changed.set()
+        self._pod.report()
         return code
 
     async def _prepare(self) -> tuple[Path, Path, list[str]]:
         """The termination log, the working directory and the command. Raises ConfigError or UnknownImage."""
         host, body = self._pod.host, self._body
-        entrypoint, given = find_image(self.state.image, host.images)
+        entrypoint, given = find_image(self.state.image, {**IMAGES, **host.settings.images})
         sources, folders, own = await self._pod.files()
         paths = mount_paths(body, folders)
         message = paths[body.get("terminationMessagePath") or "/dev/termination-log"] = self._folder / "termination-log"
         message.parent.mkdir(parents=True, exist_ok=True)
         message.write_bytes(b"")
-        place = Place(host.network.everywhere(self._pod.address), paths)
+        place = Place(host.settings.network.everywhere(self._pod.address), paths)
         mark = host.reaper.mark if host.reaper is not None else ""
         basis = processes.base_environment(self._folder / "home", sources.pod["metadata"]["name"], mark)
         asked = environment(body, sources, place)
         values = {**basis, **own, **{name: place.rewrite(value) for name, value in given.items()}, **asked}
-        enter = host.network.enter(self._pod.address)
+        enter = host.settings.network.enter(self._pod.address)
         self._target = Target(self._pod.address, body, values, self._folder, enter)
         work = body.get("workingDir") or values["HOME"]
         return message, paths.get(work, Path(work)), command_line(body, entrypoint, values, place)
@@ -177,7 +167,7 @@ class Container:
         self._failures += is_image
 
     def _pause(self) -> float:
-        return float(min(self._pod.host.backoff * 2 ** max(0, self._failures - 1), _MOST_BACKOFF))
+        return float(min(self._pod.host.settings.backoff * 2 ** max(0, self._failures - 1), _MOST_BACKOFF))
 
     async def _back_off(self) -> None:
         """The first restart comes at once, each later one after twice the time."""
@@ -216,7 +206,7 @@ class Container:
                 return await self._fail("startup")
             break
         self.state.started, self.state.ready = True, "readinessProbe" not in self._body
-        self._pod.changed.set()
+        self._pod.report()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_readiness())
             async for _ in self._verdicts("liveness", True):
@@ -226,7 +216,7 @@ class Container:
     async def _follow_readiness(self) -> None:
         async for good in self._verdicts("readiness", False):
             self.state.ready = good
-            self._pod.changed.set()
+            self._pod.report()
 
     async def _verdicts(self, name: str, verdict: bool | None) -> AsyncIterator[bool]:
         """Each change of a probe's verdict, by its thresholds; none if there is no such probe."""

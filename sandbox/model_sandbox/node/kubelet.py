@@ -8,23 +8,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import partial
 
 import aiohttp
 from aiohttp import web
 
+from model_sandbox.cache import Key
 from model_sandbox.client import ApiFailure, Obj
-from model_sandbox.controllers.base import NODES, PODS, Shared, stamp
+from model_sandbox.controllers.base import NODES, PODS, Controller, Shared, stamp
 from model_sandbox.controllers.pods import is_finished, is_terminating
-from model_sandbox.node.container import Host
-from model_sandbox.node.environment import IMAGES
+from model_sandbox.node.host import Host, NodeSettings, capacity
 from model_sandbox.node.logs import serve_log
-from model_sandbox.node.network import LOOPBACK, Network
 from model_sandbox.node.pod import InstantPod, PodRunner
 from model_sandbox.node.process import Reaper
 
@@ -32,24 +28,6 @@ log = logging.getLogger(__name__)
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 HEARTBEAT = 10.0
 APPLY = "application/apply-patch+yaml"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeSettings:
-    """How a node runs."""
-
-    name: str = "sandbox-0"
-    state: Path
-    instant: bool = False
-    images: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    backoff: float = 10.0
-    network: Network = LOOPBACK
-
-
-def capacity() -> dict[str, str]:
-    """What the machine has."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024
-    return {"cpu": str(os.cpu_count() or 1), "memory": f"{memory}Ki", "pods": "1000"}
 
 
 def node_object(settings: NodeSettings, port: int) -> Obj:
@@ -83,36 +61,27 @@ def node_object(settings: NodeSettings, port: int) -> Obj:
 class Node:
     """Keeps a Node object alive and runs its pods, each of them in a task of its own."""
 
-    def __init__(self, settings: NodeSettings, host: Host, tasks: asyncio.TaskGroup) -> None:
-        self._settings = settings
+    def __init__(self, host: Host, tasks: asyncio.TaskGroup) -> None:
+        self._settings = host.settings
         self._host = host
         self._tasks = tasks
         self._pods = host.world[PODS]
+        self._is_following = False
         self._runners: dict[str, tuple[PodRunner | InstantPod, asyncio.Task[None]]] = {}
         self._addresses: dict[str, str] = {}
 
-    async def run(self, port: int) -> None:
-        """Run pods until cancelled, and say every few seconds that the node is there."""
-        node, following, pause = node_object(self._settings, port), False, 0.1
-        while True:
-            try:
-                await self._beat(node)
-                if not following:
-                    self._pods.listen(self._hear)
-                following, pause = True, HEARTBEAT
-            except (ApiFailure, aiohttp.ClientError, OSError) as error:
-                log.warning("node %s is waiting for the API server: %s", self._settings.name, error)
-                pause = min(pause * 2, 5.0)
-            await asyncio.sleep(pause)
-
-    async def _beat(self, node: Obj) -> None:
-        """Write the Node and its Lease."""
-        name, now = self._settings.name, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    async def beat(self, node: Obj, key: Key) -> float:
+        """Write the Node and its Lease, every few seconds; pods are run from the first time on."""
+        name, now = key[1], datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         await self._apply(NODES.path("", name), {"metadata": node["metadata"]}, "v1", "Node")
         await self._host.world.client.merge(NODES.path("", name, "status"), {"status": node["status"]})
         spec = {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": now}
         lease = {"metadata": {"name": name}, "spec": spec}
         await self._apply(f"{LEASES}/{name}", lease, "coordination.k8s.io/v1", "Lease")
+        if not self._is_following:
+            self._is_following = True
+            self._pods.listen(self._hear)
+        return HEARTBEAT
 
     async def _apply(self, path: str, body: Obj, version: str, kind: str) -> None:
         body = {"apiVersion": version, "kind": kind, **body}
@@ -177,18 +146,11 @@ async def run(settings: NodeSettings, shared: Shared) -> None:
     network, connector = settings.network, aiohttp.TCPConnector(limit=0, force_close=True)
     async with contextlib.AsyncExitStack() as stack:
         reaper = None if settings.instant else stack.enter_context(contextlib.closing(Reaper()))
-        host = Host(
-            world=await stack.enter_async_context(shared.world("kubelet/sandbox", PODS)),
-            session=await stack.enter_async_context(aiohttp.ClientSession(connector=connector)),
-            reaper=reaper,
-            images={**IMAGES, **settings.images},
-            state=settings.state,
-            network=network,
-            url=await network.reachable(shared.connection.url),
-            capacity=capacity(),
-            backoff=settings.backoff,
-        )
-        tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        node = Node(settings, host, tasks)
+        world = await stack.enter_async_context(shared.world("kubelet/sandbox", PODS))
+        session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+        host = Host(settings, world, session, reaper, await network.reachable(shared.connection.url))
+        node = Node(host, await stack.enter_async_context(asyncio.TaskGroup()))
         port = 0 if settings.instant else await _serve_logs(node, network.host, stack)
-        await node.run(port)
+        beating = Controller("kubelet", partial(node.beat, node_object(settings, port)))
+        beating.put(("", settings.name))
+        await beating.run()

@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import aiohttp
-
-from model_sandbox.cache import key_of
+from model_sandbox.cache import Key, key_of
 from model_sandbox.client import ApiFailure, Obj, write_kubeconfig
-from model_sandbox.controllers.base import PODS, status_of
-from model_sandbox.node.container import RETRY, Container, Host
+from model_sandbox.controllers.base import PODS, Controller, status_of
+from model_sandbox.node.container import RETRY, Container
 from model_sandbox.node.environment import ConfigError, Sources
+from model_sandbox.node.host import Host, capacity
 from model_sandbox.node.network import NetworkError
 from model_sandbox.node.status import ContainerState, pod_status
 from model_sandbox.node.volumes import decoded, materialise, references
@@ -32,10 +31,10 @@ class PodRunner:
         self.host = host
         self.body = body
         self.address = address
-        self.folder = host.state / "pods" / body["metadata"]["uid"]
-        self.changed = asyncio.Event()
+        self.folder = host.settings.state / "pods" / body["metadata"]["uid"]
         self.ending = asyncio.Event()
         self._grace = 30.0
+        self._reports = Controller("pod status", self._write_status)
         self._token = ""
         inits = body["spec"].get("initContainers") or []
         waiting = "PodInitializing" if inits else "ContainerCreating"
@@ -67,16 +66,17 @@ class PodRunner:
         """
         try:
             async with asyncio.TaskGroup() as tasks:
-                aside = [tasks.create_task(self._report()), tasks.create_task(self._run_containers())]
+                self.report()
+                aside = [tasks.create_task(self._reports.run()), tasks.create_task(self._run_containers())]
                 await self.ending.wait()
                 await asyncio.gather(*(one.end(self._grace) for one in [*self._inits, *self._containers]))
                 for task in aside:
                     task.cancel()
             with contextlib.suppress(ApiFailure):  # the pod goes in any case
-                await self._write_status()
+                await self._write_status(key_of(self.body))
             await remove(self.host, self.body)
         finally:
-            await self.host.network.detach(self.address)
+            await self.host.settings.network.detach(self.address)
             await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
     async def _run_containers(self) -> None:
@@ -95,9 +95,9 @@ class PodRunner:
         """Give the pod its network, however often that takes."""
         while True:
             try:
-                return await self.host.network.attach(self.address)
+                return await self.host.settings.network.attach(self.address)
             except NetworkError as error:
-                await self.host.network.detach(self.address)
+                await self.host.settings.network.detach(self.address)
                 told, name = f"Failed to create pod sandbox: {error}", self._containers[0].state.name
                 await self.event("FailedCreatePodSandBox", told, name, warning=True)
                 await asyncio.sleep(RETRY)
@@ -112,9 +112,9 @@ class PodRunner:
             if body := await host.world.client.get(f"/api/v1/namespaces/{namespace}/{kind}s/{name}") if name else None:
                 objects[kind, name] = decoded(kind, body)
         pod = {**self.body, "status": {**status_of(self.body), "podIP": self.address}}
-        sources = Sources(pod, objects, host.network.host, host.capacity)
+        sources = Sources(pod, objects, host.settings.network.host, capacity())
         own = await self._credentials()
-        folders, claims = {}, host.state / "claims"
+        folders, claims = {}, host.settings.state / "claims"
         for volume in self.body["spec"].get("volumes") or []:
             target = self.folder / "volumes" / volume["name"]
             folders[volume["name"]] = materialise(volume, target, claims, sources, self._token)
@@ -144,24 +144,11 @@ class PodRunner:
 
     # --- reporting
 
-    async def _report(self) -> None:
-        """Write the status whenever it changed, never twice at once."""
-        changed, pause = self.changed, 0.1
-        changed.set()
-        while True:
-            await changed.wait()
-            changed.clear()
-            try:
-                await self._write_status()
-                pause = 0.1
-            except (ApiFailure, aiohttp.ClientError, OSError) as error:
-                if isinstance(error, ApiFailure) and error.code in (404, 409, 422):
-                    return  # the pod is gone, or another one has its name
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 5.0)
-                changed.set()
+    def report(self) -> None:
+        """Have the status written soon."""
+        self._reports.put(key_of(self.body))
 
-    async def _write_status(self) -> None:
+    async def _write_status(self, _: Key) -> None:
         inits, containers = ([one.state for one in some] for some in (self._inits, self._containers))
         await write(self.host, self.body, self.address, containers, inits)
 
@@ -199,7 +186,7 @@ async def write(
 ) -> None:
     """Report a pod's status, if it differs from the one that is there."""
     before, meta = status_of(pod), pod["metadata"]
-    status = pod_status(pod, host.network.host, address, containers, inits, now=datetime.now(UTC))
+    status = pod_status(pod, host.settings.network.host, address, containers, inits, now=datetime.now(UTC))
     if all(before.get(name) == value for name, value in status.items()):
         return
     await host.world.merge(PODS, key_of(pod), {"metadata": {"uid": meta["uid"]}, "status": status}, "status")

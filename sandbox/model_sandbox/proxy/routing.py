@@ -29,35 +29,26 @@ def host_fits(pattern: str, host: str) -> bool:
     return pattern == host
 
 
+def _value_fits(match: Obj, text: str | None) -> bool:
+    """Whether a text is what a match of type Exact or RegularExpression asks for."""
+    if text is not None and match.get("type") == "RegularExpression":
+        return re.fullmatch(match["value"], text) is not None
+    return bool(match["value"] == text)
+
+
 def _path_fits(match: Obj, path: str) -> bool:
-    kind, value = match.get("type", "PathPrefix"), match.get("value", "/")
-    if kind == "Exact":
-        return bool(path == value)
-    if kind == "RegularExpression":
-        return re.fullmatch(value, path) is not None
-    prefix = value.rstrip("/")
+    if match.get("type", "PathPrefix") != "PathPrefix":
+        return _value_fits(match, path)
+    prefix = match.get("value", "/").rstrip("/")
     return path == prefix or path.startswith(prefix + "/")
-
-
-def _named_fit(wanted: Iterable[Obj], given: Mapping[str, str], *, fold: bool) -> bool:
-    for one in wanted:
-        value = given.get(one["name"].lower() if fold else one["name"])
-        if value is None:
-            return False
-        if one.get("type") == "RegularExpression":
-            if re.fullmatch(one["value"], value) is None:
-                return False
-        elif value != one["value"]:
-            return False
-    return True
 
 
 def _fits(match: Obj, request: Request) -> bool:
     return (
         _path_fits(match.get("path") or {}, request.path)
         and match.get("method") in (None, request.method)
-        and _named_fit(match.get("headers") or (), request.headers, fold=True)
-        and _named_fit(match.get("queryParams") or (), request.query, fold=False)
+        and all(_value_fits(one, request.headers.get(one["name"].lower())) for one in match.get("headers") or ())
+        and all(_value_fits(one, request.query.get(one["name"])) for one in match.get("queryParams") or ())
     )
 
 
@@ -72,21 +63,18 @@ def _rank(match: Obj) -> tuple[bool, int, bool, int, int]:
 
 def choose(routes: Iterable[Obj], request: Request) -> tuple[Obj, Obj] | None:
     """The (route, rule) that a request meets: the most precise, then the oldest."""
-    best: tuple[tuple[object, ...], Obj, Obj] | None = None
-    ordered = sorted(routes, key=lambda route: (route["metadata"]["creationTimestamp"], route["metadata"]["name"]))
-    for route in ordered:
+    met = []
+    for route in sorted(routes, key=lambda one: (one["metadata"]["creationTimestamp"], one["metadata"]["name"])):
         names = route["spec"].get("hostnames") or []
         fitting = [name for name in names if host_fits(name, request.host)]
         if names and not fitting:
             continue
         exact = max((len(name) - 1000 * name.startswith("*") for name in fitting), default=-10_000)
         for rule in route["spec"].get("rules") or []:
-            for match in rule.get("matches") or [{}]:
-                if _fits(match, request):
-                    rank = (exact, *_rank(match))
-                    if best is None or rank > best[0]:
-                        best = (rank, route, rule)
-    return (best[1], best[2]) if best is not None else None
+            matches = [match for match in rule.get("matches") or [{}] if _fits(match, request)]
+            met += [((exact, *_rank(match)), route, rule) for match in matches]
+    best = max(met, key=lambda one: one[0], default=None)
+    return best[1:] if best is not None else None
 
 
 def pick(references: Iterable[Obj], point: float) -> Obj | None:
