@@ -31,12 +31,6 @@ def shown(lines: Sequence[bytes], query: Mapping[str, str]) -> bytes:
     return b"".join((line if timestamps else line.partition(b" ")[2]) + b"\n" for line in lines)
 
 
-def _read(path: Path) -> tuple[bytes, int]:
-    """All that is there of a log, and where the file ends."""
-    older, data = path.with_suffix(".old"), path.read_bytes()
-    return (older.read_bytes() if older.exists() else b"") + data, len(data)
-
-
 def _added(path: Path, at: int) -> tuple[int, bytes]:
     """The end of a file and what was added since `at`; a file that was begun anew counts whole."""
     size = path.stat().st_size if path.exists() else 0
@@ -59,7 +53,9 @@ async def serve_log(request: web.Request, runner: PodRunner | None, name: str) -
         told = f'container "{name}" in pod "{pod}" is waiting to start: {container.state.waiting[0]}'
         missing = f'previous terminated container "{name}" in pod "{pod}" not found'
         return web.Response(status=400, text=missing if previous else told)
-    data, at = await asyncio.to_thread(_read, path)
+    older, (at, data) = path.with_suffix(".old"), await asyncio.to_thread(_added, path, 0)
+    if older.exists():
+        data = await asyncio.to_thread(older.read_bytes) + data
     text = shown(select(data, query, datetime.now(UTC)), query)
     text = text[: int(query["limitBytes"])] if query.get("limitBytes") else text
     if query.get("follow") != "true":

@@ -146,18 +146,14 @@ class Running:
             async with asyncio.timeout(grace):
                 await self.process.wait()
         except TimeoutError:
-            self.kill()
-
-    def kill(self) -> None:
-        """End the whole group."""
-        _kill_group(self.process)
+            _kill_group(self.process)
 
     async def wait(self) -> int:
         """The exit code (128 + n for signal n) after the process ended, and what it left behind with it."""
         try:
             code = await self.process.wait()
         finally:
-            self.kill()
+            _kill_group(self.process)
             await self.process.wait()
             await asyncio.wait([self._reading], timeout=1.0)
             self._reading.cancel()

@@ -44,7 +44,6 @@ ADDRESS_NUMBERS = range(128, 160)  # of 127.N.x.y
 MAX_BODY = 64 * 1024 * 1024
 # A prediction may take its time; a backend that does not even answer the phone may not.
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5)
-_HOP = {"connection", "keep-alive", "te", "trailers", "transfer-encoding", "upgrade", "host", "content-length"}
 _YES = ("Accepted", True, "Accepted", "")
 
 
@@ -151,9 +150,8 @@ class Gateways:
             return web.Response(status=404, text="no HTTPRoute matches\n")
         namespace, rule = found[0]["metadata"]["namespace"], found[1]
         chosen = routing.pick(rule.get("backendRefs") or [], random.random())  # noqa: S311
-        put, gone = routing.header_changes("requestHeaderModifier", rule, chosen or {})
-        kept = [(name, value) for name, value in request.headers.items() if name.lower() not in _HOP | gone]
-        headers = [*kept, ("Host", request.host), ("X-Forwarded-For", request.remote or ""), *put]
+        headers = routing.changed("requestHeaderModifier", request.headers.items(), rule, chosen or {})
+        headers += [("Host", request.host), ("X-Forwarded-For", request.remote or "")]
         sent = {"headers": headers, "data": await request.read() or None, "allow_redirects": False}
         for reference in routing.mirrors(rule, random.random()):  # noqa: S311
             self._tasks.create_task(self._copy(namespace, reference, request, sent))
@@ -165,11 +163,9 @@ class Gateways:
             return web.Response(status=502, text=f"the backend broke the connection: {error}\n")
         if source is None:
             return web.Response(status=503, text="no ready endpoint\n")
-        put, gone = routing.header_changes("responseHeaderModifier", rule, chosen)
         async with source:
-            kept = [(name, value) for name, value in source.headers.items() if name.lower() not in _HOP | gone]
             response = web.StreamResponse(status=source.status)
-            response.headers.extend([*kept, *put])
+            response.headers.extend(routing.changed("responseHeaderModifier", source.headers.items(), rule, chosen))
             response.content_length = source.content_length
             await response.prepare(request)
             async for chunk in source.content.iter_any():

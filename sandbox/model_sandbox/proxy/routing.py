@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from model_sandbox.client import Obj
 
+# What is between two hosts, and what is said anew to the next one.
+_HOP = ("connection", "keep-alive", "te", "trailers", "transfer-encoding", "upgrade", "host", "content-length")
 SUPPORTED = ("RequestMirror", "RequestHeaderModifier", "ResponseHeaderModifier")
 
 
@@ -105,19 +107,19 @@ def mirrors(rule: Obj, point: float) -> list[Obj]:
     return found
 
 
-def header_changes(kind: str, *filtered: Obj) -> tuple[list[tuple[str, str]], set[str]]:
-    """Headers to add, and those to take away first; `kind` is requestHeaderModifier or responseHeaderModifier.
+def changed(kind: str, headers: Iterable[tuple[str, str]], *filtered: Obj) -> list[tuple[str, str]]:
+    """Headers as they are passed on; `kind` is requestHeaderModifier or responseHeaderModifier.
 
     `filtered` are a rule and the backend that was picked: both have filters.
     """
     put: list[tuple[str, str]] = []
-    gone: set[str] = set()
+    gone = set(_HOP)
     for item in (item for one in filtered for item in one.get("filters") or []):
         changes = item.get(kind) or {}
         put += [(one["name"], one["value"]) for one in [*(changes.get("set") or ()), *(changes.get("add") or ())]]
         gone.update(one["name"].lower() for one in changes.get("set") or ())
         gone.update(name.lower() for name in changes.get("remove") or ())
-    return put, gone
+    return [*((name, value) for name, value in headers if name.lower() not in gone), *put]
 
 
 Told = tuple[str, bool, str, str]  # type, status, reason and message of a condition

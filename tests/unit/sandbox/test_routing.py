@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from model_sandbox.proxy.routing import Request, choose, header_changes, mirrors, pick, unsupported
+from model_sandbox.proxy.routing import Request, changed, choose, mirrors, pick, unsupported
 
 
 def route(name: str, *rules: Any, hosts: Any = (), age: int = 0) -> Any:
@@ -96,8 +96,9 @@ def test_headers_are_set_added_and_removed_by_a_rule_and_its_backend() -> None:
     of_rule = {"filters": [{"type": "RequestHeaderModifier", "requestHeaderModifier": changes}]}
     cookie = {"add": [{"name": "Set-Cookie", "value": "v=1"}]}
     of_backend = {"filters": [{"type": "ResponseHeaderModifier", "responseHeaderModifier": cookie}]}
-    assert header_changes("requestHeaderModifier", of_rule, of_backend) == ([("A", "1")], {"a", "b"})
-    assert header_changes("responseHeaderModifier", of_rule, of_backend) == ([("Set-Cookie", "v=1")], set())
+    given = [("a", "0"), ("b", "0"), ("c", "0"), ("Connection", "close")]
+    assert changed("requestHeaderModifier", given, of_rule, of_backend) == [("c", "0"), ("A", "1")]
+    assert changed("responseHeaderModifier", given, of_rule, of_backend)[-2:] == [("c", "0"), ("Set-Cookie", "v=1")]
 
 
 def test_filters_that_are_left_out_are_named() -> None:
