@@ -6,7 +6,7 @@ from collections.abc import Iterable, Set
 
 from model_sandbox.cache import Cache, Key, Resource, key_of
 from model_sandbox.client import ApiFailure, Client, Obj
-from model_sandbox.controllers.base import Controller
+from model_sandbox.controllers.queue import Controller
 
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 

@@ -9,10 +9,11 @@ from functools import partial
 from model_sandbox.cache import Resource, key_of
 from model_sandbox.client import Obj
 from model_sandbox.controllers import autoscalers, base, budgets, deployment, jobs, namespaces, replicaset
-from model_sandbox.controllers.base import Controller, Shared, World, owner_of
+from model_sandbox.controllers.base import Shared, World
 from model_sandbox.controllers.endpoints import EndpointSets
 from model_sandbox.controllers.garbage import GarbageCollector, Links
 from model_sandbox.controllers.labels import Labelled, Selecting
+from model_sandbox.controllers.queue import Controller, owner_of
 
 AGENT = "kube-controller-manager/sandbox"
 _KINDS = (

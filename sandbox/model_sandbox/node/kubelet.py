@@ -17,8 +17,9 @@ from aiohttp import web
 
 from model_sandbox.cache import Key
 from model_sandbox.client import ApiFailure, Obj
-from model_sandbox.controllers.base import NODES, PODS, Controller, Shared, stamp
+from model_sandbox.controllers.base import NODES, PODS, Shared, stamp
 from model_sandbox.controllers.pods import is_finished, is_terminating
+from model_sandbox.controllers.queue import Controller
 from model_sandbox.node.host import Host, NodeSettings, capacity
 from model_sandbox.node.logs import serve_log
 from model_sandbox.node.pod import InstantPod, PodRunner

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from model_sandbox.cache import Key, key_of
 from model_sandbox.client import ApiFailure, Obj, write_kubeconfig
-from model_sandbox.controllers.base import PODS, Controller, status_of
+from model_sandbox.controllers.base import PODS, status_of
+from model_sandbox.controllers.queue import Controller
 from model_sandbox.node.container import RETRY, Container
 from model_sandbox.node.environment import ConfigError, Sources
 from model_sandbox.node.host import Host, capacity

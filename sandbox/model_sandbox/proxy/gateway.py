@@ -19,18 +19,10 @@ from aiohttp import web
 
 from model_sandbox.cache import Key, Resource, key_of
 from model_sandbox.client import ApiFailure, Client, Obj
-from model_sandbox.controllers.base import (
-    DEFINITIONS,
-    SERVICES,
-    SLICES,
-    Controller,
-    Shared,
-    World,
-    status_of,
-    with_condition,
-)
+from model_sandbox.controllers.base import DEFINITIONS, SERVICES, SLICES, Shared, World, status_of, with_condition
 from model_sandbox.controllers.endpoints import SERVICE_LABEL
 from model_sandbox.controllers.labels import Labelled
+from model_sandbox.controllers.queue import Controller
 from model_sandbox.node.network import Backend
 from model_sandbox.proxy import routing
 from model_sandbox.proxy.services import backends

@@ -14,9 +14,10 @@ from collections.abc import Iterable, Mapping
 
 from model_sandbox.cache import Key
 from model_sandbox.client import Obj
-from model_sandbox.controllers.base import SERVICES, SLICES, Controller, Shared, World
+from model_sandbox.controllers.base import SERVICES, SLICES, Shared, World
 from model_sandbox.controllers.endpoints import SERVICE_LABEL
 from model_sandbox.controllers.labels import Labelled, labels_of
+from model_sandbox.controllers.queue import Controller
 from model_sandbox.node.network import Backend, Network, NetworkError, relay
 
 log = logging.getLogger(__name__)
