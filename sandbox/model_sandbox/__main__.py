@@ -130,10 +130,10 @@ async def _serve(options: argparse.Namespace, state: Path) -> None:
         await asyncio.Event().wait()  # until a signal comes, or a part fails
 
 
-async def _join(options: argparse.Namespace, state: Path) -> None:
+async def _join(options: argparse.Namespace, state: Path, connection: Connection) -> None:
     """One part, against somebody's API server."""
     async with NETWORKS[options.network]() as network:
-        await run(_connection(options.kubeconfig), *options.parts(options, state, network))
+        await run(connection, *options.parts(options, state, network))
 
 
 def _connection(path: Path | str | None) -> Connection:
@@ -190,10 +190,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         temporary = options.state or stack.enter_context(tempfile.TemporaryDirectory(prefix="model-sandbox-"))
         state = Path(temporary).absolute()  # pods run in folders of their own
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        is_server = options.command in ("up", "apiserver")
-        if is_server:
+        if options.command in ("up", "apiserver"):
             print(ABOUT, end="", flush=True)
-        _run(_serve(options, state) if is_server else _join(options, state))
+            _run(_serve(options, state))
+        else:
+            _run(_join(options, state, _connection(options.kubeconfig)))
     return 0
 
 

@@ -123,6 +123,22 @@ async def test_controllers_and_a_node_join_another_api_server(api_of: Any, event
             await asyncio.gather(scheduling, return_exceptions=True)
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        pytest.param([], "Give --kubeconfig FILE", id="no kubeconfig"),
+        pytest.param(["--kubeconfig", "/nowhere"], "cannot use the kubeconfig", id="none that can be read"),
+    ],
+)
+async def test_a_part_says_which_api_server_it_lacks(words: list[str], told: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
+    async with part("scheduler", *words, env=environment, stderr=asyncio.subprocess.PIPE) as process:
+        _, text = await process.communicate()
+    assert process.returncode == 1
+    assert told in text.decode()
+    assert b"Traceback" not in text
+
+
 def left_of(bridge: str) -> list[str]:
     """Interfaces and namespaces of a network."""
     found = [*Path("/sys/class/net").glob(f"{bridge}*"), *Path("/run").glob(f"netns/{bridge}*")]
