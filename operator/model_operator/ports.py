@@ -8,7 +8,7 @@ from model_operator.api.analysis import Source
 from model_operator.api.hooks import Address, GateAnswer
 from model_operator.api.moments import Moments
 from model_operator.api.predictions import Question, Told
-from model_operator.api.resource import ModelDeployment, ObjectKey
+from model_operator.api.resource import ModelDeployment, ObjectKey, Versioned
 from model_operator.api.status import ModelInfo
 
 Body = Mapping[str, Any]
@@ -24,13 +24,19 @@ class Clock(Protocol):
 class Cluster(Protocol):
     """Writes to the Kubernetes API. Every method raises `ApiError` when the server refuses."""
 
-    async def apply(self, body: Body) -> Body:
-        """Apply an object server-side, as our field manager and with force; return it as it is now."""
+    async def apply(self, body: Body, *, force: bool = True) -> Body:
+        """Apply an object server-side, as our field manager; return it as it is now.
+
+        Without force an object whose fields are others' already is a conflict.
+        """
+
+    async def find(self, kind: str, key: ObjectKey) -> Body | None:
+        """Return an object, None when there is none."""
 
     async def delete(self, kind: str, key: ObjectKey, uid: str) -> None:
         """Delete an object of this uid; one that is gone already is no error."""
 
-    async def patch_status(self, resource: ModelDeployment, patch: Body) -> Body:
+    async def patch_status(self, resource: ModelDeployment | Versioned, patch: Body) -> Body:
         """Merge into the status of exactly this resourceVersion; return the resource as it is now."""
 
     async def patch_spec(self, resource: ModelDeployment, patch: Body) -> Body:

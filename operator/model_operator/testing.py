@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from model_operator.api.names import EVALUATION, REVISION, REVISION_SPEC
-from model_operator.api.resource import ModelDeployment, ObjectKey
+from model_operator.api.resource import ModelDeployment, ObjectKey, Versioned
 from model_operator.api.status import ModelInfo
 from model_operator.api.version import API_VERSION, KIND
 from model_operator.errors import ApiError
@@ -112,13 +112,15 @@ class InMemoryCluster:
 
     # --- what the operator does (ports.Cluster) -------------------------------------------------
 
-    async def apply(self, body: Mapping[str, Any]) -> Body:
-        """Apply an object."""
+    async def apply(self, body: Mapping[str, Any], *, force: bool = True) -> Body:
+        """Apply an object; without force one that exists and is not ours is a conflict."""
         self.before_write("apply", body)
         if body["kind"] in self.missing_kinds:
             raise ApiError(404, "NotFound", f"no kind {body['kind']}")
         metadata = body["metadata"]
         known = self.objects.get((body["kind"], metadata["namespace"], metadata["name"]))
+        if known is not None and not force and not _share_owner(known, body):
+            raise ApiError(409, "Conflict", "conflicts with somebody else's fields")
         merged = dict(body)
         if known is not None:
             merged["status"] = known.get("status", {})
@@ -126,6 +128,10 @@ class InMemoryCluster:
         stored = self._store(merged)
         self.after_write("apply", stored)
         return snapshot(stored)
+
+    async def find(self, kind: str, key: ObjectKey) -> Body | None:
+        """Return an object, None when there is none."""
+        return self.objects.get((kind, *key))
 
     async def delete(self, kind: str, key: ObjectKey, uid: str) -> None:
         """Delete an object of this uid."""
@@ -137,7 +143,7 @@ class InMemoryCluster:
         self._collect(uid)
         self.after_write("delete", body)
 
-    async def patch_status(self, resource: ModelDeployment, patch: Mapping[str, Any]) -> Body:
+    async def patch_status(self, resource: ModelDeployment | Versioned, patch: Mapping[str, Any]) -> Body:
         """Merge into the status."""
         return self._patch("patch-status", resource, {"status": patch})
 
@@ -154,10 +160,10 @@ class InMemoryCluster:
         """Keep an Event."""
         self.events.append(body)
 
-    def _patch(self, verb: str, resource: ModelDeployment, patch: Mapping[str, Any]) -> Body:
+    def _patch(self, verb: str, resource: ModelDeployment | Versioned, patch: Mapping[str, Any]) -> Body:
         known = self.objects.get((KIND, *resource.key))
         if known is None:
-            raise ApiError(404, "NotFound", f"no {resource.name}")
+            raise ApiError(404, "NotFound", f"no {resource.key.name}")
         if known["metadata"]["resourceVersion"] != resource.resource_version:
             raise ApiError(409, "Conflict", "the object has been modified")
         self.before_write(verb, patch)
@@ -308,6 +314,11 @@ class InMemoryCluster:
         }
         self.objects[identity] = body
         return body
+
+
+def _share_owner(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    owners = [{owner["uid"] for owner in body["metadata"].get("ownerReferences", ())} for body in (one, other)]
+    return bool(owners[0] & owners[1])
 
 
 def snapshot(body: Mapping[str, Any]) -> Body:

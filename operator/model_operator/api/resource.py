@@ -27,6 +27,13 @@ class ObjectKey(NamedTuple):
     name: str
 
 
+class Versioned(NamedTuple):
+    """One version of a ModelDeployment, of which a write may want to be the next."""
+
+    key: ObjectKey
+    resource_version: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelDeployment:
     """One custom resource.
@@ -78,6 +85,11 @@ def polled_mark(model: Model, status: Status) -> str:
     """Return what polling last saw at the spec's URI, empty while that is what the spec began with."""
     source = status.source
     return source.mark if model.poll_interval and source and source.uri == model.storage_uri else ""
+
+
+def version_of(body: Body) -> Versioned:
+    """Return which version an object of the API server is; its spec need not be understood."""
+    return Versioned(key_of(body), body["metadata"]["resourceVersion"])
 
 
 def key_of(body: Body) -> ObjectKey:

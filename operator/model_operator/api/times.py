@@ -7,6 +7,8 @@ from functools import lru_cache
 from model_operator.errors import InvalidSpec
 
 _SECONDS_OF = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+#: Nobody waits longer, and times beyond it are no dates.
+_LONGEST = timedelta(days=3650)
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 
 
@@ -14,12 +16,15 @@ def parse_duration(text: str) -> timedelta:
     """Read a duration such as `90s`, `1h30m`, `250ms` or `7d`.
 
     Raises:
-        InvalidSpec: the text is no duration.
+        InvalidSpec: the text is no duration, or one of more than ten years.
     """
     parts = _PART.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise InvalidSpec(f"{text!r} is no duration; write for example 30s, 5m or 1h30m")
-    return timedelta(seconds=sum(float(number) * _SECONDS_OF[unit] for number, unit in parts))
+    seconds = sum(float(number) * _SECONDS_OF[unit] for number, unit in parts)
+    if seconds > _LONGEST.total_seconds():
+        raise InvalidSpec(f"{text!r} is longer than {_LONGEST.days} days, the longest duration that is understood")
+    return timedelta(seconds=seconds)
 
 
 def optional_duration(text: str | None) -> timedelta | None:

@@ -37,7 +37,7 @@ class KindInfo:
 
 
 #: Server-side apply is a patch, and a create where the object does not exist yet.
-_CHILD = ("list", "watch", "create", "patch", "delete")
+_CHILD = ("get", "list", "watch", "create", "patch", "delete")
 
 RESOURCE = KindInfo(KIND, GROUP, VERSION, PLURAL, ("get", "list", "watch", "patch"), selector="")
 EVENT = KindInfo("Event", "", "v1", "events", ("create",), selector="")

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from model_operator.api.resource import ModelDeployment, ObjectKey
+from model_operator.api.resource import ModelDeployment, ObjectKey, Versioned
 from model_operator.clients.kinds import BY_KIND, EVENT, RESOURCE, SECRET, KindInfo
 from model_operator.errors import ApiError
 from model_operator.telemetry import Telemetry
@@ -66,18 +66,28 @@ class KubernetesClient:
 
     # --- writes (ports.Cluster) ---------------------------------------------------------------
 
-    async def apply(self, body: Mapping[str, Any]) -> Body:
-        """Apply an object server-side, with force: our fields are ours."""
+    async def apply(self, body: Mapping[str, Any], *, force: bool = True) -> Body:
+        """Apply an object server-side; with force, our fields are ours."""
         info, metadata = BY_KIND[body["kind"]], body["metadata"]
         path = info.path(metadata["namespace"], metadata["name"])
         return await self._call(
             "apply",
             info,
             "PATCH",
-            f"{path}?fieldManager={FIELD_MANAGER}&force=true",
+            f"{path}?fieldManager={FIELD_MANAGER}{'&force=true' if force else ''}",
             body,
             "application/apply-patch+yaml",
         )
+
+    async def find(self, kind: str, key: ObjectKey) -> Body | None:
+        """Return an object, None when there is none."""
+        info = BY_KIND[kind]
+        try:
+            return await self._call("get", info, "GET", info.path(*key))
+        except ApiError as error:
+            if error.is_absent:
+                return None
+            raise
 
     async def delete(self, kind: str, key: ObjectKey, uid: str) -> None:
         """Delete an object of this uid; one that is gone or was replaced already is no error."""
@@ -89,7 +99,7 @@ class KubernetesClient:
             if error.status not in (404, 409):
                 raise
 
-    async def patch_status(self, resource: ModelDeployment, patch: Mapping[str, Any]) -> Body:
+    async def patch_status(self, resource: ModelDeployment | Versioned, patch: Mapping[str, Any]) -> Body:
         """Merge into the status of exactly this resourceVersion."""
         return await self._patch_resource("patch-status", resource, "/status", {"status": patch})
 
@@ -112,7 +122,7 @@ class KubernetesClient:
         await self._call("create", EVENT, "POST", EVENT.collection(body["metadata"]["namespace"]), body)
 
     async def _patch_resource(
-        self, verb: str, resource: ModelDeployment, subresource: str, patch: Mapping[str, Any]
+        self, verb: str, resource: ModelDeployment | Versioned, subresource: str, patch: Mapping[str, Any]
     ) -> Body:
         path = f"{RESOURCE.path(*resource.key)}{subresource}?fieldManager={FIELD_MANAGER}"
         body = {"metadata": {"resourceVersion": resource.resource_version}, **patch}

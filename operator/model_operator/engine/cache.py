@@ -77,6 +77,14 @@ class Cache:
         except InvalidSpec:
             return None
 
+    def other_holder(self, key: ObjectKey, kind: str, name: str) -> ObjectKey | None:
+        """Return which other ModelDeployment has a child of this name: its names are its own, or begin with its own."""
+        for owner in (name, name.rpartition("-")[0]):
+            other = ObjectKey(key.namespace, owner)
+            if other != key and (kind, name) in self._children.get(other, {}):
+                return other
+        return None
+
     def children(self, key: ObjectKey) -> Mapping[ChildId, Body]:
         """Return the children of a ModelDeployment, read anew: a change of them changes nothing here."""
         return {child: orjson.loads(packed.json) for child, packed in self._children.get(key, {}).items()}

@@ -14,9 +14,10 @@ from typing import Any
 from model_operator.api.analysis import AnalysisSpec, Kind
 from model_operator.api.names import REVISION
 from model_operator.api.resource import ModelDeployment, ObjectKey
-from model_operator.api.times import parse_duration, parse_time
+from model_operator.api.times import parse_time
 from model_operator.engine.asking import ask, provided_metrics
 from model_operator.engine.cache import Cache
+from model_operator.engine.each import each
 from model_operator.engine.mirror import Mirror, MirrorReader
 from model_operator.engine.observe import is_ready
 from model_operator.engine.queue import WorkQueue
@@ -111,7 +112,7 @@ class Evidence:
         for key in {*self._models, *self._rollouts, *self._asked, *self._polled}.difference(keys):
             for memory in (self._models, self._rollouts, self._asked, self._polled):
                 memory.pop(key, None)
-        await asyncio.gather(*(self._look_at(key) for key in keys if self._is_interesting(key)))
+        await each([key for key in keys if self._is_interesting(key)], self._look_at)
 
     def _is_interesting(self, key: ObjectKey) -> bool:
         body = self._cache.resource(key) or {}
@@ -131,9 +132,11 @@ class Evidence:
 
     def _has_to_poll(self, key: ObjectKey, body: Body) -> bool:
         """Whether it is time to ask the server again if its source has changed (`spec.model.pollInterval`)."""
-        interval = body.get("spec", {}).get("model", {}).get("pollInterval")
-        now = self._clock.now()
-        if not interval or (key in self._polled and now - self._polled[key] < parse_duration(interval)):
+        if "pollInterval" not in body.get("spec", {}).get("model", {}):
+            return False
+        resource, now = self._cache.understood(key), self._clock.now()
+        interval = resource.spec.model.poll_interval if resource else None
+        if interval is None or (key in self._polled and now - self._polled[key] < interval):
             return False
         self._polled[key] = now
         return True

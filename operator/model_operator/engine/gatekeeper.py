@@ -8,6 +8,7 @@ from typing import NamedTuple
 from model_operator.api.hooks import Gate, GateAnswer
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.engine.cache import Cache
+from model_operator.engine.each import each
 from model_operator.engine.queue import WorkQueue
 from model_operator.policy.gates import GATE, question
 from model_operator.ports import Clock, WebHooks
@@ -53,7 +54,7 @@ class Gatekeeper:
             self._asked.pop(key, None)
         now = self._clock.now()
         due = [key for key in waiting if key not in self._asked or now - self._asked[key] >= ASK_AGAIN]
-        await asyncio.gather(*(self._ask(key, now) for key in due))
+        await each(due, lambda key: self._ask(key, now))
 
     def _is_waiting(self, key: ObjectKey) -> bool:
         status = (self._cache.resource(key) or {}).get("status") or {}

@@ -28,6 +28,7 @@ def observe(
     missing_kinds: frozenset[str],
     gates: Mapping[str, GateAnswer],
     retrain: RetrainView,
+    refusal: str = "",
 ) -> Observed:
     """Return what is seen of a ModelDeployment.
 
@@ -35,6 +36,7 @@ def observe(
         models: what the servers said of their models, by revision.
         missing_kinds: kinds that the cluster does not know.
         retrain: whether the live model should be trained again.
+        refusal: what the API server has against an object of ours.
         gates: what the gates said of the point where the rollout waits, by name.
     """
     revisions = revision_views(children, models)
@@ -56,6 +58,7 @@ def observe(
         verdict=verdict,
         gates=gates,
         retrain=retrain,
+        refusal=refusal,
         measurements=measured(children),
     )
 

@@ -2,25 +2,25 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from model_operator.api.resource import ModelDeployment, ObjectKey
+from model_operator.api.resource import ModelDeployment, ObjectKey, version_of
 from model_operator.api.status import Phase, status_to_body
 from model_operator.engine.cache import Cache
+from model_operator.engine.children import Children, Found
 from model_operator.engine.evidence import Evidence
 from model_operator.engine.gatekeeper import Gatekeeper
 from model_operator.engine.merge import merge_patch
 from model_operator.engine.notifier import Notifier
 from model_operator.engine.observe import observe
 from model_operator.engine.recorder import Recorder
-from model_operator.engine.render import render
 from model_operator.engine.retrainer import Retrainer
 from model_operator.errors import InvalidSpec
-from model_operator.manifests.compare import applied_hash, has_drifted, needs_apply
 from model_operator.manifests.pods import PodSettings
 from model_operator.policy.decide import Decision, decide
+from model_operator.policy.misunderstood import misunderstood
 from model_operator.policy.news import News
 from model_operator.policy.observed import Observed
 from model_operator.ports import Clock, Cluster
@@ -28,7 +28,6 @@ from model_operator.ports import Clock, Cluster
 log = logging.getLogger(__name__)
 
 Body = Mapping[str, Any]
-Children = Mapping[tuple[str, str], Body]
 
 
 class Reconciler:
@@ -48,11 +47,9 @@ class Reconciler:
         retrainer: Retrainer,
     ) -> None:
         self._cluster, self._cache, self._evidence = cluster, cache, evidence
-        self._recorder, self._clock, self._settings = recorder, clock, settings
-        self._missing_kinds = missing_kinds
+        self._recorder, self._clock, self._missing_kinds = recorder, clock, missing_kinds
         self._gatekeeper, self._notifier, self._retrainer = gatekeeper, notifier, retrainer
-        #: What was last seen to be as it shall be, by key: rendering it again would find nothing to write.
-        self._settled: dict[ObjectKey, tuple[Any, ...]] = {}
+        self._children = Children(cluster, cache, recorder, settings, missing_kinds)
 
     async def reconcile(self, key: ObjectKey) -> timedelta | None:
         """Do one pass; return when to look again at the latest.
@@ -63,7 +60,7 @@ class Reconciler:
         body = self._cache.resource(key)
         if body is None or "deletionTimestamp" in body["metadata"]:
             self._cache.lost_a_child.discard(key)
-            self._settled.pop(key, None)
+            self._children.forget(key)
             await self._say_goodbye(body)
             return None
         if key in self._cache.lost_a_child and not await self._still_exists(key, body):
@@ -72,6 +69,7 @@ class Reconciler:
             resource = self._cache.parsed(key)
         except InvalidSpec as error:
             log.warning("%s/%s: %s", *key, error)
+            await self._tell_misunderstood(body, str(error))
             return None
         if resource is None:
             return None
@@ -82,7 +80,7 @@ class Reconciler:
         decision = decide(resource, observed, now=self._clock.now(), url=url_of(resource))
         before = resource
         resource, is_overtaken = await self._persist(resource, body, decision)
-        has_written = await self._act(resource, decision, observed, live)
+        has_written = await self._children.write(resource, decision.plan, observed, live)
         self._notifier.tell(before, decision.status)
         for item in decision.news:
             self._recorder.tell(resource, item)
@@ -93,11 +91,17 @@ class Reconciler:
         """While the children of a resource go before it, its phase says so; ownerReferences do the rest."""
         if body is None or (body.get("status") or {}).get("phase") == Phase.TERMINATING:
             return
-        resource = ModelDeployment.from_body(body)
         told = {"phase": str(Phase.TERMINATING), "message": "what belongs to it is being deleted"}
-        self._cache.put(dict(await self._cluster.patch_status(resource, told)))
+        self._cache.put(dict(await self._cluster.patch_status(version_of(body), told)))
 
-    def _observe(self, resource: ModelDeployment, live: Children) -> Observed:
+    async def _tell_misunderstood(self, body: Body, problem: str) -> None:
+        """Say in status and by an Event that a spec is not understood; what it asked for before goes on as it is."""
+        patch = misunderstood(body, problem, self._clock.now())
+        if patch:
+            self._recorder.tell_of(body, News("InvalidSpec", problem, is_warning=True))
+            self._cache.put(dict(await self._cluster.patch_status(version_of(body), patch)))
+
+    def _observe(self, resource: ModelDeployment, live: Found) -> Observed:
         return observe(
             resource,
             live,
@@ -107,6 +111,7 @@ class Reconciler:
             missing_kinds=frozenset(self._missing_kinds),
             gates=self._gatekeeper.answers(resource),
             retrain=self._retrainer.view(resource),
+            refusal=self._children.refusal(resource.key),
         )
 
     async def _still_exists(self, key: ObjectKey, body: Body) -> bool:
@@ -157,73 +162,6 @@ class Reconciler:
                 is_overtaken = self._cache.take_answer(resource.key, answer)
             resource = dataclasses.replace(resource, resource_version=version)
         return dataclasses.replace(resource, status=decision.status), is_overtaken
-
-    async def _act(self, resource: ModelDeployment, decision: Decision, observed: Observed, live: Children) -> bool:
-        """Make the cluster what the plan says; return whether anything had to be written."""
-        seen = (resource.uid, resource.generation, decision.plan, frozenset(self._missing_kinds), _versions(live))
-        if self._settled.get(resource.key) == seen:
-            return False
-        wanted = list(render(resource, decision.plan, observed, live, self._settings))
-        has_written = False
-        for child in wanted:
-            if child["kind"] in self._missing_kinds:
-                continue
-            known = live.get((child["kind"], child["metadata"]["name"]))
-            if self._needs_apply(child, known):
-                self._tell_foreign_write(resource, child, known)
-                answer = await self._cluster.apply(child)
-                self._cache.put(dict(answer))
-                # What the server answers holds what we sent; comparing it would only start a quarrel
-                # with an admission webhook that thinks otherwise.
-                self._cache.verified(answer, applied_hash(child))
-                has_written = True
-        has_written |= await self._delete_unwanted(resource, wanted, live)
-        if not has_written:
-            self._settled[resource.key] = seen
-        return has_written
-
-    def _needs_apply(self, wanted: Body, live: Body | None) -> bool:
-        wanted_hash = applied_hash(wanted)
-        if live is not None and self._cache.is_verified(live, wanted_hash):
-            return False
-        if needs_apply(wanted, live):
-            return True
-        if live is not None:
-            self._cache.verified(live, wanted_hash)
-        return False
-
-    def _tell_foreign_write(self, resource: ModelDeployment, wanted: Body, live: Body | None) -> None:
-        if live is None or applied_hash(live) != applied_hash(wanted):
-            return
-        if has_drifted(wanted, live):
-            what = f"{wanted['kind']} {wanted['metadata']['name']}"
-            message = f"somebody changed fields of the {what} that belong to this resource; they are put right"
-            self._recorder.tell(resource, News("ForeignWrite", message, is_warning=True))
-
-    async def _delete_unwanted(self, resource: ModelDeployment, wanted: Sequence[Body], live: Children) -> bool:
-        has_deleted = False
-        names = {(child["kind"], child["metadata"]["name"]) for child in wanted}
-        for (kind, name), child in live.items():
-            if (kind, name) in names or kind == "Pod" or "deletionTimestamp" in child["metadata"]:
-                continue
-            if is_owned(child, resource.uid):
-                self._cache.expect_deletion(dict(child))
-                child_key = ObjectKey(resource.key.namespace, name)
-                await self._cluster.delete(kind, child_key, child["metadata"]["uid"])
-                self._cache.remove(dict(child))
-                has_deleted = True
-        return has_deleted
-
-
-def _versions(children: Children) -> Mapping[tuple[str, str], str]:
-    """Return the versions of what is rendered; pods are not, and change all the time."""
-    return {key: body["metadata"]["resourceVersion"] for key, body in children.items() if key[0] != "Pod"}
-
-
-def is_owned(child: Body, uid: str) -> bool:
-    """Whether an object belongs to the ModelDeployment of this uid."""
-    references = child["metadata"].get("ownerReferences") or ()
-    return any(reference.get("uid") == uid for reference in references)
 
 
 def url_of(resource: ModelDeployment) -> str:

@@ -45,11 +45,11 @@ class Recorder:
         }
         self._tell(about, news)
 
-    def tell_of_pod(self, pod: Body, news: News) -> None:
-        """Queue an Event about a pod, unless it was told lately."""
-        metadata = pod["metadata"]
+    def tell_of(self, body: Body, news: News) -> None:
+        """Queue an Event about any object, unless it was told lately."""
+        metadata = body["metadata"]
         named = {field: metadata[field] for field in ("name", "namespace", "uid", "resourceVersion")}
-        self._tell({"apiVersion": "v1", "kind": "Pod", **named}, news)
+        self._tell({"apiVersion": body["apiVersion"], "kind": body["kind"], **named}, news)
 
     def _tell(self, about: Body, news: News) -> None:
         now, key = self._clock.now(), (about["uid"], news)

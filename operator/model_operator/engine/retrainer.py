@@ -12,6 +12,7 @@ from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.status import Retraining
 from model_operator.api.times import format_time
 from model_operator.engine.cache import Cache
+from model_operator.engine.each import each
 from model_operator.engine.observe import is_ready
 from model_operator.engine.queue import WorkQueue
 from model_operator.errors import ApiError, ProviderError
@@ -70,7 +71,7 @@ class Retrainer:
         wanted = [key for key in self._cache if self._has_hook(key)]
         for key in self._models.keys() - set(wanted):
             del self._models[key]
-        await asyncio.gather(*(self._look_at(key) for key in wanted))
+        await each(wanted, self._look_at)
 
     def _has_hook(self, key: ObjectKey) -> bool:
         spec = (self._cache.resource(key) or {}).get("spec", {})

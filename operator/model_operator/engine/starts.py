@@ -72,7 +72,7 @@ class Starts:
             found = await self._pods.start(pod_url(pod, PORT))
         if found is not None:
             self._told[uid] = age
-            self._recorder.tell_of_pod(pod, News(found.phase.capitalize(), found.message))
+            self._recorder.tell_of(pod, News(found.phase.capitalize(), found.message))
 
 
 def _running_since(pod: Body) -> str:

@@ -31,6 +31,8 @@ _UNITS = {
 _QUANTITY_MAPS = frozenset({"requests", "limits"})
 #: Keys by which lists of maps are merged (Kubernetes' list-map keys that we use).
 _MERGE_KEYS = ("name", "mountPath", "type")
+#: Fields that are ours as a whole: what somebody added there changes who gets which requests.
+_WHOLE = {"Service": ("selector",), "HTTPRoute": ("hostnames", "parentRefs", "rules")}
 
 
 def content_hash(body: Mapping[str, Any]) -> str:
@@ -45,7 +47,10 @@ def needs_apply(wanted: Mapping[str, Any], live: Mapping[str, Any] | None) -> bo
 
 
 def has_drifted(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
-    """Whether the live object lacks a field that we applied, or has another value there."""
+    """Whether the live object lacks a field that we applied, or has another value there, or more where all is ours."""
+    for field in _WHOLE.get(wanted["kind"], ()):
+        if (live["spec"].get(field) or None) != (wanted["spec"].get(field) or None):
+            return True
     return not all(
         contains(live.get(part), value)
         for part, value in wanted.items()

@@ -130,7 +130,8 @@ class Measurement:
 class Observed:
     """Everything that a decision looks at besides spec, status and time.
 
-    `measurements` has the evaluations that ended, by the name of their Job.
+    `measurements` has the evaluations that ended, by the name of their Job. `refusal` is what the API server has
+    against an object of ours, empty when it took all of them.
     """
 
     revisions: Mapping[str, RevisionView] = field(default_factory=dict)
@@ -141,6 +142,7 @@ class Observed:
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
     gates: Mapping[str, GateAnswer] = field(default_factory=dict)
     retrain: RetrainView = field(default_factory=RetrainView)
+    refusal: str = ""
 
     def revision(self, name: str) -> RevisionView:
         """Return what is seen of a revision; of an unknown one nothing is seen."""

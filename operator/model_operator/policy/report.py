@@ -142,17 +142,18 @@ def _findings(s: Situation) -> Iterator[Finding]:
     is_failed = status.phase is Phase.DEGRADED
 
     is_routed = s.splits_by_replicas or s.observed.route.is_programmed
-    is_ready = is_resting and has_size and is_routed and is_wanted and status.phase is Phase.HEALTHY
-    waits_for = "Scaling" if is_routed else "RouteNotProgrammed"
+    is_refused = bool(s.observed.refusal)
+    is_ready = is_resting and has_size and is_routed and is_wanted and status.phase is Phase.HEALTHY and not is_refused
+    waits_for = "ChildRefused" if is_refused else "Scaling" if is_routed else "RouteNotProgrammed"
     reason = "Serving" if is_ready else waits_for if status.phase is Phase.HEALTHY else str(status.phase)
     yield "Ready", _bool(is_ready), reason, message
     reconciling = not is_failed and not is_ready and not is_held
     yield "Reconciling", _bool(reconciling), str(status.phase) if reconciling else "Idle", message
     yield (
         "Stalled",
-        _bool(is_failed),
-        _failure_reason(s) if is_failed else "NotStalled",
-        message if is_failed else "",
+        _bool(is_failed or is_refused),
+        "ChildRefused" if is_refused else _failure_reason(s) if is_failed else "NotStalled",
+        message if is_failed or is_refused else "",
     )
     yield (
         "Available",

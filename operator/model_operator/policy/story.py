@@ -32,6 +32,8 @@ _PAUSES = {
 def tell(s: Situation) -> str:
     """Return the sentence."""
     status = s.status
+    if s.observed.refusal:
+        return s.observed.refusal
     if status.canary:
         return _of_rollout(s)
     if status.previous:
@@ -92,9 +94,15 @@ def _pause_words(s: Situation, reason: str) -> str:
     return f"{words} ({s.observed.verdict.message})" if isinstance(s.current_step, Compare) else words
 
 
+def _route_words(s: Situation) -> str:
+    """What has become of a route that acted already."""
+    route, is_lost = s.observed.route, s.status.weights.programmed_at is not None and not s.splits_by_replicas
+    return f" (the router does not act on it: {route.message})" if is_lost and not route.is_programmed else ""
+
+
 def _step_words(s: Situation, step: Step | None) -> str:
     status = s.status
-    share = f"{status.weights.applied} % on {status.canary}"
+    share = f"{status.weights.applied} % on {status.canary}{_route_words(s)}"
     match step:
         case SetWeight(percent):
             return f"{percent} % on {status.canary}, waiting for the router"
