@@ -78,12 +78,37 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         {"strategy": {"canary": {}, "blueGreen": {}}},
         "needs exactly one of canary, blueGreen",
     ),
-    ("a negative surge", canary(maxSurge=-1), "must be a number of pods that is not negative"),
+    ("a negative surge", canary(maxSurge=-1), "must be a number of pods from 0 to 1000"),
     ("a surge of words", canary(maxSurge="some"), "or a percentage such as 25%"),
     (
         "a canary without room",
         {"replicas": 1, "strategy": {"canary": {"maxSurge": 0}}},
         "a canary of one replica without a router needs room",
+    ),
+    (
+        "a canary without room, in percent",
+        {"replicas": 1, "strategy": {"canary": {"maxSurge": "0%", "maxUnavailable": 1}}},
+        "a canary of one replica without a router needs room",
+    ),
+    (
+        "an autoscaled canary that may have one pod, without room",
+        {
+            "autoscaling": {"minReplicas": 1, "maxReplicas": 3},
+            "strategy": {"canary": {"maxSurge": 0, "maxUnavailable": 1}},
+        },
+        "a canary of one replica without a router needs room",
+    ),
+    ("a surge beyond all measure", canary(maxSurge=100_000_000), "must be a number of pods from 0 to 1000"),
+    ("a duration beyond all measure", canary(maxPauseDuration="9999999999999d"), "maxPauseDuration"),
+    (
+        "an interval of days",
+        canary(analysis={"interval": "1d", "metrics": [{"name": "errors", "fail": {}}]}),
+        "analysis.interval",
+    ),
+    (
+        "an interval of no time",
+        canary(analysis={"interval": "0s", "metrics": [{"name": "errors", "fail": {}}]}),
+        "analysis.interval must be 1s or longer",
     ),
     (
         "a rollout without room",

@@ -81,7 +81,7 @@ class Children:
         other = self._cache.other_holder(resource.key, kind, name)
         if other is not None:
             told = f"it belongs to the ModelDeployment {other.name}; give one of the two another name"
-            raise ApiError(409, "AlreadyExists", told)
+            raise ApiError(422, "AlreadyExists", told)
         try:
             return await self._cluster.apply(child, force=False)
         except ApiError as error:
@@ -91,7 +91,7 @@ class Children:
         if found is None or is_owned(found, resource.uid):
             return await self._cluster.apply(child)
         told = f"a {kind} of this name exists and is not this resource's; delete it, or name the resource otherwise"
-        raise ApiError(409, "AlreadyExists", told)
+        raise ApiError(422, "AlreadyExists", told)
 
     def _tell_refusal(self, resource: ModelDeployment, child: Body, error: ApiError) -> None:
         text = f"{child['kind']} {child['metadata']['name']} cannot be written: {error.reason}: {error.message}"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from model_operator.manifests.compare import contains, quantity
+from model_operator.manifests.compare import contains, has_drifted, quantity
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,39 @@ def test_contains(live: Any, wanted: Any, *, same: bool) -> None:
 )
 def test_quantities_that_mean_the_same(one: str, other: str) -> None:
     assert quantity(one) == quantity(other)
+
+
+def service(**selector: str) -> dict[str, Any]:
+    return {"kind": "Service", "metadata": {"labels": {}}, "spec": {"selector": selector, "ports": [{"port": 80}]}}
+
+
+def route(*backends: dict[str, Any], **more: Any) -> dict[str, Any]:
+    rules = [{"backendRefs": list(backends), **more}]
+    return {"kind": "HTTPRoute", "metadata": {"labels": {}}, "spec": {"parentRefs": [{"name": "gw"}], "rules": rules}}
+
+
+OURS, OTHERS = {"name": "fraud-a", "weight": 100}, {"name": "other", "weight": 1000}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "live"),
+    [
+        pytest.param(service(app="a"), service(app="a", extra="x"), id="a selector that nothing meets any more"),
+        pytest.param(route(OURS), route(OURS, OTHERS), id="a backend more"),
+        pytest.param(route(OURS), route(OURS, filters=[{"type": "RequestRedirect"}]), id="a filter more"),
+        pytest.param(route(OURS), route({**OURS, "filters": [{"type": "URLRewrite"}]}), id="a backend's filter more"),
+    ],
+)
+def test_what_somebody_added_to_who_gets_which_requests_is_a_drift(
+    wanted: dict[str, Any], live: dict[str, Any]
+) -> None:
+    assert has_drifted(wanted, live)
+    assert not has_drifted(wanted, wanted)
+
+
+def test_what_somebody_added_elsewhere_is_none() -> None:
+    live = service(app="a")
+    live["spec"]["ports"] = [{"name": "http", "port": 80}, {"name": "debug", "port": 81}]
+    wanted = service(app="a")
+    wanted["spec"]["ports"] = [{"name": "http", "port": 80}]
+    assert not has_drifted(wanted, live)

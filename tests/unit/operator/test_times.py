@@ -28,6 +28,12 @@ def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
         parse_duration(text)
 
 
+@pytest.mark.parametrize("text", ["9999999999999d", "3651d", "999999h999999h"])
+def test_a_duration_that_nobody_waits_for_is_refused(text: str) -> None:
+    with pytest.raises(InvalidSpec, match="longer than 3650 days"):
+        parse_duration(text)
+
+
 @pytest.mark.parametrize(
     ("span", "text"),
     [(timedelta(0), "0s"), (timedelta(seconds=125), "2m5s"), (timedelta(hours=1, minutes=30, seconds=7), "1h30m")],

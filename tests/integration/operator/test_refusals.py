@@ -1,0 +1,123 @@
+"""What cannot be done is told where people look, and one resource stops no other."""
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from rollout_scenarios import live
+from rollout_world import World
+
+from model_operator.api.resource import ObjectKey
+from model_operator.engine.each import each
+from model_operator.errors import ApiError
+
+
+async def events(world: World, reason: str) -> list[str]:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await world.recorder.run()
+    return [event["message"] for event in world.cluster.events if event["reason"] == reason]
+
+
+def condition(status: Any, type_: str) -> tuple[str, str]:
+    (found,) = [one for one in status["conditions"] if one["type"] == type_]
+    return found["status"], found["reason"]
+
+
+def foreign(name: str, kind: str = "Service", **metadata: Any) -> dict[str, Any]:
+    about = {"name": name, "namespace": "default", "uid": "theirs", "resourceVersion": "1", "generation": 1, **metadata}
+    return {"apiVersion": "v1", "kind": kind, "metadata": about, "spec": {"selector": {"app": "legacy"}}}
+
+
+async def test_an_object_of_somebody_else_is_left_alone_and_told() -> None:
+    world = World()
+    world.cluster.objects["Service", "default", "shop"] = theirs = foreign("shop")
+    key = world.cluster.create("shop", {"model": {"storageUri": "s3://models/shop/1"}})
+    with pytest.raises(ApiError, match="exists and is not this resource's"):
+        await world.operate(key)
+    assert world.cluster.get("Service", ObjectKey("default", "shop")) == theirs
+    with pytest.raises(ApiError):
+        await world.operate(key)
+    status = world.status(key)
+    assert status["message"].startswith("Service shop cannot be written: AlreadyExists: a Service of this name exists")
+    assert condition(status, "Ready")[0] == "False"
+    assert condition(status, "Stalled") == ("True", "ChildRefused")
+    assert len(await events(world, "ChildRefused")) == 1
+    del world.cluster.objects["Service", "default", "shop"]
+    await world.run(key, until=lambda seen: seen.status(key)["phase"] == "Healthy")
+    assert condition(world.status(key), "Stalled") == ("False", "NotStalled")
+
+
+async def test_what_the_api_server_refuses_is_told_and_tried_again() -> None:
+    world = World()
+    key = await live(world, {"rollingUpdate": {}}, replicas=1)
+    is_refused = [True]
+
+    def refuse(verb: str, body: Any) -> None:
+        if is_refused[0] and body.get("kind") == "Deployment":
+            raise ApiError(422, "Invalid", "spec.template.spec.containers[0].resources.limits: Invalid value: 1Gig")
+
+    world.cluster.before_write = refuse
+    world.cluster.change(key, lambda body: body["spec"]["model"].update(storageUri="s3://models/fraud/2"))
+    for _ in range(2):
+        with pytest.raises(ApiError):
+            await world.operate(key)
+    assert "limits: Invalid value: 1Gig" in world.status(key)["message"]
+    assert len(await events(world, "ChildRefused")) == 1
+    is_refused[0] = False
+    await world.run(key)
+    assert (world.status(key)["phase"], world.status(key).get("canaryRevision")) == ("Healthy", None)
+    assert "Invalid" not in world.status(key)["message"]
+
+
+async def test_a_spec_that_is_not_understood_says_so_and_can_be_deleted() -> None:
+    world = World()
+    key = await live(world, {"rollingUpdate": {}}, replicas=1)
+    world.cluster.change(key, lambda body: body["spec"]["model"].update(pollInterval="9999999999999d"))
+    await world.operate(key)
+    status = world.status(key)
+    assert "'9999999999999d' is longer than 3650 days" in status["message"]
+    assert condition(status, "Stalled") == ("True", "InvalidSpec")
+    assert status["phase"] == "Healthy", "what served goes on serving"
+    await world.evidence.look()
+    writes = world.writes
+    await world.operate(key)
+    assert world.writes == writes, "it was told already"
+    assert len(await events(world, "InvalidSpec")) == 1
+    world.cluster.change(key, lambda body: body["spec"]["model"].pop("pollInterval"))
+    await world.operate(key)
+    assert condition(world.status(key), "Stalled") == ("False", "NotStalled")
+
+
+async def test_two_models_do_not_share_a_service() -> None:
+    world = World()
+    key = await live(world, {"blueGreen": {"autoPromote": False}}, replicas=1)
+    world.cluster.change(key, lambda body: body["spec"]["model"].update(storageUri="s3://models/fraud/2"))
+    await world.run(key, until=lambda seen: seen.status(key)["phase"] == "Paused")
+    taken = world.cluster.get("Service", ObjectKey("default", f"{key.name}-preview"))
+    other = world.cluster.create(f"{key.name}-preview", {"model": {"storageUri": "s3://models/other/1"}})
+    world.cluster.before_write = world.cluster.after_write = lambda *_: None  # what the world checks is of one model
+    told = ""
+    for _ in range(9):
+        world.sync()
+        try:
+            await world.reconciler.reconcile(other)
+        except ApiError as error:
+            told = error.message
+            break
+    assert told.startswith(f"it belongs to the ModelDeployment {key.name}")
+    assert world.cluster.get("Service", ObjectKey("default", f"{key.name}-preview")) == taken
+
+
+async def test_a_look_that_fails_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    seen = []
+
+    async def look(key: ObjectKey) -> None:
+        if key.name == "bad":
+            raise OverflowError
+        seen.append(key.name)
+
+    await each([ObjectKey("default", name) for name in ("a", "bad", "b")], look)
+    assert seen == ["a", "b"]
+    assert "default/bad" in caplog.text
