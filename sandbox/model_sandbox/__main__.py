@@ -122,7 +122,7 @@ async def _serve(options: argparse.Namespace, state: Path) -> None:
         asyncio.TaskGroup() as tasks,
     ):
         kubeconfig = options.kubeconfig or state / "kubeconfig"
-        write_kubeconfig(kubeconfig, plane.user_url, plane.token)
+        write_kubeconfig(kubeconfig, plane.url, plane.token)
         tasks.create_task(run(Connection(plane.url, plane.token), *options.parts(options, state, network)))
         if options.command == "up":  # from when on a pod may be created
             await plane.until_there("serviceaccounts", ("default", "default"))

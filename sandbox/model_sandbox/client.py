@@ -58,8 +58,13 @@ def read_kubeconfig(path: Path) -> Connection:
 
 
 def write_kubeconfig(path: Path, url: str, token: str, *, namespace: str = "default", trust: Obj | None = None) -> None:
-    """A kubeconfig with a bearer token; only its owner may read it."""
+    """A kubeconfig with a bearer token; only its owner may read it.
+
+    Over plain HTTP, which is the sandbox's own way, Go clients (kubectl, Helm) send no token: there the path says it too.
+    """
     name = "model-sandbox"
+    if url.startswith("http://") and token:
+        url = f"{url.partition('/as/')[0]}/as/{token}"
     config = {
         "apiVersion": "v1",
         "kind": "Config",

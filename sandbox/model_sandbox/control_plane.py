@@ -45,11 +45,6 @@ class ControlPlane:
             changed.clear()
         shelf.listeners.discard(changed.set)
 
-    @property
-    def user_url(self) -> str:
-        """The URL for a person's kubeconfig: kubectl sends tokens over plain HTTP in the path alone."""
-        return f"{self.url}/as/{self.token}"
-
 
 def bootstrap(resources: Resources) -> None:
     """Create what every cluster has from its first second, unless it is there."""

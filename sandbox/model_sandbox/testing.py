@@ -56,7 +56,7 @@ async def sandbox(
         state = Path(folder)
         async with control_plane(extra_users=users) as plane:
             path = state / "kubeconfig"
-            write_kubeconfig(path, plane.user_url, plane.token)
+            write_kubeconfig(path, plane.url, plane.token)
             parts: list[Part] = []
             wanted = []
             if controllers:

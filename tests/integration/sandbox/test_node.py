@@ -196,7 +196,10 @@ async def test_a_pod_reaches_the_api_server_as_its_service_account(api_of: Any, 
         api = api_of(server)
         await api.send("POST", PODS, pod("who", code, policy="Never"))
         await status(api, "who", eventually, phase="Succeeded")
-        token = yaml.safe_load(await log(api, "who"))["users"][0]["user"]["token"]
+        config = yaml.safe_load(await log(api, "who"))
+        token = config["users"][0]["user"]["token"]
+        # Where kubectl in a pod finds it; nobody else's token stands there.
+        assert config["clusters"][0]["cluster"]["server"] == f"{server.url}/as/{token}"
         headers = {"Authorization": f"Bearer {token}"}
         async with api.session.get(f"{api.url}{PODS}", headers=headers) as response:
             told = (await response.json())["message"]
