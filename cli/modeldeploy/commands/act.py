@@ -7,6 +7,7 @@ import typer
 from modeldeploy import requests
 from modeldeploy.commands.show import Name
 from modeldeploy.kube import MODELDEPLOYMENTS
+from modeldeploy.rollout import Rollout
 from modeldeploy.session import Session
 
 
@@ -20,10 +21,11 @@ def promote(
     rollout = session.rollout(name)
     if full:
         _send(session, name, requests.promote_full(rollout, now=session.now()))
-        _say(session, f"{name}: {rollout.canary} is to take all traffic")
+        _say(session, f"{name}: {rollout.canary} is to take all traffic{_once_resumed(rollout)}")
     else:
         _send(session, name, requests.promote(rollout))
-        _say(session, f"{name}: {rollout.canary} is to go on after step {rollout.step or rollout.step_index}")
+        step = rollout.step or rollout.step_index
+        _say(session, f"{name}: {rollout.canary} is to go on after step {step}{_once_resumed(rollout)}")
 
 
 def abort(context: typer.Context, name: Name) -> None:
@@ -72,6 +74,10 @@ def _hold(session: Session, name: str, *, paused: bool) -> None:
     _send(session, name, requests.pause(paused=paused))
     state = "paused" if paused else "not paused"
     _say(session, f"{name}: {'was' if already else 'is'} {state}{' already' if already else ''}")
+
+
+def _once_resumed(rollout: Rollout) -> str:
+    return f", once it is resumed: modeldeploy resume {rollout.name}" if rollout.is_paused else ""
 
 
 def _send(session: Session, name: str, patch: requests.Patch) -> None:

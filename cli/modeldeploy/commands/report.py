@@ -23,5 +23,8 @@ def report(
     session: Session = context.obj
     rollout = JudgedRollout.from_body(session.body(name))
     path = output or Path(f"{rollout.name}-{rollout.canary}.html")
-    path.write_text(page_of(rollout), encoding="utf-8")
+    try:
+        path.write_text(page_of(rollout), encoding="utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"cannot write {path}: {error.strerror}", param_hint="--output") from None
     session.console.print(f"wrote {path}", markup=False, highlight=False)

@@ -138,13 +138,18 @@ class Kube:
                         raise KubeError(status.get("code", 500), status.get("reason", ""), status.get("message", ""))
                     yield event["type"], event["object"]
         except httpx.TransportError as error:
-            raise KubeUnreachable(f"{self._http.base_url} broke the watch off: {error}") from error
+            raise KubeUnreachable(f"{self._server} broke the watch off: {error}") from error
+
+    @property
+    def _server(self) -> str:
+        """What to name the server by: a path may hold a token."""
+        return f"{self._http.base_url.scheme}://{self._http.base_url.netloc.decode()}"
 
     def _send(self, method: str, path: str, **request: Any) -> Body:
         try:
             response = self._http.request(method, path, **request)
         except httpx.TransportError as error:
-            raise KubeUnreachable(f"{self._http.base_url} does not answer: {error}") from error
+            raise KubeUnreachable(f"{self._server} does not answer: {error}") from error
         if response.is_error:
             raise _refusal(response)
         body: Body = response.json()

@@ -175,10 +175,11 @@ def test_a_server_that_does_not_answer_is_named(run: Run, tmp_path: Path) -> Non
     config = {
         "current-context": "x",
         "contexts": [{"name": "x", "context": {"cluster": "x", "user": ""}}],
-        "clusters": [{"name": "x", "cluster": {"server": "http://127.0.0.1:9"}}],
+        "clusters": [{"name": "x", "cluster": {"server": "http://127.0.0.1:9/as/s3cret"}}],
     }
     file = tmp_path / "config"
     file.write_text(yaml.safe_dump(config))
     done = run("get", kubeconfig=file)
     assert done.code == 3
     assert "http://127.0.0.1:9 does not answer" in done.err
+    assert "s3cret" not in done.err
