@@ -60,7 +60,7 @@ def read_kubeconfig(path: Path) -> Connection:
 def write_kubeconfig(path: Path, url: str, token: str, *, namespace: str = "default", trust: Obj | None = None) -> None:
     """A kubeconfig with a bearer token; only its owner may read it.
 
-    Over plain HTTP, which is the sandbox's own way, Go clients (kubectl, Helm) send no token: there the path says it too.
+    Over plain HTTP, the sandbox's own way, Go clients (kubectl, Helm) send no token: there the path says it too.
     """
     name = "model-sandbox"
     if url.startswith("http://") and token:
