@@ -111,6 +111,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         "analysis.interval must be 1s or longer",
     ),
     (
+        "memory in no unit",
+        {"server": {"resources": {"limits": {"memory": "1Gig"}}}},
+        "spec.server.resources.limits.memory",
+    ),
+    (
         "a rollout without room",
         canary(maxSurge=0, maxUnavailable=0),
         "maxSurge and maxUnavailable must not both be 0",

@@ -17,6 +17,8 @@ from model_operator.ports import Cluster
 
 Body = Mapping[str, Any]
 Found = Mapping[tuple[str, str], Body]
+#: Answers that say nothing of the object: none at all, somebody wrote first, too many requests, not now.
+_PASSING = frozenset({0, 409, 429, 503, 504})
 
 
 class Children:
@@ -67,7 +69,7 @@ class Children:
         try:
             answer = await (self._create(resource, child) if known is None else self._cluster.apply(child))
         except ApiError as error:
-            if 400 <= error.status < 500 and error.status != 429:
+            if error.status not in _PASSING:
                 self._tell_refusal(resource, child, error)
             raise
         self._cache.put(dict(answer))
@@ -94,7 +96,8 @@ class Children:
         raise ApiError(422, "AlreadyExists", told)
 
     def _tell_refusal(self, resource: ModelDeployment, child: Body, error: ApiError) -> None:
-        text = f"{child['kind']} {child['metadata']['name']} cannot be written: {error.reason}: {error.message}"
+        what, why = f"{child['kind']} {child['metadata']['name']}", error.reason or error.status
+        text = f"{what} cannot be written: {why}: {error.message}"
         self._refusals[resource.key] = text
         self._recorder.tell(resource, News("ChildRefused", text, is_warning=True))
 
