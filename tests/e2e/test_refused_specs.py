@@ -111,6 +111,29 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         "analysis.interval must be 1s or longer",
     ),
     (
+        "a guard that compares",
+        canary(analysis={"metrics": [{"name": "queue", "pass": {}, "web": {"url": "https://q", "jsonPath": "{.n}"}}]}),
+        "decides by min, max or failureCondition",
+    ),
+    (
+        "a guard that no value meets",
+        canary(
+            analysis={"metrics": [{"name": "q", "min": 10, "max": 3, "web": {"url": "https://q", "jsonPath": "{.n}"}}]}
+        ),
+        "min must not be above max",
+    ),
+    (
+        "an accuracy in percent",
+        canary(analysis={"metrics": [{"name": "accuracy", "min": 90}]}),
+        "min must be above 0 and up to 1",
+    ),
+    ("errors in percent", canary(analysis={"metrics": [{"name": "errors", "max": 5}]}), "max must be above 0 and up"),
+    (
+        "a data set without a scheme",
+        step(evaluate={"dataset": "holdout.csv", "target": "label", "metrics": [{"name": "accuracy", "min": 0.9}]}),
+        "dataset must begin with one of s3://",
+    ),
+    (
         "memory in no unit",
         {"server": {"resources": {"limits": {"memory": "1Gig"}}}},
         "spec.server.resources.limits.memory",
@@ -285,7 +308,7 @@ def told(space: Any) -> dict[str, str]:
     assert done.stdout == "", "nothing was taken"
     said: dict[str, str] = {}
     for message in re.split(r"^(?=The ModelDeployment |Error from server)", done.stderr, flags=re.MULTILINE):
-        named = re.search(r'(?:ModelDeployment|name) "([^"]+)"', message)
+        named = re.search(r'ModelDeployment(?:\.modeldeploy\.dev)? "([^"]+)" is invalid', message)
         said[named[1] if named else ""] = said.get(named[1] if named else "", "") + message
     return said
 
