@@ -25,22 +25,22 @@ class Measured(Provided):
 
 
 def measure(guard: Guard, known: Measured, value: float | None) -> Measured:
-    """Return the memory with one more answer; None is an answer without a number, and no evidence.
+    """Return the memory with one more answer; None is an answer without a number: then nothing is known of now.
 
     Raises:
         InvalidSpec: the guard's condition is not understood.
     """
     healthy = known.answered()
     if value is None:
-        return healthy
+        return replace(healthy, value=None)
     return replace(healthy, value=value, looks=known.looks + 1, failures=known.failures + guard.is_bad(value))
 
 
 def judge_guard(guard: Guard, known: Measured) -> Outcome:
-    """Return the verdict: Fail above the limit, Pass while the last value is within bounds."""
+    """Return the verdict: Fail above the limit, Pass while the last answer is a value within bounds."""
     if known.failures > guard.limit:
         return Outcome.FAIL
-    if known.value is None or guard.is_bad(known.value):
+    if known.problem or known.value is None or guard.is_bad(known.value):
         return Outcome.UNDECIDED
     return Outcome.PASS
 
@@ -67,7 +67,7 @@ def tell_guard(name: str, guard: Guard, known: Measured) -> str:
     if known.problem:
         return f"{name}: {known.problem}"
     if known.value is None:
-        return f"{name}: no value yet"
+        return f"{name}: no value{'' if known.looks else ' yet'}"
     return (
         f"{name}: {known.value:g}, out of bounds in {known.failures} of {known.looks} intervals ({guard.limit} allowed)"
     )

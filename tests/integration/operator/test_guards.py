@@ -8,6 +8,7 @@ from rollout_world import World
 
 from model_operator.api.resource import ObjectKey
 from model_operator.errors import ProviderError
+from model_operator.policy.observed import Outcome
 
 PROMETHEUS = {
     "address": "http://prometheus:9090",
@@ -55,6 +56,20 @@ async def test_no_value_is_no_evidence() -> None:
     status = await look(world, key, None, times=5)
     assert status["phase"] == "Progressing"
     assert status["analysis"]["metrics"][0]["verdict"] == "Undecided"
+
+
+async def test_a_value_of_yesterday_passes_nothing() -> None:
+    world, key = await rollout()
+    verdicts = []
+    for answer in (0.1, None):
+        world.values.answer = answer
+        world.clock.advance(timedelta(seconds=16))
+        world.sync()
+        await world.evidence.look()
+        resource = world.cache.understood(key)
+        assert resource is not None
+        verdicts.append(world.evidence.verdict(resource).outcome)
+    assert verdicts == [Outcome.PASS, Outcome.UNDECIDED]
 
 
 async def test_more_failures_than_allowed_end_the_rollout() -> None:
