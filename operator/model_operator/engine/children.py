@@ -19,6 +19,8 @@ Body = Mapping[str, Any]
 Found = Mapping[tuple[str, str], Body]
 #: Answers that say nothing of the object: none at all, somebody wrote first, too many requests, not now.
 _PASSING = frozenset({0, 409, 429, 503, 504})
+#: No conflict (409), after which one tries again at once: here somebody has to act.
+_NOT_OURS = 422
 
 
 class Children:
@@ -43,14 +45,14 @@ class Children:
         self._refusals.pop(key, None)
 
     async def write(self, resource: ModelDeployment, plan: Plan, observed: Observed, live: Found) -> bool:
-        """Make the cluster what the plan says; return whether anything had to be written.
+        """Make the cluster what the plan says; return whether to look again: after a write or a refusal.
 
         Raises:
             ApiError: an object was refused, or belongs to somebody else; what comes after it was not written.
         """
         seen = (resource.uid, resource.generation, plan, frozenset(self._missing_kinds), _versions(live))
         if self._settled.get(resource.key) == seen:
-            return False
+            return self._is_over(resource.key)
         wanted = list(render(resource, plan, observed, live, self._settings))
         has_written = False
         for child in wanted:
@@ -59,10 +61,13 @@ class Children:
                 await self._apply(resource, child, known)
                 has_written = True
         has_written |= await self._delete_unwanted(resource, wanted, live)
-        self._refusals.pop(resource.key, None)
         if not has_written:
             self._settled[resource.key] = seen
-        return has_written
+        return self._is_over(resource.key) or has_written
+
+    def _is_over(self, key: ObjectKey) -> bool:
+        """Forget a refusal; return whether there was one, which status still tells."""
+        return self._refusals.pop(key, None) is not None
 
     async def _apply(self, resource: ModelDeployment, child: Body, known: Body | None) -> None:
         self._tell_foreign_write(resource, child, known)
@@ -83,7 +88,7 @@ class Children:
         other = self._cache.other_holder(resource.key, kind, name)
         if other is not None:
             told = f"it belongs to the ModelDeployment {other.name}; give one of the two another name"
-            raise ApiError(422, "AlreadyExists", told)
+            raise ApiError(_NOT_OURS, "AlreadyExists", told)
         try:
             return await self._cluster.apply(child, force=False)
         except ApiError as error:
@@ -93,7 +98,7 @@ class Children:
         if found is None or is_owned(found, resource.uid):
             return await self._cluster.apply(child)
         told = f"a {kind} of this name exists and is not this resource's; delete it, or name the resource otherwise"
-        raise ApiError(422, "AlreadyExists", told)
+        raise ApiError(_NOT_OURS, "AlreadyExists", told)
 
     def _tell_refusal(self, resource: ModelDeployment, child: Body, error: ApiError) -> None:
         what, why = f"{child['kind']} {child['metadata']['name']}", error.reason or error.status

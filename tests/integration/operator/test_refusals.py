@@ -71,6 +71,27 @@ async def test_what_the_api_server_refuses_is_told_and_tried_again() -> None:
     assert "Invalid" not in world.status(key)["message"]
 
 
+async def test_a_refusal_is_over_when_nobody_wants_it_any_more() -> None:
+    world = World()
+    key = await live(world, {"rollingUpdate": {}}, replicas=1)
+
+    def refuse(verb: str, body: Any) -> None:
+        if body.get("kind") == "HorizontalPodAutoscaler":
+            raise ApiError(422, "Invalid", "spec.metrics[0].resource.name: Invalid value: cpuu")
+
+    world.cluster.before_write = refuse
+    scaling = {"minReplicas": 1, "maxReplicas": 3}
+    world.cluster.change(key, lambda body: body["spec"].update(autoscaling=scaling))
+    for _ in range(2):
+        with pytest.raises(ApiError):
+            await world.operate(key)
+    assert "cannot be written" in world.status(key)["message"]
+    world.cluster.change(key, lambda body: body["spec"].pop("autoscaling"))
+    await world.operate(key)
+    assert "cannot be written" not in world.status(key)["message"]
+    assert condition(world.status(key), "Stalled") == ("False", "NotStalled")
+
+
 async def test_a_spec_that_is_not_understood_says_so_and_can_be_deleted() -> None:
     world = World()
     key = await live(world, {"rollingUpdate": {}}, replicas=1)
