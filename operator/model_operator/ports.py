@@ -42,9 +42,6 @@ class Cluster(Protocol):
     async def patch_spec(self, resource: ModelDeployment, patch: Body) -> Body:
         """Merge into the spec of exactly this resourceVersion; return the resource as it is now."""
 
-    async def get_uid(self, key: ObjectKey) -> str | None:
-        """Return the uid of a ModelDeployment, None when there is none."""
-
     async def post_event(self, body: Body) -> None:
         """Create an Event (v1)."""
 

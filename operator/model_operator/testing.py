@@ -151,11 +151,6 @@ class InMemoryCluster:
         """Merge into the spec."""
         return self._patch("patch", resource, patch)
 
-    async def get_uid(self, key: ObjectKey) -> str | None:
-        """Return the uid of a ModelDeployment."""
-        body = self.objects.get((KIND, *key))
-        return None if body is None else body["metadata"]["uid"]
-
     async def post_event(self, body: Mapping[str, Any]) -> None:
         """Keep an Event."""
         self.events.append(body)

@@ -107,16 +107,6 @@ class KubernetesClient:
         """Merge into the resource (but its status) of exactly this resourceVersion."""
         return await self._patch_resource("patch", resource, "", patch)
 
-    async def get_uid(self, key: ObjectKey) -> str | None:
-        """Return the uid of a ModelDeployment, None when there is none."""
-        try:
-            body = await self._call("get", RESOURCE, "GET", RESOURCE.path(*key))
-        except ApiError as error:
-            if error.is_absent:
-                return None
-            raise
-        return str(body["metadata"]["uid"])
-
     async def post_event(self, body: Mapping[str, Any]) -> None:
         """Create an Event."""
         await self._call("create", EVENT, "POST", EVENT.collection(body["metadata"]["namespace"]), body)

@@ -8,6 +8,7 @@ from typing import Any
 
 from model_operator.api.resource import ModelDeployment, ObjectKey, version_of
 from model_operator.api.status import Phase, status_to_body
+from model_operator.api.version import KIND
 from model_operator.engine.cache import Cache
 from model_operator.engine.children import Children, Found
 from model_operator.engine.evidence import Evidence
@@ -116,9 +117,9 @@ class Reconciler:
 
     async def _still_exists(self, key: ObjectKey, body: Body) -> bool:
         """Ask once before a lost child is made again: its resource may be gone, and we merely remember it."""
-        uid = await self._cluster.get_uid(key)
+        found = await self._cluster.find(KIND, key)
         self._cache.lost_a_child.discard(key)
-        if uid == body["metadata"]["uid"]:
+        if found is not None and found["metadata"]["uid"] == body["metadata"]["uid"]:
             return True
         self._cache.remove(dict(body))
         return False
