@@ -20,6 +20,7 @@ from model_sandbox.apiserver.store import Store
 
 MASTERS = "system:masters"
 RBAC = "rbac.authorization.k8s.io"
+ACCOUNT = "system:serviceaccount:"  # what the name of a ServiceAccount as a user begins with
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Attributes:
 def named_user(name: str, groups: Sequence[str], uid: str = "") -> User:
     """A user by name, with the groups that every user or ServiceAccount of that name has."""
     own = ["system:authenticated"]
-    if name.startswith("system:serviceaccount:"):
+    if name.startswith(ACCOUNT):
         own = ["system:serviceaccounts", f"system:serviceaccounts:{name.split(':')[2]}", *own]
     return User(name, tuple(dict.fromkeys([*groups, *own])), uid)
 
@@ -75,7 +76,7 @@ class Tokens:
         claims = {
             "iss": "https://kubernetes.default.svc",
             "aud": ["https://kubernetes.default.svc"],
-            "sub": f"system:serviceaccount:{namespace}:{name}",
+            "sub": f"{ACCOUNT}{namespace}:{name}",
             "exp": expires,
             "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": name, "uid": uid}},
         }
@@ -138,7 +139,7 @@ def rules(store: Store, user: User, namespace: str) -> Iterator[Obj]:
 def _is_bound(subject: Obj, user: User, namespace: str) -> bool:
     kind, name = subject.get("kind"), subject.get("name")
     if kind == "ServiceAccount":
-        return user.name == f"system:serviceaccount:{subject.get('namespace') or namespace}:{name}"
+        return user.name == f"{ACCOUNT}{subject.get('namespace') or namespace}:{name}"
     return (kind == "User" and name == user.name) or (kind == "Group" and name in user.groups)
 
 
@@ -147,12 +148,16 @@ def _role(store: Store, reference: Obj, namespace: str) -> list[Obj]:
     entry = store.get(f"{'cluster' if cluster else ''}roles.{RBAC}", ("" if cluster else namespace, reference["name"]))
     if entry is None:
         return []
-    rules = list(entry.body.get("rules") or [])
-    for selector in (entry.body.get("aggregationRule") or {}).get("clusterRoleSelectors") or []:
-        for _, other in store.scan(f"clusterroles.{RBAC}"):
-            if match_selector(selector, other.body["metadata"].get("labels") or {}):
-                rules.extend(other.body.get("rules") or [])
-    return rules
+    # What a controller would write into a role that is put together from others is looked up at each question.
+    roles, todo = {}, [entry.body]
+    while todo:
+        role = todo.pop()
+        roles[role["metadata"]["name"]] = role
+        for selector in (role.get("aggregationRule") or {}).get("clusterRoleSelectors") or []:
+            found = (one.body for _, one in store.scan(f"clusterroles.{RBAC}"))
+            chosen = (one for one in found if match_selector(selector, one["metadata"].get("labels") or {}))
+            todo += [one for one in chosen if one["metadata"]["name"] not in roles]
+    return [rule for role in roles.values() for rule in role.get("rules") or ()]
 
 
 def _matches(rule: Obj, wants: Attributes) -> bool:

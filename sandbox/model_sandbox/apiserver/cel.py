@@ -30,7 +30,14 @@ _TEXTS = re.compile(r"r?'(?:[^'\\]|\\.)*'|r?\"(?:[^\"\\]|\\.)*\"")
 _BOUND = re.compile(
     r"\.(?:all|exists|exists_one|existsOne|filter|map|transformList|transformMap)\(\s*(\w+)\s*,(?:\s*(\w+)\s*,)?"
 )
+# What the library has without a list to ask for. A function of an extension is known by its last name.
+_NATIVE = re.compile(
+    "has|all|exists|exists_one|existsOne|map|filter|size|contains|startsWith|endsWith|matches|int|uint|double|string|"
+    "bytes|timestamp|duration|type|dyn|get(FullYear|Month|Date|DayOf(Month|Week|Year)|Hours|Minutes|(Milli)?[sS]econds)|"
+    "of|none|ofNonZeroValue|hasValue|value|or|orValue"
+)
 _TYPES = frozenset(("int", "string", "double", "bool", "list", "map", "uint", "bytes", "null_type", "type"))
+_PACKAGES = frozenset(("math", "strings", "sets", "base64", "lists", "optional"))  # of functions
 # Words of CEL that a property may share; Kubernetes writes such a property as __name__ in rules.
 _RESERVED = re.compile(
     "true|false|null|in|as|break|const|continue|else|for|function|if|import|let|loop|package|namespace|return|var|void|while"
@@ -51,6 +58,10 @@ _SHOWN = ("FieldValueInvalid", "FieldValueNotFound", "FieldValueNotSupported")  
 
 class CompileError(Exception):
     """A rule that is no CEL, or names what its schema does not have."""
+
+
+def _undeclared(name: str) -> CompileError:
+    return CompileError(f"compilation failed: ERROR: undeclared reference to '{name}' (in container '')")
 
 
 def _is_url(text: str) -> bool:
@@ -165,6 +176,13 @@ def _context() -> Any:
     return context
 
 
+@cache
+def _added() -> frozenset[str]:
+    """The functions that were added to those of the language, without those for built-in types alone."""
+    libraries = import_module("cel.stdlib").EXTENSIONS.values()
+    return frozenset(name.rpartition(".")[2] for one in libraries for name in one).union(list(_FUNCTIONS)[:-2])
+
+
 class Expression:
     """A compiled expression; raises CompileError. `node` is the schema of `self` and (perhaps `optional`) `oldSelf`."""
 
@@ -176,10 +194,13 @@ class Expression:
             raise CompileError(f"compilation failed: {error}") from None
         plain = _TEXTS.sub("''", text)
         bound = {name for match in _BOUND.finditer(plain) for name in match.groups() if name}
-        self.names = set(self._program.variables()) - _TYPES - bound
+        self.names = set(self._program.variables()) - _TYPES - _PACKAGES - bound
         if not node.strict:
             for name in self.names - {"self", "oldSelf"}:
-                raise CompileError(f"compilation failed: ERROR: undeclared reference to '{name}' (in container '')")
+                raise _undeclared(name)
+            for name in filter(str.isidentifier, self._program.functions()):
+                if name not in _added() and not _NATIVE.fullmatch(name):
+                    raise _undeclared(name)
         self._escaped = "__" in text
         self._results: dict[bytes, Any] = {}  # objects are alike, and what an expression sees of them is often the same
         self._wanted: dict[str, Any] = {}

@@ -159,7 +159,9 @@ class ApiServer:
         if not name:
             return user
         call.user = user
-        self._permit(call, Attributes("impersonate", "", "users", "", name))
+        namespace, _, account = name.removeprefix(auth.ACCOUNT).partition(":") if auth.ACCOUNT in name else ("", "", "")
+        wants = ("serviceaccounts", namespace, account) if account else ("users", "", name)
+        self._permit(call, Attributes("impersonate", "", *wants))
         return auth.named_user(name, call.request.headers.getall("Impersonate-Group", []))
 
     def _permit(self, call: Call, wants: Attributes) -> None:
@@ -235,13 +237,6 @@ class ApiServer:
         """A request for a kind: `at` holds group, version, watch, namespace, plural, name and part of the path."""
         kind, method = self.registry.find(at["group"], at["version"], at["plural"]), call.request.method
         call.name, call.part, call.watch = at["name"], at["part"], bool(at["watch"])
-        if kind is None or not self._is_there(kind, at):
-            if kind is not None and kind.custom and call.part:
-                raise errors.not_found(kind.plural, kind.group, call.name)
-            if not self.registry.is_builtin(at["group"]):
-                return _not_found_page()
-            raise errors.no_such_resource()
-        call.namespace = (at["namespace"] or None) if kind.namespaced else ""
         verb = _VERBS.get(method, method.lower())
         if method in ("GET", "HEAD"):
             watching = call.request.query.get("watch", "false").lower() in ("true", "1", "")
@@ -249,9 +244,18 @@ class ApiServer:
             verb = "get" if call.name else "watch" if watching else "list"
         elif method == "DELETE" and not call.name:
             verb = "deletecollection"
-        resource = f"{kind.plural}/{call.part}" if call.part else kind.plural
+        # Whoever may not ask is not told what is there; a namespace itself lies within the namespace of its name.
+        resource = f"{at['plural']}/{call.part}" if call.part else at["plural"]
+        namespace = at["namespace"] or (call.name if (at["group"], at["plural"]) == ("", "namespaces") else "")
         name = call.name or selected_name(call.request.query.get("fieldSelector", ""))
-        self._permit(call, Attributes(verb, kind.group, resource, call.namespace or "", name))
+        self._permit(call, Attributes(verb, at["group"], resource, namespace, name))
+        if kind is None or not self._is_there(kind, at):
+            if kind is not None and kind.custom and call.part:
+                raise errors.not_found(kind.plural, kind.group, call.name)
+            if not self.registry.is_builtin(at["group"]):
+                return _not_found_page()
+            raise errors.no_such_resource()
+        call.namespace = (at["namespace"] or None) if kind.namespaced else ""
         if kind.warning:
             call.warnings.append(kind.warning)
         if call.part not in ("", "status"):

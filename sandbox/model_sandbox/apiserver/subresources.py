@@ -16,8 +16,9 @@ from model_sandbox.apiserver.errors import ApiError, Cause, Obj, bad_request
 from model_sandbox.apiserver.kinds import Kind
 from model_sandbox.apiserver.requests import DeleteOptions, Write
 from model_sandbox.apiserver.resources import check_name
-from model_sandbox.apiserver.schema import ANY, DecodeError, decode
+from model_sandbox.apiserver.schema import ANY, DecodeError, Node, decode
 from model_sandbox.apiserver.selectors import match_selector, selector_text
+from model_sandbox.apiserver.validation import check
 
 if TYPE_CHECKING:
     from model_sandbox.apiserver.server import ApiServer, Call
@@ -44,8 +45,17 @@ async def handle(server: ApiServer, call: Call, kind: Kind) -> web.StreamRespons
     act = _ACTIONS.get(part)
     if act is None or method != "POST":
         raise errors.method_not_allowed()
-    body, _ = await call.body(entry["kind"], server.registry.types.node(entry["kind"]))
+    node = server.registry.types.node(entry["kind"])
+    body, _ = await call.body(entry["kind"], node)
+    _check(node, body)
     return server.reply(act(server, call, kind, server.resources.get(kind, call.key).body, body), call, status=201)
+
+
+def _check(node: Node, body: Obj) -> None:
+    """Raise 422 for what the rules of its type have against a body that is not stored."""
+    if causes := check(node, body, None):
+        group = body.get("apiVersion", "").rpartition("/")[0]
+        raise errors.invalid(node.type_name, group, (body.get("metadata") or {}).get("name", ""), causes)
 
 
 # --- scale
@@ -237,6 +247,7 @@ async def review(server: ApiServer, call: Call, kind: Kind) -> web.Response:
         raise errors.method_not_allowed()
     body, repeated = await call.body(kind.kind, kind.node)
     decoded = server.resources.decode(kind, body, call.write(repeated))
+    _check(kind.node, decoded)
     spec, user = decoded.get("spec") or {}, call.user
     status: Obj
     if kind.kind == "SelfSubjectReview":

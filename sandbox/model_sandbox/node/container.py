@@ -160,6 +160,9 @@ class Container:
         if is_image := isinstance(error, UnknownImage):
             self.state.waiting = ("ErrImagePull", str(error))
             await self._event("Failed", f'Failed to pull image "{self.state.image}": {error}', warning=True)
+            told = f'Back-off pulling image "{self.state.image}"'
+            self.state.waiting = ("ImagePullBackOff", f"{told}: ErrImagePull: {error}")
+            await self._event("BackOff", told)
         else:
             self.state.waiting = ("CreateContainerConfigError", str(error))
             await self._event("Failed", f"Error: {error}", warning=True)

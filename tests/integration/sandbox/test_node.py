@@ -98,7 +98,7 @@ async def test_a_crashing_container_is_restarted_with_pauses(api_of: Any, eventu
 @pytest.mark.parametrize(
     ("container", "reason", "told"),
     [
-        pytest.param({"image": "nginx"}, "ErrImagePull", "Known images:", id="an unknown image"),
+        pytest.param({"image": "nginx"}, "ImagePullBackOff", "Known images:", id="an unknown image"),
         pytest.param(
             {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "none", "key": "k"}}}]},
             "CreateContainerConfigError",

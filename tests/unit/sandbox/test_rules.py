@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from model_sandbox.apiserver.cel import Expression
+from model_sandbox.apiserver.cel import CompileError, Expression
 from model_sandbox.apiserver.kinds import builtin_registry
 from model_sandbox.apiserver.schema import Node, Shape, decode
 from model_sandbox.apiserver.validation import apply_defaults, check
@@ -116,6 +116,17 @@ def deployment(**more: Any) -> Any:
             ["ports[0].name"],
             id="two ports need names",
         ),
+        pytest.param(
+            "TokenRequestSpec", {"expirationSeconds": 599}, None, ["expirationSeconds"], id="too short a token"
+        ),
+        pytest.param("SelfSubjectAccessReviewSpec", {}, None, ["resourceAttributes"], id="a question about nothing"),
+        pytest.param(
+            "SubjectAccessReviewSpec",
+            {"resourceAttributes": {"verb": "get"}, "nonResourceAttributes": {"verb": "get"}},
+            None,
+            ["user", "nonResourceAttributes"],
+            id="a question about two things and nobody",
+        ),
         pytest.param("ConfigMap", {"data": {"a b": "c"}}, None, ["data[a b]"], id="a key with a space"),
         pytest.param(
             "ConfigMap",
@@ -129,6 +140,17 @@ def deployment(**more: Any) -> Any:
 def test_what_is_wrong_is_named(kind: str, body: Any, old: Any, fields: list[str]) -> None:
     causes = check(TYPES.node(kind), filled(kind, body), filled(kind, old) if old is not None else None)
     assert [cause.field for cause in causes] == fields
+
+
+@pytest.mark.parametrize("text", ["nope(self.a)", "self.a.nope()", "self.a.all(one, one.nope() > 1)"])
+def test_a_function_that_nobody_has_is_told_before_a_rule_runs(text: str) -> None:
+    with pytest.raises(CompileError, match="undeclared reference to 'nope'"):
+        Expression(text, Node(Shape.ANY))
+
+
+def test_functions_of_the_language_and_of_kubernetes_are_known() -> None:
+    text = "size(self.a) > 1 && self.a.all(x, x.startsWith('b') || x.find('c') == '') && math.greatest(1, 2) == 2"
+    assert Expression(text, Node(Shape.ANY)).evaluate({"self": {"a": ["b", "c"]}}) is False
 
 
 def test_a_cause_shows_the_value_that_is_wrong() -> None:
