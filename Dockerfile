@@ -2,6 +2,7 @@
 # Two images from one file; each copies pyproject.toml and the one folder that it runs.
 #   docker build --target operator -t modeldeploy/operator .
 #   docker build --target server   -t modeldeploy/server   .
+#   docker build --target server --build-arg MORE=server-torch -t modeldeploy/server:torch .
 #   docker build --target server --build-arg EXTRAS=server,server-onnx -t modeldeploy/server:onnx .
 ARG PYTHON_VERSION=3.12
 
@@ -18,9 +19,11 @@ COPY operator operator
 RUN pip install -c constraints.txt '.[operator]'
 
 FROM build AS build-server
-ARG EXTRAS=server,server-sklearn,server-onnx,server-grpc,server-otel
+# What models of tables need, and all that the resource can ask for. PyTorch and Keras are larger than the rest together.
+ARG EXTRAS=server,server-sklearn,server-pandas,server-skops,server-xgboost,server-lightgbm,server-onnx,server-accelerate,server-scan,server-grpc,server-otel
+ARG MORE=
 COPY server_image server_image
-RUN pip install -c constraints.txt ".[${EXTRAS}]"
+RUN pip install -c constraints.txt ".[${EXTRAS}${MORE:+,${MORE}}]"
 
 # --- run: no compiler, no pip cache, no root -----------------------------------------------------
 # The root file system may be read-only: nothing is written outside /tmp and the mounted volumes.
@@ -48,5 +51,9 @@ ENTRYPOINT ["python", "-m", "model_operator"]
 FROM run AS server
 LABEL org.opencontainers.image.description="The modeldeploy model server"
 COPY --from=build-server /opt/modeldeploy /opt/modeldeploy
+# OpenMP, which LightGBM's wheel does not bring.
+USER root
+RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
+USER 65532:65532
 EXPOSE 8080
 ENTRYPOINT ["python", "-m", "model_server"]

@@ -6,6 +6,7 @@ not looked into), so the scan adds to a refusal and never allows anything.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,8 @@ def dangerous_calls(artifacts: Iterable[Path]) -> list[str]:
         return []
     from picklescan.scanner import SafetyLevel, scan_file_path
 
+    # It calls the plain arrays between joblib's opcodes an error, in a log where nobody can do anything about it.
+    logging.getLogger("picklescan").setLevel(logging.CRITICAL)
     found = {
         f"{one.module}.{one.name}"
         for path in artifacts

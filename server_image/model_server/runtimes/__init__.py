@@ -21,5 +21,10 @@ def load_model(package: Package, *, threads: int) -> Model:
             f"format {name} needs {error.name}, which is not installed",
             hint=f"Install modeldeploy[server-{package.format.extra or name}], or use an image that has it.",
         ) from None
+    except (ImportError, OSError) as error:  # as LightGBM without the system's OpenMP
+        raise DependencyMissing(
+            f"the library of format {name} is installed and cannot be loaded: {error}",
+            hint="Use an image that has what it needs of the system, as libgomp1 for LightGBM.",
+        ) from None
     model: Model = runtime.load(package, threads=threads)
     return model

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
+import joblib
+import numpy as np
 import pytest
 
-from model_server.errors import ArtifactNotTrusted, FormatAmbiguous, FormatMismatch, FormatUnknown
+from model_server.errors import ArtifactNotTrusted, DependencyMissing, FormatAmbiguous, FormatMismatch, FormatUnknown
 from model_server.package.formats import FORMATS, choose, named_format
+from model_server.package.scanning import dangerous_calls
 from model_server.package.trust import require_trust
+from model_server.runtimes import load_model
 
 BYTES = {"joblib": b"\x80\x04", "pkl": b"\x80\x05", "onnx": b"\x08\x0a", "bin": b"\x80\x04", "dat": b"\x00"}
 BYTES |= {"pt2": b"PK\x03\x04", "keras": b"PK\x03\x04", "h5": b"\x89HDF", "pmml": b"<?xml"}
@@ -125,3 +132,20 @@ def test_trust(name, trusted, allowed):
         require_trust(FORMATS[name], trusted=trusted, digest="abc123")
     assert "abc123" in caught.value.hint
     assert "skops and ONNX" in caught.value.hint
+
+
+def test_a_library_that_the_system_cannot_load_is_told_as_such(tmp_path, monkeypatch):
+    (tmp_path / "lightgbm.py").write_text("raise OSError('libgomp.so.1: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("lightgbm", "model_server.runtimes.lightgbm"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    package = SimpleNamespace(format=SimpleNamespace(name="lightgbm", extra=""))
+    with pytest.raises(DependencyMissing, match=r"lightgbm is installed and cannot be loaded: libgomp\.so\.1") as told:
+        load_model(package, threads=1)
+    assert "libgomp1" in told.value.hint
+
+
+def test_an_array_within_a_pickle_is_no_error_in_the_log(tmp_path, caplog):
+    joblib.dump({"weights": np.arange(64.0)}, tmp_path / "model.joblib")
+    assert dangerous_calls([tmp_path / "model.joblib"]) == []
+    assert caplog.messages == []
