@@ -17,11 +17,12 @@ from model_sandbox.apiserver.auth import MASTERS, Tokens, User
 from model_sandbox.apiserver.crds import DEFINITIONS
 from model_sandbox.apiserver.journal import Journal
 from model_sandbox.apiserver.kinds import builtin_registry
+from model_sandbox.apiserver.reading import read
 from model_sandbox.apiserver.requests import Write
 from model_sandbox.apiserver.resources import Resources
-from model_sandbox.apiserver.schema import load_yaml
 from model_sandbox.apiserver.server import ApiServer
 from model_sandbox.apiserver.store import Key, Store
+from model_sandbox.apiserver.types import load_yaml
 from model_sandbox.node.network import LOOPBACK
 
 HOST = "127.0.0.1"
@@ -52,7 +53,7 @@ def bootstrap(resources: Resources) -> None:
     for body in load_yaml("bootstrap.yaml"):
         kind = next(one for one in kinds if (one.api_version, one.kind) == (body["apiVersion"], body["kind"]))
         if resources.store.get(kind.storage, ("", body["metadata"]["name"])) is None:
-            resources.create(kind, "", resources.decode(kind, body, write), write)
+            resources.create(kind, "", read(kind, body, write), write)
 
 
 def _credentials(state: Path | None, token: str) -> tuple[str, bytes]:

@@ -16,8 +16,8 @@ from typing import Any
 
 from model_sandbox.apiserver import errors
 from model_sandbox.apiserver.errors import Obj
-from model_sandbox.apiserver.schema import load_yaml
 from model_sandbox.apiserver.store import Event, Store
+from model_sandbox.apiserver.types import load_yaml
 
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
@@ -117,7 +117,7 @@ def _job(body: Obj) -> None:
     if spec.get("manualSelector"):
         return
     uid, prefix = metadata["uid"], "batch.kubernetes.io/"
-    names = {"controller-uid": uid, "job-name": metadata["name"]}
+    names = {"controller-uid": uid, "job-name": metadata.get("name", "")}
     template = spec["template"].setdefault("metadata", {})
     own = {f"{start}{name}": value for start in (prefix, "") for name, value in names.items()}
     template["labels"] = {**(template.get("labels") or {}), **own}
@@ -173,32 +173,8 @@ def _claim(body: Obj) -> None:
 
 def _definition(body: Obj) -> None:
     versions, status = body["spec"].get("versions") or [], body.setdefault("status", {})
-    for version in versions:
-        schema = (version.get("schema") or {}).get("openAPIV3Schema")
-        if isinstance(schema, dict):
-            version["schema"]["openAPIV3Schema"] = _tidy_schema(schema)
     stored = [version["name"] for version in versions if version.get("storage")]
     status["storedVersions"] = list(dict.fromkeys([*(status.get("storedVersions") or []), *stored]))
-
-
-_EVEN_EMPTY = ("default", "example", "additionalProperties", "x-kubernetes-preserve-unknown-fields")
-
-
-def _tidy_schema(schema: Any) -> Any:
-    """An OpenAPI schema without empty members, as Kubernetes writes it back."""
-    if not isinstance(schema, dict):
-        return schema
-    result: Obj = {}
-    for name, value in schema.items():
-        if name == "properties":
-            value = {key: _tidy_schema(sub) for key, sub in (value or {}).items()}
-        elif name in ("items", "additionalProperties", "not"):
-            value = _tidy_schema(value)
-        elif name in ("allOf", "anyOf", "oneOf"):
-            value = [_tidy_schema(sub) for sub in value or []]
-        if name in _EVEN_EMPTY or not (value is None or value is False or value in ({}, [], "")):
-            result[name] = value
-    return result
 
 
 _NEW: dict[str, Callable[[Obj], None]] = {"Pod": _pod, "Namespace": _namespace, "PersistentVolumeClaim": _claim}

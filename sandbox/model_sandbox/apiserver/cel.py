@@ -8,33 +8,23 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
 from importlib import import_module
 from importlib.util import find_spec
-from ipaddress import ip_address, ip_interface
-from itertools import pairwise
 from types import ModuleType
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import orjson
 
 from model_sandbox.apiserver.errors import Cause, Obj, go_value
+from model_sandbox.apiserver.functions import FUNCTIONS, NATIVE
 from model_sandbox.apiserver.schema import Node, Shape
-from model_sandbox.apiserver.selectors import match_selector
-from model_sandbox.quantity import parse_quantity
 
 _KEPT_RESULTS, _KEPT_BYTES = 1024, 1024
 _TEXTS = re.compile(r"r?'(?:[^'\\]|\\.)*'|r?\"(?:[^\"\\]|\\.)*\"")
 _BOUND = re.compile(
     r"\.(?:all|exists|exists_one|existsOne|filter|map|transformList|transformMap)\(\s*(\w+)\s*,(?:\s*(\w+)\s*,)?"
-)
-# What the library has without a list to ask for. A function of an extension is known by its last name.
-_NATIVE = re.compile(
-    "has|all|exists|exists_one|existsOne|map|filter|size|contains|startsWith|endsWith|matches|int|uint|double|string|"
-    "bytes|timestamp|duration|type|dyn|get(FullYear|Month|Date|DayOf(Month|Week|Year)|Hours|Minutes|(Milli)?[sS]econds)|"
-    "of|none|ofNonZeroValue|hasValue|value|or|orValue"
 )
 _TYPES = frozenset(("int", "string", "double", "bool", "list", "map", "uint", "bytes", "null_type", "type"))
 _PACKAGES = frozenset(("math", "strings", "sets", "base64", "lists", "optional"))  # of functions
@@ -64,98 +54,6 @@ def _undeclared(name: str) -> CompileError:
     return CompileError(f"compilation failed: ERROR: undeclared reference to '{name}' (in container '')")
 
 
-def _is_url(text: str) -> bool:
-    parts = urlsplit(text)
-    return bool(parts.scheme and (parts.netloc or parts.path.startswith("/")))
-
-
-def _reads(parse: Callable[[str], Any]) -> Callable[[str], bool]:
-    """Whether a text is what `parse` takes."""
-
-    def is_one(text: str) -> bool:
-        try:
-            parse(text)
-        except ValueError:
-            return False
-        return True
-
-    return is_one
-
-
-def _url(text: str) -> str:
-    if not _is_url(text):
-        raise ValueError(f"{text!r} is no URL")
-    return text
-
-
-def _cidr(text: str) -> str:
-    if "/" not in text:
-        raise ValueError(f"{text!r} is no CIDR")
-    return str(ip_interface(text))
-
-
-def _within(network: str, inner: str) -> bool:
-    outer, other = ip_interface(network).network, ip_interface(inner).network
-    return outer.version == other.version and outer.supernet_of(other)  # type: ignore[arg-type]
-
-
-def _same_but_images(new: Obj, old: Obj) -> bool:
-    """Whether two pod specs differ only in what may be changed in a running pod."""
-
-    def frozen(spec: Obj) -> Obj:
-        kept = {name: value for name, value in spec.items() if name not in ("activeDeadlineSeconds", "tolerations")}
-        for group in ("containers", "initContainers"):
-            kept[group] = [{**container, "image": ""} for container in spec.get(group) or []]
-        return kept
-
-    return frozen(new) == frozen(old)
-
-
-_NOT_GLOBAL = ("unspecified", "loopback", "link_local", "multicast")
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "isSorted": lambda items: all(left <= right for left, right in pairwise(items)),
-    "sum": sum,
-    "isURL": _is_url,
-    "find": lambda text, pattern: found[0] if (found := re.search(pattern, text)) else "",
-    "findAll": lambda text, pattern, limit=-1: [one[0] for one in re.finditer(pattern, text)][: limit % sys.maxsize],
-    "isQuantity": _reads(parse_quantity),
-    "quantity": lambda text: float(parse_quantity(text)),
-    "isGreaterThan": lambda left, right: left > right,
-    "isLessThan": lambda left, right: left < right,
-    "compareTo": lambda left, right: (left > right) - (left < right),
-    "sign": lambda quantity: (quantity > 0) - (quantity < 0),
-    "isInteger": lambda quantity: float(quantity).is_integer(),
-    "asInteger": int,
-    "asApproximateFloat": float,
-    "add": lambda left, right: left + right,
-    "sub": lambda left, right: left - right,
-    # Addresses, networks and URLs are texts to the library.
-    "isIP": _reads(ip_address),
-    "ip": lambda text: str(ip_interface(text).ip),
-    "family": lambda ip: ip_address(ip).version,
-    "isUnspecified": lambda ip: ip_address(ip).is_unspecified,
-    "isLoopback": lambda ip: ip_address(ip).is_loopback,
-    "isLinkLocalUnicast": lambda ip: ip_address(ip).is_link_local,
-    "isGlobalUnicast": lambda ip: not any(getattr(ip_address(ip), f"is_{one}") for one in _NOT_GLOBAL),
-    "isCIDR": _reads(_cidr),
-    "cidr": _cidr,
-    "containsIP": _within,
-    "containsCIDR": _within,
-    "masked": lambda cidr: str(ip_interface(cidr).network),
-    "prefixLength": lambda cidr: ip_interface(cidr).network.prefixlen,
-    "url": _url,
-    "getScheme": lambda url: urlsplit(url).scheme,
-    "getHost": lambda url: urlsplit(url).netloc.rpartition("@")[2],
-    "getHostname": lambda url: urlsplit(url).hostname or "",
-    "getPort": lambda url: str(urlsplit(url).port or ""),
-    "getEscapedPath": lambda url: urlsplit(url).path,
-    "getQuery": lambda url: parse_qs(urlsplit(url).query),
-    # For built-in types alone.
-    "selects": lambda selector, labels: match_selector(selector, labels),
-    "sameButImages": _same_but_images,
-}
-
-
 @cache
 def _library() -> ModuleType:
     """The CEL library without its command line, which takes half a second to load and is not needed."""
@@ -171,7 +69,7 @@ def _context() -> Any:
     """The functions; variables are set anew for each evaluation."""
     context = _library().Context()
     import_module("cel.stdlib").add_stdlib_to_context(context)
-    for name, function in _FUNCTIONS.items():
+    for name, function in FUNCTIONS.items():
         context.add_function(name, function)
     return context
 
@@ -180,7 +78,7 @@ def _context() -> Any:
 def _added() -> frozenset[str]:
     """The functions that were added to those of the language, without those for built-in types alone."""
     libraries = import_module("cel.stdlib").EXTENSIONS.values()
-    return frozenset(name.rpartition(".")[2] for one in libraries for name in one).union(list(_FUNCTIONS)[:-2])
+    return frozenset(name.rpartition(".")[2] for one in libraries for name in one).union(list(FUNCTIONS)[:-2])
 
 
 class Expression:
@@ -199,7 +97,7 @@ class Expression:
             for name in self.names - {"self", "oldSelf"}:
                 raise _undeclared(name)
             for name in filter(str.isidentifier, self._program.functions()):
-                if name not in _added() and not _NATIVE.fullmatch(name):
+                if name not in _added() and not NATIVE.fullmatch(name):
                     raise _undeclared(name)
         self._escaped = "__" in text
         self._results: dict[bytes, Any] = {}  # objects are alike, and what an expression sees of them is often the same

@@ -5,17 +5,24 @@ A stored definition becomes kinds in the registry; `resources.py` asks here befo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
-from model_sandbox.apiserver.errors import Cause, Obj, invalid_value, required
+from model_sandbox.apiserver import jsonpath
+from model_sandbox.apiserver.errors import Cause, Obj, invalid_value, not_supported, required
 from model_sandbox.apiserver.kinds import Kind, Registry
-from model_sandbox.apiserver.schema import Node, from_openapi
+from model_sandbox.apiserver.schema import JSON_TYPES, Node, from_openapi
 from model_sandbox.apiserver.store import Store
 from model_sandbox.apiserver.validation import check, check_schema, compile_rules
 
 DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
 CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
-_SCHEMA = "spec.validation.openAPIV3Schema"
+# What all versions have in common the API server calls by names of its own, which its messages show.
+_COMMON = {
+    "schema": "validation",
+    **{name: name for name in ("subresources", "additionalPrinterColumns", "selectableFields")},
+}
 # In the order in which the API server names the verbs of a custom kind.
 _VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
 _ROOT_METADATA = ("name", "generateName")
@@ -135,6 +142,17 @@ def _for_rules(kind: Kind, body: Obj) -> Obj:
     return {**body, "apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}
 
 
+def hoisted(body: Obj, causes: Sequence[Cause]) -> list[Cause]:
+    """The causes with what all versions have in common told once, and not of a version."""
+    versions = body["spec"].get("versions") or []
+    for part, name in _COMMON.items():
+        first = versions[0].get(part) if versions else None
+        if first and all(version.get(part) == first for version in versions):
+            place = re.compile(rf"^spec\.versions\[\d+\]\.{part}")
+            causes = [replace(one, field=place.sub(f"spec.{name}", one.field)) for one in causes]
+    return list(dict.fromkeys(causes))
+
+
 def check_definition(body: Obj) -> list[Cause]:
     """What is wrong with a definition beyond the rules of its own type."""
     spec, name = body["spec"], body["metadata"].get("name", "")
@@ -153,21 +171,43 @@ def check_definition(body: Obj) -> list[Cause]:
 
 
 def _version_causes(version: Obj, path: str) -> list[Cause]:
-    schema = (version.get("schema") or {}).get("openAPIV3Schema")
+    columns, fields = version.get("additionalPrinterColumns") or [], version.get("selectableFields") or []
+    paths = [(f"{path}.additionalPrinterColumns[{index}].JSONPath", one) for index, one in enumerate(columns)]
+    paths += [(f"{path}.selectableFields[{index}].jsonPath", one) for index, one in enumerate(fields)]
+    return [*_schema_causes(version, path), *(cause for where, one in paths for cause in _path_causes(one, where))]
+
+
+def _path_causes(column: Obj, where: str) -> list[Cause]:
+    try:
+        jsonpath.parse(column.get("jsonPath", ""))
+    except ValueError as error:
+        return [invalid_value(where, column["jsonPath"], str(error))]
+    return []
+
+
+def _schema_causes(version: Obj, path: str) -> list[Cause]:
+    schema, path = (version.get("schema") or {}).get("openAPIV3Schema"), f"{path}.schema.openAPIV3Schema"
     if not schema:
-        return [required(f"{path}.schema.openAPIV3Schema")]
+        return [required(path)]
     if not schema.get("type"):
-        return [required(f"{_SCHEMA}.type", "must not be empty at the root")]
+        return [required(f"{path}.type", "must not be empty at the root")]
     if schema["type"] != "object":
-        return [invalid_value(f"{_SCHEMA}.type", schema["type"], "must be object at the root")]
+        return [invalid_value(f"{path}.type", schema["type"], "must be object at the root")]
     names = {"type": "object", "properties": {name: {"type": "string"} for name in _ROOT_METADATA}}
     node = from_openapi(schema, from_openapi(names))
-    return [*_structural_causes(schema, node, _SCHEMA), *compile_rules(node, _SCHEMA)]
+    return [*_structural_causes(schema, node, path, root=True), *compile_rules(node, path)]
 
 
-def _structural_causes(schema: Obj, node: Node, path: str) -> list[Cause]:
+def _structural_causes(schema: Obj, node: Node, path: str, *, root: bool = False) -> list[Cause]:
     """Where a schema is not structural, and defaults that it would refuse itself."""
     causes: list[Cause] = []
+    try:
+        re.compile(schema.get("pattern", ""))
+    except re.error as error:
+        why = f"must be a valid regular expression, but isn't: {error}"
+        causes.append(invalid_value(f"{path}.pattern", schema["pattern"], why))
+    if schema.get("type", JSON_TYPES[0]) not in JSON_TYPES:
+        causes.append(not_supported(f"{path}.type", schema["type"], JSON_TYPES))
     typed = schema.get("type") or schema.get("x-kubernetes-int-or-string")
     if not typed and not schema.get("x-kubernetes-preserve-unknown-fields"):
         causes.append(required(f"{path}.type", "must not be empty for specified object fields"))
@@ -180,7 +220,7 @@ def _structural_causes(schema: Obj, node: Node, path: str) -> list[Cause]:
         where = f"{path}.default{'.' if cause.field else ''}{cause.field}"
         causes.append(Cause(cause.reason, where, cause.message))
     for name, sub in (schema.get("properties") or {}).items():
-        if name in node.fields and not (path == _SCHEMA and name == "metadata"):
+        if name in node.fields and not (root and name == "metadata"):
             causes += _structural_causes(sub, node.fields[name], f"{path}.properties[{name}]")
     for name in ("items", "additionalProperties"):
         if node.items is not None and isinstance(schema.get(name), dict):

@@ -8,8 +8,9 @@ from model_sandbox.apiserver import crds
 from model_sandbox.apiserver.crds import CLEANUP, DEFINITIONS
 from model_sandbox.apiserver.errors import Obj, conflict, forbidden
 from model_sandbox.apiserver.kinds import Kind
+from model_sandbox.apiserver.preserving import may_go
 from model_sandbox.apiserver.requests import DeleteOptions
-from model_sandbox.apiserver.resources import Resources, may_go
+from model_sandbox.apiserver.resources import Resources
 from model_sandbox.apiserver.store import Key
 
 PROTECTED_NAMESPACES = ("default", "kube-system", "kube-public")

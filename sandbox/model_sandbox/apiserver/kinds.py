@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model_sandbox.apiserver.errors import Obj, qualified
-from model_sandbox.apiserver.schema import Node, Types, load_types, load_yaml
+from model_sandbox.apiserver.schema import Node
+from model_sandbox.apiserver.types import Types, load_types, load_yaml
 
 STORED_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 

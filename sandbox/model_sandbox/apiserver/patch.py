@@ -10,7 +10,7 @@ from typing import Any
 import jsonpatch
 import jsonpointer
 
-from model_sandbox.apiserver.errors import Obj, bad_request, internal, rejected_patch
+from model_sandbox.apiserver.errors import Obj, bad_request, go_value, internal, rejected_patch
 from model_sandbox.apiserver.schema import ANY, Node, Shape
 
 MAX_OPERATIONS = 10_000
@@ -133,7 +133,7 @@ def _merge_list(node: Node, current: list[Any], patch: list[Any], order: list[An
 def _key_of(node: Node, item: Any) -> Any:
     if node.merge_key and (not isinstance(item, dict) or node.merge_key not in item):
         raise internal(f"map: {_go_map(item)} does not contain declared merge key: {node.merge_key}")
-    return item[node.merge_key] if node.merge_key else item
+    return go_value(item[node.merge_key] if node.merge_key else item)  # which may be of any type
 
 
 def _go_map(value: Any) -> str:

@@ -15,18 +15,29 @@ import orjson
 
 from model_sandbox.apiserver import admission, errors, ownership
 from model_sandbox.apiserver.convert import to_storage, to_version
-from model_sandbox.apiserver.crds import DEFINITIONS, Definitions, at_stage, check_custom, check_definition
-from model_sandbox.apiserver.errors import ApiError, Cause, Obj, bad_request, conflict, forbidden
+from model_sandbox.apiserver.crds import DEFINITIONS, Definitions, at_stage, check_custom, check_definition, hoisted
+from model_sandbox.apiserver.defaults import apply_defaults
+from model_sandbox.apiserver.errors import ApiError, Cause, Obj, conflict, forbidden
 from model_sandbox.apiserver.fieldsets import ListKeyError
 from model_sandbox.apiserver.kinds import Kind, Registry
 from model_sandbox.apiserver.metadata import metadata_causes, metadata_update_causes
+from model_sandbox.apiserver.preserving import (
+    check_name,
+    check_preconditions,
+    is_new_generation,
+    may_go,
+    part_of,
+    place,
+    reset,
+    same_but_times,
+)
+from model_sandbox.apiserver.reading import check_applied, read
 from model_sandbox.apiserver.requests import Write
 from model_sandbox.apiserver.schema import DecodeError, decode
 from model_sandbox.apiserver.store import Entry, Key, Store
-from model_sandbox.apiserver.validation import apply_defaults, check
+from model_sandbox.apiserver.validation import check
 
 _SERVER_OWNED = ("creationTimestamp", "generation", "deletionGracePeriodSeconds")
-_NAMESPACE_DIFFERS = "the namespace of the provided object does not match the namespace sent on the request"
 
 Change = Callable[[Obj], Any]
 
@@ -52,62 +63,13 @@ class Resources:
             raise errors.not_found(kind.plural, kind.group, key[1])
         return entry
 
-    # --- reading what a client sent
-
-    def decode(self, kind: Kind, body: Any, write: Write) -> Obj:
-        """A request's body as a typed object with apiVersion and kind, without what the schema does not know."""
-        if not isinstance(body, dict):
-            raise bad_request(f"{kind.kind} must be a JSON object")
-        missing = [told for name, told in (("kind", "Kind"), ("apiVersion", "apiVersion")) if not body.get(name)]
-        if kind.custom and missing:
-            raise bad_request(f"Object '{missing[0]}' is missing in the body: write kind: {kind.kind}")
-        given, named = body.get("apiVersion") or kind.api_version, body.get("kind") or kind.kind
-        prefix = f'{named} in version "{given.rpartition("/")[2]}" cannot be handled as a {kind.kind}: '
-        content = {name: value for name, value in body.items() if name not in ("apiVersion", "kind")}
-        if kind.custom and named != kind.kind and given == kind.api_version:
-            cause = errors.invalid_value("kind", named, f"must be {kind.kind}")
-            raise errors.invalid(named, kind.group, body.get("metadata", {}).get("name", ""), [cause])
-        if given != kind.api_version or named != kind.kind:
-            if kind.custom and named == kind.kind:
-                # Of a version that is not served, nothing but metadata is known.
-                write.warnings.extend(f'unknown field "{name}"' for name in content if name != "metadata")
-            raise bad_request(f"{prefix}no such kind here: write {kind.api_version}, {kind.kind}")
-        unknown: list[str] = []
-        try:
-            decoded: Obj = decode(kind.node, {"metadata": {}, **content}, unknown)
-        except DecodeError as error:
-            raise bad_request(prefix + str(error)) from None
-        problems = [f'unknown field "{path}"' for path in sorted(unknown)]
-        problems += [f'duplicate field "{path}"' for path in write.duplicates]
-        if problems and write.validation == "Strict":
-            raise bad_request(f"{prefix}strict decoding error: {', '.join(problems)}")
-        if write.validation == "Warn":
-            write.warnings.extend(problems)
-        decoded["metadata"].pop("selfLink", None)
-        return {"kind": kind.kind, "apiVersion": kind.api_version, **decoded}
-
-    def _check_applied(self, kind: Kind, applied: Obj, key: Key) -> None:
-        if not applied.get("apiVersion") or not applied.get("kind"):
-            raise bad_request("invalid object type: /, Kind=")
-        metadata = applied.get("metadata") or {}
-        if metadata.get("managedFields"):
-            raise bad_request("metadata.managedFields must be nil")
-        if isinstance(metadata.get("name", ""), str):
-            check_name(metadata, key[1])
-        if (applied["apiVersion"], applied["kind"]) != (kind.api_version, kind.kind):
-            raise bad_request(f"{applied['kind']} cannot be handled as a {kind.kind}")
-        if kind.namespaced and metadata.get("namespace", key[0]) != key[0]:
-            raise bad_request(_NAMESPACE_DIFFERS)
-
-    # --- writing
-
     def create(self, kind: Kind, namespace: str, body: Obj, write: Write) -> Obj:
         """Store a new object; the answer is its stored form."""
         stored = to_storage(kind, body)
         metadata = stored["metadata"]
         if metadata.get("resourceVersion"):
             raise errors.internal("resourceVersion should not be set on objects to be created")
-        _place(kind, metadata, namespace)
+        place(kind, metadata, namespace)
         if metadata.get("generateName") and not metadata.get("name"):
             metadata["name"] = metadata["generateName"][:58] + admission.random_suffix()
         for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
@@ -138,7 +100,7 @@ class Resources:
         entry = self.get(kind, key)
         shown = to_version(kind, orjson.loads(entry.json()))
         try:
-            body = self.decode(kind, change(shown), write)
+            body = read(kind, change(shown), write)
         except ApiError as error:
             if write.is_patch and error.code == 400 and "cannot be handled as" in error.message:
                 raise errors.bad_patch(error.message) from None
@@ -150,7 +112,7 @@ class Resources:
         entry = self.store.get(kind.storage, key)
         if entry is None and part:
             raise errors.not_found(kind.plural, kind.group, key[1])
-        self._check_applied(kind, applied, key)
+        check_applied(kind, applied, key)
         content = {name: value for name, value in applied.items() if name not in ("apiVersion", "kind")}
         live = to_version(kind, orjson.loads(entry.json())) if entry else self._empty(kind)
         metadata = dict(content.get("metadata") or {})
@@ -174,14 +136,14 @@ class Resources:
                 {**content, "metadata": metadata},
                 owners,
                 ownership.Manager(write.manager, "Apply", kind.api_version, part),
-                reset=_reset(kind, part),
+                reset=reset(kind, part),
                 force=write.force,
                 now=write.now,
             )
         except (DecodeError, ListKeyError) as error:
             typed = f"{metadata.get('namespace', '')}/{key[1]}; {kind.group}/{kind.version}, Kind={kind.kind}"
             raise errors.internal(f"failed to create typed patch object ({typed}): {error}") from None
-        body = self.decode(kind, {**merged, "apiVersion": kind.api_version, "kind": kind.kind}, write)
+        body = read(kind, {**merged, "apiVersion": kind.api_version, "kind": kind.kind}, write)
         body["metadata"].pop("managedFields", None)
         if owners:
             body["metadata"]["managedFields"] = ownership.render(owners)
@@ -197,8 +159,8 @@ class Resources:
         stored, old = to_storage(kind, body), entry.body
         metadata, before = stored["metadata"], old["metadata"]
         check_name(metadata, key[1])
-        _place(kind, metadata, key[0])
-        _check_preconditions(kind, key, metadata, before, write)
+        place(kind, metadata, key[0])
+        check_preconditions(kind, key, metadata, before, write)
         managed = metadata.pop("managedFields", None)
         for name in _SERVER_OWNED:
             metadata.pop(name, None)
@@ -207,10 +169,10 @@ class Resources:
         metadata["resourceVersion"] = before["resourceVersion"]
         if before.get("generateName"):
             metadata.setdefault("generateName", before["generateName"])
-        stored = self._filled(kind, _part_of(kind, stored, old, part), new=False, part=part)
+        stored = self._filled(kind, part_of(kind, stored, old, part), new=False, part=part)
         metadata = stored["metadata"]
         if part != "status" and kind.generation:
-            metadata["generation"] = before.get("generation", 0) + _is_new_generation(kind, stored, old)
+            metadata["generation"] = before.get("generation", 0) + is_new_generation(kind, stored, old)
         self._validate(kind, stored, old)
         if not owned and managed in (None, before.get("managedFields")):
             managed = before.get("managedFields")
@@ -219,7 +181,7 @@ class Resources:
             metadata["managedFields"] = managed
             if not owned:
                 self._own(kind, old, stored, write, part)
-        if stored == old or _same_but_times(stored, old):
+        if stored == old or same_but_times(stored, old):
             return old
         if metadata.get("deletionTimestamp") and may_go(kind, stored):
             if not write.dry_run:
@@ -254,11 +216,10 @@ class Resources:
             causes += check_custom(kind, stored, old)
         else:
             content, before = ({**body, "status": None} if body else None for body in (stored, old))
-            causes += check(of.node, content or {}, before)
+            found = check(of.node, content or {}, before)
+            causes += hoisted(stored, [*found, *check_definition(stored)]) if kind.storage == DEFINITIONS else found
             if of is not kind and old is None:
                 causes += check(kind.node, {**to_version(kind, stored), "status": None}, None)
-            if kind.storage == DEFINITIONS:
-                causes += check_definition(stored)
         if causes:
             raise errors.invalid(kind.kind, of.group, metadata.get("name", ""), causes)
 
@@ -287,7 +248,7 @@ class Resources:
     ) -> ownership.Ownership:
         manager = ownership.Manager(name, "Update", kind.api_version, part)
         node = self.registry.storage_kind(kind).node
-        return ownership.after_update(node, old, new, owners, manager, reset=_reset(kind, part), now=now)
+        return ownership.after_update(node, old, new, owners, manager, reset=reset(kind, part), now=now)
 
     def _own(self, kind: Kind, old: Obj, stored: Obj, write: Write, part: str) -> None:
         """Record what the writer changed in managedFields."""
@@ -335,89 +296,3 @@ class Resources:
         if kind.storage == DEFINITIONS:
             self.definitions.retire(entry.body)
         return entry
-
-
-def check_name(metadata: Obj | None, name: str) -> None:
-    """Raise 400 for a body that names another object than the URL."""
-    given = (metadata or {}).get("name", name)
-    if given != name:
-        raise bad_request(f"the name of the object ({given}) does not match the name on the URL ({name})")
-
-
-def may_go(kind: Kind, stored: Obj) -> bool:
-    """Whether nothing holds an object that is being deleted."""
-    metadata, spec = stored["metadata"], stored.get("spec") or {}
-    held = metadata.get("finalizers") or (kind.storage == "namespaces" and spec.get("finalizers"))
-    return not held and not metadata.get("deletionGracePeriodSeconds")
-
-
-def _place(kind: Kind, metadata: Obj, namespace: str) -> None:
-    if not kind.namespaced:
-        metadata.pop("namespace", None)
-    elif metadata.get("namespace", namespace) not in (namespace, ""):
-        raise bad_request(_NAMESPACE_DIFFERS)
-    else:
-        metadata["namespace"] = namespace
-
-
-def _reset(kind: Kind, part: str) -> set[str]:
-    """The members that an endpoint does not write, for field ownership."""
-    if part == "status":
-        return {"f:spec", "f:metadata"}
-    return {"f:status"} if kind.status else set()
-
-
-def _part_of(kind: Kind, stored: Obj, old: Obj, part: str) -> Obj:
-    """The object with what this endpoint takes from the request, the rest as it was."""
-    if part == "status":
-        # A status write may change labels and annotations of a built-in object, nothing of a custom one's metadata.
-        open_ = () if kind.custom else ("annotations",) if kind.kind == "Deployment" else ("annotations", "labels")
-        metadata = {name: value for name, value in old["metadata"].items() if name not in open_}
-        metadata |= {name: stored["metadata"][name] for name in open_ if name in stored["metadata"]}
-        status = {"status": stored["status"]} if "status" in stored else {}
-        return {**{name: value for name, value in old.items() if name != "status"}, "metadata": metadata, **status}
-    if kind.status:
-        stored.pop("status", None)
-        stored |= {"status": old["status"]} if "status" in old else {}
-    if not kind.custom and part != "finalize":
-        admission.keep(kind.kind, stored, old)
-    return stored
-
-
-def _check_preconditions(kind: Kind, key: Key, metadata: Obj, before: Obj, write: Write) -> None:
-    version, uid = metadata.get("resourceVersion"), metadata.get("uid")
-    if version and version != before["resourceVersion"]:
-        raise conflict(kind.plural, kind.group, key[1])
-    if not version and kind.custom and not write.is_patch:
-        told = "Invalid value: 0: must be specified for an update"
-        cause = Cause("FieldValueInvalid", "metadata.resourceVersion", told)
-        raise errors.invalid(kind.plural, kind.group, key[1], [cause])
-    if uid and uid != before["uid"] and not write.is_patch:
-        where = f"Key: /registry/{kind.plural}/{key[0]}/{key[1]}, ResourceVersion: 0"
-        why = (
-            f"StorageError: invalid object, Code: 4, {where}, AdditionalErrorMsg: Precondition failed: "
-            f"UID in precondition: {uid}, UID in object meta: {before['uid']}"
-        )
-        raise conflict(kind.plural, kind.group, key[1], why)
-
-
-def _is_new_generation(kind: Kind, stored: Obj, old: Obj) -> bool:
-    hidden = ("metadata", "status") if kind.status or not kind.custom else ("metadata",)
-    names = {*stored, *old}.difference(hidden)
-    notes = kind.kind == "Deployment" and kind.group == "apps"  # whose annotations count
-    return any(stored.get(name) != old.get(name) for name in names) or (
-        notes and stored["metadata"].get("annotations") != old["metadata"].get("annotations")
-    )
-
-
-def _same_but_times(new: Obj, old: Obj) -> bool:
-    """Whether only the times of managedFields differ: then nothing was written."""
-
-    def stripped(metadata: Obj) -> Obj:
-        entries = [{**entry, "time": ""} for entry in metadata.get("managedFields") or []]
-        entries.sort(key=lambda entry: (entry.get("manager", ""), entry.get("operation", ""), str(entry)))
-        return {**metadata, "managedFields": entries}
-
-    # The content first: most writes differ there, and to compare owners costs more than all the rest.
-    same = {**new, "metadata": None} == {**old, "metadata": None}
-    return same and stripped(new["metadata"]) == stripped(old["metadata"])

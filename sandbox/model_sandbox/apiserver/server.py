@@ -10,24 +10,25 @@ import logging
 import re
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 import yaml
 from aiohttp import web
 
-from model_sandbox.apiserver import auth, deletion, discovery, errors, requests, subresources
+from model_sandbox.apiserver import auth, bodies, deletion, discovery, errors, requests, subresources
 from model_sandbox.apiserver.auth import Attributes, Tokens, User
+from model_sandbox.apiserver.call import Call
 from model_sandbox.apiserver.crds import DEFINITIONS
 from model_sandbox.apiserver.errors import ApiError, Obj
 from model_sandbox.apiserver.kinds import Kind, Registry
 from model_sandbox.apiserver.lists import Renderer, Selection, list_page, parse_version
-from model_sandbox.apiserver.requests import Answer, Write
-from model_sandbox.apiserver.resources import Resources, check_name
-from model_sandbox.apiserver.schema import Node
+from model_sandbox.apiserver.preserving import check_name
+from model_sandbox.apiserver.reading import read
+from model_sandbox.apiserver.requests import Answer
+from model_sandbox.apiserver.resources import Resources
 from model_sandbox.apiserver.selectors import selected_name
-from model_sandbox.apiserver.store import Entry, Key, Store
+from model_sandbox.apiserver.store import Entry, Store
 from model_sandbox.apiserver.tables import utc_now
 from model_sandbox.apiserver.watch import Watcher
 
@@ -44,54 +45,6 @@ _RESOURCE = re.compile(
     r"(?:namespaces/(?P<namespace>[^/]+)/(?!(?:status|finalize)/?$))?"
     r"(?P<plural>[^/]+)(?:/(?P<name>[^/]+))?(?:/(?P<part>[^/]+))?/?"
 )
-
-
-@dataclass(slots=True)
-class Call:
-    """One request on its way through the server; what its path is about is known after routing."""
-
-    request: web.Request
-    now: str
-    path: str
-    user: User = auth.ANONYMOUS
-    prefix: str = ""  # the path credential, see ApiServer._credentials
-    watch: bool = False
-    namespace: str | None = None  # None: all of them
-    name: str = ""
-    part: str = ""
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def key(self) -> Key:
-        """What the store knows the object by."""
-        return self.namespace or "", self.name
-
-    @property
-    def media(self) -> str:
-        """The type of the body."""
-        return self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-
-    @property
-    def accept(self) -> str:
-        """The form of answer that is asked for."""
-        return self.request.headers.get("Accept", "")
-
-    def write(self, repeated: tuple[str, ...] = ()) -> Write:
-        """The parameters of a write; raises 422."""
-        agent = self.request.headers.get("User-Agent", "")
-        write = requests.write_options(self.request.query, agent, self.now, self.request.method)
-        return replace(write, warnings=self.warnings, duplicates=repeated)
-
-    async def body(self, kind: str, node: Node) -> tuple[Obj, tuple[str, ...]]:
-        """The body of a POST, PUT or DELETE and its repeated keys; raises 400 or 415."""
-        return requests.parse_body(await self.request.read(), self.media, kind, node)
-
-    async def patch(self) -> tuple[str, bytes]:
-        """The form and the text of a PATCH; raises 415."""
-        form = requests.PATCHES.get(self.media)
-        if form is None:
-            raise errors.unsupported_media_type()
-        return form, await self.request.read()
 
 
 class ApiServer:
@@ -176,10 +129,10 @@ class ApiServer:
             response.headers["Retry-After"] = str(error.retry_after)
         return response
 
-    def reply(self, body: Any, call: Call, *, status: int = 200, media: str = requests.JSON) -> web.Response:
+    def reply(self, body: Any, call: Call, *, status: int = 200, media: str = bodies.JSON) -> web.Response:
         """An answer with a body, and the warnings of the call."""
         data = body if isinstance(body, bytes) else orjson.dumps(body)
-        if media == requests.YAML:
+        if media == bodies.YAML:
             data = yaml.safe_dump(orjson.loads(data), sort_keys=True).encode()
         response = web.Response(body=data, status=status, headers={"Content-Type": media})
         for text in call.warnings:
@@ -283,7 +236,7 @@ class ApiServer:
             requests.accepted(call.accept)
             body, repeated = await call.body(kind.kind, kind.node)
             write = call.write(repeated)
-            decoded = self.resources.decode(kind, body, write)
+            decoded = read(kind, body, write)
             return self.answer(call, kind, self.resources.create(kind, call.namespace, decoded, write), status=201)
         if method == "POST" and kind.custom and kind.namespaced:
             return _not_found_page()
@@ -298,7 +251,7 @@ class ApiServer:
 
     async def _watch(self, call: Call, selection: Selection) -> web.StreamResponse:
         watcher = Watcher(self.store, selection, self._renderer(call, selection.kind))
-        response = web.StreamResponse(headers={"Content-Type": requests.JSON})
+        response = web.StreamResponse(headers={"Content-Type": bodies.JSON})
         response.enable_chunked_encoding()
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in a task
@@ -343,11 +296,11 @@ class ApiServer:
             cause = errors.forbidden_field("force", "may not be specified for non-apply patch")
             raise errors.bad_options("PatchOptions", cause)
         if form != "apply":
-            change = requests.parse_patch(form, data, kind.node)
+            change = bodies.parse_patch(form, data, kind.node)
             return self.answer(call, kind, self.resources.update(kind, call.key, change, write, call.part))
         if not query.get("fieldManager"):
             raise errors.bad_options("PatchOptions", errors.required("fieldManager", "is required for apply patch"))
-        stored, new = self.resources.apply(kind, call.key, requests.parse_applied(data), write, call.part)
+        stored, new = self.resources.apply(kind, call.key, bodies.parse_applied(data), write, call.part)
         return self.answer(call, kind, stored, status=201 if new else 200)
 
     async def _delete(self, call: Call, kind: Kind) -> web.Response:

@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from aiohttp import web
 
-from model_sandbox.apiserver import auth, errors, requests
+from model_sandbox.apiserver import auth, bodies, errors, requests
+from model_sandbox.apiserver.call import Call
 from model_sandbox.apiserver.deletion import delete
 from model_sandbox.apiserver.errors import ApiError, Cause, Obj, bad_request
 from model_sandbox.apiserver.kinds import Kind
+from model_sandbox.apiserver.preserving import check_name
+from model_sandbox.apiserver.reading import read
 from model_sandbox.apiserver.requests import DeleteOptions, Write
-from model_sandbox.apiserver.resources import check_name
 from model_sandbox.apiserver.schema import ANY, DecodeError, Node, decode
 from model_sandbox.apiserver.selectors import match_selector, selector_text
 from model_sandbox.apiserver.validation import check
 
 if TYPE_CHECKING:
-    from model_sandbox.apiserver.server import ApiServer, Call
+    from model_sandbox.apiserver.server import ApiServer
 
 
 async def handle(server: ApiServer, call: Call, kind: Kind) -> web.StreamResponse:
@@ -125,9 +127,9 @@ async def _wanted_scale(server: ApiServer, call: Call, current: Obj) -> Obj:
     else:
         form, data = await call.patch()
         if form == "apply":
-            wanted = {**current, **requests.parse_applied(data)}
+            wanted = {**current, **bodies.parse_applied(data)}
         else:
-            wanted = requests.parse_patch(form, data, node)(copy.deepcopy(current))
+            wanted = bodies.parse_patch(form, data, node)(copy.deepcopy(current))
     content = {name: value for name, value in wanted.items() if name not in ("kind", "apiVersion")}
     try:
         decoded: Obj = decode(node, content, [])
@@ -246,7 +248,7 @@ async def review(server: ApiServer, call: Call, kind: Kind) -> web.Response:
     if call.request.method != "POST":
         raise errors.method_not_allowed()
     body, repeated = await call.body(kind.kind, kind.node)
-    decoded = server.resources.decode(kind, body, call.write(repeated))
+    decoded = read(kind, body, call.write(repeated))
     _check(kind.node, decoded)
     spec, user = decoded.get("spec") or {}, call.user
     status: Obj

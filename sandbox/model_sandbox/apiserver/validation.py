@@ -1,19 +1,17 @@
-"""Fills in defaults, and checks objects against their schema and its rules, in the order and words of Kubernetes.
+"""Checks objects against their schema and its rules, in the order and words of Kubernetes.
 
 Custom and built-in kinds take the same way; only what is told differs.
 """
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_interface
 from types import MappingProxyType
 from typing import Any
 
-from model_sandbox.apiserver.cel import CompileError, Expression, Rule
+from model_sandbox.apiserver.cel import CompileError, Rule
 from model_sandbox.apiserver.errors import (
     Cause,
     Obj,
@@ -28,7 +26,6 @@ from model_sandbox.apiserver.fieldsets import ListKeyError, element_of
 from model_sandbox.apiserver.metadata import dns_label_errors, label_causes
 from model_sandbox.apiserver.schema import (
     JSON_NAMES,
-    NESTED,
     RULES,
     TIME,
     Node,
@@ -57,50 +54,6 @@ _FORMATS: dict[str, Callable[[str], Any]] = {  # a text of the format gives some
     "ipv6": IPv6Address,
     "cidr": lambda text: "/" in text and ip_interface(text),
 }
-
-
-# --- defaults
-
-
-@cache
-def _computed(text: str, strict: bool) -> Expression:
-    return Expression(text.removeprefix("="), Node(Shape.ANY, strict=strict))
-
-
-def apply_defaults(node: Node, value: Any) -> Any:
-    """The value with absent fields filled in (the value itself is not changed)."""
-    if node.shape is Shape.OBJECT and isinstance(value, dict):
-        result = dict(value)
-        for name, default in node.values.items():
-            _fill(result, name, default, node.strict)
-        for name, item in result.items():
-            sub = node.fields.get(name)
-            if sub is not None and sub.shape in NESTED:
-                result[name] = apply_defaults(sub, item)
-        return result
-    if node.items is None or node.items.shape not in NESTED:
-        return value
-    if node.shape is Shape.MAP and isinstance(value, dict):
-        return {key: apply_defaults(node.items, item) for key, item in value.items()}
-    if node.shape is Shape.LIST and isinstance(value, list):
-        return [apply_defaults(node.items, item) for item in value]
-    return value
-
-
-def _fill(result: Obj, name: str, default: Any, strict: bool) -> None:
-    absent = name not in result or (strict and result[name] == "")
-    if strict and isinstance(default, str) and default.startswith("="):
-        if absent:
-            try:
-                filled = _computed(default, strict).evaluate({"self": result, "members": list(result)})
-            except Exception:  # what it is computed from is absent too
-                return
-            if filled is not None:
-                result[name] = copy.deepcopy(filled)
-    elif absent:
-        result[name] = copy.deepcopy(default)
-    elif strict and isinstance(default, dict) and isinstance(result[name], dict):
-        result[name] = {**copy.deepcopy(default), **result[name]}
 
 
 # --- rules

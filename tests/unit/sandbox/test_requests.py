@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from model_sandbox.apiserver import admission
+from model_sandbox.apiserver.bodies import parse_body, parse_yaml
 from model_sandbox.apiserver.errors import ApiError
 from model_sandbox.apiserver.kinds import builtin_registry
-from model_sandbox.apiserver.requests import delete_options, parse_body, parse_yaml
+from model_sandbox.apiserver.requests import delete_options
 from model_sandbox.apiserver.selectors import selected_name
 
 OPTIONS = builtin_registry().types.node("DeleteOptions")

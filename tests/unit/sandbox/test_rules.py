@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from model_sandbox.apiserver.cel import CompileError, Expression
+from model_sandbox.apiserver.defaults import apply_defaults
 from model_sandbox.apiserver.kinds import builtin_registry
 from model_sandbox.apiserver.schema import Node, Shape, decode
-from model_sandbox.apiserver.validation import apply_defaults, check
+from model_sandbox.apiserver.validation import check
 
 TYPES = builtin_registry().types
 

@@ -4,11 +4,13 @@ from typing import Any
 
 import pytest
 
+from model_sandbox.apiserver.crds import check_definition, hoisted
+from model_sandbox.apiserver.defaults import apply_defaults
 from model_sandbox.apiserver.discovery import openapi_document
 from model_sandbox.apiserver.errors import Cause
 from model_sandbox.apiserver.kinds import builtin_registry
 from model_sandbox.apiserver.schema import DecodeError, decode, from_openapi
-from model_sandbox.apiserver.validation import apply_defaults, check, compile_rules
+from model_sandbox.apiserver.validation import check, compile_rules
 from model_sandbox.quantity import format_quantity, parse_quantity
 
 REGISTRY = builtin_registry()
@@ -211,3 +213,64 @@ def test_a_built_in_kind_refuses_a_wrong_type(spec: Any) -> None:
 def test_a_quantity_is_written_in_one_way(text: str, written: str) -> None:
     assert format_quantity(text) == written
     assert parse_quantity(text) == parse_quantity(written)
+
+
+def definition(schema: Any = None, **version: Any) -> Any:
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}} | version
+    names = {"plural": "foos", "kind": "Foo", "listKind": "FooList"}
+    spec = {"group": "ex.com", "scope": "Namespaced", "names": names, "versions": [version]}
+    return {"metadata": {"name": "foos.ex.com"}, "spec": spec | {"conversion": {"strategy": "None"}}}
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        pytest.param(definition(spec_of(a={"type": "string", "maxLength": 0})), [], id="nothing"),
+        pytest.param(
+            definition(spec_of(a={"type": "text"})),
+            ["spec.validation.openAPIV3Schema.properties[a].type"],
+            id="a type that is none",
+        ),
+        pytest.param(
+            definition(spec_of(a={"type": "string", "pattern": "("})),
+            ["spec.validation.openAPIV3Schema.properties[a].pattern"],
+            id="a pattern that is none",
+        ),
+        pytest.param(
+            definition(
+                spec_of(),
+                additionalPrinterColumns=[
+                    {"name": "A", "type": "text", "jsonPath": ".a"},
+                    {"name": "B", "type": "string", "jsonPath": ".b[("},
+                ],
+            ),
+            [
+                "spec.additionalPrinterColumns[0].type",
+                "spec.additionalPrinterColumns[1].JSONPath",
+            ],
+            id="columns of nothing",
+        ),
+        pytest.param(
+            definition(
+                spec_of(), subresources={"scale": {"specReplicasPath": ".n", "statusReplicasPath": ".status.n"}}
+            ),
+            ["spec.subresources.scale.specReplicasPath"],
+            id="a scale outside of spec",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_definition(body: Any, fields: list[str]) -> None:
+    unknown: list[str] = []
+    node = REGISTRY.types.node("CustomResourceDefinition")
+    given = {**decode(node, body, unknown), "status": None}
+    causes = hoisted(given, [*check(node, given, None), *check_definition(given)])
+    assert ([cause.field for cause in causes], unknown) == (fields, [])
+
+
+def test_a_schema_is_read_word_by_word() -> None:
+    node, unknown = REGISTRY.types.node("JSONSchemaProps"), list[str]()
+    schema = {"properties": {"a": {"items": {"tpye": "x", "additionalProperties": True, "minimum": 0, "title": ""}}}}
+    kept = {"properties": {"a": {"items": {"additionalProperties": True, "minimum": 0}}}}
+    assert (decode(node, schema, unknown), unknown) == (kept, ["properties[a].items.tpye"])
+    with pytest.raises(DecodeError, match="cannot unmarshal array"):
+        decode(node, {"items": []}, unknown)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from model_sandbox.apiserver import jsonpath, tables
+from model_sandbox.apiserver import cells, jsonpath, tables
 from model_sandbox.apiserver.auth import Attributes, Tokens, User, is_allowed
 from model_sandbox.apiserver.store import Store
 
@@ -49,7 +49,7 @@ def test_a_path_that_cannot_be_read_is_an_error() -> None:
     ],
 )
 def test_ages(seconds: int, text: str) -> None:
-    assert tables.duration(seconds) == text
+    assert cells.duration(seconds) == text
 
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
