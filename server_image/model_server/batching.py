@@ -186,7 +186,11 @@ class Batcher:
         return results, started, time.perf_counter() - started, time.thread_time() - worked
 
     def _call(self, inputs: Inputs, like: _Waiting) -> Outputs:
-        return self._model.predict(inputs, probabilities=like.probabilities)
+        try:
+            return self._model.predict(inputs, probabilities=like.probabilities)
+        except SystemExit as end:
+            # A script's habit in a package's code: it would take the server and everybody's answers with it.
+            raise RuntimeError("the model's code called sys.exit") from end
 
     def _alone(self, item: _Waiting) -> Outputs | Exception:
         try:

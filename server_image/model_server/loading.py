@@ -130,7 +130,7 @@ def warm(model: Model, layout: Layout) -> Outputs:
             _require_predictions(outputs, rows)
     except ModelServerError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         text = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:500]}"
         if example is None:
             log.warning("the model failed on a made-up row; give examples in model.yaml: %s", text)

@@ -25,7 +25,7 @@ from model_server.auth import Gate, KeyGate, OpenGate
 from model_server.batching import Batcher, BatchLimits
 from model_server.certificate import Certificate, PlainText, Tls
 from model_server.connections import Connection, cut_slow
-from model_server.errors import DependencyMissing, InternalError, RestartNeeded, StartError
+from model_server.errors import DependencyMissing, InternalError, LoadFailed, RestartNeeded, StartError
 from model_server.http import RequestLimits
 from model_server.lifecycle import Lifecycle, Loaded, Phase, Served
 from model_server.loading import load
@@ -203,6 +203,9 @@ class Start:
             self._tell(self._restart, restart)
         except StartError as error:
             self._tell(self._failed, error)
+        except SystemExit as end:
+            # In a thread it would pass unseen, and the server would be loading for ever.
+            self._tell(self._failed, LoadFailed(f"the package's code ended the process with {end.code!r}"))
         except Exception as error:
             log.exception("loading failed")
             self._tell(self._failed, InternalError(f"loading failed: {type(error).__name__}: {error}"))

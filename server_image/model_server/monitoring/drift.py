@@ -58,13 +58,16 @@ def find_reference(setting: str, metadata: Metadata) -> Mapping[str, Bins] | int
         raise SettingsInvalid(
             f"drift reference is {setting!r}", hint=f"Write package, or a number of first rows from {FEWEST_ROWS}."
         )
-    return {name: bins for name, one in metadata.reference_profile.items() if (bins := _bins_of(name, one)) is not None}
+    features = {feature.name: feature for feature in metadata.input_features}
+    found = {name: _bins_of(name, one, features.get(name)) for name, one in metadata.reference_profile.items()}
+    return {name: bins for name, bins in found.items() if bins is not None}
 
 
-def _bins_of(name: str, reference: ReferenceFeature) -> Bins | None:
+def _bins_of(name: str, reference: ReferenceFeature, feature: Feature | None) -> Bins | None:
     if reference.categories is not None:
         known = reference.categories
-        bins = Bins(counts=(*known.values(), 0), categories=tuple(known))
+        categories = known if feature is None else [feature.value_of(text) for text in known]
+        bins = Bins(counts=(*known.values(), 0), categories=tuple(categories))
     else:
         bins = Bins(counts=reference.counts or (), edges=reference.edges or ())
     if len(bins.counts) > BINS or sum(bins.counts) == 0:

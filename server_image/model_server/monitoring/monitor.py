@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,8 @@ from model_server.monitoring.recent import Recent
 from model_server.settings import Settings
 from model_server.telemetry import RECENT, Telemetry
 from model_server.tensors import Inputs, Outputs
+
+log = logging.getLogger(__name__)
 
 # Predictions between two looks; with more than this in a second the rest is left out of the statistics.
 MOST_UNSEEN = 5_000
@@ -58,8 +61,12 @@ class Monitor:
             await asyncio.to_thread(self._digest, seen)
 
     def _digest(self, seen: list[tuple[Inputs, Outputs]]) -> None:
-        self._drift.update([inputs for inputs, _ in seen])
-        self._outputs.update([outputs for _, outputs in seen])
+        try:
+            self._drift.update([inputs for inputs, _ in seen])
+            self._outputs.update([outputs for _, outputs in seen])
+        except Exception:
+            # A model.py may answer with anything. Statistics are not worth a server's life.
+            log.exception("some predictions are not counted", extra={"predictions": len(seen)})
 
     def close(self) -> None:
         """Write what is left of the input log."""

@@ -39,6 +39,22 @@ class Feature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """True when its values are whole numbers."""
         return self.dtype.startswith(("int", "uint"))
 
+    def has_type(self, value: Scalar) -> bool:
+        """Whether a value is text, true or false, or a number, as this feature's are."""
+        if self.dtype == "string":
+            return isinstance(value, str)
+        return isinstance(value, bool) if self.dtype == "bool" else type(value) in (int, float)
+
+    def value_of(self, text: str) -> Scalar:
+        """The value that is written as `text`. Raises ValueError when it is none of this feature's type."""
+        if self.dtype == "string":
+            return text
+        if self.dtype != "bool":
+            return float(text)
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"{text!r} is neither true nor false")
+        return text.lower() == "true"
+
     def __post_init__(self) -> None:
         if self.range is not None:
             low, high = self.range
@@ -54,9 +70,7 @@ class Feature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             self._check_example(self.example)
 
     def _check_example(self, example: Scalar) -> None:
-        is_number = isinstance(example, int | float) and not isinstance(example, bool)
-        expected = str if self.dtype == "string" else bool if self.dtype == "bool" else None
-        if (expected is None and not is_number) or (expected is not None and not isinstance(example, expected)):
+        if not self.has_type(example):
             raise ValueError(f"example {example!r} is not a {self.dtype}")
         if self.range is not None and not self.range[0] <= float(example) <= self.range[1]:
             raise ValueError(f"example {example!r} is outside range [{self.range[0]:g}, {self.range[1]:g}]")
@@ -110,6 +124,29 @@ class Metadata(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         strange = self.reference_profile.keys() - {feature.name for feature in self.input_features}
         if strange and self.input_features:
             raise ValueError(f"reference_profile names {sorted(strange)[0]!r}, which is not an input feature")
+        for feature in self.input_features:
+            _check_categories(feature)
+            if feature.name in self.reference_profile:
+                _check_profile(feature, self.reference_profile[feature.name])
+
+
+def _check_categories(feature: Feature) -> None:
+    for category in feature.categories or ():
+        if not feature.has_type(category):
+            wanted = "string: put it in quotes" if feature.dtype == "string" else feature.dtype
+            raise ValueError(f"category {category!r} of {feature.name!r} is not a {wanted}")
+
+
+def _check_profile(feature: Feature, reference: ReferenceFeature) -> None:
+    if reference.edges is not None and feature.dtype == "string":
+        raise ValueError(f"reference_profile gives edges for {feature.name!r}, which is of dtype string: categories")
+    for text in reference.categories or ():
+        try:
+            feature.value_of(text)
+        except ValueError:
+            raise ValueError(
+                f"reference_profile counts {text!r} for {feature.name!r}, which is no value of dtype {feature.dtype}"
+            ) from None
 
 
 def read_metadata(path: Path) -> Metadata:

@@ -36,13 +36,13 @@ def load(package: Package, *, threads: int) -> Module:
             f"model.py needs the module {error.name}, which is not installed",
             hint="Use a server image that has it.",
         ) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise LoadFailed(f"model.py cannot be imported: {_where(error, str(path))}", hint=_SHAPE) from None
     _require(module, "load_model", 1)
     _require(module, "predict", 2)
     try:
         loaded = module.load_model(str(package.root))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise LoadFailed(
             f"load_model raised {_where(error, str(path))}",
             hint="Try load_model with this folder where the model was trained.",

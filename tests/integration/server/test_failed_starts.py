@@ -170,6 +170,24 @@ ONE_FEATURE = "input_features: [{name: a, example: 1.0}]\n"
             id="load_model raises",
         ),
         pytest.param(
+            {"model.py": "import sys\ndef load_model(path):\n    sys.exit(3)\ndef predict(m, i): ...\n"},
+            "LoadFailed",
+            "load_model raised SystemExit: 3 (model.py line 3)",
+            id="load_model ends the process",
+        ),
+        pytest.param(
+            {"model.py": "raise SystemExit('no licence')\n"},
+            "LoadFailed",
+            "SystemExit: no licence (model.py line 1)",
+            id="model.py ends the process",
+        ),
+        pytest.param(
+            {"model.py": "def load_model(p): ...\ndef predict(m, i): raise SystemExit\n", "model.yaml": ONE_FEATURE},
+            "PredictFailed",
+            "SystemExit",
+            id="predict ends the process",
+        ),
+        pytest.param(
             {"model.py": "def load_model(): ...\ndef predict(m, i): ...\n"},
             "LoadFailed",
             "load_model in model.py does not take 1 argument",

@@ -38,6 +38,8 @@ class Doubling:
             raise ValueError("negative")
         if (x > 1000).any():
             raise KeyError("hidden")
+        if (x == 666).any():
+            raise SystemExit(3)
         return {"y": x[:1] if (x == 13).any() else x * 2}
 
 
@@ -104,7 +106,7 @@ async def test_inputs_of_different_shapes_are_not_mixed():
 async def test_a_bad_row_does_not_poison_the_others():
     async with a_batcher(Doubling()) as (batcher, _):
         answers = await asyncio.gather(
-            *(batcher.submit(one(value)) for value in (1, -1, 5000, 13, 2)), return_exceptions=True
+            *(batcher.submit(one(value)) for value in (1, -1, 5000, 13, 2, 666)), return_exceptions=True
         )
     assert answers[0]["y"].tolist() == [2]
     assert answers[4]["y"].tolist() == [4]
@@ -112,6 +114,7 @@ async def test_a_bad_row_does_not_poison_the_others():
     assert "negative" in str(answers[1])
     assert isinstance(answers[2], PredictionError)
     assert "hidden" not in str(answers[2])
+    assert isinstance(answers[5], PredictionError), "a model that ends the process does not end the server"
 
 
 async def test_an_answer_of_the_wrong_length_is_nobodys_prediction():

@@ -102,6 +102,22 @@ def feature(fields):
             "names 'y', which is not",
             id="a profile of an unknown feature",
         ),
+        pytest.param(
+            "input_features: [{name: x, dtype: string}]\nreference_profile: {x: {edges: [0, 1], counts: [1]}}",
+            "reference_profile gives edges for 'x', which is of dtype string",
+            id="edges of text",
+        ),
+        pytest.param(
+            "input_features: [{name: x, dtype: int64}]\nreference_profile: {x: {categories: {'1': 5, many: 2}}}",
+            "reference_profile counts 'many' for 'x', which is no value of dtype int64",
+            id="a profile of words for a number",
+        ),
+        pytest.param(
+            feature("dtype: string, categories: [yes, no]"),
+            "category True of 'x' is not a string",
+            id="YAML's yes is no text",
+        ),
+        pytest.param(feature("categories: [1, b]"), "category 'b' of 'x' is not a float64", id="a word for a number"),
     ],
 )
 def test_a_fault_is_named_by_its_field(tmp_path, text, message):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,11 +12,15 @@ from scipy.stats import ks_2samp
 from sklearn.metrics import precision_recall_fscore_support
 
 from model_server.errors import SettingsInvalid
+from model_server.inputs.columns import Columns
+from model_server.lifecycle import Loaded
 from model_server.monitoring.drift import Bins, Drift, find_reference, learn
 from model_server.monitoring.feedback import macro_averages
+from model_server.monitoring.monitor import Monitor
 from model_server.monitoring.statistics import ks, psi
 from model_server.package.metadata import Feature, Metadata, ReferenceFeature
-from model_server.telemetry import Telemetry
+from model_server.settings import read_settings
+from model_server.telemetry import Identity, Telemetry
 
 COUNTS = st.lists(st.integers(1, 1000), min_size=4, max_size=4)
 
@@ -61,6 +67,38 @@ def test_values_are_sorted_into_the_reference_bins():
     assert bins.count(values).tolist() == [3, 2, 2]
     plans = Bins(counts=(1, 1, 0), categories=("free", "paid"))
     assert plans.count(np.array(["free", "gold", "free"], dtype=object)).tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("feature", "categories", "values"),
+    [
+        pytest.param(Feature(name="a", dtype="int64"), {"1": 60, "2": 40}, [1, 2], id="whole numbers"),
+        pytest.param(Feature(name="a"), {"1": 60, "2.5": 40}, [1.0, 2.5], id="numbers"),
+        pytest.param(Feature(name="a", dtype="bool"), {"true": 60, "false": 40}, [True, False], id="true and false"),
+    ],
+)
+def test_categories_are_counted_as_what_their_feature_is(feature, categories, values):
+    profile = {"a": ReferenceFeature(categories=categories)}
+    reference = find_reference("package", Metadata(input_features=(feature,), reference_profile=profile))
+    assert reference["a"].count(np.array(values * 2, dtype=feature.dtype)).tolist() == [2, 2, 0]
+
+
+async def test_answers_that_cannot_be_counted_do_not_end_the_server(caplog):
+    model = SimpleNamespace(classes=(0, 1), probabilities="")
+    layout = Columns([Feature(name="a")])
+    loaded = Loaded(
+        identity=Identity(model="m", version="", revision=""),
+        metadata=Metadata(),
+        layout=layout,
+        model=model,
+        outputs=(),
+    )
+    monitor = Monitor(loaded, read_settings({"MODEL_SERVER_STORAGE_URI": "file:///m"}), Telemetry())
+    answers = np.empty(2, dtype=object)
+    answers[:] = [np.zeros(2), np.zeros(3)]
+    monitor.predicted(b"1", {"a": np.zeros(2)}, {"predict": answers})
+    await monitor.pulse()
+    assert "some predictions are not counted" in caplog.text
 
 
 def scores(telemetry):
