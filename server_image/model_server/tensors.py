@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -52,6 +53,19 @@ class Tensor:
     def dtype(self) -> np.dtype[Any]:
         """The NumPy dtype that holds it."""
         return DTYPES[self.datatype]
+
+
+def as_json(value: Any) -> Any:
+    """What JSON shows for a value that it has no word for: orjson's `default`. Raises TypeError where none will do."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, Decimal):
+        return float(value)
+    if str(value) in ("NaT", "<NA>"):  # nothing, as pandas has it
+        return None
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    raise TypeError(type(value).__name__)
 
 
 def rows_of(inputs: Inputs) -> int:

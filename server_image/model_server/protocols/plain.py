@@ -16,7 +16,7 @@ from model_server.inputs.layout import Layout
 from model_server.protocols.call import Call, limit_rows, require_object, type_name
 from model_server.runtimes.base import Model
 from model_server.telemetry import Identity
-from model_server.tensors import Outputs
+from model_server.tensors import Outputs, as_json
 
 _FIELDS = frozenset({"instances", "parameters"})
 
@@ -78,12 +78,6 @@ def encode(outputs: Outputs, model: Model, identity: Identity, *, probabilities:
         "model_version": identity.version,
     }
     try:
-        return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS, default=_text)
+        return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS, default=as_json)
     except TypeError as error:
         raise PredictionError("the model's answer cannot be written as JSON") from error
-
-
-def _text(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    raise TypeError(type(value).__name__)

@@ -20,7 +20,7 @@ from model_server.protocols.binary import HEAD_LENGTH, MEDIA_TYPE, Tail, encoded
 from model_server.protocols.call import Call, limit_rows, require_object, type_name
 from model_server.runtimes.base import Model
 from model_server.telemetry import Identity
-from model_server.tensors import DTYPES, Array, Outputs, Tensor, datatype_of
+from model_server.tensors import DTYPES, Array, Outputs, Tensor, as_json, datatype_of
 
 
 def decode(request: Request, layout: Layout, model: Model, known: tuple[Tensor, ...], *, max_rows: int) -> Call:
@@ -232,7 +232,15 @@ def as_text(value: Any) -> str:
         return value
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
-    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS).decode()
+    return _as_json_text(value)
+
+
+def _as_json_text(value: Any) -> str:
+    try:
+        text = orjson.dumps(value, default=as_json, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    except TypeError as error:
+        raise PredictionError("the model's answer cannot be written as JSON") from error
+    return text.decode()
 
 
 def model_metadata(loaded: Loaded) -> Mapping[str, Any]:

@@ -12,12 +12,11 @@ import sys
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
 from model_server.errors import DependencyMissing, LoadFailed
 from model_server.package.opening import Package
+from model_server.runtimes.answers import outputs_of
 from model_server.runtimes.base import Signature
-from model_server.tensors import Array, Inputs, Outputs
+from model_server.tensors import Inputs, Outputs
 
 _SHAPE = "model.py defines load_model(path) and predict(model, inputs)."
 
@@ -90,21 +89,4 @@ class Module:
 
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
         given = next(iter(inputs.values())) if len(inputs) == 1 else dict(inputs)
-        answer = self._predict(self._model, given)
-        if isinstance(answer, dict):
-            return {str(name): _as_array(values) for name, values in answer.items()}
-        return {"predict": _as_array(answer)}
-
-
-def _as_array(values: Any) -> Array:
-    """Rows of equal shape as an array, rows of anything else as an object array."""
-    try:
-        array = np.asarray(values)
-    except ValueError:
-        array = np.asarray(None)
-    if array.dtype.kind in "fiubU" and array.ndim > 0:
-        return array
-    rows = list(values)
-    array = np.empty(len(rows), dtype=object)
-    array[:] = rows
-    return array
+        return outputs_of(self._predict(self._model, given))
