@@ -14,6 +14,10 @@ from model_server.tensors import Array, Inputs, Tensor
 NAME = "inputs"
 
 
+def _holds_truth(values: Sequence[Any]) -> bool:
+    return any(_holds_truth(value) if isinstance(value, list) else isinstance(value, bool) for value in values)
+
+
 class Anything:
     """Numbers of one shape as a numeric array, all else as an object array with one JSON value a row."""
 
@@ -26,7 +30,8 @@ class Anything:
             array = np.array(instances)
         except ValueError:
             array = np.empty(0, dtype=object)
-        if array.dtype.kind not in "fiub":
+        mixed = not plain and array.dtype.kind in "fiu" and _holds_truth(instances)
+        if array.dtype.kind not in "fiub" or mixed:
             array = np.empty(len(instances), dtype=object)
             array[:] = list(instances)
         return {NAME: array}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from msgspec.structs import replace
+
 from model_server.errors import MetadataInvalid
 from model_server.inputs.anything import Anything
 from model_server.inputs.columns import Columns
@@ -25,11 +28,11 @@ def choose_layout(metadata: Metadata, signature: Signature) -> Layout:
     features = declared or _features_of(signature)
     if not features:
         return Anything()
-    if signature.as_columns or not all(feature.is_numeric for feature in features):
-        return Columns(features)
     if signature.tensors:
         (tensor,) = signature.tensors
-        return Matrix(tensor.name, features, tensor.dtype)
+        return Matrix(tensor.name, [_fitted(feature, tensor) for feature in features], tensor.dtype)
+    if signature.as_columns or not all(feature.is_numeric for feature in features):
+        return Columns(features)
     return Matrix(MATRIX_NAME, features, matrix_dtype(features))
 
 
@@ -45,15 +48,34 @@ def _graph_layout(declared: tuple[Feature, ...], tensors: tuple[Tensor, ...]) ->
     """Several inputs of one column each are features; anything else keeps the graph's own shapes."""
     if not all(len(tensor.shape) <= 2 and tensor.shape[1:] in ((), (1,)) for tensor in tensors):
         return TensorLayout(tensors)
-    by_name = {feature.name: feature for feature in declared}
-    if declared and by_name.keys() != {tensor.name for tensor in tensors}:
-        listed = ", ".join(tensor.name for tensor in tensors)
+    by_name = {tensor.name: tensor for tensor in tensors}
+    if not declared:
+        return Columns([Feature(name=name, dtype=_dtype_of(tensor)) for name, tensor in by_name.items()])
+    if by_name.keys() != {feature.name for feature in declared}:
+        names = ", ".join(feature.name for feature in declared)
         raise MetadataInvalid(
-            f"model.yaml: input_features are {', '.join(by_name)}, and the model's inputs are {listed}"
+            f"model.yaml: input_features are {names}, and the model's inputs are {', '.join(by_name)}"
         )
-    return Columns(
-        [by_name.get(tensor.name) or Feature(name=tensor.name, dtype=_dtype_of(tensor)) for tensor in tensors]
-    )
+    # In the order of model.yaml, in which clients send lists: the graph takes its inputs by name.
+    return Columns([_fitted(feature, by_name[feature.name]) for feature in declared])
+
+
+def _fitted(feature: Feature, tensor: Tensor) -> Feature:
+    """The feature, no wider than its tensor: what the graph could not hold must be refused and not be changed."""
+    wanted = _dtype_of(tensor)
+    if wanted in ("string", "bool") or not feature.is_numeric:
+        if feature.dtype != wanted:
+            raise MetadataInvalid(
+                f"model.yaml: {feature.name} is of dtype {feature.dtype}, and the model takes {tensor.datatype}"
+            )
+        return feature
+    # A whole number stays one, though a graph of floats holds the largest ones to some digits only.
+    if np.can_cast(feature.dtype, wanted) or (feature.is_integer and wanted in ("float32", "float64")):
+        return feature
+    try:
+        return replace(feature, dtype=wanted)
+    except ValueError as error:
+        raise MetadataInvalid(f"model.yaml: {feature.name}: {error}: the model takes {tensor.datatype}") from None
 
 
 def _features_of(signature: Signature) -> tuple[Feature, ...]:

@@ -15,6 +15,8 @@ from model_server.package.metadata import Feature
 from model_server.tensors import Array, Inputs, Tensor, datatype_of
 
 _NUMBERS = frozenset({int, float})
+#: From here on a float may be the neighbour of the whole number that was sent.
+_EXACT = 2**53
 
 
 class Matrix:
@@ -93,6 +95,9 @@ class Matrix:
 
     def _carefully(self, instances: Sequence[Any]) -> Inputs:
         rows = checked_rows(self.features, instances)
+        if self.dtype.kind in "iu":
+            # Through a float, large whole numbers would lose their last digits.
+            return {self.name: np.array([[int(value) for value in row] for row in rows], dtype=self.dtype)}
         return {self.name: np.array(rows, dtype=np.float64 if _has_null(rows) else None).astype(self.dtype)}
 
     def _explain(self, array: Array) -> None:
@@ -133,19 +138,22 @@ class _Rules:
             return False
         if self._integers and array.dtype.kind == "f":
             whole = array[:, self._integers]
-            if (whole != np.floor(whole)).any():
+            if (whole != np.floor(whole)).any() or (np.abs(whole) >= _EXACT).any():
                 return False
         return all(np.isin(array[:, index], list(categories or ())).all() for index, categories in self._categories)
 
 
 def _lowest(feature: Feature) -> float:
-    limit = np.iinfo(feature.dtype).min if feature.is_integer else np.finfo(feature.dtype).min
-    return float(limit) if feature.range is None else max(float(limit), feature.range[0])
+    limit = float(np.iinfo(feature.dtype).min if feature.is_integer else np.finfo(feature.dtype).min)
+    return limit if feature.range is None else max(limit, feature.range[0])
 
 
 def _highest(feature: Feature) -> float:
-    limit = np.iinfo(feature.dtype).max if feature.is_integer else np.finfo(feature.dtype).max
-    return float(limit) if feature.range is None else min(float(limit), feature.range[1])
+    limit = float(np.iinfo(feature.dtype).max if feature.is_integer else np.finfo(feature.dtype).max)
+    if feature.is_integer and limit > np.iinfo(feature.dtype).max:
+        # Of 64 bits, the next float is one more than fits: the careful path looks at what is close to it.
+        limit = float(np.nextafter(limit, 0))
+    return limit if feature.range is None else min(limit, feature.range[1])
 
 
 def _has_null(rows: Sequence[Sequence[Any]]) -> bool:
@@ -153,5 +161,5 @@ def _has_null(rows: Sequence[Sequence[Any]]) -> bool:
 
 
 def matrix_dtype(features: Sequence[Feature]) -> np.dtype[Any]:
-    """The narrowest dtype that holds every feature without loss."""
+    """The narrowest dtype that holds every feature; whole numbers beside fractions to 53 bits, as in any float64."""
     return np.result_type(*(np.dtype(feature.dtype) for feature in features))

@@ -70,7 +70,7 @@ class Feature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             self._check_example(self.example)
 
     def _check_example(self, example: Scalar) -> None:
-        if not self.has_type(example):
+        if not self.has_type(example) or (self.is_integer and float(example) != int(example)):
             raise ValueError(f"example {example!r} is not a {self.dtype}")
         if self.range is not None and not self.range[0] <= float(example) <= self.range[1]:
             raise ValueError(f"example {example!r} is outside range [{self.range[0]:g}, {self.range[1]:g}]")

@@ -125,12 +125,24 @@ def _number_array(data: list[Any], datatype: str, where: str, *, plain: bool) ->
         raise InvalidInput.at(f"{where}.data", f"expected {datatype} values, got {_first_strange(data, datatype)}")
     if array.dtype == dtype:
         return array
+    if dtype.kind in "iu" and array.dtype.kind == "f":
+        return _whole_numbers(data, dtype, where)
     with np.errstate(over="ignore", invalid="ignore"):
         cast = array.astype(dtype)
     fits = (cast == array).all() if dtype.kind in "iu" else np.isfinite(cast).all()
     if not fits:
         raise InvalidInput.at(f"{where}.data", f"expected values that fit {datatype}")
     return cast
+
+
+def _whole_numbers(data: list[Any], dtype: np.dtype[Any], where: str) -> Array:
+    """Whole numbers that NumPy took for floats, for one is written so or is very large, to their last digit."""
+    values = np.array(data, dtype=object)
+    limits = np.iinfo(dtype)
+    for value in values.flat:
+        if not (limits.min <= value <= limits.max and value == int(value)):
+            raise InvalidInput.at(f"{where}.data", f"expected values that fit {datatype_of(dtype)}, got {shown(value)}")
+    return np.array([int(value) for value in values.flat], dtype=dtype).reshape(values.shape)
 
 
 def _holds_truth(data: list[Any]) -> bool:

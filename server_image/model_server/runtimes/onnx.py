@@ -61,6 +61,7 @@ class Graph:
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         self._session = session
         self.signature = Signature(tensors=tuple(_tensor(node) for node in session.get_inputs()))
+        self._dtypes = {tensor.name: tensor.dtype for tensor in self.signature.tensors}
         self._ranks = {node.name: len(node.shape) for node in session.get_inputs()}
         outputs = session.get_outputs()
         self._names = [node.name for node in outputs]
@@ -85,6 +86,8 @@ class Graph:
         return outputs
 
     def _shaped(self, name: str, array: Array) -> Array:
+        if array.dtype != self._dtypes[name]:
+            array = array.astype(self._dtypes[name])
         return array.reshape(-1, 1) if self._ranks[name] == 2 and array.ndim == 1 else array
 
     def _find_classes(self) -> tuple[object, ...]:

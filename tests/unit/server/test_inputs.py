@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from model_server.errors import InvalidInput, MetadataInvalid
+from model_server.http import Request
 from model_server.inputs.anything import Anything
 from model_server.inputs.choosing import choose_layout
 from model_server.inputs.columns import Columns
 from model_server.inputs.matrix import Matrix, matrix_dtype
 from model_server.inputs.tensors import TensorLayout
 from model_server.package.metadata import Feature, Metadata
+from model_server.protocols.v2 import decode
 from model_server.runtimes.base import Signature
 from model_server.tensors import Tensor
 
@@ -43,6 +48,62 @@ def test_matrix_takes(instances, expected, plain):
     array = matrix(AGE, GRADE).from_instances(instances, plain=plain)["m"]
     assert array.dtype == np.int64
     assert array.tolist() == expected
+
+
+LARGE = {"int64": 2**63 - 1, "uint64": 2**64 - 1}
+
+
+@pytest.mark.parametrize("dtype", LARGE)
+@pytest.mark.parametrize("beside", [3, 3.0], ids=["a whole number", "a float that is whole"])
+def test_the_largest_whole_numbers_are_kept_to_the_last_digit(dtype, beside):
+    layout = matrix(Feature(name="a", dtype=dtype), Feature(name="b", dtype=dtype))
+    for value in (LARGE[dtype], 2**53 + 1):
+        assert layout.from_instances([[value, beside]], plain=True)["m"].tolist() == [[value, 3]]
+
+
+@pytest.mark.parametrize("dtype", LARGE)
+@pytest.mark.parametrize("beside", [3, 3.0], ids=["a whole number", "a float that is whole"])
+def test_v2_keeps_the_largest_whole_numbers(dtype, beside):
+    layout = matrix(Feature(name="a", dtype=dtype), Feature(name="b", dtype=dtype))
+    tensor = {"name": "m", "shape": [1, 2], "datatype": dtype.upper(), "data": [LARGE[dtype], beside]}
+    request = Request("POST", "/", {}, b"1", body=orjson.dumps({"inputs": [tensor]}))
+    assert decode(request, layout, SimpleNamespace(probabilities=""), (), max_rows=1).inputs["m"].tolist() == [
+        [LARGE[dtype], 3]
+    ]
+
+
+@pytest.mark.parametrize("dtype", LARGE)
+def test_a_whole_number_that_is_one_too_large_is_refused(dtype):
+    layout = matrix(Feature(name="a", dtype=dtype), Feature(name="b", dtype=dtype))
+    for value in (LARGE[dtype] + 1, float(LARGE[dtype] + 1)):
+        with pytest.raises(InvalidInput, match=f"fits {dtype}"):
+            layout.from_instances([[value, 3]], plain=True)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tensor", "row", "message"),
+    [
+        pytest.param(
+            "float64", "INT64", [2.7], "expected an integer, got 2.7", id="a fraction for a graph of integers"
+        ),
+        pytest.param("int64", "INT32", [2**40], "fits int32", id="a number that is too large for the graph"),
+        pytest.param("int64", "UINT8", [-1], "fits uint8", id="a negative number for a graph without"),
+        pytest.param("float64", "FP32", [1e300], "fits float32", id="a number that is infinite to the graph"),
+    ],
+)
+@pytest.mark.parametrize("shape", [(-1, 1), (-1,)], ids=["a table", "a column"])
+def test_what_the_graph_cannot_hold_is_refused_whatever_model_yaml_says(dtype, tensor, row, message, shape):
+    metadata = Metadata(input_features=(Feature(name="a", dtype=dtype),))
+    layout = choose_layout(metadata, Signature(tensors=(Tensor("a", tensor, shape),)))
+    with pytest.raises(InvalidInput, match=message):
+        layout.from_instances([row], plain=True)
+
+
+def test_a_graph_with_an_input_a_column_takes_lists_in_the_order_of_model_yaml():
+    declared = Metadata(input_features=(Feature(name="b", dtype="string"), Feature(name="a")))
+    layout = choose_layout(declared, Signature(tensors=(Tensor("a", "FP32", (-1, 1)), Tensor("b", "BYTES", (-1, 1)))))
+    arrays = layout.from_instances([["x", 1.5]], plain=True)
+    assert (arrays["a"].tolist(), arrays["b"].tolist()) == ([1.5], ["x"])
 
 
 @pytest.mark.parametrize(
@@ -154,6 +215,12 @@ def test_tensors_name_the_fault(instances, message):
     assert message in caught.value.message
 
 
+def test_anything_tells_true_from_1():
+    assert Anything().from_instances([[1, True], [0, 2]], plain=False)["inputs"].tolist() == [[1, True], [0, 2]]
+    assert Anything().from_instances([[1, True], [0, 2]], plain=False)["inputs"].dtype == object
+    assert Anything().from_instances([[False, True]], plain=False)["inputs"].dtype == np.bool_
+
+
 def test_anything_passes_on_what_it_gets():
     layout = Anything()
     assert layout.from_instances([[1, 2], [3, 4]], plain=True)["inputs"].dtype == np.int64
@@ -180,6 +247,23 @@ def test_anything_passes_on_what_it_gets():
 )
 def test_the_layout_follows_model_and_metadata(features, signature, layout):
     assert isinstance(choose_layout(Metadata(input_features=features), signature), layout)
+
+
+@pytest.mark.parametrize(
+    ("feature", "datatype", "message"),
+    [
+        pytest.param(PLAN, "FP32", "plan is of dtype string, and the model takes FP32", id="text for numbers"),
+        pytest.param(ACTIVE, "FP32", "active is of dtype bool, and the model takes FP32", id="booleans for numbers"),
+        pytest.param(AGE, "BYTES", "age is of dtype int64, and the model takes BYTES", id="numbers for text"),
+        pytest.param(SPEND, "INT64", "spend: nullable needs a float or string dtype", id="nothing among integers"),
+        pytest.param(Feature(name="x", example=2.5), "INT64", "example 2.5 is not a int64", id="a fraction as example"),
+    ],
+)
+def test_a_feature_of_another_type_than_the_graphs_is_refused(feature, datatype, message):
+    with pytest.raises(MetadataInvalid, match=message):
+        choose_layout(
+            Metadata(input_features=(feature,)), Signature(tensors=(Tensor(feature.name, datatype, (-1, 1)),))
+        )
 
 
 @pytest.mark.parametrize(
