@@ -11,7 +11,7 @@ from model_server.inputs.columns import Columns
 from model_server.inputs.layout import Layout
 from model_server.inputs.matrix import Matrix, matrix_dtype
 from model_server.inputs.tensors import TensorLayout
-from model_server.package.metadata import DType, Feature, Metadata
+from model_server.package.metadata import DType, Feature, Metadata, Scalar
 from model_server.runtimes.base import Signature
 from model_server.tensors import DTYPES, Tensor
 
@@ -23,6 +23,7 @@ def choose_layout(metadata: Metadata, signature: Signature) -> Layout:
     declared = metadata.input_features
     if declared:
         _check_against_model(declared, signature)
+        _check_levels(declared, signature)
     if signature.tensors and not _is_matrix(signature.tensors):
         return _graph_layout(declared, signature.tensors)
     features = declared or _features_of(signature)
@@ -80,11 +81,33 @@ def _fitted(feature: Feature, tensor: Tensor) -> Feature:
 
 def _features_of(signature: Signature) -> tuple[Feature, ...]:
     if signature.feature_names:
-        return tuple(Feature(name=name) for name in signature.feature_names)
+        return tuple(_with_levels(name, signature.levels.get(name)) for name in signature.feature_names)
     if signature.tensors:
         (tensor,) = signature.tensors
         return tuple(Feature(name=f"x{index}", dtype=_dtype_of(tensor)) for index in range(tensor.shape[1]))
     return tuple(Feature(name=f"x{index}") for index in range(signature.feature_count or 0))
+
+
+def _with_levels(name: str, levels: tuple[Scalar, ...] | None) -> Feature:
+    """A feature of which nothing but its categories in training is known: values that it never had are refused."""
+    if levels is None:
+        return Feature(name=name)
+    kinds = {type(level) for level in levels}
+    dtypes: dict[type, DType] = {str: "string", bool: "bool", int: "int64"}
+    return Feature(
+        name=name, dtype=dtypes.get(kinds.pop(), "float64") if len(kinds) == 1 else "float64", categories=levels
+    )
+
+
+def _check_levels(declared: tuple[Feature, ...], signature: Signature) -> None:
+    for feature in declared:
+        levels = signature.levels.get(feature.name, ())
+        if not all(feature.has_type(level) for level in levels):
+            listed = ", ".join(map(repr, levels[:10]))
+            raise MetadataInvalid(
+                f"model.yaml: {feature.name} is of dtype {feature.dtype}, and was trained as the categories {listed}",
+                hint="Give it the dtype of its categories: string, int64, float64 or bool.",
+            )
 
 
 def _check_against_model(declared: tuple[Feature, ...], signature: Signature) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from model_server.tensors import Inputs, Outputs, Tensor
@@ -13,13 +14,15 @@ class Signature:
     """What a loaded model knows about its inputs; empty where it knows nothing.
 
     `tensors` are the inputs of a graph; `feature_names` and `feature_count` those of an estimator;
-    `as_columns` asks for one array a feature, because the model selects columns by name.
+    `as_columns` asks for one array a feature, because the model selects columns by name; `levels` are the
+    categories that a feature had in training.
     """
 
     tensors: tuple[Tensor, ...] = ()
     feature_names: tuple[str, ...] = ()
     feature_count: int | None = None
     as_columns: bool = False
+    levels: Mapping[str, tuple[bool | int | float | str, ...]] = field(default_factory=dict)
 
 
 class Model(Protocol):

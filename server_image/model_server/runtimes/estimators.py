@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
-from model_server.errors import DependencyMissing
 from model_server.runtimes.base import Signature
 from model_server.runtimes.direct import direct_way
+from model_server.runtimes.tables import as_matrix, as_table, levels_of, named, require_pandas, selects_columns
 from model_server.tensors import Inputs, Outputs
 
 
@@ -21,19 +20,18 @@ class Estimator:
 
     def __init__(self, estimator: Any, *, as_columns: bool = False) -> None:
         self.estimator = estimator
-        self._frames = as_columns or _selects_columns(estimator)
-        if self._frames and find_spec("pandas") is None:
-            raise DependencyMissing(
-                "the model selects columns by name, for which it needs pandas, which is not installed",
-                hint="Install modeldeploy[server-pandas], or use an image that has it.",
-            )
-        names = getattr(estimator, "feature_names_in_", None)
+        names = tuple(str(name) for name in getattr(estimator, "feature_names_in_", ()))
+        self._levels = named(levels_of(estimator), names)
+        self._frames = as_columns or bool(self._levels) or selects_columns(estimator)
+        if self._frames:
+            require_pandas("was trained with pandas categories" if self._levels else "selects columns by name")
         self.signature = Signature(
-            feature_names=() if names is None else tuple(str(name) for name in names),
+            feature_names=names,
             feature_count=_feature_count(estimator),
             as_columns=self._frames,
+            levels=self._levels,
         )
-        has_probabilities = hasattr(estimator, "predict_proba") and hasattr(estimator, "classes_")
+        has_probabilities = hasattr(estimator, "predict_proba") and _is_one_output(estimator)
         self.probabilities = "predict_proba" if has_probabilities else ""
         self.classes = tuple(np.asarray(estimator.classes_).tolist()) if has_probabilities else ()
         # Rows are arrays on purpose: the names were checked when the request was read.
@@ -62,11 +60,20 @@ class Estimator:
         return outputs
 
     def _rows(self, inputs: Inputs) -> Any:
-        if not self._frames and len(inputs) == 1:
-            return next(iter(inputs.values()))
-        import pandas as pd  # type: ignore[import-untyped]
+        if self._frames:
+            return as_table(inputs, self._levels)
+        if len(inputs) == 1:
+            # What counts no features takes a text a row.
+            (rows,) = inputs.values()
+            return rows if self.signature.feature_count is None else as_matrix(inputs)
+        if any(values.dtype == object for values in inputs.values()):
+            return as_table(inputs, {})
+        return as_matrix(inputs)
 
-        return pd.DataFrame(dict(inputs))
+
+def _is_one_output(estimator: Any) -> bool:
+    """Several outputs have classes and probabilities each, which no array of (rows, classes) holds."""
+    return not isinstance(getattr(estimator, "classes_", []), list)
 
 
 def _feature_count(estimator: Any) -> int | None:
@@ -74,18 +81,3 @@ def _feature_count(estimator: Any) -> int | None:
         return int(estimator.n_features_in_)
     except AttributeError:
         return None
-
-
-def _selects_columns(estimator: Any) -> bool:
-    """True when some step picks columns by name, and so needs a table with names."""
-    if any(isinstance(columns, str) or _all_text(columns) for _, _, columns in getattr(estimator, "transformers_", ())):
-        return True
-    return any(_selects_columns(step) for _, step in getattr(estimator, "steps", ()))
-
-
-def _all_text(columns: Any) -> bool:
-    return (
-        isinstance(columns, list | tuple | np.ndarray)
-        and len(columns) > 0
-        and all(isinstance(name, str) for name in columns)
-    )

@@ -10,6 +10,7 @@ import numpy as np
 from model_server.errors import ArtifactCorrupt
 from model_server.package.opening import Package
 from model_server.runtimes.base import Signature
+from model_server.runtimes.tables import as_matrix, as_table, lightgbm_levels, named, require_pandas
 from model_server.tensors import Inputs, Outputs
 
 
@@ -37,7 +38,15 @@ class Booster:
         names = tuple(booster.feature_name())
         # The names LightGBM makes up say nothing about the training data.
         given = () if all(name == f"Column_{index}" for index, name in enumerate(names)) else names
-        self.signature = Signature(feature_names=given, feature_count=booster.num_feature())
+        self._levels = named(lightgbm_levels(booster), names)
+        if self._levels:
+            require_pandas("was trained with pandas categories")
+        self.signature = Signature(
+            feature_names=given,
+            feature_count=booster.num_feature(),
+            as_columns=bool(self._levels),
+            levels=self._levels,
+        )
 
     def to_onnx(self, count: int) -> bytes:
         """The serialized graph for rows of `count` numbers."""
@@ -46,5 +55,5 @@ class Booster:
         return booster_to_onnx(self._booster, count)
 
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
-        (rows,) = inputs.values()
+        rows = as_table(inputs, self._levels) if self._levels else as_matrix(inputs)
         return {"predict": np.asarray(self._booster.predict(rows, num_threads=self._threads))}

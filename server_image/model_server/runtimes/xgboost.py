@@ -12,6 +12,7 @@ from model_server.errors import ArtifactCorrupt
 from model_server.package.opening import Package
 from model_server.runtimes.base import Signature
 from model_server.runtimes.estimators import Estimator
+from model_server.runtimes.tables import as_matrix, as_table, named, require_pandas, xgboost_levels
 from model_server.tensors import Inputs, Outputs
 
 
@@ -44,7 +45,15 @@ class Booster:
     def __init__(self, booster: Any) -> None:
         self._booster = booster
         self._names = booster.feature_names
-        self.signature = Signature(feature_names=tuple(self._names or ()), feature_count=booster.num_features())
+        self._levels = named(xgboost_levels(booster), self._names or ())
+        if self._levels:
+            require_pandas("was trained with pandas categories")
+        self.signature = Signature(
+            feature_names=tuple(self._names or ()),
+            feature_count=booster.num_features(),
+            as_columns=bool(self._levels),
+            levels=self._levels,
+        )
 
     def to_onnx(self, count: int) -> bytes:
         """The serialized graph for rows of `count` numbers."""
@@ -53,6 +62,8 @@ class Booster:
         return booster_to_onnx(self._booster, count)
 
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
-        (rows,) = inputs.values()
-        table = xgboost.DMatrix(rows, feature_names=self._names)
+        if self._levels:
+            table = xgboost.DMatrix(as_table(inputs, self._levels), enable_categorical=True)
+        else:
+            table = xgboost.DMatrix(as_matrix(inputs), feature_names=self._names)
         return {"predict": np.asarray(self._booster.predict(table))}

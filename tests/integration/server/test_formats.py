@@ -8,15 +8,18 @@ import joblib
 import numpy as np
 import pytest
 import yaml
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.datasets import load_diabetes, load_wine
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.ensemble import RandomForestClassifier, VotingRegressor
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 
-from model_server.errors import ArtifactNotTrusted, StartError
+from model_server.errors import ArtifactNotTrusted, InvalidInput, StartError
 from model_server.loading import load
+from model_server.runtimes.tables import as_table
 from model_server.settings import read_settings
 
 WINE = load_wine()
@@ -126,6 +129,128 @@ def test_a_model_of_a_table_with_text_gets_a_table(loaded, tmp_path):
     instances = [{"plan": "paid", "age": 33}, [20, "free"]]
     outputs = found.model.predict(found.layout.from_instances(instances, plain=True), probabilities=False)
     assert outputs["predict"].tolist() == [1, 0]
+
+
+def package(tmp_path, model, features=None):
+    folder = tmp_path / "package"
+    folder.mkdir(parents=True)
+    joblib.dump(model, folder / "model.joblib")
+    if features:
+        (folder / "model.yaml").write_text(yaml.safe_dump({"input_features": features}))
+    return folder
+
+
+def by_name(table):
+    """A model that picks a column by its name, to be wrapped in others."""
+    return make_pipeline(ColumnTransformer([("one", StandardScaler(), [table.columns[1]])]), Ridge())
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        pytest.param(lambda model: GridSearchCV(model, {"ridge__alpha": [1, 2]}, cv=2), id="a search"),
+        pytest.param(lambda model: VotingRegressor([("a", model)]), id="a vote"),
+        pytest.param(lambda model: TransformedTargetRegressor(model), id="a transformed target"),
+        pytest.param(lambda model: make_pipeline(FeatureUnion([("a", model[:1])]), Ridge()), id="a union of features"),
+    ],
+)
+def test_a_model_that_holds_one_that_selects_columns_gets_a_table(loaded, tmp_path, wrap):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame(DIABETES.data[:40, :2], columns=["age", "sex"])
+    model = wrap(by_name(table)).fit(table, DIABETES.target[:40])
+    found = loaded(package(tmp_path, model), trusted="true")
+    assert predict(found, table.to_numpy())["predict"].tolist() == model.predict(table).tolist()
+
+
+def test_a_single_column_of_text_is_a_table_of_one_column(loaded, tmp_path):
+    rows = np.array([["a"], ["b"], ["a"], ["b"]], dtype=object)
+    model = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(rows, [0, 1, 0, 1])
+    found = loaded(package(tmp_path, model, [{"name": "plan", "dtype": "string"}]), trusted="true")
+    assert predict(found, rows)["predict"].tolist() == [0, 1, 0, 1]
+
+
+def test_text_that_is_missing_is_nan_to_the_model():
+    pytest.importorskip("pandas")
+    table = as_table({"plan": np.array(["free", None], dtype=object)}, {})
+    assert np.isnan(table["plan"].tolist()[1])
+
+
+@pytest.mark.parametrize("third", [[0, 1], [0, 1, 2]], ids=["as many classes in each", "another number of classes"])
+def test_a_classifier_of_several_outputs_gives_labels_and_no_probabilities(loaded, tmp_path, third):
+    labels = np.column_stack([WINE.target == 1, np.resize(third, len(WINE.target))]).astype(int)
+    model = DecisionTreeClassifier(max_depth=3).fit(WINE.data, labels)
+    found = loaded(package(tmp_path, model), trusted="true")
+    assert found.model.probabilities == ""
+    assert predict(found, WINE.data)["predict"].tolist() == model.predict(WINE.data).tolist()
+
+
+def of_categories(pandas, first):
+    """A table whose columns of categories would be misread as their codes: numbers and text."""
+    rng = np.random.default_rng(0)
+    plain = {"x": rng.normal(size=200), "zip": rng.choice([100, 205, 417], 200), "city": rng.choice([first, "b"], 200)}
+    table = pandas.DataFrame(plain)
+    target = (table.zip == 205) * 3.0 + (table.city == first) * 5 + table.x
+    return table, table.astype({"zip": "category", "city": "category"}), target
+
+
+@pytest.mark.parametrize("save", ["pickle", "own", "booster"])
+@pytest.mark.parametrize("library", ["lightgbm", "xgboost"])
+def test_categories_are_what_they_were_in_training(loaded, tmp_path, library, save):
+    pandas = pytest.importorskip("pandas")
+    plain, table, target = of_categories(pandas, "ä" if library == "lightgbm" else "aa")
+    if library == "lightgbm":
+        wrapper = pytest.importorskip("lightgbm").LGBMRegressor(n_estimators=5, n_jobs=1, verbose=-1).fit(table, target)
+        own, booster = wrapper.booster_.save_model, wrapper.booster_.save_model
+    else:
+        xgboost = pytest.importorskip("xgboost")
+        wrapper = xgboost.XGBRegressor(n_estimators=5, n_jobs=1, enable_categorical=True).fit(table, target)
+        trained = xgboost.train({"nthread": 1}, xgboost.DMatrix(table, target, enable_categorical=True), 5)
+        own, booster = wrapper.save_model, trained.save_model
+    path = tmp_path / {"pickle": "model.joblib", "own": "model.ubj", "booster": "model.ubj"}[save]
+    if save == "pickle":
+        joblib.dump(wrapper, path)
+    else:
+        path = path.with_suffix(".txt") if library == "lightgbm" else path
+        {"own": own, "booster": booster}[save](path)
+    found = loaded(path, trusted="true")
+    expected = wrapper.predict(table[:9]) if save != "booster" or library == "lightgbm" else None
+    if expected is None:
+        expected = trained.predict(xgboost.DMatrix(table[:9], enable_categorical=True))
+    rows = [list(row) for row in plain[:9].itertuples(index=False)]
+    inputs = found.layout.from_instances(rows, plain=True)
+    assert found.model.predict(inputs, probabilities=False)["predict"].tolist() == expected.tolist()
+    with pytest.raises(InvalidInput, match="zip: expected one of 100, 205, 417, got 0"):
+        found.layout.from_instances([[1.0, 0, "b"]], plain=True)
+
+
+def test_categories_declared_as_something_else_are_refused(loaded, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    lightgbm = pytest.importorskip("lightgbm")
+    _, table, target = of_categories(pandas, "ä")
+    model = lightgbm.LGBMRegressor(n_estimators=2, n_jobs=1, verbose=-1).fit(table, target)
+    features = [{"name": "x"}, {"name": "zip", "dtype": "int64"}, {"name": "city"}]
+    with pytest.raises(StartError, match="city is of dtype float64, and was trained as the categories 'b', 'ä'"):
+        loaded(package(tmp_path, model, features), trusted="true")
+
+
+def test_categories_that_xgboost_has_cut_are_refused(loaded, tmp_path):
+    xgboost = pytest.importorskip("xgboost")
+    _, table, target = of_categories(pytest.importorskip("pandas"), "ä")
+    model = xgboost.XGBRegressor(n_estimators=2, n_jobs=1, enable_categorical=True).fit(table, target)
+    with pytest.raises(StartError, match="categories beyond ASCII"):
+        loaded(package(tmp_path, model), trusted="true")
+
+
+def test_a_column_of_booleans_is_a_number_to_a_booster(loaded, tmp_path):
+    lightgbm = pytest.importorskip("lightgbm")
+    booster = lightgbm.train({"verbose": -1, "num_threads": 1}, lightgbm.Dataset(WINE.data[:, :2], WINE.target), 3)
+    (tmp_path / "package").mkdir()
+    booster.save_model(tmp_path / "package" / "model.txt")
+    features = "input_features: [{name: a}, {name: b, dtype: bool}]"
+    (tmp_path / "package" / "model.yaml").write_text(features)
+    inputs = loaded(tmp_path / "package").layout.from_instances([[13, True]], plain=False)
+    answer = loaded(tmp_path / "package").model.predict(inputs, probabilities=False)["predict"]
+    assert answer.tolist() == booster.predict([[13, 1]]).tolist()
 
 
 def mlflow_folder(folder, flavor, entry, artifact):
