@@ -63,6 +63,12 @@ def evaluate(loaded: Loaded, rows: Iterator[Row], target: str, measures: Sequenc
     has_loss = "log-loss" in measures
     if has_loss and not loaded.model.probabilities:
         raise DatasetInvalid("log-loss needs probabilities, and the model gives none")
+    if has_loss and not loaded.model.classes:
+        raise DatasetInvalid(
+            "log-loss needs to know which class each probability is of, and the model does not tell",
+            hint="List the classes in model.yaml, as categories of the first of output_features, in the order of the"
+            " probabilities.",
+        )
     for chunk in chunks_of(rows, CHUNK_ROWS):
         labels = [_label(row, target) for row in chunk]
         outputs = _predict(loaded, chunk, target, first_row=scores.rows + 1, probabilities=has_loss)

@@ -67,6 +67,7 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
     give_back_code()
     report(Phase.WARMING, "predicting the package's own example")
     outputs = warm(model, layout)
+    model.classes = settled_classes(model, package.metadata, outputs)
     return Loaded(
         identity=_identify(settings, package, sha256),
         metadata=package.metadata,
@@ -140,6 +141,21 @@ def warm(model: Model, layout: Layout) -> Outputs:
             hint="Try the example with the model where it was trained; correct model.yaml or the model.",
         ) from None
     return outputs
+
+
+def settled_classes(model: Model, metadata: Metadata, outputs: Outputs) -> tuple[object, ...]:
+    """The classes in the order of the columns of probabilities: the model's own, else the categories in model.yaml.
+
+    () where neither are as many as the columns: naming them wrongly would be worse than not at all.
+    """
+    if model.probabilities not in outputs:
+        return model.classes
+    count = outputs[model.probabilities].shape[1]
+    declared = metadata.output_features[0].categories if metadata.output_features else None
+    found = next((tuple(names) for names in (model.classes, declared or ()) if len(names) == count), ())
+    if not found:
+        log.warning("the classes of the %d probabilities are not known: list them in model.yaml, as categories", count)
+    return found
 
 
 def _predict_twice(model: Model, rows: Inputs) -> Outputs:

@@ -141,7 +141,8 @@ def _columns(outputs: Outputs, index: int, loaded: Loaded) -> Row:
     for place, (name, array) in enumerate(outputs.items()):
         value = array[index].tolist() if hasattr(array[index], "tolist") else array[index]
         if name == loaded.model.probabilities:
-            columns["probabilities"] = dict(zip(map(str, loaded.model.classes), value, strict=True))
+            names = map(str, loaded.model.classes)
+            columns["probabilities"] = dict(zip(names, value, strict=True)) if loaded.model.classes else value
         else:
             columns["prediction" if place == 0 else name] = value
     return columns

@@ -89,7 +89,7 @@ class Feedback(Collector):
             row[_CORRECT] += prediction == label
             if self._classes and max(places) < MOST_CLASSES:
                 row[_CONFUSION + places[1] * MOST_CLASSES + places[0]] += 1
-            if probabilities is not None:
+            if probabilities is not None and self._classes == self._model.classes:
                 loss = -math.log(max(probabilities[places[1]], 1e-15))
                 row[_LOSS] += loss
                 row[_LOSS_SQUARES] += loss * loss

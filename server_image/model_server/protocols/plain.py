@@ -64,7 +64,8 @@ def encode(outputs: Outputs, model: Model, identity: Identity, *, probabilities:
     values = dict(outputs)
     if probabilities:
         answer["probabilities"] = values.pop(model.probabilities).tolist()
-        answer["classes"] = list(model.classes)
+        if model.classes:
+            answer["classes"] = list(model.classes)
     if len(values) == 1:
         (array,) = values.values()
         predictions = array.tolist()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -10,7 +13,8 @@ import onnxruntime
 from model_server.errors import ArtifactCorrupt, LoadFailed
 from model_server.package.opening import Package
 from model_server.runtimes.base import Signature
-from model_server.tensors import Array, Inputs, Outputs, Tensor
+from model_server.runtimes.onnx_labels import labels_in
+from model_server.tensors import Array, Inputs, Outputs, Tensor, rows_of
 
 _DATATYPES = {
     "tensor(float)": "FP32",
@@ -46,7 +50,7 @@ def load(package: Package, *, threads: int) -> Graph:
             f"{path.name} cannot be loaded: {_short(error)}",
             hint=f"ONNX Runtime {onnxruntime.__version__} runs it; export for an opset it knows.",
         ) from None
-    return Graph(session)
+    return Graph(session, path)
 
 
 def _short(error: BaseException) -> str:
@@ -58,8 +62,9 @@ class Graph:
 
     is_pure = True
 
-    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, path: Path) -> None:
         self._session = session
+        self._takes_one_row = any(_rows(node) == 1 for node in session.get_inputs())
         self.signature = Signature(tensors=tuple(_tensor(node) for node in session.get_inputs()))
         self._dtypes = {tensor.name: tensor.dtype for tensor in self.signature.tensors}
         self._ranks = {node.name: len(node.shape) for node in session.get_inputs()}
@@ -73,11 +78,11 @@ class Graph:
         labels = outputs[0].type in ("tensor(int64)", "tensor(string)") and len(outputs[0].shape) == 1
         self._is_classifier = labels and (self._maps or is_matrix)
         self.probabilities = self._names[1] if self._is_classifier else ""
-        self.classes: tuple[object, ...] = self._find_classes() if self._is_classifier else ()
+        self.classes: tuple[object, ...] = self._find_classes(path) if self._is_classifier else ()
 
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
         wanted = self._names if probabilities or not self._is_classifier else [self._prediction]
-        values = self._session.run(wanted, {name: self._shaped(name, array) for name, array in inputs.items()})
+        values = self._run(wanted, {name: self._shaped(name, array) for name, array in inputs.items()})
         if not self._is_classifier:
             return dict(zip(wanted, values, strict=True))
         outputs = {self._prediction: values[0]}
@@ -85,26 +90,56 @@ class Graph:
             outputs[self.probabilities] = _as_matrix(values[1], self.classes) if self._maps else values[1]
         return outputs
 
+    def _run(self, wanted: list[str], feed: Inputs) -> list[Any]:
+        count = rows_of(feed)
+        if not self._takes_one_row or count == 1:
+            return list(self._session.run(wanted, feed))
+        each = [
+            self._session.run(wanted, {name: array[row : row + 1] for name, array in feed.items()})
+            for row in range(count)
+        ]
+        return [
+            np.concatenate(values) if isinstance(values[0], np.ndarray) else [one for value in values for one in value]
+            for values in zip(*each, strict=True)
+        ]
+
     def _shaped(self, name: str, array: Array) -> Array:
         if array.dtype != self._dtypes[name]:
             array = array.astype(self._dtypes[name])
         return array.reshape(-1, 1) if self._ranks[name] == 2 and array.ndim == 1 else array
 
-    def _find_classes(self) -> tuple[object, ...]:
-        """The labels a classifier can give: the keys of its maps, or its columns by number."""
-        shape = self._session.get_outputs()[1].shape
-        if not self._maps and len(shape) == 2 and isinstance(shape[1], int):
-            return tuple(range(shape[1]))
+    def _find_classes(self, path: Path) -> tuple[object, ...]:
+        """The labels a classifier can give, in the order of its columns: the keys of its maps, or what the file says.
+
+        () where neither tells: a guess would give the probabilities of one class to another.
+        """
         feed = {}
         for tensor in self.signature.tensors:
             size = [1, *(abs(size) for size in tensor.shape[1:])]
             feed[tensor.name] = np.full(size, "" if tensor.dtype == object else 0, dtype=tensor.dtype)
-        second = self._session.run(self._names, feed)[1]
-        return tuple(second[0]) if self._maps else tuple(range(second.shape[1]))
+        labels, second = self._session.run(self._names, feed)
+        if self._maps:
+            return tuple(second[0])
+        text = labels.dtype.kind == "O"
+        with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+            view = memoryview(content)
+            try:
+                found = labels_in(view, self._prediction, second.shape[1], text=text)
+            except (ValueError, IndexError, TypeError):
+                found = ()
+            finally:
+                view.release()
+        # What the graph says of a row has to be what the labels say of it.
+        return found if found and found[int(second[0].argmax())] == labels[0] else ()
 
 
 def _as_matrix(maps: Sequence[dict[object, float]], classes: Sequence[object]) -> Array:
     return np.array([[row[label] for label in classes] for row in maps], dtype=np.float32)
+
+
+def _rows(node: onnxruntime.NodeArg) -> int:
+    """How many rows an input takes, 0 for any number."""
+    return node.shape[0] if node.shape and isinstance(node.shape[0], int) else 0
 
 
 def _tensor(node: onnxruntime.NodeArg) -> Tensor:
@@ -114,4 +149,9 @@ def _tensor(node: onnxruntime.NodeArg) -> Tensor:
             hint="Export it with tensor inputs.",
         )
     shape = [size if isinstance(size, int) and size > 0 else -1 for size in node.shape]
+    if _rows(node) > 1:
+        raise LoadFailed(
+            f"input {node.name} takes {_rows(node)} rows and no other number",
+            hint="Export it with a free first dimension: dynamic_axes={'x': {0: 'rows'}}.",
+        )
     return Tensor(node.name, _DATATYPES[node.type], (-1, *shape[1:]))

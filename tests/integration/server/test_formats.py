@@ -13,12 +13,15 @@ from sklearn.datasets import load_diabetes, load_wine
 from sklearn.ensemble import RandomForestClassifier, VotingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from model_server.errors import ArtifactNotTrusted, InvalidInput, StartError
 from model_server.loading import load
+from model_server.protocols.plain import encode
 from model_server.runtimes.tables import as_table
 from model_server.settings import read_settings
 
@@ -239,6 +242,62 @@ def test_categories_that_xgboost_has_cut_are_refused(loaded, tmp_path):
     model = xgboost.XGBRegressor(n_estimators=2, n_jobs=1, enable_categorical=True).fit(table, target)
     with pytest.raises(StartError, match="categories beyond ASCII"):
         loaded(package(tmp_path, model), trusted="true")
+
+
+@pytest.mark.parametrize("labels", [["ä", "b", "c"], [3, 1, -2]], ids=["text", "numbers"])
+@pytest.mark.parametrize(
+    "model", [LogisticRegression(), DecisionTreeClassifier(), GaussianNB(), KNeighborsClassifier()], ids=repr
+)
+def test_an_onnx_classifier_names_its_classes_or_says_that_it_cannot(loaded, tmp_path, model, labels):
+    from skl2onnx import to_onnx
+
+    rows = WINE.data[:, :2].astype(np.float32)
+    model.fit(rows, np.array(labels)[WINE.target])
+    (tmp_path / "model.onnx").write_bytes(
+        to_onnx(model, rows[:1], options={"zipmap": False}).SerializeToString()  # no map that would name them
+    )
+    found = loaded(tmp_path / "model.onnx")
+    silent = isinstance(model, KNeighborsClassifier) and labels[0] == 3
+    assert found.model.classes == (() if silent else tuple(model.classes_.tolist()))
+    answer = encode(predict(found, rows[:3], probabilities=True), found.model, found.identity, probabilities=True)
+    assert (b'"classes"' in answer) is not silent
+
+
+def a_graph(tmp_path, nodes, inputs, outputs):
+    """An ONNX file of nodes (type, inputs, outputs, attributes) between ends (name, type, shape)."""
+    from onnx import helper
+
+    ends = [[helper.make_tensor_value_info(*end) for end in side] for side in (inputs, outputs)]
+    made = [helper.make_node(*node[:3], **dict(*node[3:])) for node in nodes]
+    opsets = [helper.make_opsetid("", 13)]
+    model = helper.make_model(helper.make_graph(made, "g", *ends), ir_version=8, opset_imports=opsets)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    return tmp_path / "model.onnx"
+
+
+def test_labels_that_are_the_place_of_the_highest_score_are_numbers(loaded, tmp_path):
+    from onnx import TensorProto
+
+    nodes = [("ArgMax", ["x"], ["label"], {"axis": 1, "keepdims": 0}), ("Softmax", ["x"], ["scores"])]
+    outputs = [("label", TensorProto.INT64, [None]), ("scores", TensorProto.FLOAT, [None, 3])]
+    found = loaded(a_graph(tmp_path, nodes, [("x", TensorProto.FLOAT, [None, 3])], outputs))
+    assert found.model.classes == (0, 1, 2)
+
+
+def test_a_graph_of_one_row_is_asked_row_by_row(loaded, tmp_path):
+    from onnx import TensorProto
+
+    ends = [[(name, TensorProto.FLOAT, [1, 2])] for name in "xy"]
+    found = loaded(a_graph(tmp_path, [("Identity", ["x"], ["y"])], *ends))
+    assert predict(found, np.array([[1.0, 2], [3, 4], [5, 6]]))["y"].tolist() == [[1, 2], [3, 4], [5, 6]]
+
+
+def test_a_graph_of_another_number_of_rows_is_refused(loaded, tmp_path):
+    from onnx import TensorProto
+
+    ends = [[(name, TensorProto.FLOAT, [4, 2])] for name in "xy"]
+    with pytest.raises(StartError, match="input x takes 4 rows and no other number"):
+        loaded(a_graph(tmp_path, [("Identity", ["x"], ["y"])], *ends))
 
 
 def test_a_column_of_booleans_is_a_number_to_a_booster(loaded, tmp_path):
