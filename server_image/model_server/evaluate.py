@@ -20,6 +20,7 @@ import orjson
 
 from model_server.batch.reading import Row, chunks_of, read_rows
 from model_server.errors import DatasetInvalid, InvalidInput, RestartNeeded, StartError
+from model_server.inputs.text import number_or_text
 from model_server.lifecycle import Loaded
 from model_server.loading import load
 from model_server.logs import configure
@@ -95,16 +96,7 @@ def _instance(row: Row, names: Sequence[str], target: str) -> Any:
     """A row as a client would send it: by feature where they have names, else the other columns in their order."""
     if names:
         return {name: row[name] for name in names if name in row}
-    return [_number_or_text(value) for name, value in row.items() if name != target]
-
-
-def _number_or_text(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        return value
+    return [number_or_text(value) for name, value in row.items() if name != target]
 
 
 def _label(row: Row, target: str) -> Any:

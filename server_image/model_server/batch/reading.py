@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import orjson
 
 from model_server.errors import ArtifactCorrupt, DependencyMissing, FormatUnknown
+from model_server.inputs.text import named_twice, value_of
 from model_server.package.metadata import Feature
 
 Row: TypeAlias = dict[str, Any]
@@ -42,29 +43,17 @@ def _read_csv(path: Path, features: Sequence[Feature]) -> Rows:
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, restkey="", strict=True)
         try:
+            if twice := named_twice(reader.fieldnames or ()):
+                raise ArtifactCorrupt(f"{path.name} has two columns {twice!r}", hint="Leave one of them out.")
             for row in reader:
                 if "" in row or None in row.values():
                     raise ArtifactCorrupt(
                         f"{path.name} line {reader.line_num}: not as many values as the header has names",
                         hint="Quote values that hold commas.",
                     )
-                yield {name: _value(text, kinds.get(name)) for name, text in row.items()}
+                yield {name: value_of(text, kinds.get(name)) for name, text in row.items()}
         except (csv.Error, UnicodeDecodeError) as error:
             raise ArtifactCorrupt(f"{path.name} line {reader.line_num}: {error}") from None
-
-
-def _value(text: str, feature: Feature | None) -> Any:
-    """A cell by its feature's type; what does not parse stays text, for the model's own check to name."""
-    if feature is None or feature.dtype == "string":
-        return None if text == "" and feature is not None and feature.nullable else text
-    if text == "":
-        return None
-    if feature.dtype == "bool":
-        return {"true": True, "false": False, "1": True, "0": False}.get(text.lower(), text)
-    try:
-        return int(text) if feature.is_integer else float(text)
-    except ValueError:
-        return text
 
 
 def _read_json_lines(path: Path, features: Sequence[Feature]) -> Rows:

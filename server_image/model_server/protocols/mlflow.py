@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from typing import Any
 
 from model_server.errors import InvalidInput, MalformedRequest
 from model_server.http import Request
 from model_server.inputs.layout import Layout
+from model_server.inputs.text import named_twice, number_or_text, value_of
+from model_server.package.metadata import Feature
 from model_server.protocols.call import Call, limit_rows, require_object, type_name
 
 _FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -48,6 +51,7 @@ def _split(value: object) -> list[Any]:
         return list(value["data"])
     if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
         raise InvalidInput.at("dataframe_split.columns", "expected a list of names")
+    _require_single(columns, "dataframe_split.columns")
     rows = []
     for index, row in enumerate(value["data"]):
         if not isinstance(row, list) or len(row) != len(columns):
@@ -70,17 +74,16 @@ def _from_csv(body: bytes, layout: Layout) -> list[Any]:
         rows = list(reader)
     except (csv.Error, UnicodeDecodeError) as error:
         raise MalformedRequest(f"the body is not CSV: {error}") from None
-    kinds = {feature.name: feature.is_numeric for feature in layout.features}
-    return [{name: _cell(text, kinds.get(name, True)) for name, text in row.items()} for row in rows]
+    _require_single(reader.fieldnames or (), "the header")
+    features = {feature.name: feature for feature in layout.features}
+    return [{name: _cell(text, features.get(name)) for name, text in row.items()} for row in rows]
 
 
-def _cell(text: Any, is_numeric: bool) -> Any:
-    """A number where the feature wants one; what does not parse stays text, for the check to name."""
-    if not is_numeric or not isinstance(text, str):
-        return text
-    if text == "":
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def _cell(text: Any, feature: Feature | None) -> Any:
+    """A short row has no text in its last cells, and a long one a list behind them."""
+    return value_of(text, feature) if feature is not None and isinstance(text, str) else number_or_text(text)
+
+
+def _require_single(names: Sequence[str], where: str) -> None:
+    if twice := named_twice(names):
+        raise InvalidInput.at(where, f"has two columns {twice!r}")

@@ -18,6 +18,7 @@ from model_server.inputs.columns import Columns
 from model_server.inputs.matrix import Matrix, matrix_dtype
 from model_server.inputs.tensors import TensorLayout
 from model_server.package.metadata import Feature, Metadata
+from model_server.protocols import mlflow
 from model_server.protocols.v2 import decode
 from model_server.runtimes.base import Signature
 from model_server.tensors import Tensor
@@ -213,6 +214,42 @@ def test_tensors_name_the_fault(instances, message):
     with pytest.raises(InvalidInput) as caught:
         TensorLayout([IMAGE]).from_instances(instances, plain=True)
     assert message in caught.value.message
+
+
+def from_csv(*features, text):
+    request = Request("POST", "/invocations", {b"content-type": b"text/csv"}, b"1", body=text.encode())
+    return mlflow.decode(request, Columns(features), max_rows=9).inputs
+
+
+def test_csv_is_read_by_the_features_types():
+    features = (Feature(name="id", dtype="int64"), ACTIVE, Feature(name="plan", dtype="string", nullable=True), SPEND)
+    text = f"id,active,plan,spend\n{2**53 + 1},True,1,2.5\n3.0,false,,\n"
+    arrays = from_csv(*features, text=text)
+    assert arrays["id"].tolist() == [2**53 + 1, 3]
+    assert arrays["active"].tolist() == [True, False]
+    assert arrays["plan"].tolist() == ["1", None]
+    assert arrays["spend"][0] == 2.5
+    assert np.isnan(arrays["spend"][1])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("spend\n1_000\n", 'spend: expected a number, got "1_000"', id="separators of Python"),
+        pytest.param("spend,spend\n1,2\n", "the header: has two columns 'spend'", id="one name twice"),
+        pytest.param("spend\n1,2\n", "is not a feature", id="a long row"),
+    ],
+)
+def test_csv_that_would_be_misread_is_refused(text, message):
+    with pytest.raises(InvalidInput, match=message):
+        from_csv(SPEND, text=text)
+
+
+def test_a_table_with_one_name_twice_is_refused():
+    body = orjson.dumps({"dataframe_split": {"columns": ["spend", "spend"], "data": [[1, 2]]}})
+    request = Request("POST", "/invocations", {}, b"1", body=body)
+    with pytest.raises(InvalidInput, match="has two columns 'spend'"):
+        mlflow.decode(request, Columns((SPEND,)), max_rows=9)
 
 
 def test_anything_tells_true_from_1():
