@@ -9,9 +9,11 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 
 from model_server.errors import AccelerationRefused
 from model_server.inputs.choosing import choose_layout
@@ -61,6 +63,35 @@ def test_a_regressor_answers_within_the_tolerance(estimator):
     graph, name = speed_up(estimator, DIABETES.data)
     outputs = graph.predict({name: DIABETES.data}, probabilities=False)
     assert outputs["predict"] == pytest.approx(estimator.predict(DIABETES.data), rel=1e-4)
+
+
+def with_holes(estimator):
+    """Speed up a model of rows with missing values, in which they mean something."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(400, 2))
+    labels = (rows[:, 0] > rows[:, 1]).astype(int)
+    rows[rng.random(rows.shape) < 0.3] = np.nan
+    model = Estimator(estimator.fit(rows, labels))
+    about = Metadata(input_features=(Feature(name="a", nullable=True), Feature(name="b", nullable=True)))
+    return accelerated.accelerate(model, choose_layout(about, model.signature), about, threads=1), model, rows
+
+
+def test_a_graph_that_takes_missing_values_for_others_is_refused():
+    with pytest.raises(AccelerationRefused, match="another label for"):
+        with_holes(DecisionTreeClassifier(random_state=0))
+
+
+def test_a_graph_is_compared_on_missing_values_too():
+    graph, model, rows = with_holes(make_pipeline(SimpleImputer(), LogisticRegression()))
+    expected = model.predict({"m": rows}, probabilities=False)["predict"].tolist()
+    assert graph.predict({"m": rows}, probabilities=False)["predict"].tolist() == expected
+
+
+def test_a_model_that_takes_no_missing_values_cannot_have_nullable_features():
+    about = Metadata(input_features=(Feature(name="a", nullable=True),))
+    model = Estimator(Ridge().fit(DIABETES.data[:, :1], DIABETES.target))
+    with pytest.raises(AccelerationRefused, match="allows: Input X contains NaN"):
+        accelerated.accelerate(model, choose_layout(about, model.signature), about, threads=1)
 
 
 class Own(ClassifierMixin, BaseEstimator):
