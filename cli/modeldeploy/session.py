@@ -1,4 +1,4 @@
-"""What every command has: a connection to the cluster, a namespace, and a console. Made by `app.py`."""
+"""What every command has: a connection to the cluster, a namespace, and a console. Made by `connection.py`."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ class UnknownName(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One run of the command line. `namespace` None means that of the kubeconfig's context."""
+    """One run of the command line."""
 
     kube: Kube
     namespace: str
@@ -40,9 +40,10 @@ class Session:
             known = ", ".join(one.name for one in self.rollouts()) or "none"
         raise UnknownName(f"no ModelDeployment {name!r} in namespace {self.namespace}; there are: {known}")
 
-    def rollouts(self) -> list[Rollout]:
-        """All ModelDeployments of the namespace."""
-        return [Rollout.from_body(body) for body in self.kube.list(MODELDEPLOYMENTS, self.namespace)]
+    def rollouts(self, *, everywhere: bool = False) -> list[Rollout]:
+        """All ModelDeployments of the namespace, or of all namespaces."""
+        bodies = self.kube.list(MODELDEPLOYMENTS, self.namespace, everywhere=everywhere)
+        return [Rollout.from_body(body) for body in bodies]
 
     def pods(self, name: str) -> list[Body]:
         """The pods of one ModelDeployment, by name."""

@@ -1,11 +1,15 @@
 """The page of the command line, made from the application itself. Used by `docs/generate.py`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import typer.main
 
 from modeldeploy.app import build
+
+#: Options that each command on a cluster takes too, told once.
+_SHARED = ("kubeconfig", "kube_context", "namespace")
 
 _INTRO = """\
 # The command line
@@ -34,16 +38,18 @@ What follows an `@` in the last four only makes the value new, so that the same 
 def page(_root: Path) -> str:
     """The page as Markdown."""
     application: Any = typer.main.get_command(build())
-    parts = [_INTRO, "## Options before the command\n\n" + _options(application)]
+    shared = [one for one in application.params if one.name in _SHARED]
+    parts = [_INTRO, "## Options of all commands on a cluster", "They go before its name or after it.", _table(shared)]
     for name, command in application.commands.items():
-        usage = " ".join(["modeldeploy", name, *(_usage(one) for one in command.params if _is_shown(one))])
-        text = [f"## `{name}`", command.help, f"    {usage}", _options(command)]
+        own = [one for one in command.params if _is_shown(one)]
+        usage = " ".join(["modeldeploy", name, *map(_usage, own)])
+        text = [f"## `{name}`", command.help, f"    {usage}", _table(own)]
         parts.append("\n\n".join(part for part in text if part))
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def _is_shown(parameter: Any) -> bool:
-    return parameter.name not in ("help", "install_completion", "show_completion")
+    return parameter.name not in ("help", "install_completion", "show_completion", *_SHARED)
 
 
 def _usage(parameter: Any) -> str:
@@ -55,11 +61,9 @@ def _usage(parameter: Any) -> str:
     return text if parameter.required else f"[{text}]"
 
 
-def _options(command: Any) -> str:
+def _table(parameters: Sequence[Any]) -> str:
     rows = []
-    for one in command.params:
-        if not _is_shown(one):
-            continue
+    for one in parameters:
         names = [one.name.upper()] if one.param_type_name == "argument" else [*one.opts, *one.secondary_opts]
         default = f" Default: `{one.default}`." if isinstance(one.default, str | int) and one.default else ""
         rows.append(f"| {', '.join(f'`{name}`' for name in names)} | {one.help}{default} |")

@@ -12,12 +12,11 @@ from modeldeploy.session import Session
 
 
 def promote(
-    context: typer.Context,
+    session: Session,
     name: Name,
     full: Annotated[bool, typer.Option("--full", help="Skip all steps that are left.")] = False,
 ) -> None:
     """Let a rollout go on with its next step, or all the way."""
-    session: Session = context.obj
     rollout = session.rollout(name)
     if full:
         _send(session, name, requests.promote_full(rollout, now=session.now()))
@@ -28,24 +27,22 @@ def promote(
         _say(session, f"{name}: {rollout.canary} is to go on after step {step}{_once_resumed(rollout)}")
 
 
-def abort(context: typer.Context, name: Name) -> None:
+def abort(session: Session, name: Name) -> None:
     """Take the new revision back; the stable one keeps all traffic."""
-    session: Session = context.obj
     rollout = session.rollout(name)
     _send(session, name, requests.abort(rollout, now=session.now()))
     _say(session, f"{name}: {rollout.canary} is to be taken back")
 
 
-def retry(context: typer.Context, name: Name) -> None:
+def retry(session: Session, name: Name) -> None:
     """Try the revision again that was aborted."""
-    session: Session = context.obj
     rollout = session.rollout(name)
     _send(session, name, requests.retry(rollout, now=session.now()))
     _say(session, f"{name}: {rollout.aborted} is to be tried again")
 
 
 def undo(
-    context: typer.Context,
+    session: Session,
     name: Name,
     to_revision: Annotated[
         str | None,
@@ -53,20 +50,19 @@ def undo(
     ] = None,
 ) -> None:
     """Go back to the revision that was live before."""
-    session: Session = context.obj
     patch, revision = requests.undo(session.rollout(name), to_revision, now=session.now())
     _send(session, name, patch)
     _say(session, f"{name}: back to {revision}")
 
 
-def pause(context: typer.Context, name: Name) -> None:
+def pause(session: Session, name: Name) -> None:
     """Hold a rollout where it is."""
-    _hold(context.obj, name, paused=True)
+    _hold(session, name, paused=True)
 
 
-def resume(context: typer.Context, name: Name) -> None:
+def resume(session: Session, name: Name) -> None:
     """Let a rollout go on that was held by `pause`."""
-    _hold(context.obj, name, paused=False)
+    _hold(session, name, paused=False)
 
 
 def _hold(session: Session, name: str, *, paused: bool) -> None:

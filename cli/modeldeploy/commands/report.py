@@ -12,7 +12,7 @@ from modeldeploy.session import Session
 
 
 def report(
-    context: typer.Context,
+    session: Session,
     name: Name,
     output: Annotated[
         Path | None,
@@ -20,7 +20,6 @@ def report(
     ] = None,
 ) -> None:
     """Write the last judged rollout as one HTML page: weights, rates, evidence, verdicts."""
-    session: Session = context.obj
     rollout = JudgedRollout.from_body(session.body(name))
     path = output or Path(f"{rollout.name}-{rollout.canary}.html")
     try:

@@ -1,5 +1,6 @@
 """Commands that look: get, history, status, watch."""
 
+import sys
 import time
 from typing import Annotated
 
@@ -18,32 +19,33 @@ STATUS_OF = {Verdict.HEALTHY: 0, Verdict.FAILED: 1, Verdict.WAITING: 2}
 
 
 def get(
-    context: typer.Context,
+    session: Session,
     name: Annotated[str | None, typer.Argument(help="Only this one.", metavar="NAME", show_default=False)] = None,
+    all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Those of all namespaces.")] = False,
 ) -> None:
     """Show the ModelDeployments of the namespace."""
-    session: Session = context.obj
-    rollouts = session.rollouts() if name is None else [session.rollout(name)]
+    if name is not None and all_namespaces:
+        raise typer.BadParameter("a name is one of a namespace: leave NAME or --all-namespaces out")
+    rollouts = session.rollouts(everywhere=all_namespaces) if name is None else [session.rollout(name)]
     if not rollouts:
-        session.console.print(f"no ModelDeployments in namespace {session.namespace}")
+        where = "any namespace" if all_namespaces else f"namespace {session.namespace}"
+        print(f"no ModelDeployments in {where}", file=sys.stderr)
         return
-    session.console.print(table_of(rollouts, with_namespace=False))
+    session.console.print(table_of(rollouts, with_namespace=all_namespaces))
 
 
-def history(context: typer.Context, name: Name) -> None:
+def history(session: Session, name: Name) -> None:
     """Show how the rollouts of a ModelDeployment ended, newest first."""
-    session: Session = context.obj
     session.console.print(history_of(session.rollout(name)))
 
 
 def status(
-    context: typer.Context,
+    session: Session,
     name: Name,
     wait: Annotated[bool, typer.Option(help="Wait until the rollout is over.")] = False,
     timeout: Annotated[str, typer.Option(help="Longest wait, as in 90s or 10m.")] = "10m",
 ) -> None:
     """Tell by the exit status how a rollout stands: 0 healthy, 1 failed, 2 not over (in time)."""
-    session: Session = context.obj
     patience = _duration(timeout)
     deadline = time.monotonic() + patience
     rollout = session.rollout(name)
@@ -62,14 +64,13 @@ def status(
 
 
 def watch(
-    context: typer.Context,
+    session: Session,
     name: Name,
     interval: Annotated[str, typer.Option(help="How often to look.")] = "1s",
     events: Annotated[int, typer.Option(min=0, max=50, help="How many of the last events to show.")] = 5,
     until_over: Annotated[bool, typer.Option("--until-over", help="End when the rollout is over.")] = False,
 ) -> None:
     """Follow a rollout live: revisions, pods, weights, step, time left, events. Ctrl-C ends it."""
-    session: Session = context.obj
     pause = _duration(interval)
     if session.console.is_terminal:
         _watch_live(session, name, pause, events, until_over)

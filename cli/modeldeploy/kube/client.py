@@ -70,11 +70,18 @@ class Kube:
         return self._send("GET", resource.path(namespace or self.namespace, name))
 
     def list(
-        self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        everywhere: bool = False,
+        labels: str = "",
+        fields: str = "",
     ) -> list[Body]:
-        """The objects of one namespace that match the selectors."""
+        """The objects of one namespace, or of all, that match the selectors."""
         query = {"labelSelector": labels, "fieldSelector": fields}
-        items = self._send("GET", resource.path(namespace or self.namespace), params=query)["items"]
+        path = resource.path(None if everywhere else namespace or self.namespace)
+        items = self._send("GET", path, params=query)["items"]
         return list(items)
 
     def table(self, resource: Resource, namespace: str | None = None) -> Body:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 import yaml
 
 from modeldeploy.__main__ import main
+from modeldeploy.app import build
 from modeldeploy.kube import MODELDEPLOYMENTS, Kube
 from modeldeploy.stand import install_crd, start_sandbox
 
@@ -97,6 +99,24 @@ def test_get_shows_the_rollout(run: Run, fraud: str) -> None:
         assert text in done.out
 
 
+@pytest.mark.parametrize("words", [["get", "-A"], ["-n", "nowhere", "get", "-A"]], ids=["alone", "wins over -n"])
+def test_get_shows_all_namespaces(run: Run, fraud: str, words: list[str]) -> None:
+    done = run(*words)
+    assert done.code == 0, done.err
+    head, row = done.out.splitlines()
+    assert head.split()[:2] == ["NAMESPACE", "NAME"]
+    assert row.split()[:2] == ["default", "fraud"]
+
+
+def test_every_command_on_a_cluster_takes_the_connection_after_its_name() -> None:
+    application: Any = typer.main.get_command(build())
+    for name, command in application.commands.items():
+        options = {option for one in command.params for option in one.opts}
+        assert ({"--kubeconfig", "--context", "--namespace", "-n"} <= options) is (name not in ("lint", "package")), (
+            name
+        )
+
+
 @pytest.mark.parametrize(
     ("words", "annotation", "value"),
     [
@@ -149,6 +169,16 @@ def test_status_tells_by_its_exit_status(run: Run, kube: Kube, fraud: str, statu
         pytest.param(["status", "fraud", "--timeout", "soon"], 64, "as in 90s or 1h30m", id="a wrong duration"),
         pytest.param(["promote"], 64, "NAME", id="a missing name"),
         pytest.param(["-n", "nowhere", "get", "fraud"], 3, "in namespace nowhere", id="another namespace"),
+        pytest.param(["get", "fraud", "-n", "nowhere"], 3, "in namespace nowhere", id="another namespace, named last"),
+        pytest.param(
+            ["-n", "default", "get", "fraud", "-n", "nowhere"],
+            3,
+            "in namespace nowhere",
+            id="of two namespaces the last",
+        ),
+        pytest.param(["get", "--context", "elsewhere"], 3, "no entry 'elsewhere'", id="another context, named last"),
+        pytest.param(["get", "--kubeconfig", "/none"], 3, "/none does not exist", id="another file, named last"),
+        pytest.param(["get", "fraud", "-A"], 64, "leave NAME or --all-namespaces out", id="one name of all namespaces"),
     ],
 )
 def test_what_cannot_be_is_told(run: Run, fraud: str, words: list[str], code: int, said: str) -> None:
