@@ -13,20 +13,17 @@ def lint(
         typer.Option("--filename", "-f", help="Manifest to check; - reads standard input. May be repeated."),
     ],
 ) -> None:
-    """Check manifests offline: exit status 0 when nothing is wrong, 1 otherwise."""
+    """Check manifests offline: exit status 0 when nothing is wrong, 1 otherwise, also when a file has none."""
     # The libraries of schema and rules take longer to import than all other commands to run.
     from modeldeploy.lint import read_definition
     from modeldeploy.lint.files import check_file
 
     definition = read_definition()
-    checked, wrong = 0, 0
-    for file in files:
-        for line in check_file(file, definition):
-            if line is None:
-                checked += 1
-            else:
-                wrong += 1
-                print(line)
-    summary = f"{checked} {definition.kind}{'' if checked == 1 else 's'} checked, {wrong or 'nothing'} wrong"
+    found = [check_file(file, definition) for file in files]
+    problems = [line for checked in found for line in checked.problems]
+    for line in problems:
+        print(line)
+    count = sum(checked.count for checked in found)
+    summary = f"{count} {definition.kind}{'' if count == 1 else 's'} checked, {len(problems) or 'nothing'} wrong"
     print(summary, file=sys.stderr)
-    raise typer.Exit(1 if wrong or not checked else 0)
+    raise typer.Exit(1 if problems else 0)

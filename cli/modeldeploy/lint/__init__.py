@@ -1,7 +1,7 @@
 """Checks manifests offline as the API server would: schema, then rules. Used by `modeldeploy lint`."""
 
-from modeldeploy.lint.check import Definition, Problem, check_object, read_definition
-from modeldeploy.lint.manifest import Document, ManifestError, read_documents
+from modeldeploy.lint.check import Definition, check_object, read_definition
+from modeldeploy.lint.manifest import Document, ManifestError, Problem, read_documents
 
 __all__ = [
     "Definition",

@@ -1,10 +1,12 @@
 """Holds an object against the resource definition: structure by JSON schema, rules by CEL. Pure.
 
-Only what Kubernetes adds to the two is here: defaults, unknown fields, integer-or-string, and the
-functions that its CEL has besides the standard ones.
+Only what Kubernetes adds to the two is here: defaults, nulls that are left out, unknown fields, integer-or-string,
+lists whose items are known by keys, and what its CEL has besides the standard functions.
 """
 
 import difflib
+import json
+import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -17,25 +19,13 @@ import jsonschema
 import yaml
 from cel.stdlib import add_stdlib_to_context
 
-from modeldeploy.lint.manifest import Path
+from modeldeploy.lint.manifest import Path, Problem
 
 Schema = Mapping[str, Any]
 
 _FUNCTIONS = {"isSorted": lambda items: all(a <= b for a, b in pairwise(items))}
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """What is wrong with the field at `path`, in a sentence."""
-
-    path: Path
-    message: str
-
-    @property
-    def field(self) -> str:
-        """The path as Kubernetes writes it, as in `spec.steps[2].setWeight`."""
-        text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.path)
-        return text.removeprefix(".")
+#: Rules write fields that have the name of a word of CEL so; the library takes them as they are.
+_ESCAPED = re.compile("__(namespace)__")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +52,13 @@ def read_definition() -> Definition:
 def check_object(body: Mapping[str, Any], definition: Definition) -> list[Problem]:
     """Everything that the API server would refuse; rules only where the structure is right."""
     judged = {**definition.schema, "properties": {**definition.schema["properties"], "metadata": _METADATA}}
-    found = jsonschema.Draft4Validator(_closed(judged)).iter_errors(body)
+    given = _without_nulls(body, judged)
+    found = jsonschema.Draft4Validator(_closed(judged)).iter_errors(given)
     problems = [problem for error in found for problem in _problems(error)]
+    problems += _duplicates(given, judged, ())
     if problems:
         return problems
-    whole = _with_defaults(deepcopy(dict(body)), definition.schema)
-    return list(_broken_rules(whole, definition.schema, ()))
+    return list(_broken_rules(_with_defaults(given, definition.schema), definition.schema, ()))
 
 
 _METADATA: Schema = {
@@ -89,7 +80,43 @@ def _closed(schema: Schema) -> dict[str, Any]:
             told["additionalProperties"] = False
     if "items" in schema:
         told["items"] = _closed(schema["items"])
+    if isinstance(schema.get("additionalProperties"), dict):
+        told["additionalProperties"] = _closed(schema["additionalProperties"])
     return told
+
+
+def _without_nulls(value: Any, schema: Schema) -> Any:
+    """A copy without the fields that are null, which the API server takes for absent."""
+    if isinstance(value, dict):
+        known = schema.get("properties", {})
+        kept = {name: child for name, child in value.items() if child is not None or name not in known}
+        return {name: _without_nulls(child, known.get(name, {})) for name, child in kept.items()}
+    if isinstance(value, list):
+        return [_without_nulls(item, schema.get("items", {})) for item in value]
+    return value
+
+
+def _duplicates(value: Any, schema: Schema, path: Path) -> Iterator[Problem]:
+    """Items that a list may hold once and holds twice."""
+    if isinstance(value, dict):
+        for name, child in schema.get("properties", {}).items():
+            if name in value:
+                yield from _duplicates(value[name], child, (*path, name))
+    elif isinstance(value, list):
+        keys = schema.get("x-kubernetes-list-map-keys", ())
+        known = []
+        for index, item in enumerate(value):
+            yield from _duplicates(item, schema.get("items", {}), (*path, index))
+            if keys and isinstance(item, dict):
+                key, hint = {one: item[one] for one in keys if one in item}, "; items are known by their "
+                told, hint = " ".join(f"{one} {_written(part)}" for one, part in key.items()), hint + ", ".join(keys)
+            elif schema.get("x-kubernetes-list-type") == "set":
+                key, told, hint = item, _written(item), ""
+            else:
+                continue
+            if key in known:
+                yield Problem((*path, index), f"{told} stands here twice{hint}")
+            known.append(key)
 
 
 def _problems(error: jsonschema.ValidationError) -> Iterator[Problem]:
@@ -108,13 +135,35 @@ def _problems(error: jsonschema.ValidationError) -> Iterator[Problem]:
         name = next(name for name in wanted if error.message.startswith(f"'{name}'"))
         yield Problem((*path, name), "is required")
     elif error.validator == "pattern" and "(ms|s|m|h|d)" in wanted:
-        yield Problem(path, f"{given!r} is no duration; write one as in 90s or 1h30m")
+        yield Problem(path, f"{_quoted(given)} is no duration; write one as in 90s or 1h30m")
     elif error.validator == "enum":
-        yield Problem(path, f"{given!r} is unknown; known are {', '.join(map(str, wanted))}")
+        yield Problem(path, f"{_quoted(given)} is unknown; known are {', '.join(map(str, wanted))}")
     elif error.validator == "type":
-        yield Problem(path, f"{given!r} is no {_words(wanted)}")
+        yield Problem(path, f"{_quoted(given)} is no {_words(wanted)}")
+    elif error.validator in _LIMITS:
+        yield Problem(path, _LIMITS[error.validator].format(wanted))
     else:
         yield Problem(path, error.message)
+
+
+_LIMITS = {
+    "minItems": "must have at least {} items",
+    "maxItems": "must have at most {} items",
+    "minLength": "must have at least {} characters",
+    "maxLength": "must have at most {} characters",
+    "minProperties": "must have at least {} fields",
+    "maxProperties": "must have at most {} fields",
+}
+
+
+def _written(value: Any) -> str:
+    """A value as a manifest would have it."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _quoted(value: Any, limit: int = 200) -> str:
+    text = f"'{value}'" if isinstance(value, str) else _written(value)
+    return text if len(text) <= limit else f"{text[:limit]} ..."
 
 
 def _words(types: str | list[str]) -> str:
@@ -152,4 +201,7 @@ def _holds(rule: str, value: Any) -> bool:
     for name, function in _FUNCTIONS.items():
         context.add_function(name, function)
     context.add_variable("self", value)
-    return cel.compile(rule).execute(context) is True
+    try:
+        return cel.compile(_ESCAPED.sub(r"\1", rule)).execute(context) is True
+    except RuntimeError:  # a rule that cannot be computed does not hold, as for the API server
+        return False

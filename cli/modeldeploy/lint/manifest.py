@@ -14,6 +14,20 @@ class ManifestError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with the field at `path`, in a sentence."""
+
+    path: Path
+    message: str
+
+    @property
+    def field(self) -> str:
+        """The path as Kubernetes writes it, as in `spec.steps[2].setWeight`."""
+        text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.path)
+        return text.removeprefix(".")
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """One document: its `body` as plain values, and the node it was read from."""
 
@@ -30,25 +44,59 @@ class Document:
             line, node = found
         return line + 1
 
+    def repeated(self) -> Iterator[Problem]:
+        """Fields that one object has twice, which YAML lets pass and the API server refuses."""
+        yield from _repeated(self._node, ())
+
+    def items(self) -> Sequence["Document"]:
+        """The objects that a `kind: List` holds; of any other document itself."""
+        if not isinstance(self.body, dict) or self.body.get("kind") != "List":
+            return [self]
+        found = _child(self._node, "items")
+        nodes = found[1].value if found and isinstance(found[1], yaml.SequenceNode) else []
+        return [Document(body, node) for body, node in zip(self.body.get("items") or (), nodes, strict=False)]
+
 
 def read_documents(text: str) -> Iterator[Document]:
     """The documents of a file; empty ones are left out. Raises `ManifestError`."""
-    loader = yaml.SafeLoader(text)
     try:
+        loader = _Loader(text)
         while loader.check_node():
             node = loader.get_node()
             if node is not None and node.tag != "tag:yaml.org,2002:null":
                 yield Document(loader.construct_document(node), node)
     except yaml.YAMLError as error:
         raise ManifestError(" ".join(str(error).split())) from error
-    finally:
-        loader.dispose()
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as kubectl reads it: a date is a text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [one for one in resolvers if one[0] != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _repeated(node: yaml.Node, path: Path) -> Iterator[Problem]:
+    if isinstance(node, yaml.MappingNode):
+        known = set()
+        for key, value in node.value:
+            if key.value in known:
+                yield Problem((*path, key.value), "stands here twice")
+            known.add(key.value)
+            yield from _repeated(value, (*path, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield from _repeated(item, (*path, index))
 
 
 def _child(node: yaml.Node, part: str | int) -> tuple[int, yaml.Node] | None:
     if isinstance(node, yaml.MappingNode):
         pairs: Sequence[tuple[yaml.Node, yaml.Node]] = node.value
-        return next(((key.start_mark.line, value) for key, value in pairs if key.value == part), None)
+        # Of a field that is there twice the last one counts.
+        return next(((key.start_mark.line, value) for key, value in reversed(pairs) if key.value == part), None)
     if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
         item: yaml.Node = node.value[part]
         return item.start_mark.line, item

@@ -1,10 +1,13 @@
 """What `modeldeploy lint` finds, and on which line."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from modeldeploy.lint import ManifestError, check_object, read_definition, read_documents
+from modeldeploy.lint.files import check_file
 
 DEFINITION = read_definition()
 
@@ -13,7 +16,7 @@ def found(spec: str, name: str = "fraud") -> list[tuple[int, str, str]]:
     """Line, field and message of each problem; the spec's first line is line 5."""
     head = f"apiVersion: modeldeploy.dev/v1alpha1\nkind: ModelDeployment\nmetadata:\n  name: {name}\n"
     (document,) = read_documents(head + spec)
-    problems = check_object(document.body, DEFINITION)
+    problems = [*document.repeated(), *check_object(document.body, DEFINITION)]
     return [(document.line_of(one.path), one.field, one.message) for one in problems]
 
 
@@ -67,6 +70,38 @@ spec:
             "exactly one of",
             id="two strategies",
         ),
+        pytest.param(
+            GOOD + "  server:\n    env:\n    - {name: A, value: x}\n    - {name: B}\n    - {name: A, value: y}\n",
+            12,
+            "spec.server.env[2]",
+            "name A stands here twice; items are known by their name",
+            id="two items with one key",
+        ),
+        pytest.param(
+            GOOD + "  hooks:\n    gates:\n    - {name: g, url: 'https://g', before: [Step, Step]}\n",
+            10,
+            "spec.hooks.gates[0].before[1]",
+            "Step stands here twice",
+            id="two equal items of a set",
+        ),
+        pytest.param(
+            GOOD + "  server: {resources: {limits: {cpu: [1]}}}\n",
+            8,
+            "spec.server.resources.limits.cpu",
+            "[1] is no integer or string",
+            id="a wrong type of a value under a name of one's own",
+        ),
+        pytest.param(
+            GOOD + "  replicas: 1\n  replicas: 2\n", 9, "spec.replicas", "stands here twice", id="one field twice"
+        ),
+        pytest.param(GOOD + "  paused: 'yes'\n", 8, "spec.paused", "'yes' is no boolean", id="a text for a boolean"),
+        pytest.param(
+            GOOD + "  server: {inputLog: {redact: [null]}}\n",
+            8,
+            "spec.server.inputLog.redact[0]",
+            "null is no string",
+            id="nothing in a list",
+        ),
     ],
 )
 def test_a_mistake_is_found(spec: str, line: int, field: str, said: str) -> None:
@@ -84,6 +119,14 @@ def test_rules_see_defaults_as_the_api_server_does() -> None:
     assert found(GOOD + "  autoscaling: {maxReplicas: 3}\n") == []
 
 
+def test_what_is_null_is_left_out_as_the_api_server_does() -> None:
+    assert found(GOOD + "    version:\n  server:\n  strategy:\n") == []
+
+
+def test_a_date_is_a_text_as_for_kubectl() -> None:
+    assert found(GOOD + "    version: 2026-11-21\n") == []
+
+
 def test_every_problem_is_told_at_once() -> None:
     assert len(found(GOOD + "  replicas: two\n  paused: maybe\n")) == 2
 
@@ -91,6 +134,50 @@ def test_every_problem_is_told_at_once() -> None:
 def test_a_rule_about_the_name_is_held() -> None:
     ((_, _, message),) = found(GOOD, name="x" * 49)
     assert "at most 48 characters" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        pytest.param("empty.yaml", "", "has no ModelDeployment: nothing was checked", id="an empty file"),
+        pytest.param("notes.txt", "just words\n", "has no ModelDeployment: nothing was checked", id="a text"),
+        pytest.param(
+            "others.yaml",
+            "kind: Service\n---\nkind: Deployment\n",
+            "has no ModelDeployment: nothing was checked; there are: Deployment, Service",
+            id="other kinds",
+        ),
+        pytest.param("model.joblib", b"\x80\x05\x95\x00", "is no YAML: 'utf-8' codec", id="a model"),
+        pytest.param("zeros", b"\0\0\0\0", "is no YAML: unacceptable character", id="zeros"),
+        pytest.param("deep.yaml", "[" * 3000, "is nested too deep", id="a file without a bottom"),
+        pytest.param(
+            "self.yaml",
+            "&a\nkind: ModelDeployment\napiVersion: modeldeploy.dev/v1alpha1\nspec: *a\n",
+            "is nested too deep",
+            id="a file in itself",
+        ),
+        pytest.param(
+            "old.yaml",
+            "kind: ModelDeployment\napiVersion: modeldeploy.dev/v1\n",
+            "old.yaml:2: apiVersion: 'modeldeploy.dev/v1' is unknown; known is modeldeploy.dev/v1alpha1",
+            id="another API version",
+        ),
+    ],
+)
+def test_a_file_without_a_manifest_is_wrong(tmp_path: Path, name: str, text: str | bytes, said: str) -> None:
+    file = tmp_path / name
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    checked = check_file(file, DEFINITION)
+    assert len(checked.problems) == 1
+    assert said in checked.problems[0]
+
+
+def test_manifests_in_a_list_are_checked(tmp_path: Path) -> None:
+    item = {"apiVersion": "modeldeploy.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": "x"}, "spec": {}}
+    file = tmp_path / "list.json"
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [{"kind": "Service"}, item]}, indent=1))
+    checked = check_file(file, DEFINITION)
+    assert (checked.count, [one.partition(":")[2] for one in checked.problems]) == (1, ["14: spec.model: is required"])
 
 
 @pytest.mark.parametrize("text", ["a: [", "a: b: c", "\t- x"])
