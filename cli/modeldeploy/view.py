@@ -47,12 +47,13 @@ def table_of(rollouts: Sequence[Rollout], *, with_namespace: bool) -> Table:
 
 
 def history_of(rollout: Rollout) -> Table:
-    """How the rollouts of a ModelDeployment ended, newest first; the live revision is marked."""
+    """How the rollouts of a ModelDeployment ended, newest first; where the live revision last went live is marked."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("REVISION", "VERSION", "RESULT", "REASON", "WHEN", "MESSAGE"):
         table.add_column(column, overflow="fold")
+    live = next((one for one in rollout.history if one.revision == rollout.stable and one.result == "Promoted"), None)
     for past in rollout.history:
-        name = f"{past.revision} (live)" if past.revision == rollout.stable else past.revision
+        name = f"{past.revision} (live)" if past is live else past.revision
         table.add_row(*_plain([name, past.version, past.result, past.reason, past.at, past.message]))
     return table
 

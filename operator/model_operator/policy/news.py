@@ -46,9 +46,9 @@ def _problem(status: Status) -> str:
 
 
 def _ends(old: Status, new: Status) -> Iterator[News]:
-    known = set(old.history)
+    known = {(entry.revision, entry.result, entry.at) for entry in old.history}
     for entry in new.history:
-        if entry in known:
+        if (entry.revision, entry.result, entry.at) in known:
             break
         text = f"revision {entry.revision}: {entry.result} ({entry.reason}){': ' if entry.message else ''}"
         is_warning = entry.result == "Aborted"

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from model_operator.api.analysis import Kind
-from model_operator.api.status import Condition, ModelInfo, Phase, PodFailure, Status
+from model_operator.api.status import Condition, HistoryEntry, ModelInfo, Phase, PodFailure, Status
 from model_operator.api.times import format_time
 from model_operator.policy.failures import worst
 from model_operator.policy.observed import Outcome
@@ -48,6 +48,7 @@ def report(s: Situation, *, url: str) -> Status:
         weights=_counted_weights(s),
         analysis=_analysis(s),
         retraining=retraining(s),
+        history=tuple(_completed(entry, s) for entry in s.status.history),
     )
     s = s.under(counted)
     s = s.under(s.changed(message=tell(s)))
@@ -78,6 +79,14 @@ def _analysis(s: Situation) -> Mapping[str, Any] | None:
         "metrics": list(verdict.metrics),
         "trail": list(lengthened(before.get("trail", ()), weight=weight, metrics=verdict.metrics, now=s.now)),
     }
+
+
+def _completed(entry: HistoryEntry, s: Situation) -> HistoryEntry:
+    """An entry with what its server told of the model only after the rollout was over."""
+    model = s.observed.revision(entry.revision).model
+    if entry.version or model is None or not model.version:
+        return entry
+    return replace(entry, version=model.version, sha256=entry.sha256 or model.sha256)
 
 
 def _counted_weights(s: Situation) -> object:

@@ -103,9 +103,22 @@ def test_markup_in_a_message_is_shown_as_it_is() -> None:
     assert "expected [bold] or [/x]" in shown(tree_of(rollout, [], [], now=NOW))
 
 
-def test_history_marks_the_live_revision() -> None:
-    history = [{"revision": "5c1a", "result": "Promoted", "reason": "AllStepsDone", "version": "6"}]
-    assert "5c1a (live)" in shown(history_of(a_rollout({"pause": {}}, history=history)))
+@pytest.mark.parametrize(
+    ("past", "marked"),
+    [
+        pytest.param([("5c1a", "Promoted")], 0, id="the revision that serves"),
+        pytest.param(
+            [("5c1a", "Promoted"), ("6f8d", "Promoted"), ("5c1a", "Promoted")], 0, id="the last time it went live"
+        ),
+        pytest.param([("5c1a", "Promoted"), ("5c1a", "Aborted")], 0, id="a try before that failed"),
+        pytest.param([("6f8d", "Aborted"), ("5c1a", "Promoted")], 1, id="one that failed since"),
+        pytest.param([("5c1a", "Reverted"), ("5c1a", "Promoted")], 1, id="not where it went back"),
+    ],
+)
+def test_history_marks_one_row_as_live(past: list[tuple[str, str]], marked: int) -> None:
+    history = [{"revision": revision, "result": result, "reason": "X"} for revision, result in past]
+    rows = shown(history_of(a_rollout({"pause": {}}, history=history))).splitlines()[1:]
+    assert [index for index, row in enumerate(rows) if "(live)" in row] == [marked]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from model_operator.api.resource import ModelDeployment
-from model_operator.api.status import HistoryEntry, Mode, PauseCondition, Phase, Rollback, Status, Weights
+from model_operator.api.status import HistoryEntry, Mode, ModelInfo, PauseCondition, Phase, Rollback, Status, Weights
 from model_operator.api.traffic import RouteView
 from model_operator.policy.decide import decide
 from model_operator.policy.observed import FrontView, Observed, Outcome, PodTrouble, RevisionView, Traffic, Verdict
@@ -503,3 +503,13 @@ def test_a_token_that_was_acted_upon_is_no_mistake() -> None:
 def test_without_annotations_of_ours_there_is_nothing_to_understand() -> None:
     told = decide(resource(Status(stable=NEW)), seen(view(NEW)), now=NOW, url="").status
     assert told.condition("AnnotationsUnderstood") is None
+
+
+def test_history_learns_the_version_that_a_server_tells_after_its_rollout_is_over() -> None:
+    first = HistoryEntry(revision=NEW, result="Promoted", reason="FirstRevision", at=LONG_AGO)
+    older = HistoryEntry(revision=OLD, result="Promoted", reason="FirstRevision", at=LONG_AGO)
+    standing = Status(stable=NEW, phase=Phase.HEALTHY, history=(first, older))
+    model = ModelInfo(uri="s3://models/new", version="7", format="sklearn", sha256="ab")
+    decision = decide(resource(standing), seen(view(NEW, model=model), view(OLD, 0)), now=NOW, url="")
+    assert decision.status.history == (replace(first, version="7", sha256="ab"), older)
+    assert [one.reason for one in decision.news if one.reason.startswith("Revision")] == []
