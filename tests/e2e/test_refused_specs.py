@@ -34,6 +34,27 @@ def ab_test(**fields: Any) -> dict[str, Any]:
     return {"strategy": {"abTest": {**needed, **fields}}}
 
 
+def gateway(**fields: Any) -> dict[str, Any]:
+    return canary(trafficRouting={"gatewayAPI": {"parentRefs": [{"name": "public"}], **fields}})
+
+
+def match(name: str, **value: str) -> dict[str, Any]:
+    return {"headerName": name, "headerValue": value}
+
+
+def header_route(*matches: dict[str, Any]) -> dict[str, Any]:
+    routing = {"gatewayAPI": {"parentRefs": [{"name": "public"}]}}
+    return canary(trafficRouting=routing, steps=[{"setHeaderRoute": {"match": list(matches)}}])
+
+
+def guard(*, query: str = "up", **fields: Any) -> dict[str, Any]:
+    return metric(name="guard", prometheus={"address": "http://p", "query": query}, **fields)
+
+
+def web(**fields: str) -> dict[str, Any]:
+    return metric(name="guard", max=1, web={"url": "http://w", **fields})
+
+
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("a missing storageUri", {"model": {}}, "spec.model.storageUri: Required value"),
     ("a storageUri without a scheme", {"model": {"storageUri": "models/7"}}, "must begin with one of s3://"),
@@ -112,13 +133,13 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "a guard that compares",
-        canary(analysis={"metrics": [{"name": "queue", "pass": {}, "web": {"url": "https://q", "jsonPath": "{.n}"}}]}),
+        canary(analysis={"metrics": [{"name": "queue", "pass": {}, "web": {"url": "https://q", "jsonPath": "$.n"}}]}),
         "decides by min, max or failureCondition",
     ),
     (
         "a guard that no value meets",
         canary(
-            analysis={"metrics": [{"name": "q", "min": 10, "max": 3, "web": {"url": "https://q", "jsonPath": "{.n}"}}]}
+            analysis={"metrics": [{"name": "q", "min": 10, "max": 3, "web": {"url": "https://q", "jsonPath": "$.n"}}]}
         ),
         "min must not be above max",
     ),
@@ -143,7 +164,38 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         canary(maxSurge=0, maxUnavailable=0),
         "maxSurge and maxUnavailable must not both be 0",
     ),
-    ("no router named", canary(trafficRouting={}), "needs exactly one of gatewayAPI, istio or traefik"),
+    ("no router named", canary(trafficRouting={}), "trafficRouting needs gatewayAPI; leave trafficRouting out"),
+    (
+        "a router by its own resource",
+        canary(trafficRouting={"istio": {"hosts": ["fraud.example.com"]}}),
+        "Istio and Traefik implement the Gateway API: write trafficRouting.gatewayAPI",
+    ),
+    ("a hostname with a scheme", gateway(hostnames=["https://fraud.example.com"]), "and no scheme, port or address"),
+    ("a hostname in capitals", gateway(hostnames=["Fraud.example.com"]), "a hostname has lower-case letters"),
+    ("an address for a hostname", gateway(hostnames=["10.0.0.1"]), "and no scheme, port or address"),
+    ("a path without a slash", gateway(pathPrefix="fraud"), "pathPrefix begins with /"),
+    ("a path with a space", gateway(pathPrefix="/fraud detection"), "pathPrefix begins with / and holds"),
+    ("a path with an empty part", gateway(pathPrefix="/models//fraud"), "pathPrefix must hold no //"),
+    ("a path that goes up", gateway(pathPrefix="/models/.."), "pathPrefix must hold no //, /./, /../"),
+    ("a path with a hidden slash", gateway(pathPrefix="/models%2Ffraud"), "pathPrefix must hold no"),
+    (
+        "one Gateway twice",
+        gateway(parentRefs=[{"name": "public"}, {"name": "public"}]),
+        "parentRefs must differ: leave out the one",
+    ),
+    (
+        "a Gateway and one listener of it",
+        gateway(parentRefs=[{"name": "public"}, {"name": "public", "sectionName": "http"}]),
+        "parentRefs to one Gateway must all have a sectionName",
+    ),
+    ("a namespace that is none", gateway(parentRefs=[{"name": "public", "namespace": "My_Space"}]), "[0].namespace"),
+    (
+        "a header twice",
+        header_route(match("x-team", exact="a"), match("X-Team", exact="b")),
+        "a header can be matched once (upper and lower case are the same)",
+    ),
+    ("a regex that cannot be compiled", header_route(match("x-team", regex="[a")), "not a valid regex"),
+    ("a regex that looks ahead", header_route(match("x-team", regex="(?=a)b")), "not a valid regex"),
     (
         "weights that do not grow",
         canary(steps=[{"setWeight": 50}, {"setWeight": 20}]),
@@ -205,6 +257,22 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         metric(name="errors", failureCondition="result > 1"),
         "failureCondition judges the result of prometheus or web",
     ),
+    (
+        "a condition of two",
+        guard(failureCondition="result > 1 || result < 0"),
+        "failureCondition compares result with a",
+    ),
+    ("a condition on nothing known", guard(failureCondition="value > 1"), "failureCondition compares result with a"),
+    ("an unknown template", guard(max=1, query='errors{pod="{{pod}}"}'), "unknown template: {{name}}, {{namespace}}"),
+    (
+        "a test with an unknown template",
+        ab_test(metric="revenue", prometheus={**COUNTS, "sampleQuery": "seen[{{interval}}]"}),
+        "unknown template: {{name}}, {{namespace}}",
+    ),
+    ("an unknown template in a URL", web(url="http://w/{{model}}"), "unknown template: {{name}}, {{namespace}}"),
+    ("a path of kubectl's", web(jsonPath="{.value}"), "jsonPath begins with $ and goes on with names and places"),
+    ("a path that searches", web(jsonPath="$..value"), "jsonPath begins with $ and goes on with names and places"),
+    ("a path with quotes", web(jsonPath="$['value']"), "jsonPath begins with $ and goes on with names and places"),
     (
         "a metric of two sources",
         metric(

@@ -24,8 +24,6 @@ from model_operator.errors import InvalidSpec
 NOT_YET_ACTED_UPON: tuple[str, ...] = (
     "spec.monitoring.alerts",
     "spec.monitoring.serviceMonitor",
-    "spec.strategy.canary.trafficRouting.istio",
-    "spec.strategy.canary.trafficRouting.traefik",
 )
 
 Body = Mapping[str, Any]

@@ -109,6 +109,9 @@ def _read(text: bytes) -> Strategy:
 
 def _canary(raw: Body) -> Canary:
     routing = raw.get("trafficRouting", {})
+    for other in sorted(routing.keys() - {"gatewayAPI", "propagationSeconds"}):
+        known = "write gatewayAPI, which Istio and Traefik implement"
+        raise InvalidSpec(f"spec.strategy.canary.trafficRouting: {other!r} is not known; {known}")
     gateway = _gateway(routing.get("gatewayAPI"))
     steps = raw.get("steps", [{"setWeight": weight} for weight in (5, 25, 50)])
     return Canary(

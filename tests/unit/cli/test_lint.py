@@ -119,6 +119,55 @@ def test_rules_see_defaults_as_the_api_server_does() -> None:
     assert found(GOOD + "  autoscaling: {maxReplicas: 3}\n") == []
 
 
+def a_canary(routing: str = "gatewayAPI: {parentRefs: [{name: public}]}", more: str = "") -> str:
+    return GOOD + f"  strategy:\n    canary:\n      trafficRouting: {{{routing}}}\n{more}"
+
+
+def a_guard(source: str, bound: str = "max: 1") -> str:
+    return GOOD + f"  strategy: {{canary: {{analysis: {{metrics: [{{name: g, {bound}, {source}}}]}}}}}}\n"
+
+
+def a_query(query: str) -> str:
+    return a_guard(f"prometheus: {{address: 'http://p', query: {json.dumps(query)}}}")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param(
+            a_canary("gatewayAPI: {parentRefs: [{name: a}], hostnames: ['*.example.com', x, 1a.b-c]}"), id="hosts"
+        ),
+        pytest.param(a_canary("gatewayAPI: {parentRefs: [{name: a}], pathPrefix: /}"), id="all paths"),
+        pytest.param(a_canary("gatewayAPI: {parentRefs: [{name: a}], pathPrefix: '/a.b/..c/v1%20x/'}"), id="a path"),
+        pytest.param(
+            a_canary("gatewayAPI: {parentRefs: [{name: a, sectionName: x}, {name: a, sectionName: y}]}"),
+            id="two listeners of one Gateway",
+        ),
+        pytest.param(
+            a_canary("gatewayAPI: {parentRefs: [{name: a}, {name: a, namespace: other}]}"),
+            id="two Gateways of one name",
+        ),
+        pytest.param(
+            a_canary(
+                more="      steps:\n      - setHeaderRoute:\n          match:\n"
+                "          - {headerName: a, headerValue: {regex: '^(beta|staff)[0-9]+$'}}\n"
+                "          - {headerName: b, headerValue: {prefix: '[a'}}\n"
+            ),
+            id="two headers",
+        ),
+        pytest.param(a_query('sum(rate(x{r="{{revision}}", n=~"a{2}"}[{{ range }}])) / 2'), id="templates in PromQL"),
+        pytest.param(a_query('x{a="{"}'), id="a brace alone"),
+        pytest.param(
+            a_guard("web: {url: 'http://w/{{name}}', jsonPath: '$.data.my-rate[0][-1].p99'}"), id="a JSON path"
+        ),
+        pytest.param(a_guard("web: {url: 'http://w', jsonPath: $}"), id="the whole answer"),
+        pytest.param(a_guard("web: {url: 'http://w'}", "failureCondition: ' result >= -1.5e-3 '"), id="a condition"),
+    ],
+)
+def test_what_the_operator_and_gateways_understand_is_let_through(spec: str) -> None:
+    assert found(spec) == []
+
+
 def test_what_is_null_is_left_out_as_the_api_server_does() -> None:
     assert found(GOOD + "    version:\n  server:\n  strategy:\n") == []
 

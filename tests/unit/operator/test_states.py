@@ -8,7 +8,9 @@ import pytest
 
 from model_operator.api.resource import ModelDeployment
 from model_operator.api.status import HistoryEntry, Mode, ModelInfo, PauseCondition, Phase, Rollback, Status, Weights
+from model_operator.api.strategy import parse_strategy
 from model_operator.api.traffic import RouteView
+from model_operator.errors import InvalidSpec
 from model_operator.policy.decide import decide
 from model_operator.policy.observed import FrontView, Observed, Outcome, PodTrouble, RevisionView, Traffic, Verdict
 from model_operator.policy.situation import Situation
@@ -513,3 +515,8 @@ def test_history_learns_the_version_that_a_server_tells_after_its_rollout_is_ove
     decision = decide(resource(standing), seen(view(NEW, model=model), view(OLD, 0)), now=NOW, url="")
     assert decision.status.history == (replace(first, version="7", sha256="ab"), older)
     assert [one.reason for one in decision.news if one.reason.startswith("Revision")] == []
+
+
+def test_a_router_that_an_older_schema_took_is_no_split_by_pods() -> None:
+    with pytest.raises(InvalidSpec, match="'istio' is not known; write gatewayAPI, which Istio and Traefik implement"):
+        parse_strategy({"canary": {"trafficRouting": {"istio": {}, "propagationSeconds": 10}}})
