@@ -14,6 +14,7 @@ from model_operator.api.names import EVALUATES, NAME
 from model_operator.api.resource import ModelDeployment, ObjectKey, key_of
 from model_operator.api.version import KIND
 from model_operator.errors import InvalidSpec
+from model_operator.policy.failures import trouble_of_deployment
 
 Body = dict[str, Any]
 ChildId = tuple[str, str]  # kind, name
@@ -237,6 +238,8 @@ def _is_alike(old: Body, new: Body) -> bool:
     if fields is not None and any(old_status.get(field) != new_status.get(field) for field in fields):
         return False
     if fields is None and old_status != new_status:
+        return False
+    if kind == "Deployment" and trouble_of_deployment(old_status) != trouble_of_deployment(new_status):
         return False
     # Kinds without a generation say with their spec whether somebody wrote into them.
     return kind != "Service" or old.get("spec") == new.get("spec")

@@ -10,7 +10,7 @@ from model_operator.api.hooks import GateAnswer
 from model_operator.api.names import REVISION, REVISION_SPEC
 from model_operator.api.resource import ModelDeployment
 from model_operator.engine.measured import measured
-from model_operator.policy.failures import trouble_of_pod
+from model_operator.policy.failures import trouble_of_deployment, trouble_of_pod
 from model_operator.policy.observed import FrontView, ModelReport, Observed, RetrainView, RevisionView, Traffic, Verdict
 from model_operator.routers import Seen, router_for
 
@@ -119,6 +119,9 @@ def _view(
         for pod in pods
         if "deletionTimestamp" not in pod["metadata"] and (trouble := trouble_of_pod(pod.get("status") or {}))
     ]
+    refusal = trouble_of_deployment(status)
+    if refusal:
+        troubles.append(refusal)
     is_current = deployment is not None and (
         status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
     )

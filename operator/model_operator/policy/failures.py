@@ -1,4 +1,4 @@
-"""Why a pod does not serve: Kubernetes' container states and the server's termination message.
+"""Why a pod does not serve, or is not made: Kubernetes' own words and the server's termination message.
 
 The server writes `{"reason", "message", "hint", "permanent"}` to its termination message
 (docs/wire.md); that sentence is worth more than `CrashLoopBackOff`, so it wins.
@@ -32,6 +32,20 @@ def trouble_of_pod(status: Body) -> PodTrouble | None:
         if trouble is not None:
             return trouble
     return _unschedulable(status.get("conditions", ()))
+
+
+def trouble_of_deployment(status: Body) -> PodTrouble | None:
+    """Return why the cluster makes no pods: a quota, an admission policy, a missing ServiceAccount.
+
+    Args:
+        status: `status` of an apps/v1 Deployment.
+    """
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
+            return PodTrouble(
+                reason=condition.get("reason") or "FailedCreate", message=_shorten(condition.get("message", ""))
+            )
+    return None
 
 
 def is_fatal(trouble: PodTrouble) -> bool:

@@ -53,3 +53,20 @@ def test_a_resource_that_is_gone_when_the_answer_comes_stays_gone(cache: Cache) 
         cache.remove(resource(2, "Pending"))
         assert not cache.take_answer(KEY, resource(2, "Healthy"))
     assert cache.resource(KEY) is None
+
+
+def deployment(version: int, *conditions: dict[str, str]) -> dict[str, Any]:
+    labels = {"modeldeploy.dev/name": "fraud"}
+    metadata = {"name": "fraud-6f8d", "namespace": "default", "uid": "d", "resourceVersion": str(version)}
+    status = {"conditions": list(conditions)}
+    return {"kind": "Deployment", "metadata": {**metadata, "labels": labels}, "spec": {}, "status": status}
+
+
+def test_pods_that_cannot_be_made_wake_and_the_words_of_their_progress_do_not(cache: Cache) -> None:
+    progress = {"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated", "message": "is progressing"}
+    refusal = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"}
+    cache.put(deployment(2))
+    assert cache.put(deployment(3, progress)) is None
+    assert cache.put(deployment(4, progress, refusal)) == KEY
+    assert cache.put(deployment(5, progress, {**refusal, "message": "exceeded another quota"})) == KEY
+    assert cache.put(deployment(6, progress)) == KEY

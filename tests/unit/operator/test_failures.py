@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from model_operator.policy.failures import is_fatal, trouble_of_pod, worst
+from model_operator.engine.observe import revision_views
+from model_operator.policy.failures import is_fatal, trouble_of_deployment, trouble_of_pod, worst
 from model_operator.policy.observed import PodTrouble
 
 TOLD = json.dumps(
@@ -70,6 +71,48 @@ def test_trouble_of_pod(pod: dict[str, Any], trouble: PodTrouble | None) -> None
     assert trouble_of_pod(pod) == trouble
 
 
+QUOTA = (
+    'pods "fraud-6f8d-5b9c7-" is forbidden: exceeded quota: compute, requested: limits.cpu=1,'
+    " used: limits.cpu=4, limited: limits.cpu=4"
+)
+
+
+def deployment(**failure: str) -> dict[str, Any]:
+    """A Deployment whose pods are not all there, as Kubernetes writes it."""
+    conditions = [{"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated", "message": "is progressing"}]
+    if failure:
+        conditions.append({"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", **failure})
+    return {
+        "kind": "Deployment",
+        "metadata": {"name": "fraud-6f8d", "generation": 1, "labels": {"modeldeploy.dev/revision": "6f8d"}},
+        "spec": {"replicas": 2},
+        "status": {"observedGeneration": 1, "unavailableReplicas": 2, "conditions": conditions},
+    }
+
+
+@pytest.mark.parametrize(
+    ("failure", "trouble"),
+    [
+        pytest.param({}, None, id="pods that are on their way"),
+        pytest.param({"message": QUOTA}, PodTrouble(reason="FailedCreate", message=QUOTA), id="a quota"),
+        pytest.param(
+            {"message": 'admission webhook "policy.example.com" denied the request: no label team'},
+            PodTrouble(
+                reason="FailedCreate",
+                message='admission webhook "policy.example.com" denied the request: no label team',
+            ),
+            id="an admission policy",
+        ),
+        pytest.param({"message": QUOTA, "status": "False"}, None, id="a refusal that is over"),
+    ],
+)
+def test_what_keeps_a_deployment_from_making_pods(failure: dict[str, str], trouble: PodTrouble | None) -> None:
+    body = deployment(**failure)
+    assert trouble_of_deployment(body["status"]) == trouble
+    view = revision_views({("Deployment", "fraud-6f8d"): body}, {})["6f8d"]
+    assert view.troubles == ((trouble,) if trouble else ())
+
+
 @pytest.mark.parametrize(
     ("trouble", "fatal"),
     [
@@ -78,6 +121,7 @@ def test_trouble_of_pod(pod: dict[str, Any], trouble: PodTrouble | None) -> None
         pytest.param(PodTrouble(reason="X", message="", restarts=3), True, id="the third crash"),
         pytest.param(PodTrouble(reason="X", message="", restarts=2), False, id="the second crash may be the last"),
         pytest.param(PodTrouble(reason="Unschedulable", message=""), False, id="a node may come"),
+        pytest.param(PodTrouble(reason="FailedCreate", message=""), False, id="a quota may be raised"),
     ],
 )
 def test_is_fatal(trouble: PodTrouble, *, fatal: bool) -> None:

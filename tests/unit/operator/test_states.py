@@ -96,6 +96,7 @@ def told(status: Status, observed: Observed, **wish: Any) -> Status:
 
 BROKEN = PodTrouble(reason="ArtifactNotFound", message="no such object", is_permanent=True)
 CRASHED = PodTrouble(reason="Error", message="boom", restarts=3)
+REFUSED = PodTrouble(reason="FailedCreate", message="exceeded quota: compute")
 PULL = PodTrouble(reason="ImagePullBackOff", message="no such image")
 HEALTHY = Status(phase=Phase.HEALTHY, stable=OLD)
 ABORTED = Status(
@@ -520,3 +521,30 @@ def test_history_learns_the_version_that_a_server_tells_after_its_rollout_is_ove
 def test_a_router_that_an_older_schema_took_is_no_split_by_pods() -> None:
     with pytest.raises(InvalidSpec, match="'istio' is not known; write gatewayAPI, which Istio and Traefik implement"):
         parse_strategy({"canary": {"trafficRouting": {"istio": {}, "propagationSeconds": 10}}})
+
+
+@pytest.mark.parametrize(
+    ("status", "observed", "message"),
+    [
+        pytest.param(
+            Status(phase=Phase.PENDING, stable=NEW, progressed_at=JUST_NOW),
+            seen(view(NEW, 0, troubles=(REFUSED,))),
+            "FailedCreate: exceeded quota: compute",
+            id="of the first revision",
+        ),
+        pytest.param(
+            rolling(),
+            seen(view(OLD), view(NEW, 0, troubles=(REFUSED,))),
+            f"step 1/4: waiting for {NEW}: 0 of 1 pods are available: FailedCreate: exceeded quota: compute",
+            id="of a canary",
+        ),
+    ],
+)
+def test_pods_that_the_cluster_refuses_are_told(status: Status, observed: Observed, message: str) -> None:
+    decision = decide(resource(status), observed, now=NOW, url="")
+    loaded = decision.status.condition("ModelLoaded")
+    assert decision.status.message == message
+    assert [(one.revision, one.reason) for one in decision.status.pod_failures] == [(NEW, "FailedCreate")]
+    assert loaded is not None
+    assert (loaded.status, loaded.reason) == ("False", "FailedCreate")
+    assert "FailedCreate" in [one.reason for one in decision.news if one.is_warning]
