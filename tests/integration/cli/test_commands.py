@@ -92,6 +92,18 @@ def run(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     return call
 
 
+def test_a_resource_that_named_no_strategy_can_be_given_one(kube: Kube) -> None:
+    # A default that is stored would stay beside what is applied later, and two strategies are refused.
+    spec = {"model": {"storageUri": "s3://models/plain/7"}, "replicas": 2}
+    plain = {"apiVersion": "modeldeploy.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": "plain"}}
+    kube.apply(MODELDEPLOYMENTS, {**plain, "spec": spec})
+    for strategy in ({"canary": {"maxSurge": 0, "maxUnavailable": 1}}, {"blueGreen": {}}):
+        given = kube.apply(MODELDEPLOYMENTS, {**plain, "spec": {**spec, "strategy": strategy}})
+        assert given["spec"]["strategy"].keys() == strategy.keys()
+    assert "strategy" not in kube.apply(MODELDEPLOYMENTS, {**plain, "spec": spec})["spec"]
+    kube.delete(MODELDEPLOYMENTS, "plain")
+
+
 def test_get_shows_the_rollout(run: Run, fraud: str) -> None:
     done = run("get")
     assert done.code == 0, done.err
