@@ -20,6 +20,7 @@ from typing import Any
 
 import uvloop
 
+from model_sandbox.apiserver.auth import User, read_users
 from model_sandbox.client import Connection, read_kubeconfig, write_kubeconfig
 from model_sandbox.control_plane import control_plane
 from model_sandbox.controllers import manager, scheduler
@@ -40,6 +41,13 @@ def _image(text: str) -> tuple[str, tuple[str, ...]]:
     if not equals or not name or not command:
         raise argparse.ArgumentTypeError(f"{text!r}: write NAME=COMMAND, as in busybox=/bin/busybox")
     return name, tuple(shlex.split(command))
+
+
+def _users(path: str) -> dict[str, User]:
+    try:
+        return read_users(path)
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 Parts = Callable[[argparse.Namespace, Path, Network], list[Part]]  # what a command runs besides the API server
@@ -77,6 +85,14 @@ def _parser() -> argparse.ArgumentParser:
     serving.add_argument("--state", type=Path, help="folder for everything that is written (default: temporary)")
     serving.add_argument("--port", type=int, default=0, help="port of the API server (default: any free one)")
     serving.add_argument("--token", default="", help=argparse.SUPPRESS)
+    serving.add_argument(
+        "--token-auth-file",
+        type=_users,
+        default={},
+        metavar="FILE",
+        dest="users",
+        help='further users, as for kube-apiserver: lines of token,user,uid,"group,group"',
+    )
     joining.add_argument("--kubeconfig", type=Path, default=os.environ.get("KUBECONFIG"))
     running.add_argument("--image", type=_image, action="append", default=[], metavar="NAME=COMMAND")
     running.add_argument("--restart-backoff", type=float, default=10.0, help="seconds before the second restart")
@@ -118,7 +134,13 @@ async def _serve(options: argparse.Namespace, state: Path) -> None:
     kept = state if options.state is not None else None
     async with (
         NETWORKS[options.network]() as network,
-        control_plane(port=options.port, token=options.token, state=kept, services=network.services) as plane,
+        control_plane(
+            port=options.port,
+            token=options.token,
+            state=kept,
+            extra_users=options.users,
+            services=network.services,
+        ) as plane,
         asyncio.TaskGroup() as tasks,
     ):
         kubeconfig = options.kubeconfig or state / "kubeconfig"

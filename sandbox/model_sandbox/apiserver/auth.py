@@ -7,12 +7,14 @@ what a pod may do is decided by the RBAC objects of its ServiceAccount, as on a 
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import hmac
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from model_sandbox.apiserver.errors import ApiError, Obj, forbidden
 from model_sandbox.apiserver.selectors import match_selector
@@ -58,6 +60,20 @@ def named_user(name: str, groups: Sequence[str], uid: str = "") -> User:
     if name.startswith(ACCOUNT):
         own = ["system:serviceaccounts", f"system:serviceaccounts:{name.split(':')[2]}", *own]
     return User(name, tuple(dict.fromkeys([*groups, *own])), uid)
+
+
+def read_users(path: str) -> dict[str, User]:
+    """The users of a token file by token, in lines of `token,user,uid,"group,group"`. Raises OSError and ValueError."""
+    users = {}
+    with Path(path).open(newline="") as file:
+        for number, line in enumerate(csv.reader(file, skipinitialspace=True), start=1):
+            if not line or line[0].startswith("#"):
+                continue
+            if not 3 <= len(line) <= 4 or not all(line[:2]):
+                raise ValueError(f'{path}, line {number}: write token,user,uid,"group,group"; groups may be left out')
+            token, name, uid, groups = [*line, ""][:4]
+            users[token] = named_user(name, list(filter(None, map(str.strip, groups.split(",")))), uid)
+    return users
 
 
 def _segment(data: bytes) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -23,6 +24,12 @@ def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[st
 
 
 NODES = dict(nodes(SCHEMA))
+
+
+@pytest.mark.parametrize("version", ["1.30", kubernetes_validate.latest_version()])
+def test_kubernetes_knows_every_word_of_the_definition(version: str) -> None:
+    """A comma in a text without quotes makes a word of its second half, and an API server refuses unknown words."""
+    kubernetes_validate.validate(CRD, version, strict=True)
 
 
 def test_the_definition_is_small_enough_for_kubectl_apply() -> None:

@@ -1,12 +1,13 @@
 """Printer columns and ages."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from model_sandbox.apiserver import cells, jsonpath, tables
-from model_sandbox.apiserver.auth import Attributes, Tokens, User, is_allowed
+from model_sandbox.apiserver.auth import Attributes, Tokens, User, is_allowed, read_users
 from model_sandbox.apiserver.store import Store
 
 BODY = {"spec": {"a.b": 1, "l": [{"n": 1}, {"n": 2}]}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
@@ -148,3 +149,16 @@ def test_a_good_token_names_its_account() -> None:
     assert user is not None
     assert user.name == "system:serviceaccount:n:sa"
     assert "system:serviceaccounts:n" in user.groups
+
+
+def test_users_of_a_token_file(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.csv"
+    path.write_text('# token, user, uid, groups\nt1,ada,7,"devs, ops"\nt2,bob,\n')
+    everybody = "system:authenticated"
+    assert read_users(str(path)) == {
+        "t1": User("ada", ("devs", "ops", everybody), "7"),
+        "t2": User("bob", (everybody,)),
+    }
+    path.write_text("t1\n")
+    with pytest.raises(ValueError, match=r"line 1: write token,user,uid"):
+        read_users(str(path))
