@@ -4,7 +4,7 @@ An object never goes back in resourceVersion (they are comparable since Kubernet
 etcd has always counted upwards). A change that no decision looks at wakes nobody.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -14,7 +14,8 @@ from model_operator.api.names import EVALUATES, NAME
 from model_operator.api.resource import ModelDeployment, ObjectKey, key_of
 from model_operator.api.version import KIND
 from model_operator.errors import InvalidSpec
-from model_operator.policy.failures import trouble_of_deployment
+from model_operator.policy.failures import trouble_of_autoscaler, trouble_of_deployment
+from model_operator.policy.observed import PodTrouble
 
 Body = dict[str, Any]
 ChildId = tuple[str, str]  # kind, name
@@ -25,6 +26,12 @@ _STATUS_FIELDS: Mapping[str, tuple[str, ...]] = {
     "HorizontalPodAutoscaler": (),
     "PodDisruptionBudget": (),
     "Service": (),
+}
+
+#: What else of it they look at.
+_TROUBLES: Mapping[str, Callable[[Mapping[str, Any]], PodTrouble | None]] = {
+    "Deployment": trouble_of_deployment,
+    "HorizontalPodAutoscaler": trouble_of_autoscaler,
 }
 
 _METADATA_FIELDS = ("uid", "generation", "deletionTimestamp", "labels", "annotations")
@@ -239,7 +246,8 @@ def _is_alike(old: Body, new: Body) -> bool:
         return False
     if fields is None and old_status != new_status:
         return False
-    if kind == "Deployment" and trouble_of_deployment(old_status) != trouble_of_deployment(new_status):
+    trouble = _TROUBLES.get(kind)
+    if trouble is not None and trouble(old_status) != trouble(new_status):
         return False
     # Kinds without a generation say with their spec whether somebody wrote into them.
     return kind != "Service" or old.get("spec") == new.get("spec")

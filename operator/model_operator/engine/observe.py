@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -10,8 +11,17 @@ from model_operator.api.hooks import GateAnswer
 from model_operator.api.names import REVISION, REVISION_SPEC
 from model_operator.api.resource import ModelDeployment
 from model_operator.engine.measured import measured
-from model_operator.policy.failures import trouble_of_deployment, trouble_of_pod
-from model_operator.policy.observed import FrontView, ModelReport, Observed, RetrainView, RevisionView, Traffic, Verdict
+from model_operator.policy.failures import trouble_of_autoscaler, trouble_of_deployment, trouble_of_pod
+from model_operator.policy.observed import (
+    FrontView,
+    ModelReport,
+    Observed,
+    PodTrouble,
+    RetrainView,
+    RevisionView,
+    Traffic,
+    Verdict,
+)
 from model_operator.routers import Seen, router_for
 
 Body = Mapping[str, Any]
@@ -68,6 +78,7 @@ def revision_views(children: Children, models: Mapping[str, ModelReport]) -> Map
     pods: dict[str, list[Body]] = defaultdict(list)
     deployments: dict[str, Body] = {}
     sources: dict[str, Body] = {}
+    autoscalers: dict[str, PodTrouble | None] = {}
     for (kind, _), body in children.items():
         revision = (body["metadata"].get("labels") or {}).get(REVISION)
         if revision is None:
@@ -76,14 +87,15 @@ def revision_views(children: Children, models: Mapping[str, ModelReport]) -> Map
             pods[revision].append(body)
         elif kind == "Deployment":
             deployments[revision] = body
+        elif kind == "HorizontalPodAutoscaler":
+            autoscalers[revision] = trouble_of_autoscaler(body.get("status") or {})
         if REVISION_SPEC in (body["metadata"].get("annotations") or {}):
             sources[revision] = source_of(body)
-    return {
-        revision: _view(
-            revision, deployments.get(revision), pods[revision], sources.get(revision), models.get(revision)
-        )
+    views = (
+        _view(revision, deployments.get(revision), pods[revision], sources.get(revision), models.get(revision))
         for revision in sorted({*pods, *deployments, *sources})
-    }
+    )
+    return {view.revision: replace(view, autoscaler=autoscalers.get(view.revision)) for view in views}
 
 
 def source_of(body: Body) -> Body:

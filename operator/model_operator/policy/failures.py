@@ -48,6 +48,21 @@ def trouble_of_deployment(status: Body) -> PodTrouble | None:
     return None
 
 
+def trouble_of_autoscaler(status: Body) -> PodTrouble | None:
+    """Return why a number of pods does not follow the load, as for want of metrics or of a request for CPU.
+
+    Args:
+        status: `status` of an autoscaling/v2 HorizontalPodAutoscaler.
+    """
+    for condition in status.get("conditions") or ():
+        is_off = condition.get("type") in ("AbleToScale", "ScalingActive") and condition.get("status") == "False"
+        if is_off and condition.get("reason") != "ScalingDisabled":
+            message = condition.get("message", "")
+            hint = "; set spec.server.resources.requests.cpu" if "missing request for cpu" in message else ""
+            return PodTrouble(reason=condition.get("reason") or "Unknown", message=_shorten(message) + hint)
+    return None
+
+
 def is_fatal(trouble: PodTrouble) -> bool:
     """Whether the revision has failed, so that its rollout need not wait for the deadline."""
     return trouble.is_permanent or trouble.reason in IMAGE_REASONS or trouble.restarts >= CRASH_LIMIT

@@ -41,7 +41,8 @@ class RevisionView:
     `desired` is the size of its Deployment (None without one), `pods` counts all its pods, also
     those that terminate, `ready` the pods that take requests, `available` those that have been
     ready for minReadySeconds, `updated` whether the Deployment's controller has seen its newest
-    size. `source` is the part of the spec it was made from (None when it was lost).
+    size. `autoscaler` is why its number of pods does not follow the load. `source` is the part of
+    the spec it was made from (None when it was lost).
     """
 
     revision: str
@@ -51,6 +52,7 @@ class RevisionView:
     available: int = 0
     is_current: bool = True
     troubles: tuple[PodTrouble, ...] = ()
+    autoscaler: PodTrouble | None = None
     source: Body | None = None
     model: ModelInfo | None = None
     changed_source: str = ""

@@ -175,6 +175,7 @@ def _findings(s: Situation) -> Iterator[Finding]:
     pause = status.pauses[0].reason if status.pauses else "UserPaused"
     yield "Paused", _bool(is_paused), pause if is_paused else "NotPaused", message if is_paused else ""
     yield _model_loaded(s)
+    yield from _autoscaler_active(s)
     yield from _route_programmed(s)
     yield from _analysis_healthy(s)
     yield _spec_supported(s)
@@ -193,6 +194,16 @@ def _model_loaded(s: Situation) -> Finding:
     if trouble is not None:
         return "ModelLoaded", "False", trouble.reason, trouble.message
     return "ModelLoaded", "Unknown", "Loading", f"revision {view.revision} is being loaded"
+
+
+def _autoscaler_active(s: Situation) -> Iterator[Finding]:
+    if s.spec.autoscaling is None:
+        return
+    trouble = s.canary_view.autoscaler or s.stable_view.autoscaler
+    if trouble:
+        yield "AutoscalerActive", "False", trouble.reason, trouble.message
+    else:
+        yield "AutoscalerActive", "True", "NothingWrong", ""
 
 
 def _route_programmed(s: Situation) -> Iterator[Finding]:

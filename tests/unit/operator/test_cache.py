@@ -70,3 +70,13 @@ def test_pods_that_cannot_be_made_wake_and_the_words_of_their_progress_do_not(ca
     assert cache.put(deployment(4, progress, refusal)) == KEY
     assert cache.put(deployment(5, progress, {**refusal, "message": "exceeded another quota"})) == KEY
     assert cache.put(deployment(6, progress)) == KEY
+
+
+def test_an_autoscaler_that_cannot_work_wakes_and_one_at_work_does_not(cache: Cache) -> None:
+    def autoscaler(version: int, **condition: str) -> Any:
+        body = {**deployment(version, {"type": "ScalingActive", "status": "True", **condition})}
+        return {**body, "kind": "HorizontalPodAutoscaler"}
+
+    cache.put(autoscaler(2))
+    assert cache.put(autoscaler(3, reason="ValidMetricFound", message="from cpu")) is None
+    assert cache.put(autoscaler(4, status="False", reason="FailedGetResourceMetric", message="no metrics")) == KEY

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from model_operator.engine.observe import revision_views
-from model_operator.policy.failures import is_fatal, trouble_of_deployment, trouble_of_pod, worst
+from model_operator.policy.failures import is_fatal, trouble_of_autoscaler, trouble_of_deployment, trouble_of_pod, worst
 from model_operator.policy.observed import PodTrouble
 
 TOLD = json.dumps(
@@ -132,3 +132,35 @@ def test_the_worst_trouble_is_the_fatal_one() -> None:
     mild, bad = PodTrouble(reason="A", message="", restarts=2), PodTrouble(reason="B", message="", is_permanent=True)
     assert worst([mild, bad]) is bad
     assert worst([]) is None
+
+
+@pytest.mark.parametrize(
+    ("conditions", "trouble"),
+    [
+        pytest.param([], None, id="not looked at yet"),
+        pytest.param([{"type": "ScalingActive", "status": "True", "reason": "ValidMetricFound"}], None, id="at work"),
+        pytest.param([{"type": "ScalingActive", "status": "False", "reason": "ScalingDisabled"}], None, id="no pods"),
+        pytest.param(
+            [{"type": "ScalingLimited", "status": "False", "reason": "DesiredWithinRange"}], None, id="no limit"
+        ),
+        pytest.param(
+            [
+                {
+                    "type": "ScalingActive",
+                    "status": "False",
+                    "reason": "FailedGetResourceMetric",
+                    "message": "no metrics",
+                }
+            ],
+            PodTrouble(reason="FailedGetResourceMetric", message="no metrics"),
+            id="a cluster without metrics",
+        ),
+        pytest.param(
+            [{"type": "ScalingActive", "status": "False", "reason": "F", "message": "missing request for cpu in c"}],
+            PodTrouble(reason="F", message="missing request for cpu in c; set spec.server.resources.requests.cpu"),
+            id="pods without a request",
+        ),
+    ],
+)
+def test_why_an_autoscaler_does_nothing(conditions: list[dict[str, str]], trouble: PodTrouble | None) -> None:
+    assert trouble_of_autoscaler({"conditions": conditions}) == trouble

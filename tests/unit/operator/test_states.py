@@ -548,3 +548,12 @@ def test_pods_that_the_cluster_refuses_are_told(status: Status, observed: Observ
     assert loaded is not None
     assert (loaded.status, loaded.reason) == ("False", "FailedCreate")
     assert "FailedCreate" in [one.reason for one in decision.news if one.is_warning]
+
+
+def test_an_autoscaler_that_does_nothing_is_told_and_holds_nothing() -> None:
+    wish = {"replicas": None, "autoscaling": {"maxReplicas": 3}}
+    trouble = PodTrouble(reason="FailedGetResourceMetric", message="no metrics")
+    for problem, value, reason in ((None, "True", "NothingWrong"), (trouble, "False", "FailedGetResourceMetric")):
+        status = told(replace(HEALTHY, stable=NEW), seen(view(NEW, autoscaler=problem)), **wish)
+        found = {one.type: (one.status, one.reason) for one in status.conditions}
+        assert (found["AutoscalerActive"], found["Ready"][0]) == ((value, reason), "True")
