@@ -7,8 +7,6 @@ from typing import Any
 
 import yaml
 
-from model_operator.api import NOT_YET_ACTED_UPON
-
 Schema = Mapping[str, Any]
 
 _INTRO = """\
@@ -17,9 +15,6 @@ _INTRO = """\
 This page is made from `crds/modeldeployments.yaml` by `make docs`. One ModelDeployment is one served
 model; `spec.model.storageUri` is the only field that must be given. Short name `{short}`; `kubectl
 explain {plural}.spec` shows the same.
-
-A field marked **not yet acted upon** is accepted and checked; the operator says in the condition
-`SpecSupported` that it does nothing with it so far.
 """
 
 
@@ -80,15 +75,12 @@ def _section(path: str, schema: Schema) -> str:
         lines += [schema["description"], ""]
     lines += ["| field | type | default | allowed | meaning |", "|---|---|---|---|---|"]
     needed = schema.get("required", ())
-    lines += [_row(path, name, child, needed) for name, child in schema["properties"].items()]
+    lines += [_row(name, child, needed) for name, child in schema["properties"].items()]
     return "\n".join(lines)
 
 
-def _row(path: str, name: str, schema: Schema, needed: Collection[str]) -> str:
-    full = f"{path}.{name}"
+def _row(name: str, schema: Schema, needed: Collection[str]) -> str:
     meaning = schema.get("description", "")
-    if full.replace("[]", "") in NOT_YET_ACTED_UPON:
-        meaning = f"{meaning} **Not yet acted upon.**".strip()
     default = "**required**" if name in needed else _default(schema)
     cells = [f"`{name}`", _type(schema), default, _allowed(schema), meaning]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -21,6 +21,7 @@ class Settings:
 
     server_image: str = "modeldeploy/server:0.1.0"
     image_pull_secrets: str = ""
+    monitoring_labels: str = ""
     watch_namespace: str = ""
     pre_stop_seconds: int = 5
     host: str = "0.0.0.0"  # noqa: S104 -- metrics and health of a pod, behind a NetworkPolicy
@@ -38,7 +39,12 @@ class Settings:
     def pods(self) -> PodSettings:
         """The settings that go into pod templates."""
         secrets = tuple(filter(None, self.image_pull_secrets.split(",")))
-        return PodSettings(image=self.server_image, image_pull_secrets=secrets, pre_stop_seconds=self.pre_stop_seconds)
+        return PodSettings(
+            image=self.server_image,
+            image_pull_secrets=secrets,
+            pre_stop_seconds=self.pre_stop_seconds,
+            monitoring_labels=_labels(self.monitoring_labels),
+        )
 
 
 def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -57,7 +63,16 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
             names = ", ".join(PREFIX + field.upper() for field in known)
             raise InvalidSettings(f"{variable} is not known; known are {names}")
         values[name] = _parse(variable, text, known[name].type)
-    return Settings(**values)  # type: ignore[arg-type]  # checked field by field above
+    settings = Settings(**values)  # type: ignore[arg-type]  # checked field by field above
+    _labels(settings.monitoring_labels)
+    return settings
+
+
+def _labels(text: str) -> tuple[tuple[str, str], ...]:
+    pairs = [one.strip().partition("=") for one in text.split(",") if one.strip()]
+    if not all(key and equals for key, equals, _ in pairs):
+        raise InvalidSettings(f"{PREFIX}MONITORING_LABELS is {text!r}; write key=value,key=value")
+    return tuple((key, value) for key, _, value in pairs)
 
 
 def _parse(variable: str, text: str, type_: object) -> object:

@@ -4,14 +4,13 @@ Everything else in the operator speaks in these types; camelCase and defaults of
 """
 
 from model_operator.api.resource import ModelDeployment, ObjectKey
-from model_operator.api.spec import NOT_YET_ACTED_UPON, Spec
+from model_operator.api.spec import Spec
 from model_operator.api.status import Phase, Status
 from model_operator.api.version import GROUP, KIND, PLURAL, VERSION
 
 __all__ = [
     "GROUP",
     "KIND",
-    "NOT_YET_ACTED_UPON",
     "PLURAL",
     "VERSION",
     "ModelDeployment",

@@ -20,12 +20,6 @@ from model_operator.api.strategy import BlueGreen, Canary, GatewayRouting, Stick
 from model_operator.api.times import optional_duration
 from model_operator.errors import InvalidSpec
 
-#: Fields of the schema that this operator accepts but does not act upon yet (dotted paths).
-NOT_YET_ACTED_UPON: tuple[str, ...] = (
-    "spec.monitoring.alerts",
-    "spec.monitoring.serviceMonitor",
-)
-
 Body = Mapping[str, Any]
 
 
@@ -88,7 +82,7 @@ class Spec:
     """What is wanted (`spec`).
 
     `revision_source` is what makes pods differ, as it was written: the input of the revision hash.
-    `ignored` lists the fields that are set although this operator does not act upon them yet.
+    `service_monitor` and `alerts` say whether the Prometheus operator is told of the model.
     """
 
     model: Model
@@ -103,7 +97,8 @@ class Spec:
     revision_history_limit: int = 3
     paused: bool = False
     hooks: Hooks = field(default_factory=Hooks)
-    ignored: tuple[str, ...] = ()
+    service_monitor: bool = False
+    alerts: bool = False
 
     @property
     def analysis(self) -> AnalysisSpec:
@@ -130,6 +125,7 @@ def parse_spec(body: Body) -> Spec:
     """
     try:
         spec = body["spec"]
+        monitoring = spec.get("monitoring") or {}
         return Spec(
             model=parse_model(spec["model"]),
             server=parse_server(spec.get("server", {}), spec.get("monitoring")),
@@ -143,7 +139,8 @@ def parse_spec(body: Body) -> Spec:
             revision_history_limit=spec.get("revisionHistoryLimit", 3),
             paused=spec.get("paused", False),
             hooks=parse_hooks(spec.get("hooks")),
-            ignored=_ignored(body),
+            service_monitor=monitoring.get("serviceMonitor", False),
+            alerts=monitoring.get("alerts", False),
         )
     except KeyError as error:
         raise InvalidSpec(f"spec: the field {error.args[0]!r} is missing") from error
@@ -212,17 +209,3 @@ def _autoscaling(raw: Body | None) -> Autoscaling | None:
         target_cpu_percent=raw.get("targetCPUUtilizationPercentage", 70),
         metrics=tuple(raw.get("metrics", ())),
     )
-
-
-def _ignored(body: Body) -> tuple[str, ...]:
-    return tuple(path for path in NOT_YET_ACTED_UPON if _is_set(body, path))
-
-
-def _is_set(body: Any, path: str) -> bool:
-    """Whether the field is present and not simply false (a default that switches something off)."""
-    part, _, rest = path.partition(".")
-    if isinstance(body, list):
-        return any(_is_set(item, path) for item in body)
-    if not isinstance(body, dict) or part not in body:
-        return False
-    return _is_set(body[part], rest) if rest else body[part] is not False

@@ -53,6 +53,8 @@ CHILDREN = (
     KindInfo("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets", _CHILD),
     KindInfo("Job", "batch", "v1", "jobs", _CHILD),
     KindInfo("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes", _CHILD),
+    KindInfo("ServiceMonitor", "monitoring.coreos.com", "v1", "servicemonitors", _CHILD),
+    KindInfo("PrometheusRule", "monitoring.coreos.com", "v1", "prometheusrules", _CHILD),
 )
 #: What it only looks at.
 POD = KindInfo("Pod", "", "v1", "pods", ("list", "watch"))

@@ -25,7 +25,9 @@ _STATUS_FIELDS: Mapping[str, tuple[str, ...]] = {
     "Deployment": ("observedGeneration", "availableReplicas", "updatedReplicas", "readyReplicas"),
     "HorizontalPodAutoscaler": (),
     "PodDisruptionBudget": (),
+    "PrometheusRule": (),
     "Service": (),
+    "ServiceMonitor": (),
 }
 
 #: What else of it they look at.

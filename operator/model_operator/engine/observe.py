@@ -69,6 +69,7 @@ def observe(
         gates=gates,
         retrain=retrain,
         refusal=refusal,
+        missing_kinds=missing_kinds,
         measurements=measured(children),
     )
 

@@ -16,8 +16,9 @@ log = logging.getLogger(__name__)
 
 Body = dict[str, Any]
 _LONGEST_BACKOFF = 5.0
-#: How often a kind that the cluster does not know is asked for again, in seconds.
-MISSING_RETRY = 2.0
+#: After how many seconds a kind that the cluster does not know is asked for again; twice as long each time, up to the
+#: second number.
+MISSING_RETRY, MISSING_LONGEST = 2.0, 30.0
 
 
 class Change(Enum):
@@ -55,6 +56,7 @@ class Reflector:
     ) -> None:
         self._source, self._cache, self._take, self._wake = source, cache, take, wake
         self._missing_kinds = missing_kinds
+        self._absences = 0
         self.listed = asyncio.Event()
         self.last_sign = time.monotonic()
 
@@ -89,6 +91,7 @@ class Reflector:
             alive.update(body["metadata"]["uid"] for body in items)
             for body in items:
                 self._take(body, Change.LISTED)
+        self._absences = 0
         if self.kind in self._missing_kinds:
             self._missing_kinds.discard(self.kind)
             self._wake_all(self._cache)
@@ -119,7 +122,8 @@ class Reflector:
             self._wake_all(self._cache)
         self._sign()
         self.listed.set()
-        await asyncio.sleep(MISSING_RETRY)
+        await asyncio.sleep(min(MISSING_RETRY * 2**self._absences, MISSING_LONGEST))
+        self._absences = min(self._absences + 1, 10)
 
     def _sign(self) -> None:
         self.last_sign = time.monotonic()

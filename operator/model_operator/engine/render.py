@@ -8,6 +8,7 @@ from model_operator.api.resource import ModelDeployment
 from model_operator.api.spec import parse_server
 from model_operator.manifests.evaluation import evaluation_job
 from model_operator.manifests.frame import framed
+from model_operator.manifests.monitoring import monitoring_objects
 from model_operator.manifests.pods import PodSettings
 from model_operator.manifests.workload import (
     autoscaler,
@@ -52,6 +53,7 @@ def render(
         yield dict(known)
     for revision in shrinking:
         yield from _revision_objects(resource, plan, observed, live, settings, revision)
+    yield from monitoring_objects(resource, schemes, dict(settings.monitoring_labels))
 
 
 def _evaluation_job(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -32,7 +32,7 @@ USER = 65532
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodSettings:
-    """What the operator decides for all pods: the default image, pull secrets, and the time routers need.
+    """What the operator decides for all models: the default image, pull secrets, and the time routers need.
 
     `pre_stop_seconds`: how long a pod goes on serving after it was told to end; at least as
     long as endpoints take to reach every node.
@@ -41,6 +41,8 @@ class PodSettings:
     image: str
     image_pull_secrets: tuple[str, ...] = ()
     pre_stop_seconds: int = 5
+    #: Of ServiceMonitors and PrometheusRules, not of pods: no pod template is another for them.
+    monitoring_labels: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
 def pod_template(name: str, revision: str, model: Model, server: Server, settings: PodSettings) -> Body:

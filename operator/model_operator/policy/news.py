@@ -60,7 +60,7 @@ def _troubles(old: Status, new: Status) -> Iterator[News]:
     for failure in new.pod_failures:
         if (failure.revision, failure.reason, failure.message) not in known:
             yield News(failure.reason, f"revision {failure.revision}: {failure.message}", is_warning=True)
-    for type_ in ("SpecSupported", "AnnotationsUnderstood"):
+    for type_ in ("Monitored", "AnnotationsUnderstood"):
         before, after = old.condition(type_), new.condition(type_)
         if after and after.status == "False" and (before is None or before.message != after.message):
             yield News(after.reason, after.message, is_warning=True)

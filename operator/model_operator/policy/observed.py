@@ -133,7 +133,7 @@ class Observed:
     """Everything that a decision looks at besides spec, status and time.
 
     `measurements` has the evaluations that ended, by the name of their Job. `refusal` is what the API server has
-    against an object of ours, empty when it took all of them.
+    against an object of ours, empty when it took all of them. `missing_kinds` are those that the cluster does not know.
     """
 
     revisions: Mapping[str, RevisionView] = field(default_factory=dict)
@@ -145,6 +145,7 @@ class Observed:
     gates: Mapping[str, GateAnswer] = field(default_factory=dict)
     retrain: RetrainView = field(default_factory=RetrainView)
     refusal: str = ""
+    missing_kinds: frozenset[str] = frozenset()
 
     def revision(self, name: str) -> RevisionView:
         """Return what is seen of a revision; of an unknown one nothing is seen."""

@@ -178,7 +178,7 @@ def _findings(s: Situation) -> Iterator[Finding]:
     yield from _autoscaler_active(s)
     yield from _route_programmed(s)
     yield from _analysis_healthy(s)
-    yield _spec_supported(s)
+    yield from _monitored(s)
     yield from _annotations_understood(s)
 
 
@@ -228,11 +228,17 @@ def _analysis_healthy(s: Situation) -> Iterator[Finding]:
         yield "AnalysisHealthy", "True", "ProvidersAnswer", ""
 
 
-def _spec_supported(s: Situation) -> Finding:
-    ignored = s.spec.ignored
-    if not ignored:
-        return "SpecSupported", "True", "AllFieldsActedUpon", ""
-    return "SpecSupported", "False", "NotYetActedUpon", f"set, but not yet acted upon: {', '.join(ignored)}"
+def _monitored(s: Situation) -> Iterator[Finding]:
+    asked = {"ServiceMonitor": s.spec.service_monitor, "PrometheusRule": s.spec.alerts}
+    wanted = {kind for kind, is_wanted in asked.items() if is_wanted}
+    if not wanted:
+        return
+    missing = sorted(wanted & s.observed.missing_kinds)
+    if missing:
+        message = f"the cluster has no {' and no '.join(missing)}: install the Prometheus operator"
+        yield "Monitored", "False", "KindMissing", message
+    else:
+        yield "Monitored", "True", "ObjectsWritten", ""
 
 
 def _annotations_understood(s: Situation) -> Iterator[Finding]:

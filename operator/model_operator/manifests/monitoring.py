@@ -1,0 +1,119 @@
+"""What the Prometheus operator reads: who scrapes a model's servers, and when somebody is to be told.
+
+`spec.monitoring.serviceMonitor` and `.alerts` ask for them (monitoring.coreos.com/v1).
+"""
+
+from collections.abc import Iterator, Mapping, Set
+from typing import Any
+
+from model_operator.api.analysis import Metric
+from model_operator.api.names import NAME, REVISION
+from model_operator.api.resource import ModelDeployment
+from model_operator.manifests.frame import framed
+
+Body = dict[str, Any]
+
+API_VERSION = "monitoring.coreos.com/v1"
+#: What servers show as `modeldeploy_quality`.
+_SHOWN = ("accuracy", "precision", "recall", "f1", "log-loss")
+SERVICE_MONITOR, RULE = "ServiceMonitor", "PrometheusRule"
+
+
+def monitoring_objects(owner: ModelDeployment, schemes: Set[str], labels: Mapping[str, str]) -> Iterator[Body]:
+    """Yield what the spec asks for.
+
+    Args:
+        schemes: what the revisions speak, `http` or `https` or both.
+        labels: by which the cluster's Prometheus selects these objects.
+    """
+    if owner.spec.service_monitor:
+        content = {"spec": service_monitor(owner, schemes)}
+        yield framed(owner, API_VERSION, SERVICE_MONITOR, owner.name, content, labels=labels)
+    if owner.spec.alerts:
+        yield framed(owner, API_VERSION, RULE, owner.name, {"spec": {"groups": [alerts(owner)]}}, labels=labels)
+
+
+def service_monitor(owner: ModelDeployment, schemes: Set[str]) -> Body:
+    """Return the spec of a ServiceMonitor: the Services of the revisions, so that no pod is read twice."""
+    # Pods are asked by their addresses, which no certificate names.
+    tls: Body = {"scheme": "https", "tlsConfig": {"insecureSkipVerify": True}}
+    return {
+        "selector": {
+            "matchLabels": {NAME: owner.name},
+            "matchExpressions": [{"key": REVISION, "operator": "Exists"}],
+        },
+        "endpoints": [
+            {"port": scheme, "path": "/metrics", **(tls if scheme == "https" else {})} for scheme in sorted(schemes)
+        ],
+    }
+
+
+def alerts(owner: ModelDeployment) -> Body:
+    """Return the group of alerts of one model.
+
+    Those about its servers read their metrics, with the label `namespace` that a ServiceMonitor adds; those about its
+    rollouts read the operator's.
+    """
+    namespace, name = owner.key.namespace, owner.name
+    model = f'model="{name}",namespace="{namespace}"'
+    resource = f'namespace="{namespace}",name="{name}"'
+    answered = "sum by (model, namespace, revision) (rate(modeldeploy_requests_total{%s}[5m]))"
+    failed = answered % f'{model},code=~"5.."'
+    rules = [
+        _alert(
+            "ModelDegraded",
+            f'modeldeploy_operator_phase{{{resource},phase="Degraded"}} == 1',
+            "critical",
+            f"The model {name} does not serve as its spec asks",
+            f"kubectl describe mdep {name} -n {namespace} tells why.",
+        ),
+        _alert(
+            "ModelErrors",
+            f"{failed} / {answered % model} > 0.05",
+            "critical",
+            f"The model {name} fails",
+            "Revision {{ $labels.revision }} answered {{ $value | humanizePercentage }} of its requests with a 5xx.",
+        ),
+        _alert(
+            "ModelRolledBack",
+            f'increase(modeldeploy_operator_rollouts_total{{{resource},result="Aborted"}}[15m]) > 0',
+            "warning",
+            f"A new version of the model {name} went back",
+            f"kubectl modeldeploy history {name} -n {namespace} tells why.",
+            after="0m",
+        ),
+        _alert(
+            "ModelInputsDrifted",
+            f"max by (model, namespace, feature) (modeldeploy_drifted{{{model}}}) == 1",
+            "warning",
+            f"The inputs of the model {name} have drifted",
+            "{{ $labels.feature }} is no longer distributed as in the training data.",
+            after="15m",
+        ),
+    ]
+    quality = owner.spec.hooks.retrain.quality if owner.spec.hooks.retrain else ()
+    rules += [_quality_low(metric, model, name) for metric in quality if metric.name in _SHOWN]
+    return {"name": f"modeldeploy.{namespace}.{name}", "rules": rules}
+
+
+def _quality_low(metric: Metric, model: str, name: str) -> Body:
+    series = f'modeldeploy_quality{{{model},metric="{metric.name.replace("-", "_")}"}}'
+    bound = f"< {metric.minimum:g}" if metric.minimum is not None else f"> {metric.maximum:g}"
+    return _alert(
+        "ModelQualityLow",
+        f"avg by (model, namespace, metric) ({series}) {bound}",
+        "warning",
+        f"The model {name} has become worse",
+        f"By feedback its {metric.name} is {{{{ printf `%.3g` $value }}}}, which is {bound}.",
+        after="15m",
+    )
+
+
+def _alert(name: str, expression: str, severity: str, summary: str, description: str, *, after: str = "5m") -> Body:
+    return {
+        "alert": name,
+        "expr": expression,
+        "for": after,
+        "labels": {"severity": severity},
+        "annotations": {"summary": summary, "description": description},
+    }
