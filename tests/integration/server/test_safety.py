@@ -160,3 +160,37 @@ def test_a_dawdling_client_is_cut(slow_server, sent, answer):
             received += chunk
     assert received.startswith(answer)
     assert slow_server.client.post("/predict", json=BODY).status_code == 200
+
+
+HEAD = b"GET /livez HTTP/1.1\r\nhost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "again", "answer"),
+    [
+        pytest.param(HEAD + b"x-long: ", b"a" * 65536, b"HTTP/1.1 431", id="a head without measure"),
+        pytest.param(
+            HEAD.replace(b"GET /livez", b"POST /predict") + b"transfer-encoding: chunked\r\n\r\n0\r\nx-long: ",
+            b"a" * 65536,
+            b"",
+            id="a trailer without measure",
+        ),
+        pytest.param(b"", (HEAD + b"\r\n") * 1000, b"HTTP/1.1 ", id="requests that nobody waits for the answers of"),
+    ],
+)
+def test_a_greedy_client_is_cut(slow_server, sent, again, answer):
+    received = b""
+    with socket.create_connection(("127.0.0.1", slow_server.port), timeout=20) as connection:
+        try:
+            connection.sendall(sent)
+            for _ in range(64):
+                connection.sendall(again)
+            while chunk := connection.recv(65536):
+                received += chunk
+        except ConnectionError:
+            pass
+    # What was sent into a closed connection takes its last words away.
+    assert received.startswith(answer) or not received
+    assert received.count(b"HTTP/1.1 200") < 10_000
+    assert b"408" not in received, "cut for its size, not for its time"
+    assert slow_server.client.post("/predict", json=BODY).status_code == 200
