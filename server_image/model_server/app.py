@@ -29,6 +29,7 @@ from model_server.errors import (
     UnknownPrediction,
     UnknownRoute,
     UnsupportedMediaType,
+    shortened,
 )
 from model_server.http import (
     JSON,
@@ -137,7 +138,7 @@ class App:
             # Nobody reads it; the status is the one proxies use for a client that went away.
             response = Response(499, b"")
         except Exception:
-            log.exception("request failed", extra={"request_id": identifier.decode(), "path": scope["path"]})
+            log.exception("request failed", extra={"request_id": identifier.decode(), "path": shortened(scope["path"])})
             response = error_response(PredictionError("the server failed on this request"))
         if log.isEnabledFor(logging.DEBUG):
             self._log_answer(scope, response.status, identifier, started, headers)
@@ -168,7 +169,7 @@ class App:
         extra = {
             "request_id": identifier.decode(),
             "method": scope["method"],
-            "path": scope["path"],
+            "path": shortened(scope["path"]),
             "status": status,
             "seconds": round(time.perf_counter() - started, 6),
         }
@@ -182,7 +183,7 @@ class App:
         if log.isEnabledFor(level):
             extra = {
                 "request_id": identifier.decode(),
-                "path": scope["path"],
+                "path": shortened(scope["path"]),
                 "status": status,
                 "reason": error.reason,
             }

@@ -168,8 +168,21 @@ class PredictFailed(ArtifactError):
 # -- what is wrong with a request --------------------------------------------------------------
 
 
+MOST_SHOWN = 500
+
+
+def shortened(text: str) -> str:
+    """What a client sent may stand in a message, and is its own length: begin and end of what is too long."""
+    if len(text) <= MOST_SHOWN:
+        return text
+    return f"{text[: MOST_SHOWN * 2 // 3]}...{text[-MOST_SHOWN // 3 :]}"
+
+
 class RequestError(ModelServerError):
     """This request cannot be answered with a prediction."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(shortened(message), hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +203,8 @@ class InvalidInput(RequestError):
 
     def __init__(self, problems: Sequence[Problem], *, hint: str = "") -> None:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        super().__init__(f"{problems[0]}{more}", hint=hint)
-        self.problems = tuple(problems[: self.SHOWN])
+        self.problems = tuple(Problem(shortened(one.field), shortened(one.message)) for one in problems[: self.SHOWN])
+        super().__init__(f"{self.problems[0]}{more}", hint=hint)
 
     @classmethod
     def at(cls, field: str, message: str) -> InvalidInput:

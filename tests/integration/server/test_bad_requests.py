@@ -161,6 +161,31 @@ def test_another_content_type_is_refused(wine_server):
     assert answer.status_code == 415
 
 
+LONG = "k" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        pytest.param("/predict", {"instances": [{LONG: 1}]}, id="a feature"),
+        pytest.param("/predict", {LONG: 1}, id="a field"),
+        pytest.param("/invocations", {LONG: 1}, id="a form"),
+        pytest.param("/v2/models/wine/infer", v2(name=LONG) | {"outputs": [{"name": LONG}]}, id="an output"),
+        pytest.param("/v2/models/wine/infer", {"inputs": v2(name=LONG)["inputs"] * 2}, id="a tensor"),
+        pytest.param("/feedback", {"id": LONG, "label": 1}, id="a prediction"),
+        pytest.param("/feedback", {"prediction": LONG, "label": 1}, id="a label"),
+        pytest.param("/" + LONG[:50_000], {}, id="a path"),
+    ],
+)
+def test_a_refusal_is_short_however_long_the_name(wine_server, path, body):
+    before = wine_server.log.stat().st_size
+    answer = wine_server.client.post(path, json=body)
+    assert 400 <= answer.status_code < 500
+    assert len(answer.content) < 8_000
+    assert "..." in answer.json()["error"]
+    assert wine_server.log.stat().st_size - before < 4_000
+
+
 def test_too_many_rows_are_refused(wine_server, wine):
     answer = wine_server.client.post("/predict", json={"instances": [[0] * 13] * 10_001})
     assert answer.status_code == 413
