@@ -22,6 +22,9 @@ from model_server.runtimes.base import Model
 from model_server.tensors import Inputs, Outputs, rows_of
 from model_server.tracing import NO_TRACE, Trace
 
+#: A call that takes so many times as long as any client waits is taken for one that never ends.
+HUNG = 10
+
 _Key: TypeAlias = tuple[object, ...]
 # Each request's outputs or error, when the call began, how long it took, and its processor time.
 _Result: TypeAlias = tuple[list[Outputs | Exception], float, float, float]
@@ -67,6 +70,8 @@ class Batcher:
         self._observer = observer
         self._queue: list[_Waiting] = []
         self._is_running = False
+        # When the running call began.
+        self._began = 0.0
         self._is_scheduled = False
         self._linger: asyncio.TimerHandle | None = None
         # In the order of arrival, and so of their deadlines: one timer serves them all.
@@ -83,6 +88,12 @@ class Batcher:
     def waiting(self) -> int:
         """Requests that are not yet handed to the model."""
         return len(self._queue)
+
+    @property
+    def hung_seconds(self) -> float:
+        """How long a call has been running that will hardly return; 0 when there is none."""
+        seconds = time.perf_counter() - self._began
+        return seconds if self._is_running and seconds > HUNG * self._limits.timeout_seconds else 0.0
 
     def submit(
         self, inputs: Inputs, *, probabilities: bool = False, trace: Trace = NO_TRACE
@@ -146,6 +157,7 @@ class Batcher:
             self._answer(batch, *self._run(batch))
             return
         self._is_running = True
+        self._began = time.perf_counter()
         job = self._loop.run_in_executor(self._thread, self._run, batch)
         job.add_done_callback(lambda done: self._finish(batch, done))
 

@@ -55,6 +55,13 @@ class InternalError(StartError):
     hint = "Please report it, with the log of this pod."
 
 
+class ModelHung(StartError):
+    """A call of the model does not return, so that nobody gets predictions: the server ends to be started again."""
+
+    permanent = False
+    hint = "Look in the model's code for what it waits for without a limit: a lock, a network, an endless loop."
+
+
 class ArtifactError(StartError):
     """The package itself is wrong: another start of the same revision ends the same way."""
 

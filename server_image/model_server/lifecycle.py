@@ -110,6 +110,11 @@ class Lifecycle:
         return self.phase is Phase.DRAINING
 
     @property
+    def hung_seconds(self) -> float:
+        """How long a call of the model has been running that will hardly return; 0 when there is none."""
+        return 0.0 if self._served is None else self._served.batcher.hung_seconds
+
+    @property
     def served(self) -> Served:
         """The model. Raises ModelNotReady that says how far loading is."""
         if self._served is None:

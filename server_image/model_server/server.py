@@ -25,7 +25,7 @@ from model_server.auth import Gate, KeyGate, OpenGate
 from model_server.batching import Batcher, BatchLimits
 from model_server.certificate import Certificate, PlainText, Tls
 from model_server.connections import Connection, cut_slow
-from model_server.errors import DependencyMissing, InternalError, LoadFailed, RestartNeeded, StartError
+from model_server.errors import DependencyMissing, InternalError, LoadFailed, ModelHung, RestartNeeded, StartError
 from model_server.http import RequestLimits
 from model_server.lifecycle import Lifecycle, Loaded, Phase, Served
 from model_server.loading import load
@@ -88,8 +88,9 @@ async def run(settings: Settings, environ: Mapping[str, str], place: Place) -> N
     start.close()
     lifecycle.close()
     await tracer.close()
-    if start.failure is not None:
-        raise start.failure
+    failure = start.failure or server.failure
+    if failure is not None:
+        raise failure
 
 
 def _config(app: App, settings: Settings, tls: Tls) -> uvicorn.Config:
@@ -274,6 +275,7 @@ class Server(uvicorn.Server):
         self, config: uvicorn.Config, lifecycle: Lifecycle, telemetry: Telemetry, settings: Settings, tls: Tls
     ) -> None:
         super().__init__(config)
+        self.failure: StartError | None = None
         self._tls = tls
         self._lifecycle = lifecycle
         self._telemetry = telemetry
@@ -288,8 +290,16 @@ class Server(uvicorn.Server):
             if count:
                 log.info("slow connections cut", extra={"connections": count})
             self._tls.refresh()
+            self._end_if_hung()
             await self._lifecycle.pulse()
         return await super().on_tick(counter)
+
+    def _end_if_hung(self) -> None:
+        """No request is answered any more: end, with the reason, and be started again."""
+        seconds = self._lifecycle.hung_seconds
+        if seconds and self.failure is None:
+            self.failure = ModelHung(f"a call of the model has not returned for {seconds:.0f} s")
+            self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain on the first signal, end at once on the second."""

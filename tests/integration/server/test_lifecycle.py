@@ -71,6 +71,19 @@ def test_a_request_in_flight_is_answered_before_the_end(serve, slow, tmp_path):
     assert server.wait_exit() == 0
 
 
+HANGING = "import time\ndef load_model(path): return 1\ndef predict(model, inputs): time.sleep(1000)\n"
+
+
+def test_a_model_that_does_not_return_ends_the_server_with_a_reason(serve, tmp_path):
+    (tmp_path / "model.py").write_text(HANGING)
+    server = serve(f"file://{tmp_path}/model.py", trusted=True, request_timeout_seconds=0.1).wait_ready()
+    assert server.client.post("/predict", json={"instances": [[1]]}).status_code == 504
+    assert server.wait_exit() == 70
+    said = server.termination()
+    assert (said["reason"], said["permanent"]) == ("ModelHung", False)
+    assert said["hint"]
+
+
 def test_no_request_is_lost_on_connections_that_stay_open(serve, sign):
     server = serve(sign, trusted=True, drain_seconds=0.5).wait_ready()
     body = {"instances": [[1, 2]]}
