@@ -25,6 +25,7 @@ from model_server.runtimes import load_model
 from model_server.runtimes.base import Model
 from model_server.settings import Settings
 from model_server.storage.sharing import obtain
+from model_server.storage.showing import shown
 from model_server.telemetry import Identity
 from model_server.tensors import Array, Inputs, Outputs, Tensor, datatype_of, rows_of
 
@@ -39,7 +40,7 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
     `report` is told each phase, and the download's progress. Raises StartErrors.
     """
     uri = settings.storage_uri
-    report(Phase.DOWNLOADING, f"fetching {uri}")
+    report(Phase.DOWNLOADING, f"fetching {shown(uri)}")
     fetched, sha256 = obtain(
         uri,
         folder,
@@ -49,7 +50,7 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
         tell=lambda text: report(Phase.DOWNLOADING, text),
     )
     report(Phase.LOADING, "verifying the package")
-    verify_pin(sha256, settings.sha256, uri)
+    verify_pin(sha256, settings.sha256, shown(uri))
     trusted = bool(settings.sha256) or settings.trusted
     package = open_package(fetched, settings.format, folder / f"process-{os.getpid()}", trusted=trusted)
     require_trust(package.format, trusted=trusted, digest=sha256, artifacts=package.artifacts)
@@ -110,7 +111,7 @@ def _identify(settings: Settings, package: Package, sha256: str) -> Identity:
         revision=settings.revision,
         format=package.format.name,
         sha256=sha256,
-        uri=settings.storage_uri,
+        uri=shown(settings.storage_uri),
     )
 
 

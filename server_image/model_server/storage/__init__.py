@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 from urllib.parse import urlsplit
 
-from model_server.errors import SettingsInvalid
+from model_server.errors import SettingsInvalid, StartError
 from model_server.storage.progress import Progress
+from model_server.storage.showing import shown
 
 
 class Source(Protocol):
@@ -41,14 +43,27 @@ SCHEMES: Mapping[str, str] = {
 
 def fetch(uri: str, into: Path, *, environ: Mapping[str, str], report: Callable[[str], None]) -> Path:
     """Bring a package to disk. `report` is told how far it is, in words, a few times a second at most."""
-    source = _source(uri, environ)
-    into.mkdir(parents=True, exist_ok=True)
-    return source.fetch(uri, into, environ=environ, progress=Progress(report))
+    with _shown_only(uri):
+        source = _source(uri, environ)
+        into.mkdir(parents=True, exist_ok=True)
+        return source.fetch(uri, into, environ=environ, progress=Progress(report))
 
 
 def mark(uri: str, *, environ: Mapping[str, str]) -> str:
     """What tells whether the object at a URI has changed: made of ETags, sizes, times or commits."""
-    return _source(uri, environ).mark(uri, environ=environ)
+    with _shown_only(uri):
+        return _source(uri, environ).mark(uri, environ=environ)
+
+
+@contextmanager
+def _shown_only(uri: str) -> Iterator[None]:
+    """Errors name the URI without what may be secret in it, whichever scheme's module writes them."""
+    try:
+        yield
+    except StartError as error:
+        error.message = error.message.replace(uri, shown(uri))
+        error.args = (error.message,)
+        raise
 
 
 def _source(uri: str, environ: Mapping[str, str]) -> Source:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import random
-import re
 import time
 import urllib.error
 import urllib.request
@@ -29,6 +28,7 @@ from model_server.errors import (
 )
 from model_server.storage.marks import marked
 from model_server.storage.progress import Progress
+from model_server.storage.showing import shown
 
 ATTEMPTS = 6
 TIMEOUT_SECONDS = 30
@@ -41,7 +41,7 @@ def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progres
     target = into / _name(uri)
     if not download(uri, target, progress):
         target.unlink()
-        raise ArtifactEmpty(f"{_shown(uri)} has no bytes")
+        raise ArtifactEmpty(f"{shown(uri)} has no bytes")
     return target
 
 
@@ -57,7 +57,7 @@ def mark(uri: str, *, environ: Mapping[str, str]) -> str:
         error.close()
         raise _refusal(uri, error) from None
     except (OSError, http.client.HTTPException) as error:
-        raise StorageUnavailable(f"{_shown(uri)} could not be read: {_reason(error)}") from None
+        raise StorageUnavailable(f"{shown(uri)} could not be read: {_reason(error)}") from None
     size = headers.get("content-range", "").rpartition("/")[2] or headers.get("content-length")
     return marked((headers.get("etag"), headers.get("last-modified"), size))
 
@@ -65,8 +65,13 @@ def mark(uri: str, *, environ: Mapping[str, str]) -> str:
 def _name(uri: str) -> str:
     parts = urlsplit(uri)
     name = PurePosixPath(unquote(parts.path)).name
-    if not parts.netloc or not name:
-        raise SettingsInvalid(f"storageUri {_shown(uri)!r} names no file", hint="Write https://host/path/model.onnx")
+    if "@" in parts.netloc:
+        raise SettingsInvalid(
+            f"storageUri {shown(uri)!r} holds a user or a password, which are not sent",
+            hint="Use a signed URL, or a store whose credentials come from a Secret.",
+        )
+    if not parts.netloc or name in ("", "..") or "\0" in name:
+        raise SettingsInvalid(f"storageUri {shown(uri)!r} names no file", hint="Write https://host/path/model.onnx")
     return name
 
 
@@ -103,7 +108,7 @@ def ask(
                 body = response.read(most_bytes + 1)
                 if len(body) > most_bytes:
                     raise ArtifactTooLarge(
-                        f"{_shown(uri)} answered with more than {most_bytes} bytes",
+                        f"{shown(uri)} answered with more than {most_bytes} bytes",
                         hint="A manifest or a listing is never so large: check the address.",
                     )
                 return Answer(response.status, response.headers, body)
@@ -116,7 +121,7 @@ def ask(
                 raise failure from None
         except (OSError, http.client.HTTPException) as error:
             if last:
-                raise StorageUnavailable(f"{_shown(uri)} could not be read: {_reason(error)}") from None
+                raise StorageUnavailable(f"{shown(uri)} could not be read: {_reason(error)}") from None
     raise AssertionError("the last attempt returns or raises")
 
 
@@ -162,11 +167,11 @@ class _Download:
             return False
         except (OSError, http.client.HTTPException) as error:
             if last:
-                raise StorageUnavailable(f"{_shown(self._uri)} could not be read: {_reason(error)}") from None
+                raise StorageUnavailable(f"{shown(self._uri)} could not be read: {_reason(error)}") from None
             return False
         if self._expected is not None and self.size < self._expected:
             if last:
-                raise StorageUnavailable(f"{_shown(self._uri)} broke off after {self.size} of {self._expected} bytes")
+                raise StorageUnavailable(f"{shown(self._uri)} broke off after {self.size} of {self._expected} bytes")
             return False
         return True
 
@@ -201,23 +206,18 @@ class _Download:
 
 
 def _refusal(uri: str, error: urllib.error.HTTPError) -> StartError:
-    shown = _shown(uri)
+    where = shown(uri)
     if error.code in (404, 410):
-        return ArtifactNotFound(f"{shown} does not exist")
+        return ArtifactNotFound(f"{where} does not exist")
     if error.code in (401, 403):
         return ArtifactAccessDenied(
-            f"{shown} was refused with {error.code}", hint="Check that the link is public or its signature still valid."
+            f"{where} was refused with {error.code}", hint="Check that the link is public or its signature still valid."
         )
     if error.code in range(300, 400):
         return ArtifactNotFound(
-            f"{shown} redirects without end", hint="Open the link in a browser and use the final one."
+            f"{where} redirects without end", hint="Open the link in a browser and use the final one."
         )
-    return StorageUnavailable(f"{shown} answered {error.code}")
-
-
-def _shown(uri: str) -> str:
-    """Without what may be secret: user, password and query."""
-    return re.sub(r"//[^/@]*@", "//", uri.split("?")[0].split("#")[0])
+    return StorageUnavailable(f"{where} answered {error.code}")
 
 
 def _reason(error: BaseException) -> str:

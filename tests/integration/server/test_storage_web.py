@@ -11,6 +11,8 @@ import pytest
 from pod_events import assert_seen
 
 from model_server.errors import StartError
+from model_server.loading import load
+from model_server.settings import read_settings
 from model_server.storage import fetch, mark
 from model_server.storage.azure import split
 from model_server.termination import exit_code
@@ -186,3 +188,33 @@ def test_a_source_that_names_no_model_is_a_wrong_setting(tmp_path, uri):
         get(uri, tmp_path)
     assert caught.value.reason == "SettingsInvalid"
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        pytest.param("az://account?sig=hidden", "storageUri 'az://account' names no blob", id="a signature"),
+        pytest.param(
+            "https://me:hidden@host/m.onnx", "'https://host/m.onnx' holds a user or a password", id="a password"
+        ),
+        pytest.param("ftp://me:hidden@host/m", "storageUri 'ftp://host/m' has the unknown scheme", id="another scheme"),
+        pytest.param("https://host/%2e%2e", "names no file", id="a way up"),
+        pytest.param("https://host/a%00b", "names no file", id="a byte no name can have"),
+    ],
+)
+def test_an_error_names_the_uri_without_its_secrets(tmp_path, uri, message):
+    for look in (lambda: get(uri, tmp_path), lambda: mark(uri, environ={})):
+        with pytest.raises(StartError) as caught:
+            look()
+        assert message in caught.value.message
+        assert "hidden" not in f"{caught.value}{caught.value.hint}"
+
+
+def test_a_signature_is_in_no_phase_and_no_metric(web, tmp_path):
+    address, _ = web
+    environ = {"MODEL_SERVER_STORAGE_URI": f"{address}/whole/model.onnx?sig=hidden", "MODEL_SERVER_SHA256": "0" * 64}
+    told: list[str] = []
+    with pytest.raises(StartError, match=f"{address}/whole/model.onnx has sha256 ") as caught:
+        load(read_settings(environ), tmp_path, environ=environ, report=lambda phase, text: told.append(text))
+    assert f"fetching {address}/whole/model.onnx" in told
+    assert "hidden" not in f"{told}{caught.value}"
