@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
+import select
 import subprocess
 
+import orjson
 import pytest
 from packaging.requirements import Requirement
 
@@ -15,6 +19,7 @@ from model_server.errors import (
     SettingsInvalid,
     StorageUnavailable,
 )
+from model_server.logs import JsonFormatter, Lines
 from model_server.package.digest import digest, verify_pin
 from model_server.package.requirements import check_requirements, parse_requirements
 from model_server.settings import read_settings
@@ -123,3 +128,25 @@ def test_a_long_message_is_cut_and_stays_json():
 )
 def test_exit_codes_are_those_of_sysexits(error, code):
     assert exit_code(error) == code
+
+
+@pytest.mark.parametrize("text", ["short", "long " * 5_000], ids=["short lines", "lines longer than one write"])
+def test_a_log_that_nobody_reads_holds_nobody_up(text):
+    reader, writer = os.pipe()
+    handler = Lines(writer)
+    handler.setFormatter(JsonFormatter({}))
+    record = logging.makeLogRecord({"msg": text, "name": "x", "levelname": "INFO"})
+    for _ in range(2_000):
+        handler.emit(record)
+    read = b""
+    while select.select([reader], [], [], 0)[0]:
+        read += os.read(reader, 1 << 20)
+    handler.emit(record)
+    read += os.read(reader, 1 << 20)
+    os.close(writer)
+    os.close(reader)
+    lines = [line for line in read.split(b"\n") if line]
+    whole = [orjson.loads(line) for line in lines if line.endswith(b"}")]
+    assert len(whole) >= len(lines) - 1, "one line may be cut"
+    assert next(one["lost"] for one in whole if "lost" in one) > 100
+    assert whole[-1]["message"] == text
