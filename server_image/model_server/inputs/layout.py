@@ -15,6 +15,10 @@ from model_server.package.metadata import Feature
 from model_server.tensors import Array, Inputs, Tensor
 
 MOST_PROBLEMS = 20
+# A name is compared with every known one, which takes its time: for the first few, and not with thousands.
+MOST_SUGGESTIONS = 3
+MOST_COMPARED = 500
+_NOT_KNOWN = "is not a feature of this model"
 
 
 class Layout(Protocol):
@@ -97,7 +101,9 @@ def named_values(features: Sequence[Feature], row: Any, where: str) -> list[Any]
     """The values of one row, an object or a list, in the features' order. Raises InvalidInput."""
     if isinstance(row, dict):
         names = {feature.name for feature in features}
-        problems = [Problem(f"{where}.{name}", _unknown(name, features)) for name in row if name not in names]
+        strange = [name for name in row if name not in names]
+        problems = [Problem(f"{where}.{name}", _unknown(name, features)) for name in strange[:MOST_SUGGESTIONS]]
+        problems += [Problem(f"{where}.{name}", _NOT_KNOWN) for name in strange[MOST_SUGGESTIONS:]]
         problems += [
             Problem(f"{where}.{feature.name}", "is missing")
             for feature in features
@@ -162,10 +168,6 @@ def _neutral(feature: Feature) -> Any:
 
 def _unknown(name: str, features: Sequence[Feature]) -> str:
     names = [feature.name for feature in features]
-    close = difflib.get_close_matches(name, names, n=1)
+    close = difflib.get_close_matches(name[:100], names, n=1) if len(names) <= MOST_COMPARED else []
     listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-    return (
-        f"is not a feature of this model; did you mean {close[0]}?"
-        if close
-        else f"is not a feature of this model; known are {listed}"
-    )
+    return f"{_NOT_KNOWN}; did you mean {close[0]}?" if close else f"{_NOT_KNOWN}; known are {listed}"

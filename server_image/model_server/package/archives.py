@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from model_server.errors import ArchiveUnsafe, ArtifactCorrupt
-from model_server.package.formats import TAR_SUFFIXES
+from model_server.package.formats import TAR_SUFFIXES, is_mac_litter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,8 @@ def unpack(archive: Path, into: Path, limits: ArchiveLimits) -> Path:
             for name, content in found:
                 with content:
                     budget.count_entry()
+                    if is_mac_litter(name):
+                        continue
                     target = into / safe_path(archive.name, name)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     with target.open("xb") as file:

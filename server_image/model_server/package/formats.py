@@ -185,7 +185,7 @@ def _named_pipeline(artifacts: Sequence[str], recognised: Mapping[str, Format]) 
 
 def _could_be(name: str, artifacts: Sequence[str]) -> bool:
     """Only files at the top are candidates, unless model.yaml names one deeper down."""
-    return bool(artifacts) or len(PurePosixPath(name).parts) == 1
+    return bool(artifacts) or (len(PurePosixPath(name).parts) == 1 and not is_mac_litter(name))
 
 
 def _format_of(name: str, first_bytes: Callable[[str], bytes]) -> Format | None:
@@ -223,6 +223,12 @@ def _endings(known: Format) -> str:
 def _listed(files: Sequence[str]) -> str:
     shown = ", ".join(sorted(files)[:10]) or "no files"
     return shown + (f" and {len(files) - 10} more" if len(files) > 10 else "")
+
+
+def is_mac_litter(name: str) -> bool:
+    """True for what macOS puts beside people's files, into archives above all."""
+    path = PurePosixPath(name)
+    return path.parts[:1] == ("__MACOSX",) or path.name == ".DS_Store" or path.name.startswith("._")
 
 
 def is_archive(name: str) -> bool:

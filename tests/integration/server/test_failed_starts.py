@@ -477,3 +477,11 @@ def test_an_archive_of_a_package_is_a_package(serve, tmp_path, kind):
     server = serve(f"file://{archive}", trusted=True).wait_ready()
     answer = server.client.post("/predict", json={"instances": ["any", {"thing": 1}]})
     assert json.loads(answer.content) == {"predictions": [0, 0], "model_name": "model", "model_version": "9"}
+
+
+def test_what_macos_adds_to_an_archive_is_passed_over(tmp_path):
+    with zipfile.ZipFile(tmp_path / "m.zip", "w") as bundle:
+        for name in ("wine/model.py", "wine/.DS_Store", "wine/._model.py", "__MACOSX/wine/._model.py"):
+            bundle.writestr(name, "x")
+    root = unpack(tmp_path / "m.zip", tmp_path / "out", ArchiveLimits())
+    assert [path.name for path in root.iterdir()] == ["model.py"]

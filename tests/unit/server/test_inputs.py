@@ -131,6 +131,16 @@ def test_matrix_names_the_fault(row, field, message):
     assert message in caught.value.problems[0].message
 
 
+@pytest.mark.parametrize(("known", "suggestions"), [(10, 3), (1_000, 0)], ids=["few features", "many features"])
+def test_only_a_few_strange_names_are_compared_with_the_known(known, suggestions):
+    # Each with each would keep the event loop for minutes.
+    layout = matrix(*(Feature(name=f"feature_{place}") for place in range(known)))
+    with pytest.raises(InvalidInput, match="and 19 more") as caught:
+        layout.from_instances([{f"featur_{place}": 1 for place in range(200)}], plain=True)
+    assert sum("did you mean" in problem.message for problem in caught.value.problems) == suggestions
+    assert len(caught.value.problems) == 20
+
+
 def test_every_bad_row_is_named():
     with pytest.raises(InvalidInput) as caught:
         matrix(AGE, GRADE).from_instances([[1, 1], [1, 9], [-1, 1]], plain=True)

@@ -47,6 +47,11 @@ def test_an_empty_file_says_nothing(tmp_path):
     assert read(tmp_path, "").input_features == ()
 
 
+@pytest.mark.parametrize("written", ["7", "1.10", "010", "1e3", "2024-01-31", "'x'"])
+def test_a_version_is_the_text_that_was_written(tmp_path, written):
+    assert read(tmp_path, f"version: {written}\nname: m").version == written.strip("'")
+
+
 def feature(fields):
     return f"input_features: [{{name: x, {fields}}}]"
 
