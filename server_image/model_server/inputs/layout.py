@@ -101,7 +101,7 @@ def named_values(features: Sequence[Feature], row: Any, where: str) -> list[Any]
     """The values of one row, an object or a list, in the features' order. Raises InvalidInput."""
     if isinstance(row, dict):
         names = {feature.name for feature in features}
-        strange = [name for name in row if name not in names]
+        strange = [name for name in row if name not in names][:MOST_PROBLEMS]
         problems = [Problem(f"{where}.{name}", _unknown(name, features)) for name in strange[:MOST_SUGGESTIONS]]
         problems += [Problem(f"{where}.{name}", _NOT_KNOWN) for name in strange[MOST_SUGGESTIONS:]]
         problems += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ def number_or_text(text: Any) -> Any:
 
 def named_twice(header: Sequence[str]) -> str | None:
     """A name that the header has twice: of two such columns one would be lost."""
-    return next((name for name in header if header.count(name) > 1), None)
+    return next((name for name, count in Counter(header).items() if count > 1), None)
 
 
 def _number(text: str, *, whole: bool) -> Any:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
-from model_server.errors import InvalidInput, MalformedRequest
+from model_server.errors import InvalidInput, MalformedRequest, RequestTooLarge
 from model_server.http import Request
 from model_server.inputs.layout import Layout
 from model_server.inputs.text import named_twice, number_or_text, value_of
@@ -20,7 +21,7 @@ _FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 def decode(request: Request, layout: Layout, *, max_rows: int) -> Call:
     """Arrays of the table. Raises RequestErrors that name row and column."""
     if request.headers.get(b"content-type", b"").split(b";")[0].strip().lower() == b"text/csv":
-        rows: list[Any] = _from_csv(request.body, layout)
+        rows: list[Any] = _from_csv(request.body, layout, max_rows)
     else:
         rows = _rows(require_object(request.json()), layout)
     limit_rows(len(rows), max_rows, "rows")
@@ -68,13 +69,16 @@ def _from_columns(columns: dict[str, Any], layout: Layout) -> list[Any]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _from_csv(body: bytes, layout: Layout) -> list[Any]:
+def _from_csv(body: bytes, layout: Layout, max_rows: int) -> list[Any]:
     try:
         reader = csv.DictReader(io.StringIO(body.decode("utf-8-sig")), strict=True, restkey="")
-        rows = list(reader)
+        # One more than allowed is enough to refuse them all.
+        rows = list(islice(reader, max_rows + 1))
     except (csv.Error, UnicodeDecodeError) as error:
         raise MalformedRequest(f"the body is not CSV: {error}") from None
     _require_single(reader.fieldnames or (), "the header")
+    if len(rows) > max_rows:
+        raise RequestTooLarge(f"rows: more than the {max_rows} that are allowed in one request", hint="Send several.")
     features = {feature.name: feature for feature in layout.features}
     return [{name: _cell(text, features.get(name)) for name, text in row.items()} for row in rows]
 

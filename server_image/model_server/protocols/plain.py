@@ -12,7 +12,7 @@ import orjson
 
 from model_server.errors import InvalidInput, PredictionError, Problem
 from model_server.http import Request
-from model_server.inputs.layout import Layout
+from model_server.inputs.layout import MOST_PROBLEMS, Layout
 from model_server.protocols.call import Call, limit_rows, require_object, type_name
 from model_server.runtimes.base import Model
 from model_server.telemetry import Identity
@@ -27,11 +27,9 @@ def decode(
     """Arrays of the instances. Raises RequestErrors that name row and feature."""
     document = require_object(request.json())
     if not document.keys() <= _FIELDS | ignored:
+        strange = sorted(document.keys() - _FIELDS - ignored)[:MOST_PROBLEMS]
         raise InvalidInput(
-            [
-                Problem(name, "is not a field of this request; known are instances, parameters")
-                for name in sorted(document.keys() - _FIELDS - ignored)
-            ]
+            [Problem(name, "is not a field of this request; known are instances, parameters") for name in strange]
         )
     instances = document.get("instances")
     if not isinstance(instances, list):

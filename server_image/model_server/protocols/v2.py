@@ -6,13 +6,13 @@ Tensors are JSON or, with the extension of `binary.py`, bytes behind the JSON, i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import orjson
 
-from model_server.errors import InvalidInput, PredictionError
+from model_server.errors import InvalidInput, PredictionError, RequestTooLarge
 from model_server.http import Request, Response, parse_json
 from model_server.inputs.layout import Layout, shown
 from model_server.lifecycle import Loaded
@@ -21,6 +21,9 @@ from model_server.protocols.call import Call, limit_rows, require_object, type_n
 from model_server.runtimes.base import Model
 from model_server.telemetry import Identity
 from model_server.tensors import DTYPES, Array, Outputs, Tensor, as_json, datatype_of
+
+#: One for each feature is the most that makes sense.
+MOST_TENSORS = 10_000
 
 
 def decode(request: Request, layout: Layout, model: Model, known: tuple[Tensor, ...], *, max_rows: int) -> Call:
@@ -33,6 +36,8 @@ def decode(request: Request, layout: Layout, model: Model, known: tuple[Tensor, 
     if not isinstance(inputs, list) or not inputs:
         what = "is missing" if "inputs" not in document else f"expected a list of tensors, got {shown(inputs)}"
         raise InvalidInput.at("inputs", what)
+    if len(inputs) > MOST_TENSORS:
+        raise RequestTooLarge(f"inputs: {len(inputs)} tensors, and {MOST_TENSORS} are allowed in one request")
     plain = b"true" not in body and b"false" not in body
     tensors: dict[str, Array] = {}
     for index, entry in enumerate(inputs):
@@ -149,30 +154,31 @@ def _holds_truth(data: list[Any]) -> bool:
     return any(_holds_truth(value) if isinstance(value, list) else isinstance(value, bool) for value in data)
 
 
-def _first_strange(data: Any, datatype: str) -> str:
-    flat: list[Any] = [data]
-    while flat:
-        value = flat.pop(0)
-        if isinstance(value, list):
-            flat[:0] = value
-        elif isinstance(value, bool) is not (datatype == "BOOL") or not isinstance(value, int | float):
+def _first_strange(data: list[Any], datatype: str) -> str:
+    for value in _leaves(data):
+        if isinstance(value, bool) is not (datatype == "BOOL") or not isinstance(value, int | float):
             return shown(value)
     return "something else"
 
 
-def _text_array(data: list[Any], where: str) -> Array:
-    flat: list[Any] = []
+def _leaves(data: list[Any]) -> Iterator[Any]:
+    """The values of nested lists, in their order; each is touched once, and depth costs no recursion."""
     stack = [iter(data)]
     while stack:
         for value in stack[-1]:
             if isinstance(value, list):
                 stack.append(iter(value))
                 break
-            if not isinstance(value, str):
-                raise InvalidInput.at(f"{where}.data", f"expected BYTES values as strings, got {shown(value)}")
-            flat.append(value)
+            yield value
         else:
             stack.pop()
+
+
+def _text_array(data: list[Any], where: str) -> Array:
+    flat = list(_leaves(data))
+    for value in flat:
+        if not isinstance(value, str):
+            raise InvalidInput.at(f"{where}.data", f"expected BYTES values as strings, got {shown(value)}")
     array = np.empty(len(flat), dtype=object)
     array[:] = flat
     return array
@@ -193,7 +199,7 @@ def _requested(outputs: Any, known: tuple[Tensor, ...]) -> tuple[tuple[str, ...]
         wanted.append(name)
         if _flag(entry, "binary_data", f"outputs[{index}].parameters"):
             binary.append(name)
-    return tuple(wanted), frozenset(binary)
+    return tuple(dict.fromkeys(wanted)), frozenset(binary)
 
 
 def encode(outputs: Outputs, call: Call, identity: Identity) -> Response:

@@ -117,6 +117,9 @@ def test_a_bad_document_is_refused(wine_server, body, status, message):
             id="a fraction as an integer",
         ),
         pytest.param(v2(data=["a"] * 13), 'expected FP64 values, got "a"', id="text as FP64"),
+        pytest.param(
+            v2(shape=[100_001], data=[1] * 10**5 + ["a"]), 'expected FP64 values, got "a"', id="text far behind"
+        ),
         pytest.param(v2(data=[True] + [1.0] * 12), "expected FP64 values, got true", id="a boolean as FP64"),
         pytest.param(v2(data=[[1], [2, 3]]), "nested lists of equal lengths", id="ragged data"),
         pytest.param(v2(datatype="BYTES", data=["a"] * 13), "expected numbers, got BYTES", id="BYTES for numbers"),

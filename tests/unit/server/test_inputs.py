@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_server.errors import InvalidInput, MetadataInvalid
+from model_server.errors import InvalidInput, MetadataInvalid, RequestError
 from model_server.http import Request
 from model_server.inputs.anything import Anything
 from model_server.inputs.choosing import choose_layout
@@ -248,10 +248,11 @@ def test_csv_is_read_by_the_features_types():
         pytest.param("spend\n1_000\n", 'spend: expected a number, got "1_000"', id="separators of Python"),
         pytest.param("spend,spend\n1,2\n", "the header: has two columns 'spend'", id="one name twice"),
         pytest.param("spend\n1,2\n", "is not a feature", id="a long row"),
+        pytest.param("spend\n" + "1\n" * 100, "rows: more than the 9 that", id="too many rows"),
     ],
 )
 def test_csv_that_would_be_misread_is_refused(text, message):
-    with pytest.raises(InvalidInput, match=message):
+    with pytest.raises(RequestError, match=message):
         from_csv(SPEND, text=text)
 
 
