@@ -55,6 +55,7 @@ class Feedback(Collector):
         if "label" not in document:
             return
         if "prediction" in document:
+            self._check(document["prediction"], document["label"])
             self._score(document["prediction"], document["label"], None)
             return
         identifier = document["id"].encode()
@@ -75,17 +76,20 @@ class Feedback(Collector):
             raise InvalidInput.at("label", f"expected {len(predictions)} labels, one a row, got {len(labels)}")
         probabilities = outputs.get(self._model.probabilities)
         rows = [None] * len(labels) if probabilities is None else probabilities.tolist()
+        # All are looked at before one counts: labels that are sent again, corrected, would count twice.
+        for prediction, right in zip(predictions, labels, strict=True):
+            self._check(prediction, right)
         for prediction, right, row in zip(predictions, labels, rows, strict=True):
             self._score(prediction, right, row)
 
     def _score(self, prediction: Any, label: Any, probabilities: list[float] | None) -> None:
         row = self._telemetry.row
         if self._is_number and not self._classes:
-            error = _number(prediction, "prediction") - _number(label, "label")
+            error = float(prediction) - float(label)
             row[_ABSOLUTE] += abs(error)
             row[_SQUARED] += error * error
         else:
-            places = [self._place(prediction, "prediction"), self._place(label, "label")]
+            places = [self._place(prediction), self._place(label)]
             row[_CORRECT] += prediction == label
             if self._classes and max(places) < MOST_CLASSES:
                 row[_CONFUSION + places[1] * MOST_CLASSES + places[0]] += 1
@@ -96,13 +100,21 @@ class Feedback(Collector):
                 row[_LOSSES] += 1
         row[_COUNT] += 1
 
-    def _place(self, label: Any, field: str) -> int:
-        if not self._classes:
-            return 0
-        if label not in self._classes:
-            known = ", ".join(str(known) for known in self._classes[:20])
-            raise InvalidInput.at(field, f"expected one of {known}, got {label!r}")
-        return self._classes.index(label)
+    def _check(self, prediction: Any, label: Any) -> None:
+        """Raise InvalidInput for what cannot be scored."""
+        for value, field in ((prediction, "prediction"), (label, "label")):
+            if self._is_number and not self._classes:
+                _number(value, field)
+            elif self._classes and value not in self._classes:
+                known = ", ".join(str(known) for known in self._classes[:20])
+                raise InvalidInput.at(field, f"expected one of {known}, got {value!r}")
+        if self._is_number and not self._classes:
+            error = float(prediction) - float(label)
+            if not math.isfinite(error * error):
+                raise InvalidInput.at("label", f"{label!r} is too far from the prediction, {prediction!r}")
+
+    def _place(self, label: Any) -> int:
+        return self._classes.index(label) if self._classes else 0
 
     def collect(self) -> Iterable[Metric]:
         cells, labels = self._telemetry.cells, self._telemetry.identity.labels

@@ -11,16 +11,17 @@ from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 from sklearn.metrics import precision_recall_fscore_support
 
-from model_server.errors import SettingsInvalid
+from model_server.errors import InvalidInput, SettingsInvalid
 from model_server.inputs.columns import Columns
 from model_server.lifecycle import Loaded
 from model_server.monitoring.drift import Bins, Drift, find_reference, learn
-from model_server.monitoring.feedback import macro_averages
+from model_server.monitoring.feedback import Feedback, macro_averages
 from model_server.monitoring.monitor import Monitor
 from model_server.monitoring.statistics import ks, psi
 from model_server.package.metadata import Feature, Metadata, ReferenceFeature
 from model_server.settings import read_settings
 from model_server.telemetry import Identity, Telemetry
+from model_server.tensors import Tensor
 
 COUNTS = st.lists(st.integers(1, 1000), min_size=4, max_size=4)
 
@@ -194,3 +195,33 @@ def test_rows_of_all_workers_are_summed():
     assert 'request_preprocess_seconds_bucket{le="0.0025",model_name="m"} 1.0' in text
     assert 'request_postprocess_seconds_bucket{le="0.0025",model_name="m"} 1.0' in text
     assert 'model_infer_request_success_total{model="m",version="1"} 2.0' in text
+
+
+def feedback_of(classes, datatype):
+    telemetry = Telemetry()
+    model = SimpleNamespace(classes=classes, probabilities="")
+    outputs = (Tensor("predict", datatype, (-1,)),)
+    about = {"identity": telemetry.identity, "metadata": Metadata(), "layout": Columns([]), "model": model}
+    return Feedback(Loaded(**about, outputs=outputs), telemetry), telemetry
+
+
+def told(telemetry, name):
+    found = (sample for family in telemetry.registry.collect() for sample in family.samples if sample.name == name)
+    return [sample.value for sample in found]
+
+
+def test_labels_count_all_or_not_at_all():
+    feedback, telemetry = feedback_of(("ja", "nein"), "BYTES")
+    feedback.remember(b"1", {"predict": np.array(["ja", "ja"], dtype=object)})
+    with pytest.raises(InvalidInput, match="got 'vielleicht'"):
+        feedback.receive({"id": "1", "label": ["ja", "vielleicht"]})
+    feedback.receive({"id": "1", "label": ["ja", "nein"]})
+    assert told(telemetry, "modeldeploy_feedback_total") == [1, 1]
+
+
+def test_a_label_beyond_measure_does_not_make_the_quality_infinite():
+    feedback, telemetry = feedback_of((), "FP64")
+    with pytest.raises(InvalidInput, match="too far from"):
+        feedback.receive({"prediction": 1.0, "label": 1e200})
+    feedback.receive({"prediction": 1.0, "label": 2.0})
+    assert told(telemetry, "modeldeploy_quality") == [1, 1]
