@@ -1,7 +1,7 @@
 """Entry point of `modeldeploy` and `kubectl modeldeploy`: runs the command, turns errors into one line.
 
-Exit statuses: those of the command; 3 when the cluster or the name is not there or the request makes
-no sense; 64 when the command line is wrong.
+Exit statuses: those of the command; 1 when a file cannot be read or written; 3 when the cluster or the
+name is not there or the request makes no sense; 64 when the command line is wrong.
 """
 
 import sys
@@ -25,6 +25,9 @@ def main() -> None:
     except (KubeError, KubeconfigError, KubeUnreachable, NothingToReport, Refused, UnknownName) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(REFUSED)
+    except OSError as error:  # what a command could not read or write, its own output too
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _is_usage_error(cause: BaseException | None) -> bool:

@@ -33,16 +33,23 @@ class Session:
     def body(self, name: str) -> Body:
         """One ModelDeployment as the API server has it. Raises `UnknownName`."""
         try:
-            return self.kube.get(MODELDEPLOYMENTS, name, self.namespace)
+            if name:  # without one the path would be that of all
+                return self.kube.get(MODELDEPLOYMENTS, name, self.namespace)
         except KubeError as error:
-            if error.reason != "NotFound":
+            if error.code != 404:
                 raise
-            known = ", ".join(one.name for one in self.rollouts()) or "none"
+        known = ", ".join(one.name for one in self.rollouts()) or "none"
         raise UnknownName(f"no ModelDeployment {name!r} in namespace {self.namespace}; there are: {known}")
 
     def rollouts(self, *, everywhere: bool = False) -> list[Rollout]:
         """All ModelDeployments of the namespace, or of all namespaces."""
-        bodies = self.kube.list(MODELDEPLOYMENTS, self.namespace, everywhere=everywhere)
+        try:
+            bodies = self.kube.list(MODELDEPLOYMENTS, self.namespace, everywhere=everywhere)
+        except KubeError as error:
+            if error.code != 404:
+                raise
+            told = "the API server has no ModelDeployments: install modeldeploy's chart in the cluster"
+            raise KubeError(404, error.reason, told) from error
         return [Rollout.from_body(body) for body in bodies]
 
     def pods(self, name: str) -> list[Body]:

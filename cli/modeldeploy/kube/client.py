@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -30,7 +31,7 @@ class Resource:
         parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
         if self.namespaced and namespace:
             parts += ["namespaces", namespace]
-        return "/" + "/".join(part for part in [*parts, self.plural, name, subresource] if part)
+        return "/" + "/".join(quote(part, safe="") for part in [*parts, self.plural, name, subresource] if part)
 
 
 MODELDEPLOYMENTS = Resource("modeldeploy.dev", "v1alpha1", "modeldeployments")
@@ -159,16 +160,28 @@ class Kube:
             raise KubeUnreachable(f"{self._server} does not answer: {error}") from error
         if response.is_error:
             raise _refusal(response)
-        body: Body = response.json()
+        body = _json(response)
+        if not isinstance(body, dict) or "kind" not in body:
+            told = f"{response.status_code} and no object of Kubernetes"
+            raise KubeUnreachable(f"{self._server} answers with {told}: is there an API server at this address?")
         return body
 
 
 def _refusal(response: httpx.Response) -> KubeError:
+    status = _json(response)
+    if isinstance(status, dict) and status.get("message"):
+        code, message = int(status.get("code", response.status_code)), str(status["message"])
+        reason = str(status.get("reason", ""))
+    else:
+        code, reason = response.status_code, response.reason_phrase
+        message = f"{code} {reason}: {' '.join(response.text.split())[:300]}"
+    hint = ": the API server does not take the kubeconfig's credentials" if code == 401 else ""
+    return KubeError(code, reason, message + hint)
+
+
+def _json(response: httpx.Response) -> Any:
+    """What the body says as JSON, None where it is something else."""
     try:
-        return _error(response.json())
-    except (ValueError, AttributeError):
-        return KubeError(response.status_code, response.reason_phrase, response.text[:500])
-
-
-def _error(status: Body) -> KubeError:
-    return KubeError(status.get("code", 500), status.get("reason", ""), status.get("message", ""))
+        return response.json()
+    except ValueError:
+        return None

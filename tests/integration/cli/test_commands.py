@@ -2,8 +2,11 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -176,6 +179,8 @@ def test_status_tells_by_its_exit_status(run: Run, kube: Kube, fraud: str, statu
     ("words", "code", "said"),
     [
         pytest.param(["get", "frod"], 3, "there are: fraud", id="an unknown name lists the known"),
+        pytest.param(["status", ""], 3, "there are: fraud", id="an empty name is no name"),
+        pytest.param(["get", "../pods"], 3, "there are: fraud", id="a path is no name"),
         pytest.param(["retry", "fraud"], 3, "no revision was aborted", id="nothing to retry"),
         pytest.param(["undo", "fraud"], 3, "abort it instead", id="undo in a rollout"),
         pytest.param(["status", "fraud", "--timeout", "soon"], 64, "as in 90s or 1h30m", id="a wrong duration"),
@@ -213,15 +218,85 @@ def test_watch_ends_when_the_rollout_is_over(run: Run, kube: Kube, fraud: str) -
     assert "revision 6f8d serves" in done.out
 
 
-def test_a_server_that_does_not_answer_is_named(run: Run, tmp_path: Path) -> None:
+def pointing_at(folder: Path, server: str) -> Path:
     config = {
         "current-context": "x",
         "contexts": [{"name": "x", "context": {"cluster": "x", "user": ""}}],
-        "clusters": [{"name": "x", "cluster": {"server": "http://127.0.0.1:9/as/s3cret"}}],
+        "clusters": [{"name": "x", "cluster": {"server": server}}],
     }
-    file = tmp_path / "config"
+    file = folder / "config"
     file.write_text(yaml.safe_dump(config))
-    done = run("get", kubeconfig=file)
+    return file
+
+
+@pytest.fixture
+def stranger() -> Iterator[Callable[[int, str, str], str]]:
+    """Starts a server that answers everything in one way; gives its URL."""
+    with ExitStack() as stack:
+
+        def start(code: int, media_type: str, body: str) -> str:
+            class Answer(BaseHTTPRequestHandler):
+                def do_GET(self) -> None:
+                    self.send_response(code)
+                    self.send_header("Content-Type", media_type)
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body.encode())
+
+                def log_message(self, *_: object) -> None:
+                    """Say nothing."""
+
+            server = stack.enter_context(HTTPServer(("127.0.0.1", 0), Answer))
+            thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(server.shutdown)
+            return f"http://127.0.0.1:{server.server_port}"
+
+        yield start
+
+
+@pytest.mark.parametrize("words", [["get"], ["status", "fraud"]], ids=["all", "one"])
+@pytest.mark.parametrize(
+    ("code", "media_type", "body", "said"),
+    [
+        pytest.param(
+            200, "text/html", "<h1>log in</h1>", "answers with 200 and no object of Kubernetes", id="a web page"
+        ),
+        pytest.param(302, "text/html", "", "answers with 302 and no object of Kubernetes", id="a redirect"),
+        pytest.param(200, "application/json", "[]", "answers with 200 and no object of Kubernetes", id="other JSON"),
+        pytest.param(
+            404, "text/plain", "404 page not found\n", "install modeldeploy's chart", id="a cluster without us"
+        ),
+        pytest.param(
+            503, "text/html", "<h1>\nbusy</h1>", "503 Service Unavailable: <h1> busy</h1>", id="a proxy's error"
+        ),
+        pytest.param(
+            401,
+            "application/json",
+            '{"kind": "Status", "code": 401, "reason": "Unauthorized", "message": "Unauthorized"}',
+            "Unauthorized: the API server does not take the kubeconfig's credentials",
+            id="credentials that are over",
+        ),
+    ],
+)
+def test_an_answer_that_is_none_is_told_in_one_line(
+    run: Run,
+    tmp_path: Path,
+    stranger: Callable[[int, str, str], str],
+    words: list[str],
+    code: int,
+    media_type: str,
+    body: str,
+    said: str,
+) -> None:
+    done = run(*words, kubeconfig=pointing_at(tmp_path, stranger(code, media_type, body)))
+    assert done.code == 3
+    assert said in done.err
+
+
+def test_a_server_that_does_not_answer_is_named(run: Run, tmp_path: Path) -> None:
+    done = run("get", kubeconfig=pointing_at(tmp_path, "http://127.0.0.1:9/as/s3cret"))
     assert done.code == 3
     assert "http://127.0.0.1:9 does not answer" in done.err
     assert "s3cret" not in done.err

@@ -61,9 +61,69 @@ def test_the_first_file_of_the_variable_that_exists_is_read(tmp_path: Path, monk
     assert read_access().namespace == "ml"
 
 
+def test_the_files_of_the_variable_are_one_and_the_first_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contexts = [{"name": "there", "context": {"cluster": "d", "user": "u", "namespace": "first"}}]
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    first = written(tmp_path / "a", {"current-context": "there", "contexts": contexts})
+    users = [{"name": "u", "user": {"tokenFile": "token"}}, {"name": "w", "user": {}}]
+    clusters = [{"name": "d", "cluster": {"server": "http://127.0.0.1:4321"}}]
+    other = [{"name": "there", "context": {"cluster": "c", "user": "u", "namespace": "second"}}]
+    second = written(
+        tmp_path / "b", {"current-context": "here", "contexts": other, "clusters": clusters, "users": users}
+    )
+    (tmp_path / "b" / "token").write_text("beside its file")
+    monkeypatch.setenv("KUBECONFIG", f"{first}:{second}")
+    access = read_access()
+    assert (access.namespace, access.server) == ("first", "http://127.0.0.1:4321")
+    assert access.headers == {"Authorization": "Bearer beside its file"}
+
+
+HTTPS = "https://127.0.0.1:1234"
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [
+        pytest.param([1], "is no kubeconfig: it holds a list", id="a list"),
+        pytest.param(None, "config: has no current-context", id="an empty file"),
+        pytest.param(
+            {"current-context": "x", "contexts": {"name": "x"}},
+            "contexts is no list of named entries",
+            id="contexts that are none",
+        ),
+        pytest.param(
+            {"current-context": "x", "contexts": ["x"]},
+            "contexts is no list of named entries",
+            id="a context without a name",
+        ),
+        pytest.param(a_config({}, server=""), "cluster 'c' has no server", id="a cluster without a server"),
+        pytest.param(
+            a_config({}, server="here:1"), "'here:1' is no http:// or https:// URL", id="a server without a scheme"
+        ),
+        pytest.param(
+            a_config({"tokenFile": "absent"}), "tokenFile .*absent cannot be read: No such", id="no token file"
+        ),
+        pytest.param(
+            a_config({}, server=HTTPS, **{"certificate-authority": "absent"}),
+            "certificate-authority .*absent cannot be read: No such file",
+            id="no certificate authority",
+        ),
+        pytest.param(
+            a_config({}, server=HTTPS, **{"certificate-authority-data": "!!!"}),
+            "certificate-authority-data is not base64",
+            id="a certificate authority that is no base64",
+        ),
+        pytest.param(
+            a_config({}, server=HTTPS, **{"certificate-authority-data": "Zm9v"}),
+            "certificate-authority is no certificate in PEM",
+            id="a certificate authority that is none",
+        ),
+        pytest.param(
+            a_config({"client-certificate-data": "Zm9v", "client-key-data": "Zm9v"}, server=HTTPS),
+            "client-certificate and client-key are no pair in PEM",
+            id="a client certificate that is none",
+        ),
         pytest.param(a_config({}, current="there"), "'there' in contexts; known are: here", id="an unknown context"),
         pytest.param({**a_config({}), "clusters": []}, "'c' in clusters; known are: none", id="a cluster left out"),
         pytest.param(
@@ -88,8 +148,14 @@ def test_a_file_that_is_not_there_says_how_to_get_one(tmp_path: Path) -> None:
         read_access(tmp_path / "absent")
 
 
-def test_a_file_that_is_no_yaml_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", [b"a: [", b"\x80\x05\x95", b"\0\0"], ids=["half a list", "a pickle", "zeros"])
+def test_a_file_that_is_no_yaml_says_so(tmp_path: Path, text: bytes) -> None:
     file = tmp_path / "config"
-    file.write_text("a: [")
-    with pytest.raises(KubeconfigError, match="not YAML"):
+    file.write_bytes(text)
+    with pytest.raises(KubeconfigError, match="is not YAML"):
         read_access(file)
+
+
+def test_a_folder_is_no_kubeconfig(tmp_path: Path) -> None:
+    with pytest.raises(KubeconfigError, match="cannot be read: Is a directory"):
+        read_access(tmp_path)
