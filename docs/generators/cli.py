@@ -17,8 +17,9 @@ _INTRO = """\
 This page is made from the application by `make docs`. `modeldeploy` reads `$KUBECONFIG` as kubectl does,
 and since it is installed as `kubectl-modeldeploy` too, `kubectl modeldeploy ...` is the same.
 
-Exit statuses: 0 done; for `status` also 1 failed and 2 not over (in time); 3 when the cluster or the name
-is not there or there is nothing to promote, abort, retry or undo; 64 when the command line itself is wrong.
+Exit statuses: 0 done; 1 when `lint` found something or a file cannot be read or written; 3 when the cluster or
+the name is not there, what was asked for cannot be done, or the API server refuses it; 64 when the command line
+itself is wrong; 130 after Ctrl-C. `status` ends with 1 for a failed rollout and 2 for one that is not over (in time).
 
 `promote`, `abort`, `retry` and `undo` write annotations that name the revision they speak of. Applying one
 twice, or late, does nothing; `kubectl annotate` does the same:

@@ -38,6 +38,9 @@ def package(
 
     if not folder.is_dir():
         raise Refused(f"{folder} is no folder: put the model's file into one, with what belongs to it")
+    written = {"--target": target, "--name": name, "--version": version, "--ranges": ranges, "--trusted": trusted}
+    if unused := [option for option, value in written.items() if value and sample is None]:
+        raise typer.BadParameter(f"{unused[0]} says what is written into model.yaml, from a sample: add --sample FILE")
     if sample is not None:
         _write_metadata(folder, _columns(sample), target, name, version, ranges=ranges, trusted=trusted, force=force)
     files = files_of(folder)
@@ -90,6 +93,13 @@ def _write_metadata(
     document |= describe(names, columns, ranges=ranges)
     path.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
     print(f"wrote {path}: {len(names)} features", file=sys.stderr)
+    if not known:
+        taken = "all columns of the sample" if target is None else f"the sample's columns but {target}"
+        hint = "; --target leaves out the one that is predicted" if target is None else ""
+        print(
+            f"the model's file does not tell its inputs: taken are {taken}, in this order: {', '.join(names)}{hint}",
+            file=sys.stderr,
+        )
 
 
 def _columns(sample: Path) -> dict[str, list[str]]:
@@ -101,6 +111,8 @@ def _columns(sample: Path) -> dict[str, list[str]]:
             rows = csv.reader(file)
             header = next(rows, [])
             columns: dict[str, list[str]] = {one.strip(): [] for one in header}
+            if len(header) == 1 and ";" in header[0]:
+                raise Refused(f"{sample} is separated by ';': write it with commas")
             if len(columns) != len(header) or not header or "" in columns:
                 raise Refused(f"{sample}: the first line must name every column, each once")
             for row in rows:

@@ -93,6 +93,7 @@ def test_ranges_become_rules_of_the_server(folder, sample):
         pytest.param("a,a\n1,2\n", [], "each once", id="a name twice"),
         pytest.param("a,b\n", [], "has no rows", id="no rows"),
         pytest.param("", [], "must name every column", id="an empty file"),
+        pytest.param("a;b\n1;2\n", [], "separated by ';': write it with commas", id="semicolons"),
     ],
 )
 def test_a_sample_that_does_not_fit_is_refused(tmp_path, folder, content, options, message):
@@ -100,6 +101,25 @@ def test_a_sample_that_does_not_fit_is_refused(tmp_path, folder, content, option
     with pytest.raises(Refused, match=message):
         run(folder, "--sample", tmp_path / "s.csv", *options)
     assert not (folder / "model.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [["--target", "kind"], ["--version", "7"], ["--name", "x"], ["--ranges"], ["--trusted"]]
+)
+def test_what_only_a_sample_would_write_is_not_ignored(folder, options):
+    result = CliRunner().invoke(build(), ["package", str(folder), *options])
+    assert result.exit_code == 2
+    assert f"{options[0]} says what is written into model.yaml" in " ".join(result.output.replace("│", " ").split())
+
+
+def test_columns_that_nobody_vouched_for_are_named(tmp_path, sample):
+    folder = tmp_path / "unknown"
+    folder.mkdir()
+    (folder / "model.joblib").write_bytes(b"a pickle")
+    result = CliRunner().invoke(build(), ["package", str(folder), "--sample", str(sample)])
+    assert "the model's file does not tell its inputs: taken are all columns of the sample" in result.stderr
+    assert "--target leaves out the one that is predicted" in result.stderr
+    assert f"kind, {NAMES[-1]}, " in result.stderr
 
 
 def test_what_is_there_is_not_written_over_without_a_word(tmp_path, folder, sample):
