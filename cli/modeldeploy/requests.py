@@ -62,7 +62,8 @@ def pause(*, paused: bool) -> Patch:
 
 def _canary(rollout: Rollout, verb: str) -> str:
     if not rollout.canary:
-        raise Refused(f"{rollout.name} is {rollout.phase}: there is no rollout to {verb}")
+        again = f"; modeldeploy retry {rollout.name} tries {rollout.aborted} again" if rollout.aborted else ""
+        raise Refused(f"{rollout.name} is {rollout.phase}: there is no rollout to {verb}{again}")
     return rollout.canary
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rich.console import Console
+from rich.table import Table
 
 from modeldeploy.kube import EVENTS, MODELDEPLOYMENTS, PODS, Kube, KubeError
 from modeldeploy.kube.client import Body
@@ -25,6 +26,16 @@ class Session:
     def now(self) -> datetime:
         """The time, in UTC."""
         return datetime.now(UTC)
+
+    def show(self, table: Table) -> None:
+        """Print a table; elsewhere than on a terminal without the blanks that fill its last column."""
+        if self.console.is_terminal:
+            self.console.print(table)
+            return
+        with self.console.capture() as capture:
+            self.console.print(table)
+        for line in capture.get().splitlines():
+            self.console.out(line.rstrip(), highlight=False)
 
     def rollout(self, name: str) -> Rollout:
         """One ModelDeployment. Raises `UnknownName`."""

@@ -1,6 +1,7 @@
 """What a person sees of rollouts: tables and trees of rich, made from values. PURE: `now` is given."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -54,7 +55,7 @@ def history_of(rollout: Rollout) -> Table:
     live = next((one for one in rollout.history if one.revision == rollout.stable and one.result == "Promoted"), None)
     for past in rollout.history:
         name = f"{past.revision} (live)" if past is live else past.revision
-        table.add_row(*_plain([name, past.version, past.result, past.reason, past.at, past.message]))
+        table.add_row(*_plain([name, past.version, past.result, past.reason, _to_seconds(past.at), past.message]))
     return table
 
 
@@ -89,7 +90,13 @@ def line_of(rollout: Rollout) -> str:
         parts.append(f"step {rollout.step}")
     if rollout.canary:
         parts.append(f"{rollout.weight}% on {rollout.canary}")
-    return f"{rollout.name}: {', '.join(parts)}: {rollout.message}"
+    # The message begins with the step as well.
+    return f"{rollout.name}: {', '.join(parts)}: {rollout.message.removeprefix(f'step {rollout.step}: ')}"
+
+
+def _to_seconds(at: str) -> str:
+    """A time of the API without what is below a second."""
+    return re.sub(r"\.[0-9]+Z$", "Z", at)
 
 
 def _plain(cells: Sequence[str | Text]) -> list[Text]:

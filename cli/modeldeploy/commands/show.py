@@ -31,12 +31,16 @@ def get(
         where = "any namespace" if all_namespaces else f"namespace {session.namespace}"
         print(f"no ModelDeployments in {where}", file=sys.stderr)
         return
-    session.console.print(table_of(rollouts, with_namespace=all_namespaces))
+    session.show(table_of(rollouts, with_namespace=all_namespaces))
 
 
 def history(session: Session, name: Name) -> None:
     """Show how the rollouts of a ModelDeployment ended, newest first."""
-    session.console.print(history_of(session.rollout(name)))
+    rollout = session.rollout(name)
+    if not rollout.history:
+        print(f"{name} has no history yet: no rollout of it has ended", file=sys.stderr)
+        return
+    session.show(history_of(rollout))
 
 
 def status(

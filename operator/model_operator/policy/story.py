@@ -38,7 +38,7 @@ def tell(s: Situation) -> str:
         return _of_rollout(s)
     if status.previous:
         view = s.observed.revision(status.previous)
-        return f"{status.stable} takes all traffic; {status.previous} leaves ({view.pods} pods)"
+        return f"{status.stable} takes all traffic; {status.previous} leaves ({_pods(view.pods)})"
     if status.aborted and status.rollback:
         return f"{status.aborted} went back: {status.rollback.reason}: {status.rollback.message}"
     view, total = s.stable_view, full_size(s)
@@ -52,7 +52,11 @@ def tell(s: Situation) -> str:
     route = s.observed.route
     if not s.splits_by_replicas and not route.is_programmed:
         return f"revision {status.stable} is up, but not routed to: {route.missing or route.message}"
-    return f"revision {status.stable} serves with {view.available} pods"
+    return f"revision {status.stable} serves with {_pods(view.available)}"
+
+
+def _pods(count: int) -> str:
+    return f"{count} pod{'' if count == 1 else 's'}"
 
 
 def step_column(s: Situation) -> str:

@@ -112,6 +112,14 @@ def test_get_shows_the_rollout(run: Run, fraud: str) -> None:
     assert done.code == 0, done.err
     for text in ("fraud", "Paused", "2/3", "25%", "5c1a", "6f8d"):
         assert text in done.out
+    assert not [line for line in done.out.splitlines() if line.endswith(" ")]
+
+
+def test_a_history_that_has_not_begun_is_told(run: Run, kube: Kube, fraud: str) -> None:
+    set_status(kube, {"history": []})
+    done = run("history", fraud)
+    assert (done.code, done.out) == (0, "")
+    assert "fraud has no history yet" in done.err
 
 
 @pytest.mark.parametrize("words", [["get", "-A"], ["-n", "nowhere", "get", "-A"]], ids=["alone", "wins over -n"])

@@ -121,6 +121,11 @@ HEALTHY = a_rollout(phase="Healthy", history=[past("5c1a"), past("4b00")])
     ("ask", "why"),
     [
         pytest.param(lambda: requests.promote(HEALTHY), "there is no rollout to promote", id="nothing to promote"),
+        pytest.param(
+            lambda: requests.promote(a_rollout(phase="Degraded", abortedRevision="beef")),
+            "no rollout to promote; modeldeploy retry fraud tries beef again",
+            id="what was aborted can be tried again",
+        ),
         pytest.param(lambda: requests.abort(HEALTHY, now=NOW), "there is no rollout to abort", id="nothing to abort"),
         pytest.param(lambda: requests.retry(HEALTHY, now=NOW), "no revision was aborted", id="nothing to retry"),
         pytest.param(

@@ -94,13 +94,19 @@ def test_the_tree_tells_the_last_events_with_their_age() -> None:
 
 
 def test_one_line_tells_phase_step_weight_and_message() -> None:
-    assert line_of(a_rollout({"setWeight": 25})) == "fraud: Progressing, step 1/1, 25% on 6f8d: step 1/1"
+    rollout = a_rollout({"setWeight": 25}, message="step 1/1: 25 % on 6f8d, waiting for the router")
+    assert line_of(rollout) == "fraud: Progressing, step 1/1, 25% on 6f8d: 25 % on 6f8d, waiting for the router"
 
 
 def test_markup_in_a_message_is_shown_as_it_is() -> None:
     rollout = a_rollout({"setWeight": 25}, message="expected [bold] or [/x]")
     assert "expected [bold] or [/x]" in shown(table_of([rollout], with_namespace=False))
     assert "expected [bold] or [/x]" in shown(tree_of(rollout, [], [], now=NOW))
+
+
+def test_history_tells_seconds_and_no_more() -> None:
+    history = [{"revision": "5c1a", "result": "Promoted", "reason": "X", "at": "2026-11-21T16:11:39.843978Z"}]
+    assert "X       2026-11-21T16:11:39Z" in shown(history_of(a_rollout({"pause": {}}, history=history)))
 
 
 @pytest.mark.parametrize(
