@@ -4,7 +4,7 @@ Commands that are no state are tokens in annotations. A token names the revision
 promote, the step), so that applying it twice, or late, does nothing. `kubectl annotate` does the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -40,8 +40,13 @@ def retry(rollout: Rollout, *, now: datetime) -> Patch:
     return _token("retry", _once(rollout.aborted, now))
 
 
-def undo(rollout: Rollout, to_revision: str | None, *, now: datetime) -> tuple[Patch, str]:
-    """Go back to `to_revision`, by default the one that was live before; returns patch and revision."""
+def undo(
+    rollout: Rollout, to_revision: str | None, *, kept: Collection[str] | None, now: datetime
+) -> tuple[Patch, str]:
+    """Go back to `to_revision`, by default the one that was live before; returns patch and revision.
+
+    `kept` are the revisions that the cluster still has, None when that may not be asked.
+    """
     if rollout.canary:
         raise Refused(f"{rollout.name} is rolling out {rollout.canary}: abort it instead")
     known = list(dict.fromkeys(past.revision for past in rollout.history if past.revision != rollout.stable))
@@ -52,6 +57,10 @@ def undo(rollout: Rollout, to_revision: str | None, *, now: datetime) -> tuple[P
         to_revision = live[0]
     elif to_revision not in known:
         raise Refused(f"{rollout.name} has no revision {to_revision!r}; known are: {', '.join(known) or 'none'}")
+    if kept is not None and to_revision not in kept:
+        there = ", ".join(sorted(set(kept) - {rollout.stable})) or "none"
+        gone = f"revision {to_revision} of {rollout.name} is no longer kept (spec.revisionHistoryLimit)"
+        raise Refused(f"{gone}; kept are: {there}. Apply its manifest again instead")
     return _token("undo", _once(to_revision, now)), to_revision
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.table import Table
 
-from modeldeploy.kube import EVENTS, MODELDEPLOYMENTS, PODS, Kube, KubeError
+from modeldeploy.kube import EVENTS, MODELDEPLOYMENTS, PODS, SERVICES, Kube, KubeError
 from modeldeploy.kube.client import Body
 from modeldeploy.rollout import GROUP, Rollout
 
@@ -67,6 +67,18 @@ class Session:
         """The pods of one ModelDeployment, by name."""
         pods = self.kube.list(PODS, self.namespace, labels=f"{GROUP}/name={name}")
         return sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
+
+    def kept_revisions(self, name: str) -> set[str] | None:
+        """The revisions that can be gone back to; None where Services may not be read, which hold them."""
+        try:
+            services = self.kube.list(SERVICES, self.namespace, labels=f"{GROUP}/name={name}")
+        except KubeError as error:
+            if error.code != 403:
+                raise
+            return None
+        found = [one["metadata"] for one in services]
+        kept = [one for one in found if f"{GROUP}/revision-spec" in (one.get("annotations") or {})]
+        return {str(one["labels"][f"{GROUP}/revision"]) for one in kept}
 
     def events(self, name: str, count: int) -> list[Body]:
         """Its last events, oldest first."""

@@ -50,7 +50,8 @@ def undo(
     ] = None,
 ) -> None:
     """Go back to the revision that was live before."""
-    patch, revision = requests.undo(session.rollout(name), to_revision, now=session.now())
+    kept = session.kept_revisions(name)
+    patch, revision = requests.undo(session.rollout(name), to_revision, kept=kept, now=session.now())
     _send(session, name, patch)
     _say(session, f"{name}: back to {revision}")
 

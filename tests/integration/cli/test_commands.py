@@ -15,7 +15,7 @@ import yaml
 
 from modeldeploy.__main__ import main
 from modeldeploy.app import build
-from modeldeploy.kube import MODELDEPLOYMENTS, Kube
+from modeldeploy.kube import MODELDEPLOYMENTS, SERVICES, Kube
 from modeldeploy.stand import install_crd, start_sandbox
 
 Run = Callable[..., "Done"]
@@ -154,6 +154,29 @@ def test_a_request_is_written_as_a_token(
     done = run(words[0], fraud, *words[1:])
     assert done.code == 0, done.err
     assert annotations(kube)[annotation].startswith(value)
+
+
+def test_undo_goes_back_to_what_is_kept_and_to_nothing_else(run: Run, kube: Kube, fraud: str) -> None:
+    past = [{"revision": name, "result": "Promoted", "at": "2026-05-01T11:00:00Z"} for name in ("6f8d", "5c1a", "old")]
+    set_status(kube, {"phase": "Healthy", "stableRevision": "6f8d", "canaryRevision": None, "history": past})
+    kept = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": "fraud-5c1a",
+            "labels": {"modeldeploy.dev/name": "fraud", "modeldeploy.dev/revision": "5c1a"},
+            "annotations": {"modeldeploy.dev/revision-spec": "{}"},
+        },
+        "spec": {"ports": [{"port": 80}]},
+    }
+    done = run("undo", fraud)
+    assert (done.code, annotations(kube)) == (3, {})
+    assert "revision 5c1a of fraud is no longer kept (spec.revisionHistoryLimit); kept are: none" in done.err
+    kube.apply(SERVICES, kept)
+    assert "kept are: 5c1a" in run("undo", fraud, "--to-revision", "old").err
+    assert run("undo", fraud).code == 0
+    assert annotations(kube)["undo"].startswith("5c1a@")
+    kube.delete(SERVICES, "fraud-5c1a")
 
 
 def test_pause_and_resume_are_written_to_the_spec(run: Run, kube: Kube, fraud: str) -> None:

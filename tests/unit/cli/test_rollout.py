@@ -110,7 +110,7 @@ def test_pause_is_state_and_no_token(paused: bool) -> None:
     ],
 )
 def test_undo_goes_back_to(history: list[dict[str, str]], asked: str | None, revision: str) -> None:
-    _, chosen = requests.undo(a_rollout(phase="Healthy", history=history), asked, now=NOW)
+    _, chosen = requests.undo(a_rollout(phase="Healthy", history=history), asked, kept=None, now=NOW)
     assert chosen == revision
 
 
@@ -129,16 +129,18 @@ HEALTHY = a_rollout(phase="Healthy", history=[past("5c1a"), past("4b00")])
         pytest.param(lambda: requests.abort(HEALTHY, now=NOW), "there is no rollout to abort", id="nothing to abort"),
         pytest.param(lambda: requests.retry(HEALTHY, now=NOW), "no revision was aborted", id="nothing to retry"),
         pytest.param(
-            lambda: requests.undo(HEALTHY, "beef", now=NOW),
+            lambda: requests.undo(HEALTHY, "beef", kept=None, now=NOW),
             "known are: 4b00",
             id="an unknown revision lists the known",
         ),
         pytest.param(
-            lambda: requests.undo(a_rollout(phase="Healthy"), None, now=NOW),
+            lambda: requests.undo(a_rollout(phase="Healthy"), None, kept=None, now=NOW),
             "no earlier revision",
             id="nothing to go back to",
         ),
-        pytest.param(lambda: requests.undo(CANARY, None, now=NOW), "abort it instead", id="undo in a rollout is abort"),
+        pytest.param(
+            lambda: requests.undo(CANARY, None, kept=None, now=NOW), "abort it instead", id="undo in a rollout is abort"
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(ask: Any, why: str) -> None:
