@@ -42,7 +42,10 @@ class Past:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """One ModelDeployment. Revisions are hashes, empty where there is none; weights are percent."""
+    """One ModelDeployment. Revisions are hashes, empty where there is none; weights are percent.
+
+    `is_asked`: somebody asked for an undo or a retry, which the operator has not looked at yet.
+    """
 
     name: str
     namespace: str
@@ -65,6 +68,7 @@ class Rollout:
     failures: tuple[Failure, ...]
     history: tuple[Past, ...]
     metrics: tuple[Body, ...] = ()
+    is_asked: bool = False
 
     @classmethod
     def from_body(cls, body: Body) -> Self:
@@ -96,12 +100,13 @@ class Rollout:
             ),
             history=tuple(_past(one) for one in status.get("history", ())),
             metrics=tuple((status.get("analysis") or {}).get("metrics", ())),
+            is_asked=_is_asked(metadata.get("annotations") or {}, status),
         )
 
     @property
     def verdict(self) -> Verdict:
         """Healthy, failed, or still on its way."""
-        if not self.is_current:
+        if not self.is_current or self.is_asked:
             return Verdict.WAITING
         if self.is_ready:
             return Verdict.HEALTHY
@@ -112,6 +117,18 @@ class Rollout:
         if revision == self.canary:
             return self.weight
         return 100 - (self.weight if self.canary else 0) if revision == self.stable else 0
+
+
+def _is_asked(annotations: Body, status: Body) -> bool:
+    """Annotations change no generation, so that only what was done or ignored tells that they were seen."""
+    told = (one for one in status.get("conditions", ()) if one["type"] == "AnnotationsUnderstood")
+    ignored = next((one.get("message", "") for one in told), "")
+    done = status.get("handledTokens") or {}
+    asked = {word: annotations.get(f"{GROUP}/{word}") for word in ("undo", "retry")}
+    return any(
+        value and done.get(word) != value and f"{GROUP}/{word}: {value}: " not in ignored
+        for word, value in asked.items()
+    )
 
 
 def _condition(status: Body, wanted: str) -> str:

@@ -14,16 +14,26 @@ NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 AT = int(NOW.timestamp())
 
 
-def a_rollout(*, generation: int = 2, paused: bool = False, **status: Any) -> Rollout:
-    ready = status.pop("ready", "False")
+def a_rollout(
+    *, generation: int = 2, paused: bool = False, asked: dict[str, str] | None = None, **status: Any
+) -> Rollout:
+    ready, ignored = status.pop("ready", "False"), status.pop("ignored", "")
     return Rollout.from_body(
         {
-            "metadata": {"name": "fraud", "namespace": "ml", "generation": generation},
+            "metadata": {
+                "name": "fraud",
+                "namespace": "ml",
+                "generation": generation,
+                "annotations": {f"modeldeploy.dev/{name}": value for name, value in (asked or {}).items()},
+            },
             "spec": {"paused": paused},
             "status": {
                 "observedGeneration": 2,
                 "stableRevision": "5c1a",
-                "conditions": [{"type": "Ready", "status": ready}],
+                "conditions": [
+                    {"type": "Ready", "status": ready},
+                    {"type": "AnnotationsUnderstood", "status": str(not ignored), "message": ignored},
+                ],
                 **status,
             },
         }
@@ -45,6 +55,26 @@ def past(revision: str, result: str = "Promoted") -> dict[str, str]:
             a_rollout(generation=3, phase="Healthy", ready="True"),
             Verdict.WAITING,
             id="a status of an older spec says nothing about the new one",
+        ),
+        pytest.param(
+            a_rollout(phase="Degraded", asked={"retry": "6f8d@1"}, handledTokens={"retry": "6f8d@0"}),
+            Verdict.WAITING,
+            id="what was asked for and not looked at may change it",
+        ),
+        pytest.param(
+            a_rollout(phase="Healthy", ready="True", asked={"undo": "5c1a@1"}, handledTokens={"undo": "5c1a@1"}),
+            Verdict.HEALTHY,
+            id="what was done is no news",
+        ),
+        pytest.param(
+            a_rollout(
+                phase="Healthy",
+                ready="True",
+                asked={"undo": "5c1a@1"},
+                ignored="modeldeploy.dev/undo: 5c1a@1: no revision '5c1a' is kept; kept are: 6f8d",
+            ),
+            Verdict.HEALTHY,
+            id="what is ignored changes nothing",
         ),
         pytest.param(
             Rollout.from_body({"metadata": {"name": "new", "generation": 1}}),
