@@ -31,7 +31,7 @@ def build() -> typer.Typer:
     app = typer.Typer(
         name="modeldeploy",
         help="Work with ModelDeployments. As a kubectl plugin: kubectl modeldeploy ...",
-        no_args_is_help=True,
+        invoke_without_command=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )

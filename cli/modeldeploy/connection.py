@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
+from importlib.metadata import version as distribution_version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,8 +58,15 @@ def chosen_first(
     kubeconfig: Kubeconfig = None,
     kube_context: KubeContext = None,
     namespace: Namespace = None,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
 ) -> None:
     """Remember what was said before the command's name."""
+    if version:
+        print(f"modeldeploy {distribution_version('modeldeploy')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit
     context.obj = Connection(kubeconfig=kubeconfig, kube_context=kube_context, namespace=namespace)
 
 

@@ -6,13 +6,20 @@ from typing import Annotated
 
 import typer
 from rich.live import Live
+from rich.tree import Tree
 
 from modeldeploy.durations import parse_duration
+from modeldeploy.patience import look_again
 from modeldeploy.rollout import Rollout, Verdict
 from modeldeploy.session import Session
 from modeldeploy.view import history_of, line_of, table_of, tree_of
 
 Name = Annotated[str, typer.Argument(help="Name of the ModelDeployment.", metavar="NAME", show_default=False)]
+
+#: Seconds between two looks of somebody who waits.
+_SOON = 0.5
+#: Seconds that a watch waits for an API server that went away.
+_PATIENCE = 60.0
 
 #: Exit statuses of `modeldeploy status`.
 STATUS_OF = {Verdict.HEALTHY: 0, Verdict.FAILED: 1, Verdict.WAITING: 2}
@@ -61,8 +68,8 @@ def status(
             said = line
         if not wait or rollout.verdict is not Verdict.WAITING or time.monotonic() > deadline:
             break
-        time.sleep(0.5)
-        rollout = session.rollout(name)
+        time.sleep(_SOON)
+        rollout = look_again(lambda: session.rollout(name), pause=_SOON, longest=deadline - time.monotonic())
     _tell_failures(session, rollout)
     raise typer.Exit(STATUS_OF[rollout.verdict])
 
@@ -83,20 +90,23 @@ def watch(
 
 
 def _watch_live(session: Session, name: str, pause: float, events: int, until_over: bool) -> None:
+    def look() -> tuple[Rollout, Tree]:
+        rollout = session.rollout(name)
+        return rollout, tree_of(rollout, session.pods(name), session.events(name, events), now=session.now())
+
     with Live(console=session.console, auto_refresh=False) as live:
+        rollout, tree = look()
         while True:
-            rollout = session.rollout(name)
-            tree = tree_of(rollout, session.pods(name), session.events(name, events), now=session.now())
             live.update(tree, refresh=True)
             if until_over and rollout.verdict is not Verdict.WAITING:
                 return
             time.sleep(pause)
+            rollout, tree = look_again(look, pause=_SOON, longest=_PATIENCE)
 
 
 def _watch_lines(session: Session, name: str, pause: float, until_over: bool) -> None:
-    said = ""
+    said, rollout = "", session.rollout(name)
     while True:
-        rollout = session.rollout(name)
         line = line_of(rollout)
         if line != said:
             session.console.print(line, markup=False, highlight=False)
@@ -104,6 +114,7 @@ def _watch_lines(session: Session, name: str, pause: float, until_over: bool) ->
         if until_over and rollout.verdict is not Verdict.WAITING:
             return
         time.sleep(pause)
+        rollout = look_again(lambda: session.rollout(name), pause=_SOON, longest=_PATIENCE)
 
 
 def _tell_failures(session: Session, rollout: Rollout) -> None:
