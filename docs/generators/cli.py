@@ -15,7 +15,8 @@ _INTRO = """\
 # The command line
 
 This page is made from the application by `make docs`. `modeldeploy` reads `$KUBECONFIG` as kubectl does,
-and since it is installed as `kubectl-modeldeploy` too, `kubectl modeldeploy ...` is the same. `--version` shows its version.
+and since it is installed as `kubectl-modeldeploy` too, `kubectl modeldeploy ...` is the same.
+`modeldeploy --version` shows which one it is.
 
 Exit statuses: 0 done; 1 when `lint` found something or a file cannot be read or written; 3 when the cluster or
 the name is not there, what was asked for cannot be done, or the API server refuses it; 64 when the command line
