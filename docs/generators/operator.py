@@ -16,8 +16,8 @@ The operator runs in the cluster as the [chart](../helm/modeldeploy) installs it
 one: `KUBECONFIG=... python -m model_operator`. Several may run; a Lease decides which one works. What it remembers
 is in the status of each ModelDeployment and nowhere else, so that it may be killed at any time.
 
-`GET /metrics` is at the metrics port, `GET /healthz` at the health port. Exit status 78 means that a setting is wrong;
-the message names it. An unknown variable with the prefix is such a mistake.
+`GET /metrics` is at the metrics port, `GET /healthz` at the health port. Exit status 78 means that a setting is wrong,
+or that there is no way to the API server; the message names it. An unknown variable with the prefix is such a mistake.
 """
 
 _MEANINGS = {

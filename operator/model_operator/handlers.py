@@ -22,13 +22,16 @@ def login() -> kopf.ConnectionInfo:
     """Return how to reach the API server: by KUBECONFIG if it is set, else by the pod's ServiceAccount.
 
     Raises:
-        kopf.LoginError: there is neither.
+        kopf.LoginError: there is neither, or the kubeconfig cannot be read.
     """
     settings = kopf.OperatorSettings()
-    if os.environ.get("KUBECONFIG"):
-        found = kopf.login_with_kubeconfig(settings=settings)
-    else:
-        found = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
+    named = os.environ.get("KUBECONFIG", "")
+    try:
+        found = None if named else kopf.login_with_service_account(settings=settings)
+        found = found or kopf.login_with_kubeconfig(settings=settings)
+    except Exception as error:  # whatever kopf stumbles over in a file that it takes for a kubeconfig
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise kopf.LoginError(f"the kubeconfig cannot be read (KUBECONFIG={named}): {why}") from error
     if found is None:
         raise kopf.LoginError("no way to the API server: set KUBECONFIG, or run in a pod with a ServiceAccount")
     return found
