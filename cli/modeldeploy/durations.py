@@ -11,7 +11,10 @@ def parse_duration(text: str) -> timedelta:
     """Read a duration. Raises `ValueError` that says how one is written."""
     if not re.fullmatch(f"(?:{_PART.pattern})+", text):
         raise ValueError(f"{text!r} is no duration: write a number and a unit (ms, s, m, h, d), as in 90s or 1h30m")
-    return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text)))
+    try:
+        return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text)))
+    except OverflowError:
+        raise ValueError(f"{text!r} is longer than time lasts") from None
 
 
 def format_duration(duration: timedelta) -> str:

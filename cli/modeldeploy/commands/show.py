@@ -83,6 +83,8 @@ def watch(
 ) -> None:
     """Follow a rollout live: revisions, pods, weights, step, time left, events. Ctrl-C ends it."""
     pause = _duration(interval)
+    if not pause:
+        raise typer.BadParameter("--interval must be longer than nothing, as in 1s")
     if session.console.is_terminal:
         _watch_live(session, name, pause, events, until_over)
     else:

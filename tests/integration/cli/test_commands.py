@@ -215,6 +215,8 @@ def test_status_tells_by_its_exit_status(run: Run, kube: Kube, fraud: str, statu
         pytest.param(["retry", "fraud"], 3, "no revision was aborted", id="nothing to retry"),
         pytest.param(["undo", "fraud"], 3, "abort it instead", id="undo in a rollout"),
         pytest.param(["status", "fraud", "--timeout", "soon"], 64, "as in 90s or 1h30m", id="a wrong duration"),
+        pytest.param(["status", "fraud", "--timeout", "9" * 20 + "d"], 64, "longer than time lasts", id="for ever"),
+        pytest.param(["watch", "fraud", "--interval", "0s"], 64, "as in 1s", id="a watch without a breath"),
         pytest.param(["promote"], 64, "NAME", id="a missing name"),
         pytest.param(["-n", "nowhere", "get", "fraud"], 3, "in namespace nowhere", id="another namespace"),
         pytest.param(["get", "fraud", "-n", "nowhere"], 3, "in namespace nowhere", id="another namespace, named last"),
