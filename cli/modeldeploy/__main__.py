@@ -8,6 +8,7 @@ import sys
 
 from modeldeploy.app import build
 from modeldeploy.kube import KubeconfigError, KubeError, KubeUnreachable
+from modeldeploy.plain import plain
 from modeldeploy.report.story import NothingToReport
 from modeldeploy.requests import Refused
 from modeldeploy.session import UnknownName
@@ -23,7 +24,7 @@ def main() -> None:
     except SystemExit as end:
         sys.exit(USAGE if _is_usage_error(end.__context__) else end.code)
     except (KubeError, KubeconfigError, KubeUnreachable, NothingToReport, Refused, UnknownName) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {plain(str(error))}", file=sys.stderr)
         sys.exit(REFUSED)
     except OSError as error:  # what a command could not read or write, its own output too
         print(f"error: {error}", file=sys.stderr)

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from modeldeploy.kube import EVENTS, MODELDEPLOYMENTS, PODS, SERVICES, Kube, KubeError
 from modeldeploy.kube.client import Body
+from modeldeploy.plain import plain
 from modeldeploy.rollout import GROUP, Rollout
 
 
@@ -45,7 +46,7 @@ class Session:
         """One ModelDeployment as the API server has it. Raises `UnknownName`."""
         try:
             if name:  # without one the path would be that of all
-                return self.kube.get(MODELDEPLOYMENTS, name, self.namespace)
+                return dict(plain(self.kube.get(MODELDEPLOYMENTS, name, self.namespace)))
         except KubeError as error:
             if error.code != 404:
                 raise
@@ -61,11 +62,11 @@ class Session:
                 raise
             told = "the API server has no ModelDeployments: install modeldeploy's chart in the cluster"
             raise KubeError(404, error.reason, told) from error
-        return [Rollout.from_body(body) for body in bodies]
+        return [Rollout.from_body(plain(body)) for body in bodies]
 
     def pods(self, name: str) -> list[Body]:
         """The pods of one ModelDeployment, by name."""
-        pods = self.kube.list(PODS, self.namespace, labels=f"{GROUP}/name={name}")
+        pods: list[Body] = plain(self.kube.list(PODS, self.namespace, labels=f"{GROUP}/name={name}"))
         return sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
 
     def kept_revisions(self, name: str) -> set[str] | None:
@@ -83,5 +84,5 @@ class Session:
     def events(self, name: str, count: int) -> list[Body]:
         """Its last events, oldest first."""
         fields = f"involvedObject.kind=ModelDeployment,involvedObject.name={name}"
-        events = self.kube.list(EVENTS, self.namespace, fields=fields)
+        events: list[Body] = plain(self.kube.list(EVENTS, self.namespace, fields=fields))
         return sorted(events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime")))[-count:]

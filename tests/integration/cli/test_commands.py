@@ -115,6 +115,23 @@ def test_get_shows_the_rollout(run: Run, fraud: str) -> None:
     assert not [line for line in done.out.splitlines() if line.endswith(" ")]
 
 
+@pytest.mark.parametrize("words", [["get"], ["status"], ["history"], ["watch", "--until-over"]], ids=" ".join)
+def test_nobodys_message_steers_the_terminal(run: Run, kube: Kube, fraud: str, words: list[str]) -> None:
+    ready = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "X",
+        "message": "",
+        "lastTransitionTime": "2026-05-01T11:00:00Z",
+    }
+    evil = "\x1b[2J\x1b]0;title\x07bye\x9b31m"
+    past = [{"revision": "5c1a", "result": "Promoted", "message": evil}]
+    set_status(kube, {"phase": "Healthy", "message": evil, "history": past, "conditions": [ready]})
+    told = run(words[0], fraud, *words[1:]).out
+    assert "^[[2J^[]0;title^Gbye\\x9b31m" in told
+    assert not {"\x1b", "\x07", "\x9b"} & set(told)
+
+
 def test_a_history_that_has_not_begun_is_told(run: Run, kube: Kube, fraud: str) -> None:
     set_status(kube, {"history": []})
     done = run("history", fraud)
