@@ -10,7 +10,7 @@ import typer
 def lint(
     files: Annotated[
         list[Path],
-        typer.Option("--filename", "-f", help="Manifest to check; - reads standard input. May be repeated."),
+        typer.Option("--filename", "-f", help="Manifest, or folder of them; - reads standard input. May be repeated."),
     ],
 ) -> None:
     """Check manifests offline: exit status 0 when nothing is wrong, 1 otherwise, also when a file has none."""

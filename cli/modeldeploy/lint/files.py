@@ -3,48 +3,70 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import typer
 
 from modeldeploy.lint.check import Definition, check_object
 from modeldeploy.lint.manifest import Document, ManifestError, read_documents
 
+#: Which files of a folder are manifests, as for kubectl.
+_SUFFIXES = (".yaml", ".yml", ".json")
+
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What one file had: `count` objects that were looked at, and a line for each problem."""
+    """What a file or folder had: `count` objects that were looked at, and a line for each problem."""
 
     count: int
     problems: list[str]
 
 
-def check_file(file: Path, definition: Definition) -> Checked:
-    """Check the ModelDeployments of a file, of which there has to be one; other kinds may stand beside them."""
+@dataclass(frozen=True, slots=True)
+class _Seen(Checked):
+    """The same of one file, with the kinds that it has besides."""
+
+    kinds: frozenset[str] = frozenset()
+
+
+def check_file(path: Path, definition: Definition) -> Checked:
+    """Check the ModelDeployments of a file, or of the files in a folder; there has to be one.
+
+    Raises:
+        typer.BadParameter: it cannot be read.
+    """
+    shown = "standard input" if str(path) == "-" else str(path)
+    try:
+        seen = [_check(file, definition) for file in _files_of(path)]
+    except OSError as error:
+        raise typer.BadParameter(f"{shown}: {error.strerror}") from error
+    count, problems = sum(one.count for one in seen), [line for one in seen for line in one.problems]
+    if not count and not problems:
+        kinds = ", ".join(sorted({kind for one in seen for kind in one.kinds}))
+        found = f"; there are: {kinds}" if kinds else ""
+        problems = [f"{shown}: has no {definition.kind}: nothing was checked{found}"]
+    return Checked(count, problems)
+
+
+def _files_of(path: Path) -> list[Path]:
+    return sorted(one for one in path.iterdir() if one.suffix in _SUFFIXES) if path.is_dir() else [path]
+
+
+def _check(file: Path, definition: Definition) -> _Seen:
     shown = "standard input" if str(file) == "-" else str(file)
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-        return _check(text, shown, definition)
-    except OSError as error:
-        raise typer.BadParameter(f"{shown}: {error.strerror}") from error
+        documents = [item for document in read_documents(text) for item in document.items()]
+        ours = [one for one in documents if _kind(one) == definition.kind]
+        problems = [line for one in ours for line in _problems_of(one, shown, definition)]
     except (ManifestError, UnicodeDecodeError) as error:
-        return Checked(0, [f"{shown}: is no YAML: {error}"])
+        return _Seen(0, [f"{shown}: is no YAML: {error}"])
     except RecursionError:
-        return Checked(0, [f"{shown}: is nested too deep to be a manifest"])
+        return _Seen(0, [f"{shown}: is nested too deep to be a manifest"])
+    return _Seen(len(ours), problems, frozenset(filter(None, map(_kind, documents))))
 
 
-def _check(text: str, shown: str, definition: Definition) -> Checked:
-    documents = [item for document in read_documents(text) for item in document.items()]
-    ours = [one for one in documents if _kind(one) == definition.kind]
-    if not ours:
-        kinds = ", ".join(sorted({str(_kind(one)) for one in documents if _kind(one)}))
-        found = f"; there are: {kinds}" if kinds else ""
-        return Checked(0, [f"{shown}: has no {definition.kind}: nothing was checked{found}"])
-    return Checked(len(ours), [line for one in ours for line in _problems_of(one, shown, definition)])
-
-
-def _kind(document: Document) -> Any:
-    return document.body.get("kind") if isinstance(document.body, dict) else None
+def _kind(document: Document) -> str:
+    return str(document.body.get("kind") or "") if isinstance(document.body, dict) else ""
 
 
 def _problems_of(document: Document, shown: str, definition: Definition) -> list[str]:

@@ -221,6 +221,28 @@ def test_a_file_without_a_manifest_is_wrong(tmp_path: Path, name: str, text: str
     assert said in checked.problems[0]
 
 
+def test_a_folder_stands_for_its_manifests(tmp_path: Path) -> None:
+    head = "apiVersion: modeldeploy.dev/v1alpha1\nkind: ModelDeployment\nmetadata: {name: x}\n"
+    (tmp_path / "deep").mkdir()
+    for name, text in {
+        "b.yml": head + "spec: {}\n",
+        "a.yaml": head + GOOD,
+        "c.json": "{}",
+        "d.txt": "x",
+        "deep/e.yaml": "",
+    }.items():
+        (tmp_path / name).write_text(text)
+    checked = check_file(tmp_path, DEFINITION)
+    assert (checked.count, checked.problems) == (2, [f"{tmp_path}/b.yml:4: spec.model: is required"])
+
+
+def test_a_folder_without_a_manifest_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("kind: Service\n")
+    (tmp_path / "b.yaml").write_text("kind: Deployment\n")
+    told = f"{tmp_path}: has no ModelDeployment: nothing was checked; there are: Deployment, Service"
+    assert check_file(tmp_path, DEFINITION).problems == [told]
+
+
 def test_manifests_in_a_list_are_checked(tmp_path: Path) -> None:
     item = {"apiVersion": "modeldeploy.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": "x"}, "spec": {}}
     file = tmp_path / "list.json"
