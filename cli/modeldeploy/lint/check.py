@@ -126,7 +126,7 @@ def _problems(error: jsonschema.ValidationError) -> Iterator[Problem]:
     schema: Any = error.schema
     if error.validator == "additionalProperties":
         known = list(schema["properties"])
-        for name in given.keys() - known:
+        for name in map(_written, given.keys() - known):
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
             yield Problem((*path, name), f"unknown field; {hint}")

@@ -54,7 +54,8 @@ class Document:
             return [self]
         found = _child(self._node, "items")
         nodes = found[1].value if found and isinstance(found[1], yaml.SequenceNode) else []
-        return [Document(body, node) for body, node in zip(self.body.get("items") or (), nodes, strict=False)]
+        bodies = self.body["items"] if nodes else ()
+        return [Document(body, node) for body, node in zip(bodies, nodes, strict=True)]
 
 
 def read_documents(text: str) -> Iterator[Document]:

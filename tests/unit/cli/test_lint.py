@@ -40,6 +40,7 @@ spec:
         pytest.param("spec:\n  model: {}\n", 6, "spec.model.storageUri", "is required", id="a missing field"),
         pytest.param(GOOD + "  replica: 2\n", 8, "spec.replica", "did you mean replicas", id="a typing error"),
         pytest.param(GOOD + "  xyzzy: 2\n", 8, "spec.xyzzy", "known are model, replicas", id="an unknown field"),
+        pytest.param(GOOD + "  7: 2\n", 8, "spec.7", "known are model, replicas", id="a number for a field"),
         pytest.param(GOOD + "  replicas: two\n", 8, "spec.replicas", "'two' is no integer", id="a wrong type"),
         pytest.param(GOOD + "  replicas: -1\n", 8, "spec.replicas", "minimum of 0", id="a number out of range"),
         pytest.param(
@@ -190,6 +191,7 @@ def test_a_rule_about_the_name_is_held() -> None:
     [
         pytest.param("empty.yaml", "", "has no ModelDeployment: nothing was checked", id="an empty file"),
         pytest.param("notes.txt", "just words\n", "has no ModelDeployment: nothing was checked", id="a text"),
+        pytest.param("list.yaml", "kind: List\nitems: 3\n", "has no ModelDeployment", id="a list that is none"),
         pytest.param(
             "others.yaml",
             "kind: Service\n---\nkind: Deployment\n",
