@@ -51,7 +51,11 @@ def read_definition() -> Definition:
 
 def check_object(body: Mapping[str, Any], definition: Definition) -> list[Problem]:
     """Everything that the API server would refuse; rules only where the structure is right."""
-    judged = {**definition.schema, "properties": {**definition.schema["properties"], "metadata": _METADATA}}
+    judged = {
+        **definition.schema,
+        "required": ["metadata", *definition.schema["required"]],
+        "properties": {**definition.schema["properties"], "metadata": _METADATA},
+    }
     given = _without_nulls(body, judged)
     found = jsonschema.Draft4Validator(_closed(judged)).iter_errors(given)
     problems = [problem for error in found for problem in _problems(error)]
@@ -201,7 +205,10 @@ def _holds(rule: str, value: Any) -> bool:
     for name, function in _FUNCTIONS.items():
         context.add_function(name, function)
     context.add_variable("self", value)
+    program = cel.compile(_ESCAPED.sub(r"\1", rule))
     try:
-        return cel.compile(_ESCAPED.sub(r"\1", rule)).execute(context) is True
-    except RuntimeError:  # a rule that cannot be computed does not hold, as for the API server
+        return program.execute(context) is True
+    except (
+        Exception
+    ):  # a rule that cannot be computed does not hold, as for the API server; the library raises many kinds
         return False

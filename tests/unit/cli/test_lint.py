@@ -181,6 +181,13 @@ def test_every_problem_is_told_at_once() -> None:
     assert len(found(GOOD + "  replicas: two\n  paused: maybe\n")) == 2
 
 
+@pytest.mark.parametrize("metadata", [{}, {"metadata": None}], ids=["left out", "null"])
+def test_a_name_is_needed(metadata: dict[str, Any]) -> None:
+    body = {"apiVersion": DEFINITION.api_version, "kind": DEFINITION.kind, **metadata}
+    (problem,) = check_object({**body, "spec": {"model": {"storageUri": "s3://a/b"}}}, DEFINITION)
+    assert (problem.field, problem.message) == ("metadata", "is required")
+
+
 def test_a_rule_about_the_name_is_held() -> None:
     ((_, _, message),) = found(GOOD, name="x" * 49)
     assert "at most 48 characters" in message
