@@ -92,9 +92,10 @@ def _closed(schema: Schema) -> dict[str, Any]:
 def _without_nulls(value: Any, schema: Schema) -> Any:
     """A copy without the fields that are null, which the API server takes for absent."""
     if isinstance(value, dict):
-        known = schema.get("properties", {})
-        kept = {name: child for name, child in value.items() if child is not None or name not in known}
-        return {name: _without_nulls(child, known.get(name, {})) for name, child in kept.items()}
+        known, others = schema.get("properties", {}), schema.get("additionalProperties")
+        schemas = {name: known.get(name, others) for name in value}
+        kept = {name: child for name, child in value.items() if child is not None or not schemas[name]}
+        return {name: _without_nulls(child, schemas[name] or {}) for name, child in kept.items()}
     if isinstance(value, list):
         return [_without_nulls(item, schema.get("items", {})) for item in value]
     return value
