@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from model_operator.api.names import EVALUATION
+from model_operator.policy.failures import trouble_of_pod, worst
 from model_operator.policy.observed import Measurement
 
 Body = Mapping[str, Any]
@@ -20,6 +21,22 @@ def measured(children: Children) -> Mapping[str, Measurement]:
     jobs = {name: body for (kind, name), body in children.items() if kind == "Job"}
     ends = {name: _end_of(job, list(_messages(children, name))) for name, job in jobs.items()}
     return {name: end for name, end in ends.items() if end is not None}
+
+
+def hindrances(children: Children) -> Mapping[str, str]:
+    """Return what keeps Jobs that have not ended from measuring, by their names."""
+    found = {}
+    for (kind, name), job in children.items():
+        if kind == "Job" and not any(c["type"] in ("Complete", "Failed") for c in _conditions(job)):
+            pods = list(_pods(children, name))
+            trouble = worst(filter(None, (trouble_of_pod(pod.get("status") or {}) for pod in pods)))
+            status = job.get("status") or {}
+            if trouble:
+                found[name] = f"{trouble.reason}: {trouble.message}"
+            elif status.get("startTime") and not status.get("active") and not pods:
+                # Why a pod was not made stands in the Job's Events alone.
+                found[name] = f"it has no pod; kubectl describe job {name} says why"
+    return found
 
 
 def _end_of(job: Body, messages: list[Body]) -> Measurement | None:
@@ -39,13 +56,17 @@ def _end_of(job: Body, messages: list[Body]) -> Measurement | None:
 
 def _messages(children: Children, job: str) -> Iterator[Body]:
     """Yield what the Job's pods have left in their termination messages, as JSON objects."""
-    for (kind, _), pod in sorted(children.items()):
-        if kind != "Pod" or (pod["metadata"].get("labels") or {}).get(EVALUATION) != job:
-            continue
+    for pod in _pods(children, job):
         for container in (pod.get("status") or {}).get("containerStatuses", ()):
             ended = (container.get("state") or {}).get("terminated")
             if ended:
                 yield _message(ended)
+
+
+def _pods(children: Children, job: str) -> Iterator[Body]:
+    for (kind, _), body in sorted(children.items()):
+        if kind == "Pod" and (body["metadata"].get("labels") or {}).get(EVALUATION) == job:
+            yield body
 
 
 def _message(ended: Body) -> Body:

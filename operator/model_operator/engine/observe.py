@@ -10,7 +10,7 @@ import orjson
 from model_operator.api.hooks import GateAnswer
 from model_operator.api.names import REVISION, REVISION_SPEC
 from model_operator.api.resource import ModelDeployment
-from model_operator.engine.measured import measured
+from model_operator.engine.measured import hindrances, measured
 from model_operator.policy.failures import trouble_of_autoscaler, trouble_of_deployment, trouble_of_pod
 from model_operator.policy.observed import (
     FrontView,
@@ -71,6 +71,7 @@ def observe(
         refusal=refusal,
         missing_kinds=missing_kinds,
         measurements=measured(children),
+        hindrances=hindrances(children),
     )
 
 

@@ -54,6 +54,12 @@ def evaluation_error(s: Situation) -> str:
     return "; ".join(f"revision {revision}: {seen.error}" for revision, seen in found if seen and seen.error)
 
 
+def evaluation_hindrance(s: Situation) -> str:
+    """Return what keeps the step's evaluation from measuring; empty when it gets on."""
+    found = [(one.revision, s.observed.hindrances.get(one.job)) for one in evaluations(s)]
+    return "; ".join(f"revision {revision}: {why}" for revision, why in found if why)
+
+
 def evaluation_body(s: Situation, step: Evaluate) -> dict[str, Any]:
     """Return what `status.evaluation` shows: phase, and the table of measures with the numbers that decided."""
     head = {"step": s.status.step_index, "dataset": step.dataset}

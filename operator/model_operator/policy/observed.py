@@ -132,8 +132,9 @@ class Measurement:
 class Observed:
     """Everything that a decision looks at besides spec, status and time.
 
-    `measurements` has the evaluations that ended, by the name of their Job. `refusal` is what the API server has
-    against an object of ours, empty when it took all of them. `missing_kinds` are those that the cluster does not know.
+    `measurements` has the evaluations that ended, by the name of their Job, `hindrances` what keeps others from it.
+    `refusal` is what the API server has against an object of ours, empty when it took all of them.
+    `missing_kinds` are those that the cluster does not know.
     """
 
     revisions: Mapping[str, RevisionView] = field(default_factory=dict)
@@ -142,6 +143,7 @@ class Observed:
     traffic: Traffic | None = None
     verdict: Verdict = field(default_factory=Verdict)
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
+    hindrances: Mapping[str, str] = field(default_factory=dict)
     gates: Mapping[str, GateAnswer] = field(default_factory=dict)
     retrain: RetrainView = field(default_factory=RetrainView)
     refusal: str = ""

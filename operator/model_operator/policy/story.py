@@ -13,7 +13,7 @@ from model_operator.api.steps import (
     Step,
 )
 from model_operator.api.times import format_duration
-from model_operator.policy.evaluating import evaluation_error
+from model_operator.policy.evaluating import evaluation_error, evaluation_hindrance
 from model_operator.policy.failures import worst
 from model_operator.policy.gates import GATE, gate_words
 from model_operator.policy.situation import Situation
@@ -127,7 +127,8 @@ def _step_words(s: Situation, step: Step | None) -> str:
                 return f"{share}, A/B test holds: {verdict.problem}"
             return f"{share}, A/B test: {verdict.message or 'gathering answers'}"
         case Evaluate():
-            return f"evaluating {status.canary} on labelled data"
+            why = evaluation_hindrance(s)
+            return f"evaluating {status.canary} on labelled data{f': {why}' if why else ''}"
         case SetHeaderRoute():
             return f"setting the header route to {status.canary}"
         case SetMirrorRoute(percent):

@@ -7,12 +7,13 @@ import pytest
 
 from model_operator.api.resource import ModelDeployment
 from model_operator.api.steps import Evaluate, parse_step
-from model_operator.engine.measured import measured
+from model_operator.engine.measured import hindrances, measured
 from model_operator.manifests.evaluation import DATA_SECRET_DIR, evaluation_job
 from model_operator.manifests.pods import PodSettings
 from model_operator.policy.evaluating import evaluation_body, evaluation_error, evaluations
-from model_operator.policy.observed import Measurement, Observed
+from model_operator.policy.observed import Measurement, Observed, RevisionView
 from model_operator.policy.situation import Situation
+from model_operator.policy.story import tell
 from model_operator.testing import VirtualClock
 
 RAW = {"dataset": "s3://data/holdout.csv", "target": "label", "metrics": [{"name": "accuracy", "min": 0.9}]}
@@ -142,6 +143,54 @@ BAD_DATA = json.dumps({"reason": "DatasetInvalid", "message": "no rows", "hint":
 def test_what_the_pods_say(condition: str, messages: list[str | None], end: Measurement | None) -> None:
     pods = {("Pod", str(n)): pod(n, message) for n, message in enumerate(messages)}
     assert measured({("Job", "j"): job(condition), **pods}) == ({} if end is None else {"j": end})
+
+
+def waiting_pod(**status: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "0", "labels": {"modeldeploy.dev/evaluation": "j"}}, "status": status}
+
+
+NO_SECRET = {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "x" not found'}}
+UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
+
+
+@pytest.mark.parametrize(
+    ("status", "pods", "why"),
+    [
+        pytest.param({"startTime": "t", "active": 1}, [pod(0, None)], None, id="a pod that runs"),
+        pytest.param({}, [], None, id="a Job that nobody has looked at yet"),
+        pytest.param(
+            {"startTime": "t"},
+            [],
+            "it has no pod; kubectl describe job j says why",
+            id="a quota, or an admission policy",
+        ),
+        pytest.param(
+            {"startTime": "t", "active": 1},
+            [waiting_pod(containerStatuses=[{"state": NO_SECRET}])],
+            'CreateContainerConfigError: secret "x" not found',
+            id="a missing Secret",
+        ),
+        pytest.param(
+            {"startTime": "t", "active": 1},
+            [waiting_pod(conditions=[UNSCHEDULABLE])],
+            "Unschedulable: 0/3 nodes",
+            id="no node has room",
+        ),
+    ],
+)
+def test_what_keeps_an_evaluation_waiting(status: dict[str, Any], pods: list[dict[str, Any]], why: str | None) -> None:
+    body = {"kind": "Job", "metadata": {"name": "j"}, "status": status}
+    children = {("Job", "j"): body, **{("Pod", one["metadata"]["name"]): one for one in pods}}
+    assert hindrances(children) == ({} if why is None else {"j": why})
+
+
+def test_what_keeps_an_evaluation_waiting_is_told() -> None:
+    s = situation([{"name": "f1", "min": 0.5}], {})
+    (evaluation,) = evaluations(s)
+    loaded = RevisionView(revision="new", desired=1, pods=1, ready=1, available=1)
+    hindered = Observed(revisions={"new": loaded}, hindrances={evaluation.job: "Unschedulable: 0/3 nodes"})
+    s = Situation(resource=s.resource, status=s.status, observed=hindered, now=NOW)
+    assert tell(s) == "step 1/2: evaluating new on labelled data: revision new: Unschedulable: 0/3 nodes"
 
 
 def rendered(step: dict[str, Any], **spec: Any) -> dict[str, Any]:
