@@ -6,6 +6,7 @@ python -m modeldeploy.stand serve   be it, until SIGTERM (what `up` leaves runni
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,6 +77,8 @@ def serve(folder: Path) -> int:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
+    # Each stand is a new cluster, however the last one ended; models stay where they are.
+    shutil.rmtree(folder / "state", ignore_errors=True)
     with stand(folder) as running:
         (folder / "ready").touch()
         while not over.wait(1):
