@@ -108,20 +108,21 @@ def _duplicates(value: Any, schema: Schema, path: Path) -> Iterator[Problem]:
             if name in value:
                 yield from _duplicates(value[name], child, (*path, name))
     elif isinstance(value, list):
-        keys = schema.get("x-kubernetes-list-map-keys", ())
         known = []
         for index, item in enumerate(value):
             yield from _duplicates(item, schema.get("items", {}), (*path, index))
-            if keys and isinstance(item, dict):
-                key, hint = {one: item[one] for one in keys if one in item}, "; items are known by their "
-                told, hint = " ".join(f"{one} {_written(part)}" for one, part in key.items()), hint + ", ".join(keys)
-            elif schema.get("x-kubernetes-list-type") == "set":
-                key, told, hint = item, _written(item), ""
-            else:
-                continue
-            if key in known:
-                yield Problem((*path, index), f"{told} stands here twice{hint}")
-            known.append(key)
+            identity = _identity(item, schema)
+            if identity and identity in known:
+                yield Problem((*path, index), f"{identity} stands here twice")
+            known.append(identity)
+
+
+def _identity(item: Any, schema: Schema) -> str:
+    """What a list knows an item by: its keys, or in a set all of it; empty where items may be alike."""
+    keys = schema.get("x-kubernetes-list-map-keys", ())
+    if keys and isinstance(item, dict) and all(key in item for key in keys):
+        return " ".join(f"{key} {_written(item[key])}" for key in keys)
+    return _written(item) if schema.get("x-kubernetes-list-type") == "set" else ""
 
 
 def _problems(error: jsonschema.ValidationError) -> Iterator[Problem]:
@@ -139,7 +140,7 @@ def _problems(error: jsonschema.ValidationError) -> Iterator[Problem]:
         # One error speaks of one field, and names it first.
         name = next(name for name in wanted if error.message.startswith(f"'{name}'"))
         yield Problem((*path, name), "is required")
-    elif error.validator == "pattern" and "(ms|s|m|h|d)" in wanted:
+    elif error.validator == "pattern" and "(ms|s|m|h" in wanted:
         yield Problem(path, f"{_quoted(given)} is no duration; write one as in 90s or 1h30m")
     elif error.validator == "enum":
         yield Problem(path, f"{_quoted(given)} is unknown; known are {', '.join(map(str, wanted))}")

@@ -75,7 +75,7 @@ spec:
             GOOD + "  server:\n    env:\n    - {name: A, value: x}\n    - {name: B}\n    - {name: A, value: y}\n",
             12,
             "spec.server.env[2]",
-            "name A stands here twice; items are known by their name",
+            "name A stands here twice",
             id="two items with one key",
         ),
         pytest.param(
@@ -84,6 +84,20 @@ spec:
             "spec.hooks.gates[0].before[1]",
             "Step stands here twice",
             id="two equal items of a set",
+        ),
+        pytest.param(
+            GOOD + "  server: {env: [{name: A}, {value: x}]}\n",
+            8,
+            "spec.server.env[1].name",
+            "is required",
+            id="no key",
+        ),
+        pytest.param(
+            GOOD + "  strategy: {canary: {analysis: {interval: 1d, metrics: [{name: errors, max: 1}]}}}\n",
+            8,
+            "spec.strategy.canary.analysis.interval",
+            "as in 90s or 1h30m",
+            id="an interval of days",
         ),
         pytest.param(
             GOOD + "  server: {resources: {limits: {cpu: [1]}}}\n",
@@ -175,6 +189,11 @@ def test_what_is_null_is_left_out_as_the_api_server_does() -> None:
 
 def test_a_date_is_a_text_as_for_kubectl() -> None:
     assert found(GOOD + "    version: 2026-11-21\n") == []
+
+
+def test_items_without_their_key_are_no_duplicates() -> None:
+    problems = found(GOOD + "  server: {env: [{value: x}, {value: y}]}\n")
+    assert [message for _, _, message in problems] == ["is required", "is required"]
 
 
 def test_every_problem_is_told_at_once() -> None:
