@@ -214,6 +214,7 @@ class Rule:
         self._path: str = source.get("fieldPath", "")
         self._optional = bool(source.get("optionalOldSelf"))
         self._expression = Expression(self._text, node, optional=self._optional)
+        self._named: str = source.get("message") or self._text
         self._message: str = source.get("message", "" if node.strict else f"failed rule: {self._text}")
         texts = (source.get(name) for name in ("messageExpression", "valueExpression"))
         self._computed, self._shown = (
@@ -241,7 +242,7 @@ class Rule:
         try:
             held, told = self._expression.evaluate(variables), ""
         except Exception as error:
-            held, told = False, self._message if self._strict else f"rule evaluation error: {error}"
+            held, told = False, self._message if self._strict else f"{error} evaluating rule: {self._named}"
         if held is True:
             return None
         told = told or self._tried(self._computed, variables, "") or self._message

@@ -196,7 +196,7 @@ def _decode_object(node: Node, value: Obj, unknown: list[str], path: str) -> Obj
             else:
                 unknown.append(join(path, name))
         elif item is None:
-            if not sub.strict and (sub.nullable or not sub.has_default):
+            if not sub.strict and sub.nullable:
                 result[name] = None
         else:
             decoded = decode(sub, item, unknown, join(path, name))

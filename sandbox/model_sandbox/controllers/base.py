@@ -36,6 +36,9 @@ DEFINITIONS = Resource(
 )
 
 
+FAILURE = "ReplicaFailure"  # the condition of a ReplicaSet, and of its Deployment, whose pods are refused
+
+
 def stamp(when: datetime | None = None) -> str:
     """A time as Kubernetes writes it; now if none is given."""
     return (when or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")

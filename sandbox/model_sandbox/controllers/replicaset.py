@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from model_sandbox.client import Obj
+from model_sandbox.client import ApiFailure, Obj
 from model_sandbox.controllers import pods as about
-from model_sandbox.controllers.base import PODS, REPLICASETS, World
+from model_sandbox.controllers.base import FAILURE, PODS, REPLICASETS, World, status_of, with_condition
 
 _BURST = 500
 _ALWAYS = ("replicas", "observedGeneration", "terminatingReplicas")
@@ -34,12 +34,20 @@ def status(replica_set: Obj, pods: Sequence[Obj], now: datetime) -> tuple[Obj, f
 async def reconcile(world: World, replica_set: Obj) -> float | None:
     """Create or delete pods, then report."""
     active = [pod for pod in world[PODS].owned(replica_set) if about.is_active(pod)]
-    missing = replica_set["spec"].get("replicas", 1) - len(active)
+    missing, refusal, now = replica_set["spec"].get("replicas", 1) - len(active), None, datetime.now(UTC)
     if not about.is_terminating(replica_set):
-        for _ in range(min(missing, _BURST)):
-            await about.create(world, replica_set)
+        try:
+            for _ in range(min(missing, _BURST)):
+                await about.create(world, replica_set)
+        except ApiFailure as failure:
+            refusal = failure
         for pod in sorted(active, key=about.deletion_rank)[: max(0, -missing)]:
             await about.delete(world, replica_set, pod)
-    counts, again = status(replica_set, world[PODS].owned(replica_set), datetime.now(UTC))
+    counts, again = status(replica_set, world[PODS].owned(replica_set), now)
+    if refusal is not None:
+        held, told = status_of(replica_set).get("conditions"), str(refusal.body.get("message", refusal))
+        counts["conditions"] = with_condition(held, FAILURE, True, "FailedCreate", told, now=now)
     await world.report(REPLICASETS, replica_set, counts)
+    if refusal is not None:
+        raise refusal
     return again

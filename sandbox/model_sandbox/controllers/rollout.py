@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from model_sandbox.client import Obj
-from model_sandbox.controllers.base import condition, owner_reference, parse_time, status_of, with_condition
+from model_sandbox.controllers.base import FAILURE, condition, owner_reference, parse_time, status_of, with_condition
 
 HASH_LABEL = "pod-template-hash"
 _DEPLOYMENT = "deployment.kubernetes.io/"
@@ -285,6 +285,12 @@ def _status(
     held = with_condition(
         before.get("conditions"), "Available", enough, reason, told, now=now, updated="lastUpdateTime"
     )
+    held = [one for one in held if one["type"] != FAILURE]
+    if refused := condition(new or {}, FAILURE):
+        held += [*filter(None, [condition(deployment, FAILURE)])]
+        held = with_condition(
+            held, FAILURE, True, refused["reason"], refused["message"], now=now, updated="lastUpdateTime"
+        )
     if deployment["spec"].get("progressDeadlineSeconds", _NO_DEADLINE) == _NO_DEADLINE:
         return {**status, "conditions": [one for one in held if one["type"] != "Progressing"]}, None
     progress, again = _progress(deployment, status, new, created, now)

@@ -169,3 +169,19 @@ async def test_what_a_service_account_may_do_is_what_its_roles_say(kubectl_of: A
         for wants in (("get", "pods"), ("delete", "secrets"), ("get", "leases"), ("create", "roles")):
             assert (await kubectl("auth", "can-i", *wants, who)).strip() == "yes"
         assert (await kubectl("auth", "can-i", "get", "nodes", who, fails=True)).strip().endswith("no")
+
+
+async def test_pods_that_are_refused_are_told_until_they_can_be_made(kubectl_of: Any) -> None:
+    async with sandbox(controllers=True, pods="instant") as server:
+        kubectl = kubectl_of(server.kubeconfig)
+        await kubectl("create", "deployment", "d", "--image=x", "--replicas=0")
+        await kubectl("set", "serviceaccount", "deployment", "d", "later")
+        await kubectl("scale", "deployment", "d", "--replicas=1")
+        await kubectl("wait", "deployment/d", "--for=condition=ReplicaFailure", "--timeout=20s")
+        told = await kubectl(
+            "get", "deployment", "d", "-o", 'jsonpath={.status.conditions[?(@.type=="ReplicaFailure")]}'
+        )
+        assert 'serviceaccount \\"later\\" not found' in told
+        await kubectl("create", "serviceaccount", "later")
+        await kubectl("rollout", "status", "deployment/d", "--timeout=30s")
+        assert "ReplicaFailure" not in await kubectl("get", "deployment", "d", "-o", "yaml")
