@@ -57,7 +57,10 @@ def shown(value: Any) -> str:
 def check_value(feature: Feature, value: Any, where: str) -> Problem | None:
     """The fault of one JSON value as a value of `feature`, None when it has none."""
     if value is None:
-        return None if feature.nullable else Problem(where, f"expected {expected(feature)}, got null")
+        can_be = (
+            "" if feature.is_integer or feature.dtype == "bool" else "; `nullable: true` in model.yaml would allow it"
+        )
+        return None if feature.nullable else Problem(where, f"expected {expected(feature)}, got null{can_be}")
     if not _has_type(feature, value):
         return Problem(where, f"expected {expected(feature)}, got {shown(value)}")
     if feature.categories is not None and value not in feature.categories:

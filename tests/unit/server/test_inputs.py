@@ -141,6 +141,11 @@ def test_only_a_few_strange_names_are_compared_with_the_known(known, suggestions
     assert len(caught.value.problems) == 20
 
 
+def test_a_null_is_told_what_would_allow_it():
+    with pytest.raises(InvalidInput, match="expected a number, got null; `nullable: true` in"):
+        matrix(Feature(name="x")).from_instances([[None]], plain=False)
+
+
 def test_every_bad_row_is_named():
     with pytest.raises(InvalidInput) as caught:
         matrix(AGE, GRADE).from_instances([[1, 1], [1, 9], [-1, 1]], plain=True)
