@@ -52,10 +52,7 @@ class Columns:
         where = f"inputs[{feature.name}]"
         if array.size != rows or len(array) != rows:
             raise InvalidInput.at(f"{where}.shape", f"expected [{rows}] or [{rows}, 1], got {list(array.shape)}")
-        values = [
-            value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-            for value in array.reshape(-1).tolist()
-        ]
+        values = [_text(value, f"{where}[{index}]") for index, value in enumerate(array.reshape(-1).tolist())]
         problems = [
             problem
             for index, value in enumerate(values)
@@ -65,6 +62,16 @@ class Columns:
         if problems:
             raise InvalidInput(problems[:MOST_PROBLEMS])
         return values
+
+
+def _text(value: Any, where: str) -> Any:
+    """Bytes as text; a replaced character would make another value of it, and another prediction."""
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise InvalidInput.at(where, "expected text in UTF-8") from None
 
 
 def _dtype(feature: Feature) -> np.dtype[Any]:

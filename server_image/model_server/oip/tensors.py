@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from model_server.errors import InvalidInput
-from model_server.protocols.binary import Tail, encoded
+from model_server.protocols.binary import Tail, encoded, text_of
 from model_server.protocols.call import Call, limit_rows
 from model_server.protocols.v2 import as_text
 from model_server.tensors import DTYPES, Array, datatype_of
@@ -67,7 +67,7 @@ def _typed(tensor: Any, where: str) -> Array:
     values = list(getattr(tensor.contents, _CONTENTS[tensor.datatype]))
     if tensor.datatype == "BYTES":
         array = np.empty(len(values), dtype=object)
-        array[:] = [value.decode("utf-8", "replace") for value in values]
+        array[:] = [text_of(value) for value in values]
         return array
     try:
         return np.array(values, dtype=DTYPES[tensor.datatype])

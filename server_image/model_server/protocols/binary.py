@@ -78,15 +78,20 @@ def _read_texts(chunk: memoryview, count: int, where: str) -> Array:
             raise InvalidInput.at(f"{where}.data", "the last BYTES element is cut short")
         raw = bytes(chunk[position : position + length])
         position += length
-        try:
-            values.append(raw.decode())
-        except UnicodeDecodeError:
-            values.append(raw)
+        values.append(text_of(raw))
     if len(values) != count:
         raise InvalidInput.at(f"{where}.data", f"the shape needs {count} BYTES elements, got {len(values)}")
     array = np.empty(count, dtype=object)
     array[:] = values
     return array
+
+
+def text_of(raw: bytes) -> str | bytes:
+    """A BYTES element as text, where it is some."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
 
 
 def encoded(array: Array, datatype: str, texts: Sequence[str | bytes]) -> bytes:

@@ -209,6 +209,12 @@ def test_columns_take_one_tensor_a_feature():
 IMAGE = Tensor("image", "FP32", (-1, 2, 2))
 
 
+def test_bytes_that_are_no_text_are_refused():
+    raw = np.array(["free", b"\xff"], dtype=object)
+    with pytest.raises(InvalidInput, match=r"inputs\[plan\]\[1\]: expected text in UTF-8"):
+        Columns((Feature(name="plan", dtype="string"),)).from_tensors({"plan": raw})
+
+
 def test_tensors_take_nested_lists():
     array = TensorLayout([IMAGE]).from_instances([[[1, 2], [3, 4]], {"image": [[5, 6], [7, 8]]}], plain=True)["image"]
     assert array.shape == (2, 2, 2)
