@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from model_server.errors import FormatUnknown, MetadataInvalid
@@ -54,7 +54,10 @@ def read_mlmodel(path: Path) -> Described:
         )
     features = _features((document.get("signature") or {}).get("inputs"))
     version = str(document.get("model_uuid") or "")[:12]
-    return Described(FORMATS[found[0]], artifact, Metadata(version=version, input_features=features))
+    # A wrapper of LightGBM is pickled, whatever its flavor is called.
+    suffix = PurePosixPath(artifact).suffix.lower()
+    form = next((one for one in FORMATS.values() if suffix in one.suffixes), FORMATS[found[0]])
+    return Described(form, artifact, Metadata(version=version, input_features=features))
 
 
 def _features(inputs: Any) -> tuple[Feature, ...]:
@@ -64,4 +67,9 @@ def _features(inputs: Any) -> tuple[Feature, ...]:
     columns = json.loads(inputs)
     if not all(isinstance(column, dict) and column.get("name") and column.get("type") in _DTYPES for column in columns):
         return ()
-    return tuple(Feature(name=column["name"], dtype=_DTYPES[column["type"]]) for column in columns)
+    return tuple(_feature(column["name"], _DTYPES[column["type"]], column.get("required", True)) for column in columns)
+
+
+def _feature(name: str, dtype: DType, required: bool) -> Feature:
+    """An optional column may be missing, where the dtype has a value for that."""
+    return Feature(name=name, dtype=dtype, nullable=not required and dtype in ("float64", "float32", "string"))

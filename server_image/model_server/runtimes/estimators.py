@@ -9,7 +9,7 @@ import numpy as np
 
 from model_server.runtimes.base import Signature
 from model_server.runtimes.direct import direct_way
-from model_server.runtimes.tables import as_matrix, as_table, levels_of, named, require_pandas, selects_columns
+from model_server.runtimes.tables import as_matrix, as_table, given, levels_of, named, require_pandas, selects_columns
 from model_server.tensors import Inputs, Outputs
 
 
@@ -20,7 +20,7 @@ class Estimator:
 
     def __init__(self, estimator: Any, *, as_columns: bool = False) -> None:
         self.estimator = estimator
-        names = tuple(str(name) for name in getattr(estimator, "feature_names_in_", ()))
+        names = given(getattr(estimator, "feature_names_in_", ()))
         self._levels = named(levels_of(estimator), names)
         self._frames = as_columns or bool(self._levels) or selects_columns(estimator)
         if self._frames:

@@ -10,7 +10,7 @@ import numpy as np
 from model_server.errors import ArtifactCorrupt
 from model_server.package.opening import Package
 from model_server.runtimes.base import Signature
-from model_server.runtimes.tables import as_matrix, as_table, lightgbm_levels, named, require_pandas
+from model_server.runtimes.tables import as_matrix, as_table, given, lightgbm_levels, named, require_pandas
 from model_server.tensors import Inputs, Outputs
 
 
@@ -36,13 +36,11 @@ class Booster:
         self._booster = booster
         self._threads = threads
         names = tuple(booster.feature_name())
-        # The names LightGBM makes up say nothing about the training data.
-        given = () if all(name == f"Column_{index}" for index, name in enumerate(names)) else names
         self._levels = named(lightgbm_levels(booster), names)
         if self._levels:
             require_pandas("was trained with pandas categories")
         self.signature = Signature(
-            feature_names=given,
+            feature_names=given(names),
             feature_count=booster.num_feature(),
             as_columns=bool(self._levels),
             levels=self._levels,

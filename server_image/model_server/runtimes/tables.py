@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -71,6 +71,12 @@ def as_matrix(inputs: Inputs) -> Array:
     if len(arrays) == 1:
         return arrays[0] if arrays[0].ndim > 1 else arrays[0].reshape(-1, 1)
     return np.column_stack(arrays)
+
+
+def given(names: Iterable[Any]) -> tuple[str, ...]:
+    """The names of the training data; those that LightGBM makes up where there were none say nothing about it."""
+    found = tuple(str(name) for name in names)
+    return () if all(name == f"Column_{index}" for index, name in enumerate(found)) else found
 
 
 def named(levels: Levels, names: Sequence[str]) -> dict[str, tuple[Any, ...]]:

@@ -334,6 +334,28 @@ def test_an_mlflow_folder_is_read_by_its_flavor(loaded, tmp_path):
     assert predict(found, WINE.data)["predict"].tolist() == model.predict(WINE.data).tolist()
 
 
+def test_an_mlflow_folder_may_hold_a_pickled_wrapper(loaded, tmp_path):
+    lightgbm = pytest.importorskip("lightgbm")
+    folder = mlflow_folder(tmp_path / "package", "lightgbm", "data", "model.pkl")
+    model = lightgbm.LGBMClassifier(n_estimators=3, verbose=-1, n_jobs=1).fit(WINE.data, WINE.target_names[WINE.target])
+    joblib.dump(model, folder / "model.pkl")
+    with pytest.raises(ArtifactNotTrusted):
+        loaded(folder)
+    found = loaded(folder, trusted="true")
+    assert predict(found, WINE.data)["predict"].tolist() == model.predict(WINE.data).tolist()
+    assert found.layout.features[0].name == "alcohol", "the names that LightGBM made up are none"
+
+
+def test_an_optional_column_of_mlflow_may_be_null(loaded, tmp_path):
+    folder = mlflow_folder(tmp_path / "package", "sklearn", "pickled_model", "model.pkl")
+    joblib.dump(DecisionTreeClassifier().fit(WINE.data[:, :2], WINE.target), folder / "model.pkl")
+    columns = [{"name": "a", "type": "double"}, {"name": "b", "type": "double", "required": False}]
+    document = yaml.safe_load((folder / "MLmodel").read_text()) | {"signature": {"inputs": json.dumps(columns)}}
+    (folder / "MLmodel").write_text(yaml.safe_dump(document))
+    found = loaded(folder, trusted="true")
+    assert [feature.nullable for feature in found.layout.features] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("files", "settings", "reason", "message"),
     [
