@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -149,3 +150,17 @@ def test_an_array_within_a_pickle_is_no_error_in_the_log(tmp_path, caplog):
     joblib.dump({"weights": np.arange(64.0)}, tmp_path / "model.joblib")
     assert dangerous_calls([tmp_path / "model.joblib"]) == []
     assert caplog.messages == []
+
+
+def test_scikit_learn_comes_without_pandas_and_pandas_comes_when_it_is_needed():
+    asked = """
+import sys
+from model_server.runtimes.sklearn import import_scikit_learn
+import_scikit_learn()
+import sklearn.pipeline
+print("pandas" in sys.modules)
+import pandas
+print(pandas.DataFrame({"a": [1]}).shape)
+"""
+    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout
+    assert told.split("\n")[:2] == ["False", "(1, 1)"]
