@@ -24,9 +24,9 @@ setup: $(STAMP) ## Make the virtual environment and install everything into it
 demo: $(STAMP) ## Run the product's main job from one end to the other, without a cluster
 	@$(BIN)/python -m modeldeploy.demo
 
-# Files run side by side, three at a time, end-to-end tests early: most of them wait for processes to start.
+# Files run side by side, four at a time, end-to-end tests early: most of them wait for processes to start.
 test: $(STAMP) ## Run every test
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 fuzz: $(STAMP) ## Send the model server a million made-up requests, the sandbox some thousands (FUZZ=n: so many; FUZZ_SEED=n: others)
 	@FUZZ=$(or $(FUZZ),1000000) HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest --timeout 0 tests/integration/sandbox/test_fuzz.py \

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import pytest_asyncio
 import yaml
 
 from model_sandbox.apiserver.auth import User
@@ -40,12 +42,18 @@ def test_all_areas_are_recorded() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: f"{path.parent.name}: {path.stem}")
-async def test_answers_as_recorded(path: Path) -> None:
-    recording = read(path)
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def replayer() -> AsyncIterator[Any]:
+    """One server for all recordings, as the real one that was recorded was."""
     timeout = aiohttp.ClientTimeout(total=60)
     async with (
         sandbox(controllers=True, users=LIMITED) as server,
         aiohttp.ClientSession(timeout=timeout) as session,
     ):
-        assert await _replayer()(session, server.url, server.token).play(recording) == []
+        yield _replayer()(session, server.url, server.token)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: f"{path.parent.name}: {path.stem}")
+async def test_answers_as_recorded(replayer: Any, path: Path) -> None:
+    assert await replayer.play(read(path)) == []

@@ -118,6 +118,19 @@ def test_a_rule_may_be_about_some_names() -> None:
     assert not is_allowed(store, USER, Attributes("get", "", "pods", "n", "y"))
 
 
+def test_a_role_for_people_is_put_together_from_those_with_its_label_over_two_steps() -> None:
+    kind, label = "clusterroles.rbac.authorization.k8s.io", "rbac.authorization.k8s.io/aggregate-to"
+    store = Store()
+    rbac(store, [])
+    for name, of, rules in (("r", "", []), ("edit", "admin", []), ("more", "edit", [PODS])):
+        role = {"metadata": {"name": name, "labels": {f"{label}-{of}": "true"}}, "rules": rules}
+        selects = {"r": "admin", "edit": "edit"}.get(name)
+        chosen = {"clusterRoleSelectors": [{"matchLabels": {f"{label}-{selects}": "true"}}]}
+        store.put(kind, ("", name), {**role, **({"aggregationRule": chosen} if selects else {})})
+    assert is_allowed(store, USER, Attributes("get", "", "pods", "n", "x"))
+    assert not is_allowed(store, USER, Attributes("delete", "", "pods", "n", "x"))
+
+
 def account(store: Store, uid: str) -> None:
     store.put("serviceaccounts", ("n", "sa"), {"metadata": {"name": "sa", "namespace": "n", "uid": uid}})
 

@@ -152,15 +152,12 @@ def test_an_array_within_a_pickle_is_no_error_in_the_log(tmp_path, caplog):
     assert caplog.messages == []
 
 
-def test_scikit_learn_comes_without_pandas_and_pandas_comes_when_it_is_needed():
+def test_scikit_learn_comes_without_pandas():
     asked = """
 import sys
 from model_server.runtimes.sklearn import import_scikit_learn
 import_scikit_learn()
-import sklearn.pipeline
-print("pandas" in sys.modules)
-import pandas
-print(pandas.DataFrame({"a": [1]}).shape)
+print("sklearn" in sys.modules, "pandas" in sys.modules)
 """
     told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout
-    assert told.split("\n")[:2] == ["False", "(1, 1)"]
+    assert told == "True False\n"
