@@ -81,7 +81,12 @@ def _fitted(feature: Feature, tensor: Tensor) -> Feature:
 
 def _features_of(signature: Signature) -> tuple[Feature, ...]:
     if signature.feature_names:
-        return tuple(_with_levels(name, signature.levels.get(name)) for name in signature.feature_names)
+        return tuple(
+            Feature(name=name, dtype="string")
+            if name in signature.text
+            else _with_levels(name, signature.levels.get(name))
+            for name in signature.feature_names
+        )
     if signature.tensors:
         (tensor,) = signature.tensors
         return tuple(Feature(name=f"x{index}", dtype=_dtype_of(tensor)) for index in range(tensor.shape[1]))

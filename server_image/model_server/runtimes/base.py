@@ -15,7 +15,7 @@ class Signature:
 
     `tensors` are the inputs of a graph; `feature_names` and `feature_count` those of an estimator;
     `as_columns` asks for one array a feature, because the model selects columns by name; `levels` are the
-    categories that a feature had in training.
+    categories that a feature had in training; `text` names features that were text.
     """
 
     tensors: tuple[Tensor, ...] = ()
@@ -23,6 +23,7 @@ class Signature:
     feature_count: int | None = None
     as_columns: bool = False
     levels: Mapping[str, tuple[bool | int | float | str, ...]] = field(default_factory=dict)
+    text: frozenset[str] = frozenset()
 
 
 class Model(Protocol):

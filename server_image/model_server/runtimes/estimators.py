@@ -9,7 +9,16 @@ import numpy as np
 
 from model_server.runtimes.base import Signature
 from model_server.runtimes.direct import direct_way
-from model_server.runtimes.tables import as_matrix, as_table, given, levels_of, named, require_pandas, selects_columns
+from model_server.runtimes.tables import (
+    as_matrix,
+    as_table,
+    given,
+    levels_of,
+    named,
+    require_pandas,
+    selects_columns,
+    text_columns,
+)
 from model_server.tensors import Inputs, Outputs
 
 
@@ -30,6 +39,7 @@ class Estimator:
             feature_count=_feature_count(estimator),
             as_columns=self._frames,
             levels=self._levels,
+            text=text_columns(estimator),
         )
         has_probabilities = hasattr(estimator, "predict_proba") and _is_one_output(estimator)
         self.probabilities = "predict_proba" if has_probabilities else ""

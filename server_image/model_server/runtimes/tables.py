@@ -90,6 +90,34 @@ def selects_columns(estimator: Any) -> bool:
     return any(map(_are_names, chosen)) or any(selects_columns(part) for part in _parts(estimator))
 
 
+def text_columns(estimator: Any) -> frozenset[str]:
+    """The named columns whose encoder (one-hot, ordinal, target, ...) was fitted on text."""
+    found: set[str] = set()
+    for _, transformer, columns in getattr(estimator, "transformers_", ()):
+        if _are_names(columns) and not isinstance(columns, slice):
+            names = [columns] if isinstance(columns, str) else list(columns)
+            found.update(name for name, known in zip(names, _categories(transformer), strict=False) if _is_text(known))
+    return frozenset(found).union(*(text_columns(part) for part in _parts(estimator)))
+
+
+def _categories(transformer: Any) -> Iterable[Any]:
+    """What the first step of a transformer that knows categories was fitted on, a list a column.
+
+    Steps before it keep the columns' places only as long as they fill in what is missing.
+    """
+    for _, step in getattr(transformer, "steps", [("", transformer)]):
+        if hasattr(step, "categories_"):
+            return list(step.categories_)
+        if type(step).__name__ != "SimpleImputer":
+            return ()
+    return ()
+
+
+def _is_text(known: Any) -> bool:
+    present = [value for value in known if not (value is None or value != value)]  # NaN is not equal to itself
+    return bool(present) and all(isinstance(value, str) for value in present)
+
+
 def _are_names(columns: Any) -> bool:
     if isinstance(columns, slice):
         return isinstance(columns.start, str) or isinstance(columns.stop, str)

@@ -8,9 +8,10 @@ import joblib
 import numpy as np
 import pytest
 import yaml
-from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor, make_column_transformer
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.ensemble import RandomForestClassifier, VotingRegressor
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
@@ -163,6 +164,23 @@ def test_a_model_that_holds_one_that_selects_columns_gets_a_table(loaded, tmp_pa
     model = wrap(by_name(table)).fit(table, DIABETES.target[:40])
     found = loaded(package(tmp_path, model), trusted="true")
     assert predict(found, table.to_numpy())["predict"].tolist() == model.predict(table).tolist()
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        pytest.param(OneHotEncoder(), id="one-hot"),
+        pytest.param(make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder()), id="after an imputer"),
+    ],
+)
+def test_columns_whose_encoder_learnt_text_are_text_without_a_word_in_model_yaml(loaded, tmp_path, encoder):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"plan": ["free", "paid"] * 20, "age": np.arange(40.0), "zip": [1, 2, 3, 4] * 10})
+    parts = make_column_transformer((encoder, ["plan"]), (OneHotEncoder(), ["zip"]), remainder="passthrough")
+    model = make_pipeline(parts, LogisticRegression(max_iter=500)).fit(table, (table["plan"] == "paid").astype(int))
+    found = loaded(package(tmp_path, model), trusted="true")
+    assert [feature.dtype for feature in found.layout.features] == ["string", "float64", "float64"]
+    assert predict(found, table.to_numpy(dtype=object))["predict"].tolist() == model.predict(table).tolist()
 
 
 def test_a_single_column_of_text_is_a_table_of_one_column(loaded, tmp_path):
