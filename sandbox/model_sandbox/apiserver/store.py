@@ -21,24 +21,38 @@ Key = tuple[str, str]  # namespace ("" for cluster scope), name
 
 # Clients that resume a watch after a short absence find their version; older ones list again.
 KEPT_EVENTS = 1024
+# The newest of them are as good as always read: by watches that keep up.
+_UNPACKED = 32
 # Versions before the first write are history that was never kept.
 FIRST_VERSION = 100
 
 
-@dataclass(slots=True)
 class Entry:
-    """One version of one object; `encoded` caches its JSON for each way it is shown."""
+    """One version of one object, and its JSON once somebody asked for it."""
 
-    version: int
-    body: Obj
-    encoded: dict[str, bytes] = field(default_factory=dict)
+    __slots__ = ("_body", "_json", "version")
+
+    def __init__(self, version: int, body: Obj) -> None:
+        self.version = version
+        self._body: Obj | None = body
+        self._json = b""
+
+    @property
+    def body(self) -> Obj:
+        """The object, without apiVersion and kind."""
+        found: Obj = self._body if self._body is not None else orjson.loads(self._json)
+        return found
 
     def json(self) -> bytes:
-        """The stored body as JSON."""
-        cached = self.encoded.get("")
-        if cached is None:
-            cached = self.encoded[""] = orjson.dumps(self.body)
-        return cached
+        """The object as JSON."""
+        if not self._json:
+            self._json = orjson.dumps(self._body)
+        return self._json
+
+    def pack(self) -> None:
+        """Keep the JSON alone, which is a fifth of it: what was superseded a while ago is hardly ever read."""
+        self.json()
+        self._body = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +178,8 @@ class Store:
 
     def _record(self, resource: str, shelf: Shelf, event: Event) -> None:
         shelf.log.append(event)
+        if len(shelf.log) >= _UNPACKED and (old := shelf.log[-_UNPACKED].old) is not None:
+            old.pack()
         while len(shelf.log) > self._kept:
             shelf.forgotten = shelf.log.popleft().version
         for hear in self.on_change:
