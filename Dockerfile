@@ -19,7 +19,7 @@ COPY operator operator
 RUN pip install -c constraints.txt '.[operator]'
 
 FROM build AS build-server
-# What models of tables need, and all that the resource can ask for. PyTorch and Keras are larger than the rest together.
+# What models of tables need, and what `spec.server` can switch on. PyTorch and Keras are larger than the rest together.
 ARG EXTRAS=server,server-sklearn,server-pandas,server-skops,server-xgboost,server-lightgbm,server-onnx,server-accelerate,server-scan,server-grpc,server-otel
 ARG MORE=
 COPY server_image server_image

@@ -210,7 +210,6 @@ def _holds(rule: str, value: Any) -> bool:
     program = cel.compile(_ESCAPED.sub(r"\1", rule))
     try:
         return program.execute(context) is True
-    except (
-        Exception
-    ):  # a rule that cannot be computed does not hold, as for the API server; the library raises many kinds
+    except Exception:
+        # A rule that cannot be computed does not hold, as for the API server; the library raises many kinds.
         return False

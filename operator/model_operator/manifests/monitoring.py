@@ -59,6 +59,7 @@ def alerts(owner: ModelDeployment) -> Body:
     resource = f'namespace="{namespace}",name="{name}"'
     answered = "sum by (model, namespace, revision) (rate(modeldeploy_requests_total{%s}[5m]))"
     failed = answered % f'{model},code=~"5.."'
+    aborted = f'modeldeploy_operator_rollouts_total{{{resource},result="Aborted"}}'
     rules = [
         _alert(
             "ModelDegraded",
@@ -76,7 +77,8 @@ def alerts(owner: ModelDeployment) -> Body:
         ),
         _alert(
             "ModelRolledBack",
-            f'increase(modeldeploy_operator_rollouts_total{{{resource},result="Aborted"}}[15m]) > 0',
+            # A counter is there from its first count on, of which `increase` knows nothing.
+            f"increase({aborted}[15m]) > 0 or ({aborted} unless {aborted} offset 15m)",
             "warning",
             f"A new version of the model {name} went back",
             f"kubectl modeldeploy history {name} -n {namespace} tells why.",

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from model_sandbox.apiserver.errors import Cause, Obj, go_value
-from model_sandbox.apiserver.functions import FUNCTIONS, NATIVE
+from model_sandbox.apiserver.functions import FUNCTIONS, NATIVE, OWN
 from model_sandbox.apiserver.schema import Node, Shape
 
 _KEPT_RESULTS, _KEPT_BYTES = 1024, 1024
@@ -69,7 +69,7 @@ def _context() -> Any:
     """The functions; variables are set anew for each evaluation."""
     context = _library().Context()
     import_module("cel.stdlib").add_stdlib_to_context(context)
-    for name, function in FUNCTIONS.items():
+    for name, function in {**FUNCTIONS, **OWN}.items():
         context.add_function(name, function)
     return context
 
@@ -78,7 +78,7 @@ def _context() -> Any:
 def _added() -> frozenset[str]:
     """The functions that were added to those of the language, without those for built-in types alone."""
     libraries = import_module("cel.stdlib").EXTENSIONS.values()
-    return frozenset(name.rpartition(".")[2] for one in libraries for name in one).union(list(FUNCTIONS)[:-2])
+    return frozenset(name.rpartition(".")[2] for one in libraries for name in one).union(FUNCTIONS)
 
 
 class Expression:

@@ -7,14 +7,8 @@ from functools import cache
 from typing import Any
 
 from model_sandbox.apiserver.cel import Expression
-from model_sandbox.apiserver.errors import (
-    Obj,
-)
-from model_sandbox.apiserver.schema import (
-    NESTED,
-    Node,
-    Shape,
-)
+from model_sandbox.apiserver.errors import Obj
+from model_sandbox.apiserver.schema import NESTED, Node, Shape
 
 
 @cache

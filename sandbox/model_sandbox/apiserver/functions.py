@@ -101,13 +101,12 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "getPort": lambda url: str(urlsplit(url).port or ""),
     "getEscapedPath": lambda url: urlsplit(url).path,
     "getQuery": lambda url: parse_qs(urlsplit(url).query),
-    # For built-in types alone.
-    "selects": lambda selector, labels: match_selector(selector, labels),
-    "sameButImages": _same_but_images,
 }
+# For the rules of built-in types alone.
+OWN: dict[str, Callable[..., Any]] = {"selects": match_selector, "sameButImages": _same_but_images}
 # What the library has without a list to ask for. A function of an extension is known by its last name.
 NATIVE = re.compile(
     "has|all|exists|exists_one|existsOne|map|filter|size|contains|startsWith|endsWith|matches|int|uint|double|string|"
-    "bytes|timestamp|duration|type|dyn|get(FullYear|Month|Date|DayOf(Month|Week|Year)|Hours|Minutes|(Milli)?[sS]econds)|"
+    "bytes|timestamp|duration|type|dyn|get(FullYear|Month|Date|DayOf(Month|Week|Year)|Hours|Minutes|Seconds|Milliseconds)|"
     "of|none|ofNonZeroValue|hasValue|value|or|orValue"
 )

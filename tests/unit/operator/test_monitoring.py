@@ -25,10 +25,10 @@ SERIES = {
     f'modeldeploy_quality{{{MODEL},metric="accuracy"}}': "0.8x30",
     f'modeldeploy_quality{{{MODEL},metric="log_loss"}}': "0.4x30",
     'modeldeploy_operator_phase{namespace="shop",name="fraud",phase="Degraded"}': "1x30",
-    'modeldeploy_operator_rollouts_total{namespace="shop",name="fraud",result="Aborted"}': "0x25 1x5",
 }
 
 
+ABORTED = 'modeldeploy_operator_rollouts_total{namespace="shop",name="fraud",result="Aborted"}'
 SERVED = {"model": "fraud", "namespace": "shop"}
 NAMED = {"name": "fraud", "namespace": "shop"}
 #: What is told of them: labels and annotations by alert.
@@ -97,10 +97,14 @@ def test_each_pod_is_scraped_once_at_the_port_that_it_speaks() -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed: it comes with Prometheus")
-def test_the_alerts_fire_for_what_they_are_about(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "aborted",
+    [pytest.param("1x25 2x5", id="not the first rollback"), pytest.param("_x25 1x5", id="the first rollback")],
+)
+def test_the_alerts_fire_for_what_they_are_about(tmp_path: Path, aborted: str) -> None:
     rules = tmp_path / "rules.yaml"
     rules.write_text(yaml.safe_dump(objects(alerts=True)["PrometheusRule"]["spec"]))
-    series = [{"series": name, "values": values} for name, values in SERIES.items()]
+    series = [{"series": name, "values": values} for name, values in {**SERIES, ABORTED: aborted}.items()]
     told = [
         {"eval_time": "28m", "alertname": name, "exp_alerts": [{"exp_labels": labels, "exp_annotations": words}]}
         for name, (labels, words) in TOLD.items()
