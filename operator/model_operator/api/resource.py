@@ -74,7 +74,12 @@ class ModelDeployment:
             generation=metadata["generation"],
             resource_version=metadata["resourceVersion"],
             spec=spec,
-            target=revision_of(spec.revision_source, ours.get("refresh", ""), polled_mark(spec.model, status)),
+            target=revision_of(
+                spec.revision_source,
+                ours.get("refresh", ""),
+                polled_mark(spec.model, status),
+                existing=status.revisions,
+            ),
             status=status,
             tokens={token: ours[token] for token in TOKENS if ours.get(token)},
             unknown_annotations=tuple(sorted(ours.keys() - TOKENS)),

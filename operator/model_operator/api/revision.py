@@ -1,10 +1,12 @@
-"""What makes a revision: a hash of whatever makes pods differ, and of nothing else."""
+"""The name of a revision: a hash of what makes pods differ, and of nothing else."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import orjson
+
+from model_operator.api.identity import as_written, canonical
 
 #: Letters of Kubernetes' own pod-template-hash: no vowels, so that no hash spells a word.
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
@@ -22,13 +24,23 @@ def digest(value: Mapping[str, Any] | Sequence[Any]) -> str:
     return "".join(letters)
 
 
-def revision_of(source: Mapping[str, Any], refresh: str = "", mark: str = "") -> str:
+def revision_of(
+    source: Mapping[str, Any], refresh: str = "", mark: str = "", *, existing: Set[str] = frozenset()
+) -> str:
     """Name the revision of a spec's `revision_source`.
+
+    Equal specs have equal names, whatever a definition filled in and however quantities are spelt (`api.identity`).
 
     Args:
         refresh: the token of the annotation `modeldeploy.dev/refresh`. Another value is another
             revision of the same spec, for artifacts that change behind an unchanged URI.
         mark: the same for a change that polling saw (`status.source`).
+        existing: revisions that the status names. The first release hashed specs as they were spelt; a revision
+            that has its name from there keeps it.
     """
     extra = {name: value for name, value in (("refresh", refresh), ("mark", mark)) if value}
-    return digest({"source": source, **extra})
+    name = digest({"source": canonical(source), **extra})
+    if name in existing or not existing:
+        return name
+    old_name = digest({"source": as_written(source), **extra})
+    return old_name if old_name in existing else name

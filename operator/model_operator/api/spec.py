@@ -81,7 +81,8 @@ class Autoscaling:
 class Spec:
     """What is wanted (`spec`).
 
-    `revision_source` is what makes pods differ, as it was written: the input of the revision hash.
+    `revision_source` is the part that makes pods differ, as the API server returned it; `api.identity` says when two
+    of them are the same revision.
     `service_monitor` and `alerts` say whether the Prometheus operator is told of the model.
     """
 
@@ -147,9 +148,10 @@ def parse_spec(body: Body) -> Spec:
 
 
 def revision_source(spec: Body) -> Body:
-    """Return the part of `spec` that makes pods differ: the model, the server, and what the server watches."""
+    """Return the part of `spec` that makes pods differ: the model, the server, and its drift detection."""
     source: dict[str, Any] = {"model": dict(spec["model"]), "server": dict(spec.get("server", {}))}
-    if drift := spec.get("monitoring", {}).get("drift"):
+    drift = spec.get("monitoring", {}).get("drift")
+    if drift is not None:
         source["monitoring"] = {"drift": drift}
     return source
 

@@ -6,7 +6,7 @@ restart between any two writes repeats the same step and no other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -173,6 +173,12 @@ class Status:
     history: tuple[HistoryEntry, ...] = ()
     handled_tokens: Mapping[str, str] = field(default_factory=dict)
     conditions: tuple[Condition, ...] = ()
+
+    @property
+    def revisions(self) -> Set[str]:
+        """The names of all revisions that the status speaks of."""
+        named = (self.stable, self.canary, self.aborted, self.previous, *(entry.revision for entry in self.history))
+        return frozenset(filter(None, named))
 
     def condition(self, type_: str) -> Condition | None:
         """Return the condition of this type, if there is one."""

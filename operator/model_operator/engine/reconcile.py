@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from model_operator.api.identity import asked_for
 from model_operator.api.resource import ModelDeployment, ObjectKey, version_of
 from model_operator.api.status import Phase, status_to_body
 from model_operator.api.version import KIND
@@ -136,7 +137,7 @@ class Reconciler:
             told = News("UndoImpossible", f"no revision {revision!r} is kept; kept are: {known}", is_warning=True)
             self._recorder.tell(resource, told)
             return False
-        patch = merge_patch(resource.spec.revision_source, source)
+        patch = merge_patch(asked_for(resource.spec.revision_source), asked_for(source))
         if patch:
             # Repeated after a kill it finds nothing left to patch; only then the token counts as handled.
             self._cache.put(dict(await self._cluster.patch_spec(resource, {"spec": patch})))

@@ -2,33 +2,13 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import orjson
 
 from model_operator.api.names import APPLIED_HASH
+from model_operator.api.quantities import canonical_quantity, is_quantity
 
-_UNITS = {
-    "n": Decimal("1e-9"),
-    "u": Decimal("1e-6"),
-    "m": Decimal("1e-3"),
-    "": Decimal(1),
-    "k": Decimal("1e3"),
-    "M": Decimal("1e6"),
-    "G": Decimal("1e9"),
-    "T": Decimal("1e12"),
-    "P": Decimal("1e15"),
-    "E": Decimal("1e18"),
-    "Ki": Decimal(2**10),
-    "Mi": Decimal(2**20),
-    "Gi": Decimal(2**30),
-    "Ti": Decimal(2**40),
-    "Pi": Decimal(2**50),
-    "Ei": Decimal(2**60),
-}
-#: Maps whose values are quantities: `1000m` and `1` mean the same there.
-_QUANTITY_MAPS = frozenset({"requests", "limits"})
 #: Keys by which lists of maps are merged (Kubernetes' list-map keys that we use).
 _MERGE_KEYS = ("name", "mountPath", "type")
 #: Fields that are ours as a whole: what somebody added there changes who gets which requests.
@@ -76,37 +56,22 @@ def contains(live: Any, wanted: Any, field: str = "") -> bool:
             return False
         # Most fields are equal: they are not worth a call.
         others = [(key, live.get(key), value) for key, value in wanted.items() if live.get(key) != value]
-        if field in _QUANTITY_MAPS:
-            return all(_same_quantity(found, value) for _, found, value in others)
-        return all(contains(found, value, key) for key, found, value in others)
+        return all(
+            canonical_quantity(found) == canonical_quantity(value)
+            if is_quantity(field, key)
+            else contains(found, value, key)
+            for key, found, value in others
+        )
     if isinstance(wanted, list):
-        return _contains_list(live, wanted)
+        return _contains_list(live, wanted, field)
     return bool(live == wanted)
 
 
-def _contains_list(live: Any, wanted: Sequence[Any]) -> bool:
+def _contains_list(live: Any, wanted: Sequence[Any], field: str) -> bool:
     if not isinstance(live, list) or len(live) < len(wanted):
         return False
     key = next((k for k in _MERGE_KEYS if all(isinstance(item, dict) and k in item for item in wanted)), "")
     if key and wanted:
         by_key = {item.get(key): item for item in live if isinstance(item, dict)}
-        return all(by_key.get(item[key]) == item or contains(by_key.get(item[key]), item) for item in wanted)
-    return len(live) == len(wanted) and all(contains(a, b) for a, b in zip(live, wanted, strict=True))
-
-
-def _same_quantity(live: Any, wanted: Any) -> bool:
-    if live == wanted:
-        return True
-    try:
-        return quantity(str(live)) == quantity(str(wanted))
-    except (InvalidOperation, KeyError):
-        return False
-
-
-def quantity(text: str) -> Decimal:
-    """Return the number that a Kubernetes quantity stands for (`100m`, `1Gi`, `2e3`)."""
-    for length in (2, 1):
-        unit = text[-length:]
-        if unit in _UNITS and unit:
-            return Decimal(text[:-length]) * _UNITS[unit]
-    return Decimal(text)
+        return all(by_key.get(item[key]) == item or contains(by_key.get(item[key]), item, field) for item in wanted)
+    return len(live) == len(wanted) and all(contains(a, b, field) for a, b in zip(live, wanted, strict=True))

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from model_operator.manifests.compare import contains, has_drifted, quantity
+from model_operator.api.quantities import parse_quantity
+from model_operator.manifests.compare import contains, has_drifted
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_contains(live: Any, wanted: Any, *, same: bool) -> None:
     ("one", "other"), [("1", "1000m"), ("1Gi", "1024Mi"), ("2e3", "2k"), ("0.5", "500m"), ("1E", "1000P")]
 )
 def test_quantities_that_mean_the_same(one: str, other: str) -> None:
-    assert quantity(one) == quantity(other)
+    assert parse_quantity(one) == parse_quantity(other)
 
 
 def service(**selector: str) -> dict[str, Any]:

@@ -1,0 +1,160 @@
+"""What two specs have in common when they are the same revision: what the user asked for, however it is written.
+
+A definition may fill in defaults, an API server may fill in those of a newer definition when it reads an object, and
+users spell one quantity in several ways. None of this makes pods differ, so none of it may make a revision.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from model_operator.api.quantities import with_canonical_quantities
+from model_operator.api.times import parse_duration
+
+Body = Mapping[str, Any]
+
+
+class Fields(NamedTuple):
+    """The fields of one object of the spec.
+
+    Attributes:
+        first: fields of the first release with their defaults, None without one. Never to be changed: hashes of
+            revisions hold these defaults, and a hash that changes restarts every model of a cluster.
+        later: fields that came after it. One at its default, or absent, is not part of a revision.
+    """
+
+    first: Mapping[str, Any]
+    later: Mapping[str, Any]
+
+
+#: A field that holds an object of `FIELDS`; it exists when the user wrote it, or always where it has a default.
+_MODEL = Fields(
+    first={
+        "storageUri": None,
+        "format": "auto",
+        "version": None,
+        "sha256": None,
+        "trusted": False,
+        "secretName": None,
+        "installRequirements": False,
+        "pollInterval": None,
+        "cache": None,
+    },
+    later={},
+)
+_SERVER = Fields(
+    first={
+        "image": None,
+        "imagePullPolicy": None,
+        "workers": 1,
+        "logLevel": "info",
+        "batching": {},
+        "requestTimeoutSeconds": 30,
+        "maxRequestBytes": 10_485_760,
+        "inputLog": None,
+        "auth": None,
+        "tls": None,
+        "grpcPort": None,
+        "accelerate": "none",
+        "env": None,
+        "resources": None,
+        "podTemplate": None,
+    },
+    later={},
+)
+_BATCHING = Fields(first={"maxBatchSize": 32, "maxDelayMilliseconds": 1}, later={})
+_INPUT_LOG = Fields(first={"sampleRate": 0, "redact": None, "sink": "stdout"}, later={})
+_DRIFT = Fields(first={"reference": "package", "threshold": 0.2}, later={})
+_CACHE = Fields(first={"claimName": None, "hostPath": None}, later={})
+_SECRET = Fields(first={"secretName": None}, later={})
+
+#: By path within a revision's source (`spec` without what does not make pods differ).
+FIELDS: Mapping[str, Fields] = {
+    "model": _MODEL,
+    "model.cache": _CACHE,
+    "server": _SERVER,
+    "server.batching": _BATCHING,
+    "server.inputLog": _INPUT_LOG,
+    "server.auth": _SECRET,
+    "server.tls": _SECRET,
+    "monitoring.drift": _DRIFT,
+}
+
+
+def as_written(source: Body) -> Body:
+    """Return a revision's source with the defaults of the first release filled in and later ones taken out.
+
+    The first release hashed this form, in the spelling of the user.
+    """
+    form = {part: _normalize(part, source.get(part) or {}) for part in ("model", "server")}
+    drift = (source.get("monitoring") or {}).get("drift")
+    return form if drift is None else {**form, "monitoring": {"drift": _normalize("monitoring.drift", drift)}}
+
+
+def canonical(source: Body) -> Body:
+    """Return the form that is equal for equal revisions: `as_written`, with one spelling for each value."""
+    form = with_canonical_quantities(_whole_numbers(as_written(source)))
+    model, server = dict(form["model"]), dict(form["server"])
+    if "pollInterval" in model:
+        model["pollInterval"] = f"{parse_duration(model['pollInterval']).total_seconds():g}s"
+    for field in ("env", "resources", "podTemplate"):
+        if field in server and not _prune(server[field]):
+            del server[field]
+    return {**form, "model": model, "server": server}
+
+
+def asked_for(source: Body) -> Body:
+    """Return a revision's source without the fields that are at their default: the least a user writes for it."""
+    form = as_written(source)
+    drift = form.get("monitoring", {}).get("drift")
+    return {
+        "model": _without_defaults("model", form["model"]),
+        "server": _without_defaults("server", form["server"]),
+        "monitoring": {"drift": drift and _without_defaults("monitoring.drift", drift)},
+    }
+
+
+def _without_defaults(path: str, form: Body) -> Body:
+    rest = dict[str, Any]()
+    for name, value in form.items():
+        default = FIELDS[path].first.get(name)
+        if default is not None and value == _inner(path, name, default):
+            continue
+        inner = f"{path}.{name}"
+        rest[name] = _without_defaults(inner, value) if inner in FIELDS else value
+    return rest
+
+
+def _normalize(path: str, raw: Body) -> Body:
+    fields, form = FIELDS[path], dict[str, Any]()
+    for name, default in fields.first.items():
+        value = raw.get(name, default)
+        if value is not None:
+            form[name] = _inner(path, name, value)
+    for name, default in fields.later.items():
+        value = raw.get(name)
+        if value is not None and (default is None or _inner(path, name, value) != _inner(path, name, default)):
+            form[name] = _inner(path, name, value)
+    return form
+
+
+def _inner(path: str, name: str, value: Any) -> Any:
+    inner = f"{path}.{name}"
+    return _normalize(inner, value) if inner in FIELDS else value
+
+
+def _whole_numbers(value: Any) -> Any:
+    """Write 1.0 as 1: JSON has one kind of number, and what an API server answers differs by its way there."""
+    if isinstance(value, Mapping):
+        return {key: _whole_numbers(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_whole_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _prune(value: Any) -> Any:
+    """Return a value without empty maps, lists and nulls, which ask for nothing; None when nothing is left."""
+    if isinstance(value, Mapping):
+        return {k: pruned for k, inner in value.items() if (pruned := _prune(inner)) is not None} or None
+    if isinstance(value, list | tuple):
+        return list(value) or None
+    return value
