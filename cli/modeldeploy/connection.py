@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from modeldeploy.kube import Kube
+from modeldeploy.kube import Impersonation, Kube
 from modeldeploy.session import Session
 
 Kubeconfig = Annotated[
@@ -25,8 +25,23 @@ KubeContext = Annotated[str | None, typer.Option("--context", help="Context of t
 Namespace = Annotated[
     str | None, typer.Option("--namespace", "-n", help="Default is the context's own.", show_default=False)
 ]
+AsUser = Annotated[
+    str | None, typer.Option("--as", help="User to impersonate, as kubectl does.", metavar="USER", show_default=False)
+]
+AsGroup = Annotated[
+    list[str] | None,
+    typer.Option("--as-group", help="Group to impersonate; can be repeated.", metavar="GROUP", show_default=False),
+]
+AsUid = Annotated[str | None, typer.Option("--as-uid", help="UID to impersonate.", metavar="UID", show_default=False)]
 
-_OPTIONS = {"kubeconfig": Kubeconfig, "kube_context": KubeContext, "namespace": Namespace}
+_OPTIONS = {
+    "kubeconfig": Kubeconfig,
+    "kube_context": KubeContext,
+    "namespace": Namespace,
+    "as_user": AsUser,
+    "as_group": AsGroup,
+    "as_uid": AsUid,
+}
 #: Elsewhere than on a terminal lines are for grep, and not to be folded.
 _WIDE = 400
 
@@ -38,6 +53,9 @@ class Connection:
     kubeconfig: Path | None = None
     kube_context: str | None = None
     namespace: str | None = None
+    as_user: str | None = None
+    as_group: list[str] | None = None
+    as_uid: str | None = None
 
     def or_as(self, other: "Connection") -> "Connection":
         """Return this one, with what was left open taken from another."""
@@ -45,11 +63,15 @@ class Connection:
             kubeconfig=self.kubeconfig or other.kubeconfig,
             kube_context=self.kube_context or other.kube_context,
             namespace=self.namespace or other.namespace,
+            as_user=self.as_user or other.as_user,
+            as_group=self.as_group or other.as_group,
+            as_uid=self.as_uid or other.as_uid,
         )
 
     def open(self) -> Session:
         """Connect. Raises `KubeconfigError`."""
-        kube = Kube.connect(self.kubeconfig, self.kube_context)
+        impersonation = Impersonation(user=self.as_user or "", groups=tuple(self.as_group or ()), uid=self.as_uid or "")
+        kube = Kube.connect(self.kubeconfig, self.kube_context, impersonation)
         return Session(kube, self.namespace or kube.namespace, Console(width=None if sys.stdout.isatty() else _WIDE))
 
 
@@ -58,6 +80,9 @@ def chosen_first(
     kubeconfig: Kubeconfig = None,
     kube_context: KubeContext = None,
     namespace: Namespace = None,
+    as_user: AsUser = None,
+    as_group: AsGroup = None,
+    as_uid: AsUid = None,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
 ) -> None:
     """Remember what was said before the command's name."""
@@ -67,7 +92,14 @@ def chosen_first(
     if context.invoked_subcommand is None:
         print(context.get_help())
         raise typer.Exit
-    context.obj = Connection(kubeconfig=kubeconfig, kube_context=kube_context, namespace=namespace)
+    context.obj = Connection(
+        kubeconfig=kubeconfig,
+        kube_context=kube_context,
+        namespace=namespace,
+        as_user=as_user,
+        as_group=as_group,
+        as_uid=as_uid,
+    )
 
 
 def connected(command: Callable[..., None]) -> Callable[..., None]:

@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.table import Table
 
-from modeldeploy.kube import EVENTS, MODELDEPLOYMENTS, PODS, SERVICES, Kube, KubeError
-from modeldeploy.kube.client import Body
+from modeldeploy.kube import EVENTS, MODELDEPLOYMENTS, PODS, SERVICES, Body, Kube, KubeError
 from modeldeploy.plain import plain
 from modeldeploy.rollout import GROUP, Rollout
+
+#: What puts the resource definition and the operator into a cluster, as in the README.
+_INSTALL = "helm install modeldeploy helm/modeldeploy -n modeldeploy --create-namespace"
 
 
 class UnknownName(Exception):
@@ -60,7 +62,7 @@ class Session:
         except KubeError as error:
             if error.code != 404:
                 raise
-            told = "the API server has no ModelDeployments: install modeldeploy's chart in the cluster"
+            told = f"the API server has no ModelDeployments; install modeldeploy's chart in the cluster: {_INSTALL}"
             raise KubeError(404, error.reason, told) from error
         return [Rollout.from_body(plain(body)) for body in bodies]
 

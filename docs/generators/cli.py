@@ -9,7 +9,7 @@ import typer.main
 from modeldeploy.app import build
 
 #: Options that each command on a cluster takes too, told once.
-_SHARED = ("kubeconfig", "kube_context", "namespace")
+_SHARED = ("kubeconfig", "kube_context", "namespace", "as_user", "as_group", "as_uid")
 
 _INTRO = """\
 # The command line
@@ -17,6 +17,10 @@ _INTRO = """\
 This page is made from the application by `make docs`. `modeldeploy` reads `$KUBECONFIG` as kubectl does,
 and since it is installed as `kubectl-modeldeploy` too, `kubectl modeldeploy ...` is the same.
 `modeldeploy --version` shows which one it is.
+
+It signs in as kubectl does: with tokens, client certificates, name and password, `exec` plugins and OpenID
+Connect, through `proxy-url` or `HTTPS_PROXY`, as another user with `--as`; in a pod without a kubeconfig as the
+pod's ServiceAccount.
 
 Exit statuses: 0 done; 1 when `lint` found something or a file cannot be read or written; 3 when the cluster or
 the name is not there, what was asked for cannot be done, or the API server refuses it; 64 when the command line

@@ -1,12 +1,14 @@
-"""The Kubernetes API as the command line and the demo need it: a few verbs over HTTP.
+"""The Kubernetes API as the command line and the demo need it: a few verbs, through the official client.
 
 Not the operator's client: that one is asynchronous, watches for days and counts its requests.
-This one makes a handful of calls for a person and says clearly why one failed.
+This one makes a handful of calls for a person and says clearly why one failed. Nothing here imports the official client
+before `Kube.connect`.
 """
 
-from modeldeploy.kube.client import CRDS, EVENTS, MODELDEPLOYMENTS, PODS, SERVICES, Kube, Resource
-from modeldeploy.kube.config import Access, read_access
+from modeldeploy.kube.client import Body, Kube
 from modeldeploy.kube.errors import KubeconfigError, KubeError, KubeUnreachable
+from modeldeploy.kube.impersonation import Impersonation
+from modeldeploy.kube.resources import CRDS, EVENTS, MODELDEPLOYMENTS, PODS, SERVICES, Resource
 
 __all__ = [
     "CRDS",
@@ -14,11 +16,11 @@ __all__ = [
     "MODELDEPLOYMENTS",
     "PODS",
     "SERVICES",
-    "Access",
+    "Body",
+    "Impersonation",
     "Kube",
     "KubeError",
     "KubeUnreachable",
     "KubeconfigError",
     "Resource",
-    "read_access",
 ]

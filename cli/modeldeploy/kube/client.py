@@ -1,60 +1,43 @@
-"""A small synchronous Kubernetes client over httpx. Used by the command line and the demo."""
+"""The verbs that commands, demo and tests need, on one cluster. The official client does the rest: see `transport`."""
 
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, Self
 
-import httpx
+from modeldeploy.kube.errors import KubeError
+from modeldeploy.kube.impersonation import Impersonation
+from modeldeploy.kube.resources import Resource
 
-from modeldeploy.kube.config import Access, read_access
-from modeldeploy.kube.errors import KubeError, KubeUnreachable
+if TYPE_CHECKING:
+    from modeldeploy.kube.transport import Transport
 
 Body = dict[str, Any]
 
 _AS_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
-
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """One kind's place in the API. `group` is empty for the core group."""
-
-    group: str
-    version: str
-    plural: str
-    namespaced: bool = True
-
-    def path(self, namespace: str | None, name: str = "", subresource: str = "") -> str:
-        """URL path of the collection, or of one object, or of its subresource."""
-        parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
-        if self.namespaced and namespace:
-            parts += ["namespaces", namespace]
-        return "/" + "/".join(quote(part, safe="") for part in [*parts, self.plural, name, subresource] if part)
-
-
-MODELDEPLOYMENTS = Resource("modeldeploy.dev", "v1alpha1", "modeldeployments")
-CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", namespaced=False)
-PODS = Resource("", "v1", "pods")
-SERVICES = Resource("", "v1", "services")
-EVENTS = Resource("", "v1", "events")
+_MANAGER = "modeldeploy"
 
 
 class Kube:
     """A connection to one cluster, with a default namespace. Close it, or use it in `with`."""
 
-    def __init__(self, access: Access, *, field_manager: str = "modeldeploy") -> None:
-        self.namespace = access.namespace
-        self._manager = field_manager
-        self._http = httpx.Client(
-            base_url=access.server, headers=access.headers, verify=access.verify, timeout=30, trust_env=False
-        )
+    def __init__(self, open_: "Callable[[], tuple[Transport, str]]") -> None:
+        self._open = open_
+        self._transport, self.namespace = open_()
 
     @classmethod
-    def connect(cls, kubeconfig: Path | None = None, context: str | None = None) -> Self:
+    def connect(
+        cls, kubeconfig: Path | None = None, context: str | None = None, impersonation: Impersonation | None = None
+    ) -> Self:
         """Connect as kubectl would. Raises `KubeconfigError`."""
-        return cls(read_access(kubeconfig, context))
+        # Imported when it is needed: see the module.
+        from modeldeploy.kube.access import read_access
+        from modeldeploy.kube.transport import Transport
+
+        def open_() -> tuple[Transport, str]:
+            access = read_access(kubeconfig, context, impersonation)
+            return Transport(access), access.namespace
+
+        return cls(open_)
 
     def __enter__(self) -> Self:
         return self
@@ -64,11 +47,11 @@ class Kube:
 
     def close(self) -> None:
         """Give the connections back."""
-        self._http.close()
+        self._transport.close()
 
     def get(self, resource: Resource, name: str, namespace: str | None = None) -> Body:
-        """One object. Raises `KubeError` with reason NotFound when it is not there."""
-        return self._send("GET", resource.path(namespace or self.namespace, name))
+        """Return one object. Raises `KubeError` with reason NotFound when it is not there."""
+        return self._send("get", resource, namespace, name)
 
     def list(
         self,
@@ -79,27 +62,24 @@ class Kube:
         labels: str = "",
         fields: str = "",
     ) -> list[Body]:
-        """The objects of one namespace, or of all, that match the selectors."""
+        """Return the objects of one namespace, or of all, that match the selectors."""
         query = {"labelSelector": labels, "fieldSelector": fields}
-        path = resource.path(None if everywhere else namespace or self.namespace)
-        items = self._send("GET", path, params=query)["items"]
-        return list(items)
+        return list(self._send("list", resource, namespace, everywhere=everywhere, query=query)["items"])
 
     def table(self, resource: Resource, namespace: str | None = None) -> Body:
-        """The objects as the server prints them: `columnDefinitions` and `rows`."""
-        headers = {"Accept": _AS_TABLE}
-        return self._send("GET", resource.path(namespace or self.namespace), headers=headers)
+        """Return the objects as the server prints them: `columnDefinitions` and `rows`."""
+        return self._send("list", resource, namespace, accept=_AS_TABLE)
 
     def apply(self, resource: Resource, manifest: Mapping[str, Any], namespace: str | None = None) -> Body:
         """Server-side apply."""
-        name = manifest["metadata"]["name"]
-        space = manifest["metadata"].get("namespace") or namespace or self.namespace
         return self._send(
-            "PATCH",
-            resource.path(space, name),
-            params={"fieldManager": self._manager, "fieldValidation": "Strict"},
-            headers={"Content-Type": "application/apply-patch+yaml"},
-            content=json.dumps(manifest),
+            "patch",
+            resource,
+            manifest["metadata"].get("namespace") or namespace,
+            manifest["metadata"]["name"],
+            query={"fieldManager": _MANAGER, "fieldValidation": "Strict"},
+            content_type="application/apply-patch+yaml",
+            body=manifest,
         )
 
     def merge(
@@ -113,75 +93,49 @@ class Kube:
     ) -> Body:
         """JSON merge patch: nulls remove."""
         return self._send(
-            "PATCH",
-            resource.path(namespace or self.namespace, name, subresource),
-            params={"fieldManager": self._manager},
-            headers={"Content-Type": "application/merge-patch+json"},
-            content=json.dumps(patch),
+            "patch",
+            resource,
+            namespace,
+            name,
+            subresource=subresource,
+            query={"fieldManager": _MANAGER},
+            content_type="application/merge-patch+json",
+            body=patch,
         )
 
     def delete(self, resource: Resource, name: str, namespace: str | None = None) -> None:
         """Delete one object, its dependents in the background."""
-        self._send(
-            "DELETE",
-            resource.path(namespace or self.namespace, name),
-            params={"propagationPolicy": "Background"},
-        )
+        self._send("delete", resource, namespace, name, query={"propagationPolicy": "Background"})
 
-    def watch(
-        self, resource: Resource, namespace: str | None = None, *, fields: str = "", seconds: int = 300
-    ) -> Iterator[tuple[str, Body]]:
-        """What is there (as ADDED) and then each change, until the server ends the watch."""
-        query = {"watch": "true", "fieldSelector": fields, "timeoutSeconds": str(seconds)}
-        path = resource.path(namespace or self.namespace)
+    def _send(
+        self,
+        verb: str,
+        resource: Resource,
+        namespace: str | None,
+        name: str = "",
+        *,
+        subresource: str = "",
+        everywhere: bool = False,
+        **request: Any,
+    ) -> Body:
+        space = None if everywhere or not resource.namespaced else namespace or self.namespace
+        method, path = "get" if verb == "list" else verb, resource.path(space, name, subresource)
         try:
-            with self._http.stream("GET", path, params=query, timeout=httpx.Timeout(30, read=None)) as response:
-                if response.is_error:
-                    response.read()
-                    raise _refusal(response)
-                for line in response.iter_lines():
-                    event = json.loads(line)
-                    if event["type"] == "ERROR":
-                        status = event["object"]
-                        raise KubeError(status.get("code", 500), status.get("reason", ""), status.get("message", ""))
-                    yield event["type"], event["object"]
-        except httpx.TransportError as error:
-            raise KubeUnreachable(f"{self._server} broke the watch off: {error}") from error
+            return self._send_signed_in(method, path, **request)
+        except KubeError as error:
+            if error.code != 403 or " cannot " in str(error):  # then the API server says itself who may not do what
+                raise
+            where = f" in namespace {space}" if space else ""
+            told = f"the verb {verb!r} on {resource.qualified}{where} is not allowed to this user: {error}"
+            raise KubeError(error.code, error.reason, told) from error
 
-    @property
-    def _server(self) -> str:
-        """What to name the server by: a path may hold a token."""
-        return f"{self._http.base_url.scheme}://{self._http.base_url.netloc.decode()}"
-
-    def _send(self, method: str, path: str, **request: Any) -> Body:
+    def _send_signed_in(self, method: str, path: str, **request: Any) -> Body:
+        """Send a request, once more with new credentials: those of plugins, files and identity providers expire."""
         try:
-            response = self._http.request(method, path, **request)
-        except httpx.TransportError as error:
-            raise KubeUnreachable(f"{self._server} does not answer: {error}") from error
-        if response.is_error:
-            raise _refusal(response)
-        body = _json(response)
-        if not isinstance(body, dict) or "kind" not in body:
-            told = f"{response.status_code} and no object of Kubernetes"
-            raise KubeUnreachable(f"{self._server} answers with {told}: is there an API server at this address?")
-        return body
-
-
-def _refusal(response: httpx.Response) -> KubeError:
-    status = _json(response)
-    if isinstance(status, dict) and status.get("message"):
-        code, message = int(status.get("code", response.status_code)), str(status["message"])
-        reason = str(status.get("reason", ""))
-    else:
-        code, reason = response.status_code, response.reason_phrase
-        message = f"{code} {reason}: {' '.join(response.text.split())[:300]}"
-    hint = ": the API server does not take the kubeconfig's credentials" if code == 401 else ""
-    return KubeError(code, reason, message + hint)
-
-
-def _json(response: httpx.Response) -> Any:
-    """What the body says as JSON, None where it is something else."""
-    try:
-        return response.json()
-    except ValueError:
-        return None
+            return self._transport.send(method, path, **request)
+        except KubeError as error:
+            if error.code != 401:
+                raise
+        self._transport.close()
+        self._transport, _ = self._open()
+        return self._transport.send(method, path, **request)

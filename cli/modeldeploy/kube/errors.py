@@ -1,8 +1,8 @@
-"""What can go wrong between a person and the Kubernetes API. Used by `client` and `config`."""
+"""What can go wrong between a command and the Kubernetes API. Used by everything in this package."""
 
 
 class KubeconfigError(Exception):
-    """The kubeconfig does not say how to reach a cluster; the message says what to mend."""
+    """The kubeconfig does not say how to reach a cluster; the message says what to change."""
 
 
 class KubeUnreachable(Exception):
@@ -10,7 +10,7 @@ class KubeUnreachable(Exception):
 
 
 class KubeError(Exception):
-    """The API server refused.
+    """The API server refused the request.
 
     `code` is the HTTP status, `reason` Kubernetes' word for it (NotFound, Conflict, Invalid, ...).
     """

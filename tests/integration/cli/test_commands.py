@@ -1,9 +1,7 @@
 """The command line against a real API server: what it shows, what it writes, how it ends."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -13,12 +11,10 @@ import pytest
 import typer.main
 import yaml
 
-from modeldeploy.__main__ import main
 from modeldeploy.app import build
 from modeldeploy.kube import MODELDEPLOYMENTS, SERVICES, Kube
-from modeldeploy.stand import install_crd, start_sandbox
 
-Run = Callable[..., "Done"]
+Run = Callable[..., Any]  # the fixture `run`: how a command ended
 
 STATUS = {
     "observedGeneration": 1,
@@ -31,14 +27,6 @@ STATUS = {
     "weights": {"desired": 25},
     "history": [{"revision": "5c1a", "result": "Promoted", "at": "2026-05-01T11:00:00Z"}],
 }
-
-
-@pytest.fixture(scope="module")
-def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("sandbox")
-    with start_sandbox(folder):
-        install_crd(folder / "kubeconfig")
-        yield folder / "kubeconfig"
 
 
 @pytest.fixture
@@ -69,30 +57,6 @@ def set_status(kube: Kube, status: dict[str, Any]) -> None:
 def annotations(kube: Kube) -> dict[str, str]:
     found = kube.get(MODELDEPLOYMENTS, "fraud")["metadata"].get("annotations", {})
     return {name.removeprefix("modeldeploy.dev/"): value for name, value in found.items()}
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a run of the command line ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command line as `modeldeploy WORDS...` would, in this process."""
-
-    def call(*words: str, kubeconfig: Path = kubeconfig) -> Done:
-        monkeypatch.setattr(sys, "argv", ["modeldeploy", "--kubeconfig", str(kubeconfig), *words])
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as ended:
-            main()
-        told = capsys.readouterr()
-        return Done(int(ended.value.code or 0), told.out, " ".join(told.err.replace("│", " ").split()))
-
-    return call
 
 
 def test_a_resource_that_named_no_strategy_can_be_given_one(kube: Kube) -> None:

@@ -1,13 +1,13 @@
 """How a kubeconfig is read, and what is said when it cannot be."""
 
-import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from modeldeploy.kube import KubeconfigError, read_access
+from modeldeploy.kube import KubeconfigError
+from modeldeploy.kube.access import read_access
 
 
 def a_config(user: dict[str, Any], *, current: str = "here", **cluster: Any) -> dict[str, Any]:
@@ -25,34 +25,9 @@ def written(folder: Path, config: Any) -> Path:
     return file
 
 
-@pytest.mark.parametrize(
-    ("user", "headers"),
-    [
-        pytest.param({"token": "t0ken"}, {"Authorization": "Bearer t0ken"}, id="a token"),
-        pytest.param({"tokenFile": "token"}, {"Authorization": "Bearer from-file"}, id="a file with the token"),
-        pytest.param({"username": "a", "password": "b"}, {"Authorization": "Basic YTpi"}, id="name and password"),
-        pytest.param({}, {}, id="nobody"),
-    ],
-)
-def test_credentials_become_headers(tmp_path: Path, user: dict[str, Any], headers: dict[str, str]) -> None:
-    (tmp_path / "token").write_text("from-file\n")
-    access = read_access(written(tmp_path, a_config(user)))
-    assert access.headers == headers
-    assert (access.server, access.namespace) == ("http://127.0.0.1:1234", "ml")
-
-
-def test_a_plugin_is_asked_for_the_token(tmp_path: Path) -> None:
-    plugin = tmp_path / "plugin"
-    plugin.write_text('#!/bin/sh\necho "{\\"status\\": {\\"token\\": \\"for-$1-$WHO\\"}}"\n')
-    plugin.chmod(plugin.stat().st_mode | stat.S_IEXEC)
-    entry = {
-        "apiVersion": "client.authentication.k8s.io/v1",
-        "command": str(plugin),
-        "args": ["me"],
-        "env": [{"name": "WHO", "value": "x"}],
-    }
-    access = read_access(written(tmp_path, a_config({"exec": entry})))
-    assert access.headers == {"Authorization": "Bearer for-me-x"}
+def test_server_and_namespace_are_the_contexts(tmp_path: Path) -> None:
+    access = read_access(written(tmp_path, a_config({})))
+    assert (access.configuration.host, access.namespace) == ("http://127.0.0.1:1234", "ml")
 
 
 def test_the_first_file_of_the_variable_that_exists_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,8 +50,14 @@ def test_the_files_of_the_variable_are_one_and_the_first_wins(tmp_path: Path, mo
     (tmp_path / "b" / "token").write_text("beside its file")
     monkeypatch.setenv("KUBECONFIG", f"{first}:{second}")
     access = read_access()
-    assert (access.namespace, access.server) == ("first", "http://127.0.0.1:4321")
-    assert access.headers == {"Authorization": "Bearer beside its file"}
+    assert (access.namespace, access.configuration.host) == ("first", "http://127.0.0.1:4321")
+    assert access.configuration.api_key == {"BearerToken": "Bearer beside its file"}
+
+
+def test_an_empty_file_is_one_without_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").write_text("\n")
+    monkeypatch.setenv("KUBECONFIG", f"{tmp_path / 'empty'}:{written(tmp_path, a_config({}))}")
+    assert read_access().namespace == "ml"
 
 
 HTTPS = "https://127.0.0.1:1234"
@@ -85,16 +66,16 @@ HTTPS = "https://127.0.0.1:1234"
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        pytest.param([1], "is no kubeconfig: it holds a list", id="a list"),
-        pytest.param(None, "config: has no current-context", id="an empty file"),
+        pytest.param([1], "is no kubeconfig: it needs lists of named entries", id="a list"),
+        pytest.param(None, "config: is empty", id="an empty file"),
         pytest.param(
             {"current-context": "x", "contexts": {"name": "x"}},
-            "contexts is no list of named entries",
+            "is no kubeconfig: it needs lists of named entries",
             id="contexts that are none",
         ),
         pytest.param(
             {"current-context": "x", "contexts": ["x"]},
-            "contexts is no list of named entries",
+            "is no kubeconfig: it needs lists of named entries",
             id="a context without a name",
         ),
         pytest.param(a_config({}, server=""), "cluster 'c' has no server", id="a cluster without a server"),
@@ -110,7 +91,7 @@ HTTPS = "https://127.0.0.1:1234"
             id="no certificate authority",
         ),
         pytest.param(
-            a_config({}, server=HTTPS, **{"certificate-authority-data": "!!!"}),
+            a_config({}, server=HTTPS, **{"certificate-authority-data": "abc"}),
             "certificate-authority-data is not base64",
             id="a certificate authority that is no base64",
         ),
@@ -126,16 +107,6 @@ HTTPS = "https://127.0.0.1:1234"
         ),
         pytest.param(a_config({}, current="there"), "'there' in contexts; known are: here", id="an unknown context"),
         pytest.param({**a_config({}), "clusters": []}, "'c' in clusters; known are: none", id="a cluster left out"),
-        pytest.param(
-            a_config({"exec": {"apiVersion": "v1", "command": "no-such-plugin"}}),
-            "no-such-plugin is not installed",
-            id="a plugin that is not there",
-        ),
-        pytest.param(
-            a_config({"exec": {"apiVersion": "v1", "command": "false"}}),
-            "false gave no credential",
-            id="a plugin that fails",
-        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, config: dict[str, Any], said: str) -> None:

@@ -1,0 +1,145 @@
+"""Requests to the API server through the official client, and one line for each way they fail. Used by `client`.
+
+Only here and in `access`, `loader` and `exec_plugin` is the official client imported, which takes a third of a second:
+`client` imports this module when it connects, so that `--help` and the commands without a cluster do not pay for it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import urllib3
+from kubernetes.client import ApiClient
+from kubernetes.client.exceptions import ApiException
+from kubernetes.dynamic import DynamicClient
+from urllib3.exceptions import HTTPError, ProxyError, SSLError
+
+from modeldeploy.kube.access import Access
+from modeldeploy.kube.errors import KubeconfigError, KubeError, KubeUnreachable
+
+#: Seconds to connect, and to wait for an answer.
+_TIMEOUT = (10, 30)
+
+
+class _Client(ApiClient):  # type: ignore[misc]
+    """The library's client with headers of its own: those that repeat, as Impersonate-Group does, fit in no dict."""
+
+    def __init__(self, access: Access) -> None:
+        super().__init__(access.configuration)
+        self.user_agent = f"modeldeploy/{version('modeldeploy')}"
+        self._headers = access.headers
+
+    def call_api(self, method: str, url: str, header_params: Any = None, *rest: Any, **options: Any) -> Any:
+        headers = urllib3.HTTPHeaderDict(header_params or {})
+        for name, value in self._headers:
+            headers.add(name, value)
+        return super().call_api(method, url, headers, *rest, **options)
+
+
+class Transport:
+    """Sends requests to one API server. Close it."""
+
+    def __init__(self, access: Access) -> None:
+        self._shown, self._proxy = _address(access.configuration.host), _address(access.configuration.proxy or "")
+        self._client = _Client(access)
+        # Paths are known: nothing is discovered, and no cache of it written to the folder for temporary files.
+        self._dynamic = DynamicClient(self._client, discoverer=lambda *_: None)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._client.close()
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        accept: str = "application/json",
+        content_type: str = "application/json",
+        body: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Send one request and return the object that is answered. Raises `KubeError`, `KubeUnreachable`."""
+        try:
+            response = self._dynamic.request(
+                method,
+                path,
+                body=body,
+                query_params=[(name, value) for name, value in (query or {}).items() if value],
+                header_params={"Accept": accept},
+                content_type=content_type,
+                serialize=False,
+                _request_timeout=_TIMEOUT,
+            )
+            status, text = response.status, response.data
+        except ApiException as error:
+            if not error.status:  # what the library makes of a failed TLS handshake
+                raise self._untrusted(str(error.reason)) from error
+            if error.status < 400:  # a redirect, to which credentials do not follow
+                raise self._stranger(error.status) from error
+            raise refusal(int(error.status), str(error.reason), error.body) from error
+        except SSLError as error:
+            raise self._untrusted(str(error)) from error
+        except ProxyError as error:
+            told = f"{self._shown} is not reached by the proxy {self._proxy}: {_reason(error.original_error)}"
+            raise KubeUnreachable(told) from error
+        except HTTPError as error:
+            raise KubeUnreachable(f"{self._shown} does not answer: {_reason(error)}") from error
+        answer = _json(text)
+        if not isinstance(answer, dict) or "kind" not in answer:
+            raise self._stranger(status)
+        return answer
+
+    def _stranger(self, status: int) -> KubeUnreachable:
+        told = f"answers with {status} and no object of Kubernetes: is there an API server at this address?"
+        return KubeUnreachable(f"{self._shown} {told}")
+
+    def _untrusted(self, reason: str) -> Exception:
+        """Return the error for a failed handshake: what the kubeconfig has to change, where it is the certificate."""
+        told = " ".join(reason.removeprefix("SSLError").split())
+        if "CERTIFICATE_VERIFY_FAILED" not in told:
+            return KubeUnreachable(f"{self._shown} does not answer: {told}")
+        if "ostname mismatch" in told or "IP address mismatch" in told:
+            hint = "tls-server-name of the kubeconfig's cluster names the host that it is for"
+        else:
+            hint = "certificate-authority of the kubeconfig's cluster holds the certificate that it is signed with"
+        return KubeconfigError(f"the certificate of {self._shown} is not trusted: {_reason(told)}; {hint}")
+
+
+def _address(url: str) -> str:
+    """Return what to name a server or proxy by: user and path may hold a secret."""
+    parts = urllib3.util.parse_url(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def refusal(status: int, phrase: str, body: str | bytes | Sequence[Any] | None) -> KubeError:
+    """Return what an answer that is an error says, as Kubernetes' Status or as anything else."""
+    answer = _json(body)
+    if isinstance(answer, dict) and answer.get("message"):
+        code, message = int(answer.get("code") or status), str(answer["message"])
+        reason = str(answer.get("reason") or "")
+    else:
+        code, reason = status, phrase
+        text = body.decode(errors="replace") if isinstance(body, bytes) else str(body or "")
+        message = f"{code} {reason}: {' '.join(text.split())[:300]}"
+    hint = ": the API server does not take the kubeconfig's credentials" if code == 401 else ""
+    return KubeError(code, reason, message + hint)
+
+
+def _json(body: Any) -> Any:
+    """What the body says as JSON, None where it is something else."""
+    try:
+        return json.loads(body)
+    except (ValueError, TypeError):
+        return None
+
+
+def _reason(error: Exception | str) -> str:
+    """Return the last part of one of urllib3's messages, which begin with objects and their addresses."""
+    text = " ".join(str(error).split())
+    for opening in ("certificate verify failed: ", "Failed to establish a new connection: ", "Failed to resolve "):
+        _, found, tail = text.partition(opening)
+        if found:
+            return (opening if opening.startswith("Failed to r") else "") + tail.partition(" (_ssl.c")[0]
+    return text
