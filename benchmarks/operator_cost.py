@@ -3,8 +3,9 @@
     python benchmarks/operator_cost.py [RESOURCES]        (make bench-operator)
 
 Runs against the sandbox's API server without controllers and nodes, so that every write is the operator's,
-or against the API server of KUBECONFIG when `--cluster` is given. Next to it, in the same run, a bare
-asyncio client applies the same objects: the floor that no operator can go below.
+or against the API server of KUBECONFIG when `--cluster` is given: one without ModelDeployments and without
+controllers, since what is made there stays. Next to it, in the same run, a bare asyncio client applies the same
+objects: the floor that no operator can go below.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import statistics
 import sys
 import tempfile
@@ -24,10 +26,10 @@ from typing import Any
 
 import aiohttp
 import dead_canary
-import yaml
 from report import Row, Table, keep, publish
 
-from modeldeploy.stand import Child, checkout
+from modeldeploy.kube.access import read_access
+from modeldeploy.stand import Child, install_crd
 
 ROOT = "/apis/modeldeploy.dev/v1alpha1"
 RESOURCES = f"{ROOT}/namespaces/default/modeldeployments"
@@ -46,10 +48,13 @@ class Api:
     """A bare client: JSON over one keep-alive session."""
 
     def __init__(self, kubeconfig: Path) -> None:
-        config = yaml.safe_load(kubeconfig.read_text())
-        self.url = config["clusters"][0]["cluster"]["server"].rstrip("/")
-        token = config["users"][0]["user"].get("token")
-        self._session = aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"} if token else {})
+        access = read_access(kubeconfig).configuration
+        self.url = access.host
+        credentials = access.get_api_key_with_prefix("BearerToken")
+        self._session = aiohttp.ClientSession(
+            headers={"Authorization": credentials} if credentials else {},
+            connector=aiohttp.TCPConnector(ssl=tls_of(access)),
+        )
         self._limit = asyncio.Semaphore(AT_ONCE)
 
     async def call(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Any:
@@ -90,6 +95,18 @@ class Api:
 
     async def close(self) -> None:
         await self._session.close()
+
+
+def tls_of(access: Any) -> ssl.SSLContext | bool:
+    """Return the TLS settings of a kubeconfig: its authority, and its client certificate."""
+    if not access.host.startswith("https://"):
+        return True
+    tls = ssl.create_default_context(cafile=access.ssl_ca_cert)
+    if not access.verify_ssl:
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    if access.cert_file:
+        tls.load_cert_chain(access.cert_file, access.key_file)
+    return tls
 
 
 class Operator:
@@ -378,7 +395,7 @@ def free_port() -> int:
 async def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("resources", nargs="?", type=int, default=1000)
-    parser.add_argument("--cluster", action="store_true", help="use the API server of KUBECONFIG")
+    parser.add_argument("--cluster", action="store_true", help="use the API server of KUBECONFIG, an empty one")
     arguments = parser.parse_args()
     missed = []
     for tell in (on_cluster if arguments.cluster else on_sandbox, deaths):
@@ -394,7 +411,9 @@ async def main() -> int:
 
 
 async def on_cluster(many: int) -> Table:
-    return await measure(Path(os.environ["KUBECONFIG"]), many)
+    kubeconfig = Path(os.environ["KUBECONFIG"])
+    await define(kubeconfig)
+    return await measure(kubeconfig, many)
 
 
 async def on_sandbox(many: int) -> Table:
@@ -412,12 +431,16 @@ async def deaths(_many: int) -> Table:
 
 
 async def define(kubeconfig: Path) -> None:
+    """Install the resource definition, and what controllers make elsewhere: the namespace and its ServiceAccount."""
+    await asyncio.to_thread(install_crd, kubeconfig)
     api = Api(kubeconfig)
-    definition = yaml.safe_load((checkout() / "crds" / "modeldeployments.yaml").read_text())
-    await api.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
-    # Pods need one; on this API server no controller makes it.
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
-    await api.call("POST", "/api/v1/namespaces/default/serviceaccounts", account)
+    for path, kind, name in (
+        ("/api/v1/namespaces", "Namespace", "default"),
+        ("/api/v1/namespaces/default/serviceaccounts", "ServiceAccount", "default"),
+    ):
+        body = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name}}
+        query = "?fieldManager=benchmark"
+        await api.call("PATCH", f"{path}/{name}{query}", body, "application/apply-patch+yaml")
     await api.close()
 
 

@@ -199,7 +199,7 @@ def install_crd(kubeconfig: Path) -> None:
 
 def _is_established(kube: Kube, name: str) -> bool:
     try:
-        conditions = kube.get(CRDS, name).get("status", {}).get("conditions", [])
+        conditions = kube.get(CRDS, name).get("status", {}).get("conditions") or []
     except KubeError:
         return False
     return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)

@@ -2,7 +2,11 @@
 
 import base64
 import json
+import os
+import shutil
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +22,7 @@ from tls_front import Authority, Front, serving
 from modeldeploy.kube import MODELDEPLOYMENTS, Kube, KubeconfigError
 
 Run = Any  # the fixture `run`: how a command ended
+IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("unshare") is not None
 
 
 def inline(file: Path) -> str:
@@ -298,3 +303,22 @@ def test_an_empty_user_says_what_is_missing(server: Front, tmp_path: Path) -> No
     file = server.kubeconfig(tmp_path / "config", {"tokenFile": "absent"})
     with pytest.raises(KubeconfigError, match=r"user 'here': tokenFile .*absent cannot be read: No such file"):
         Kube.connect(file)
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="the ServiceAccount's files lie in a mount namespace of their own")
+def test_a_pod_signs_in_as_its_service_account(server: Front, tmp_path: Path) -> None:
+    server.accepts.add("bearer of-the-pod")
+    (tmp_path / "token").write_text("of-the-pod")
+    (tmp_path / "namespace").write_text("team-a")
+    (tmp_path / "ca.crt").write_bytes(server.authority.certificate.read_bytes())
+    folder = "/var/run/secrets/kubernetes.io/serviceaccount"
+    script = f'mount -t tmpfs none /var/run && mkdir -p {folder} && cp * {folder} && exec "$0" -m modeldeploy get'
+    address = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": server.url.rpartition(":")[2]}
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, sys.executable],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), **address},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == "no ModelDeployments in namespace team-a\n"
