@@ -1,7 +1,8 @@
 """Expressions in CEL: the rules of CustomResourceDefinitions, and those of built-in types in `data/rules.yaml`.
 
-The language is a library's; the functions that Kubernetes adds to it are here. Of an object an expression gets only
-what it names, since to hand an object over costs more than to evaluate.
+The language is a library's; the functions that Kubernetes adds to it are here. Types are checked elsewhere, in
+`model_sandbox.cel`, when a definition is written. Of an object an expression gets only what it names, since to hand an
+object over costs more than to evaluate.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import orjson
 
 from model_sandbox.apiserver.errors import Cause, Obj, go_value
 from model_sandbox.apiserver.functions import FUNCTIONS, NATIVE, OWN
-from model_sandbox.apiserver.schema import Node, Shape
+from model_sandbox.apiserver.schema import Node
 
 _KEPT_RESULTS, _KEPT_BYTES = 1024, 1024
 _TEXTS = re.compile(r"r?'(?:[^'\\]|\\.)*'|r?\"(?:[^\"\\]|\\.)*\"")
@@ -47,11 +48,11 @@ _SHOWN = ("FieldValueInvalid", "FieldValueNotFound", "FieldValueNotSupported")  
 
 
 class CompileError(Exception):
-    """A rule that is no CEL, or names what its schema does not have."""
+    """A rule that is not CEL, or calls what the library that evaluates it does not have."""
 
 
 def _undeclared(name: str) -> CompileError:
-    return CompileError(f"compilation failed: ERROR: undeclared reference to '{name}' (in container '')")
+    return CompileError(f"undeclared reference to '{name}'")
 
 
 @cache
@@ -89,7 +90,7 @@ class Expression:
         try:
             self._program = _library().compile(text)
         except ValueError as error:
-            raise CompileError(f"compilation failed: {error}") from None
+            raise CompileError(str(error)) from None
         plain = _TEXTS.sub("''", text)
         bound = {name for match in _BOUND.finditer(plain) for name in match.groups() if name}
         self.names = set(self._program.variables()) - _TYPES - _PACKAGES - bound
@@ -103,11 +104,7 @@ class Expression:
         self._results: dict[bytes, Any] = {}  # objects are alike, and what an expression sees of them is often the same
         self._wanted: dict[str, Any] = {}
         for name in self.names:
-            chains = list(_chains(plain, name))
-            if not node.strict:
-                for chain in chains:
-                    _check_declared(chain, node)
-            self._wanted[name] = _tree(chains)
+            self._wanted[name] = _tree(list(_chains(plain, name)))
 
     def seen(self, name: str, value: Any) -> Any:
         """What the expression sees of a value that it calls `name`."""
@@ -167,16 +164,6 @@ def _cut(value: Any, tree: Any, escaped: bool) -> Any:
         return _escape(value) if escaped else value
     named = ((name, _unescaped(name)) for name in tree if name != "?")
     return {name: _cut(value[held], tree[name], escaped) for name, held in named if held in value}
-
-
-def _check_declared(chain: list[str], node: Node) -> None:
-    at: Node | None = node
-    for name in chain:
-        if at is None or at.shape is not Shape.OBJECT or at.preserve or name == "?":
-            return
-        if _unescaped(name) not in at.fields:
-            raise CompileError(f"compilation failed: ERROR: undefined field '{name}'")
-        at = at.fields[_unescaped(name)]
 
 
 def _unescaped(name: str) -> str:

@@ -7,14 +7,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from model_sandbox.apiserver import jsonpath
-from model_sandbox.apiserver.errors import Cause, Obj, invalid_value, not_supported, required
+from model_sandbox.apiserver.errors import (
+    Cause,
+    Obj,
+    forbidden_field,
+    go_value,
+    invalid_value,
+    not_supported,
+    required,
+)
 from model_sandbox.apiserver.kinds import Kind, Registry
 from model_sandbox.apiserver.schema import JSON_TYPES, Node, from_openapi
 from model_sandbox.apiserver.store import Store
 from model_sandbox.apiserver.validation import check, check_schema, compile_rules
+from model_sandbox.cel.rules import RULES, Problem, check_rules
 
 DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
 CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
@@ -25,6 +34,7 @@ _COMMON = {
 }
 # In the order in which the API server names the verbs of a custom kind.
 _VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
+_REASONS = tuple(f"FieldValue{one}" for one in ("Invalid", "Forbidden", "Required", "Duplicate"))  # that rules may give
 _ROOT_METADATA = ("name", "generateName")
 _NAMES_ACCEPTED = "the initial names have been accepted"
 _MARKED = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon"
@@ -148,13 +158,13 @@ def hoisted(body: Obj, causes: Sequence[Cause]) -> list[Cause]:
     for part, name in _COMMON.items():
         first = versions[0].get(part) if versions else None
         if first and all(version.get(part) == first for version in versions):
-            place = re.compile(rf"^spec\.versions\[\d+\]\.{part}")
-            causes = [replace(one, field=place.sub(f"spec.{name}", one.field)) for one in causes]
+            place, to = re.compile(rf"\bspec\.versions\[\d+\]\.{part}\b"), f"spec.{name}"
+            causes = [Cause(one.reason, place.sub(to, one.field), place.sub(to, one.message)) for one in causes]
     return list(dict.fromkeys(causes))
 
 
-def check_definition(body: Obj) -> list[Cause]:
-    """What is wrong with a definition beyond the rules of its own type."""
+def check_definition(body: Obj, old: Obj | None = None) -> list[Cause]:
+    """What is wrong with a definition beyond the rules of its own type. Schemas that are as in `old` are not judged."""
     spec, name = body["spec"], body["metadata"].get("name", "")
     versions, causes = spec.get("versions") or [], []
     if name != f"{spec['names'].get('plural', '')}.{spec.get('group', '')}":
@@ -165,8 +175,9 @@ def check_definition(body: Obj) -> list[Cause]:
         causes.append(invalid_value("spec.versions", [one.get("name") for one in versions], why))
     if not stored:
         causes.append(invalid_value("status.storedVersions", None, "must have at least one stored version"))
+    judged = (old or {}).get("spec", {}).get("versions") or []
     for index, version in enumerate(versions):
-        causes += _version_causes(version, f"spec.versions[{index}]")
+        causes += _version_causes(version, f"spec.versions[{index}]") if version not in judged else []
     return causes
 
 
@@ -195,7 +206,23 @@ def _schema_causes(version: Obj, path: str) -> list[Cause]:
         return [invalid_value(f"{path}.type", schema["type"], "must be object at the root")]
     names = {"type": "object", "properties": {name: {"type": "string"} for name in _ROOT_METADATA}}
     node = from_openapi(schema, from_openapi(names))
-    return [*_structural_causes(schema, node, path, root=True), *compile_rules(node, path)]
+    causes = _structural_causes(schema, node, path, root=True)
+    return causes or [_rule_cause(one) for one in check_rules(schema, path)] or compile_rules(node, path)
+
+
+# The fields of a rule in the API server, whose messages show it so.
+_RULE = {"rule": "", "message": "", "messageExpression": "", "reason": None, "fieldPath": "", "optionalOldSelf": None}
+_HTML = str.maketrans({letter: f"\\u{ord(letter):04x}" for letter in "<>&"})  # as Go's JSON escapes them
+
+
+def _rule_cause(problem: Problem) -> Cause:
+    if problem.is_cost:
+        return forbidden_field(problem.path, problem.message)
+    if not isinstance(problem.value, dict):
+        return invalid_value(problem.path, problem.value, problem.message)
+    shown = {name[0].upper() + name[1:]: problem.value.get(name, default) for name, default in _RULE.items()}
+    told = f"Invalid value: {go_value(shown).translate(_HTML)}: {problem.message}"
+    return Cause("FieldValueInvalid", problem.path, told)
 
 
 def _structural_causes(schema: Obj, node: Node, path: str, *, root: bool = False) -> list[Cause]:
@@ -216,6 +243,11 @@ def _structural_causes(schema: Obj, node: Node, path: str, *, root: bool = False
     if schema.get("x-kubernetes-list-type") == "map" and not schema.get("x-kubernetes-list-map-keys"):
         why = "must not be empty if x-kubernetes-list-type is map"
         causes.append(required(f"{path}.x-kubernetes-list-map-keys", why))
+    for index, rule in enumerate(schema.get(RULES) or ()):
+        if not rule.get("rule", "").strip():
+            causes.append(required(f"{path}.{RULES}[{index}].rule", "rule is not specified"))
+        if rule.get("reason", _REASONS[0]) not in _REASONS:
+            causes.append(not_supported(f"{path}.{RULES}[{index}].reason", rule["reason"], sorted(_REASONS)))
     for cause in check_schema(node, schema["default"], "") if "default" in schema else ():
         where = f"{path}.default{'.' if cause.field else ''}{cause.field}"
         causes.append(Cause(cause.reason, where, cause.message))

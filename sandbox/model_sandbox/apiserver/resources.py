@@ -217,7 +217,9 @@ class Resources:
         else:
             content, before = ({**body, "status": None} if body else None for body in (stored, old))
             found = check(of.node, content or {}, before)
-            causes += hoisted(stored, [*found, *check_definition(stored)]) if kind.storage == DEFINITIONS else found
+            causes += (
+                hoisted(stored, [*found, *check_definition(stored, old)]) if kind.storage == DEFINITIONS else found
+            )
             if of is not kind and old is None:
                 causes += check(kind.node, {**to_version(kind, stored), "status": None}, None)
         if causes:

@@ -60,13 +60,14 @@ _FORMATS: dict[str, Callable[[str], Any]] = {  # a text of the format gives some
 
 
 def compile_rules(node: Node, path: str = "") -> list[Cause]:
-    """Compile every rule of a custom schema; the answer is what does not compile."""
+    """Compile every rule of a custom schema, whose types are right; the answer is what cannot be evaluated here."""
     problems = []
     for index, source in enumerate(node.openapi.get(RULES) or []):
         try:
             Rule(source, node)
         except CompileError as error:
-            problems.append(invalid_value(f"{path}.{RULES}[{index}].rule", source, str(error)))
+            why = f"the sandbox cannot evaluate this rule, which Kubernetes accepts: {error}"
+            problems.append(invalid_value(f"{path}.{RULES}[{index}].rule", source, why))
     for name, sub in node.fields.items():
         problems += [] if sub.strict else compile_rules(sub, f"{path}.properties[{name}]")
     if node.items is not None:
