@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from model_sandbox.apiserver import jsonpath
+from model_sandbox.apiserver.approval import approval_causes, approval_condition
+from model_sandbox.apiserver.defaults import apply_defaults
 from model_sandbox.apiserver.errors import (
     Cause,
     Obj,
@@ -20,7 +22,7 @@ from model_sandbox.apiserver.errors import (
     required,
 )
 from model_sandbox.apiserver.kinds import Kind, Registry
-from model_sandbox.apiserver.schema import JSON_TYPES, Node, from_openapi
+from model_sandbox.apiserver.schema import JSON_TYPES, Node, decode, from_openapi
 from model_sandbox.apiserver.store import Store
 from model_sandbox.apiserver.validation import check, check_schema, compile_rules
 from model_sandbox.cel.rules import RULES, Problem, check_rules
@@ -70,6 +72,8 @@ class Definitions:
     registry: Registry
     store: Store
     _served: dict[str, list[Kind]] = field(default_factory=dict)
+    _specs: dict[str, Obj] = field(default_factory=dict)
+    _renewed: set[str] = field(default_factory=set)  # changed definitions, until the first request for their kind
 
     def establish(self, body: Obj) -> bool:
         """Serve what a stored definition defines; the answer is whether its status does not say so yet."""
@@ -81,11 +85,39 @@ class Definitions:
         served = self._served[name] = [_kind(body["spec"], version, self.registry) for version in versions]
         for kind in served:
             self.registry.add(kind)
-        return status.get("acceptedNames") != body["spec"]["names"] or not status.get("conditions")
+        if self._specs.get(name) != body["spec"]:
+            self._renew(name, body["spec"])
+        told = status.get("conditions") or []
+        named = status.get("acceptedNames") == body["spec"]["names"] and told
+        return not named or approval_condition(body, told) is not None
+
+    def _renew(self, name: str, spec: Obj) -> None:
+        """Read what is stored as a new or changed definition says: without unknown fields, and with its defaults."""
+        is_new, self._specs[name] = name not in self._specs, spec
+        stored = next(version for version in spec["versions"] if version.get("storage"))
+        node = _kind(spec, stored, self.registry).node
+
+        def shown(body: Obj) -> Obj:
+            content = {part: value for part, value in body.items() if part != "metadata"}
+            read: Obj = apply_defaults(node, {"metadata": body["metadata"], **decode(node, content, [])})
+            return read
+
+        if self.store.renew(name, shown) and not is_new:
+            self._renewed.add(name)
+
+    def ready(self, kind: Kind) -> bool:
+        """Whether a kind's storage is set up. The first request after a change of its definition does that."""
+        if kind.storage not in self._renewed:
+            return True
+        self._renewed.remove(kind.storage)
+        return False
 
     def retire(self, body: Obj) -> None:
         """Stop serving a definition that is gone."""
-        for kind in self._stop(body["metadata"]["name"]):
+        name = body["metadata"]["name"]
+        self._specs.pop(name, None)
+        self._renewed.discard(name)
+        for kind in self._stop(name):
             self.store.drop(kind.storage)
 
     def _stop(self, name: str) -> list[Kind]:
@@ -178,7 +210,7 @@ def check_definition(body: Obj, old: Obj | None = None) -> list[Cause]:
     judged = (old or {}).get("spec", {}).get("versions") or []
     for index, version in enumerate(versions):
         causes += _version_causes(version, f"spec.versions[{index}]") if version not in judged else []
-    return causes
+    return [*causes, *approval_causes(body, old)]
 
 
 def _version_causes(version: Obj, path: str) -> list[Cause]:

@@ -189,6 +189,11 @@ def gone(message: str) -> ApiError:
     return ApiError(410, "Expired", message)
 
 
+def not_ready() -> ApiError:
+    """429: the storage of a kind is being set up."""
+    return ApiError(429, "TooManyRequests", "storage is (re)initializing", retry_after=1)
+
+
 def too_large_version(asked: int, current: int) -> ApiError:
     """504: a version from the future."""
     told = f"Timeout: Too large resource version: {asked}, current: {current}"

@@ -14,8 +14,16 @@ from typing import Any
 import orjson
 
 from model_sandbox.apiserver import admission, errors, ownership
+from model_sandbox.apiserver.approval import approval_condition
 from model_sandbox.apiserver.convert import to_storage, to_version
-from model_sandbox.apiserver.crds import DEFINITIONS, Definitions, at_stage, check_custom, check_definition, hoisted
+from model_sandbox.apiserver.crds import (
+    DEFINITIONS,
+    Definitions,
+    at_stage,
+    check_custom,
+    check_definition,
+    hoisted,
+)
 from model_sandbox.apiserver.defaults import apply_defaults
 from model_sandbox.apiserver.errors import ApiError, Cause, Obj, conflict, forbidden
 from model_sandbox.apiserver.fieldsets import ListKeyError
@@ -181,7 +189,8 @@ class Resources:
             metadata["managedFields"] = managed
             if not owned:
                 self._own(kind, old, stored, write, part)
-        if stored == old or same_but_times(stored, old):
+        as_stored = key not in self.store.shelf(kind.storage).stored
+        if as_stored and (stored == old or same_but_times(stored, old)):
             return old
         if metadata.get("deletionTimestamp") and may_go(kind, stored):
             if not write.dry_run:
@@ -283,6 +292,10 @@ class Resources:
 
         def change(shown: Obj) -> Obj:
             status = at_stage(shown["status"], stage, self.now())
+            approved = approval_condition(shown, status["conditions"])
+            if approved is not None:
+                others = [one for one in status["conditions"] if one["type"] != approved["type"]]
+                status["conditions"] = [{**approved, "lastTransitionTime": self.now()}, *others]
             return {**shown, "status": {**status, "acceptedNames": accepted or status["acceptedNames"]}}
 
         self.as_server(name, change, "status")

@@ -209,6 +209,8 @@ class ApiServer:
                 return _not_found_page()
             raise errors.no_such_resource()
         call.namespace = (at["namespace"] or None) if kind.namespaced else ""
+        if kind.custom and not self.resources.definitions.ready(kind) and _needs_cache(call):
+            raise errors.not_ready()
         if kind.warning:
             call.warnings.append(kind.warning)
         if call.part not in ("", "status"):
@@ -317,6 +319,13 @@ class ApiServer:
         node = self.registry.types.node("DeleteOptions")
         body = (await call.body("DeleteOptions", node))[0] if await call.request.read() else {}
         return requests.delete_options(call.request.query, body, node)
+
+
+def _needs_cache(call: Call) -> bool:
+    """Whether a request is for the newest of all objects: Kubernetes answers it from a cache that is filled first."""
+    query = call.request.query
+    newest = not query.get("resourceVersion") and not query.get("limit")
+    return call.request.method == "GET" and (call.watch or (not call.name and newest))
 
 
 def _not_found_page() -> web.Response:

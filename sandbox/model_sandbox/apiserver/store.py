@@ -82,7 +82,9 @@ class Shelf:
     log: deque[Event] = field(default_factory=deque)
     forgotten: int = FIRST_VERSION  # newest version that the log no longer explains
     listeners: set[Callable[[], None]] = field(default_factory=set)
-    closed: bool = False  # its definition is gone: watches end
+    closed: bool = False  # its definition is gone, or another one: watches end
+    began: int = 0  # older versions are not watched: they were of another definition
+    stored: dict[Key, Obj] = field(default_factory=dict)  # bodies that differ from what `entries` show
 
     def after(self, version: int) -> list[Event]:
         """The events that are newer than `version`; raises Expired when some of them are gone."""
@@ -154,6 +156,7 @@ class Store:
         if old is None:
             bisect.insort(shelf.order, key)
         shelf.entries[key] = entry
+        shelf.stored.pop(key, None)
         self._record(resource, shelf, Event(self.version, key, old, entry))
         return entry
 
@@ -161,6 +164,7 @@ class Store:
         """Delete an object; the answer is its last body, at the version of the deletion."""
         shelf = self.shelf(resource)
         old = shelf.entries.pop(key)
+        shelf.stored.pop(key, None)
         del shelf.order[bisect.bisect_left(shelf.order, key)]
         self.version += 1
         metadata = {**old.body["metadata"], "resourceVersion": str(self.version)}
@@ -172,9 +176,26 @@ class Store:
         """Forget a resource type whose definition is gone."""
         shelf = self.shelves.pop(resource, None)
         if shelf is not None:
-            shelf.closed = True
-            for wake in tuple(shelf.listeners):
-                wake()
+            _close(shelf)
+
+    def renew(self, resource: str, shown: Callable[[Obj], Obj]) -> bool:
+        """Show the objects of a resource type as its definition reads them now. They are not written; watches end.
+
+        The answer is whether the type was in use.
+        """
+        old = self.shelves.get(resource)
+        if old is None:
+            return False
+        shelf = Shelf(order=old.order, log=old.log, forgotten=old.forgotten, began=self.version)
+        for key, entry in old.entries.items():
+            stored = old.stored.get(key) or entry.body
+            body = shown(stored)
+            shelf.entries[key] = entry if body == entry.body else Entry(entry.version, body)
+            if body != stored:
+                shelf.stored[key] = stored
+        self.shelves[resource] = shelf
+        _close(old)
+        return True
 
     def _record(self, resource: str, shelf: Shelf, event: Event) -> None:
         shelf.log.append(event)
@@ -186,3 +207,9 @@ class Store:
             hear(resource, event)
         for wake in tuple(shelf.listeners):
             wake()
+
+
+def _close(shelf: Shelf) -> None:
+    shelf.closed = True
+    for wake in tuple(shelf.listeners):
+        wake()

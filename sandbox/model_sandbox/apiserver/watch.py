@@ -43,7 +43,8 @@ class Watcher:
         try:
             await self._run(send, changed)
         except Expired:
-            told = f"too old resource version: {self._version} ({self._shelf.forgotten})"
+            oldest = max(self._shelf.forgotten, self._shelf.began)
+            told = f"too old resource version: {self._version} ({oldest})"
             await send(b'{"type":"ERROR","object":' + orjson.dumps(errors.gone(told).body()) + b"}\n")
         finally:
             self._shelf.listeners.discard(changed.set)
@@ -56,6 +57,8 @@ class Watcher:
         bookmark = min(loop.time() + BOOKMARK_SECONDS, end - 0.5)
         if self._from_now or self._initial:
             self._version = self._store.version
+        if self._version < shelf.began:
+            raise Expired
         if self._initial:
             await self._send_initial(send)
         while not shelf.closed:

@@ -1,13 +1,14 @@
 """A gateway for HTTPRoutes: listens for each Gateway of its class and routes every single request.
 
 `python -m model_sandbox up --gateway` installs the definitions and starts it; `python -m model_sandbox gateway` runs it
-against any API server that has them.
+against any API server, with its definitions of the Gateway API where it has them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 from datetime import UTC, datetime
 from importlib import resources
@@ -27,6 +28,8 @@ from model_sandbox.node.network import Backend
 from model_sandbox.proxy import routing
 from model_sandbox.proxy.services import backends
 
+log = logging.getLogger(__name__)
+
 CONTROLLER = "modeldeploy.dev/sandbox-gateway"
 VERSION = "gateway.networking.k8s.io/v1"
 CLASSES = Resource(VERSION, "gatewayclasses", "GatewayClass", namespaced=False)
@@ -36,19 +39,34 @@ ADDRESS_NUMBERS = range(128, 160)  # of 127.N.x.y
 MAX_BODY = 64 * 1024 * 1024
 # A prediction may take its time; a backend that does not even answer the phone may not.
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5)
+_RETRY = 0.5  # seconds
 _YES = ("Accepted", True, "Accepted", "")
 
 
 async def install(client: Client) -> None:
-    """The definitions and the class of this gateway; what is there already stays."""
+    """Create the definitions and the class of this gateway. What is there already stays.
+
+    What the API server refuses is logged and left out: the definitions that are there, perhaps the official ones, do.
+    """
     text = (resources.files("model_sandbox") / "data" / "gateway.yaml").read_text()
     for body in yaml.safe_load_all(text):
-        resource = DEFINITIONS if body["kind"] == DEFINITIONS.kind else CLASSES
-        try:
-            await client.send("POST", resource.path(), body)
-        except ApiFailure as failure:
-            if failure.code != 409:
-                raise
+        is_definition = body["kind"] == DEFINITIONS.kind
+        path, name = (DEFINITIONS if is_definition else CLASSES).path(), body["metadata"]["name"]
+        # A kind is served a moment after its definition is written.
+        while (failure := await _refusal(client, path, body)) is not None and failure.code == 404 and not is_definition:
+            log.debug("%s %s waits for its definition", body["kind"], name)
+            await asyncio.sleep(_RETRY)
+        if failure is not None and failure.code != 409:
+            log.warning("%s %s is not installed, the gateway uses what is there: %s", body["kind"], name, failure)
+
+
+async def _refusal(client: Client, path: str, body: Obj) -> ApiFailure | None:
+    """Create an object; the answer is what the API server has against it."""
+    try:
+        await client.send("POST", path, body)
+    except ApiFailure as failure:
+        return failure
+    return None
 
 
 async def accept(world: World, body: Obj) -> float | None:
@@ -224,7 +242,7 @@ async def run(shared: Shared) -> None:
         aiohttp.ClientSession(connector=connector, auto_decompress=False, timeout=_TIMEOUT) as session,
         asyncio.TaskGroup() as tasks,
     ):
-        await install(world.client)
+        tasks.create_task(install(world.client))
         gateways = Gateways(world, session, tasks)
 
         def every_route(_: Obj) -> Any:
