@@ -15,8 +15,12 @@ MANAGER = "modeldeploy"
 
 #: Hash of the object as it was applied: another hash means that it has to be applied again.
 APPLIED_HASH = f"{GROUP}/applied-hash"
-#: On a revision's Deployment and Service: the part of the spec that the revision was made from, as JSON.
+#: On a revision's Deployment, and on its Service where it has one: the part of the spec that the revision was made
+#: from, as JSON.
 REVISION_SPEC = f"{GROUP}/revision-spec"
+#: On the front Service: the same of the stable revision, as `{"revision": ..., "source": ...}`. From it a stable
+#: Deployment that was deleted during a rollout is made again.
+STABLE_SPEC = f"{GROUP}/stable-revision-spec"
 #: On pods that speak TLS alone: `https`.
 SCHEME = f"{GROUP}/scheme"
 #: On a revision's Deployment: which renderer and settings made its pod template.

@@ -1,5 +1,6 @@
 """Writes what a plan asks for: applies what is absent or differs, deletes what is not wanted, tells what is refused."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,17 +54,35 @@ class Children:
         seen = (resource.uid, resource.generation, plan, frozenset(self._missing_kinds), _versions(live))
         if self._settled.get(resource.key) == seen:
             return self._is_over(resource.key)
-        wanted = list(render(resource, plan, observed, live, self._settings))
+        stages = list(render(resource, plan, observed, live, self._settings))
+        wanted = [child for stage in stages for child in stage]
         has_written = False
-        for child in wanted:
-            known = live.get((child["kind"], child["metadata"]["name"]))
-            if child["kind"] not in self._missing_kinds and self._needs_apply(child, known):
-                await self._apply(resource, child, known)
-                has_written = True
+        for stage in stages:
+            has_written |= await self._write_stage(resource, stage, live)
         has_written |= await self._delete_unwanted(resource, wanted, live)
         if not has_written:
             self._settled[resource.key] = seen
         return self._is_over(resource.key) or has_written
+
+    async def _write_stage(self, resource: ModelDeployment, stage: Sequence[Body], live: Found) -> bool:
+        """Write the objects that need it, all at once; return whether there were any.
+
+        Raises:
+            ApiError: of the first object that was refused. The others are written all the same.
+        """
+        found = [(child, live.get((child["kind"], child["metadata"]["name"]))) for child in stage]
+        writes = [
+            self._apply(resource, child, known)
+            for child, known in found
+            if child["kind"] not in self._missing_kinds and self._needs_apply(child, known)
+        ]
+        if len(writes) == 1:
+            await writes[0]
+        elif writes:
+            for outcome in await asyncio.gather(*writes, return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
+        return bool(writes)
 
     def _is_over(self, key: ObjectKey) -> bool:
         """Forget a refusal; return whether there was one, which status still tells."""

@@ -1,14 +1,14 @@
 """From cached objects to what a decision looks at."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from model_operator.api.hooks import GateAnswer
-from model_operator.api.names import REVISION, REVISION_SPEC
+from model_operator.api.names import REVISION, REVISION_SPEC, STABLE_SPEC
 from model_operator.api.resource import ModelDeployment
 from model_operator.engine.measured import hindrances, measured
 from model_operator.policy.failures import trouble_of_autoscaler, trouble_of_deployment, trouble_of_pod
@@ -93,11 +93,22 @@ def revision_views(children: Children, models: Mapping[str, ModelReport]) -> Map
             autoscalers[revision] = trouble_of_autoscaler(body.get("status") or {})
         if REVISION_SPEC in (body["metadata"].get("annotations") or {}):
             sources[revision] = source_of(body)
+    for revision, source in _stable_source(children):
+        sources.setdefault(revision, source)
     views = (
         _view(revision, deployments.get(revision), pods[revision], sources.get(revision), models.get(revision))
         for revision in sorted({*pods, *deployments, *sources})
     )
     return {view.revision: replace(view, autoscaler=autoscalers.get(view.revision)) for view in views}
+
+
+def _stable_source(children: Children) -> Iterator[tuple[str, Body]]:
+    """Yield name and source of the stable revision, where the front Service keeps them."""
+    for (kind, _), body in children.items():
+        text = (body["metadata"].get("annotations") or {}).get(STABLE_SPEC) if kind == "Service" else None
+        if text:
+            kept = orjson.loads(text)
+            yield kept["revision"], kept["source"]
 
 
 def source_of(body: Body) -> Body:

@@ -1,6 +1,6 @@
-"""From a plan to objects: every object that shall exist for one ModelDeployment, and nothing else. Pure."""
+"""From a plan to objects: every object that one ModelDeployment needs, and nothing else. Pure."""
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from model_operator.api.names import revision_name
@@ -29,31 +29,69 @@ Children = Mapping[tuple[str, str], Mapping[str, Any]]
 
 def render(
     resource: ModelDeployment, plan: Plan, observed: Observed, live: Children, settings: PodSettings
-) -> Iterator[Body]:
-    """Yield the objects, in the order in which they are written.
+) -> Iterator[Sequence[Body]]:
+    """Yield the objects in stages, which are written one after the other; the objects of a stage are independent.
 
-    What grows comes before the traffic moves, what shrinks after it: the front Service and the routes
-    stand between the Deployments that get more pods and those that get fewer.
+    Growth comes before the traffic moves, and the traffic moves before anything shrinks: the front Service and
+    the routes stand between the Deployments that get more pods and those that get fewer.
     """
     revisions = [*plan.sizes, *plan.kept]
     growing = [revision for revision in revisions if not _shrinks(plan, observed, revision)]
     shrinking = [revision for revision in revisions if revision not in growing]
-    for revision in growing:
-        yield from _revision_objects(resource, plan, observed, live, settings, revision)
     schemes = _schemes(resource, plan, observed)
-    yield front_service(resource, resource.name, plan.front, schemes)
+    services = list(_services(resource, plan, observed, live, schemes))
+    absent = [service for service in services if ("Service", service["metadata"]["name"]) not in live]
+    grown = [
+        body for revision in growing for body in _revision_objects(resource, plan, observed, live, settings, revision)
+    ]
+    yield [*grown, *_revision_services(resource, plan, observed, live, revisions), *absent]
+    yield [service for service in services if service not in absent]
+    router = router_for(resource.spec.gateway)
+    yield [
+        framed(resource, GATEWAY_API_VERSION, kind, resource.name, {"spec": spec})
+        for kind, spec in router.desired(resource.name, resource.key.namespace, plan.split).items()
+    ]
+    yield [
+        *(job for one in plan.evaluations for job in _evaluation_job(resource, one, plan, observed, live, settings)),
+        *(dict(live[job]) for job in [("Job", plan.retraining)] if job in live),
+        *(
+            body
+            for revision in shrinking
+            for body in _revision_objects(resource, plan, observed, live, settings, revision)
+        ),
+        *monitoring_objects(resource, schemes, dict(settings.monitoring_labels)),
+    ]
+
+
+def _services(
+    resource: ModelDeployment, plan: Plan, observed: Observed, live: Children, schemes: Set[str]
+) -> Iterator[Body]:
+    """Yield the front Service and the preview Service."""
+    stable = plan.split.stable or plan.target
+    source = _source(resource, plan, observed, stable)
+    has_own = ("Service", revision_name(resource.name, stable)) in live or _needs_services(resource)
+    memory = None if source is None or has_own else (stable, source)
+    yield front_service(resource, resource.name, plan.front, schemes, stable=memory)
     if plan.preview:
         yield front_service(resource, f"{resource.name}-preview", plan.preview, schemes)
-    router = router_for(resource.spec.gateway)
-    for kind, spec in router.desired(resource.name, resource.key.namespace, plan.split).items():
-        yield framed(resource, GATEWAY_API_VERSION, kind, resource.name, {"spec": spec})
-    for evaluation in plan.evaluations:
-        yield from _evaluation_job(resource, evaluation, plan, observed, live, settings)
-    if known := live.get(("Job", plan.retraining)):
-        yield dict(known)
-    for revision in shrinking:
-        yield from _revision_objects(resource, plan, observed, live, settings, revision)
-    yield from monitoring_objects(resource, schemes, dict(settings.monitoring_labels))
+
+
+def _revision_services(
+    resource: ModelDeployment, plan: Plan, observed: Observed, live: Children, revisions: Sequence[str]
+) -> Iterator[Body]:
+    """Yield a Service for each revision that a route refers to.
+
+    Allocating a ClusterIP is the slowest write of all, so no other revision gets one; a Service that exists stays.
+    """
+    for revision in revisions:
+        source = _source(resource, plan, observed, revision)
+        exists = ("Service", revision_name(resource.name, revision)) in live
+        if source is not None and (exists or _needs_services(resource)):
+            yield revision_service(resource, revision, source)
+
+
+def _needs_services(resource: ModelDeployment) -> bool:
+    return resource.spec.gateway is not None
 
 
 def _evaluation_job(
@@ -93,14 +131,13 @@ def _revision_objects(
 ) -> Iterator[Body]:
     source = _source(resource, plan, observed, revision)
     if source is None:
-        return  # its Service was deleted by hand; the Deployment goes on as it is
+        return  # every object that remembers it was deleted by hand
     size = plan.sizes.get(revision, 0)
     known = live.get(("Deployment", revision_name(resource.name, revision)))
     scaling = resource.spec.autoscaling
     is_autoscaled = scaling is not None and revision in plan.autoscaled
     if is_autoscaled and known is not None:
         size = known["spec"].get("replicas", size) or size
-    yield revision_service(resource, revision, source)
     yield deployment(
         resource, revision, source, replicas=size, role=_role(plan, revision), settings=settings, live=known
     )

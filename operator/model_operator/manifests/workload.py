@@ -6,7 +6,15 @@ from typing import Any
 
 import orjson
 
-from model_operator.api.names import RENDERED_BY, REVISION, REVISION_SPEC, ROLE, pod_selector, revision_name
+from model_operator.api.names import (
+    RENDERED_BY,
+    REVISION,
+    REVISION_SPEC,
+    ROLE,
+    STABLE_SPEC,
+    pod_selector,
+    revision_name,
+)
 from model_operator.api.resource import ModelDeployment
 from model_operator.api.spec import Autoscaling, parse_model, parse_server
 from model_operator.manifests.compare import content_hash
@@ -92,13 +100,24 @@ def revision_service(owner: ModelDeployment, revision: str, source: Mapping[str,
     )
 
 
-def front_service(owner: ModelDeployment, name: str, revision: str | None, schemes: Set[str]) -> Body:
+def front_service(
+    owner: ModelDeployment,
+    name: str,
+    revision: str | None,
+    schemes: Set[str],
+    *,
+    stable: tuple[str, Mapping[str, Any]] | None = None,
+) -> Body:
     """Return a Service in front of one revision, or of all of them.
 
-    `schemes` are what the revisions speak: during a change to HTTPS each is reached at its own port.
+    Args:
+        revision: the revision that it selects, None for all.
+        schemes: what the revisions speak: during a change to HTTPS each is reached at its own port.
+        stable: name and source of the stable revision, to be kept in an annotation.
     """
     spec = _service_spec(pod_selector(owner.name, revision), schemes, owner.spec.server.grpc_port)
-    return framed(owner, "v1", "Service", name, {"spec": spec})
+    annotations = {STABLE_SPEC: source_text({"revision": stable[0], "source": stable[1]})} if stable else {}
+    return framed(owner, "v1", "Service", name, {"spec": spec}, annotations=annotations)
 
 
 def autoscaler(owner: ModelDeployment, revision: str, scaling: Autoscaling, *, least: int) -> Body:

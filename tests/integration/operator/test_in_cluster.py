@@ -47,9 +47,9 @@ async def test_a_create_costs_its_children_and_two_looks_at_readiness(stage: tup
     await healthy(api, "spam")
     spent = await running.requests() - before
     assert spent.pop(("create", "Event"), 0) <= 2
-    # Deployment, its Service, the front Service; status at the start and when the pod is ready.
+    # Deployment and front Service; status at the start and when the pod is ready.
     assert spent[("apply", "Deployment")] == 1
-    assert spent[("apply", "Service")] == 2
+    assert spent[("apply", "Service")] == 1
     assert spent[("get", RESOURCE.kind)] == 0
     assert spent[("patch-status", RESOURCE.kind)] <= 3
 
