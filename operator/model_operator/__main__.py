@@ -15,17 +15,20 @@ import uvloop
 
 from model_operator import handlers, logs
 from model_operator.clients.clock import SystemClock
+from model_operator.clients.connection import Connection, NoConnection
 from model_operator.clients.kinds import WATCHED
-from model_operator.clients.kubernetes import Connection, KindSource, KubernetesClient
+from model_operator.clients.kubernetes import KindSource, KubernetesClient
 from model_operator.clients.lease import LeaderLease
 from model_operator.clients.metric_values import HttpMetricValues
 from model_operator.clients.pod_metrics import HttpPodMetrics
 from model_operator.clients.predictions import HttpPredictions
 from model_operator.clients.web_hooks import HttpWebHooks
-from model_operator.endpoints import end_with, start_metrics_server
+from model_operator.endpoints import PortInUse, check_port, end_with, start_metrics_server
 from model_operator.engine.engine import Engine
+from model_operator.errors import ApiError
 from model_operator.settings import InvalidSettings, Settings, settings_from
 from model_operator.telemetry import Telemetry
+from model_operator.versions import support_problem
 
 log = logging.getLogger("model_operator")
 
@@ -33,20 +36,15 @@ log = logging.getLogger("model_operator")
 LONGEST_WITHOUT_GARBAGE = 60.0
 #: Seconds for the last writes and for giving the lease back.
 RELEASE_TIMEOUT = 5.0
-
-
-def connect() -> Connection:
-    """Return how to reach the API server, read anew from where kopf reads it."""
-    info = handlers.login()
-    ssl_context = info.as_ssl_context() if info.server.startswith("https:") else True
-    return Connection(server=info.server, headers=info.as_http_headers(), ssl_context=ssl_context)
+#: Seconds between two questions for the version of an API server that does not answer.
+VERSION_RETRY = 10.0
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Run the operator until `stop` is set or a signal says so."""
     telemetry = Telemetry()
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(KubernetesClient(connect, telemetry, settings.watch_namespace))
+        client = await stack.enter_async_context(KubernetesClient(Connection.open, telemetry, settings.watch_namespace))
         pods = await stack.enter_async_context(HttpPodMetrics())
         predictions = await stack.enter_async_context(HttpPredictions(client.read_secret))
         values = await stack.enter_async_context(HttpMetricValues(client.read_secret))
@@ -63,6 +61,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             telemetry=telemetry,
             identity=settings.identity,
         )
+        check_port(settings.host, settings.health_port, "HEALTH_PORT")
         metrics = await start_metrics_server(telemetry, settings.host, settings.metrics_port)
         lease = LeaderLease(
             client,
@@ -80,9 +79,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             asyncio.create_task(end_with(stop, metrics), name="metrics"),
             asyncio.create_task(until(stop, engine.reflect()), name="reflect"),
             asyncio.create_task(until(stop, collect_garbage(engine)), name="garbage"),
+            asyncio.create_task(report_version(client), name="version"),
         ]
         try:
-            await serve(engine, settings, stop)
+            await serve(engine, settings, client.connection.server, stop)
         finally:
             stop.set()
             await asyncio.wait([leading], timeout=RELEASE_TIMEOUT)
@@ -119,11 +119,25 @@ async def collect_garbage(engine: Engine) -> None:
     gc.enable()
 
 
-async def serve(engine: Engine, settings: Settings, stop: asyncio.Event) -> None:
+async def report_version(client: KubernetesClient) -> None:
+    """Log which Kubernetes this is, and whether it is one that the project is tested with."""
+    while True:
+        try:
+            found = await client.version()
+        except ApiError as error:
+            log.warning("the API server at %s does not answer: %s", client.connection.server, error)
+            await asyncio.sleep(VERSION_RETRY)
+            continue
+        problem = support_problem(found)
+        log.log(logging.ERROR if problem else logging.INFO, "%s", problem or f"the cluster runs Kubernetes {found}")
+        return
+
+
+async def serve(engine: Engine, settings: Settings, server: str, stop: asyncio.Event) -> None:
     """Run kopf: it answers liveness until it is told to stop; then `stop` is set."""
     registry, kopf_settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
     handlers.configure(kopf_settings)
-    handlers.bind(registry, engine, handlers.login, stop)
+    handlers.bind(registry, engine, server, stop)
     namespaces = [settings.watch_namespace] if settings.watch_namespace else []
     await kopf.operator(
         registry=registry,
@@ -166,16 +180,22 @@ async def lead(engine: Engine, lease: LeaderLease | None, telemetry: Telemetry, 
 
 
 def main() -> int:
-    """Start the operator; the exit status is 78 (EX_CONFIG) when the settings are wrong."""
+    """Start the operator; the exit status is 78 (EX_CONFIG) when the settings or the kubeconfig are wrong."""
     try:
         settings = settings_from(os.environ)
-        connect()
-    except (InvalidSettings, kopf.LoginError) as error:
+    except InvalidSettings as error:
         sys.stderr.write(f"model_operator: {error}\n")
         return 78
     logs.set_up(settings.log_level, settings.log_format)
     gc.disable()
-    uvloop.run(run(settings, asyncio.Event()))
+    try:
+        uvloop.run(run(settings, asyncio.Event()))
+    except NoConnection as error:
+        sys.stderr.write(f"model_operator: {error}\n")
+        return 78
+    except PortInUse as error:
+        sys.stderr.write(f"model_operator: {error}\n")
+        return 1
     return 0
 
 

@@ -1,17 +1,40 @@
 """`GET /metrics` of the operator itself."""
 
 import asyncio
+import errno
+import socket
 
 from aiohttp import web
 
+from model_operator.errors import OperatorError
 from model_operator.telemetry import Telemetry
+
+
+class PortInUse(OperatorError):
+    """Another process listens where the operator is to listen; the message names the setting to change."""
+
+
+def check_port(host: str, port: int, setting: str) -> None:
+    """Raise `PortInUse` when an address is taken; kopf, which serves `/healthz`, would end with a traceback."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise _in_use(error, host, port, setting) from error
+
+
+def _in_use(error: OSError, host: str, port: int, setting: str) -> OperatorError:
+    why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
+    return PortInUse(f"port {port} of {host} {why}; set MODEL_OPERATOR_{setting} to another one")
 
 
 async def start_metrics_server(telemetry: Telemetry, host: str, port: int) -> web.AppRunner:
     """Serve the metrics until `cleanup()` of what is returned.
 
     Raises:
-        OSError: the address is taken.
+        PortInUse: the address is taken.
     """
 
     async def metrics(request: web.Request) -> web.Response:
@@ -22,7 +45,11 @@ async def start_metrics_server(telemetry: Telemetry, host: str, port: int) -> we
     app.router.add_get("/metrics", metrics)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
-    await web.TCPSite(runner, host, port).start()
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise _in_use(error, host, port, "METRICS_PORT") from error
     return runner
 
 

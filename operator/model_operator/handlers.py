@@ -5,8 +5,6 @@ ModelDeployments are watched by the engine's own reflectors, like everything tha
 """
 
 import asyncio
-import os
-from collections.abc import Callable
 from typing import Any
 
 import kopf
@@ -15,26 +13,6 @@ from model_operator.engine.engine import Engine
 
 #: A watch that was silent for so long is dead; bookmarks come each minute.
 LONGEST_SILENCE = 150.0
-Login = Callable[[], kopf.ConnectionInfo]
-
-
-def login() -> kopf.ConnectionInfo:
-    """Return how to reach the API server: by KUBECONFIG if it is set, else by the pod's ServiceAccount.
-
-    Raises:
-        kopf.LoginError: there is neither, or the kubeconfig cannot be read.
-    """
-    settings = kopf.OperatorSettings()
-    named = os.environ.get("KUBECONFIG", "")
-    try:
-        found = None if named else kopf.login_with_service_account(settings=settings)
-        found = found or kopf.login_with_kubeconfig(settings=settings)
-    except Exception as error:  # whatever kopf stumbles over in a file that it takes for a kubeconfig
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise kopf.LoginError(f"the kubeconfig cannot be read (KUBECONFIG={named}): {why}") from error
-    if found is None:
-        raise kopf.LoginError("no way to the API server: set KUBECONFIG, or run in a pod with a ServiceAccount")
-    return found
 
 
 def configure(settings: kopf.OperatorSettings) -> None:
@@ -43,15 +21,18 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.scanning.disabled = True
 
 
-def bind(registry: kopf.OperatorRegistry, engine: Engine, login: Login, stop: asyncio.Event) -> None:
-    """Register the handlers of one engine; `stop` is set as soon as kopf is told to end.
+def bind(registry: kopf.OperatorRegistry, engine: Engine, server: str, stop: asyncio.Event) -> None:
+    """Register the handlers of one engine.
 
-    kopf waits five seconds for tasks that it did not start, so ours have to end by themselves.
+    Args:
+        server: URL of the API server. kopf wants one before it starts, and asks it for nothing.
+        stop: set as soon as kopf ends. kopf waits five seconds for tasks that it did not start, so ours have to end
+            by themselves.
     """
 
     @kopf.on.login(registry=registry)
     def log_in(**_: Any) -> kopf.ConnectionInfo:
-        return login()
+        return kopf.ConnectionInfo(server=server)
 
     @kopf.on.probe(id="engine", registry=registry)
     async def alive(**_: Any) -> Any:

@@ -1,6 +1,7 @@
 """Which kinds the operator touches, under which path, and with which verbs: the source of its RBAC rules."""
 
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from model_operator.api.names import SELECTOR
 from model_operator.api.version import GROUP, KIND, PLURAL, VERSION
@@ -29,11 +30,12 @@ class KindInfo:
 
     def collection(self, namespace: str = "") -> str:
         """Return the path of all objects, in one namespace or in the cluster."""
-        return f"{self.root}/namespaces/{namespace}/{self.plural}" if namespace else f"{self.root}/{self.plural}"
+        space = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
+        return f"{self.root}{space}/{self.plural}"
 
     def path(self, namespace: str, name: str) -> str:
         """Return the path of one object."""
-        return f"{self.collection(namespace)}/{name}"
+        return f"{self.collection(namespace)}/{quote(name, safe='')}"
 
 
 #: Server-side apply is a patch, and a create where the object does not exist yet.

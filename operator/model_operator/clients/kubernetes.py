@@ -1,22 +1,30 @@
-"""The Kubernetes API over aiohttp: server-side apply, merge patches, lists and watches, and nothing else.
+"""The Kubernetes API for the engine: server-side apply, merge patches, lists and watches, and a few typed calls.
 
-Written on aiohttp and not on the generated client because it costs a third of the CPU per request
-(docs/decisions/0001); credentials come from whoever starts it, and are asked for anew on a 401.
+The session and the credentials are the official client's (`clients.connection`); on a 401 they are read anew.
 """
 
 import asyncio
 import base64
 import logging
-import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import aiohttp
 import orjson
+from kubernetes.aio.client import (
+    ApiClient,
+    ApiException,
+    CoordinationV1Api,
+    CoreV1Api,
+    CoreV1Event,
+    V1Lease,
+    VersionApi,
+)
 
 from model_operator.api.resource import ModelDeployment, ObjectKey, Versioned
-from model_operator.clients.kinds import BY_KIND, EVENT, RESOURCE, SECRET, KindInfo
+from model_operator.clients.connection import Connection
+from model_operator.clients.kinds import BY_KIND, RESOURCE, KindInfo
 from model_operator.errors import ApiError
 from model_operator.telemetry import Telemetry
 
@@ -30,39 +38,36 @@ REQUEST_TIMEOUT = 30.0
 WATCH_SECONDS = 300
 SILENCE_SECONDS = 90.0
 _PAGE = 500
-#: Largest watch line: an object is at most 1.5 MiB in etcd.
-_LINE_LIMIT = 8 * 2**20
 
 Body = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """Where the API server is, and how it knows us."""
-
-    server: str
-    headers: Mapping[str, str]
-    ssl_context: ssl.SSLContext | bool = True
+Answer = TypeVar("Answer")
+Connect = Callable[[], Awaitable[Connection]]
 
 
 class KubernetesClient:
-    """One session with the API server; use it as an async context manager."""
+    """The API server of one connection; use it as an async context manager."""
 
-    def __init__(self, connect: Callable[[], Connection], telemetry: Telemetry, namespace: str = "") -> None:
+    def __init__(self, connect: Connect, telemetry: Telemetry, namespace: str = "") -> None:
         self._connect, self._telemetry = connect, telemetry
         self.namespace = namespace
-        self._connection = connect()
-        self._session: aiohttp.ClientSession | None = None
+        self._connection: Connection | None = None
 
     async def __aenter__(self) -> "KubernetesClient":
-        connector = aiohttp.TCPConnector(limit=0, ssl=self._connection.ssl_context)
-        self._session = aiohttp.ClientSession(connector=connector, read_bufsize=_LINE_LIMIT)
+        self._connection = await self._connect()
         self._limit = asyncio.Semaphore(CONCURRENCY)
+        self._renewing = asyncio.Lock()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        if self._connection is not None:
+            await self._connection.close()
+
+    @property
+    def connection(self) -> Connection:
+        """The connection in use."""
+        if self._connection is None:
+            raise RuntimeError("KubernetesClient has to be entered before it is used")
+        return self._connection
 
     # --- writes (ports.Cluster) ---------------------------------------------------------------
 
@@ -74,7 +79,7 @@ class KubernetesClient:
             "apply",
             info,
             "PATCH",
-            f"{path}?fieldManager={FIELD_MANAGER}{'&force=true' if force else ''}",
+            path + _query(fieldManager=FIELD_MANAGER, force="true" if force else ""),
             body,
             "application/apply-patch+yaml",
         )
@@ -109,28 +114,33 @@ class KubernetesClient:
 
     async def post_event(self, body: Mapping[str, Any]) -> None:
         """Create an Event."""
-        await self._call("create", EVENT, "POST", EVENT.collection(body["metadata"]["namespace"]), body)
+        event, namespace = CoreV1Event.model_validate(body), body["metadata"]["namespace"]
+        await self._typed("create", "Event", lambda api: CoreV1Api(api).create_namespaced_event(namespace, event))
 
     async def _patch_resource(
         self, verb: str, resource: ModelDeployment | Versioned, subresource: str, patch: Mapping[str, Any]
     ) -> Body:
-        path = f"{RESOURCE.path(*resource.key)}{subresource}?fieldManager={FIELD_MANAGER}"
+        path = f"{RESOURCE.path(*resource.key)}{subresource}{_query(fieldManager=FIELD_MANAGER)}"
         body = {"metadata": {"resourceVersion": resource.resource_version}, **patch}
         return await self._call(verb, RESOURCE, "PATCH", path, body, "application/merge-patch+json")
 
     # --- reads --------------------------------------------------------------------------------
 
     async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
-        """Return what a Secret holds, as text; what is no text is left out."""
-        body = await self._call("get", SECRET, "GET", SECRET.path(namespace, name))
-        held = {key: base64.b64decode(value) for key, value in (body.get("data") or {}).items()}
+        """Return what a Secret holds, as text; values that are not text are left out."""
+        secret = await self._typed("get", "Secret", lambda api: CoreV1Api(api).read_namespaced_secret(name, namespace))
+        held = {key: base64.b64decode(value) for key, value in (secret.data or {}).items()}
         return {key: value.decode() for key, value in held.items() if _is_text(value)}
+
+    async def version(self) -> str:
+        """Return the version of the API server, as in `v1.36.2`."""
+        return str((await self._typed("get", "Version", lambda api: VersionApi(api).get_code())).git_version)
 
     async def list(self, info: KindInfo) -> AsyncIterator[tuple[list[Body], str]]:
         """Yield all objects of a kind that are ours, page by page, with the resourceVersion of the list."""
         token = ""
         while True:
-            query = f"?limit={_PAGE}{_selector(info)}{f'&continue={token}' if token else ''}"
+            query = _query(limit=str(_PAGE), labelSelector=info.selector, **{"continue": token})
             page = await self._call("list", info, "GET", info.collection(self.namespace) + query)
             # Items of a list come without their own kind and apiVersion.
             for item in page["items"]:
@@ -146,13 +156,18 @@ class KubernetesClient:
         Raises:
             ApiError: the stream broke, went silent, or the version is too old (410).
         """
-        query = (
-            f"?watch=true&allowWatchBookmarks=true&resourceVersion={version}"
-            f"&timeoutSeconds={WATCH_SECONDS}{_selector(info)}"
+        query = _query(
+            watch="true",
+            allowWatchBookmarks="true",
+            resourceVersion=version,
+            timeoutSeconds=str(WATCH_SECONDS),
+            labelSelector=info.selector,
         )
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT, sock_read=SILENCE_SECONDS)
         try:
-            async with self._open("GET", info.collection(self.namespace) + query, timeout=timeout) as response:
+            path = info.collection(self.namespace) + query
+            headers = {"Accept": "application/json"}
+            async with await self.connection.request("GET", path, headers=headers, timeout=timeout) as response:
                 self._telemetry.requested("watch", info.kind, response.status)
                 await _raise_for_status(response)
                 async for line in response.content:
@@ -161,15 +176,48 @@ class KubernetesClient:
                         raise _error_of(event["object"], event["object"].get("code", 500), None)
                     yield event["type"], event["object"]
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise ApiError(0, "WatchBroke", f"the watch of {info.plural} broke: {error!r}") from error
+            raise ApiError(0, "WatchBroke", f"the watch of {info.plural} broke: {_describe(error)}") from error
 
     # --- the lease (clients.lease) ------------------------------------------------------------
 
-    async def request(
-        self, verb: str, info: KindInfo, method: str, path: str, body: Mapping[str, Any] | None = None
-    ) -> Body:
-        """Do one request of another client's making."""
-        return await self._call(verb, info, method, path, body)
+    async def read_lease(self, namespace: str, name: str) -> V1Lease:
+        """Return a Lease."""
+        return await self._typed(
+            "get", "Lease", lambda api: CoordinationV1Api(api).read_namespaced_lease(name, namespace)
+        )
+
+    async def create_lease(self, namespace: str, lease: V1Lease) -> V1Lease:
+        """Create a Lease."""
+        return await self._typed(
+            "create", "Lease", lambda api: CoordinationV1Api(api).create_namespaced_lease(namespace, lease)
+        )
+
+    async def replace_lease(self, namespace: str, name: str, lease: V1Lease) -> V1Lease:
+        """Replace exactly the version of a Lease that is given."""
+        return await self._typed(
+            "update", "Lease", lambda api: CoordinationV1Api(api).replace_namespaced_lease(name, namespace, lease)
+        )
+
+    # --- requests -------------------------------------------------------------------------------
+
+    async def _typed(self, verb: str, kind: str, call: Callable[[ApiClient], Awaitable[Answer]]) -> Answer:
+        """Do a call of the library's typed interface, with its errors as ours."""
+        return await self._with_fresh_credentials(lambda: self._typed_once(verb, kind, call))
+
+    async def _typed_once(self, verb: str, kind: str, call: Callable[[ApiClient], Awaitable[Answer]]) -> Answer:
+        status = 0
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT):
+                answer = await call(self.connection.api)
+            status = 200
+            return answer
+        except ApiException as error:
+            status = error.status or 0
+            raise _error_of(_json(error.body or ""), status, None) from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise ApiError(0, "Unreachable", f"{verb} of a {kind}: {_describe(error)}") from error
+        finally:
+            self._telemetry.requested(verb, kind, status)
 
     async def _call(
         self,
@@ -179,18 +227,24 @@ class KubernetesClient:
         path: str,
         body: Mapping[str, Any] | None = None,
         content_type: str = "application/json",
-        accept: str = "application/json",
     ) -> Body:
-        headers = {"Accept": accept, **({"Content-Type": content_type} if body is not None else {})}
+        headers = {"Accept": "application/json", **({"Content-Type": content_type} if body is not None else {})}
         async with self._limit:
-            try:
-                return await self._once(verb, info, method, path, body, headers)
-            except ApiError as error:
-                if error.status != 401:
-                    raise
-            # Tokens of ServiceAccounts rotate: read them again, once.
-            self._connection = self._connect()
-            return await self._once(verb, info, method, path, body, headers)
+            return await self._with_fresh_credentials(lambda: self._once(verb, info, method, path, body, headers))
+
+    async def _with_fresh_credentials(self, request: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Repeat a request once with credentials that were read anew when the server does not take the old ones."""
+        used = self.connection
+        try:
+            return await request()
+        except ApiError as error:
+            if error.status != 401:
+                raise
+        async with self._renewing:
+            if self._connection is used:
+                self._connection = await self._connect()
+                await used.close()
+        return await request()
 
     async def _once(
         self,
@@ -204,22 +258,16 @@ class KubernetesClient:
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT)
         data = None if body is None else orjson.dumps(body)
         try:
-            async with self._open(method, path, data=data, headers=headers, timeout=timeout) as response:
+            async with await self.connection.request(
+                method, path, data=data, headers=headers, timeout=timeout
+            ) as response:
                 self._telemetry.requested(verb, info.kind, response.status)
                 await _raise_for_status(response)
                 answer: Body = orjson.loads(await response.read())
                 return answer
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             self._telemetry.requested(verb, info.kind, 0)
-            raise ApiError(0, "Unreachable", f"{method} {path.partition('?')[0]}: {error!r}") from error
-
-    def _open(
-        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **kwargs: Any
-    ) -> "aiohttp.client._RequestContextManager":
-        if self._session is None:
-            raise RuntimeError("KubernetesClient has to be entered before it is used")
-        every = {**self._connection.headers, **(headers or {})}
-        return self._session.request(method, self._connection.server.rstrip("/") + path, headers=every, **kwargs)
+            raise ApiError(0, "Unreachable", f"{method} {path.partition('?')[0]}: {_describe(error)}") from error
 
 
 class KindSource:
@@ -250,22 +298,29 @@ def _is_text(value: bytes) -> bool:
     return True
 
 
-def _selector(info: KindInfo) -> str:
-    return f"&labelSelector={info.selector.replace('=', '%3D')}" if info.selector else ""
+def _query(**parameters: str) -> str:
+    return "?" + urlencode({name: value for name, value in parameters.items() if value})
+
+
+def _describe(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def _json(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return {"message": text[:500]}
 
 
 async def _raise_for_status(response: aiohttp.ClientResponse) -> None:
     if response.status < 400:
         return
-    text = await response.text(errors="replace")
-    try:
-        body = orjson.loads(text)
-    except ValueError:
-        body = {"message": text[:500]}
     retry_after = response.headers.get("Retry-After", "")
+    body = _json(await response.text(errors="replace"))
     raise _error_of(body, response.status, float(retry_after) if retry_after.isdigit() else None)
 
 
 def _error_of(body: Any, status: int, retry_after: float | None) -> ApiError:
-    told = body if isinstance(body, dict) else {"message": str(body)}
-    return ApiError(status, told.get("reason", ""), told.get("message", ""), retry_after)
+    fields = body if isinstance(body, dict) else {"message": str(body)}
+    return ApiError(status, fields.get("reason", ""), fields.get("message", ""), retry_after)

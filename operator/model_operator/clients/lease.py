@@ -7,17 +7,14 @@ no renewal for the lease's duration by its own clock.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
-from model_operator.clients.kinds import LEASE
+from kubernetes.aio.client import V1Lease, V1LeaseSpec, V1ObjectMeta
+
 from model_operator.clients.kubernetes import KubernetesClient
 from model_operator.errors import ApiError
 
 log = logging.getLogger(__name__)
-
-Body = dict[str, Any]
 
 
 class LeaderLease:
@@ -36,9 +33,9 @@ class LeaderLease:
     ) -> None:
         self._client, self._namespace, self._name, self._identity = client, namespace, name, identity
         self._duration, self._renew, self._poll = duration, renew, poll
-        self._held: Body | None = None
-        self._seen: tuple[Any, Any] | None = None
-        self._seen_at = 0.0
+        self._held: V1Lease | None = None
+        self._observed: tuple[str | None, datetime | None] | None = None
+        self._observed_at = 0.0
 
     async def acquire(self) -> None:
         """Wait until the Lease is ours."""
@@ -57,7 +54,7 @@ class LeaderLease:
             await asyncio.sleep(self._renew)
             try:
                 async with asyncio.timeout(self._renew):
-                    await self._put(self._spec(self._held))
+                    await self._put(self._renewed(self._held))
                 renewed = time.monotonic()
             except ApiError as error:
                 if error.is_conflict or error.is_absent:
@@ -68,57 +65,65 @@ class LeaderLease:
                 log.warning("lease: not renewed within %s s", self._renew)
 
     async def release(self) -> None:
-        """Give the Lease back, so that a standby takes over at once."""
+        """Release the Lease, so that a standby takes over at once."""
         if self._held is None:
             return
-        spec = {**self._spec(self._held), "holderIdentity": "", "leaseDurationSeconds": 1}
+        spec = self._renewed(self._held)
+        spec.holder_identity, spec.lease_duration_seconds = "", 1
         try:
             await self._put(spec)
         except ApiError as error:
-            log.warning("lease: not given back: %s", error)
+            log.warning("lease: not released: %s", error)
         self._held = None
 
     async def _try(self) -> bool:
         try:
-            found = await self._client.request("get", LEASE, "GET", LEASE.path(self._namespace, self._name))
+            found = await self._client.read_lease(self._namespace, self._name)
         except ApiError as error:
             if not error.is_absent:
                 raise
-            body = {"metadata": {"name": self._name}, "spec": self._spec(None)}
-            path = LEASE.collection(self._namespace)
-            self._held = await self._client.request("create", LEASE, "POST", path, body)
+            lease = V1Lease(metadata=V1ObjectMeta(name=self._name), spec=self._renewed(None))
+            self._held = await self._client.create_lease(self._namespace, lease)
             return True
-        if not self._is_free(found["spec"]):
+        if not self._is_free(found.spec or V1LeaseSpec()):
             return False
         self._held = found
         try:
-            await self._put(self._spec(found, taking_over=True))
+            await self._put(self._taken_over(found))
         except ApiError:
             self._held = None
             raise
         return True
 
-    def _is_free(self, spec: Mapping[str, Any]) -> bool:
-        holder, renewal = spec.get("holderIdentity"), spec.get("renewTime")
-        if (holder, renewal) != self._seen:
-            self._seen, self._seen_at = (holder, renewal), time.monotonic()
-        if not holder or holder == self._identity:
+    def _is_free(self, spec: V1LeaseSpec) -> bool:
+        if (spec.holder_identity, spec.renew_time) != self._observed:
+            self._observed, self._observed_at = (spec.holder_identity, spec.renew_time), time.monotonic()
+        if not spec.holder_identity or spec.holder_identity == self._identity:
             return True
-        duration = float(spec.get("leaseDurationSeconds", self._duration))
-        return time.monotonic() - self._seen_at > duration
+        return time.monotonic() - self._observed_at > (spec.lease_duration_seconds or self._duration)
 
-    def _spec(self, old: Body | None, *, taking_over: bool = False) -> Body:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        before = old["spec"] if old else {}
-        is_new = taking_over or old is None
-        return {
-            "holderIdentity": self._identity,
-            "leaseDurationSeconds": round(self._duration),
-            "acquireTime": now if is_new else before.get("acquireTime", now),
-            "renewTime": now,
-            "leaseTransitions": (before.get("leaseTransitions") or 0) + (1 if taking_over else 0),
-        }
+    def _renewed(self, held: V1Lease | None) -> V1LeaseSpec:
+        before, now = (held.spec if held else None) or V1LeaseSpec(), _now()
+        return V1LeaseSpec(
+            holder_identity=self._identity,
+            lease_duration_seconds=round(self._duration),
+            acquire_time=before.acquire_time or now,
+            renew_time=now,
+            lease_transitions=before.lease_transitions or 0,
+        )
 
-    async def _put(self, spec: Mapping[str, Any]) -> None:
-        body = {**(self._held or {}), "spec": spec}
-        self._held = await self._client.request("update", LEASE, "PUT", LEASE.path(self._namespace, self._name), body)
+    def _taken_over(self, found: V1Lease) -> V1LeaseSpec:
+        spec = self._renewed(found)
+        spec.acquire_time, spec.lease_transitions = spec.renew_time, (spec.lease_transitions or 0) + 1
+        return spec
+
+    async def _put(self, spec: V1LeaseSpec) -> None:
+        lease = self._held or V1Lease(metadata=V1ObjectMeta(name=self._name))
+        lease.spec = spec
+        self._held = await self._client.replace_lease(self._namespace, self._name, lease)
+
+
+def _now() -> datetime:
+    """Return the time with microseconds: a MicroTime without them is refused by the API server."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=max(now.microsecond, 1))

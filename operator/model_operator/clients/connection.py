@@ -1,0 +1,146 @@
+"""The connection to the API server, by the official client: where it is, who we are, and one HTTP session.
+
+Typed calls (Leases, Secrets, Events, the version) go through `Connection.api`, an `ApiClient` of `kubernetes.aio`.
+Apply, list and watch use its session and its credentials without its models, which cost three times the processor time
+of a request (docs/decisions/0011).
+"""
+
+import asyncio
+import contextlib
+import os
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
+
+from model_operator.errors import OperatorError
+
+#: Where a pod finds its ServiceAccount's token.
+_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+_DEFAULT_KUBECONFIG = Path("~/.kube/config")
+
+
+class NoConnection(OperatorError):
+    """There is no way to the API server, or the kubeconfig cannot be read; the message says which and where."""
+
+
+class Connection:
+    """One session with one API server; `close` it."""
+
+    def __init__(self, configuration: Configuration, headers: Mapping[str, str], loader: Any = None) -> None:
+        self.configuration = configuration
+        self.api = ApiClient(configuration)
+        for name, value in headers.items():
+            self.api.set_default_header(name, value)
+        self._headers = dict(headers)
+        # The library makes its session at the first typed call; the hot path may come before it.
+        self._rest = self.api.rest_client
+        self._rest.pool_manager = self._session = self._rest._create_pool_manager()
+        self._refreshing = self._refresh(loader)
+
+    @classmethod
+    async def open(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Connect as KUBECONFIG says if it is set, else as the pod's ServiceAccount, else as ~/.kube/config says.
+
+        Raises:
+            NoConnection: none of the three is there, or the kubeconfig cannot be read.
+        """
+        configuration = Configuration()
+        configuration.client_side_validation = False
+        path = _kubeconfig(environment)
+        if path is None:
+            try:
+                config.load_incluster_config(client_configuration=configuration)
+            except config.ConfigException as error:
+                raise NoConnection(f"the pod's ServiceAccount cannot be used: {error}") from error
+            return cls(configuration, {})
+        loader = await _load(path, configuration)
+        try:
+            return cls(configuration, _impersonation(loader), loader)
+        except (OSError, ssl.SSLError) as error:
+            raise NoConnection(f"the certificates of the kubeconfig {path} cannot be used: {error}") from error
+
+    @property
+    def server(self) -> str:
+        """URL of the API server, without a slash at its end."""
+        return str(self.configuration.host).rstrip("/")
+
+    async def headers(self) -> dict[str, str]:
+        """Return the headers that say who we are; a ServiceAccount's token is read anew each minute."""
+        token = await self.configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+        return {**self._headers, **({"Authorization": token} if token else {})}
+
+    async def request(self, method: str, path: str, *, headers: Mapping[str, str], **options: Any) -> Any:
+        """Start a request on the library's session and return the response, whose body is not read yet.
+
+        Raises:
+            aiohttp.ClientError, TimeoutError: there was no answer.
+        """
+        return await self._session.request(
+            method,
+            self.server + path,
+            headers={**await self.headers(), **headers},
+            proxy=self._rest.proxy,
+            server_hostname=self.configuration.tls_server_name,
+            **options,
+        )
+
+    async def close(self) -> None:
+        """End the session and the requests on it."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._refreshing
+        await self.api.close()
+
+    def _refresh(self, loader: Any) -> "asyncio.Task[None] | None":
+        """Keep the token of an exec plugin fresh."""
+        if loader is None or "exec" not in (loader._user or ()):
+            return None
+        refreshing = config.refresh_token(loader, client_configuration=self.configuration)
+        return asyncio.create_task(refreshing, name="refresh-token")
+
+
+def _kubeconfig(environment: Mapping[str, str]) -> str | None:
+    """Return the path of the kubeconfig, or the paths with a colon between them; None in a pod without one."""
+    named = environment.get("KUBECONFIG", "")
+    if not named and _TOKEN.exists():
+        return None
+    path = named or str(_DEFAULT_KUBECONFIG.expanduser())
+    if not any(Path(one).expanduser().exists() for one in path.split(os.pathsep) if one):
+        raise NoConnection(
+            f"there is no way to the API server: the kubeconfig {path} does not exist;"
+            " set KUBECONFIG, or run in a pod with a ServiceAccount"
+        )
+    return path
+
+
+async def _load(path: str, configuration: Configuration) -> Any:
+    """Read a kubeconfig into a configuration; return the library's loader."""
+    try:
+        loader = await config.load_kube_config(config_file=path, client_configuration=configuration)
+    except (config.ConfigException, OSError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
+        # The library takes the file's form for granted and fails in many ways where it is another.
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise NoConnection(f"the kubeconfig {path} cannot be read: {why}") from error
+    user = loader._user
+    if user is not None and "exec" in user and not (hasattr(loader, "token") or hasattr(loader, "cert_file")):
+        command = user["exec"]["command"]
+        raise NoConnection(f"the kubeconfig {path} gets its credentials from {command!r}, which gave none")
+    return loader
+
+
+def _impersonation(loader: Any) -> dict[str, str]:
+    """Return the headers for `as` and `as-uid` of a kubeconfig's user, which the library leaves out.
+
+    https://kubernetes.io/docs/reference/access-authn-authz/authentication/#user-impersonation
+    """
+    user = loader._user.value if loader._user is not None else {}
+    if user.get("as-groups") or user.get("as-user-extra"):
+        raise NoConnection("the operator impersonates a user by `as` alone; remove as-groups and as-user-extra")
+    named = (("Impersonate-User", user.get("as")), ("Impersonate-Uid", user.get("as-uid")))
+    return {header: value for header, value in named if value}
