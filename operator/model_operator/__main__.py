@@ -36,8 +36,8 @@ log = logging.getLogger("model_operator")
 LONGEST_WITHOUT_GARBAGE = 60.0
 #: Seconds for the last writes and for giving the lease back.
 RELEASE_TIMEOUT = 5.0
-#: Seconds between two questions for the version of an API server that does not answer.
-VERSION_RETRY = 10.0
+#: Seconds between two requests for the version of an API server that does not answer.
+VERSION_RETRY = 1.0
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -45,6 +45,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     telemetry = Telemetry()
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(KubernetesClient(Connection.open, telemetry, settings.watch_namespace))
+        check_port(settings.host, settings.health_port, "HEALTH_PORT")
+        metrics = await start_metrics_server(telemetry, settings.host, settings.metrics_port)
+        stack.push_async_callback(metrics.cleanup)
+        await report_version(client)
         pods = await stack.enter_async_context(HttpPodMetrics())
         predictions = await stack.enter_async_context(HttpPredictions(client.read_secret))
         values = await stack.enter_async_context(HttpMetricValues(client.read_secret))
@@ -61,8 +65,6 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             telemetry=telemetry,
             identity=settings.identity,
         )
-        check_port(settings.host, settings.health_port, "HEALTH_PORT")
-        metrics = await start_metrics_server(telemetry, settings.host, settings.metrics_port)
         lease = LeaderLease(
             client,
             namespace=settings.lease_namespace,
@@ -79,10 +81,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             asyncio.create_task(end_with(stop, metrics), name="metrics"),
             asyncio.create_task(until(stop, engine.reflect()), name="reflect"),
             asyncio.create_task(until(stop, collect_garbage(engine)), name="garbage"),
-            asyncio.create_task(report_version(client), name="version"),
         ]
         try:
-            await serve(engine, settings, client.connection.server, stop)
+            await serve(engine, settings, client.connection, stop)
         finally:
             stop.set()
             await asyncio.wait([leading], timeout=RELEASE_TIMEOUT)
@@ -120,12 +121,13 @@ async def collect_garbage(engine: Engine) -> None:
 
 
 async def report_version(client: KubernetesClient) -> None:
-    """Log which Kubernetes this is, and whether it is one that the project is tested with."""
+    """Wait for the API server, and log which Kubernetes it is and whether that is supported."""
     while True:
         try:
             found = await client.version()
         except ApiError as error:
-            log.warning("the API server at %s does not answer: %s", client.connection.server, error)
+            if not error.is_unreachable:
+                log.warning("the API server does not tell its version: %s", error)
             await asyncio.sleep(VERSION_RETRY)
             continue
         problem = support_problem(found)
@@ -133,11 +135,11 @@ async def report_version(client: KubernetesClient) -> None:
         return
 
 
-async def serve(engine: Engine, settings: Settings, server: str, stop: asyncio.Event) -> None:
+async def serve(engine: Engine, settings: Settings, connection: Connection, stop: asyncio.Event) -> None:
     """Run kopf: it answers liveness until it is told to stop; then `stop` is set."""
     registry, kopf_settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
     handlers.configure(kopf_settings)
-    handlers.bind(registry, engine, server, stop)
+    handlers.bind(registry, engine, connection, stop)
     namespaces = [settings.watch_namespace] if settings.watch_namespace else []
     await kopf.operator(
         registry=registry,

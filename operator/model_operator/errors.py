@@ -23,13 +23,14 @@ class ApiError(OperatorError):
     """An answer of the Kubernetes API that is not a success.
 
     `status` is the HTTP status (0 when there was no answer at all), `reason` the word of the
-    Status object, `retry_after` the seconds that the server asked for.
+    Status object, `retry_after` the seconds that the server asked for, `causes` the reasons in its details.
     """
 
     status: int
     reason: str
     message: str
     retry_after: float | None = None
+    causes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.status} {self.reason}: {self.message}"
@@ -38,6 +39,16 @@ class ApiError(OperatorError):
     def is_conflict(self) -> bool:
         """Whether somebody else wrote first: look again and retry at once."""
         return self.status == 409
+
+    @property
+    def is_unreachable(self) -> bool:
+        """Whether there was no answer: the connection failed, or it broke."""
+        return self.status == 0
+
+    @property
+    def is_namespace_terminating(self) -> bool:
+        """Whether the object was refused because its namespace is being deleted."""
+        return "NamespaceTerminating" in self.causes
 
     @property
     def is_absent(self) -> bool:

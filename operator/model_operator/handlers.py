@@ -9,6 +9,7 @@ from typing import Any
 
 import kopf
 
+from model_operator.clients.connection import Connection
 from model_operator.engine.engine import Engine
 
 #: A watch that was silent for so long is dead; bookmarks come each minute.
@@ -21,18 +22,18 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.scanning.disabled = True
 
 
-def bind(registry: kopf.OperatorRegistry, engine: Engine, server: str, stop: asyncio.Event) -> None:
+def bind(registry: kopf.OperatorRegistry, engine: Engine, connection: Connection, stop: asyncio.Event) -> None:
     """Register the handlers of one engine.
 
     Args:
-        server: URL of the API server. kopf wants one before it starts, and asks it for nothing.
+        connection: where kopf asks once, at its start, which groups of resources there are.
         stop: set as soon as kopf ends. kopf waits five seconds for tasks that it did not start, so ours have to end
             by themselves.
     """
 
     @kopf.on.login(registry=registry)
-    def log_in(**_: Any) -> kopf.ConnectionInfo:
-        return kopf.ConnectionInfo(server=server)
+    async def log_in(**_: Any) -> kopf.AiohttpSession:
+        return kopf.AiohttpSession(server=connection.server, aiohttp_session=connection.session())
 
     @kopf.on.probe(id="engine", registry=registry)
     async def alive(**_: Any) -> Any:

@@ -23,7 +23,7 @@ class Telemetry:
         self.registry = CollectorRegistry()
         self._reconciles = Counter(
             "modeldeploy_operator_reconciles_total",
-            "Passes over a ModelDeployment by result: ok, conflict, error, bug.",
+            "Passes over a ModelDeployment by result: ok, conflict, error, terminating (of its namespace), bug.",
             ["result"],
             registry=self.registry,
         )

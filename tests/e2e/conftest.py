@@ -113,7 +113,10 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     models: Path = request.getfixturevalue("packages")
     # Here the news that a pod leaves travels in milliseconds.
     settings = {"MODEL_OPERATOR_PRE_STOP_SECONDS": "1"}
-    where = joined(folder, Path(os.environ["KUBECONFIG"]), **settings) if on_cluster else stand(folder, **settings)
+    # A node that starts what a test killed again at once, as often as it is killed.
+    backoff = ("--restart-backoff", "0.1")
+    kubeconfig = Path(os.environ["KUBECONFIG"]) if on_cluster else folder
+    where = joined(folder, kubeconfig, *backoff, **settings) if on_cluster else stand(folder, **settings)
     with where as running:
         yield Cluster(kubeconfig=running.kubeconfig, models=models, models_uri=models.as_uri(), running=running)
         running.operator.check()

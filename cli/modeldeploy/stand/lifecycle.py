@@ -33,13 +33,14 @@ def stand(folder: Path, *options: str, **settings: str) -> Iterator[Stand]:
 
 
 @contextmanager
-def joined(folder: Path, kubeconfig: Path, **settings: str) -> Iterator[Stand]:
+def joined(folder: Path, kubeconfig: Path, *options: str, **settings: str) -> Iterator[Stand]:
     """This machine as a node of somebody's control plane, with proxy, gateway and the chart, until exit.
 
-    Pods have network namespaces, which needs root. `settings` are environment variables of the operator.
+    Pods have network namespaces, which needs root. `options` are the node's, `settings` environment variables of the
+    operator.
     """
     parts = {
-        "node": ["--network", "netns", "--state", str(folder / "state")],
+        "node": ["--network", "netns", "--state", str(folder / "state"), *options],
         "proxy": ["--network", "netns"],
         "gateway": [],
     }

@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+import aiohttp
 import yaml
+from aiohttp import ClientHandlerType as Handler
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
@@ -88,6 +90,17 @@ class Connection:
             server_hostname=self.configuration.tls_server_name,
             **options,
         )
+
+    def session(self) -> aiohttp.ClientSession:
+        """Return a further session with the same credentials, for a library that makes its requests itself."""
+
+        async def authenticate(request: aiohttp.ClientRequest, handler: Handler) -> aiohttp.ClientResponse:
+            request.headers.update(await self.headers())
+            request.server_hostname = self.configuration.tls_server_name
+            return await handler(request)
+
+        connector = aiohttp.TCPConnector(ssl=self._rest.ssl_context)
+        return aiohttp.ClientSession(connector=connector, proxy=self._rest.proxy, middlewares=(authenticate,))
 
     async def close(self) -> None:
         """End the session and the requests on it."""

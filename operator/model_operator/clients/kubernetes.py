@@ -51,6 +51,7 @@ class KubernetesClient:
         self._connect, self._telemetry = connect, telemetry
         self.namespace = namespace
         self._connection: Connection | None = None
+        self._is_away = False
 
     async def __aenter__(self) -> "KubernetesClient":
         self._connection = await self._connect()
@@ -200,6 +201,18 @@ class KubernetesClient:
 
     # --- requests -------------------------------------------------------------------------------
 
+    def _note_answer(self) -> None:
+        if self._is_away:
+            self._is_away = False
+            log.warning("the API server at %s answers again", self.connection.server)
+
+    def _unreachable(self, request: str, error: BaseException) -> ApiError:
+        """Return the error of a request without an answer; the log has one line for each outage."""
+        if not self._is_away:
+            self._is_away = True
+            log.warning("the API server at %s does not answer: %s", self.connection.server, _describe(error))
+        return ApiError(0, "Unreachable", f"{request}: {_describe(error)}")
+
     async def _typed(self, verb: str, kind: str, call: Callable[[ApiClient], Awaitable[Answer]]) -> Answer:
         """Do a call of the library's typed interface, with its errors as ours."""
         return await self._with_fresh_credentials(lambda: self._typed_once(verb, kind, call))
@@ -210,12 +223,13 @@ class KubernetesClient:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 answer = await call(self.connection.api)
             status = 200
+            self._note_answer()
             return answer
         except ApiException as error:
             status = error.status or 0
             raise _error_of(_json(error.body or ""), status, None) from error
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise ApiError(0, "Unreachable", f"{verb} of a {kind}: {_describe(error)}") from error
+            raise self._unreachable(f"{verb} of a {kind}", error) from error
         finally:
             self._telemetry.requested(verb, kind, status)
 
@@ -262,12 +276,13 @@ class KubernetesClient:
                 method, path, data=data, headers=headers, timeout=timeout
             ) as response:
                 self._telemetry.requested(verb, info.kind, response.status)
+                self._note_answer()
                 await _raise_for_status(response)
                 answer: Body = orjson.loads(await response.read())
                 return answer
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             self._telemetry.requested(verb, info.kind, 0)
-            raise ApiError(0, "Unreachable", f"{method} {path.partition('?')[0]}: {_describe(error)}") from error
+            raise self._unreachable(f"{method} {path.partition('?')[0]}", error) from error
 
 
 class KindSource:
@@ -322,5 +337,8 @@ async def _raise_for_status(response: aiohttp.ClientResponse) -> None:
 
 
 def _error_of(body: Any, status: int, retry_after: float | None) -> ApiError:
-    fields = body if isinstance(body, dict) else {"message": str(body)}
-    return ApiError(status, fields.get("reason", ""), fields.get("message", ""), retry_after)
+    fields: Body = body if isinstance(body, dict) else {"message": str(body)}
+    details = fields.get("details")
+    causes = details.get("causes") if isinstance(details, dict) else None
+    reasons = tuple(str(cause.get("reason", "")) for cause in causes or ())
+    return ApiError(status, fields.get("reason", ""), fields.get("message", ""), retry_after, reasons)

@@ -44,7 +44,8 @@ class LeaderLease:
                 if await self._try():
                     return
             except ApiError as error:
-                log.log(logging.DEBUG if error.is_conflict else logging.WARNING, "lease: %s", error)
+                is_routine = error.is_conflict or error.is_unreachable
+                log.log(logging.DEBUG if is_routine else logging.WARNING, "lease: %s", error)
             await asyncio.sleep(self._poll)
 
     async def hold(self) -> None:

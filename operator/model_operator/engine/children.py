@@ -93,7 +93,7 @@ class Children:
         try:
             answer = await (self._create(resource, child) if known is None else self._cluster.apply(child))
         except ApiError as error:
-            if error.status not in _PASSING:
+            if error.status not in _PASSING and not error.is_namespace_terminating:
                 self._tell_refusal(resource, child, error)
             raise
         self._cache.put(dict(answer))

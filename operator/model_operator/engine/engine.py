@@ -65,6 +65,8 @@ class Engine:
             for source in sources
         ]
         self._telemetry = telemetry
+        #: Namespaces that are being deleted, as far as a write was refused there.
+        self._terminating: set[str] = set()
         self._reconciler = Reconciler(
             cluster,
             self.cache,
@@ -137,8 +139,12 @@ class Engine:
         try:
             again = await self._reconciler.reconcile(key)
         except ApiError as error:
+            if error.is_namespace_terminating:
+                self._leave(key)
+                self._telemetry.reconciled("terminating", started)
+                return
             wait = self.queue.retry(key, is_conflict=error.is_conflict, retry_after=error.retry_after)
-            level = logging.DEBUG if error.is_conflict else logging.WARNING
+            level = logging.DEBUG if error.is_conflict or error.is_unreachable else logging.WARNING
             log.log(level, "%s/%s: %s; again in %.1f s", *key, error, wait)
             self._telemetry.reconciled("conflict" if error.is_conflict else "error", started)
             return
@@ -149,6 +155,7 @@ class Engine:
             self._telemetry.reconciled("bug", started)
             return
         self.queue.succeeded(key)
+        self._terminating.discard(key.namespace)
         self._telemetry.reconciled("ok", started)
         self._telemetry.observe(key, self.cache.resource(key))
         if again is None:
@@ -157,6 +164,14 @@ class Engine:
             self.queue.wake_later(key, again.total_seconds())
         else:
             self.queue.wake(key)
+
+    def _leave(self, key: ObjectKey) -> None:
+        """Leave a resource alone whose namespace is being deleted: it is deleted next, and a watch reports that."""
+        self.queue.succeeded(key)
+        self.queue.cancel_timer(key)
+        if key.namespace not in self._terminating:
+            self._terminating.add(key.namespace)
+            log.debug("the namespace %s is being deleted; nothing is written there", key.namespace)
 
     def health(self, longest_silence: float) -> Mapping[str, Any]:
         """Return what liveness shows: sizes, and the watches that were silent for too long."""

@@ -74,7 +74,8 @@ class Recorder:
             try:
                 await self._cluster.post_event(body)
             except ApiError as error:
-                log.warning("event %s was not written: %s", body["reason"], error)
+                level = logging.DEBUG if error.is_namespace_terminating else logging.WARNING
+                log.log(level, "event %s was not written: %s", body["reason"], error)
 
 
 def event_body(about: Body, news: News, now: datetime, reporter: str) -> Body:

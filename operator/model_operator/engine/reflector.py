@@ -78,7 +78,7 @@ class Reflector:
                 if error.is_absent:
                     await self._wait_for_kind()
                     continue
-                log.log(logging.INFO if error.status == 410 else logging.WARNING, "%s: %s", self.kind, error)
+                log.log(_level_of(error), "%s: %s", self.kind, error)
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, _LONGEST_BACKOFF)
 
@@ -131,3 +131,10 @@ class Reflector:
     def _wake_all(self, keys: Iterable[ObjectKey]) -> None:
         for key in keys:
             self._wake(key)
+
+
+def _level_of(error: ApiError) -> int:
+    """Return how loud an error is: streams break and versions expire all the time, and the client reports outages."""
+    if error.is_unreachable:
+        return logging.DEBUG
+    return logging.INFO if error.status == 410 else logging.WARNING
