@@ -26,18 +26,18 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("action", choices=["install", "upgrade", "rollback", "uninstall"])
     parser.add_argument("--kubeconfig", type=Path, required=True)
     parser.add_argument("--values", type=json.loads, default={})
+    parser.add_argument("--chart", type=Path, default=checkout() / "helm" / "modeldeploy", help="folder of the chart")
     given = parser.parse_args(arguments)
     try:
         with helm_python.Config(kubeconfig_path=given.kubeconfig, namespace=NAMESPACE) as helm:
-            print(_act(helm, given.action, given.values))
+            print(_act(helm, given.action, given.chart, given.values))
     except helm_python.HelmError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _act(helm: helm_python.Config, action: str, values: dict[str, Any]) -> str:
-    chart = checkout() / "helm" / "modeldeploy"
+def _act(helm: helm_python.Config, action: str, chart: Path, values: dict[str, Any]) -> str:
     if action == "uninstall":
         helm.uninstall(RELEASE, **_WAIT)
         return f'release "{RELEASE}" uninstalled'

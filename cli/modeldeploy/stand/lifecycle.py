@@ -46,8 +46,8 @@ def joined(folder: Path, kubeconfig: Path, *options: str, **settings: str) -> It
     }
     with ExitStack() as stack:
         children = {}
-        for name, options in parts.items():
-            command = [sys.executable, "-m", "model_sandbox", name, "--kubeconfig", str(kubeconfig), *options]
+        for name, more in parts.items():
+            command = [sys.executable, "-m", "model_sandbox", name, "--kubeconfig", str(kubeconfig), *more]
             child = Child(name, command, log=folder / f"{name}.log", env=environment())
             children[name] = stack.enter_context(child)
         operator = stack.enter_context(installed(folder, kubeconfig, settings=settings))
