@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.table import Table
 
-from modeldeploy.kube import EVENTS, MODELDEPLOYMENTS, PODS, SERVICES, Body, Kube, KubeError
+from modeldeploy.kube import DEPLOYMENTS, EVENTS, MODELDEPLOYMENTS, PODS, Body, Kube, KubeError
 from modeldeploy.plain import plain
 from modeldeploy.rollout import GROUP, Rollout
 
@@ -72,14 +72,14 @@ class Session:
         return sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
 
     def kept_revisions(self, name: str) -> set[str] | None:
-        """The revisions that can be gone back to; None where Services may not be read, which hold them."""
+        """Return the revisions that can be restored; None where Deployments, which hold them, may not be read."""
         try:
-            services = self.kube.list(SERVICES, self.namespace, labels=f"{GROUP}/name={name}")
+            deployments = self.kube.list(DEPLOYMENTS, self.namespace, labels=f"{GROUP}/name={name}")
         except KubeError as error:
             if error.code != 403:
                 raise
             return None
-        found = [one["metadata"] for one in services]
+        found = [one["metadata"] for one in deployments]
         kept = [one for one in found if f"{GROUP}/revision-spec" in (one.get("annotations") or {})]
         return {str(one["labels"][f"{GROUP}/revision"]) for one in kept}
 

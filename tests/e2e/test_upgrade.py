@@ -19,14 +19,13 @@ import yaml
 from model_packages import VERSIONS, own_predictions, some_rows
 
 from modeldeploy.demo.load import Load
-from modeldeploy.kube import CRDS, MODELDEPLOYMENTS, PODS, SERVICES, Resource
+from modeldeploy.kube import CRDS, DEPLOYMENTS, MODELDEPLOYMENTS, PODS, SERVICES
 from modeldeploy.stand import checkout, wait_until
 
 pytest.importorskip("helm_python", reason="helm-python-sdk has no wheel for this machine")
 
-DEPLOYMENTS = Resource("apps", "v1", "deployments")
 #: The commit of the last release.
-RELEASE = "a4227d0a"
+RELEASE = "a4227d03e917488987fe12a1c7e72af6b9027c7d"
 SETTINGS = {"MODEL_OPERATOR_PRE_STOP_SECONDS": "1"}
 #: Specs whose revisions a new operator or definition could take for others: quantities in several spellings, defaults.
 SPECS: dict[str, dict[str, Any]] = {

@@ -8,10 +8,11 @@ before `Kube.connect`.
 from modeldeploy.kube.client import Body, Kube
 from modeldeploy.kube.errors import KubeconfigError, KubeError, KubeUnreachable
 from modeldeploy.kube.impersonation import Impersonation
-from modeldeploy.kube.resources import CRDS, EVENTS, MODELDEPLOYMENTS, PODS, SERVICES, Resource
+from modeldeploy.kube.resources import CRDS, DEPLOYMENTS, EVENTS, MODELDEPLOYMENTS, PODS, SERVICES, Resource
 
 __all__ = [
     "CRDS",
+    "DEPLOYMENTS",
     "EVENTS",
     "MODELDEPLOYMENTS",
     "PODS",

@@ -29,5 +29,6 @@ class Resource:
 MODELDEPLOYMENTS = Resource("modeldeploy.dev", "v1alpha1", "modeldeployments")
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", namespaced=False)
 PODS = Resource("", "v1", "pods")
+DEPLOYMENTS = Resource("apps", "v1", "deployments")
 SERVICES = Resource("", "v1", "services")
 EVENTS = Resource("", "v1", "events")

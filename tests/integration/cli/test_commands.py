@@ -12,7 +12,7 @@ import typer.main
 import yaml
 
 from modeldeploy.app import build
-from modeldeploy.kube import MODELDEPLOYMENTS, SERVICES, Kube
+from modeldeploy.kube import DEPLOYMENTS, MODELDEPLOYMENTS, Kube
 
 Run = Callable[..., Any]  # the fixture `run`: how a command ended
 
@@ -141,23 +141,30 @@ def test_undo_goes_back_to_what_is_kept_and_to_nothing_else(run: Run, kube: Kube
     past = [{"revision": name, "result": "Promoted", "at": "2026-05-01T11:00:00Z"} for name in ("6f8d", "5c1a", "old")]
     set_status(kube, {"phase": "Healthy", "stableRevision": "6f8d", "canaryRevision": None, "history": past})
     kept = {
-        "apiVersion": "v1",
-        "kind": "Service",
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
         "metadata": {
             "name": "fraud-5c1a",
             "labels": {"modeldeploy.dev/name": "fraud", "modeldeploy.dev/revision": "5c1a"},
             "annotations": {"modeldeploy.dev/revision-spec": "{}"},
         },
-        "spec": {"ports": [{"port": 80}]},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {"app": "x"}},
+            "template": {
+                "metadata": {"labels": {"app": "x"}},
+                "spec": {"containers": [{"name": "server", "image": "x"}]},
+            },
+        },
     }
     done = run("undo", fraud)
     assert (done.code, annotations(kube)) == (3, {})
     assert "revision 5c1a of fraud is no longer kept (spec.revisionHistoryLimit); kept are: none" in done.err
-    kube.apply(SERVICES, kept)
+    kube.apply(DEPLOYMENTS, kept)
     assert "kept are: 5c1a" in run("undo", fraud, "--to-revision", "old").err
     assert run("undo", fraud).code == 0
     assert annotations(kube)["undo"].startswith("5c1a@")
-    kube.delete(SERVICES, "fraud-5c1a")
+    kube.delete(DEPLOYMENTS, "fraud-5c1a")
 
 
 def test_pause_and_resume_are_written_to_the_spec(run: Run, kube: Kube, fraud: str) -> None:

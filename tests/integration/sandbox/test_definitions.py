@@ -230,7 +230,7 @@ async def test_other_groups_need_no_approval(api_of: Any) -> None:
 
 def allowed() -> list[Any]:
     """The rights of a gateway that may not create definitions."""
-    reads, own = ["get", "list", "watch"], ["get", "list", "watch", "create", "patch", "update"]
+    reads = ["get", "list", "watch"]
     rules = [
         {
             "apiGroups": ["gateway.networking.k8s.io"],
