@@ -3,7 +3,7 @@
     python benchmarks/analysis.py [RUNS]        (make bench-analysis; 20 000 runs of each scenario, a few minutes)
 
 All judges see the same seeded streams: 40 intervals, ten each at 5, 10, 25 and 50 % of the traffic. Ours is the
-operator's own code (`model_operator.policy.judge`). The others are written down here from their documentation:
+operator's own code (`policy.analysis.rate_test`). The others are written down here from their documentation:
 
 - Argo Rollouts: `successCondition` on the canary's success rate of one interval (99 %), `failureLimit` 0 and 3.
 - Flagger: the same rate below `thresholdRange.min` (99 %) in `threshold` 5 checks in all.
@@ -22,8 +22,8 @@ from report import Row, Table, keep, publish
 from scipy.stats import norm
 
 from model_operator.api.analysis import AnalysisSpec, Metric
-from model_operator.policy.judge import Counts, Evidence, judge, learn
-from model_operator.policy.observed import Outcome
+from model_operator.observation.values import Outcome
+from model_operator.policy.analysis.rate_test import Counts, Evidence, judge, learn
 
 Rates = NDArray[np.float64]
 WEIGHTS = np.array([0.05] * 10 + [0.10] * 10 + [0.25] * 10 + [0.50] * 10)

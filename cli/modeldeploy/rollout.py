@@ -121,7 +121,7 @@ class Rollout:
 
 def _is_asked(annotations: Body, status: Body) -> bool:
     """Annotations change no generation, so that only what was done or ignored tells that they were seen."""
-    told = (one for one in status.get("conditions", ()) if one["type"] == "AnnotationsUnderstood")
+    told = (one for one in status.get("conditions", ()) if one["type"] == "AnnotationsAccepted")
     ignored = next((one.get("message", "") for one in told), "")
     done = status.get("handledTokens") or {}
     asked = {word: annotations.get(f"{GROUP}/{word}") for word in ("undo", "retry")}

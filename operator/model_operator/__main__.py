@@ -21,8 +21,8 @@ from model_operator.clients.kubernetes import KindSource, KubernetesClient
 from model_operator.clients.lease import LeaderLease
 from model_operator.clients.metric_values import HttpMetricValues
 from model_operator.clients.pod_metrics import HttpPodMetrics
-from model_operator.clients.predictions import HttpPredictions
-from model_operator.clients.web_hooks import HttpWebHooks
+from model_operator.clients.shadow import HttpPredictions
+from model_operator.clients.webhooks import HttpWebhooks
 from model_operator.endpoints import PortInUse, check_port, end_with, start_metrics_server
 from model_operator.engine.engine import Engine
 from model_operator.errors import ApiError
@@ -52,7 +52,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         pods = await stack.enter_async_context(HttpPodMetrics())
         predictions = await stack.enter_async_context(HttpPredictions(client.read_secret))
         values = await stack.enter_async_context(HttpMetricValues(client.read_secret))
-        hooks = await stack.enter_async_context(HttpWebHooks(client.read_secret))
+        hooks = await stack.enter_async_context(HttpWebhooks(client.read_secret))
         engine = Engine(
             cluster=client,
             sources=[KindSource(client, info) for info in WATCHED],

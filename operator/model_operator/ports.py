@@ -5,11 +5,11 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from model_operator.api.analysis import Source
-from model_operator.api.hooks import Address, GateAnswer
-from model_operator.api.moments import Moments
-from model_operator.api.predictions import Question, Told
-from model_operator.api.resource import ModelDeployment, ObjectKey, Versioned
+from model_operator.api.hooks import GateAnswer, WebhookEndpoint
+from model_operator.api.resource import ModelDeployment, ObjectKey, ObjectVersion
+from model_operator.api.shadow import ShadowRequest, ShadowResponse
 from model_operator.api.status import ModelInfo
+from model_operator.api.sums import SumStats
 
 Body = Mapping[str, Any]
 
@@ -36,7 +36,7 @@ class Cluster(Protocol):
     async def delete(self, kind: str, key: ObjectKey, uid: str) -> None:
         """Delete an object of this uid; one that is gone already is no error."""
 
-    async def patch_status(self, resource: ModelDeployment | Versioned, patch: Body) -> Body:
+    async def patch_status(self, resource: ModelDeployment | ObjectVersion, patch: Body) -> Body:
         """Merge into the status of exactly this resourceVersion; return the resource as it is now."""
 
     async def patch_spec(self, resource: ModelDeployment, patch: Body) -> Body:
@@ -66,7 +66,7 @@ class Predictions(Protocol):
             ProviderError: the Secret cannot be read, or holds none.
         """
 
-    async def ask(self, url: str, question: Question, api_key: str) -> Told:
+    async def ask(self, url: str, question: ShadowRequest, api_key: str) -> ShadowResponse:
         """Return what a pod tells; `url` is that of its port for predictions.
 
         Raises:
@@ -87,13 +87,13 @@ class MetricValues(Protocol):
         """
 
 
-class WebHooks(Protocol):
+class Webhooks(Protocol):
     """Asks gates and tells of changes."""
 
-    async def ask(self, address: Address, namespace: str, body: Body) -> GateAnswer:
+    async def ask(self, address: WebhookEndpoint, namespace: str, body: Body) -> GateAnswer:
         """Return whether a gate is open; one that does not answer is closed, and its message says so."""
 
-    async def tell(self, address: Address, namespace: str, body: Body) -> None:
+    async def notify(self, address: WebhookEndpoint, namespace: str, body: Body) -> None:
         """Post a notice.
 
         Raises:
@@ -121,7 +121,7 @@ class PodSample(Protocol):
         """The loaded model."""
 
     @property
-    def changed_source(self) -> str:
+    def changed_fingerprint(self) -> str:
         """Marks another object than the loaded one at the storage URI; empty when there is none."""
 
     @property
@@ -149,5 +149,5 @@ class PodSample(Protocol):
         """Predictions by class or bucket."""
 
     @property
-    def quality(self) -> Mapping[str, Moments]:
+    def quality(self) -> Mapping[str, SumStats]:
         """Labelled answers, by metric."""

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from model_operator.api.names import EVALUATION, REVISION, REVISION_SPEC
-from model_operator.api.resource import ModelDeployment, ObjectKey, Versioned
+from model_operator.api.resource import ModelDeployment, ObjectKey, ObjectVersion
 from model_operator.api.status import ModelInfo
 from model_operator.api.version import API_VERSION, KIND
 from model_operator.errors import ApiError
@@ -54,7 +54,7 @@ class Sample:
     """What one pod counted."""
 
     model: ModelInfo | None = None
-    changed_source: str = ""
+    changed_fingerprint: str = ""
     requests: int = 0
     errors: int = 0
 
@@ -143,7 +143,7 @@ class InMemoryCluster:
         self._collect(uid)
         self.after_write("delete", body)
 
-    async def patch_status(self, resource: ModelDeployment | Versioned, patch: Mapping[str, Any]) -> Body:
+    async def patch_status(self, resource: ModelDeployment | ObjectVersion, patch: Mapping[str, Any]) -> Body:
         """Merge into the status."""
         return self._patch("patch-status", resource, {"status": patch})
 
@@ -155,7 +155,7 @@ class InMemoryCluster:
         """Keep an Event."""
         self.events.append(body)
 
-    def _patch(self, verb: str, resource: ModelDeployment | Versioned, patch: Mapping[str, Any]) -> Body:
+    def _patch(self, verb: str, resource: ModelDeployment | ObjectVersion, patch: Mapping[str, Any]) -> Body:
         known = self.objects.get((KIND, *resource.key))
         if known is None:
             raise ApiError(404, "NotFound", f"no {resource.key.name}")

@@ -7,8 +7,8 @@ from typing import Any
 from rollout_scenarios import GATEWAY, NEXT, live, storage
 from rollout_world import World
 
-from model_operator.api.predictions import Prediction
 from model_operator.api.resource import ObjectKey
+from model_operator.api.shadow import Prediction
 from model_operator.clients.pod_metrics import Sample
 
 ANALYSIS = {

@@ -1,21 +1,21 @@
 """What a person sees of a server that could not start: its last words, as the operator makes an Event of them."""
 
 from model_operator.api.status import PodFailure, Status
-from model_operator.policy.failures import is_fatal, trouble_of_pod
-from model_operator.policy.news import News, news
+from model_operator.observation.pod_failures import is_terminal, pod_problem
+from model_operator.policy.status.events import EventDraft, news
 from model_server.errors import StartError
 from model_server.termination import exit_code, termination_message
 
 
-def event_of(error: StartError) -> tuple[News, bool]:
+def event_of(error: StartError) -> tuple[EventDraft, bool]:
     """The Event, and whether the operator gives the revision up at once."""
     ended = {"exitCode": exit_code(error), "reason": "Error", "message": termination_message(error).decode()}
     container = {"name": "server", "ready": False, "restartCount": 1, "state": {}, "lastState": {"terminated": ended}}
-    trouble = trouble_of_pod({"containerStatuses": [container]})
-    assert trouble is not None
-    failure = PodFailure(revision="bcdfghjk", reason=trouble.reason, message=trouble.message)
+    problem = pod_problem({"containerStatuses": [container]})
+    assert problem is not None
+    failure = PodFailure(revision="bcdfghjk", reason=problem.reason, message=problem.message)
     (event,) = news(Status(), Status(pod_failures=(failure,)))
-    return event, is_fatal(trouble)
+    return event, is_terminal(problem)
 
 
 def assert_seen(error: StartError) -> None:

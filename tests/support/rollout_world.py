@@ -16,20 +16,20 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from model_operator.api.analysis import Source
-from model_operator.api.hooks import Address, GateAnswer
-from model_operator.api.predictions import Prediction, Question, Told
+from model_operator.api.hooks import GateAnswer, WebhookEndpoint
 from model_operator.api.resource import ObjectKey
+from model_operator.api.shadow import Prediction, ShadowRequest, ShadowResponse
 from model_operator.api.version import KIND
 from model_operator.clients.pod_metrics import Start
 from model_operator.engine.cache import Cache
-from model_operator.engine.evidence import Evidence
-from model_operator.engine.gatekeeper import Gatekeeper
+from model_operator.engine.events import EventRecorder
+from model_operator.engine.gate_poller import GatePoller
+from model_operator.engine.metrics_collector import Evidence
 from model_operator.engine.notifier import Notifier
 from model_operator.engine.queue import WorkQueue
 from model_operator.engine.reconcile import Reconciler
-from model_operator.engine.recorder import Recorder
-from model_operator.engine.retrainer import Retrainer
-from model_operator.engine.starts import Starts
+from model_operator.engine.retraining import Retrainer
+from model_operator.engine.startup_events import StartupEvents
 from model_operator.errors import ApiError, ProviderError
 from model_operator.manifests.pods import PodSettings
 from model_operator.testing import InMemoryCluster, Sample, VirtualClock, is_pod_ready, snapshot
@@ -61,18 +61,18 @@ class GivenPredictions:
 
     def __init__(self) -> None:
         self.told: dict[str, list[Prediction] | ProviderError] = {}
-        self.asked: list[tuple[str, Question, str]] = []
+        self.asked: list[tuple[str, ShadowRequest, str]] = []
 
     async def api_key(self, namespace: str, secret_name: str) -> str:
         return f"key of {secret_name}"
 
-    async def ask(self, url: str, question: Question, api_key: str) -> Told:
+    async def ask(self, url: str, question: ShadowRequest, api_key: str) -> ShadowResponse:
         self.asked.append((url, question, api_key))
         found = next((told for revision, told in self.told.items() if f"-{revision}-" in url), [])
         if isinstance(found, ProviderError):
             raise found
         since = len(found) if question.after is None else question.after[0]
-        return Told(cursor=(len(found),), predictions=tuple(found[since:]))
+        return ShadowResponse(cursor=(len(found),), predictions=tuple(found[since:]))
 
 
 class GivenValues:
@@ -97,11 +97,11 @@ class GivenHooks:
         self.asked: list[Body] = []
         self.told: list[Body] = []
 
-    async def ask(self, address: Address, namespace: str, body: Body) -> GateAnswer:
+    async def ask(self, address: WebhookEndpoint, namespace: str, body: Body) -> GateAnswer:
         self.asked.append(body)
         return GateAnswer(is_open=self.is_open, message="" if self.is_open else "not before eight")
 
-    async def tell(self, address: Address, namespace: str, body: Body) -> None:
+    async def notify(self, address: WebhookEndpoint, namespace: str, body: Body) -> None:
         self.told.append(body)
 
 
@@ -133,10 +133,10 @@ class World:
         self.evidence = evidence = Evidence(
             self.cache, self.queue, self.pods, self.predictions, self.values, self.clock
         )
-        self.recorder = Recorder(self.cluster, self.clock, "test")
-        self.starts = Starts(self.cache, self.pods, self.recorder, self.clock)
+        self.recorder = EventRecorder(self.cluster, self.clock, "test")
+        self.starts = StartupEvents(self.cache, self.pods, self.recorder, self.clock)
         self.hooks = getattr(self, "hooks", GivenHooks())
-        self.gatekeeper = Gatekeeper(self.cache, self.queue, self.hooks, self.clock)
+        self.gatekeeper = GatePoller(self.cache, self.queue, self.hooks, self.clock)
         self.notifier = Notifier(self.hooks, self.clock)
         self.retrainer = Retrainer(self.cache, self.queue, self.cluster, self.pods, self.hooks, self.clock)
         self.reconciler = Reconciler(
@@ -165,7 +165,7 @@ class World:
                 is_new |= self.cache.remove(snapshot(body)) is not None
         for identity, body in self.cluster.objects.items():
             if self._told.get(identity) is not body:
-                is_new |= self.cache.put(snapshot(body)) is not None
+                is_new |= self.cache.upsert(snapshot(body)) is not None
         self._told = dict(self.cluster.objects)
         return is_new
 

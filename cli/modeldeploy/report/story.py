@@ -73,7 +73,8 @@ class JudgedRollout:
         """
         metadata, status = body["metadata"], body.get("status") or {}
         analysis = status.get("analysis") or {}
-        if not analysis.get("trail"):
+        samples = analysis.get("samples") or analysis.get("trail")  # the first release's word
+        if not samples:
             raise NothingToReport(
                 f"no rollout of {metadata['name']} was judged yet: change its model with strategy.canary,"
                 " and send it requests while the rollout is on"
@@ -91,7 +92,7 @@ class JudgedRollout:
             result=str(end.get("result", "")),
             reason=str(end.get("reason", "")),
             message=str(end.get("message", "")) or (str(status.get("message", "")) if is_on else ""),
-            points=tuple(_point(raw) for raw in analysis["trail"]),
+            points=tuple(_point(raw) for raw in samples),
             metrics=tuple(analysis["metrics"]),
         )
 

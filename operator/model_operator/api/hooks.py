@@ -12,7 +12,7 @@ from model_operator.api.times import parse_duration
 Body = Mapping[str, Any]
 
 
-class Before(StrEnum):
+class GatePoint(StrEnum):
     """What a gate stands before."""
 
     STEP = "Step"  # each step but the first
@@ -27,7 +27,7 @@ class Format(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+class WebhookEndpoint:
     """Where a hook is, and how long it may take to answer. A URL with credentials in it belongs into the Secret."""
 
     url: str
@@ -40,8 +40,8 @@ class Gate:
     """A web hook that has to say yes."""
 
     name: str
-    address: Address
-    before: tuple[Before, ...] = (Before.PROMOTION,)
+    address: WebhookEndpoint
+    before: tuple[GatePoint, ...] = (GatePoint.PROMOTION,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ class Notification:
     """A web hook that is told of changes of phase. Without `phases` of all of them."""
 
     name: str
-    address: Address
+    address: WebhookEndpoint
     format: Format = Format.JSON
     phases: tuple[str, ...] = ()
 
@@ -69,7 +69,7 @@ class Retrain:
     `drift` is whether drifted inputs count as worse; `quality` holds bounds of metrics of feedback.
     """
 
-    address: Address | None = None
+    address: WebhookEndpoint | None = None
     job_template: Body | None = None
     cooldown: timedelta
     drift: bool
@@ -93,7 +93,7 @@ def parse_hooks(raw: Body | None) -> Hooks:
             Gate(
                 name=one["name"],
                 address=_address(one),
-                before=tuple(Before(point) for point in one.get("before", ("Promotion",))),
+                before=tuple(GatePoint(point) for point in one.get("before", ("Promotion",))),
             )
             for one in raw.get("gates", ())
         ),
@@ -122,8 +122,8 @@ def _retrain(raw: Body) -> Retrain:
     )
 
 
-def _address(raw: Body) -> Address:
-    return Address(
+def _address(raw: Body) -> WebhookEndpoint:
+    return WebhookEndpoint(
         url=raw.get("url", ""),
         timeout=timedelta(seconds=raw.get("timeoutSeconds", 10)),
         secret_name=raw.get("secretName"),

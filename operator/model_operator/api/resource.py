@@ -27,7 +27,7 @@ class ObjectKey(NamedTuple):
     name: str
 
 
-class Versioned(NamedTuple):
+class ObjectVersion(NamedTuple):
     """One version of a ModelDeployment, of which a write may want to be the next."""
 
     key: ObjectKey
@@ -77,7 +77,7 @@ class ModelDeployment:
             target=revision_of(
                 spec.revision_source,
                 ours.get("refresh", ""),
-                polled_mark(spec.model, status),
+                polled_fingerprint(spec.model, status),
                 existing=status.revisions,
             ),
             status=status,
@@ -86,15 +86,15 @@ class ModelDeployment:
         )
 
 
-def polled_mark(model: Model, status: Status) -> str:
+def polled_fingerprint(model: Model, status: Status) -> str:
     """Return what polling last saw at the spec's URI, empty while that is what the spec began with."""
     source = status.source
-    return source.mark if model.poll_interval and source and source.uri == model.storage_uri else ""
+    return source.fingerprint if model.poll_interval and source and source.uri == model.storage_uri else ""
 
 
-def version_of(body: Body) -> Versioned:
+def version_of(body: Body) -> ObjectVersion:
     """Return which version an object of the API server is; its spec need not be understood."""
-    return Versioned(key_of(body), body["metadata"]["resourceVersion"])
+    return ObjectVersion(key_of(body), body["metadata"]["resourceVersion"])
 
 
 def key_of(body: Body) -> ObjectKey:

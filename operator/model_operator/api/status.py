@@ -102,15 +102,15 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What lies at a storage URI: a mark that is another one when other bytes lie there."""
+    """The object at a storage URI: its fingerprint is another one when its bytes are."""
 
     uri: str
-    mark: str
+    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retraining:
-    """That a model was found to need training, and whether its hook has taken it.
+    """A request to train a model again, and when its hook accepted it.
 
     `job` is the name of the Job where the hook is one; `problem` is why it was not taken at the last try, or why
     the Job failed.
@@ -119,7 +119,7 @@ class Retraining:
     requested_at: datetime
     reason: str
     revision: str
-    is_told: bool = False
+    notified_at: datetime | None = None
     job: str = ""
     problem: str = ""
 
@@ -202,7 +202,7 @@ def status_from_body(body: Body) -> Status:
         aborted=body.get("abortedRevision", ""),
         previous=body.get("previousRevision", ""),
         model=ModelInfo(**body["model"]) if body.get("model") else None,
-        source=Source(**body["source"]) if body.get("source") else None,
+        source=_source(body["source"]) if body.get("source") else None,
         retraining=_retraining(body["retraining"]) if body.get("retraining") else None,
         mode=Mode(body.get("mode", "Steps")),
         step=body.get("step", ""),
@@ -269,7 +269,7 @@ def status_to_body(status: Status) -> dict[str, Any]:
         "abortedRevision": status.aborted,
         "previousRevision": status.previous,
         "model": _present(vars_of(status.model)) if status.model else None,
-        "source": vars_of(status.source) if status.source else None,
+        "source": _source_body(status.source) if status.source else None,
         "retraining": _retraining_body(status.retraining) if status.retraining else None,
         "mode": str(status.mode) if rolling else None,
         "step": status.step,
@@ -300,12 +300,27 @@ def status_to_body(status: Status) -> dict[str, Any]:
     return body
 
 
+def _source(raw: Body) -> Source:
+    return Source(uri=raw["uri"], fingerprint=raw.get("fingerprint") or raw["mark"])
+
+
+def _source_body(source: Source) -> dict[str, Any]:
+    """Write the fingerprint under the first release's name too: without it a downgrade would be another revision."""
+    return {"uri": source.uri, "fingerprint": source.fingerprint, "mark": source.fingerprint}
+
+
+def _notified_at(raw: Body) -> datetime | None:
+    """Read when the hook took a request; the first release kept only that it did."""
+    text = raw.get("notifiedAt") or (raw["requestedAt"] if raw.get("told") else None)
+    return _time(text)
+
+
 def _retraining(raw: Body) -> Retraining:
     return Retraining(
         requested_at=parse_time(raw["requestedAt"]),
         reason=raw["reason"],
         revision=raw["revision"],
-        is_told=raw.get("told", False),
+        notified_at=_notified_at(raw),
         job=raw.get("job", ""),
         problem=raw.get("problem", ""),
     )
@@ -316,8 +331,14 @@ def _retraining_body(known: Retraining) -> dict[str, Any]:
         "requestedAt": format_time(known.requested_at),
         "reason": known.reason,
         "revision": known.revision,
-        "told": known.is_told,
-        **_present({"job": known.job, "problem": known.problem}),
+        "told": known.notified_at is not None,  # the word of the first release, for a downgrade
+        **_present(
+            {
+                "notifiedAt": known.notified_at and format_time(known.notified_at),
+                "job": known.job,
+                "problem": known.problem,
+            }
+        ),
     }
 
 

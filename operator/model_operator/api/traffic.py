@@ -8,7 +8,7 @@ from model_operator.api.strategy import Stickiness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
+class TrafficSplit:
     """What a router shall do. `canary` is empty when there is none; `weight` is its percent (0-100).
 
     With `stickiness` the weight is that of users: each stays with the revision that was drawn at the first request.

@@ -22,7 +22,7 @@ from kubernetes.aio.client import (
     VersionApi,
 )
 
-from model_operator.api.resource import ModelDeployment, ObjectKey, Versioned
+from model_operator.api.resource import ModelDeployment, ObjectKey, ObjectVersion
 from model_operator.clients.connection import Connection
 from model_operator.clients.kinds import BY_KIND, RESOURCE, KindInfo
 from model_operator.errors import ApiError
@@ -105,7 +105,7 @@ class KubernetesClient:
             if error.status not in (404, 409):
                 raise
 
-    async def patch_status(self, resource: ModelDeployment | Versioned, patch: Mapping[str, Any]) -> Body:
+    async def patch_status(self, resource: ModelDeployment | ObjectVersion, patch: Mapping[str, Any]) -> Body:
         """Merge into the status of exactly this resourceVersion."""
         return await self._patch_resource("patch-status", resource, "/status", {"status": patch})
 
@@ -119,7 +119,7 @@ class KubernetesClient:
         await self._typed("create", "Event", lambda api: CoreV1Api(api).create_namespaced_event(namespace, event))
 
     async def _patch_resource(
-        self, verb: str, resource: ModelDeployment | Versioned, subresource: str, patch: Mapping[str, Any]
+        self, verb: str, resource: ModelDeployment | ObjectVersion, subresource: str, patch: Mapping[str, Any]
     ) -> Body:
         path = f"{RESOURCE.path(*resource.key)}{subresource}{_query(fieldManager=FIELD_MANAGER)}"
         body = {"metadata": {"resourceVersion": resource.resource_version}, **patch}

@@ -8,8 +8,8 @@ import aiohttp
 import orjson
 
 from model_operator.api.analysis import LOG_LOSS
-from model_operator.api.moments import Moments
 from model_operator.api.status import ModelInfo
+from model_operator.api.sums import SumStats
 from model_operator.clients.http import HttpClient, body_of, session_with_pods
 
 TIMEOUT = 2.0
@@ -27,8 +27,8 @@ class Sample:
     errors: int
     durations: Mapping[float, int] = field(default_factory=dict)
     outputs: Mapping[str, float] = field(default_factory=dict)
-    quality: Mapping[str, Moments] = field(default_factory=dict)
-    changed_source: str = ""
+    quality: Mapping[str, SumStats] = field(default_factory=dict)
+    changed_fingerprint: str = ""
     drifted: Set[str] = frozenset()
     assigned: int = 0
 
@@ -108,7 +108,7 @@ class _Page:
     """What is found line by line; counts of right and wrong answers are `[right, wrong]`."""
 
     model: ModelInfo | None = None
-    changed_source: str = ""
+    changed_fingerprint: str = ""
     requests: int = 0
     errors: int = 0
     durations: dict[float, int] = field(default_factory=dict)
@@ -123,7 +123,7 @@ class _Page:
         self.model = ModelInfo(**{name: labels.get(name, "") for name in ("uri", "version", "format", "sha256")})
 
     def told_source(self, text: str, _: float) -> None:
-        self.changed_source = labels_of(text).get("source", "")
+        self.changed_fingerprint = labels_of(text).get("source", "")
 
     def told_requests(self, text: str, value: float) -> None:
         self.requests += int(value)
@@ -161,10 +161,10 @@ class _Page:
     def sample(self) -> Sample:
         """Return it as a value."""
         quality = {
-            name: Moments(count=right + wrong, total=wrong, squares=wrong)
+            name: SumStats(count=right + wrong, total=wrong, squares=wrong)
             for name, (right, wrong) in self.answers.items()
         }
-        quality[LOG_LOSS] = Moments(count=self.losses[0], total=self.losses[1], squares=self.losses[2])
+        quality[LOG_LOSS] = SumStats(count=self.losses[0], total=self.losses[1], squares=self.losses[2])
         return Sample(
             model=self.model,
             requests=self.requests,
@@ -172,7 +172,7 @@ class _Page:
             durations=self.durations,
             outputs=self.outputs,
             quality=quality,
-            changed_source=self.changed_source,
+            changed_fingerprint=self.changed_fingerprint,
             drifted=frozenset(self.drifted),
             assigned=self.assigned,
         )

@@ -14,8 +14,8 @@ from model_operator.api.names import EVALUATES, NAME
 from model_operator.api.resource import ModelDeployment, ObjectKey, key_of
 from model_operator.api.version import KIND
 from model_operator.errors import InvalidSpec
-from model_operator.policy.failures import trouble_of_autoscaler, trouble_of_deployment
-from model_operator.policy.observed import PodTrouble
+from model_operator.observation.pod_failures import autoscaler_problem, deployment_problem
+from model_operator.observation.values import PodProblem
 
 Body = dict[str, Any]
 ChildId = tuple[str, str]  # kind, name
@@ -31,15 +31,15 @@ _STATUS_FIELDS: Mapping[str, tuple[str, ...]] = {
 }
 
 #: What else of it they look at.
-_TROUBLES: Mapping[str, Callable[[Mapping[str, Any]], PodTrouble | None]] = {
-    "Deployment": trouble_of_deployment,
-    "HorizontalPodAutoscaler": trouble_of_autoscaler,
+_TROUBLES: Mapping[str, Callable[[Mapping[str, Any]], PodProblem | None]] = {
+    "Deployment": deployment_problem,
+    "HorizontalPodAutoscaler": autoscaler_problem,
 }
 
 _METADATA_FIELDS = ("uid", "generation", "deletionTimestamp", "labels", "annotations")
 
 
-class _Packed(NamedTuple):
+class CachedObject(NamedTuple):
     """A child as JSON: as values they take five times the memory. What most questions are about is beside it."""
 
     uid: str
@@ -54,7 +54,7 @@ class Cache:
         self._resources: dict[ObjectKey, Body] = {}
         self._parsed: dict[ObjectKey, ModelDeployment] = {}
         # Resources are looked at all the time and stay as they are; reading the children of one takes some 20 us.
-        self._children: dict[ObjectKey, dict[ChildId, _Packed]] = {}
+        self._children: dict[ObjectKey, dict[ChildId, CachedObject]] = {}
         #: Keys that lost a child without our doing: their resource may be gone as well.
         self.lost_a_child: set[ObjectKey] = set()
         self._own_deletions: set[str] = set()
@@ -69,7 +69,7 @@ class Cache:
         """Return a ModelDeployment's body."""
         return self._resources.get(key)
 
-    def parsed(self, key: ObjectKey) -> ModelDeployment | None:
+    def get(self, key: ObjectKey) -> ModelDeployment | None:
         """Return a ModelDeployment; it is read once for all who look at it, until it is another.
 
         Raises:
@@ -80,14 +80,14 @@ class Cache:
             self._parsed[key] = known = ModelDeployment.from_body(body)
         return known
 
-    def understood(self, key: ObjectKey) -> ModelDeployment | None:
+    def get_valid(self, key: ObjectKey) -> ModelDeployment | None:
         """Return a ModelDeployment, None as well where its spec is not understood: the reconcile says so."""
         try:
-            return self.parsed(key)
+            return self.get(key)
         except InvalidSpec:
             return None
 
-    def other_holder(self, key: ObjectKey, kind: str, name: str) -> ObjectKey | None:
+    def conflicting_owner(self, key: ObjectKey, kind: str, name: str) -> ObjectKey | None:
         """Return which other ModelDeployment has a child of this name: its names are its own, or begin with its own."""
         for owner in (name, name.rpartition("-")[0]):
             other = ObjectKey(key.namespace, owner)
@@ -108,7 +108,7 @@ class Cache:
         """Yield the keys of all ModelDeployments, as they are now."""
         return iter(tuple(self._resources))
 
-    def put(self, body: Body) -> ObjectKey | None:
+    def upsert(self, body: Body) -> ObjectKey | None:
         """Take over what is known of an object; return the key to wake, None when nothing changed for us."""
         key = owner_key(body)
         if key is None:
@@ -119,10 +119,10 @@ class Cache:
         old = self._resources.get(key)
         if old is not None and _uid(old) == _uid(body) and _version(old) >= _version(body):
             return None
-        slim(body)
+        strip_unused_fields(body)
         self._resources[key] = body
         self._parsed.pop(key, None)
-        # What a watch tells of a write before its answer has come is most often the write itself: see `take_answer`.
+        # A watch event that arrives before the answer to a write usually is that write: see `upsert_own_write`.
         return key if key not in self._written and (old is None or not _is_alike(old, body)) else None
 
     def _put_child(self, key: ObjectKey, body: Body) -> ObjectKey | None:
@@ -130,12 +130,12 @@ class Cache:
         old = children.get(child)
         if old is not None and old.uid == uid and old.version >= version:
             return None
-        slim(body)
-        children[child] = _Packed(uid, version, orjson.dumps(body))
+        strip_unused_fields(body)
+        children[child] = CachedObject(uid, version, orjson.dumps(body))
         return key if old is None or not _is_alike(orjson.loads(old.json), body) else None
 
     @contextmanager
-    def own_write(self, key: ObjectKey) -> Iterator[None]:
+    def suppress_echo(self, key: ObjectKey) -> Iterator[None]:
         """While a write of ours to a ModelDeployment is on its way, what a watch tells of it wakes nobody."""
         self._written.add(key)
         try:
@@ -143,11 +143,11 @@ class Cache:
         finally:
             self._written.discard(key)
 
-    def take_answer(self, key: ObjectKey, answer: Body) -> bool:
+    def upsert_own_write(self, key: ObjectKey, answer: Body) -> bool:
         """Take over the answer to our own write; return whether somebody wrote after it, which woke nobody."""
         if key not in self._resources:
             return False  # it was deleted meanwhile, and the watch told of that first
-        self.put(answer)
+        self.upsert(answer)
         return _version(self._resources[key]) > _version(answer)
 
     def remove(self, body: Body) -> ObjectKey | None:
@@ -219,7 +219,7 @@ def owner_key(body: Mapping[str, Any]) -> ObjectKey | None:
     return ObjectKey(body["metadata"]["namespace"], name) if name else None
 
 
-def slim(body: Body) -> None:
+def strip_unused_fields(body: Body) -> None:
     """Drop what nobody reads; managedFields are about half of an object's bytes."""
     metadata = body["metadata"]
     metadata.pop("managedFields", None)
@@ -248,8 +248,8 @@ def _is_alike(old: Body, new: Body) -> bool:
         return False
     if fields is None and old_status != new_status:
         return False
-    trouble = _TROUBLES.get(kind)
-    if trouble is not None and trouble(old_status) != trouble(new_status):
+    problem = _TROUBLES.get(kind)
+    if problem is not None and problem(old_status) != problem(new_status):
         return False
     # Kinds without a generation say with their spec whether somebody wrote into them.
     return kind != "Service" or old.get("spec") == new.get("spec")

@@ -9,18 +9,18 @@ from typing import Any
 from model_operator.api.resource import ObjectKey
 from model_operator.api.version import KIND
 from model_operator.engine.cache import Cache
-from model_operator.engine.evidence import Evidence
-from model_operator.engine.gatekeeper import Gatekeeper
+from model_operator.engine.events import EventRecorder
+from model_operator.engine.gate_poller import GatePoller
+from model_operator.engine.metrics_collector import Evidence
 from model_operator.engine.notifier import Notifier
-from model_operator.engine.queue import Urgency, WorkQueue
+from model_operator.engine.queue import Priority, WorkQueue
 from model_operator.engine.reconcile import Reconciler
-from model_operator.engine.recorder import Recorder
 from model_operator.engine.reflector import Change, Reflector, Source
-from model_operator.engine.retrainer import Retrainer
-from model_operator.engine.starts import Starts
+from model_operator.engine.retraining import Retrainer
+from model_operator.engine.startup_events import StartupEvents
 from model_operator.errors import ApiError
 from model_operator.manifests.pods import PodSettings
-from model_operator.ports import Clock, Cluster, MetricValues, PodMetrics, Predictions, WebHooks
+from model_operator.ports import Clock, Cluster, MetricValues, PodMetrics, Predictions, Webhooks
 from model_operator.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Engine:
         pods: PodMetrics,
         predictions: Predictions,
         values: MetricValues,
-        hooks: WebHooks,
+        hooks: Webhooks,
         clock: Clock,
         settings: PodSettings,
         telemetry: Telemetry,
@@ -49,9 +49,9 @@ class Engine:
         self.queue = WorkQueue()
         self.missing_kinds: set[str] = set()
         self.evidence = Evidence(self.cache, self.queue, pods, predictions, values, clock)
-        self.recorder = Recorder(cluster, clock, identity)
-        self.starts = Starts(self.cache, pods, self.recorder, clock)
-        self.gatekeeper = Gatekeeper(self.cache, self.queue, hooks, clock)
+        self.recorder = EventRecorder(cluster, clock, identity)
+        self.starts = StartupEvents(self.cache, pods, self.recorder, clock)
+        self.gatekeeper = GatePoller(self.cache, self.queue, hooks, clock)
         self.notifier = Notifier(hooks, clock)
         self.retrainer = Retrainer(self.cache, self.queue, cluster, pods, hooks, clock)
         self.reflectors = [
@@ -59,7 +59,7 @@ class Engine:
                 source,
                 self.cache,
                 self.changed if source.kind == KIND else self.child_changed,
-                self.queue.wake_soon,
+                self.queue.add_debounced,
                 self.missing_kinds,
             )
             for source in sources
@@ -84,21 +84,21 @@ class Engine:
         """Take over news of a ModelDeployment; a person's change is served before everything else."""
         known = self.cache.resource(_key(body))
         is_new_spec = known is None or known["metadata"]["generation"] != body["metadata"]["generation"]
-        if change is Change.GONE:
+        if change is Change.DELETED:
             self.queue.cancel_timer(_key(body))
         key = self._taken(body, change)
         if key is not None:
-            urgent = Urgency.SPEC if is_new_spec else Urgency.CHILD
-            self.queue.wake(key, Urgency.RESYNC if change is Change.LISTED else urgent)
+            urgent = Priority.SPEC if is_new_spec else Priority.CHILD
+            self.queue.add(key, Priority.RESYNC if change is Change.LISTED else urgent)
 
     def child_changed(self, body: dict[str, Any], change: Change) -> None:
         """Take over news of anything that belongs to a ModelDeployment."""
         key = self._taken(body, change)
         if key is not None:
-            self.queue.wake_soon(key)
+            self.queue.add_debounced(key)
 
     def _taken(self, body: dict[str, Any], change: Change) -> ObjectKey | None:
-        return self.cache.remove(body) if change is Change.GONE else self.cache.put(body)
+        return self.cache.remove(body) if change is Change.DELETED else self.cache.upsert(body)
 
     async def wait_until_listed(self) -> None:
         """Wait until everything was listed once; nothing may be written before."""
@@ -126,7 +126,7 @@ class Engine:
 
     async def _worker(self) -> None:
         while True:
-            key = await self.queue.take()
+            key = await self.queue.get()
             try:
                 await self._pass(key)
             finally:
@@ -161,9 +161,9 @@ class Engine:
         if again is None:
             self.queue.cancel_timer(key)
         elif again:
-            self.queue.wake_later(key, again.total_seconds())
+            self.queue.add_after(key, again.total_seconds())
         else:
-            self.queue.wake(key)
+            self.queue.add(key)
 
     def _leave(self, key: ObjectKey) -> None:
         """Leave a resource alone whose namespace is being deleted: it is deleted next, and a watch reports that."""

@@ -9,8 +9,8 @@ from model_operator.api.hooks import Notification
 from model_operator.api.resource import ModelDeployment
 from model_operator.api.status import Status
 from model_operator.errors import ProviderError
-from model_operator.policy.notices import notice
-from model_operator.ports import Clock, WebHooks
+from model_operator.policy.status.notifications import notice
+from model_operator.ports import Clock, Webhooks
 
 log = logging.getLogger(__name__)
 
@@ -23,11 +23,11 @@ _AT_ONCE = 8
 class Notifier:
     """A bounded queue of notices. What does not fit, and what nobody takes, is dropped and logged."""
 
-    def __init__(self, hooks: WebHooks, clock: Clock) -> None:
+    def __init__(self, hooks: Webhooks, clock: Clock) -> None:
         self._hooks, self._clock = hooks, clock
         self._queue: asyncio.Queue[tuple[Notification, str, Mapping[str, Any]]] = asyncio.Queue(_QUEUED)
 
-    def tell(self, resource: ModelDeployment, new: Status) -> None:
+    def notify(self, resource: ModelDeployment, new: Status) -> None:
         """Queue what the step from the resource's status to a new one means, for each hook that wants to know."""
         for notification in resource.spec.hooks.notifications:
             body = notice(notification, resource, new, self._clock.now())
@@ -52,7 +52,7 @@ class Notifier:
     async def _send(self, notification: Notification, namespace: str, body: Mapping[str, Any]) -> None:
         for wait in (*RETRIES, None):
             try:
-                await self._hooks.tell(notification.address, namespace, body)
+                await self._hooks.notify(notification.address, namespace, body)
             except ProviderError as error:
                 if wait is None:
                     log.warning("notification %s was given up: %s", notification.name, error)

@@ -13,10 +13,10 @@ FIRST_CONFLICT_RETRY = 0.05
 LONGEST_RETRY = 60.0
 #: What the cluster does to one resource's children within so many seconds is looked at once:
 #: pods come and change several times at their start, and every look may be a write of status.
-GATHERING = 0.1
+COALESCE_SECONDS = 0.1
 
 
-class Urgency(IntEnum):
+class Priority(IntEnum):
     """Who is served first: a person's change before what the cluster did, and that before a resync."""
 
     SPEC = 0
@@ -30,7 +30,7 @@ class WorkQueue:
     def __init__(self, uniform: Callable[[float, float], float] = random.uniform) -> None:
         self._ready: asyncio.PriorityQueue[tuple[int, int, ObjectKey]] = asyncio.PriorityQueue()
         self._order = itertools.count()
-        self._waiting: dict[ObjectKey, Urgency] = {}
+        self._waiting: dict[ObjectKey, Priority] = {}
         self._busy: set[ObjectKey] = set()
         self._timers: dict[ObjectKey, asyncio.TimerHandle] = {}
         self._gathering: dict[ObjectKey, asyncio.TimerHandle] = {}
@@ -45,7 +45,7 @@ class WorkQueue:
         """How many keys failed at their last try."""
         return len(self._failures)
 
-    def wake(self, key: ObjectKey, urgency: Urgency = Urgency.CHILD) -> None:
+    def add(self, key: ObjectKey, urgency: Priority = Priority.CHILD) -> None:
         """Ask for a pass over a key, now."""
         known = self._waiting.get(key)
         if known is not None and known <= urgency:
@@ -54,23 +54,23 @@ class WorkQueue:
         if key not in self._busy:
             self._ready.put_nowait((urgency, next(self._order), key))
 
-    def wake_soon(self, key: ObjectKey) -> None:
+    def add_debounced(self, key: ObjectKey) -> None:
         """Ask for a pass over a key after what usually comes together has come together."""
         if key not in self._gathering and key not in self._waiting:
-            self._gathering[key] = asyncio.get_running_loop().call_later(GATHERING, self._gathered, key)
+            self._gathering[key] = asyncio.get_running_loop().call_later(COALESCE_SECONDS, self._gathered, key)
 
-    def wake_later(self, key: ObjectKey, seconds: float) -> None:
+    def add_after(self, key: ObjectKey, seconds: float) -> None:
         """Ask for a pass over a key in a while; it replaces an earlier wish of this kind."""
         self.cancel_timer(key)
         self._timers[key] = asyncio.get_running_loop().call_later(seconds, self._ring, key)
 
     def cancel_timer(self, key: ObjectKey) -> None:
-        """Take back what `wake_later` asked for."""
+        """Take back what `add_after` asked for."""
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
 
-    async def take(self) -> ObjectKey:
+    async def get(self) -> ObjectKey:
         """Wait for the next key and mark it as worked on; `done` has to follow."""
         while True:
             urgency, _, key = await self._ready.get()
@@ -101,7 +101,7 @@ class WorkQueue:
         first = FIRST_CONFLICT_RETRY if is_conflict else FIRST_RETRY
         longest = min(first * 2 ** min(failures, 20), LONGEST_RETRY)
         seconds = max(self._uniform(longest / 2, longest), retry_after or 0.0)
-        self.wake_later(key, seconds)
+        self.add_after(key, seconds)
         return seconds
 
     def close(self) -> None:
@@ -113,8 +113,8 @@ class WorkQueue:
 
     def _gathered(self, key: ObjectKey) -> None:
         self._gathering.pop(key, None)
-        self.wake(key)
+        self.add(key)
 
     def _ring(self, key: ObjectKey) -> None:
         self._timers.pop(key, None)
-        self.wake(key)
+        self.add(key)

@@ -7,24 +7,24 @@ from datetime import timedelta
 from typing import Any
 
 from model_operator.api.identity import asked_for
+from model_operator.api.merge_patch import merge_patch
 from model_operator.api.resource import ModelDeployment, ObjectKey, version_of
 from model_operator.api.status import Phase, status_to_body
 from model_operator.api.version import KIND
+from model_operator.engine.applier import Children, Found
 from model_operator.engine.cache import Cache
-from model_operator.engine.children import Children, Found
-from model_operator.engine.evidence import Evidence
-from model_operator.engine.gatekeeper import Gatekeeper
-from model_operator.engine.merge import merge_patch
+from model_operator.engine.events import EventRecorder
+from model_operator.engine.gate_poller import GatePoller
+from model_operator.engine.metrics_collector import Evidence
 from model_operator.engine.notifier import Notifier
-from model_operator.engine.observe import observe
-from model_operator.engine.recorder import Recorder
-from model_operator.engine.retrainer import Retrainer
+from model_operator.engine.retraining import Retrainer
 from model_operator.errors import InvalidSpec
 from model_operator.manifests.pods import PodSettings
+from model_operator.observation.observe import observe
+from model_operator.observation.values import Observed
 from model_operator.policy.decide import Decision, decide
-from model_operator.policy.misunderstood import misunderstood
-from model_operator.policy.news import News
-from model_operator.policy.observed import Observed
+from model_operator.policy.status.events import EventDraft
+from model_operator.policy.status.invalid_spec import invalid_spec_patch
 from model_operator.ports import Clock, Cluster
 
 log = logging.getLogger(__name__)
@@ -40,11 +40,11 @@ class Reconciler:
         cluster: Cluster,
         cache: Cache,
         evidence: Evidence,
-        recorder: Recorder,
+        recorder: EventRecorder,
         clock: Clock,
         settings: PodSettings,
         missing_kinds: set[str],
-        gatekeeper: Gatekeeper,
+        gatekeeper: GatePoller,
         notifier: Notifier,
         retrainer: Retrainer,
     ) -> None:
@@ -63,12 +63,12 @@ class Reconciler:
         if body is None or "deletionTimestamp" in body["metadata"]:
             self._cache.lost_a_child.discard(key)
             self._children.forget(key)
-            await self._say_goodbye(body)
+            await self._mark_terminating(body)
             return None
         if key in self._cache.lost_a_child and not await self._still_exists(key, body):
             return None
         try:
-            resource = self._cache.parsed(key)
+            resource = self._cache.get(key)
         except InvalidSpec as error:
             log.warning("%s/%s: %s", *key, error)
             await self._tell_misunderstood(body, str(error))
@@ -83,25 +83,25 @@ class Reconciler:
         before = resource
         resource, is_overtaken = await self._persist(resource, body, decision)
         has_written = await self._children.write(resource, decision.plan, observed, live)
-        self._notifier.tell(before, decision.status)
+        self._notifier.notify(before, decision.status)
         for item in decision.news:
-            self._recorder.tell(resource, item)
+            self._recorder.record(resource, item)
         # What we wrote ourselves no watch will tell us again: look once more.
-        return timedelta(0) if has_written or is_overtaken else decision.wake_after
+        return timedelta(0) if has_written or is_overtaken else decision.requeue_after
 
-    async def _say_goodbye(self, body: Body | None) -> None:
+    async def _mark_terminating(self, body: Body | None) -> None:
         """While the children of a resource go before it, its phase says so; ownerReferences do the rest."""
         if body is None or (body.get("status") or {}).get("phase") == Phase.TERMINATING:
             return
         told = {"phase": str(Phase.TERMINATING), "message": "what belongs to it is being deleted"}
-        self._cache.put(dict(await self._cluster.patch_status(version_of(body), told)))
+        self._cache.upsert(dict(await self._cluster.patch_status(version_of(body), told)))
 
     async def _tell_misunderstood(self, body: Body, problem: str) -> None:
         """Say in status and by an Event that a spec is not understood; what it asked for before goes on as it is."""
-        patch = misunderstood(body, problem, self._clock.now())
+        patch = invalid_spec_patch(body, problem, self._clock.now())
         if patch:
-            self._recorder.tell_of(body, News("InvalidSpec", problem, is_warning=True))
-            self._cache.put(dict(await self._cluster.patch_status(version_of(body), patch)))
+            self._recorder.record_for(body, EventDraft("InvalidSpec", problem, is_warning=True))
+            self._cache.upsert(dict(await self._cluster.patch_status(version_of(body), patch)))
 
     def _observe(self, resource: ModelDeployment, live: Found) -> Observed:
         return observe(
@@ -134,18 +134,18 @@ class Reconciler:
         source = observed.revision(revision).source
         if source is None:
             known = ", ".join(sorted(observed.revisions)) or "none"
-            told = News("UndoImpossible", f"no revision {revision!r} is kept; kept are: {known}", is_warning=True)
-            self._recorder.tell(resource, told)
+            told = EventDraft("UndoImpossible", f"no revision {revision!r} is kept; kept are: {known}", is_warning=True)
+            self._recorder.record(resource, told)
             return False
         patch = merge_patch(asked_for(resource.spec.revision_source), asked_for(source))
         if patch:
             # Repeated after a kill it finds nothing left to patch; only then the token counts as handled.
-            self._cache.put(dict(await self._cluster.patch_spec(resource, {"spec": patch})))
+            self._cache.upsert(dict(await self._cluster.patch_spec(resource, {"spec": patch})))
             return True
         status = dataclasses.replace(resource.status, handled_tokens={**resource.status.handled_tokens, "undo": wanted})
         body = status_to_body(status)
         answer = await self._cluster.patch_status(resource, {"handledTokens": body["handledTokens"]})
-        self._cache.put(dict(answer))
+        self._cache.upsert(dict(answer))
         return True
 
     async def _persist(self, resource: ModelDeployment, body: Body, decision: Decision) -> tuple[ModelDeployment, bool]:
@@ -158,10 +158,10 @@ class Reconciler:
         patch = merge_patch(body.get("status") or {}, status_to_body(decision.status))
         is_overtaken = False
         if patch:
-            with self._cache.own_write(resource.key):
+            with self._cache.suppress_echo(resource.key):
                 answer = dict(await self._cluster.patch_status(resource, patch))
                 version = answer["metadata"]["resourceVersion"]
-                is_overtaken = self._cache.take_answer(resource.key, answer)
+                is_overtaken = self._cache.upsert_own_write(resource.key, answer)
             resource = dataclasses.replace(resource, resource_version=version)
         return dataclasses.replace(resource, status=decision.status), is_overtaken
 

@@ -18,7 +18,7 @@ Body = dict[str, Any]
 _LONGEST_BACKOFF = 5.0
 #: After how many seconds a kind that the cluster does not know is asked for again; twice as long each time, up to the
 #: second number.
-MISSING_RETRY, MISSING_LONGEST = 2.0, 30.0
+INITIAL_BACKOFF, MAX_BACKOFF = 2.0, 30.0
 
 
 class Change(Enum):
@@ -26,7 +26,7 @@ class Change(Enum):
 
     LISTED = auto()  # it was among those that a list had
     CHANGED = auto()  # a watch told of it
-    GONE = auto()  # it does not exist any more
+    DELETED = auto()  # it does not exist any more
 
 
 class Source(Protocol):
@@ -98,7 +98,7 @@ class Reflector:
         # Before the first list nothing was known that could be gone.
         for body in self._cache.all_of(self.kind) if self.listed.is_set() else ():
             if body["metadata"]["uid"] not in alive and int(body["metadata"]["resourceVersion"]) <= int(version):
-                self._take(body, Change.GONE)
+                self._take(body, Change.DELETED)
         self.listed.set()
         return version
 
@@ -108,7 +108,7 @@ class Reflector:
             version = body["metadata"]["resourceVersion"]
             if type_ == "BOOKMARK":
                 continue
-            self._take(body, Change.GONE if type_ == "DELETED" else Change.CHANGED)
+            self._take(body, Change.DELETED if type_ == "DELETED" else Change.CHANGED)
         self._sign()
         return version
 
@@ -122,7 +122,7 @@ class Reflector:
             self._wake_all(self._cache)
         self._sign()
         self.listed.set()
-        await asyncio.sleep(min(MISSING_RETRY * 2**self._absences, MISSING_LONGEST))
+        await asyncio.sleep(min(INITIAL_BACKOFF * 2**self._absences, MAX_BACKOFF))
         self._absences = min(self._absences + 1, 10)
 
     def _sign(self) -> None:

@@ -7,7 +7,7 @@ from model_operator.api.names import EVALUATES, EVALUATION, MANAGED_BY, MANAGER
 from model_operator.api.resource import ModelDeployment
 from model_operator.api.spec import parse_model, parse_server
 from model_operator.api.steps import Evaluate
-from model_operator.manifests.frame import framed
+from model_operator.manifests.metadata import owned_object
 from model_operator.manifests.pods import CLAIM_DIR, PodSettings, pod_template
 
 Body = dict[str, Any]
@@ -39,7 +39,7 @@ def evaluation_job(
         },
         "template": _template(owner, name, revision, source, step, settings),
     }
-    return framed(owner, "batch/v1", "Job", name, {"spec": spec}, labels={EVALUATION: name})
+    return owned_object(owner, "batch/v1", "Job", name, {"spec": spec}, labels={EVALUATION: name})
 
 
 def _template(

@@ -9,7 +9,7 @@ from typing import Any
 from model_operator.api.analysis import Metric
 from model_operator.api.names import NAME, REVISION
 from model_operator.api.resource import ModelDeployment
-from model_operator.manifests.frame import framed
+from model_operator.manifests.metadata import owned_object
 
 Body = dict[str, Any]
 
@@ -28,9 +28,9 @@ def monitoring_objects(owner: ModelDeployment, schemes: Set[str], labels: Mappin
     """
     if owner.spec.service_monitor:
         content = {"spec": service_monitor(owner, schemes)}
-        yield framed(owner, API_VERSION, SERVICE_MONITOR, owner.name, content, labels=labels)
+        yield owned_object(owner, API_VERSION, SERVICE_MONITOR, owner.name, content, labels=labels)
     if owner.spec.alerts:
-        yield framed(owner, API_VERSION, RULE, owner.name, {"spec": {"groups": [alerts(owner)]}}, labels=labels)
+        yield owned_object(owner, API_VERSION, RULE, owner.name, {"spec": {"groups": [alerts(owner)]}}, labels=labels)
 
 
 def service_monitor(owner: ModelDeployment, schemes: Set[str]) -> Body:

@@ -8,7 +8,7 @@ from typing import Any
 
 from model_operator.api.names import REVISION, SCHEME, common_labels, pod_selector
 from model_operator.api.spec import Model, Server
-from model_operator.manifests.overlay import overlay
+from model_operator.manifests.strategic_merge import overlay
 
 Body = dict[str, Any]
 

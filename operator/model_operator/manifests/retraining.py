@@ -7,7 +7,7 @@ from model_operator.api.names import common_labels
 from model_operator.api.resource import ModelDeployment
 from model_operator.api.status import Retraining
 from model_operator.api.times import format_time
-from model_operator.manifests.frame import framed
+from model_operator.manifests.metadata import owned_object
 
 Body = dict[str, Any]
 
@@ -27,7 +27,7 @@ def retraining_job(owner: ModelDeployment, asked: Retraining, template: Mapping[
     # A Deployment's pods would be `Always` restarted; of a Job's pod the API server wants another word.
     pod_spec.setdefault("restartPolicy", "Never")
     spec["template"] = {**pod_template, "spec": pod_spec}
-    return framed(
+    return owned_object(
         owner,
         "batch/v1",
         "Job",

@@ -17,8 +17,8 @@ from model_operator.api.names import (
 )
 from model_operator.api.resource import ModelDeployment
 from model_operator.api.spec import Autoscaling, parse_model, parse_server
-from model_operator.manifests.compare import content_hash
-from model_operator.manifests.frame import framed
+from model_operator.manifests.drift import content_hash
+from model_operator.manifests.metadata import owned_object
 from model_operator.manifests.pods import RENDERER, PodSettings, pod_template
 
 Body = dict[str, Any]
@@ -70,7 +70,7 @@ def deployment(
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
         "template": template,
     }
-    return framed(
+    return owned_object(
         owner,
         "apps/v1",
         "Deployment",
@@ -89,7 +89,7 @@ def source_text(source: Mapping[str, Any]) -> str:
 def revision_service(owner: ModelDeployment, revision: str, source: Mapping[str, Any]) -> Body:
     """Return the Service of one revision. Like the Deployment it remembers what the revision was made from."""
     server = parse_server(source["server"])
-    return framed(
+    return owned_object(
         owner,
         "v1",
         "Service",
@@ -117,7 +117,7 @@ def front_service(
     """
     spec = _service_spec(pod_selector(owner.name, revision), schemes, owner.spec.server.grpc_port)
     annotations = {STABLE_SPEC: source_text({"revision": stable[0], "source": stable[1]})} if stable else {}
-    return framed(owner, "v1", "Service", name, {"spec": spec}, annotations=annotations)
+    return owned_object(owner, "v1", "Service", name, {"spec": spec}, annotations=annotations)
 
 
 def autoscaler(owner: ModelDeployment, revision: str, scaling: Autoscaling, *, least: int) -> Body:
@@ -139,7 +139,7 @@ def autoscaler(owner: ModelDeployment, revision: str, scaling: Autoscaling, *, l
         "metrics": metrics,
     }
     labels = {REVISION: revision}
-    return framed(owner, "autoscaling/v2", "HorizontalPodAutoscaler", name, {"spec": spec}, labels=labels)
+    return owned_object(owner, "autoscaling/v2", "HorizontalPodAutoscaler", name, {"spec": spec}, labels=labels)
 
 
 def disruption_budget(owner: ModelDeployment, revision: str) -> Body:
@@ -147,7 +147,7 @@ def disruption_budget(owner: ModelDeployment, revision: str) -> Body:
     spec = {"maxUnavailable": 1, "selector": {"matchLabels": dict(pod_selector(owner.name, revision))}}
     labels = {REVISION: revision}
     name = revision_name(owner.name, revision)
-    return framed(owner, "policy/v1", "PodDisruptionBudget", name, {"spec": spec}, labels=labels)
+    return owned_object(owner, "policy/v1", "PodDisruptionBudget", name, {"spec": spec}, labels=labels)
 
 
 def _service_spec(selector: Mapping[str, str], schemes: Set[str], grpc_port: int | None) -> Body:

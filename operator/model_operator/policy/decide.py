@@ -7,19 +7,19 @@ from operator import attrgetter
 
 from model_operator.api.resource import ModelDeployment
 from model_operator.api.status import Status, Weights
-from model_operator.api.traffic import Split
-from model_operator.policy.evaluating import Evaluation, evaluations
-from model_operator.policy.news import News, news
-from model_operator.policy.observed import Observed
-from model_operator.policy.report import report
-from model_operator.policy.rollout import advance
-from model_operator.policy.situation import Situation
-from model_operator.policy.sizes import autoscaler_rests, sizes
-from model_operator.policy.traffic_plan import front_revision, split_of
-from model_operator.policy.wake import wake_after
+from model_operator.api.traffic import TrafficSplit
+from model_operator.observation.values import Observed
+from model_operator.policy.rollout.context import RolloutContext
+from model_operator.policy.rollout.evaluation import Evaluation, evaluations
+from model_operator.policy.rollout.replica_counts import autoscaler_is_suspended, sizes
+from model_operator.policy.rollout.requeue import requeue_after
+from model_operator.policy.rollout.routing import front_revision, split_of
+from model_operator.policy.rollout.state_machine import advance
+from model_operator.policy.status.events import EventDraft, news
+from model_operator.policy.status.report import report
 
 #: What only tells, or is counted, and follows from the facts.
-_TOLD = {
+_DERIVED_FIELDS = {
     "observed_generation",
     "message",
     "url",
@@ -34,7 +34,7 @@ _TOLD = {
     "retraining",
     "weights",
 }
-_FACTS = attrgetter(*(field.name for field in fields(Status) if field.name not in _TOLD))
+_STATE_FIELDS = attrgetter(*(field.name for field in fields(Status) if field.name not in _DERIVED_FIELDS))
 _WEIGHTS = attrgetter(*(field.name for field in fields(Weights) if field.name not in ("observed", "verified")))
 
 
@@ -53,7 +53,7 @@ class Plan:
     sizes: Mapping[str, int]
     kept: Sequence[str]
     front: str | None
-    split: Split
+    split: TrafficSplit
     autoscaled: Sequence[str] = ()
     preview: str = ""
     evaluations: Sequence[Evaluation] = ()
@@ -66,8 +66,8 @@ class Decision:
 
     status: Status
     plan: Plan
-    news: Sequence[News]
-    wake_after: timedelta | None
+    news: Sequence[EventDraft]
+    requeue_after: timedelta | None
 
 
 def decide(resource: ModelDeployment, observed: Observed, *, now: datetime, url: str) -> Decision:
@@ -76,7 +76,7 @@ def decide(resource: ModelDeployment, observed: Observed, *, now: datetime, url:
     The plan follows from the new status alone (and spec, observation, time), never from the
     transition that led to it: whoever is killed after the status was written plans the same again.
     """
-    before = Situation(resource=resource, status=resource.status, observed=observed, now=now)
+    before = RolloutContext(resource=resource, status=resource.status, observed=observed, now=now)
     facts = advance(before)
     status = report(before.under(facts), url=url)
     after = before.under(status)
@@ -85,11 +85,11 @@ def decide(resource: ModelDeployment, observed: Observed, *, now: datetime, url:
         status=status,
         plan=plan(after),
         news=tuple(news(resource.status, status)),
-        wake_after=timedelta(0) if is_moving else wake_after(after),
+        requeue_after=timedelta(0) if is_moving else requeue_after(after),
     )
 
 
-def plan(s: Situation) -> Plan:
+def plan(s: RolloutContext) -> Plan:
     """Return what shall exist under the status in force."""
     wanted = sizes(s)
     return Plan(
@@ -105,19 +105,19 @@ def plan(s: Situation) -> Plan:
     )
 
 
-def autoscaled(s: Situation) -> Sequence[str]:
+def autoscaled(s: RolloutContext) -> Sequence[str]:
     """Return the revisions with an autoscaler of their own.
 
     Where the number of pods is the split, autoscalers rest while a rollout is on.
     """
-    if s.spec.autoscaling is None or autoscaler_rests(s):
+    if s.spec.autoscaling is None or autoscaler_is_suspended(s):
         return ()
     if s.status.canary and not s.splits_by_replicas:
         return (s.status.stable, s.status.canary)
     return (s.status.stable,)
 
 
-def kept_revisions(s: Situation, wanted: Mapping[str, int]) -> Sequence[str]:
+def kept_revisions(s: RolloutContext, wanted: Mapping[str, int]) -> Sequence[str]:
     """Return the old revisions that stay at no pods for a fast undo: the newest that were promoted.
 
     A revision that still has ready pods stays as well until they are gone.
@@ -131,4 +131,4 @@ def kept_revisions(s: Situation, wanted: Mapping[str, int]) -> Sequence[str]:
 
 def _facts_changed(old: Status, new: Status) -> bool:
     """Whether a transition was made, so that the next look should follow at once."""
-    return _FACTS(old) != _FACTS(new) or _WEIGHTS(old.weights) != _WEIGHTS(new.weights)
+    return _STATE_FIELDS(old) != _STATE_FIELDS(new) or _WEIGHTS(old.weights) != _WEIGHTS(new.weights)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from model_operator.api.strategy import GatewayRouting
-from model_operator.api.traffic import RouteView, Split
+from model_operator.api.traffic import RouteView, TrafficSplit
 from model_operator.routers.gateway_api import GatewayApiRouter
 from model_operator.routers.replicas import ReplicaRouter
-from model_operator.routers.seen import Seen
+from model_operator.routers.state import Seen
 
 Body = Mapping[str, Any]
 
@@ -20,7 +20,7 @@ __all__ = ["Router", "Seen", "router_for"]
 class Router(Protocol):
     """One way to split the traffic."""
 
-    def desired(self, name: str, namespace: str, split: Split) -> Mapping[str, Body]:
+    def desired(self, name: str, namespace: str, split: TrafficSplit) -> Mapping[str, Body]:
         """Return the `spec` of each object that shall exist, by kind; all are named like the model."""
 
     def observe(self, name: str, canary: str, seen: Seen) -> RouteView:

@@ -14,8 +14,8 @@ from typing import Any
 from model_operator.api.names import revision_name
 from model_operator.api.steps import HeaderMatch
 from model_operator.api.strategy import GatewayRouting, Stickiness
-from model_operator.api.traffic import RouteView, Split
-from model_operator.routers.seen import Seen
+from model_operator.api.traffic import RouteView, TrafficSplit
+from model_operator.routers.state import Seen
 
 API_VERSION = "gateway.networking.k8s.io/v1"
 KIND = "HTTPRoute"
@@ -36,7 +36,7 @@ class GatewayApiRouter:
     def __init__(self, routing: GatewayRouting) -> None:
         self._routing = routing
 
-    def desired(self, name: str, namespace: str, split: Split) -> Mapping[str, Body]:
+    def desired(self, name: str, namespace: str, split: TrafficSplit) -> Mapping[str, Body]:
         """Return the `spec` of the HTTPRoute for a split."""
         routing = self._routing
         rules = [_rule(name, routing, split)]
@@ -61,8 +61,8 @@ class GatewayApiRouter:
         live = seen.objects.get(KIND)
         if live is None:
             return RouteView(is_programmed=False, weight=None, message="the HTTPRoute does not exist yet")
-        trouble = _first_trouble(live)
-        return RouteView(is_programmed=not trouble, weight=_weight_of(live, name, canary), message=trouble)
+        problem = _first_trouble(live)
+        return RouteView(is_programmed=not problem, weight=_weight_of(live, name, canary), message=problem)
 
 
 def _parent_ref(ref: Body, namespace: str) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _parent_ref(ref: Body, namespace: str) -> dict[str, Any]:
     }
 
 
-def _rule(name: str, routing: GatewayRouting, split: Split) -> dict[str, Any]:
+def _rule(name: str, routing: GatewayRouting, split: TrafficSplit) -> dict[str, Any]:
     backends = [_backend(name, split.stable, 100 - split.weight)]
     if split.canary:
         backends.append(_backend(name, split.canary, split.weight))
@@ -89,7 +89,7 @@ def _rule(name: str, routing: GatewayRouting, split: Split) -> dict[str, Any]:
     return rule
 
 
-def _header_rule(name: str, routing: GatewayRouting, split: Split) -> dict[str, Any]:
+def _header_rule(name: str, routing: GatewayRouting, split: TrafficSplit) -> dict[str, Any]:
     headers = [_header(match) for match in split.header_matches]
     return {
         "matches": [{"path": _path(routing), "headers": headers}],
@@ -183,9 +183,9 @@ def _first_trouble(live: Body) -> str:
         if conditions is None:
             return f"no controller has answered for the Gateway {ref['name']}"
         for wanted in ("Accepted", "ResolvedRefs"):
-            trouble = _condition_trouble(conditions, wanted, generation, ref["name"])
-            if trouble:
-                return trouble
+            problem = _condition_trouble(conditions, wanted, generation, ref["name"])
+            if problem:
+                return problem
     return ""
 
 

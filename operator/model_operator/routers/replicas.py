@@ -7,14 +7,14 @@ coarse as whole pods are.
 from collections.abc import Mapping
 from typing import Any
 
-from model_operator.api.traffic import RouteView, Split
-from model_operator.routers.seen import Seen
+from model_operator.api.traffic import RouteView, TrafficSplit
+from model_operator.routers.state import Seen
 
 
 class ReplicaRouter:
     """Sizes and the front Service's selector are the split."""
 
-    def desired(self, name: str, namespace: str, split: Split) -> Mapping[str, Mapping[str, Any]]:
+    def desired(self, name: str, namespace: str, split: TrafficSplit) -> Mapping[str, Mapping[str, Any]]:
         """There is nothing to write."""
         return {}
 

@@ -12,7 +12,7 @@ import yaml
 
 from model_operator.api.steps import HeaderMatch
 from model_operator.api.strategy import GatewayRouting, Stickiness
-from model_operator.api.traffic import Split
+from model_operator.api.traffic import TrafficSplit
 from model_operator.routers import Router, Seen, router_for
 
 NAME, STABLE, CANARY = "fraud", "bbbbbbbb", "cccccccc"
@@ -23,8 +23,8 @@ ROUTERS = [pytest.param(router_for(None), id="replicas"), pytest.param(router_fo
 OFFICIAL = Path(os.environ.get("GATEWAY_API_CRDS", Path(__file__).parents[4] / "shared" / "gateway-api"))
 
 
-def split(weight: int, **more: Any) -> Split:
-    return Split(stable=STABLE, canary=CANARY, weight=weight, **more)
+def split(weight: int, **more: Any) -> TrafficSplit:
+    return TrafficSplit(stable=STABLE, canary=CANARY, weight=weight, **more)
 
 
 def in_force(router: Router, weight: int, *, accepted: str = "True", seen_generation: int = 1) -> Seen:
@@ -32,7 +32,13 @@ def in_force(router: Router, weight: int, *, accepted: str = "True", seen_genera
     objects: dict[str, Any] = {}
     for kind, spec in router.desired(NAME, "default", split(weight)).items():
         conditions = [
-            {"type": type_, "status": accepted, "reason": "Told", "message": "", "observedGeneration": seen_generation}
+            {
+                "type": type_,
+                "status": accepted,
+                "reason": "ShadowResponse",
+                "message": "",
+                "observedGeneration": seen_generation,
+            }
             for type_ in ("Accepted", "ResolvedRefs")
         ]
         parents = [{"parentRef": ref, "conditions": conditions} for ref in spec["parentRefs"]]
@@ -119,7 +125,7 @@ class TestGateway:
     @pytest.mark.parametrize(
         "wish",
         [
-            pytest.param(Split(stable=STABLE), id="at rest"),
+            pytest.param(TrafficSplit(stable=STABLE), id="at rest"),
             pytest.param(split(5), id="a weight"),
             pytest.param(split(0, mirror_percent=20), id="a mirror"),
             pytest.param(split(50, stickiness=Stickiness()), id="users with a cookie"),
@@ -130,7 +136,7 @@ class TestGateway:
             ),
         ],
     )
-    def test_the_official_schema_takes_what_is_asked_for(self, wish: Split) -> None:
+    def test_the_official_schema_takes_what_is_asked_for(self, wish: TrafficSplit) -> None:
         jsonschema.validate(dict(self.router.desired(NAME, "default", wish)["HTTPRoute"]), official_schema())
 
 

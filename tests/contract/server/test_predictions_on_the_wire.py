@@ -13,8 +13,8 @@ import pytest
 import uvicorn
 from free_ports import free_port
 
-from model_operator.api.predictions import Prediction, Question, Told
-from model_operator.clients.predictions import HttpPredictions, parse
+from model_operator.api.shadow import Prediction, ShadowRequest, ShadowResponse
+from model_operator.clients.shadow import HttpPredictions, parse
 from model_operator.errors import ApiError, ProviderError
 from model_server.auth import KeyGate
 from model_server.batching import Batcher, BatchLimits
@@ -73,11 +73,11 @@ async def shadow_port(keys: Path) -> AsyncIterator[tuple[str, Monitor]]:
 async def test_what_is_kept_is_what_is_read(tmp_path: Path) -> None:
     async with shadow_port(tmp_path) as (url, monitor), HttpPredictions(read_secret) as predictions:
         key = await predictions.api_key("team", "keys")
-        began = await predictions.ask(url, Question(every=1, seconds=60), key)
-        assert began == Told(cursor=(0,))
+        began = await predictions.ask(url, ShadowRequest(every=1, seconds=60), key)
+        assert began == ShadowResponse(cursor=(0,))
         for body, said in ((b"1", [0.5, np.nan]), (b"2", ["cat"]), (b"3", range(20))):
             monitor.predicted(b"id", {}, {"y": np.array(said)}, body)
-        told = await predictions.ask(url, Question(every=1, seconds=60, after=began.cursor), key)
+        told = await predictions.ask(url, ShadowRequest(every=1, seconds=60, after=began.cursor), key)
     assert told.cursor == (3,)
     numbers, label, many = told.predictions
     assert (numbers.size, numbers.numbers) == (2, (0.5, None))
@@ -88,25 +88,25 @@ async def test_what_is_kept_is_what_is_read(tmp_path: Path) -> None:
 
 async def test_an_answer_of_many_pieces_is_read_whole(tmp_path: Path) -> None:
     async with shadow_port(tmp_path) as (url, monitor), HttpPredictions(read_secret) as predictions:
-        await predictions.ask(url, Question(every=1, seconds=60), "s3cret")
+        await predictions.ask(url, ShadowRequest(every=1, seconds=60), "s3cret")
         for number in range(1000):
             monitor.predicted(b"id", {}, {"y": np.full(16, number / 7)}, b"%d" % number)
-        told = await predictions.ask(url, Question(every=1, seconds=60, after=(0,)), "s3cret")
+        told = await predictions.ask(url, ShadowRequest(every=1, seconds=60, after=(0,)), "s3cret")
     assert [one.numbers[0] for one in told.predictions] == [number / 7 for number in range(1000)]
 
 
 async def test_a_refusal_is_told_in_the_servers_words(tmp_path: Path) -> None:
     async with shadow_port(tmp_path) as (url, _), HttpPredictions(read_secret) as predictions:
         with pytest.raises(ProviderError, match=r"answered 401: .*this API key is not valid here"):
-            await predictions.ask(url, Question(every=1, seconds=60), "wrong")
+            await predictions.ask(url, ShadowRequest(every=1, seconds=60), "wrong")
         with pytest.raises(ProviderError, match=r"answered 422: .*from 1 to 65536, got 0"):
-            await predictions.ask(url, Question(every=0, seconds=60), "s3cret")
+            await predictions.ask(url, ShadowRequest(every=0, seconds=60), "s3cret")
 
 
 async def test_where_nobody_listens_the_server_is_an_older_one() -> None:
     async with HttpPredictions(read_secret) as predictions:
         with pytest.raises(ProviderError, match="older servers have no such port"):
-            await predictions.ask(f"http://127.0.0.1:{free_port()}", Question(every=1, seconds=60), "")
+            await predictions.ask(f"http://127.0.0.1:{free_port()}", ShadowRequest(every=1, seconds=60), "")
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from rollout_scenarios import GATEWAY, NEXT, annotate, at_phase, live, storage
 from rollout_world import World
 
-from model_operator.api.moments import Moments
 from model_operator.api.resource import ObjectKey
+from model_operator.api.sums import SumStats
 from model_operator.clients.pod_metrics import Sample
 from model_operator.errors import ProviderError
 
@@ -43,13 +43,13 @@ class Test:
         """Users come in one interval: (how many, how many of them convert); `drawn` are those of the canary."""
         for revision, (count, converted) in ((self.canary, canary), (self.stable, stable)):
             before = self._counts[revision]
-            known = before.quality.get("conversion", Moments())
+            known = before.quality.get("conversion", SumStats())
             wrong = known.total + count - converted
             self._counts[revision] = replace(
                 before,
                 requests=before.requests + 3 * count,
                 assigned=before.assigned + (drawn if drawn is not None and revision == self.canary else count),
-                quality={"conversion": Moments(count=known.count + count, total=wrong, squares=wrong)},
+                quality={"conversion": SumStats(count=known.count + count, total=wrong, squares=wrong)},
             )
         await self.interval()
 

@@ -72,7 +72,7 @@ async def test_the_trail_tells_how_the_evidence_grew() -> None:
     canary = await rollout()
     for _ in range(3):
         await canary.serve(stable=(1, 2), canary=(3, 2))
-    trail = canary.status["analysis"]["trail"]
+    trail = canary.status["analysis"]["samples"]
     counted = [point["metrics"]["errors"]["counts"][0] for point in trail if point["weight"] == 50]
     assert counted == sorted(set(counted))
     assert counted[-1] == canary.status["analysis"]["metrics"][0]["requests"]["canary"]
@@ -113,7 +113,7 @@ async def test_a_canary_split_by_pods_is_looked_at_once_in_an_interval() -> None
     canary = await rollout()
     queue = canary.world.queue
     await canary.serve(stable=(1, 2), canary=(8, 2))
-    queue.done(await queue.take())
+    queue.done(await queue.get())
     for _ in range(7):
         await canary.serve(seconds=2, stable=(1, 2), canary=(8, 2))
     assert len(queue) == 0, "14 of 15 seconds are over"

@@ -8,7 +8,7 @@ from rollout_world import World
 
 from model_operator.api.resource import ObjectKey
 from model_operator.errors import ProviderError
-from model_operator.policy.observed import Outcome
+from model_operator.observation.values import Outcome
 
 PROMETHEUS = {
     "address": "http://prometheus:9090",
@@ -66,7 +66,7 @@ async def test_a_value_of_yesterday_passes_nothing() -> None:
         world.clock.advance(timedelta(seconds=16))
         world.sync()
         await world.evidence.look()
-        resource = world.cache.understood(key)
+        resource = world.cache.get_valid(key)
         assert resource is not None
         verdicts.append(world.evidence.verdict(resource).outcome)
     assert verdicts == [Outcome.PASS, Outcome.UNDECIDED]

@@ -126,4 +126,4 @@ async def test_a_deleted_resource_leaves_nothing(stage: tuple[Api, Operator]) ->
 
 async def foreign_writes(api: Api) -> int:
     events = (await api.call("GET", BY_KIND["Event"].collection("default")))["items"]
-    return sum(event["reason"] == "ForeignWrite" for event in events)
+    return sum(event["reason"] == "DriftCorrected" for event in events)

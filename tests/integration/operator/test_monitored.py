@@ -26,7 +26,7 @@ def definition(kind: str, plural: str) -> dict[str, Any]:
 
 def monitored(status: Any) -> tuple[str, str] | None:
     found = {one["type"]: (one["status"], one["message"]) for one in status["conditions"]}
-    return found.get("Monitored")
+    return found.get("MonitoringReady")
 
 
 async def test_a_cluster_without_the_prometheus_operator_is_told_of_and_holds_nothing() -> None:

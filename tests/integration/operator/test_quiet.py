@@ -149,4 +149,4 @@ async def test_a_write_into_a_namespace_that_is_being_deleted_is_not_reported_as
         await world.reconciler.reconcile(key)
     assert raised.value.is_namespace_terminating
     reasons = [world.recorder._queue.get_nowait()["reason"] for _ in range(world.recorder._queue.qsize())]
-    assert "ChildRefused" not in reasons
+    assert "ApplyFailed" not in reasons

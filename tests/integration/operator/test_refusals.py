@@ -9,7 +9,7 @@ from rollout_scenarios import live
 from rollout_world import World
 
 from model_operator.api.resource import ObjectKey
-from model_operator.engine.each import each
+from model_operator.engine.concurrency import each
 from model_operator.errors import ApiError
 
 
@@ -42,8 +42,8 @@ async def test_an_object_of_somebody_else_is_left_alone_and_told() -> None:
     status = world.status(key)
     assert status["message"].startswith("Service shop cannot be written: AlreadyExists: a Service of this name exists")
     assert condition(status, "Ready")[0] == "False"
-    assert condition(status, "Stalled") == ("True", "ChildRefused")
-    assert len(await events(world, "ChildRefused")) == 1
+    assert condition(status, "Stalled") == ("True", "ApplyFailed")
+    assert len(await events(world, "ApplyFailed")) == 1
     del world.cluster.objects["Service", "default", "shop"]
     await world.run(key, until=lambda seen: seen.status(key)["phase"] == "Healthy")
     assert condition(world.status(key), "Stalled") == ("False", "NotStalled")
@@ -64,7 +64,7 @@ async def test_what_the_api_server_refuses_is_told_and_tried_again() -> None:
         with pytest.raises(ApiError):
             await world.operate(key)
     assert "limits: Invalid value: 1Gig" in world.status(key)["message"]
-    assert len(await events(world, "ChildRefused")) == 1
+    assert len(await events(world, "ApplyFailed")) == 1
     is_refused[0] = False
     await world.run(key)
     assert (world.status(key)["phase"], world.status(key).get("canaryRevision")) == ("Healthy", None)

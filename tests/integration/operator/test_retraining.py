@@ -9,8 +9,8 @@ import pytest
 from rollout_scenarios import live
 from rollout_world import World
 
-from model_operator.api.moments import Moments
 from model_operator.api.resource import ObjectKey
+from model_operator.api.sums import SumStats
 from model_operator.clients.pod_metrics import Sample
 from model_operator.errors import ApiError, ProviderError
 
@@ -39,7 +39,7 @@ async def minutes(world: World, key: ObjectKey, count: int, *, drifted: bool = F
     for _ in range(count):
         before = world.pods.samples.get(stable)
         wrong = 50 * (1 - right)
-        labels = Moments(count=50, total=wrong, squares=wrong) + (before.quality["accuracy"] if before else Moments())
+        labels = SumStats(count=50, total=wrong, squares=wrong) + (before.quality["accuracy"] if before else SumStats())
         world.pods.samples[stable] = Sample(
             model=None,
             requests=0,
@@ -109,7 +109,7 @@ async def test_a_hook_that_nobody_takes_is_told_again(monkeypatch: pytest.Monkey
         raise ProviderError("answered 503")
 
     with monkeypatch.context() as patched:
-        patched.setattr(world.hooks, "tell", refuse)
+        patched.setattr(world.hooks, "notify", refuse)
         asked = await minutes(world, key, 8, drifted=True)
         assert not asked["told"]
         assert len(tries) > 2

@@ -24,7 +24,7 @@ async def polled(world: World, interval: str = "30s") -> ObjectKey:
 async def says(world: World, key: ObjectKey, revision: str, changed: str = "", sha256: str = "aa") -> None:
     """Let the revision's servers say something, and the operator hear it."""
     model = ModelInfo(uri=GOOD, version="1", format="onnx", sha256=sha256)
-    world.pods.samples[revision] = Sample(model=model, changed_source=changed)
+    world.pods.samples[revision] = Sample(model=model, changed_fingerprint=changed)
     world.sync()
     await world.evidence.look()
     await world.operate(key)
@@ -41,7 +41,7 @@ async def test_a_new_object_is_rolled_out_as_a_new_revision() -> None:
     key = await polled(world)
     before = world.status(key)
     status = await after_the_interval(world, key, changed="m1")
-    assert status["source"] == {"uri": GOOD, "mark": "m1"}
+    assert status["source"] == {"uri": GOOD, "fingerprint": "m1", "mark": "m1"}
     assert status["stableRevision"] == before["stableRevision"] != status["canaryRevision"]
     world.pods.samples[status["canaryRevision"]] = Sample(model=ModelInfo(uri=GOOD, version="1", sha256="bb"))
     await world.run(key, until=lambda w: at_phase("Healthy")(w))
@@ -58,7 +58,7 @@ async def test_nothing_is_asked_more_often_than_the_interval_says() -> None:
     stable = world.status(key)["stableRevision"]
     await says(world, key, stable, changed="m1")
     assert "source" not in world.status(key)
-    assert (await after_the_interval(world, key, changed="m1"))["source"]["mark"] == "m1"
+    assert (await after_the_interval(world, key, changed="m1"))["source"]["fingerprint"] == "m1"
 
 
 async def test_an_object_that_was_refused_stays_refused_and_the_next_one_is_tried() -> None:

@@ -13,7 +13,7 @@ from rollout_scenarios import SLOW, spec
 from rollout_world import World
 
 from model_operator.clients.pod_metrics import HttpPodMetrics, Start
-from model_operator.engine.starts import is_due
+from model_operator.engine.startup_events import is_due
 from model_operator.testing import Behaviour
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from model_operator.api.hooks import Address
-from model_operator.clients.web_hooks import HttpWebHooks
+from model_operator.api.hooks import WebhookEndpoint
+from model_operator.clients.webhooks import HttpWebhooks
 from model_operator.errors import ApiError, ProviderError
 
 SECRETS = {
@@ -50,18 +50,18 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 @pytest.fixture
-async def hooks(receiver: Receiver) -> AsyncIterator[HttpWebHooks]:
+async def hooks(receiver: Receiver) -> AsyncIterator[HttpWebhooks]:
     async def read_secret(namespace: str, name: str) -> Mapping[str, str]:
         if name not in SECRETS:
             raise ApiError(404, "NotFound", f"secrets {name!r} not found")
         return {"url": f"{receiver.url}/yes"} if name == "slack" else SECRETS[name]
 
-    async with HttpWebHooks(read_secret) as client:
+    async with HttpWebhooks(read_secret) as client:
         yield client
 
 
-def at(url: str, secret: str | None = None) -> Address:
-    return Address(url=url, timeout=timedelta(seconds=5), secret_name=secret)
+def at(url: str, secret: str | None = None) -> WebhookEndpoint:
+    return WebhookEndpoint(url=url, timeout=timedelta(seconds=5), secret_name=secret)
 
 
 @pytest.mark.parametrize(
@@ -74,27 +74,27 @@ def at(url: str, secret: str | None = None) -> Address:
     ],
 )
 async def test_a_gate_is_open_when_it_says_so(
-    hooks: HttpWebHooks, receiver: Receiver, kind: str, is_open: bool, message: str
+    hooks: HttpWebhooks, receiver: Receiver, kind: str, is_open: bool, message: str
 ) -> None:
     answer = await hooks.ask(at(f"{receiver.url}/{kind}"), "ml", {"name": "fraud"})
     assert (answer.is_open, answer.message) == (is_open, message)
     assert [body for body, _ in receiver.came] == [{"name": "fraud"}]
 
 
-async def test_a_gate_that_is_not_there_is_closed_and_its_address_stays_secret(hooks: HttpWebHooks) -> None:
+async def test_a_gate_that_is_not_there_is_closed_and_its_address_stays_secret(hooks: HttpWebhooks) -> None:
     answer = await hooks.ask(at("http://127.0.0.1:1/secret-path"), "ml", {})
     assert not answer.is_open
     assert "cannot be reached" in answer.message
     assert "secret-path" not in answer.message
 
 
-async def test_the_address_may_be_in_a_secret(hooks: HttpWebHooks, receiver: Receiver) -> None:
-    await hooks.tell(at("", "slack"), "ml", {"text": "hello"})
+async def test_the_address_may_be_in_a_secret(hooks: HttpWebhooks, receiver: Receiver) -> None:
+    await hooks.notify(at("", "slack"), "ml", {"text": "hello"})
     assert [body for body, _ in receiver.came] == [{"text": "hello"}]
 
 
-async def test_a_token_is_sent(hooks: HttpWebHooks, receiver: Receiver) -> None:
-    await hooks.tell(at(f"{receiver.url}/yes", "bearer"), "ml", {})
+async def test_a_token_is_sent(hooks: HttpWebhooks, receiver: Receiver) -> None:
+    await hooks.notify(at(f"{receiver.url}/yes", "bearer"), "ml", {})
     ((_, headers),) = receiver.came
     assert headers["Authorization"] == "Bearer s3cret"
 
@@ -107,12 +107,12 @@ async def test_a_token_is_sent(hooks: HttpWebHooks, receiver: Receiver) -> None:
     ],
 )
 async def test_a_wrong_secret_says_what_it_needs(
-    hooks: HttpWebHooks, receiver: Receiver, secret: str, said: str
+    hooks: HttpWebhooks, receiver: Receiver, secret: str, said: str
 ) -> None:
     with pytest.raises(ProviderError, match=said):
-        await hooks.tell(at(f"{receiver.url}/yes", secret), "ml", {})
+        await hooks.notify(at(f"{receiver.url}/yes", secret), "ml", {})
 
 
-async def test_a_notice_that_nobody_takes_is_an_error(hooks: HttpWebHooks, receiver: Receiver) -> None:
+async def test_a_notice_that_nobody_takes_is_an_error(hooks: HttpWebhooks, receiver: Receiver) -> None:
     with pytest.raises(ProviderError, match="answered 403: the change window"):
-        await hooks.tell(at(f"{receiver.url}/no"), "ml", {})
+        await hooks.notify(at(f"{receiver.url}/no"), "ml", {})

@@ -32,7 +32,7 @@ def a_rollout(
                 "stableRevision": "5c1a",
                 "conditions": [
                     {"type": "Ready", "status": ready},
-                    {"type": "AnnotationsUnderstood", "status": str(not ignored), "message": ignored},
+                    {"type": "AnnotationsAccepted", "status": str(not ignored), "message": ignored},
                 ],
                 **status,
             },

@@ -10,10 +10,10 @@ import pytest
 from model_operator.api.analysis import OnInconclusive, parse_analysis
 from model_operator.clients.pod_metrics import Sample
 from model_operator.errors import InvalidSpec
-from model_operator.policy.analysis import Knowledge, learn_all, remembered, verdict
-from model_operator.policy.counting import increases, with_thresholds
-from model_operator.policy.judge import Counts
-from model_operator.policy.observed import Outcome
+from model_operator.observation.values import Outcome
+from model_operator.policy.analysis.counter_deltas import increases, with_thresholds
+from model_operator.policy.analysis.rate_test import Counts
+from model_operator.policy.analysis.state import AnalysisState, learn_all, remembered, verdict
 
 RAW = {
     "interval": "15s",
@@ -62,17 +62,17 @@ def test_an_unknown_name_lists_those_that_are_known() -> None:
 )
 def test_slow_means_above_an_edge_of_the_histogram(slower_than: timedelta | None, edge: float) -> None:
     spec = replace(SPEC, metrics=(replace(SPEC.metrics[1], slower_than=slower_than),))
-    knowledge = with_thresholds(spec, Knowledge(), durations(900, 995, 1000, 1000))
+    knowledge = with_thresholds(spec, AnalysisState(), durations(900, 995, 1000, 1000))
     assert knowledge.thresholds == {"latency": edge}
     assert with_thresholds(spec, knowledge, durations(0, 0, 0, 10)) is knowledge, "it is frozen"
 
 
 def test_stable_without_answers_sets_no_threshold() -> None:
-    assert with_thresholds(SPEC, Knowledge(), durations(0, 0, 0, 0)).thresholds == {}
+    assert with_thresholds(SPEC, AnalysisState(), durations(0, 0, 0, 0)).thresholds == {}
 
 
 def test_two_looks_at_a_server_make_counts() -> None:
-    knowledge = Knowledge(thresholds={"latency": 0.25})
+    knowledge = AnalysisState(thresholds={"latency": 0.25})
     before = Sample(model=None, requests=10, errors=1, durations=durations(8, 9, 10, 10))
     after = Sample(model=None, requests=110, errors=6, durations=durations(60, 80, 105, 110))
     counted = increases(SPEC, knowledge, before, after, is_canary=True)
@@ -80,7 +80,7 @@ def test_two_looks_at_a_server_make_counts() -> None:
 
 
 def test_a_slow_canary_fails_although_it_makes_no_errors() -> None:
-    knowledge = Knowledge(thresholds={"latency": 0.25})
+    knowledge = AnalysisState(thresholds={"latency": 0.25})
     for _ in range(4):
         interval = {
             "errors": Counts(canary=100, stable=300),
@@ -93,7 +93,7 @@ def test_a_slow_canary_fails_although_it_makes_no_errors() -> None:
 
 
 def test_a_metric_that_cannot_pass_does_not_hold_the_others_up() -> None:
-    knowledge = learn_all(SPEC, Knowledge(), {"errors": Counts(canary=900, stable=900)})
+    knowledge = learn_all(SPEC, AnalysisState(), {"errors": Counts(canary=900, stable=900)})
     assert verdict(SPEC, knowledge).outcome is Outcome.PASS
 
 
@@ -102,13 +102,13 @@ def test_status_remembers_to_the_last_bit() -> None:
         "errors": Counts(canary=93, canary_bad=2, stable=771, stable_bad=5),
         "latency": Counts(canary=93, canary_bad=4, stable=771, stable_bad=30),
     }
-    knowledge = learn_all(SPEC, Knowledge(thresholds={"latency": 0.25}), interval)
+    knowledge = learn_all(SPEC, AnalysisState(thresholds={"latency": 0.25}), interval)
     written = json.loads(json.dumps({"metrics": list(verdict(SPEC, knowledge).metrics)}))
     assert remembered(SPEC, written) == knowledge
 
 
 def test_evidence_by_another_rule_is_forgotten() -> None:
-    knowledge = learn_all(SPEC, Knowledge(), {"errors": Counts(canary=93, canary_bad=2, stable=771)})
+    knowledge = learn_all(SPEC, AnalysisState(), {"errors": Counts(canary=93, canary_bad=2, stable=771)})
     written = {"metrics": list(verdict(SPEC, knowledge).metrics)}
     errors, latency = SPEC.metrics
     stricter = replace(SPEC, metrics=(replace(errors, fail_ratio=2.0), latency))

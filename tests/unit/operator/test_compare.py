@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from model_operator.api.quantities import parse_quantity
-from model_operator.manifests.compare import contains, has_drifted
+from model_operator.manifests.drift import contains, has_drifted
 
 
 @pytest.mark.parametrize(

@@ -7,22 +7,22 @@ import numpy as np
 import pytest
 
 from model_operator.api.analysis import Comparison, Method, Metric, Source
-from model_operator.api.moments import Moments
 from model_operator.api.strategy import parse_strategy
+from model_operator.api.sums import SumStats
 from model_operator.errors import ProviderError
-from model_operator.policy.analysis import Knowledge, remembered, verdict
-from model_operator.policy.comparing import Compared, Users, body, judge, learn, read, tell, told, z_score
-from model_operator.policy.hearing import hear
-from model_operator.policy.observed import Outcome, Traffic
-from model_operator.policy.quality import Labels
+from model_operator.observation.values import Outcome, Traffic
+from model_operator.policy.analysis.ab_test import Compared, Users, body, judge, learn, read, tell, told, z_score
+from model_operator.policy.analysis.feedback_test import Labels
+from model_operator.policy.analysis.provider_results import hear
+from model_operator.policy.analysis.state import AnalysisState, remembered, verdict
 from model_operator.testing import VirtualClock
 
 Z = Comparison(sample=1000, weight=50, method=Method.Z_TEST)
 SEQUENTIAL = Comparison(sample=200, weight=50)
 
 
-def moments(count: int, right: int) -> Moments:
-    return Moments(count=count, total=count - right, squares=count - right)
+def moments(count: int, right: int) -> SumStats:
+    return SumStats(count=count, total=count - right, squares=count - right)
 
 
 def users(canary: tuple[int, int], stable: tuple[int, int], drawn: tuple[int, int] | None = None) -> Users:
@@ -135,7 +135,7 @@ def test_a_provider_that_fails_holds_the_test() -> None:
     metric, now = spec.metrics[-1], VirtualClock().now()
     assert metric.comparison is not None
     assert isinstance(metric.comparison.source, Source)
-    failed = hear(Knowledge(), metric, ProviderError("no answer"), now)
+    failed = hear(AnalysisState(), metric, ProviderError("no answer"), now)
     assert (verdict(spec, failed).problem, verdict(spec, failed).problem_since) == ("revenue: no answer", now)
     back = remembered(spec, {"metrics": verdict(spec, failed).metrics})
     assert back.problem(metric) == ("no answer", now)

@@ -7,20 +7,20 @@ import pytest
 
 from model_operator.api.resource import ModelDeployment
 from model_operator.api.steps import Evaluate, parse_step
-from model_operator.engine.measured import hindrances, measured
 from model_operator.manifests.evaluation import DATA_SECRET_DIR, evaluation_job
 from model_operator.manifests.pods import PodSettings
-from model_operator.policy.evaluating import evaluation_body, evaluation_error, evaluations
-from model_operator.policy.observed import Measurement, Observed, RevisionView
-from model_operator.policy.situation import Situation
-from model_operator.policy.story import tell
+from model_operator.observation.job_results import hindrances, measured
+from model_operator.observation.values import Measurement, Observed, RevisionView
+from model_operator.policy.rollout.context import RolloutContext
+from model_operator.policy.rollout.evaluation import evaluation_body, evaluation_error, evaluations
+from model_operator.policy.status.message import status_message
 from model_operator.testing import VirtualClock
 
 RAW = {"dataset": "s3://data/holdout.csv", "target": "label", "metrics": [{"name": "accuracy", "min": 0.9}]}
 NOW = VirtualClock().now()
 
 
-def situation(metrics: list[dict[str, Any]], measures: dict[str, Any], **status: Any) -> Situation:
+def situation(metrics: list[dict[str, Any]], measures: dict[str, Any], **status: Any) -> RolloutContext:
     """A canary in its evaluation, of which the Jobs have ended with these measures, by revision."""
     body = {
         "metadata": {"name": "fraud", "namespace": "ns", "uid": "u", "generation": 1, "resourceVersion": "1"},
@@ -32,12 +32,12 @@ def situation(metrics: list[dict[str, Any]], measures: dict[str, Any], **status:
     }
     resource = ModelDeployment.from_body(body)
     resource = type(resource)(**{**{n: getattr(resource, n) for n in resource.__slots__}, "target": "new"})
-    s = Situation(resource=resource, status=resource.status, observed=Observed(), now=NOW)
+    s = RolloutContext(resource=resource, status=resource.status, observed=Observed(), now=NOW)
     ended = {one.job: measures[one.revision] for one in evaluations(s) if one.revision in measures}
-    return Situation(resource=resource, status=s.status, observed=Observed(measurements=ended), now=NOW)
+    return RolloutContext(resource=resource, status=s.status, observed=Observed(measurements=ended), now=NOW)
 
 
-def table(s: Situation) -> dict[str, Any]:
+def table(s: RolloutContext) -> dict[str, Any]:
     step = s.current_step
     assert isinstance(step, Evaluate)
     return evaluation_body(s, step)
@@ -189,8 +189,8 @@ def test_what_keeps_an_evaluation_waiting_is_told() -> None:
     (evaluation,) = evaluations(s)
     loaded = RevisionView(revision="new", desired=1, pods=1, ready=1, available=1)
     hindered = Observed(revisions={"new": loaded}, hindrances={evaluation.job: "Unschedulable: 0/3 nodes"})
-    s = Situation(resource=s.resource, status=s.status, observed=hindered, now=NOW)
-    assert tell(s) == "step 1/2: evaluating new on labelled data: revision new: Unschedulable: 0/3 nodes"
+    s = RolloutContext(resource=s.resource, status=s.status, observed=hindered, now=NOW)
+    assert status_message(s) == "step 1/2: evaluating new on labelled data: revision new: Unschedulable: 0/3 nodes"
 
 
 def rendered(step: dict[str, Any], **spec: Any) -> dict[str, Any]:

@@ -5,9 +5,15 @@ from typing import Any
 
 import pytest
 
-from model_operator.engine.observe import revision_views
-from model_operator.policy.failures import is_fatal, trouble_of_autoscaler, trouble_of_deployment, trouble_of_pod, worst
-from model_operator.policy.observed import PodTrouble
+from model_operator.observation.observe import revision_views
+from model_operator.observation.pod_failures import (
+    autoscaler_problem,
+    deployment_problem,
+    is_terminal,
+    most_severe,
+    pod_problem,
+)
+from model_operator.observation.values import PodProblem
 
 TOLD = json.dumps(
     {"reason": "ArtifactNotFound", "message": "no such object", "hint": "check the path", "permanent": True}
@@ -23,52 +29,52 @@ def ended(message: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("pod", "trouble"),
+    ("pod", "problem"),
     [
-        pytest.param(status(state={"waiting": {"reason": "ContainerCreating"}}), None, id="starting is no trouble"),
-        pytest.param(status(ready=True, lastState=ended("old")), None, id="a ready pod has no trouble"),
-        pytest.param(status(state={"running": {}}), None, id="loading is no trouble"),
+        pytest.param(status(state={"waiting": {"reason": "ContainerCreating"}}), None, id="starting is no problem"),
+        pytest.param(status(ready=True, lastState=ended("old")), None, id="a ready pod has no problem"),
+        pytest.param(status(state={"running": {}}), None, id="loading is no problem"),
         pytest.param(
             status(state=ended(TOLD)),
-            PodTrouble(reason="ArtifactNotFound", message="no such object. check the path", is_permanent=True),
+            PodProblem(reason="ArtifactNotFound", message="no such object. check the path", is_permanent=True),
             id="the server's own words and hint",
         ),
         pytest.param(
             status(state={"waiting": {"reason": "CrashLoopBackOff"}}, lastState=ended(TOLD), restartCount=2),
-            PodTrouble(
+            PodProblem(
                 reason="ArtifactNotFound", message="no such object. check the path", restarts=2, is_permanent=True
             ),
             id="the server's words win over CrashLoopBackOff",
         ),
         pytest.param(
             status(state=ended("Traceback:\nValueError: boom\n")),
-            PodTrouble(reason="Error", message="ValueError: boom"),
+            PodProblem(reason="Error", message="ValueError: boom"),
             id="of a log its last line is told",
         ),
         pytest.param(
             status(state=ended('{"level": "info", "message": "hello"}\n{"level": "error", "message": "boom"}')),
-            PodTrouble(reason="Error", message="boom"),
+            PodProblem(reason="Error", message="boom"),
             id="of a JSON log the last line's message is told",
         ),
         pytest.param(
             status(state={"terminated": {"exitCode": 137, "reason": "OOMKilled"}}),
-            PodTrouble(reason="OOMKilled", message="the server ended with exit code 137"),
+            PodProblem(reason="OOMKilled", message="the server ended with exit code 137"),
             id="out of memory",
         ),
         pytest.param(
             status(state={"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "x" not found'}}),
-            PodTrouble(reason="CreateContainerConfigError", message='secret "x" not found'),
+            PodProblem(reason="CreateContainerConfigError", message='secret "x" not found'),
             id="a missing Secret",
         ),
         pytest.param(
             {"conditions": [{"type": "PodScheduled", "reason": "Unschedulable", "message": "0/3 nodes"}]},
-            PodTrouble(reason="Unschedulable", message="0/3 nodes"),
+            PodProblem(reason="Unschedulable", message="0/3 nodes"),
             id="no node has room",
         ),
     ],
 )
-def test_trouble_of_pod(pod: dict[str, Any], trouble: PodTrouble | None) -> None:
-    assert trouble_of_pod(pod) == trouble
+def test_trouble_of_pod(pod: dict[str, Any], problem: PodProblem | None) -> None:
+    assert pod_problem(pod) == problem
 
 
 QUOTA = (
@@ -91,13 +97,13 @@ def deployment(**failure: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("failure", "trouble"),
+    ("failure", "problem"),
     [
         pytest.param({}, None, id="pods that are on their way"),
-        pytest.param({"message": QUOTA}, PodTrouble(reason="FailedCreate", message=QUOTA), id="a quota"),
+        pytest.param({"message": QUOTA}, PodProblem(reason="FailedCreate", message=QUOTA), id="a quota"),
         pytest.param(
             {"message": 'admission webhook "policy.example.com" denied the request: no label team'},
-            PodTrouble(
+            PodProblem(
                 reason="FailedCreate",
                 message='admission webhook "policy.example.com" denied the request: no label team',
             ),
@@ -106,36 +112,36 @@ def deployment(**failure: str) -> dict[str, Any]:
         pytest.param({"message": QUOTA, "status": "False"}, None, id="a refusal that is over"),
     ],
 )
-def test_what_keeps_a_deployment_from_making_pods(failure: dict[str, str], trouble: PodTrouble | None) -> None:
+def test_what_keeps_a_deployment_from_making_pods(failure: dict[str, str], problem: PodProblem | None) -> None:
     body = deployment(**failure)
-    assert trouble_of_deployment(body["status"]) == trouble
+    assert deployment_problem(body["status"]) == problem
     view = revision_views({("Deployment", "fraud-6f8d"): body}, {})["6f8d"]
-    assert view.troubles == ((trouble,) if trouble else ())
+    assert view.problems == ((problem,) if problem else ())
 
 
 @pytest.mark.parametrize(
-    ("trouble", "fatal"),
+    ("problem", "fatal"),
     [
-        pytest.param(PodTrouble(reason="X", message="", is_permanent=True), True, id="what cannot heal"),
-        pytest.param(PodTrouble(reason="ImagePullBackOff", message=""), True, id="an image that cannot be pulled"),
-        pytest.param(PodTrouble(reason="X", message="", restarts=3), True, id="the third crash"),
-        pytest.param(PodTrouble(reason="X", message="", restarts=2), False, id="the second crash may be the last"),
-        pytest.param(PodTrouble(reason="Unschedulable", message=""), False, id="a node may come"),
-        pytest.param(PodTrouble(reason="FailedCreate", message=""), False, id="a quota may be raised"),
+        pytest.param(PodProblem(reason="X", message="", is_permanent=True), True, id="what cannot heal"),
+        pytest.param(PodProblem(reason="ImagePullBackOff", message=""), True, id="an image that cannot be pulled"),
+        pytest.param(PodProblem(reason="X", message="", restarts=3), True, id="the third crash"),
+        pytest.param(PodProblem(reason="X", message="", restarts=2), False, id="the second crash may be the last"),
+        pytest.param(PodProblem(reason="Unschedulable", message=""), False, id="a node may come"),
+        pytest.param(PodProblem(reason="FailedCreate", message=""), False, id="a quota may be raised"),
     ],
 )
-def test_is_fatal(trouble: PodTrouble, *, fatal: bool) -> None:
-    assert is_fatal(trouble) is fatal
+def test_is_fatal(problem: PodProblem, *, fatal: bool) -> None:
+    assert is_terminal(problem) is fatal
 
 
 def test_the_worst_trouble_is_the_fatal_one() -> None:
-    mild, bad = PodTrouble(reason="A", message="", restarts=2), PodTrouble(reason="B", message="", is_permanent=True)
-    assert worst([mild, bad]) is bad
-    assert worst([]) is None
+    mild, bad = PodProblem(reason="A", message="", restarts=2), PodProblem(reason="B", message="", is_permanent=True)
+    assert most_severe([mild, bad]) is bad
+    assert most_severe([]) is None
 
 
 @pytest.mark.parametrize(
-    ("conditions", "trouble"),
+    ("conditions", "problem"),
     [
         pytest.param([], None, id="not looked at yet"),
         pytest.param([{"type": "ScalingActive", "status": "True", "reason": "ValidMetricFound"}], None, id="at work"),
@@ -152,15 +158,15 @@ def test_the_worst_trouble_is_the_fatal_one() -> None:
                     "message": "no metrics",
                 }
             ],
-            PodTrouble(reason="FailedGetResourceMetric", message="no metrics"),
+            PodProblem(reason="FailedGetResourceMetric", message="no metrics"),
             id="a cluster without metrics",
         ),
         pytest.param(
             [{"type": "ScalingActive", "status": "False", "reason": "F", "message": "missing request for cpu in c"}],
-            PodTrouble(reason="F", message="missing request for cpu in c; set spec.server.resources.requests.cpu"),
+            PodProblem(reason="F", message="missing request for cpu in c; set spec.server.resources.requests.cpu"),
             id="pods without a request",
         ),
     ],
 )
-def test_why_an_autoscaler_does_nothing(conditions: list[dict[str, str]], trouble: PodTrouble | None) -> None:
-    assert trouble_of_autoscaler({"conditions": conditions}) == trouble
+def test_why_an_autoscaler_does_nothing(conditions: list[dict[str, str]], problem: PodProblem | None) -> None:
+    assert autoscaler_problem({"conditions": conditions}) == problem

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from model_operator.api.analysis import AnalysisSpec
-from model_operator.policy import judge as tests
-from model_operator.policy.judge import Counts, Evidence, e_value, needed
-from model_operator.policy.observed import Outcome
+from model_operator.observation.values import Outcome
+from model_operator.policy.analysis import rate_test as tests
+from model_operator.policy.analysis.rate_test import Counts, Evidence, e_value, needed
 
 SPEC = AnalysisSpec()
 (ERRORS,) = SPEC.metrics

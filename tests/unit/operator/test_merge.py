@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_operator.engine.merge import merge_patch
+from model_operator.api.merge_patch import merge_patch
 from model_operator.testing import merge
 
 VALUES: Any = st.recursive(

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from model_operator.api.analysis import Metric, parse_analysis
-from model_operator.api.moments import Moments
-from model_operator.api.predictions import Prediction
-from model_operator.policy.analysis import Knowledge, remembered, verdict
-from model_operator.policy.mirrored import (
+from model_operator.api.shadow import Prediction
+from model_operator.api.sums import SumStats
+from model_operator.observation.values import Outcome
+from model_operator.policy.analysis.shadow_test import (
     Mirrored,
     Pair,
     Waiting,
@@ -21,7 +21,7 @@ from model_operator.policy.mirrored import (
     next_every,
     tell,
 )
-from model_operator.policy.observed import Outcome
+from model_operator.policy.analysis.state import AnalysisState, remembered, verdict
 
 AGREEMENT = Metric(name="shadow-agreement", minimum=0.95)
 DISTANCE = Metric(name="shadow-distance", maximum=0.1)
@@ -154,7 +154,7 @@ def test_a_canary_at_the_bound_hardly_ever_gets_a_verdict_however_often_one_look
         chance, differing = random.Random(seed), 0
         for look in range(1, 21):
             differing += sum(chance.random() < 0.05 for _ in range(50))
-            known = Mirrored(pairs=50 * look, badness=Moments(count=50 * look, total=differing, squares=differing))
+            known = Mirrored(pairs=50 * look, badness=SumStats(count=50 * look, total=differing, squares=differing))
             if judge(AGREEMENT, known, DECIDES_AT) is wrong:
                 runs_with_it += 1
                 break
@@ -173,7 +173,7 @@ def test_status_remembers_what_is_known() -> None:
     )
     assert [metric.can_pass for metric in spec.metrics] == [True, True]
     known = {metric.name: learn(metric, Mirrored(), pairs(30, 3)) for metric in spec.metrics}
-    found = verdict(spec, Knowledge(known=known))
+    found = verdict(spec, AnalysisState(known=known))
     assert found.outcome is Outcome.UNDECIDED
     agreement, apart = found.metrics
     assert agreement["value"] == pytest.approx(30 / 33, abs=1e-6)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from model_operator.manifests.overlay import overlay
+from model_operator.manifests.strategic_merge import overlay
 
 BASE = {"spec": {"containers": [{"name": "server", "image": "a", "env": [{"name": "X", "value": "1"}]}]}}
 

@@ -6,23 +6,32 @@ import numpy as np
 import pytest
 
 from model_operator.api.analysis import Metric, parse_analysis
-from model_operator.api.moments import Moments
-from model_operator.policy.analysis import Knowledge, learn_all, remembered, verdict
-from model_operator.policy.observed import Outcome
-from model_operator.policy.quality import FEWEST, Labels, Quality, judge, learn, mixture, tell_quality, value_of
+from model_operator.api.sums import SumStats
+from model_operator.observation.values import Outcome
+from model_operator.policy.analysis.feedback_test import (
+    FEWEST,
+    Labels,
+    Quality,
+    judge,
+    learn,
+    mixture,
+    tell_quality,
+    value_of,
+)
+from model_operator.policy.analysis.state import AnalysisState, learn_all, remembered, verdict
 
 DECIDES_AT = 20.0
 NOT_WORSE = Metric(name="accuracy", fail_drop=0.01, pass_drop=0.05)
 
 
-def answers(rng: np.random.Generator, count: int, wrong: float) -> Moments:
+def answers(rng: np.random.Generator, count: int, wrong: float) -> SumStats:
     found = float(rng.binomial(count, wrong))
-    return Moments(count=count, total=found, squares=found)
+    return SumStats(count=count, total=found, squares=found)
 
 
-def losses(rng: np.random.Generator, count: int, mean: float) -> Moments:
+def losses(rng: np.random.Generator, count: int, mean: float) -> SumStats:
     found = rng.exponential(mean, count)
-    return Moments(count=count, total=float(found.sum()), squares=float((found**2).sum()))
+    return SumStats(count=count, total=float(found.sum()), squares=float((found**2).sum()))
 
 
 def outcomes(metric: Metric, seed: int, canary: float, stable: float, draw=answers, labels=(50, 50)) -> list[Outcome]:
@@ -75,7 +84,9 @@ def test_what_both_share_is_nobodys_fault() -> None:
 
 
 def test_few_labels_decide_nothing() -> None:
-    known = learn(Quality(), Labels(canary=Moments(count=FEWEST - 1, total=40, squares=40), stable=Moments(count=500)))
+    known = learn(
+        Quality(), Labels(canary=SumStats(count=FEWEST - 1, total=40, squares=40), stable=SumStats(count=500))
+    )
     assert judge(NOT_WORSE, known, DECIDES_AT) is Outcome.UNDECIDED
     assert "judged from 50 labels of each" in tell_quality(NOT_WORSE, known, DECIDES_AT)
 
@@ -84,27 +95,30 @@ def test_few_labels_decide_nothing() -> None:
     ("metric", "canary", "outcome"),
     [
         pytest.param(
-            Metric(name="accuracy", minimum=0.9), Moments(count=500, total=100, squares=100), Outcome.FAIL, id="below"
+            Metric(name="accuracy", minimum=0.9), SumStats(count=500, total=100, squares=100), Outcome.FAIL, id="below"
         ),
         pytest.param(
-            Metric(name="accuracy", minimum=0.9), Moments(count=500, total=52, squares=52), Outcome.UNDECIDED, id="near"
+            Metric(name="accuracy", minimum=0.9),
+            SumStats(count=500, total=52, squares=52),
+            Outcome.UNDECIDED,
+            id="near",
         ),
         pytest.param(
-            Metric(name="f1", minimum=0.8), Moments(count=500, total=300, squares=300), Outcome.FAIL, id="a low f1"
+            Metric(name="f1", minimum=0.8), SumStats(count=500, total=300, squares=300), Outcome.FAIL, id="a low f1"
         ),
         pytest.param(
-            Metric(name="log-loss", maximum=0.5), Moments(count=300, total=240, squares=400), Outcome.FAIL, id="a loss"
+            Metric(name="log-loss", maximum=0.5), SumStats(count=300, total=240, squares=400), Outcome.FAIL, id="a loss"
         ),
     ],
 )
-def test_a_bound_needs_no_stable(metric: Metric, canary: Moments, outcome: Outcome) -> None:
+def test_a_bound_needs_no_stable(metric: Metric, canary: SumStats, outcome: Outcome) -> None:
     assert judge(metric, learn(Quality(), Labels(canary=canary)), DECIDES_AT) is outcome
 
 
 def test_f1_is_told_as_people_know_it() -> None:
-    counted = Moments(count=100, total=20, squares=20)
+    counted = SumStats(count=100, total=20, squares=20)
     assert value_of(Metric(name="f1"), counted) == pytest.approx(2 * 80 / (2 * 80 + 20))
-    assert value_of(Metric(name="f1"), Moments()) is None
+    assert value_of(Metric(name="f1"), SumStats()) is None
 
 
 def test_no_weight_is_no_evidence_and_much_does_not_overflow() -> None:
@@ -116,6 +130,6 @@ def test_status_remembers_to_the_last_bit() -> None:
     spec = parse_analysis({"metrics": [{"name": "accuracy", "fail": {}, "pass": {"maxDropFromStable": 0.03}}]})
     rng = np.random.default_rng(1)
     seen = {"accuracy": Labels(canary=answers(rng, 93, 0.07), stable=answers(rng, 31, 0.05))}
-    knowledge = learn_all(spec, Knowledge(), seen)
+    knowledge = learn_all(spec, AnalysisState(), seen)
     written = json.loads(json.dumps({"metrics": list(verdict(spec, knowledge).metrics)}))
     assert remembered(spec, written) == knowledge

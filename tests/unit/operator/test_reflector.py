@@ -50,7 +50,7 @@ class Script:
             yield event
 
 
-class Told:
+class ShadowResponse:
     """What the engine hears, and the cache that it fills."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Told:
 
     def take(self, body: dict[str, Any], change: Change) -> None:
         self.heard.append((body["metadata"]["name"], change))
-        self.cache.remove(body) if change is Change.GONE else self.cache.put(body)
+        self.cache.remove(body) if change is Change.DELETED else self.cache.upsert(body)
 
     @property
     def names(self) -> list[str]:
@@ -67,12 +67,12 @@ class Told:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MISSING_RETRY", 0.0)
+    monkeypatch.setattr(module, "INITIAL_BACKOFF", 0.0)
     monkeypatch.setattr(module, "_LONGEST_BACKOFF", 0.0)
 
 
-async def play(*answers: Any) -> tuple[Told, set[str], Reflector]:
-    told, missing, script = Told(), set[str](), Script(*answers)
+async def play(*answers: Any) -> tuple[ShadowResponse, set[str], Reflector]:
+    told, missing, script = ShadowResponse(), set[str](), Script(*answers)
     reflector = Reflector(script, told.cache, told.take, told.woken.append, missing)
     running = asyncio.create_task(reflector.run())
     await asyncio.wait_for(script.is_over.wait(), 5)
@@ -91,13 +91,13 @@ async def test_a_watch_tells_of_changes_and_ends() -> None:
     events = [("ADDED", service("b", 3)), ("BOOKMARK", service("x", 4)), ("DELETED", service("a", 5))]
     told, _, _ = await play(([[service("a", 1)]], "2"), events)
     assert told.names == ["b"]
-    assert told.heard[1:] == [("b", Change.CHANGED), ("a", Change.GONE)]
+    assert told.heard[1:] == [("b", Change.CHANGED), ("a", Change.DELETED)]
 
 
 async def test_what_was_deleted_while_nobody_looked_is_gone_after_the_next_list() -> None:
     told, _, _ = await play(([[service("a", 1), service("b", 2)]], "2"), EXPIRED, ([[service("b", 2)]], "9"))
     assert told.names == ["b"]
-    assert told.heard[-1] == ("a", Change.GONE)
+    assert told.heard[-1] == ("a", Change.DELETED)
 
 
 async def test_an_old_list_does_not_take_away_what_is_younger_than_it() -> None:

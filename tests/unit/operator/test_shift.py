@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from model_operator.api.analysis import Metric, parse_analysis
-from model_operator.policy.analysis import Knowledge, learn_all, remembered, verdict
-from model_operator.policy.observed import Outcome
-from model_operator.policy.shift import FEWEST, Outputs, Shift, distance, learn, tell_shift
+from model_operator.observation.values import Outcome
+from model_operator.policy.analysis.shift_test import FEWEST, Outputs, Shift, distance, learn, tell_shift
+from model_operator.policy.analysis.state import AnalysisState, learn_all, remembered, verdict
 
 METRIC = Metric(name="prediction-shift", maximum=0.2)
 DECIDES_AT = 20.0
@@ -90,6 +90,6 @@ def test_one_class_has_no_distance() -> None:
 def test_status_remembers_to_the_last_bit() -> None:
     spec = parse_analysis({"metrics": [{"name": "prediction-shift", "max": 0.2}]})
     seen = {"prediction-shift": Outputs(canary={"0": 211, "1": 17}, stable={"0": 700, "2": 31})}
-    knowledge = learn_all(spec, Knowledge(), seen)
+    knowledge = learn_all(spec, AnalysisState(), seen)
     written = json.loads(json.dumps({"metrics": list(verdict(spec, knowledge).metrics)}))
     assert remembered(spec, written) == knowledge

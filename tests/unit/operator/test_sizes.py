@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_operator.policy.sizes import replica_ratio, resolve
+from model_operator.policy.rollout.replica_counts import replica_ratio, resolve
 
 
 @pytest.mark.parametrize(

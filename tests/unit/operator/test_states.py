@@ -11,10 +11,10 @@ from model_operator.api.status import HistoryEntry, Mode, ModelInfo, PauseCondit
 from model_operator.api.strategy import parse_strategy
 from model_operator.api.traffic import RouteView
 from model_operator.errors import InvalidSpec
+from model_operator.observation.values import FrontView, Observed, Outcome, PodProblem, RevisionView, Traffic, Verdict
 from model_operator.policy.decide import decide
-from model_operator.policy.observed import FrontView, Observed, Outcome, PodTrouble, RevisionView, Traffic, Verdict
-from model_operator.policy.situation import Situation
-from model_operator.policy.tokens import ignored_tokens
+from model_operator.policy.rollout.annotations import ignored_tokens
+from model_operator.policy.rollout.context import RolloutContext
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(hours=1)
@@ -83,7 +83,7 @@ def rolling(index: int = 0, weight: int = 0, **facts: Any) -> Status:
 
 
 def _steps_hash(status: Status) -> str:
-    return Situation(resource=resource(status), status=status, observed=Observed(), now=NOW).steps_hash
+    return RolloutContext(resource=resource(status), status=status, observed=Observed(), now=NOW).steps_hash
 
 
 def paused(reason: str, **facts: Any) -> dict[str, Any]:
@@ -94,10 +94,10 @@ def told(status: Status, observed: Observed, **wish: Any) -> Status:
     return decide(resource(status, **wish), observed, now=NOW, url="").status
 
 
-BROKEN = PodTrouble(reason="ArtifactNotFound", message="no such object", is_permanent=True)
-CRASHED = PodTrouble(reason="Error", message="boom", restarts=3)
-REFUSED = PodTrouble(reason="FailedCreate", message="exceeded quota: compute")
-PULL = PodTrouble(reason="ImagePullBackOff", message="no such image")
+BROKEN = PodProblem(reason="ArtifactNotFound", message="no such object", is_permanent=True)
+CRASHED = PodProblem(reason="Error", message="boom", restarts=3)
+REFUSED = PodProblem(reason="FailedCreate", message="exceeded quota: compute")
+PULL = PodProblem(reason="ImagePullBackOff", message="no such image")
 HEALTHY = Status(phase=Phase.HEALTHY, stable=OLD)
 ABORTED = Status(
     phase=Phase.DEGRADED, stable=OLD, aborted=NEW, rollback=Rollback(reason="AbortRequested", message="asked")
@@ -146,7 +146,7 @@ ROWS = [
     ),
     pytest.param(
         HEALTHY,
-        seen(view(OLD, 0, troubles=(CRASHED,))),
+        seen(view(OLD, 0, problems=(CRASHED,))),
         {},
         {"phase": Phase.PROMOTING, "canary": NEW, "mode": Mode.RESCUE},
         id="stable serves nobody: the new revision needs no steps",
@@ -168,12 +168,12 @@ ROWS = [
     *(
         pytest.param(
             rolling(),
-            seen(view(OLD), view(NEW, 0, troubles=(trouble,))),
+            seen(view(OLD), view(NEW, 0, problems=(problem,))),
             {},
-            {"phase": Phase.DEGRADED, "aborted": NEW, "rollback.reason": trouble.reason},
-            id=f"{trouble.reason}, {trouble.restarts} restarts: back at once",
+            {"phase": Phase.DEGRADED, "aborted": NEW, "rollback.reason": problem.reason},
+            id=f"{problem.reason}, {problem.restarts} restarts: back at once",
         )
-        for trouble in (BROKEN, CRASHED, PULL)
+        for problem in (BROKEN, CRASHED, PULL)
     ),
     pytest.param(
         rolling(progressed_at=LONG_AGO),
@@ -481,7 +481,7 @@ def test_deciding_again_on_the_new_status_changes_nothing_more_without_news(
 )
 def test_an_annotation_that_nothing_follows_from_is_named(tokens: Any, status: Any, said: str) -> None:
     standing = Status(stable=OLD, phase=Phase.PROGRESSING, **status)
-    one = Situation(resource=resource(standing, tokens=tokens), status=standing, observed=seen(view(OLD)), now=NOW)
+    one = RolloutContext(resource=resource(standing, tokens=tokens), status=standing, observed=seen(view(OLD)), now=NOW)
     (told,) = ignored_tokens(one)
     assert said in told
 
@@ -489,7 +489,7 @@ def test_an_annotation_that_nothing_follows_from_is_named(tokens: Any, status: A
 def test_a_condition_tells_which_annotations_are_ignored() -> None:
     standing = Status(stable=NEW, phase=Phase.HEALTHY)
     looked_at = resource(standing, tokens={"abort": OLD, "retry": OLD})
-    condition = decide(looked_at, seen(view(NEW)), now=NOW, url="").status.condition("AnnotationsUnderstood")
+    condition = decide(looked_at, seen(view(NEW)), now=NOW, url="").status.condition("AnnotationsAccepted")
     assert condition is not None
     assert (condition.status, condition.reason) == ("False", "AnnotationIgnored")
     assert condition.message.count("it names") == 2
@@ -498,14 +498,14 @@ def test_a_condition_tells_which_annotations_are_ignored() -> None:
 def test_a_token_that_was_acted_upon_is_no_mistake() -> None:
     standing = Status(stable=NEW, phase=Phase.HEALTHY, handled_tokens={"promote": f"{NEW}@1"})
     acted = resource(standing, tokens={"promote": f"{NEW}@1"})
-    condition = decide(acted, seen(view(NEW)), now=NOW, url="").status.condition("AnnotationsUnderstood")
+    condition = decide(acted, seen(view(NEW)), now=NOW, url="").status.condition("AnnotationsAccepted")
     assert condition is not None
     assert condition.status == "True"
 
 
 def test_without_annotations_of_ours_there_is_nothing_to_understand() -> None:
     told = decide(resource(Status(stable=NEW)), seen(view(NEW)), now=NOW, url="").status
-    assert told.condition("AnnotationsUnderstood") is None
+    assert told.condition("AnnotationsAccepted") is None
 
 
 def test_history_learns_the_version_that_a_server_tells_after_its_rollout_is_over() -> None:
@@ -528,13 +528,13 @@ def test_a_router_that_an_older_schema_took_is_no_split_by_pods() -> None:
     [
         pytest.param(
             Status(phase=Phase.PENDING, stable=NEW, progressed_at=JUST_NOW),
-            seen(view(NEW, 0, troubles=(REFUSED,))),
+            seen(view(NEW, 0, problems=(REFUSED,))),
             "FailedCreate: exceeded quota: compute",
             id="of the first revision",
         ),
         pytest.param(
             rolling(),
-            seen(view(OLD), view(NEW, 0, troubles=(REFUSED,))),
+            seen(view(OLD), view(NEW, 0, problems=(REFUSED,))),
             f"step 1/4: waiting for {NEW}: 0 of 1 pods are available: FailedCreate: exceeded quota: compute",
             id="of a canary",
         ),
@@ -552,8 +552,11 @@ def test_pods_that_the_cluster_refuses_are_told(status: Status, observed: Observ
 
 def test_an_autoscaler_that_does_nothing_is_told_and_holds_nothing() -> None:
     wish = {"replicas": None, "autoscaling": {"maxReplicas": 3}}
-    trouble = PodTrouble(reason="FailedGetResourceMetric", message="no metrics")
-    for problem, value, reason in ((None, "True", "NothingWrong"), (trouble, "False", "FailedGetResourceMetric")):
-        status = told(replace(HEALTHY, stable=NEW), seen(view(NEW, autoscaler=problem)), **wish)
+    problem = PodProblem(reason="FailedGetResourceMetric", message="no metrics")
+    for found_problem, value, reason in (
+        (None, "True", "ScalingActive"),
+        (problem, "False", "FailedGetResourceMetric"),
+    ):
+        status = told(replace(HEALTHY, stable=NEW), seen(view(NEW, autoscaler=found_problem)), **wish)
         found = {one.type: (one.status, one.reason) for one in status.conditions}
         assert (found["AutoscalerActive"], found["Ready"][0]) == ((value, reason), "True")

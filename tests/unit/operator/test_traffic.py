@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from model_operator.policy.observed import Traffic
-from model_operator.policy.traffic import is_split_right, observed_percent
+from model_operator.observation.values import Traffic
+from model_operator.policy.analysis.split_verification import is_split_right, observed_percent
 
 
 @pytest.mark.parametrize(

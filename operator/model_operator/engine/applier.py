@@ -1,0 +1,169 @@
+"""Writes what a plan asks for: applies what is absent or differs, deletes what is not wanted, tells what is refused."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from model_operator.api.resource import ModelDeployment, ObjectKey
+from model_operator.engine.cache import Cache
+from model_operator.engine.events import EventRecorder
+from model_operator.errors import ApiError
+from model_operator.manifests.drift import applied_hash, has_drifted, needs_apply
+from model_operator.manifests.pods import PodSettings
+from model_operator.observation.values import Observed
+from model_operator.policy.decide import Plan
+from model_operator.policy.status.events import EventDraft
+from model_operator.ports import Cluster
+from model_operator.rendering import render
+
+Body = Mapping[str, Any]
+Found = Mapping[tuple[str, str], Body]
+#: Answers that say nothing of the object: none at all, somebody wrote first, too many requests, not now.
+_RETRYABLE = frozenset({0, 409, 429, 503, 504})
+#: No conflict (409), after which one tries again at once: here somebody has to act.
+_NOT_OURS = 422
+
+
+class Children:
+    """The objects of ModelDeployments. `missing_kinds` are those that the cluster does not know."""
+
+    def __init__(
+        self, cluster: Cluster, cache: Cache, recorder: EventRecorder, settings: PodSettings, missing_kinds: set[str]
+    ) -> None:
+        self._cluster, self._cache, self._recorder = cluster, cache, recorder
+        self._settings, self._missing_kinds = settings, missing_kinds
+        #: What was last seen to be as it shall be, by key: rendering it again would find nothing to write.
+        self._settled: dict[ObjectKey, tuple[Any, ...]] = {}
+        self._refusals: dict[ObjectKey, str] = {}
+
+    def refusal(self, key: ObjectKey) -> str:
+        """Return which object could not be written at the last try and why, empty when all could."""
+        return self._refusals.get(key, "")
+
+    def forget(self, key: ObjectKey) -> None:
+        """Forget a resource that is gone."""
+        self._settled.pop(key, None)
+        self._refusals.pop(key, None)
+
+    async def write(self, resource: ModelDeployment, plan: Plan, observed: Observed, live: Found) -> bool:
+        """Make the cluster what the plan says; return whether to look again: after a write or a refusal.
+
+        Raises:
+            ApiError: an object was refused, or belongs to somebody else; what comes after it was not written.
+        """
+        seen = (resource.uid, resource.generation, plan, frozenset(self._missing_kinds), _versions(live))
+        if self._settled.get(resource.key) == seen:
+            return self._is_over(resource.key)
+        stages = list(render(resource, plan, observed, live, self._settings))
+        wanted = [child for stage in stages for child in stage]
+        has_written = False
+        for stage in stages:
+            has_written |= await self._write_stage(resource, stage, live)
+        has_written |= await self._delete_unwanted(resource, wanted, live)
+        if not has_written:
+            self._settled[resource.key] = seen
+        return self._is_over(resource.key) or has_written
+
+    async def _write_stage(self, resource: ModelDeployment, stage: Sequence[Body], live: Found) -> bool:
+        """Write the objects that need it, all at once; return whether there were any.
+
+        Raises:
+            ApiError: of the first object that was refused. The others are written all the same.
+        """
+        found = [(child, live.get((child["kind"], child["metadata"]["name"]))) for child in stage]
+        writes = [
+            self._apply(resource, child, known)
+            for child, known in found
+            if child["kind"] not in self._missing_kinds and self._needs_apply(child, known)
+        ]
+        if len(writes) == 1:
+            await writes[0]
+        elif writes:
+            for outcome in await asyncio.gather(*writes, return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
+        return bool(writes)
+
+    def _is_over(self, key: ObjectKey) -> bool:
+        """Forget a refusal; return whether there was one, which status still tells."""
+        return self._refusals.pop(key, None) is not None
+
+    async def _apply(self, resource: ModelDeployment, child: Body, known: Body | None) -> None:
+        self._tell_foreign_write(resource, child, known)
+        try:
+            answer = await (self._create(resource, child) if known is None else self._cluster.apply(child))
+        except ApiError as error:
+            if error.status not in _RETRYABLE and not error.is_namespace_terminating:
+                self._tell_refusal(resource, child, error)
+            raise
+        self._cache.upsert(dict(answer))
+        # What the server answers holds what we sent; comparing it would only start a quarrel
+        # with an admission webhook that thinks otherwise.
+        self._cache.verified(answer, applied_hash(child))
+
+    async def _create(self, resource: ModelDeployment, child: Body) -> Body:
+        """Apply what we know nothing of: there may be such an object already, and it may be somebody else's."""
+        kind, name = child["kind"], child["metadata"]["name"]
+        other = self._cache.conflicting_owner(resource.key, kind, name)
+        if other is not None:
+            told = f"it belongs to the ModelDeployment {other.name}; give one of the two another name"
+            raise ApiError(_NOT_OURS, "AlreadyExists", told)
+        try:
+            return await self._cluster.apply(child, force=False)
+        except ApiError as error:
+            if not error.is_conflict:
+                raise
+        found = await self._cluster.find(kind, ObjectKey(resource.key.namespace, name))
+        if found is None or is_owned(found, resource.uid):
+            return await self._cluster.apply(child)
+        told = f"a {kind} of this name exists and is not this resource's; delete it, or name the resource otherwise"
+        raise ApiError(_NOT_OURS, "AlreadyExists", told)
+
+    def _tell_refusal(self, resource: ModelDeployment, child: Body, error: ApiError) -> None:
+        what, why = f"{child['kind']} {child['metadata']['name']}", error.reason or error.status
+        text = f"{what} cannot be written: {why}: {error.message}"
+        self._refusals[resource.key] = text
+        self._recorder.record(resource, EventDraft("ApplyFailed", text, is_warning=True))
+
+    def _needs_apply(self, wanted: Body, live: Body | None) -> bool:
+        wanted_hash = applied_hash(wanted)
+        if live is not None and self._cache.is_verified(live, wanted_hash):
+            return False
+        if needs_apply(wanted, live):
+            return True
+        if live is not None:
+            self._cache.verified(live, wanted_hash)
+        return False
+
+    def _tell_foreign_write(self, resource: ModelDeployment, wanted: Body, live: Body | None) -> None:
+        if live is None or applied_hash(live) != applied_hash(wanted):
+            return
+        if has_drifted(wanted, live):
+            what = f"{wanted['kind']} {wanted['metadata']['name']}"
+            message = f"somebody changed fields of the {what} that belong to this resource; they are put right"
+            self._recorder.record(resource, EventDraft("DriftCorrected", message, is_warning=True))
+
+    async def _delete_unwanted(self, resource: ModelDeployment, wanted: Sequence[Body], live: Found) -> bool:
+        has_deleted = False
+        names = {(child["kind"], child["metadata"]["name"]) for child in wanted}
+        for (kind, name), child in live.items():
+            if (kind, name) in names or kind == "Pod" or "deletionTimestamp" in child["metadata"]:
+                continue
+            if is_owned(child, resource.uid):
+                self._cache.expect_deletion(dict(child))
+                child_key = ObjectKey(resource.key.namespace, name)
+                await self._cluster.delete(kind, child_key, child["metadata"]["uid"])
+                self._cache.remove(dict(child))
+                has_deleted = True
+        return has_deleted
+
+
+def _versions(children: Found) -> Mapping[tuple[str, str], str]:
+    """Return the versions of what is rendered; pods are not, and change all the time."""
+    return {key: body["metadata"]["resourceVersion"] for key, body in children.items() if key[0] != "Pod"}
+
+
+def is_owned(child: Body, uid: str) -> bool:
+    """Whether an object belongs to the ModelDeployment of this uid."""
+    references = child["metadata"].get("ownerReferences") or ()
+    return any(reference.get("uid") == uid for reference in references)

@@ -1,0 +1,100 @@
+"""Kubernetes Events: told once, never in the way of a reconcile.
+
+The same news of the same object is told again only after `REPEAT_AFTER`; a bounded queue drops (and
+logs) rather than grows when the API server is slow.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections import OrderedDict
+from datetime import datetime, timedelta
+
+from model_operator.api.resource import ModelDeployment
+from model_operator.api.version import API_VERSION, KIND
+from model_operator.errors import ApiError
+from model_operator.policy.status.events import EventDraft
+from model_operator.ports import Body, Clock, Cluster
+
+log = logging.getLogger(__name__)
+
+REPEAT_AFTER = timedelta(minutes=10)
+_REMEMBERED = 10_000
+_QUEUED = 1_000
+#: The API server refuses longer notes.
+_LONGEST_MESSAGE = 1024
+
+
+class EventRecorder:
+    """Turns news into Events, in the background."""
+
+    def __init__(self, cluster: Cluster, clock: Clock, reporter: str) -> None:
+        self._cluster, self._clock, self._reporter = cluster, clock, reporter
+        self._told: OrderedDict[tuple[str, EventDraft], datetime] = OrderedDict()
+        self._queue: asyncio.Queue[Body] = asyncio.Queue(_QUEUED)
+
+    def record(self, resource: ModelDeployment, news: EventDraft) -> None:
+        """Queue an Event about a ModelDeployment, unless it was told lately."""
+        about = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "name": resource.name,
+            "namespace": resource.key.namespace,
+            "uid": resource.uid,
+            "resourceVersion": resource.resource_version,
+        }
+        self._tell(about, news)
+
+    def record_for(self, body: Body, news: EventDraft) -> None:
+        """Queue an Event about any object, unless it was told lately."""
+        metadata = body["metadata"]
+        named = {field: metadata[field] for field in ("name", "namespace", "uid", "resourceVersion")}
+        self._tell({"apiVersion": body["apiVersion"], "kind": body["kind"], **named}, news)
+
+    def _tell(self, about: Body, news: EventDraft) -> None:
+        now, key = self._clock.now(), (about["uid"], news)
+        last = self._told.get(key)
+        if last is not None and now - last < REPEAT_AFTER:
+            return
+        self._told[key] = now
+        self._told.move_to_end(key)
+        while len(self._told) > _REMEMBERED:
+            self._told.popitem(last=False)
+        try:
+            self._queue.put_nowait(event_body(about, news, now, self._reporter))
+        except asyncio.QueueFull:
+            log.warning(
+                "event %s of %s/%s was dropped: too many are waiting", news.reason, about["namespace"], about["name"]
+            )
+
+    async def run(self) -> None:
+        """Write queued Events until cancelled; one that is refused is logged and forgotten."""
+        while True:
+            body = await self._queue.get()
+            try:
+                await self._cluster.post_event(body)
+            except ApiError as error:
+                level = logging.DEBUG if error.is_namespace_terminating else logging.WARNING
+                log.log(level, "event %s was not written: %s", body["reason"], error)
+
+
+def event_body(about: Body, news: EventDraft, now: datetime, reporter: str) -> Body:
+    """Return the v1 Event; `kubectl describe` finds it by `involvedObject`, which is `about`."""
+    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    told = f"{about['uid']}/{news}/{now.isoformat()}"
+    suffix = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{about['name']}.{suffix}", "namespace": about["namespace"]},
+        "involvedObject": about,
+        "reason": news.reason,
+        "message": news.message[:_LONGEST_MESSAGE],
+        "type": "Warning" if news.is_warning else "Normal",
+        "firstTimestamp": stamp,
+        "lastTimestamp": stamp,
+        "count": 1,
+        "source": {"component": "modeldeploy-operator"},
+        "reportingComponent": "modeldeploy.dev/operator",
+        "reportingInstance": reporter,
+    }

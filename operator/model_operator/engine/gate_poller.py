@@ -1,0 +1,83 @@
+"""Asks the gates of the rollouts that wait at one, again and again until they open."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from model_operator.api.hooks import Gate, GateAnswer
+from model_operator.api.resource import ModelDeployment, ObjectKey
+from model_operator.engine.cache import Cache
+from model_operator.engine.concurrency import each
+from model_operator.engine.queue import WorkQueue
+from model_operator.policy.rollout.gates import GATE, question
+from model_operator.ports import Clock, Webhooks
+
+#: Seconds between two looks for rollouts that wait.
+INTERVAL = 1.0
+#: A gate that said no, or nothing, is asked again after so long.
+ASK_AGAIN = timedelta(seconds=10)
+
+
+class _Point(NamedTuple):
+    """Where a rollout waits. An answer is good for this point alone."""
+
+    canary: str
+    step_index: int
+    since: datetime
+
+
+class GatePoller:
+    """Knows what the gates said."""
+
+    def __init__(self, cache: Cache, queue: WorkQueue, hooks: Webhooks, clock: Clock) -> None:
+        self._cache, self._queue, self._hooks, self._clock = cache, queue, hooks, clock
+        self._answers: dict[ObjectKey, tuple[_Point, dict[str, GateAnswer]]] = {}
+        self._asked: dict[ObjectKey, datetime] = {}
+
+    def answers(self, resource: ModelDeployment) -> Mapping[str, GateAnswer]:
+        """Return what the gates said of the point where the rollout waits, by name."""
+        point, answers = self._answers.get(resource.key, (None, {}))
+        return answers if point is not None and point == _point(resource) else {}
+
+    async def run(self) -> None:
+        """Ask, until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(INTERVAL)
+
+    async def look(self) -> None:
+        """Ask the gates of every rollout that waits and was not answered lately."""
+        waiting = [key for key in self._cache if self._is_waiting(key)]
+        for key in {*self._answers, *self._asked}.difference(waiting):
+            self._answers.pop(key, None)
+            self._asked.pop(key, None)
+        now = self._clock.now()
+        due = [key for key in waiting if key not in self._asked or now - self._asked[key] >= ASK_AGAIN]
+        await each(due, lambda key: self._ask(key, now))
+
+    def _is_waiting(self, key: ObjectKey) -> bool:
+        status = (self._cache.resource(key) or {}).get("status") or {}
+        return any(pause["reason"] == GATE for pause in status.get("pauseConditions", ()))
+
+    async def _ask(self, key: ObjectKey, now: datetime) -> None:
+        resource = self._cache.get_valid(key)
+        point = _point(resource) if resource is not None else None
+        if resource is None or point is None:
+            return
+        self._asked[key] = now
+        known = dict(self.answers(resource))
+        gates = [gate for gate in resource.spec.hooks.gates if gate.name not in known or not known[gate.name].is_open]
+        answers = await asyncio.gather(*(self._answer(resource, gate) for gate in gates))
+        known.update(zip((gate.name for gate in gates), answers, strict=True))
+        self._answers[key] = (point, known)
+        self._queue.add(key)
+
+    async def _answer(self, resource: ModelDeployment, gate: Gate) -> GateAnswer:
+        return await self._hooks.ask(gate.address, resource.key.namespace, question(resource, gate))
+
+
+def _point(resource: ModelDeployment) -> _Point | None:
+    status = resource.status
+    since = next((pause.start_time for pause in status.pauses if pause.reason == GATE), None)
+    return _Point(status.canary, status.step_index, since) if since else None

@@ -1,0 +1,156 @@
+"""Looks whether live models have become worse, and tells the hook that trains them again, or starts its Job."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from model_operator.api.names import REVISION
+from model_operator.api.resource import ModelDeployment, ObjectKey
+from model_operator.api.status import Retraining
+from model_operator.api.sums import SumStats
+from model_operator.api.times import format_time
+from model_operator.engine.cache import Cache
+from model_operator.engine.concurrency import each
+from model_operator.engine.queue import WorkQueue
+from model_operator.errors import ApiError, ProviderError
+from model_operator.manifests.pods import PORT, pod_url
+from model_operator.manifests.retraining import retraining_job
+from model_operator.observation.observe import is_ready
+from model_operator.observation.values import RetrainView
+from model_operator.policy.rollout.retraining import RetrainingSignals, cause, learn
+from model_operator.ports import Clock, Cluster, PodMetrics, PodSample, Webhooks
+
+Body = Mapping[str, Any]
+
+#: Seconds between two looks for what is to be done.
+INTERVAL = 5.0
+#: How often the pods of a live model are read, and a hook that nobody took is told again.
+LOOK_EVERY = timedelta(minutes=1)
+
+
+@dataclass(slots=True)
+class _Model:
+    """What is known of one live revision."""
+
+    revision: str
+    signs: RetrainingSignals = field(default_factory=RetrainingSignals)
+    last: dict[str, PodSample] = field(default_factory=dict)
+    looked_at: datetime | None = None
+    tried_at: datetime | None = None
+    notified: datetime | None = None
+    problem: str = ""
+
+
+class Retrainer:
+    """Knows the signs, and what was told."""
+
+    def __init__(
+        self, cache: Cache, queue: WorkQueue, cluster: Cluster, pods: PodMetrics, hooks: Webhooks, clock: Clock
+    ) -> None:
+        self._cache, self._queue, self._clock = cache, queue, clock
+        self._cluster, self._pods, self._hooks = cluster, pods, hooks
+        self._models: dict[ObjectKey, _Model] = {}
+
+    def view(self, resource: ModelDeployment) -> RetrainView:
+        """Return why the live model should be trained again, if it should, and which request was told."""
+        known, hook = self._models.get(resource.key), resource.spec.hooks.retrain
+        if known is None or hook is None or known.revision != resource.status.stable:
+            return RetrainView()
+        return RetrainView(cause=cause(hook, known.signs), notified=known.notified, problem=known.problem)
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(INTERVAL)
+
+    async def look(self) -> None:
+        """Do what is due for every resource with such a hook."""
+        wanted = [key for key in self._cache if self._has_hook(key)]
+        for key in self._models.keys() - set(wanted):
+            del self._models[key]
+        await each(wanted, self._look_at)
+
+    def _has_hook(self, key: ObjectKey) -> bool:
+        spec = (self._cache.resource(key) or {}).get("spec", {})
+        return "retrain" in (spec.get("hooks") or {})
+
+    async def _look_at(self, key: ObjectKey) -> None:
+        resource = self._cache.get_valid(key)
+        if resource is None:
+            return
+        known, now = self._models.get(key), self._clock.now()
+        if known is None or known.revision != resource.status.stable:
+            self._models[key] = known = _Model(revision=resource.status.stable)
+        is_new = await self._tell(resource, known, now)
+        if not resource.status.canary and _is_due(known.looked_at, now):
+            known.looked_at = now
+            await self._read(resource, known)
+            is_new |= bool(self.view(resource).cause)
+        if is_new:
+            self._queue.add(key)
+
+    async def _tell(self, resource: ModelDeployment, known: _Model, now: datetime) -> bool:
+        """Tell the hook what status asks for; return whether there is something new to say of it."""
+        asked, hook = resource.status.retraining, resource.spec.hooks.retrain
+        if asked is None or hook is None or asked.notified_at or not _is_due(known.tried_at, now):
+            return False
+        if hook.job_template is not None and not asked.job:
+            return False  # the hook has just become a Job, and status does not name it yet
+        known.tried_at = now
+        try:
+            if hook.job_template is not None:
+                await self._start(resource, asked, hook.job_template)
+            elif hook.address is not None:
+                await self._hooks.notify(hook.address, resource.key.namespace, _notice(resource, asked))
+        except (ApiError, ProviderError) as error:
+            known.problem = str(error)
+            return known.problem != asked.problem
+        known.notified, known.problem = asked.requested_at, ""
+        return True
+
+    async def _start(self, resource: ModelDeployment, asked: Retraining, template: Body) -> None:
+        """Make the Job, unless it is there already: its template may have changed meanwhile, and a Job's cannot."""
+        if ("Job", asked.job) not in self._cache.children(resource.key):
+            self._cache.upsert(dict(await self._cluster.apply(retraining_job(resource, asked, template))))
+
+    async def _read(self, resource: ModelDeployment, known: _Model) -> None:
+        pods = [
+            pod
+            for (kind, _), pod in self._cache.children(resource.key).items()
+            if kind == "Pod" and is_ready(pod) and pod["metadata"]["labels"].get(REVISION) == known.revision
+        ]
+        samples = await asyncio.gather(*(self._pods.read(pod_url(pod, PORT)) for pod in pods))
+        found = {
+            pod["metadata"]["uid"]: sample for pod, sample in zip(pods, samples, strict=True) if sample is not None
+        }
+        drifted = {feature for sample in found.values() for feature in sample.drifted}
+        known.signs = learn(known.signs, drifted, _labels_since(known.last, found))
+        known.last = found
+
+
+def _notice(resource: ModelDeployment, asked: Retraining) -> Body:
+    return {
+        "namespace": resource.key.namespace,
+        "name": resource.name,
+        "revision": asked.revision,
+        "reason": asked.reason,
+        "requestedAt": format_time(asked.requested_at),
+    }
+
+
+def _labels_since(last: Mapping[str, PodSample], found: Mapping[str, PodSample]) -> Mapping[str, SumStats]:
+    """Return what the same processes have counted since the last look, by metric; a restarted one begins anew."""
+    more: dict[str, SumStats] = {}
+    for uid in found.keys() & last.keys():
+        for name, now in found[uid].quality.items():
+            increase = now - last[uid].quality.get(name, SumStats())
+            if increase.count > 0:
+                more[name] = more.get(name, SumStats()) + increase
+    return more
+
+
+def _is_due(last: datetime | None, now: datetime) -> bool:
+    return last is None or now - last >= LOOK_EVERY

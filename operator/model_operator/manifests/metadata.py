@@ -1,0 +1,53 @@
+"""What every object of ours has: labels, an owner, and the hash of its own content."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from model_operator.api.names import APPLIED_HASH, common_labels
+from model_operator.api.resource import ModelDeployment
+from model_operator.api.version import API_VERSION, KIND
+from model_operator.manifests.drift import content_hash
+
+Body = dict[str, Any]
+
+
+def owned_object(
+    owner: ModelDeployment,
+    api_version: str,
+    kind: str,
+    name: str,
+    content: Mapping[str, Any],
+    *,
+    labels: Mapping[str, str] | None = None,
+    annotations: Mapping[str, str] | None = None,
+) -> Body:
+    """Return an object that belongs to a ModelDeployment.
+
+    Args:
+        content: the fields next to metadata, usually `spec`.
+
+    The object goes with its owner by Kubernetes' garbage collection; no finalizer is needed.
+    """
+    body: Body = {
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": {
+            "name": name,
+            "namespace": owner.key.namespace,
+            "labels": {**common_labels(owner.name), **(labels or {})},
+            "annotations": dict(annotations or {}),
+            "ownerReferences": [
+                {
+                    "apiVersion": API_VERSION,
+                    "kind": KIND,
+                    "name": owner.name,
+                    "uid": owner.uid,
+                    "controller": True,
+                    "blockOwnerDeletion": True,
+                }
+            ],
+        },
+        **content,
+    }
+    body["metadata"]["annotations"][APPLIED_HASH] = content_hash(body)
+    return body

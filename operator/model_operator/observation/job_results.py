@@ -1,0 +1,86 @@
+"""From the Jobs of evaluations and their pods to what was measured; `observe` calls it.
+
+The result is in a pod's termination message (docs/wire.md): the server needs no right to write to the cluster.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from model_operator.api.names import EVALUATION
+from model_operator.observation.pod_failures import most_severe, pod_problem
+from model_operator.observation.values import Measurement
+
+Body = Mapping[str, Any]
+Children = Mapping[tuple[str, str], Body]
+
+
+def measured(children: Children) -> Mapping[str, Measurement]:
+    """Return what ended, by the name of the Job; one that goes on, or will be tried again, is not among them."""
+    jobs = {name: body for (kind, name), body in children.items() if kind == "Job"}
+    ends = {name: _end_of(job, list(_messages(children, name))) for name, job in jobs.items()}
+    return {name: end for name, end in ends.items() if end is not None}
+
+
+def hindrances(children: Children) -> Mapping[str, str]:
+    """Return what keeps Jobs that have not ended from measuring, by their names."""
+    found = {}
+    for (kind, name), job in children.items():
+        if kind == "Job" and not any(c["type"] in ("Complete", "Failed") for c in _conditions(job)):
+            pods = list(_pods(children, name))
+            problem = most_severe(filter(None, (pod_problem(pod.get("status") or {}) for pod in pods)))
+            status = job.get("status") or {}
+            if problem:
+                found[name] = f"{problem.reason}: {problem.message}"
+            elif status.get("startTime") and not status.get("active") and not pods:
+                # Why a pod was not made stands in the Job's Events alone.
+                found[name] = f"it has no pod; kubectl describe job {name} says why"
+    return found
+
+
+def _end_of(job: Body, messages: list[Body]) -> Measurement | None:
+    for message in messages:
+        if "metrics" in message:
+            return Measurement(values=message["metrics"], rows=message.get("rows", 0))
+    permanent = next((message for message in messages if message.get("permanent")), None)
+    failed = next((c for c in _conditions(job) if c["type"] == "Failed" and c["status"] == "True"), None)
+    if permanent is None and failed is None:
+        return None
+    told = permanent or (messages[-1] if messages else {})
+    if "reason" in told:
+        return Measurement(error=f"{told['reason']}: {told.get('message', '')} {told.get('hint', '')}".strip())
+    why = failed or {}
+    return Measurement(error=f"{why.get('reason', 'Failed')}: {why.get('message', '')}")
+
+
+def _messages(children: Children, job: str) -> Iterator[Body]:
+    """Yield what the Job's pods have left in their termination messages, as JSON objects."""
+    for pod in _pods(children, job):
+        for container in (pod.get("status") or {}).get("containerStatuses", ()):
+            ended = (container.get("state") or {}).get("terminated")
+            if ended:
+                yield _message(ended)
+
+
+def _pods(children: Children, job: str) -> Iterator[Body]:
+    for (kind, _), body in sorted(children.items()):
+        if kind == "Pod" and (body["metadata"].get("labels") or {}).get(EVALUATION) == job:
+            yield body
+
+
+def _message(ended: Body) -> Body:
+    """A message that is no JSON comes from a process that could not write one: out of memory, or killed."""
+    text = ended.get("message", "")
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        found = None
+    if isinstance(found, dict):
+        return found
+    last = (text.strip().splitlines() or [""])[-1]
+    return {"reason": ended.get("reason", "Error"), "message": last or f"exit code {ended.get('exitCode')}"}
+
+
+def _conditions(job: Body) -> list[Body]:
+    return list((job.get("status") or {}).get("conditions") or ())

@@ -1,0 +1,1 @@
+"""The judgement of a canary: one test for each kind of metric, and one verdict. Pure."""

@@ -1,0 +1,83 @@
+"""When a live model needs training: its inputs drifted, or its quality fell. Pure; `engine.retraining` calls the hook.
+
+Quality is judged as a canary's bound is (`policy.quality`): the evidence that the metric is beyond its bound has to
+reach 1/alpha. A model that was good for a year must not need a year to be found bad, so labels are taken in windows:
+each begins anew after `WINDOW` labels.
+"""
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
+
+from model_operator.api.hooks import Retrain
+from model_operator.api.revision import digest
+from model_operator.api.status import Retraining
+from model_operator.api.sums import SumStats
+from model_operator.api.times import format_time
+from model_operator.policy.analysis.feedback_test import Labels, Quality, fail_evidence, value_of
+from model_operator.policy.rollout.context import RolloutContext
+
+#: Looks in a row at which the same feature is found to have drifted.
+LOOKS = 3
+WINDOW = 2_000
+_DECIDES_AT = 100.0
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrainingSignals:
+    """What was seen of one stable revision: how often in a row features had drifted, and the labels of a window."""
+
+    drifted: Mapping[str, int] = field(default_factory=dict)
+    labels: Mapping[str, SumStats] = field(default_factory=dict)
+
+
+def learn(known: RetrainingSignals, drifted: Set[str], labels: Mapping[str, SumStats]) -> RetrainingSignals:
+    """Return the signs with one more look; `labels` are those since the last one, by metric."""
+    windows = {name: window for name, window in known.labels.items() if window.count < WINDOW}
+    return RetrainingSignals(
+        drifted={feature: known.drifted.get(feature, 0) + 1 for feature in sorted(drifted)},
+        labels={**windows, **{name: windows.get(name, SumStats()) + more for name, more in labels.items()}},
+    )
+
+
+def cause(hook: Retrain, signs: RetrainingSignals) -> str:
+    """Return why the model should be trained again, in one sentence; empty while it need not."""
+    drifted = [feature for feature, looks in signs.drifted.items() if looks >= LOOKS]
+    if hook.drift and drifted:
+        more = f" and {len(drifted) - _SHOWN} more" if len(drifted) > _SHOWN else ""
+        return f"the inputs have drifted: {', '.join(drifted[:_SHOWN])}{more}"
+    for metric in hook.quality:
+        answers = signs.labels.get(metric.name, SumStats())
+        if fail_evidence(metric, Quality(total=Labels(canary=answers))) >= _DECIDES_AT:
+            bound = f"at least {metric.minimum:g}" if metric.minimum is not None else f"at most {metric.maximum:g}"
+            value = value_of(metric, answers) or 0.0
+            return f"{metric.name} is {value:.4g} on {answers.count:.0f} labelled answers, and should be {bound}"
+    return ""
+
+
+def retraining(s: RolloutContext) -> Retraining | None:
+    """Return what status says of it: asked for when there is a cause and the last time is long enough ago."""
+    known, hook, view = s.status.retraining, s.spec.hooks.retrain, s.observed.retrain
+    if hook is None:
+        return known
+    if known and known.notified_at is None:
+        is_notified = view.notified == known.requested_at
+        return replace(
+            known,
+            notified_at=s.now if is_notified else None,
+            job=_job(s, hook, known),
+            problem="" if is_notified else view.problem,
+        )
+    is_cool = known is None or s.since(known.requested_at) >= hook.cooldown
+    if view.cause and is_cool and not s.status.canary:
+        asked = Retraining(requested_at=s.now, reason=view.cause, revision=s.status.stable)
+        return replace(asked, job=_job(s, hook, asked))
+    ended = s.observed.measurements.get(known.job) if known else None
+    return replace(known, problem=f"its Job failed: {ended.error}") if known and ended and ended.error else known
+
+
+def _job(s: RolloutContext, hook: Retrain, asked: Retraining) -> str:
+    """Return the name of the Job: whoever is restarted finds the same one."""
+    if hook.job_template is None:
+        return ""
+    return f"{s.resource.name}-retrain-{digest([format_time(asked.requested_at), asked.revision])}"

@@ -1,0 +1,44 @@
+"""Who shall get which requests: the front Service's selector and the router's weights."""
+
+from model_operator.api.status import Phase
+from model_operator.api.traffic import TrafficSplit
+from model_operator.policy.rollout.context import RolloutContext
+
+
+def split_of(s: RolloutContext) -> TrafficSplit:
+    """Return the split that status asks for.
+
+    Header and mirror routes need a canary with a ready pod, and go with the first step back.
+    """
+    status = s.status
+    if not status.canary:
+        return TrafficSplit(stable=status.stable)
+    is_leaving = status.phase is Phase.ROLLING_BACK or s.is_superseded
+    if is_leaving or s.canary_view.ready == 0:
+        return TrafficSplit(stable=status.stable, canary=status.canary, weight=status.weights.applied)
+    return TrafficSplit(
+        stable=status.stable,
+        canary=status.canary,
+        weight=status.weights.applied,
+        header_matches=s.header_matches,
+        mirror_percent=s.mirror_percent,
+        # Whoever takes all requests takes those of every user.
+        stickiness=s.spec.stickiness if 0 < status.weights.applied < 100 else None,
+    )
+
+
+def front_revision(s: RolloutContext) -> str | None:
+    """Return the revision that the front Service shall select, None for all of them.
+
+    Its selector widens, and narrows only when no ready pod leaves by it: a change of the selector
+    never takes a ready endpoint away, and a canary at weight 0 takes no request.
+    """
+    status, front = s.status, s.observed.front
+    has_traffic = bool(status.canary) and status.weights.applied > 0
+    if has_traffic and (s.splits_by_replicas or status.phase is Phase.PROMOTING):
+        return None
+    if not front.exists or front.revision == status.stable:
+        return status.stable
+    others_ready = any(v.ready for v in s.observed.revisions.values() if v.revision != status.stable)
+    is_narrow_elsewhere = front.revision is not None
+    return None if is_narrow_elsewhere or others_ready else status.stable

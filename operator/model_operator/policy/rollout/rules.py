@@ -1,0 +1,273 @@
+"""The rules while a rollout is on: what ends it, and what holds it. `stepping` has what takes it further."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from model_operator.api.analysis import OnProviderError
+from model_operator.api.status import Phase, Status, Weights
+from model_operator.api.steps import Analysis, Compare, Pause, SetWeight
+from model_operator.api.times import format_duration
+from model_operator.observation.pod_failures import is_terminal, most_severe
+from model_operator.observation.values import Outcome
+from model_operator.policy.analysis.split_verification import is_split_right
+from model_operator.policy.rollout.annotations import handled, is_asked
+from model_operator.policy.rollout.context import RolloutContext
+from model_operator.policy.rollout.evaluation import evaluation_error
+from model_operator.policy.rollout.replica_counts import canary_goal, full_size, has_goal_size, may_take_weight
+from model_operator.policy.rollout.rollback import is_traffic_gone, stable_can_carry, take_traffic_away
+from model_operator.policy.rollout.steps import compared_metrics, next_step, promote, take_step
+from model_operator.policy.rollout.transitions import begin, go_back, pause, remember, resume
+
+#: How long a router may take to act before the rollout pauses.
+ROUTE_PATIENCE = timedelta(minutes=2)
+
+#: Pauses that only a person ends.
+MANUAL_PAUSES = frozenset(
+    {"PauseStep", "RouteNotProgrammed", "AnalysisInconclusive", "NoDifference", "SampleRatioMismatch"}
+)
+
+#: Pauses that end by themselves when their cause does.
+EXTERNAL_PAUSES = frozenset({"UserPaused", "RouterMissing", "ProviderUnavailable", "EvaluationError"})
+
+
+# --- what ends it -----------------------------------------------------------------------------
+
+
+def revert(s: RolloutContext) -> Status | None:
+    """The spec asks for stable again."""
+    if s.target != s.status.stable:
+        return None
+    return go_back(s, "Reverted", f"the spec asks for revision {s.status.stable} again")
+
+
+def supersede(s: RolloutContext) -> Status | None:
+    """The spec asks for a third revision: the canary loses its traffic and makes room, then that one starts."""
+    if not s.is_superseded:
+        return None
+    if s.status.weights.applied > 0:
+        status = take_traffic_away(s) if stable_can_carry(s) else s.status
+        return replace(status, phase=Phase.PROGRESSING, pauses=())
+    if not is_traffic_gone(s):
+        return s.status if s.status.phase is Phase.PROGRESSING else s.changed(phase=Phase.PROGRESSING, pauses=())
+    message = f"the spec asks for revision {s.target} now"
+    return begin(s, history=remember(s, s.status.canary, "Superseded", "SpecChanged", message))
+
+
+def abort(s: RolloutContext) -> Status | None:
+    """A person asked to go back."""
+    if not is_asked(s, "abort", s.status.canary):
+        return None
+    return go_back(s, "AbortRequested", "a person asked for it", handled_tokens=handled(s, "abort"))
+
+
+def canary_failed(s: RolloutContext) -> Status | None:
+    """The canary's pods cannot serve, and waiting does not mend it."""
+    problem = most_severe(s.canary_view.problems)
+    if problem is None or not is_terminal(problem):
+        return None
+    return go_back(s, problem.reason, problem.message)
+
+
+def progress_deadline_exceeded(s: RolloutContext) -> Status | None:
+    """The canary did not become ready in time. Readiness flaps do not turn the clock back."""
+    if not is_waiting_for_pods(s):
+        return None
+    if s.since(deadline_start(s)) <= s.spec.progress_deadline:
+        return None
+    problem = most_severe(s.canary_view.problems)
+    why = f": {problem.reason}: {problem.message}" if problem else ""
+    message = (
+        f"revision {s.status.canary} was not ready within {format_duration(s.spec.progress_deadline)}"
+        f" ({s.canary_view.available} of {canary_goal(s, full_size(s))} pods){why}"
+    )
+    if s.spec.progress_deadline_abort:
+        return go_back(s, "ProgressDeadlineExceeded", message)
+    return pause(s, "ProgressDeadlineExceeded")
+
+
+def fail_analysis(s: RolloutContext) -> Status | None:
+    """The judge found the canary worse."""
+    verdict = s.observed.verdict
+    if verdict.problem and s.spec.analysis.on_provider_error is OnProviderError.ABORT:
+        return go_back(s, "ProviderUnavailable", verdict.problem)
+    if verdict.outcome is not Outcome.FAIL:
+        return None
+    return go_back(s, "AbTestLost" if lost_ab_test(s) else "AnalysisFailed", s.observed.verdict.message)
+
+
+def lost_ab_test(s: RolloutContext) -> bool:
+    """Whether all that speaks against the canary is that it lost an A/B test."""
+    failed = {metric["name"] for metric in s.observed.verdict.metrics if metric["verdict"] == Outcome.FAIL}
+    return bool(failed) and failed <= compared_metrics(s)
+
+
+# --- what holds it ----------------------------------------------------------------------------
+
+
+def canary_lost_endpoints(s: RolloutContext) -> Status | None:
+    """No pod of the canary takes requests any more: its traffic goes to stable at once."""
+    weights = s.status.weights
+    if s.canary_view.ready > 0 or not (weights.applied > 0 or was_ready(s)):
+        return None
+    lost_at = s.status.endpoints_lost_at or s.now
+    if weights.applied == 0 and lost_at == s.status.endpoints_lost_at:
+        return None
+    applied = replace(weights, applied=0, applied_at=s.now, programmed_at=None, verified=None)
+    return s.changed(endpoints_lost_at=lost_at, weights=applied if weights.applied else weights)
+
+
+def restart_changed_steps(s: RolloutContext) -> Status | None:
+    """The steps changed under the rollout: go on at the first step that asks for no less than there is."""
+    if s.status.steps_hash == s.steps_hash or s.status.phase is Phase.PROMOTING:
+        return None
+    reached = s.status.weights.desired
+    index = next(
+        (i for i, step in enumerate(s.steps) if isinstance(step, SetWeight) and step.percent >= reached),
+        len(s.steps),
+    )
+    if reached == 0:
+        index = 0
+    return s.changed(
+        phase=Phase.PROGRESSING, steps_hash=s.steps_hash, step_index=index, step_started_at=s.now, pauses=()
+    )
+
+
+def externally_paused(s: RolloutContext) -> Status | None:
+    """Something outside the steps holds the rollout: a person's `paused`, an absent router, a provider's outage."""
+    reason = "UserPaused" if s.spec.paused else "RouterMissing" if s.observed.route.missing else ""
+    if not reason and provider_timed_out(s):
+        reason = "ProviderUnavailable"
+    if not reason and evaluation_error(s):
+        reason = "EvaluationError"
+    if reason:
+        return pause(s, reason)
+    held = {condition.reason for condition in s.status.pauses} & EXTERNAL_PAUSES
+    return resume(s) if held else None
+
+
+def provider_timed_out(s: RolloutContext) -> bool:
+    """Whether a provider of metrics has failed for longer than the spec allows."""
+    verdict = s.observed.verdict
+    return bool(verdict.problem) and s.since(verdict.problem_since) >= s.spec.analysis.provider_timeout
+
+
+def expire_pause(s: RolloutContext) -> Status | None:
+    """Nobody came in time."""
+    if s.max_pause is None or not s.status.pauses or s.status.pauses[0].reason not in MANUAL_PAUSES:
+        return None
+    waited = s.since(s.status.pauses[0].start_time)
+    if waited < s.max_pause:
+        return None
+    return go_back(s, "PauseExpired", f"nobody promoted it within {format_duration(s.max_pause)}")
+
+
+def promote_fully(s: RolloutContext) -> Status | None:
+    """A person asked to skip the rest of the steps."""
+    if s.status.phase is Phase.PROMOTING or not is_asked(s, "promote-full", s.status.canary):
+        return None
+    return s.changed(
+        phase=Phase.PROGRESSING,
+        step_index=len(s.steps),
+        step_started_at=s.now,
+        pauses=(),
+        handled_tokens=handled(s, "promote-full"),
+    )
+
+
+def wait_for_promotion(s: RolloutContext) -> Status | None:
+    """In a pause that only a person ends, the promote token ends it."""
+    if s.status.phase is not Phase.PAUSED or s.status.pauses[0].reason not in MANUAL_PAUSES:
+        return None
+    step = s.current_step
+    is_timed = isinstance(step, Pause) and step.duration is not None
+    if is_asked(s, "promote", s.status.canary):
+        tokens = handled(s, "promote")
+        following = next_step(s) if isinstance(step, Pause | Analysis | Compare) else resume(s)
+        return replace(following, handled_tokens=tokens)
+    if is_timed or (isinstance(step, Pause) and s.status.weights.applied != s.status.weights.desired):
+        return None
+    return s.status
+
+
+def reconcile_weight(s: RolloutContext) -> Status | None:
+    """Bring the applied weight to the desired one, and see that the router did it."""
+    weights = s.status.weights
+    if full_size(s) == 0:
+        return None  # nothing serves, so there is nothing to split
+    if weights.applied != weights.desired:
+        if not may_take_weight(s) or s.canary_view.ready == 0:
+            return s.status
+        return s.changed(
+            weights=Weights(desired=weights.desired, applied=weights.desired, applied_at=s.now),
+        )
+    if weights.applied == 0 or weights.applied_at is None:
+        return None
+    if weights.programmed_at is None:
+        if is_programmed(s):
+            return s.changed(weights=replace(weights, programmed_at=s.now), endpoints_lost_at=None)
+        return route_not_programmed(s)
+    if s.since(weights.programmed_at) < s.propagation:
+        return s.status
+    is_right = None if s.has_copies else is_split_right(s.observed.traffic, weights.applied)
+    # An A/B test with a broken split keeps its users where they are, and gives no verdict.
+    if is_right is False and not s.splits_by_replicas and not s.spec.stickiness:
+        return route_not_programmed(s)
+    return None
+
+
+def route_not_programmed(s: RolloutContext) -> Status:
+    """The router does not do what it was told; after a while the weight before comes back and a person looks."""
+    weights = s.status.weights
+    if s.since(weights.applied_at) < ROUTE_PATIENCE or s.splits_by_replicas:
+        return s.status
+    before = min(s.weight_before, weights.applied)
+    restored = Weights(desired=before, applied=before, applied_at=s.now, programmed_at=s.now, verified=False)
+    return replace(pause(s, "RouteNotProgrammed"), weights=restored)
+
+
+def is_programmed(s: RolloutContext) -> bool:
+    """Whether the weight is what the split really does."""
+    if not s.splits_by_replicas:
+        return s.observed.route.is_programmed and s.observed.route.weight == s.status.weights.applied
+    front, status = s.observed.front, s.status
+    reaches_canary = front.selects_all_revisions or front.revision == status.canary
+    return reaches_canary and has_goal_size(s)
+
+
+def was_ready(s: RolloutContext) -> bool:
+    """Whether the canary was known to be ready at the last look."""
+    condition = s.status.condition("ModelLoaded")
+    return condition is not None and condition.status == "True"
+
+
+def is_waiting_for_pods(s: RolloutContext) -> bool:
+    """Whether the rollout waits for the canary's pods, rather than for a person, a router or a verdict."""
+    goal, weights = canary_goal(s, full_size(s)), s.status.weights
+    if s.canary_view.ready == 0:
+        return goal > 0
+    is_moving = weights.applied != weights.desired or weights.programmed_at is None
+    return is_moving and s.status.phase is not Phase.PAUSED and s.canary_view.available < goal
+
+
+def deadline_start(s: RolloutContext) -> datetime | None:
+    """Return when the clock of the progress deadline started."""
+    return s.status.endpoints_lost_at or s.status.progressed_at
+
+
+RULES = (
+    revert,
+    supersede,
+    abort,
+    canary_failed,
+    canary_lost_endpoints,
+    progress_deadline_exceeded,
+    fail_analysis,
+    restart_changed_steps,
+    externally_paused,
+    expire_pause,
+    promote_fully,
+    wait_for_promotion,
+    reconcile_weight,
+    take_step,
+    promote,
+)

@@ -1,0 +1,155 @@
+"""The rollout's state machine: a list of rules, tried in order; the first that speaks decides.
+
+A rule is a function of one RolloutContext. It returns the status that shall be, the status as it is (the
+rule holds: nothing later is tried), or None (the rule has nothing to say). `advance` applies
+rules until nothing changes, but never past a change of the applied weight: that has to be persisted
+and done before the next decision.
+"""
+
+from collections.abc import Callable, Sequence
+
+from model_operator.api.status import Mode, Phase, Source, Status
+from model_operator.observation.pod_failures import is_terminal, most_severe
+from model_operator.policy.rollout import rollback, rules
+from model_operator.policy.rollout.annotations import forget_withdrawn, handled, is_asked
+from model_operator.policy.rollout.context import RolloutContext
+from model_operator.policy.rollout.gates import apply_gates
+from model_operator.policy.rollout.replica_counts import full_size
+from model_operator.policy.rollout.transitions import begin, remember
+
+Rule = Callable[[RolloutContext], Status | None]
+
+#: More transitions than any path through the states has; reaching it is a bug, not a busy day.
+_LIMIT = 100
+
+
+def advance(s: RolloutContext) -> Status:
+    """Return the status after all transitions that need no further look at the cluster."""
+    status = detect_changed_artifact(s.under(forget_withdrawn(s)))
+    for _ in range(_LIMIT):
+        following = _one_step(s.under(status))
+        if following == status:
+            return status
+        has_new_weight = following.weights.applied != status.weights.applied
+        status = following
+        if has_new_weight:
+            return status
+    raise AssertionError(f"the rollout of {s.resource.key} does not come to rest at {status}")
+
+
+def _one_step(s: RolloutContext) -> Status:
+    for rule in rules_of(s.status):
+        status = rule(s)
+        if status is not None:
+            return apply_gates(s, status)
+    return s.status
+
+
+def rules_of(status: Status) -> Sequence[Rule]:
+    """Return the rules of a state, in the order in which they are tried."""
+    if not status.stable:
+        return (first_revision,)
+    if status.phase is Phase.ROLLING_BACK:
+        return (rollback.roll_back,)
+    if status.canary:
+        return rules.RULES
+    if status.previous:
+        return (drain,)
+    if status.phase is Phase.PENDING:
+        return (replace_pending, first_ready, first_failed)
+    return (leave_degraded, start_rollout, watch_stable)
+
+
+def first_revision(s: RolloutContext) -> Status:
+    """A new resource: its first revision is stable from the start, there is nothing to compare it with."""
+    return s.changed(
+        phase=Phase.PENDING, stable=s.target, progressed_at=s.now, rollout_started_at=s.now, mode=Mode.STEPS
+    )
+
+
+def replace_pending(s: RolloutContext) -> Status | None:
+    """The spec changed before anything served: the newer revision simply takes the place."""
+    if s.target == s.status.stable or s.stable_view.available > 0:
+        return None
+    return s.changed(stable=s.target, progressed_at=s.now, rollout_started_at=s.now, pod_failures=())
+
+
+def first_ready(s: RolloutContext) -> Status | None:
+    """The first revision is up."""
+    if s.stable_view.available < full_size(s):
+        return None
+    return s.changed(
+        phase=Phase.HEALTHY,
+        progressed_at=None,
+        rollout_started_at=None,
+        history=remember(s, s.status.stable, "Promoted", "FirstRevision"),
+    )
+
+
+def first_failed(s: RolloutContext) -> Status | None:
+    """The first revision cannot come up, or not in time; it goes on trying."""
+    problem = most_severe(s.stable_view.problems)
+    is_late = s.since(s.status.progressed_at) > s.spec.progress_deadline
+    if is_late or (problem is not None and is_terminal(problem)):
+        return s.changed(phase=Phase.DEGRADED)
+    return None
+
+
+def leave_degraded(s: RolloutContext) -> Status | None:
+    """The spec asks for stable again after an abort: nothing is wrong any more."""
+    if s.status.aborted and s.target == s.status.stable:
+        return s.changed(phase=Phase.HEALTHY, aborted="", rollback=None, pod_failures=())
+    return None
+
+
+def detect_changed_artifact(s: RolloutContext) -> Status:
+    """A server saw another object at the URI than it loaded: with what it saw the spec asks for another revision.
+
+    During a rollout only the canary's word counts: it loaded last.
+    """
+    model = s.spec.model
+    fingerprint = (s.canary_view if s.status.canary else s.stable_view).changed_fingerprint
+    if not fingerprint or model.poll_interval is None:
+        return s.status
+    return s.changed(source=Source(uri=model.storage_uri, fingerprint=fingerprint))
+
+
+def start_rollout(s: RolloutContext) -> Status | None:
+    """The spec asks for a revision that is neither live nor known to be broken."""
+    target = s.target
+    if target == s.status.stable or s.spec.paused:
+        return None
+    tokens = s.status.handled_tokens
+    if target == s.status.aborted:
+        if not is_asked(s, "retry", target):
+            return None
+        tokens = handled(s, "retry")
+    return begin(s, tokens=tokens)
+
+
+def watch_stable(s: RolloutContext) -> Status | None:
+    """At rest the phase tells whether stable serves at all."""
+    if s.status.aborted:
+        return None
+    is_down = s.stable_view.available == 0 and full_size(s) > 0
+    phase = Phase.DEGRADED if is_down else Phase.HEALTHY
+    if phase is s.status.phase:
+        return None
+    is_first = not any(entry.revision == s.status.stable for entry in s.status.history)
+    history = remember(s, s.status.stable, "Promoted", "FirstRevision") if is_first else s.status.history
+    return s.changed(phase=phase, history=history)
+
+
+def drain(s: RolloutContext) -> Status | None:
+    """After the promotion the old revision stays for a while, then it goes."""
+    is_over = s.since(s.status.drain_started_at) >= s.scale_down_delay
+    is_empty = s.observed.revision(s.status.previous).ready == 0 and not s.observed.front.selects_all_revisions
+    if is_over and is_empty:
+        return s.changed(
+            phase=Phase.HEALTHY,
+            previous="",
+            drain_started_at=None,
+            progressed_at=None,
+            rollout_started_at=None,
+        )
+    return s.status

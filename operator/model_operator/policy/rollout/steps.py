@@ -1,0 +1,143 @@
+"""The rules that take a rollout further: its steps one by one, and the promotion at their end."""
+
+from dataclasses import replace
+
+from model_operator.api.analysis import OnInconclusive
+from model_operator.api.status import Phase, Status, Weights
+from model_operator.api.steps import Analysis, Compare, Evaluate, Pause, SetWeight
+from model_operator.api.times import format_duration
+from model_operator.observation.values import Outcome
+from model_operator.policy.rollout.annotations import handled, is_asked
+from model_operator.policy.rollout.context import RolloutContext
+from model_operator.policy.rollout.evaluation import evaluation_body
+from model_operator.policy.rollout.replica_counts import full_size, has_goal_size
+from model_operator.policy.rollout.transitions import go_back, pause, remember, resume
+
+
+def take_step(s: RolloutContext) -> Status | None:
+    """Do the current step, or go to the next one when it is done."""
+    step = s.current_step
+    if step is None or s.status.phase is Phase.PROMOTING:
+        return None
+    if isinstance(step, SetWeight):
+        if s.status.weights.desired != step.percent:
+            return replace(resume(s), weights=replace(s.status.weights, desired=step.percent))
+        return next_step(s) if has_goal_size(s) else s.status
+    if isinstance(step, Pause):
+        return _take_pause(s, step)
+    if isinstance(step, Evaluate):
+        return _take_evaluation(s, step)
+    if not has_goal_size(s):
+        return s.status
+    if isinstance(step, Analysis):
+        return _take_analysis(s, step)
+    if isinstance(step, Compare):
+        return _take_comparison(s, step)
+    return next_step(s) if s.observed.route.is_programmed else s.status
+
+
+def _take_pause(s: RolloutContext, step: Pause) -> Status:
+    if is_asked(s, "promote", s.status.canary):
+        return replace(next_step(s), handled_tokens=handled(s, "promote"))
+    if step.duration is not None and s.since(s.status.step_started_at) >= step.duration:
+        return next_step(s)
+    return pause(s, "PauseStep")
+
+
+def _take_evaluation(s: RolloutContext, step: Evaluate) -> Status:
+    body = evaluation_body(s, step)
+    match body["phase"]:
+        case "Failed":
+            return go_back(s, "EvaluationFailed", body["message"], evaluation=body)
+        case "Passed":
+            return replace(next_step(s), evaluation=body)
+        case _:
+            return s.changed(evaluation=body)
+
+
+def _take_analysis(s: RolloutContext, step: Analysis) -> Status:
+    elapsed = s.since(s.status.step_started_at)
+    verdict = s.observed.verdict.outcome
+    if s.observed.verdict.problem:
+        return s.status  # an outage is neither good nor bad news
+    if verdict is Outcome.PASS and elapsed >= step.minimum:
+        return next_step(s)
+    if step.maximum is None or elapsed < step.maximum:
+        return s.status
+    return _end_undecided(s, "AnalysisInconclusive", "the time is over")
+
+
+def _take_comparison(s: RolloutContext, step: Compare) -> Status:
+    """A winner goes on; who lost has gone back already (`fail_analysis`)."""
+    verdict = s.observed.verdict
+    if verdict.problem:
+        return s.status
+    match verdict.outcome:
+        case Outcome.PASS:
+            return next_step(s)
+        case Outcome.SAMPLE_RATIO_MISMATCH:
+            return pause(s, "SampleRatioMismatch")
+        case Outcome.NO_DIFFERENCE:
+            return _end_undecided(s, "NoDifference", "nobody won")
+    if s.since(s.status.step_started_at) < step.maximum:
+        return s.status
+    return _end_undecided(s, "NoDifference", f"no difference was shown within {format_duration(step.maximum)}")
+
+
+def _end_undecided(s: RolloutContext, reason: str, words: str) -> Status:
+    match s.spec.analysis.on_inconclusive:
+        case OnInconclusive.PROMOTE:
+            return next_step(s)
+        case OnInconclusive.ABORT:
+            return go_back(s, reason, f"{words}: {s.observed.verdict.message}")
+        case OnInconclusive.PAUSE:
+            return pause(s, reason)
+
+
+def promote(s: RolloutContext) -> Status:
+    """All steps are done: the canary to full size, then all the traffic, then it is stable."""
+    status = s.status
+    if status.phase is not Phase.PROMOTING:
+        weights = replace(status.weights, desired=100)
+        return replace(resume(s), phase=Phase.PROMOTING, weights=weights, progressed_at=s.now)
+    if not has_goal_size(s) or (status.weights.applied != 100 and full_size(s) > 0):
+        return status
+    return s.changed(
+        stable=status.canary,
+        previous=status.stable,
+        canary="",
+        rollout_replicas=0,
+        drain_started_at=s.now,
+        weights=Weights(),
+        step_index=0,
+        steps_hash="",
+        step_started_at=None,
+        endpoints_lost_at=None,
+        history=remember(s, status.canary, "Promoted", *_why_promoted(s)),
+    )
+
+
+def _why_promoted(s: RolloutContext) -> tuple[str, str]:
+    """Return the reason for history, and the numbers that spoke for the canary."""
+    verdict, mode = s.observed.verdict, s.status.mode
+    if verdict.outcome is Outcome.PASS and s.spec.stickiness:
+        compared = compared_metrics(s)
+        return "AbTestWon", "; ".join(metric["message"] for metric in verdict.metrics if metric["name"] in compared)
+    words = verdict.message if verdict.outcome is Outcome.PASS else ""
+    return f"AllStepsDone{'' if mode == 'Steps' else mode}", words
+
+
+def next_step(s: RolloutContext) -> Status:
+    """Return the status at the start of the next step."""
+    return replace(
+        resume(s),
+        step_index=s.status.step_index + 1,
+        step_started_at=s.now,
+        progressed_at=s.now,
+        endpoints_lost_at=None,
+    )
+
+
+def compared_metrics(s: RolloutContext) -> frozenset[str]:
+    """Return the names of the metrics that an A/B test is decided by."""
+    return frozenset(metric.name for metric in s.spec.analysis.metrics if metric.comparison)

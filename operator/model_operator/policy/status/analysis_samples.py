@@ -1,0 +1,56 @@
+"""How the evidence of a rollout grew: a bounded record in `status.analysis.samples`, for reports. Pure.
+
+A sample is written when a weight changed or an interval was closed. When there are too many, every second one is
+dropped: the record covers the whole rollout, only coarser.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from model_operator.api.times import format_time
+
+Body = Mapping[str, Any]
+
+#: Samples of one rollout; with four metrics they take about ten kilobytes of status.
+LONGEST = 60
+
+
+def samples_of(analysis: Body) -> Sequence[Body]:
+    """Return the samples of `status.analysis`; the first release called them its trail."""
+    samples: Sequence[Body] = analysis.get("samples") or analysis.get("trail") or ()
+    return samples
+
+
+def append_sample(samples: Sequence[Body], *, weight: int, metrics: Sequence[Body], now: datetime) -> Sequence[Body]:
+    """Return the samples with one more, or as they are when the last one says the same.
+
+    Args:
+        weight: percent of the traffic that the canary was given.
+        metrics: the entries of `status.analysis.metrics`.
+    """
+    point = {"weight": weight, "metrics": {metric["name"]: _numbers(metric) for metric in metrics}}
+    if samples and {name: samples[-1][name] for name in point} == point:
+        return samples
+    longer = [*samples, {"at": format_time(now), **point}]
+    return longer if len(longer) <= LONGEST else _downsample(longer)
+
+
+def _numbers(metric: Body) -> Body:
+    """Return what a metric's entry counts or measures, without how."""
+    numbers: dict[str, Any] = {}
+    if "requests" in metric and "bad" in metric:
+        requests, bad = metric["requests"], metric["bad"]
+        numbers["counts"] = [requests["canary"], bad["canary"], requests["stable"], bad["stable"]]
+    for name in ("evidence", "value"):
+        if metric.get(name) is not None:
+            numbers[name] = metric[name]
+    return numbers
+
+
+def _downsample(samples: Sequence[Body]) -> Sequence[Body]:
+    """Return every second point, and the last; of few weights each one's first as well."""
+    last = len(samples) - 1
+    firsts = {0, *(i for i in range(1, len(samples)) if samples[i]["weight"] != samples[i - 1]["weight"])}
+    kept = firsts if len(firsts) < LONGEST // 2 else {0}
+    return [point for i, point in enumerate(samples) if i % 2 == 0 or i == last or i in kept]

@@ -1,0 +1,66 @@
+"""Events: what a change of status means to people. Derived from the two statuses, so none is forgotten."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from model_operator.api.status import Phase, Status
+
+
+@dataclass(frozen=True, slots=True)
+class EventDraft:
+    """One Kubernetes Event. `is_warning` picks its type."""
+
+    reason: str
+    message: str
+    is_warning: bool = False
+
+
+def news(old: Status, new: Status) -> Iterator[EventDraft]:
+    """Yield what happened between two statuses of one resource."""
+    if new.source and new.source != old.source:
+        yield EventDraft("SourceChanged", f"another object lies at {new.source.uri}: it becomes a new revision")
+    if new.retraining and (old.retraining is None or new.retraining.requested_at != old.retraining.requested_at):
+        by = f"; Job {new.retraining.job} trains it" if new.retraining.job else ""
+        message = f"revision {new.retraining.revision}: {new.retraining.reason}{by}"
+        yield EventDraft("RetrainRequested", message, is_warning=True)
+    if new.retraining and new.retraining.notified_at and new.retraining.problem not in ("", _problem(old)):
+        yield EventDraft("RetrainFailed", f"Job {new.retraining.job}: {new.retraining.problem}", is_warning=True)
+    if new.canary and new.canary != old.canary:
+        yield EventDraft("RolloutStarted", f"revision {new.canary} is on its way; {new.stable} goes on serving")
+    if new.weights.applied != old.weights.applied and new.canary:
+        yield EventDraft("WeightSet", f"{new.weights.applied} % of the traffic for {new.canary}")
+    if new.phase is Phase.PAUSED and new.pauses != old.pauses:
+        yield EventDraft("RolloutPaused", f"{new.pauses[0].reason}: {new.message}")
+    evaluation = new.evaluation or {}
+    if evaluation.get("phase") == "Passed" and new.evaluation != old.evaluation:
+        yield EventDraft("EvaluationPassed", f"{new.canary} on {evaluation['dataset']}: {evaluation['message']}")
+    if new.phase is Phase.ROLLING_BACK and old.phase is not new.phase and new.rollback:
+        message = f"{new.canary} goes back: {new.rollback.message}"
+        yield EventDraft(new.rollback.reason, message, is_warning=new.rollback.reason != "Reverted")
+    yield from _ends(old, new)
+    yield from _troubles(old, new)
+
+
+def _problem(status: Status) -> str:
+    return status.retraining.problem if status.retraining else ""
+
+
+def _ends(old: Status, new: Status) -> Iterator[EventDraft]:
+    known = {(entry.revision, entry.result, entry.at) for entry in old.history}
+    for entry in new.history:
+        if (entry.revision, entry.result, entry.at) in known:
+            break
+        text = f"revision {entry.revision}: {entry.result} ({entry.reason}){': ' if entry.message else ''}"
+        is_warning = entry.result == "Aborted"
+        yield EventDraft(f"Revision{entry.result}", text + entry.message, is_warning=is_warning)
+
+
+def _troubles(old: Status, new: Status) -> Iterator[EventDraft]:
+    known = {(failure.revision, failure.reason, failure.message) for failure in old.pod_failures}
+    for failure in new.pod_failures:
+        if (failure.revision, failure.reason, failure.message) not in known:
+            yield EventDraft(failure.reason, f"revision {failure.revision}: {failure.message}", is_warning=True)
+    for type_ in ("MonitoringReady", "AnnotationsAccepted"):
+        before, after = old.condition(type_), new.condition(type_)
+        if after and after.status == "False" and (before is None or before.message != after.message):
+            yield EventDraft(after.reason, after.message, is_warning=True)

@@ -1,0 +1,139 @@
+"""`status.message`: one sentence that tells where the model is and what it waits for."""
+
+from model_operator.api.status import Phase
+from model_operator.api.steps import (
+    Analysis,
+    Compare,
+    Evaluate,
+    Pause,
+    SetCanaryScale,
+    SetHeaderRoute,
+    SetMirrorRoute,
+    SetWeight,
+    Step,
+)
+from model_operator.api.times import format_duration
+from model_operator.observation.pod_failures import most_severe
+from model_operator.policy.rollout.annotations import is_asked
+from model_operator.policy.rollout.context import RolloutContext
+from model_operator.policy.rollout.evaluation import evaluation_error, evaluation_hindrance
+from model_operator.policy.rollout.gates import GATE, gate_words
+from model_operator.policy.rollout.replica_counts import canary_goal, full_size
+
+_PAUSES = {
+    "UserPaused": "spec.paused is true",
+    "ProviderUnavailable": "a provider of metrics does not answer",
+    "AnalysisInconclusive": "the analysis is undecided; promote or abort",
+    "NoDifference": "the A/B test has no winner; promote or abort",
+    "SampleRatioMismatch": "the A/B test has no verdict; mend the split and start again, or promote or abort",
+}
+
+
+def status_message(s: RolloutContext) -> str:
+    """Return the sentence."""
+    status = s.status
+    if s.observed.refusal:
+        return s.observed.refusal
+    if status.canary:
+        return _of_rollout(s)
+    if status.previous:
+        view = s.observed.revision(status.previous)
+        return f"{status.stable} takes all traffic; {status.previous} leaves ({_pods(view.pods)})"
+    if status.aborted and status.rollback:
+        return f"{status.aborted} went back: {status.rollback.reason}: {status.rollback.message}"
+    view, total = s.stable_view, full_size(s)
+    problem = most_severe(view.problems)
+    if problem and view.available < total:
+        return f"{problem.reason}: {problem.message}"
+    if s.target != status.stable and s.spec.paused:
+        return f"revision {s.target} waits: spec.paused is true"
+    if view.available < total:
+        return f"waiting for revision {status.stable}: {view.available} of {total} pods are available"
+    route = s.observed.route
+    if not s.splits_by_replicas and not route.is_programmed:
+        return f"revision {status.stable} is up, but not routed to: {route.missing or route.message}"
+    return f"revision {status.stable} serves with {_pods(view.available)}"
+
+
+def _pods(count: int) -> str:
+    return f"{count} pod{'' if count == 1 else 's'}"
+
+
+def step_column(s: RolloutContext) -> str:
+    """Return `3/9`: the step that is on, of all steps; empty when no rollout by steps is on."""
+    if not s.status.canary or not s.steps:
+        return ""
+    return f"{min(s.status.step_index + 1, len(s.steps))}/{len(s.steps)}"
+
+
+def _of_rollout(s: RolloutContext) -> str:
+    status = s.status
+    if status.phase is Phase.ROLLING_BACK and status.rollback:
+        return f"{status.canary} goes back: {status.rollback.reason}: {status.rollback.message}"
+    where = f"step {step_column(s)}: " if s.steps else ""
+    if s.is_superseded:
+        return f"{status.canary} makes room for {s.target}"
+    if status.phase is Phase.PAUSED and status.pauses[0].reason != "PauseStep":
+        return f"{where}paused: {_pause_words(s, status.pauses[0].reason)}"
+    wanted, view = canary_goal(s, full_size(s)), s.canary_view
+    if view.available < wanted and status.phase is not Phase.PAUSED:
+        problem = most_severe(view.problems)
+        why = f": {problem.reason}: {problem.message}" if problem else ""
+        return f"{where}waiting for {status.canary}: {view.available} of {wanted} pods are available{why}"
+    if status.phase is Phase.PROMOTING:
+        return f"{status.canary} takes all traffic"
+    return f"{where}{_step_words(s, s.current_step)}"
+
+
+def _pause_words(s: RolloutContext, reason: str) -> str:
+    if reason == "RouterMissing":
+        return s.observed.route.missing
+    if reason == GATE:
+        return gate_words(s)
+    if reason == "EvaluationError":
+        return f"the evaluation gave no result: {evaluation_error(s)}"
+    if reason == "RouteNotProgrammed":
+        return f"the router did not act on the weight: {s.observed.route.message or 'no answer'}"
+    words = _PAUSES.get(reason, reason)
+    return f"{words} ({s.observed.verdict.message})" if isinstance(s.current_step, Compare) else words
+
+
+def _route_words(s: RolloutContext) -> str:
+    """What has become of a route that acted already."""
+    route, lost_ab_test = s.observed.route, s.status.weights.programmed_at is not None and not s.splits_by_replicas
+    return f" (the router does not act on it: {route.message})" if lost_ab_test and not route.is_programmed else ""
+
+
+def _step_words(s: RolloutContext, step: Step | None) -> str:
+    status = s.status
+    share = f"{status.weights.applied} % on {status.canary}{_route_words(s)}"
+    match step:
+        case SetWeight(percent):
+            return f"{percent} % on {status.canary}, waiting for the router"
+        case Pause(None):
+            waits = not is_asked(s, "promote", status.canary)
+            return f"{share}, paused until promoted" if waits else share
+        case Pause(duration) if duration is not None:
+            left = duration - s.since(status.step_started_at)
+            return f"{share}, paused for {format_duration(duration)}" if left else share
+        case Analysis():
+            verdict = s.observed.verdict
+            if verdict.problem:
+                return f"{share}, analysis holds: {verdict.problem}"
+            return f"{share}, analysis: {verdict.message or 'gathering evidence'}"
+        case Compare():
+            verdict = s.observed.verdict
+            if verdict.problem:
+                return f"{share}, A/B test holds: {verdict.problem}"
+            return f"{share}, A/B test: {verdict.message or 'gathering answers'}"
+        case Evaluate():
+            why = evaluation_hindrance(s)
+            return f"evaluating {status.canary} on labelled data{f': {why}' if why else ''}"
+        case SetHeaderRoute():
+            return f"setting the header route to {status.canary}"
+        case SetMirrorRoute(percent):
+            return f"mirroring {percent} % of the requests to {status.canary}"
+        case SetCanaryScale():
+            return f"scaling {status.canary}"
+        case _:
+            return share

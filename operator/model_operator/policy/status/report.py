@@ -1,0 +1,262 @@
+"""What status tells besides the facts: counts, conditions, the message. A pure function of one look.
+
+`Ready`, `Reconciling` and `Stalled` follow kstatus, so that `kubectl wait`, Argo CD, Flux and Helm can
+read them; the others say more to people.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from model_operator.api.analysis import Kind
+from model_operator.api.status import Condition, HistoryEntry, ModelInfo, Phase, PodFailure, Status
+from model_operator.api.times import format_time
+from model_operator.observation.pod_failures import most_severe
+from model_operator.observation.values import Outcome
+from model_operator.policy.analysis.split_verification import is_split_right, observed_percent
+from model_operator.policy.rollout.annotations import ignored_tokens
+from model_operator.policy.rollout.context import RolloutContext
+from model_operator.policy.rollout.replica_counts import full_size, sizes
+from model_operator.policy.rollout.retraining import retraining
+from model_operator.policy.status.analysis_samples import append_sample, samples_of
+from model_operator.policy.status.message import status_message, step_column
+
+ConditionDraft = tuple[str, str, str, str]  # type, status, reason, message
+
+
+#: Kinds of metrics that somebody is asked about who may not answer.
+_ASKED = (Kind.GUARD, Kind.COMPARISON, Kind.MIRRORED)
+_PHASES = {
+    Outcome.PASS: "Passed",
+    Outcome.FAIL: "Failed",
+    Outcome.NO_DIFFERENCE: "Inconclusive",
+    Outcome.SAMPLE_RATIO_MISMATCH: "Inconclusive",
+}
+
+
+def report(s: RolloutContext, *, url: str) -> Status:
+    """Return the status with everything that follows from the facts and from what is seen."""
+    counted = s.changed(
+        observed_generation=s.resource.generation,
+        url=url,
+        selector=f"modeldeploy.dev/name={s.resource.name}",
+        replicas=sum(sizes(s).values()),
+        ready_replicas=sum(view.ready for view in s.observed.revisions.values()),
+        model=s.stable_view.model or _declared_model(s),
+        pod_failures=_pod_failures(s),
+        step=step_column(s),
+        weights=_counted_weights(s),
+        analysis=_analysis(s),
+        retraining=retraining(s),
+        history=tuple(_completed(entry, s) for entry in s.status.history),
+    )
+    s = s.under(counted)
+    s = s.under(s.changed(message=status_message(s)))
+    return s.changed(conditions=tuple(_conditions(s)))
+
+
+def _declared_model(s: RolloutContext) -> ModelInfo | None:
+    """Until the server has reported, status keeps what it said of the same revision before."""
+    if s.status.model and s.stable_view.revision == s.resource.status.stable:
+        return s.status.model
+    return None
+
+
+def _analysis(s: RolloutContext) -> Mapping[str, Any] | None:
+    """The evidence as it is now; after the rollout the last of it stays to be read."""
+    verdict, before = s.observed.verdict, s.status.analysis or {}
+    # At the look that ends a rollout, what ended it is told as well.
+    status = s.status if s.status.canary else s.resource.status
+    if not status.canary or not verdict.metrics:
+        return s.status.analysis
+    phase = _PHASES.get(verdict.outcome, "Running")
+    weight = status.weights.applied
+    return {
+        "phase": phase,
+        "revision": status.canary,
+        "stable": status.stable,
+        "startedAt": before.get("startedAt", format_time(s.now)),
+        "metrics": list(verdict.metrics),
+        "samples": list(append_sample(samples_of(before), weight=weight, metrics=verdict.metrics, now=s.now)),
+    }
+
+
+def _completed(entry: HistoryEntry, s: RolloutContext) -> HistoryEntry:
+    """An entry with what its server told of the model only after the rollout was over."""
+    model = s.observed.revision(entry.revision).model
+    if entry.version or model is None or not model.version:
+        return entry
+    return replace(entry, version=model.version, sha256=entry.sha256 or model.sha256)
+
+
+def _counted_weights(s: RolloutContext) -> object:
+    weights = s.status.weights
+    if not s.status.canary or weights.applied_at is None:
+        return weights
+    if s.has_copies:
+        return replace(weights, observed=None, verified=None)
+    observed = observed_percent(s.observed.traffic)
+    return replace(
+        weights,
+        observed=weights.observed if observed is None else observed,
+        verified=None if s.splits_by_replicas else is_split_right(s.observed.traffic, weights.applied),
+    )
+
+
+def _pod_failures(s: RolloutContext) -> tuple[PodFailure, ...]:
+    """One entry for each revision and reason; an aborted revision's are kept after its pods are gone."""
+    failures: dict[tuple[str, str], PodFailure] = {}
+    alive = {s.status.stable, s.status.canary, s.status.aborted}
+    for view in s.observed.revisions.values():
+        for problem in view.problems if view.revision in alive else ():
+            key = (view.revision, problem.reason)
+            known = failures.get(key)
+            failures[key] = PodFailure(
+                revision=view.revision,
+                reason=problem.reason,
+                message=problem.message,
+                count=known.count + 1 if known else 1,
+            )
+    seen = {revision for revision, _ in failures}
+    kept = (f for f in s.status.pod_failures if f.revision == s.status.aborted and f.revision not in seen)
+    return (*sorted(failures.values(), key=lambda f: (f.revision, f.reason)), *kept)
+
+
+def _conditions(s: RolloutContext) -> Iterator[Condition]:
+    known, generation = {condition.type: condition for condition in s.status.conditions}, s.resource.generation
+    for type_, value, reason, message in _findings(s):
+        old = known.get(type_)
+        is_same = old is not None and old.status == value
+        if old and is_same and (old.reason, old.message, old.observed_generation) == (reason, message, generation):
+            yield old
+            continue
+        yield Condition(
+            type=type_,
+            status=value,
+            reason=reason,
+            message=message,
+            last_transition_time=old.last_transition_time if old and is_same else s.now,
+            observed_generation=generation,
+        )
+
+
+def _findings(s: RolloutContext) -> Iterator[ConditionDraft]:
+    status, message = s.status, s.status.message
+    total, available = full_size(s), s.stable_view.available
+    is_resting = not status.canary and not status.previous and not status.aborted
+    is_waiting = status.phase is Phase.PENDING or bool(status.canary or status.previous)
+    has_size = available >= total
+    is_wanted = s.target == status.stable
+    is_held = s.spec.paused and not is_wanted
+    is_failed = status.phase is Phase.DEGRADED
+
+    is_routed = s.splits_by_replicas or s.observed.route.is_programmed
+    is_refused = bool(s.observed.refusal)
+    is_ready = is_resting and has_size and is_routed and is_wanted and status.phase is Phase.HEALTHY and not is_refused
+    waits_for = "ApplyFailed" if is_refused else "Scaling" if is_routed else "RouteNotProgrammed"
+    reason = "Serving" if is_ready else waits_for if status.phase is Phase.HEALTHY else str(status.phase)
+    yield "Ready", _bool(is_ready), reason, message
+    reconciling = not is_failed and not is_ready and not is_held
+    yield "Reconciling", _bool(reconciling), str(status.phase) if reconciling else "Idle", message
+    yield (
+        "Stalled",
+        _bool(is_failed or is_refused),
+        "ApplyFailed" if is_refused else _failure_reason(s) if is_failed else "NotStalled",
+        message if is_failed or is_refused else "",
+    )
+    yield (
+        "Available",
+        _bool(available > 0 or total == 0),
+        "MinimumReplicasAvailable" if available > 0 or total == 0 else "NoReplicaAvailable",
+        f"{available} of {total} pods of {status.stable} are available",
+    )
+    yield "Progressing", _bool(is_waiting), str(status.phase), message
+    is_paused = status.phase is Phase.PAUSED or is_held
+    pause = status.pauses[0].reason if status.pauses else "UserPaused"
+    yield "Paused", _bool(is_paused), pause if is_paused else "NotPaused", message if is_paused else ""
+    yield _model_loaded(s)
+    yield from _autoscaler_active(s)
+    yield from _route_programmed(s)
+    yield from _analysis_healthy(s)
+    yield from _monitored(s)
+    yield from _annotations_understood(s)
+
+
+def _model_loaded(s: RolloutContext) -> ConditionDraft:
+    view = s.canary_view if s.status.canary else s.stable_view
+    if view.ready > 0:
+        return "ModelLoaded", "True", "Loaded", f"revision {view.revision} is loaded and warmed"
+    if full_size(s) == 0:
+        return "ModelLoaded", "Unknown", "ScaledToZero", "no pod is wanted"
+    if s.status.aborted:
+        view = s.observed.revision(s.status.aborted)
+    problem = most_severe(view.problems)
+    if problem is not None:
+        return "ModelLoaded", "False", problem.reason, problem.message
+    return "ModelLoaded", "Unknown", "Loading", f"revision {view.revision} is being loaded"
+
+
+def _autoscaler_active(s: RolloutContext) -> Iterator[ConditionDraft]:
+    if s.spec.autoscaling is None:
+        return
+    problem = s.canary_view.autoscaler or s.stable_view.autoscaler
+    if problem:
+        yield "AutoscalerActive", "False", problem.reason, problem.message
+    else:
+        yield "AutoscalerActive", "True", "ScalingActive", ""
+
+
+def _route_programmed(s: RolloutContext) -> Iterator[ConditionDraft]:
+    if s.splits_by_replicas:
+        return
+    route = s.observed.route
+    if route.missing:
+        yield "RouteProgrammed", "False", "RouterMissing", route.missing
+    elif route.is_programmed:
+        yield "RouteProgrammed", "True", "Programmed", f"{route.weight or 0} % go to the canary"
+    else:
+        yield "RouteProgrammed", "Unknown", "Waiting", route.message or "the router has not answered yet"
+
+
+def _analysis_healthy(s: RolloutContext) -> Iterator[ConditionDraft]:
+    if not any(metric.kind in _ASKED for metric in s.spec.analysis.metrics):
+        return
+    problem = s.observed.verdict.problem
+    if problem:
+        yield "AnalysisHealthy", "False", "ProviderError", problem
+    else:
+        yield "AnalysisHealthy", "True", "ProvidersAnswer", ""
+
+
+def _monitored(s: RolloutContext) -> Iterator[ConditionDraft]:
+    asked = {"ServiceMonitor": s.spec.service_monitor, "PrometheusRule": s.spec.alerts}
+    wanted = {kind for kind, is_wanted in asked.items() if is_wanted}
+    if not wanted:
+        return
+    missing = sorted(wanted & s.observed.missing_kinds)
+    if missing:
+        message = f"the cluster has no {' and no '.join(missing)}: install the Prometheus operator"
+        yield "MonitoringReady", "False", "KindMissing", message
+    else:
+        yield "MonitoringReady", "True", "ObjectsWritten", ""
+
+
+def _annotations_understood(s: RolloutContext) -> Iterator[ConditionDraft]:
+    if not s.resource.tokens and not s.resource.unknown_annotations:
+        return
+    ignored = "; ".join(ignored_tokens(s))
+    if ignored:
+        yield "AnnotationsAccepted", "False", "AnnotationIgnored", ignored
+    else:
+        yield "AnnotationsAccepted", "True", "AllAccepted", ""
+
+
+def _failure_reason(s: RolloutContext) -> str:
+    if s.status.rollback:
+        return s.status.rollback.reason
+    problem = most_severe(s.stable_view.problems)
+    return problem.reason if problem else "NoReplicaAvailable"
+
+
+def _bool(value: bool) -> str:
+    return "True" if value else "False"

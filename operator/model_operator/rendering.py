@@ -1,0 +1,162 @@
+"""From a plan to objects: every object that one ModelDeployment needs, and nothing else. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import Any
+
+from model_operator.api.names import revision_name
+from model_operator.api.resource import ModelDeployment
+from model_operator.api.spec import parse_server
+from model_operator.manifests.evaluation import evaluation_job
+from model_operator.manifests.metadata import owned_object
+from model_operator.manifests.monitoring import monitoring_objects
+from model_operator.manifests.pods import PodSettings
+from model_operator.manifests.workload import (
+    autoscaler,
+    deployment,
+    disruption_budget,
+    front_service,
+    revision_service,
+)
+from model_operator.observation.values import Observed
+from model_operator.policy.decide import Plan
+from model_operator.policy.rollout.evaluation import Evaluation
+from model_operator.routers import router_for
+from model_operator.routers.gateway_api import API_VERSION as GATEWAY_API_VERSION
+
+Body = dict[str, Any]
+Children = Mapping[tuple[str, str], Mapping[str, Any]]
+
+
+def render(
+    resource: ModelDeployment, plan: Plan, observed: Observed, live: Children, settings: PodSettings
+) -> Iterator[Sequence[Body]]:
+    """Yield the objects in stages, which are written one after the other; the objects of a stage are independent.
+
+    Growth comes before the traffic moves, and the traffic moves before anything shrinks: the front Service and
+    the routes stand between the Deployments that get more pods and those that get fewer.
+    """
+    revisions = [*plan.sizes, *plan.kept]
+    growing = [revision for revision in revisions if not _shrinks(plan, observed, revision)]
+    shrinking = [revision for revision in revisions if revision not in growing]
+    schemes = _schemes(resource, plan, observed)
+    services = list(_services(resource, plan, observed, live, schemes))
+    absent = [service for service in services if ("Service", service["metadata"]["name"]) not in live]
+    grown = [
+        body for revision in growing for body in _revision_objects(resource, plan, observed, live, settings, revision)
+    ]
+    yield [*grown, *_revision_services(resource, plan, observed, live, revisions), *absent]
+    yield [service for service in services if service not in absent]
+    router = router_for(resource.spec.gateway)
+    yield [
+        owned_object(resource, GATEWAY_API_VERSION, kind, resource.name, {"spec": spec})
+        for kind, spec in router.desired(resource.name, resource.key.namespace, plan.split).items()
+    ]
+    yield [
+        *(job for one in plan.evaluations for job in _evaluation_job(resource, one, plan, observed, live, settings)),
+        *(dict(live[job]) for job in [("Job", plan.retraining)] if job in live),
+        *(
+            body
+            for revision in shrinking
+            for body in _revision_objects(resource, plan, observed, live, settings, revision)
+        ),
+        *monitoring_objects(resource, schemes, dict(settings.monitoring_labels)),
+    ]
+
+
+def _services(
+    resource: ModelDeployment, plan: Plan, observed: Observed, live: Children, schemes: Set[str]
+) -> Iterator[Body]:
+    """Yield the front Service and the preview Service."""
+    stable = plan.split.stable or plan.target
+    source = _source(resource, plan, observed, stable)
+    has_own = ("Service", revision_name(resource.name, stable)) in live or _needs_services(resource)
+    memory = None if source is None or has_own else (stable, source)
+    yield front_service(resource, resource.name, plan.front, schemes, stable=memory)
+    if plan.preview:
+        yield front_service(resource, f"{resource.name}-preview", plan.preview, schemes)
+
+
+def _revision_services(
+    resource: ModelDeployment, plan: Plan, observed: Observed, live: Children, revisions: Sequence[str]
+) -> Iterator[Body]:
+    """Yield a Service for each revision that a route refers to.
+
+    Allocating a ClusterIP is the slowest write of all, so no other revision gets one; a Service that exists stays.
+    """
+    for revision in revisions:
+        source = _source(resource, plan, observed, revision)
+        exists = ("Service", revision_name(resource.name, revision)) in live
+        if source is not None and (exists or _needs_services(resource)):
+            yield revision_service(resource, revision, source)
+
+
+def _needs_services(resource: ModelDeployment) -> bool:
+    return resource.spec.gateway is not None
+
+
+def _evaluation_job(
+    resource: ModelDeployment,
+    evaluation: Evaluation,
+    plan: Plan,
+    observed: Observed,
+    live: Children,
+    settings: PodSettings,
+) -> Iterator[Body]:
+    known = live.get(("Job", evaluation.job))
+    source = _source(resource, plan, observed, evaluation.revision)
+    if known is not None:
+        yield dict(known)  # a Job's template never changes: whatever made it, it stays as it is
+    elif source is not None:
+        yield evaluation_job(resource, evaluation.job, evaluation.revision, source, evaluation.step, settings)
+
+
+def _schemes(resource: ModelDeployment, plan: Plan, observed: Observed) -> Set[str]:
+    """Return what the revisions that there are speak; of one whose memory is lost nothing is known."""
+    sources = [_source(resource, plan, observed, revision) for revision in (*plan.sizes, *plan.kept)]
+    known = {parse_server(source["server"]).scheme for source in sources if source is not None}
+    return known or {resource.spec.server.scheme}
+
+
+def _shrinks(plan: Plan, observed: Observed, revision: str) -> bool:
+    return plan.sizes.get(revision, 0) < (observed.revision(revision).desired or 0)
+
+
+def _revision_objects(
+    resource: ModelDeployment,
+    plan: Plan,
+    observed: Observed,
+    live: Children,
+    settings: PodSettings,
+    revision: str,
+) -> Iterator[Body]:
+    source = _source(resource, plan, observed, revision)
+    if source is None:
+        return  # every object that remembers it was deleted by hand
+    size = plan.sizes.get(revision, 0)
+    known = live.get(("Deployment", revision_name(resource.name, revision)))
+    scaling = resource.spec.autoscaling
+    is_autoscaled = scaling is not None and revision in plan.autoscaled
+    if is_autoscaled and known is not None:
+        size = known["spec"].get("replicas", size) or size
+    yield deployment(
+        resource, revision, source, replicas=size, role=_role(plan, revision), settings=settings, live=known
+    )
+    if scaling is not None and is_autoscaled:
+        least = scaling.min_replicas if revision == plan.split.stable else plan.sizes.get(revision, 1)
+        yield autoscaler(resource, revision, scaling, least=least)
+    if size > 1:
+        yield disruption_budget(resource, revision)
+
+
+def _source(resource: ModelDeployment, plan: Plan, observed: Observed, revision: str) -> Mapping[str, Any] | None:
+    """Return what a revision is made from: its own memory, or the spec when the spec asks for it."""
+    remembered = observed.revision(revision).source
+    if remembered is None and revision == plan.target:
+        return resource.spec.revision_source
+    return remembered
+
+
+def _role(plan: Plan, revision: str) -> str:
+    if revision == plan.split.stable:
+        return "stable"
+    return "canary" if revision == plan.split.canary else "previous"
