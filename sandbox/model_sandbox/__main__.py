@@ -13,16 +13,18 @@ import shlex
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import uvloop
+import yaml
 
 from model_sandbox.apiserver.auth import User, read_users
-from model_sandbox.client import Connection, read_kubeconfig, write_kubeconfig
-from model_sandbox.control_plane import control_plane
+from model_sandbox.client import ApiFailure, Client, Connection, read_kubeconfig, write_kubeconfig
+from model_sandbox.control_plane import HOST, ControlPlane, control_plane
 from model_sandbox.controllers import manager, scheduler
 from model_sandbox.controllers.base import Part, run
 from model_sandbox.node import kubelet
@@ -41,6 +43,12 @@ def _image(text: str) -> tuple[str, tuple[str, ...]]:
     if not equals or not name or not command:
         raise argparse.ArgumentTypeError(f"{text!r}: write NAME=COMMAND, as in busybox=/bin/busybox")
     return name, tuple(shlex.split(command))
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r}: a port is a number from 1 to 65535, or 0 for any free one")
+    return int(text)
 
 
 def _users(path: str) -> dict[str, User]:
@@ -83,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--exit-with-parent", action="store_true", help="end when the starting process ends")
     serving.add_argument("--kubeconfig", type=Path, help="where to write the kubeconfig (default: state folder)")
     serving.add_argument("--state", type=Path, help="folder for everything that is written (default: temporary)")
-    serving.add_argument("--port", type=int, default=0, help="port of the API server (default: any free one)")
+    serving.add_argument("--port", type=_port, default=0, help="port of the API server (default: any free one)")
     serving.add_argument("--token", default="", help=argparse.SUPPRESS)
     serving.add_argument(
         "--token-auth-file",
@@ -129,42 +137,80 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class NotStarted(Exception):
+    """The surroundings do not allow the start; the message says what is in the way."""
+
+
 async def _serve(options: argparse.Namespace, state: Path) -> None:
     """An API server, with all the rest or alone."""
-    kept = state if options.state is not None else None
+    kubeconfig = (options.kubeconfig or state / "kubeconfig").absolute()
     async with (
         NETWORKS[options.network]() as network,
-        control_plane(
-            port=options.port,
-            token=options.token,
-            state=kept,
-            extra_users=options.users,
-            services=network.services,
-        ) as plane,
+        _control_plane(options, state, kubeconfig, network) as plane,
         asyncio.TaskGroup() as tasks,
     ):
-        kubeconfig = options.kubeconfig or state / "kubeconfig"
-        write_kubeconfig(kubeconfig, plane.url, plane.token)
         tasks.create_task(run(Connection(plane.url, plane.token), *options.parts(options, state, network)))
         if options.command == "up":  # from when on a pod may be created
             await plane.until_there("serviceaccounts", ("default", "default"))
-        print(f"API server: {plane.url}\nexport KUBECONFIG={kubeconfig.absolute()}", flush=True)
+        print(f"API server: {plane.url}\nexport KUBECONFIG={kubeconfig}", flush=True)
         await asyncio.Event().wait()  # until a signal comes, or a part fails
 
 
+@contextlib.asynccontextmanager
+async def _control_plane(
+    options: argparse.Namespace, state: Path, kubeconfig: Path, network: Network
+) -> AsyncIterator[ControlPlane]:
+    """Start an API server and write its kubeconfig. Raises NotStarted."""
+    kept = state if options.state is not None else None
+    plane = control_plane(
+        port=options.port, token=options.token, state=kept, extra_users=options.users, services=network.services
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            started = await stack.enter_async_context(plane)
+            write_kubeconfig(kubeconfig, started.url, started.token)
+        except OSError as error:
+            where = f"use {error.filename}" if error.filename else f"listen on {HOST}:{options.port}"
+            raise NotStarted(f"cannot {where}: {_reason(error)}") from error
+        except ValueError as error:
+            raise NotStarted(f"cannot use the state in {state}: {error}") from error
+        yield started
+
+
 async def _join(options: argparse.Namespace, state: Path, connection: Connection) -> None:
-    """One part, against somebody's API server."""
+    """One part, against any API server. Raises NotStarted when that does not answer."""
+    server = connection.url.partition("/as/")[0]  # what follows is a token
+    try:
+        async with Client(connection, "model-sandbox") as client:
+            version = await client.get("/version")
+    except (aiohttp.ClientError, TimeoutError, ApiFailure) as error:
+        raise NotStarted(f"the API server {server} does not answer: {_reason(error)}") from error
+    if version is None:
+        raise NotStarted(f"{server} answers, but is no API server")
     async with NETWORKS[options.network]() as network:
         await run(connection, *options.parts(options, state, network))
 
 
+def _reason(error: Exception) -> str:
+    """Return the system's own words for an error where there are some: libraries repeat the address in theirs."""
+    if isinstance(error, OSError) and error.errno and not isinstance(error, aiohttp.ClientSSLError):
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__
+
+
 def _connection(path: Path | str | None) -> Connection:
     if not path:
-        raise SystemExit("which API server? Give --kubeconfig FILE or set KUBECONFIG")
+        raise SystemExit("error: which API server? Give --kubeconfig FILE or set KUBECONFIG")
     try:
         return read_kubeconfig(Path(path))
-    except (OSError, ValueError, KeyError) as error:
-        raise SystemExit(f"cannot use the kubeconfig: {error}") from None
+    except OSError as error:
+        raise SystemExit(f"error: cannot read {error.filename or path}: {_reason(error)}") from None
+    except yaml.YAMLError as error:
+        raise SystemExit(f"error: the kubeconfig {path} is not YAML: {' '.join(str(error).split())}") from None
+    except KeyError as error:
+        raise SystemExit(f"error: the kubeconfig {path} lacks {error}") from None
+    except (ValueError, AttributeError, TypeError) as error:
+        raise SystemExit(f"error: cannot use the kubeconfig: {error}") from None
 
 
 async def _until_signal(work: Coroutine[Any, Any, None]) -> None:
@@ -196,7 +242,7 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
         # A look at all objects for cycles takes seconds with thousands of them, finds none, and stops everybody.
         gc.set_threshold(10_000, 10, 1_000_000)
         uvloop.run(_until_signal(work))
-    except* NetworkError as errors:
+    except* (NetworkError, NotStarted) as errors:
         problem = str(errors.exceptions[0])
     if problem:
         raise SystemExit(f"error: {problem}")
@@ -211,7 +257,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with contextlib.ExitStack() as stack:
         temporary = options.state or stack.enter_context(tempfile.TemporaryDirectory(prefix="model-sandbox-"))
         state = Path(temporary).absolute()  # pods run in folders of their own
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise SystemExit(f"error: cannot use the folder {state}: {error.strerror}") from None
         if options.command in ("up", "apiserver"):
             print(ABOUT, end="", flush=True)
             _run(_serve(options, state))

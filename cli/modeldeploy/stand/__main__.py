@@ -14,6 +14,7 @@ import threading
 from pathlib import Path
 from types import FrameType
 
+from modeldeploy.stand.failures import told
 from modeldeploy.stand.lifecycle import stand
 from modeldeploy.stand.process import StartError, wait_until
 from modeldeploy.stand.source import checkout
@@ -25,11 +26,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or arguments[0] not in commands:
         print(f"usage: python -m modeldeploy.stand {'|'.join(commands)}", file=sys.stderr)
         return 2
-    try:
-        return commands[arguments[0]](checkout() / ".sandbox")
-    except (StartError, TimeoutError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return told(lambda: commands[arguments[0]](checkout() / ".sandbox"))
 
 
 def up(folder: Path) -> int:
@@ -89,7 +86,7 @@ def serve(folder: Path) -> int:
 
 def _is_up(folder: Path, keeper: "subprocess.Popen[bytes]") -> bool:
     if keeper.poll() is not None:
-        raise StartError((folder / "stand.log").read_text(errors="replace").strip())
+        raise StartError((folder / "stand.log").read_text(errors="replace").strip().removeprefix("error: "))
     return (folder / "ready").exists()
 
 

@@ -63,10 +63,15 @@ class Child:
             if found:
                 return found
             if not alive:
-                raise StartError(f"{self.name} ended with {self._process.returncode}:\n{self.tail()}")
+                raise StartError(f"{self.name} ended with {self._process.returncode}: {self._last_words()}")
             if time.monotonic() > deadline:
                 raise StartError(f"{self.name} did not print {pattern!r} in {seconds:g} s:\n{self.tail()}")
             time.sleep(0.02)
+
+    def _last_words(self) -> str:
+        """Return the line by which a program says why it ended, else the last lines of whatever it printed."""
+        *_, last = self.tail().splitlines() or [""]
+        return last.removeprefix("error: ") if last.startswith("error: ") else f"\n{self.tail()}"
 
     def output(self) -> str:
         """Everything it printed so far."""

@@ -127,7 +127,7 @@ async def test_controllers_and_a_node_join_another_api_server(api_of: Any, event
     ("words", "told"),
     [
         pytest.param([], "Give --kubeconfig FILE", id="no kubeconfig"),
-        pytest.param(["--kubeconfig", "/nowhere"], "cannot use the kubeconfig", id="none that can be read"),
+        pytest.param(["--kubeconfig", "/nowhere"], "cannot read /nowhere: No such", id="none that can be read"),
     ],
 )
 async def test_a_part_says_which_api_server_it_lacks(words: list[str], told: str) -> None:
