@@ -90,7 +90,7 @@ def _from_files(files: Sequence[Path], context: str | None, impersonation: Imper
         raise KubeconfigError(f"{shown}: {error}") from error
     _set_proxy(configuration, has_own="proxy" in vars(loader))
     _check_tls(configuration, link)
-    return Access(configuration=configuration, namespace=link.get("namespace") or "default", headers=headers)
+    return Access(configuration=configuration, namespace=str(link.get("namespace") or "default"), headers=headers)
 
 
 def _in_cluster(impersonation: Impersonation) -> Access:

@@ -25,13 +25,14 @@ class Impersonation:
 
     @classmethod
     def from_user(cls, user: Mapping[str, Any]) -> Self:
-        """Read the `as`, `as-groups`, `as-uid` and `as-user-extra` of a kubeconfig's user."""
-        return cls(
-            user=str(user.get("as") or ""),
-            groups=tuple(map(str, user.get("as-groups") or ())),
-            uid=str(user.get("as-uid") or ""),
-            extra=user.get("as-user-extra") or {},
-        )
+        """Read the `as`, `as-groups`, `as-uid` and `as-user-extra` of a kubeconfig's user. Raises `KubeconfigError`."""
+        groups, extra = user.get("as-groups") or [], user.get("as-user-extra") or {}
+        if not isinstance(groups, list):
+            raise KubeconfigError(f"as-groups of the kubeconfig's user has to be a list, not {groups!r}")
+        if not isinstance(extra, dict) or not all(isinstance(values, list) for values in extra.values()):
+            raise KubeconfigError(f"as-user-extra of the kubeconfig's user has to map names to lists, not {extra!r}")
+        uid, name = str(user.get("as-uid") or ""), str(user.get("as") or "")
+        return cls(user=name, groups=tuple(map(str, groups)), uid=uid, extra=extra)
 
     def or_as(self, other: "Impersonation") -> "Impersonation":
         """Return this one, with empty fields taken from another: flags win over the kubeconfig, as in kubectl."""
@@ -53,4 +54,5 @@ class Impersonation:
             headers.append(("Impersonate-Uid", self.uid))
         for key, values in self.extra.items():
             headers += [(f"Impersonate-Extra-{quote(str(key), safe=_IN_NAMES)}", str(value)) for value in values]
-        return headers
+        # Python sends headers as Latin-1, Kubernetes reads them as UTF-8.
+        return [(name, value.encode().decode("latin-1")) for name, value in headers]

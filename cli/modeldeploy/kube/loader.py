@@ -9,6 +9,7 @@ import datetime
 import ssl
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import certifi
 import requests
@@ -82,6 +83,8 @@ class Loader(KubeConfigLoader):  # type: ignore[misc]
                 token = file.read_text(encoding="utf-8").strip()
             except (OSError, UnicodeDecodeError) as error:
                 raise KubeconfigError(f"{self._who}: tokenFile {file} cannot be read: {_why(error)}") from error
+            if not token:
+                raise KubeconfigError(f"{self._who}: tokenFile {file} is empty")
             self.expiry = datetime.datetime.now(datetime.UTC) + EXPIRY_SKEW_PREVENTION_DELAY + _TOKEN_FILE_LIFE
         if not token:
             return None
@@ -120,7 +123,7 @@ class Loader(KubeConfigLoader):  # type: ignore[misc]
         server = str(self._cluster.safe_get("server") or "")
         if not server:
             raise KubeconfigError(f"{cluster} has no server in the kubeconfig")
-        if not server.startswith(("http://", "https://")):
+        if not server.startswith(("http://", "https://")) or not _has_host(server):
             raise KubeconfigError(f"{cluster}: server {server!r} is no http:// or https:// URL")
         if self._user and server.startswith("https://") and "cert_file" not in vars(self):
             self.cert_file = self._file(self._user, "client-certificate", self._who, self._user_folder)
@@ -151,6 +154,14 @@ class Loader(KubeConfigLoader):  # type: ignore[misc]
     @property
     def _user_folder(self) -> Path:
         return Path(self._user.path).absolute().parent
+
+
+def _has_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
 
 
 def _why(error: Exception) -> str:

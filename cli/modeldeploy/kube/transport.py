@@ -42,7 +42,10 @@ class Transport:
 
     def __init__(self, access: Access) -> None:
         self._shown, self._proxy = _address(access.configuration.host), _address(access.configuration.proxy or "")
-        self._client = _Client(access)
+        try:
+            self._client = _Client(access)
+        except (HTTPError, ValueError, ImportError) as error:
+            raise KubeconfigError(f"the proxy {self._proxy} cannot be used: {error}") from error
         # Paths are known: nothing is discovered, and no cache of it written to the folder for temporary files.
         self._dynamic = DynamicClient(self._client, discoverer=lambda *_: None)
 
@@ -86,6 +89,9 @@ class Transport:
             raise KubeUnreachable(told) from error
         except HTTPError as error:
             raise KubeUnreachable(f"{self._shown} does not answer: {_reason(error)}") from error
+        except ValueError:  # from http.client, with the header's content: it may be a token
+            told = "a token or a name of the kubeconfig does not fit into a header: it has a line break in it"
+            raise KubeconfigError(told) from None
         answer = _json(text)
         if not isinstance(answer, dict) or "kind" not in answer:
             raise self._stranger(status)
@@ -101,9 +107,9 @@ class Transport:
         if "CERTIFICATE_VERIFY_FAILED" not in told:
             return KubeUnreachable(f"{self._shown} does not answer: {told}")
         if "ostname mismatch" in told or "IP address mismatch" in told:
-            hint = "tls-server-name of the kubeconfig's cluster names the host that it is for"
+            hint = "set tls-server-name of the kubeconfig's cluster to a name that it is valid for"
         else:
-            hint = "certificate-authority of the kubeconfig's cluster holds the certificate that it is signed with"
+            hint = "set certificate-authority of the kubeconfig's cluster to the authority that signed it"
         return KubeconfigError(f"the certificate of {self._shown} is not trusted: {_reason(told)}; {hint}")
 
 

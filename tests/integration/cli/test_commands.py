@@ -287,7 +287,18 @@ def stranger() -> Iterator[Callable[[int, str, str], str]]:
         pytest.param(302, "text/html", "", "answers with 302 and no object of Kubernetes", id="a redirect"),
         pytest.param(200, "application/json", "[]", "answers with 200 and no object of Kubernetes", id="other JSON"),
         pytest.param(
-            404, "text/plain", "404 page not found\n", "install modeldeploy's chart", id="a cluster without us"
+            404,
+            "text/plain",
+            "404 page not found\n",
+            "chart in the cluster: helm install modeldeploy",
+            id="a cluster without us",
+        ),
+        pytest.param(
+            403,
+            "text/plain",
+            "RBAC: access denied",
+            " on modeldeployments.modeldeploy.dev in namespace default is not allowed to this user: 403 Forbidden: RBAC",
+            id="a proxy that allows nothing",
         ),
         pytest.param(
             503, "text/html", "<h1>\nbusy</h1>", "503 Service Unavailable: <h1> busy</h1>", id="a proxy's error"

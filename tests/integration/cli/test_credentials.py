@@ -270,7 +270,7 @@ IN_FILE = {"token": "t", "as": "jane", "as-groups": ["a", "b"], "as-uid": "7", "
     ("words", "sent"),
     [
         pytest.param([], ["jane", "a", "b", "7", "x", "y"], id="the kubeconfig's"),
-        pytest.param(["--as", "joe"], ["joe", "a", "b", "7", "x", "y"], id="--as wins"),
+        pytest.param(["--as", "joé"], ["jo\u00c3\u00a9", "a", "b", "7", "x", "y"], id="--as wins, as UTF-8"),
         pytest.param(
             ["--as-group", "c", "--as-group=d", "--as-uid", "8"], ["jane", "c", "d", "8", "x", "y"], id="groups and uid"
         ),

@@ -90,6 +90,19 @@ def test_a_proxy_gets_the_password_in_its_address(run: Run, server: Front, tmp_p
     assert record[0].endswith("Basic bWU6c0Bk")
 
 
+def test_a_proxy_that_is_none_is_told(run: Run, server: Front, tmp_path: Path) -> None:
+    done = run("get", kubeconfig=server.kubeconfig(tmp_path / "config", USER, **{"proxy-url": "ftp://127.0.0.1:1"}))
+    assert done.code == 3
+    assert done.err.startswith("error: the proxy ftp://127.0.0.1:1 cannot be used: ")
+
+
+def test_a_token_that_fits_in_no_header_is_not_shown(run: Run, server: Front, tmp_path: Path) -> None:
+    done = run("get", kubeconfig=server.kubeconfig(tmp_path / "config", {"token": "s3\ncret"}))
+    assert (done.code, server.asked) == (3, [])
+    assert "does not fit into a header" in done.err
+    assert "s3" not in done.err
+
+
 @pytest.mark.parametrize(
     ("variables", "goes_through"),
     [

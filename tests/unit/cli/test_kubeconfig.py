@@ -82,6 +82,16 @@ HTTPS = "https://127.0.0.1:1234"
         pytest.param(
             a_config({}, server="here:1"), "'here:1' is no http:// or https:// URL", id="a server without a scheme"
         ),
+        pytest.param(a_config({}, server="https://[::1"), "is no http:// or https:// URL", id="half an address"),
+        pytest.param(a_config({}, server="https://h:x"), "is no http:// or https:// URL", id="a port that is none"),
+        pytest.param(a_config({"tokenFile": "empty"}), "tokenFile .*empty is empty", id="an empty token file"),
+        pytest.param(
+            a_config({"as": "j", "as-groups": "g"}), "as-groups .* a list, not 'g'", id="groups that are none"
+        ),
+        pytest.param(
+            a_config({"as": "j", "as-user-extra": {"k": "v"}}), "has to map names to lists", id="extra that is none"
+        ),
+        pytest.param(a_config({"as-groups": ["g"]}), "need a user: add --as USER", id="groups of nobody"),
         pytest.param(
             a_config({"tokenFile": "absent"}), "tokenFile .*absent cannot be read: No such", id="no token file"
         ),
@@ -110,6 +120,7 @@ HTTPS = "https://127.0.0.1:1234"
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, config: dict[str, Any], said: str) -> None:
+    (tmp_path / "empty").touch()
     with pytest.raises(KubeconfigError, match=said):
         read_access(written(tmp_path, config))
 
