@@ -3,6 +3,7 @@
 It records who asked and how, so that a test can say which credentials and headers a client sent.
 """
 
+import base64
 import datetime
 import http.client
 import ipaddress
@@ -101,6 +102,11 @@ class Front:
         fields = {"server": self.url, **trust, **cluster}
         file.write_text(yaml.safe_dump(a_config(user, fields)))
         return file
+
+
+def inline(file: Path) -> str:
+    """Return a file as the `-data` fields of a kubeconfig hold it."""
+    return base64.b64encode(file.read_bytes()).decode()
 
 
 def a_config(user: dict[str, Any], cluster: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The official client's reading of a kubeconfig's cluster and user, where kubectl does more. Used by `access`.
 
-Each method states what release 37 of the library does otherwise; tests/integration/cli/test_credentials.py proves
-what is left, so that a method can go when a later release makes it superfluous.
+Each method states what release 37 of the library does otherwise; tests/integration/cli proves what is left, so that a
+method can go when a later release makes it superfluous.
 """
 
 import base64

@@ -297,7 +297,7 @@ def stranger() -> Iterator[Callable[[int, str, str], str]]:
             403,
             "text/plain",
             "RBAC: access denied",
-            " on modeldeployments.modeldeploy.dev in namespace default is not allowed to this user: 403 Forbidden: RBAC",
+            " on modeldeployments.modeldeploy.dev in namespace default is not allowed to this user: 403 Forbidden",
             id="a proxy that allows nothing",
         ),
         pytest.param(
