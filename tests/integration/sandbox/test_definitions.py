@@ -231,12 +231,9 @@ async def test_other_groups_need_no_approval(api_of: Any) -> None:
 def allowed() -> list[Any]:
     """The rights of a gateway that may not create definitions."""
     reads = ["get", "list", "watch"]
+    own = {"resources": ["*"], "verbs": [*reads, "create", "patch", "update"]}
     rules = [
-        {
-            "apiGroups": ["gateway.networking.k8s.io"],
-            "resources": ["*"],
-            "verbs": [*reads, "create", "patch", "update"],
-        },
+        {"apiGroups": ["gateway.networking.k8s.io"], **own},
         {"apiGroups": ["", "discovery.k8s.io"], "resources": ["services", "endpointslices"], "verbs": reads},
     ]
     rbac = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": "gateway"}}
