@@ -19,8 +19,8 @@ from typing import Any
 import orjson
 
 from model_sandbox.apiserver.errors import Cause, Obj, go_value
-from model_sandbox.apiserver.functions import FUNCTIONS, NATIVE, OWN
-from model_sandbox.apiserver.schema import Node
+from model_sandbox.apiserver.functions import FORMATS, FUNCTIONS, NATIVE, OWN
+from model_sandbox.apiserver.schema import Node, Shape
 
 _KEPT_RESULTS, _KEPT_BYTES = 1024, 1024
 _TEXTS = re.compile(r"r?'(?:[^'\\]|\\.)*'|r?\"(?:[^\"\\]|\\.)*\"")
@@ -87,6 +87,7 @@ class Expression:
 
     def __init__(self, text: str, node: Node, *, optional: bool = False) -> None:
         self._optional = optional
+        self._node = node if _is_formatted(node) else None
         try:
             self._program = _library().compile(text)
         except ValueError as error:
@@ -118,6 +119,8 @@ class Expression:
             return self._results[key]
         context = _context()
         for name, value in seen.items():
+            if self._node is not None:
+                value = _typed(value, self._node)
             if self._optional and name == "oldSelf":
                 value = _library().OptionalValue.none() if value is None else _library().OptionalValue.of(value)
             context.add_variable(name, value)
@@ -164,6 +167,23 @@ def _cut(value: Any, tree: Any, escaped: bool) -> Any:
         return _escape(value) if escaped else value
     named = ((name, _unescaped(name)) for name in tree if name != "?")
     return {name: _cut(value[held], tree[name], escaped) for name, held in named if held in value}
+
+
+def _is_formatted(node: Node) -> bool:
+    """Whether there are texts in a type that rules see as other values."""
+    return not node.strict and (node.openapi.get("format") in FORMATS or any(map(_is_formatted, node.below)))
+
+
+def _typed(value: Any, node: Node) -> Any:
+    """What an expression sees, with times, durations and bytes in place of texts of these formats."""
+    if isinstance(value, str) and node.shape is Shape.STRING:
+        return FORMATS.get(node.openapi.get("format", ""), str)(value)
+    if isinstance(value, list):
+        return [_typed(item, node.item) for item in value]
+    if isinstance(value, dict):
+        below = ((name, item, node.child(_unescaped(name))) for name, item in value.items())
+        return {name: item if sub is None else _typed(item, sub) for name, item, sub in below}
+    return value
 
 
 def _unescaped(name: str) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+from base64 import b64decode
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address, ip_interface
 from itertools import pairwise
 from typing import Any
@@ -62,6 +64,25 @@ def _same_but_images(new: Obj, old: Obj) -> bool:
     return frozen(new) == frozen(old)
 
 
+def _time(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _duration(text: str) -> timedelta:
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PARTS.findall(text))
+    return timedelta(seconds=-seconds if text.startswith("-") else seconds)
+
+
+_PARTS = re.compile(r"(\d+\.?\d*|\.\d+)\s*(ns|us|µs|ms|s|m|h|d|w)")
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+# Texts of these formats are values of other types in rules. What is not of its format is refused before.
+FORMATS: dict[str, Callable[[str], Any]] = {
+    "date-time": _time,
+    "date": _time,
+    "duration": _duration,
+    "byte": b64decode,
+}
 _NOT_GLOBAL = ("unspecified", "loopback", "link_local", "multicast")
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "isSorted": lambda items: all(left <= right for left, right in pairwise(items)),

@@ -187,11 +187,11 @@ class _Checker:
             return self._logical(one, given)
         result: Type | None = None
         for overload in functions()[one.function]:
-            if overload.is_method != (one.target is not None) or len(overload.parameters) != len(given):
+            if overload.is_method != (one.target is not None):
                 continue
             fresh = {name: self.unifier.fresh() for name in overload.type_parameters}
             *wanted, answer = instantiate([*overload.parameters, overload.result], fresh)
-            if not self.unifier.assign(zip(given, wanted, strict=True)):
+            if len(wanted) != len(given) or not self.unifier.assign(zip(given, wanted, strict=True)):
                 continue
             self.checked.overloads.setdefault(one.id, []).append(overload)
             answer = self._resolve(answer)

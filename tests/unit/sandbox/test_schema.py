@@ -118,6 +118,45 @@ def test_an_optional_old_value(value: str, old: str | None, held: bool) -> None:
     assert (found == []) is held
 
 
+FORMATTED = {
+    "when": {"type": "string", "format": "date-time"},
+    "day": {"type": "string", "format": "date"},
+    "wait": {"type": "string", "format": "duration"},
+    "blob": {"type": "string", "format": "byte"},
+    "waits": {"type": "array", "items": {"type": "string", "format": "duration"}},
+    "a-b": {"type": "object", "additionalProperties": {"type": "string", "format": "date-time"}},
+}
+GIVEN = {
+    "when": "2026-05-01T00:00:00Z",
+    "day": "2026-05-01",
+    "wait": "1h30m",
+    "blob": "YWJj",
+    "waits": ["1s", "500ms", "2000000ns"],
+    "a-b": {"k": "2026-05-01T01:00:00.123456789+02:00"},
+}
+
+
+@pytest.mark.parametrize(
+    ("rule", "held"),
+    [
+        ("self.when > timestamp('2020-01-01T00:00:00Z')", True),
+        ("self.when.getFullYear() == 2025", False),
+        ("self.day.getMonth() == 4", True),
+        ("self.wait == duration('90m') && self.wait.getHours() == 1", True),
+        ("self.wait < duration('1h')", False),
+        ("self.blob == b'abc' && self.blob.size() == 3", True),
+        ("self.waits.all(w, w <= duration('1s'))", True),
+        ("self.waits[2] == duration('2ms')", True),
+        ("self.a__dash__b.all(k, self.a__dash__b[k] < self.when)", True),
+        ("has(self.wait)", True),
+    ],
+)
+def test_texts_of_some_formats_are_times_durations_and_bytes_in_rules(rule: str, held: bool) -> None:
+    schema = {**spec_of(**FORMATTED), "x-kubernetes-validations": [{"rule": rule}]}
+    assert check_definition(definition(schema)) == []
+    assert (causes_of(schema, GIVEN) == []) is held
+
+
 @pytest.mark.parametrize("rule", ["self.nope > 1", "self.", "other == 1", "self.a > 1 &&", "self.a in [0, '0%']"])
 def test_a_rule_that_does_not_compile_is_found_with_its_definition(rule: str) -> None:
     schema = {**spec_of(a={"type": "integer"}), "x-kubernetes-validations": [{"rule": rule}]}
