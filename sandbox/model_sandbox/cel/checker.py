@@ -123,10 +123,7 @@ class _Checker:
                 if scope is self._scopes[0]:
                     self.checked.names.add(name)
                 return scope[name]
-        if name not in TYPE_NAMES:
-            return None
-        held = TYPE_NAMES[name]
-        return instantiate([held], {Type("param", letter): self.unifier.fresh() for letter in "ABV"})[0]
+        return TYPE_NAMES.get(name)
 
     # --- fields
 

@@ -127,12 +127,10 @@ class Parsed:
 _TEXT = re.compile(r"""[rR]?(?:\'{3}.*?\'{3}|\"{3}.*?\"{3}|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|//[^\n]*""", re.DOTALL)
 # What cel-go says where the parser's library has other words.
 _WORDS = (
-    (
-        re.compile(r"(all|exists|exists_one)\(\) variable name must be a simple identifier"),
-        "argument must be a simple name",
-    ),
-    (re.compile(r"(map|filter)\(\) variable name must be a simple identifier"), "argument is not an identifier"),
-    (re.compile(r"has\(\) argument must be a field selection"), "invalid argument to has() macro"),
+    (r"(all|exists|exists_one)\(\) variable name must be a simple identifier", "argument must be a simple name"),
+    (r"(map|filter)\(\) variable name must be a simple identifier", "argument is not an identifier"),
+    (r"has\(\) argument must be a field selection", "invalid argument to has() macro"),
+    (r"ERROR: [^\n]*: invalid constant literal expression(\n \|[^\n]*)*\n(?=ERROR)", ""),
 )
 
 
