@@ -1,7 +1,4 @@
-"""What cel-go's validators find in an expression whose types are right: literals that are mixed or cannot be parsed.
-
-The arguments of `format` are not checked against its format string.
-"""
+"""What cel-go's validators find in an expression whose types are right: literals that are mixed or cannot be parsed."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from model_sandbox.cel.checker import Checked
+from model_sandbox.cel.formats import check_format
 from model_sandbox.cel.syntax import Call, Expr, ListOf, Literal, Loop, MapOf, Select, is_pattern
 
 _DURATION = re.compile(r"[+-]?(0|((\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h))+)")
@@ -34,6 +32,8 @@ class _Literals:
             self._alike([key for key, _, _ in one.entries], frozenset())
             optional = frozenset(index for index, (_, _, is_optional) in enumerate(one.entries) if is_optional)
             self._alike([value for _, value, _ in one.entries], optional)
+        if isinstance(one, Call) and one.function == "format":
+            check_format(one, self._checked)
         mixed = isinstance(one, Call) and one.function == "format" and one.target is not None
         for inner in _below(one):
             if not mixed:

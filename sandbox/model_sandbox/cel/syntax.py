@@ -130,6 +130,8 @@ _WORDS = (
     (r"(all|exists|exists_one)\(\) variable name must be a simple identifier", "argument must be a simple name"),
     (r"(map|filter)\(\) variable name must be a simple identifier", "argument is not an identifier"),
     (r"has\(\) argument must be a field selection", "invalid argument to has() macro"),
+    (r"\\u003F", "?"),
+    (r"\nERROR: <input>:\d+:0: <<nil>> parsetree", ""),
     (r"ERROR: [^\n]*: invalid constant literal expression(\n \|[^\n]*)*\n(?=ERROR)", ""),
 )
 
