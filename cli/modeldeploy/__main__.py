@@ -1,7 +1,8 @@
 """Entry point of `modeldeploy` and `kubectl modeldeploy`: runs the command, turns errors into one line.
 
-Exit statuses: those of the command; 1 when a file cannot be read or written; 3 when the cluster or the
-name is not there or the request makes no sense; 64 when the command line is wrong.
+Exit statuses: those of the command; 1 when a file cannot be read or written; 2 when the operator has not answered a
+request in time; 3 when the cluster or the name is not there or the request is refused; 64 when the command line is
+wrong.
 """
 
 import sys
@@ -10,11 +11,12 @@ from modeldeploy.app import build
 from modeldeploy.kube import KubeconfigError, KubeError, KubeUnreachable
 from modeldeploy.plain import plain
 from modeldeploy.report.story import NothingToReport
-from modeldeploy.requests import Refused
+from modeldeploy.requests import NoAnswer, Refused
 from modeldeploy.session import UnknownName
 
 USAGE = 64
 REFUSED = 3
+NOT_OVER = 2
 
 
 def main() -> None:
@@ -26,6 +28,9 @@ def main() -> None:
     except (KubeError, KubeconfigError, KubeUnreachable, NothingToReport, Refused, UnknownName) as error:
         print(f"error: {plain(str(error))}", file=sys.stderr)
         sys.exit(REFUSED)
+    except NoAnswer as error:
+        print(f"error: {plain(str(error))}", file=sys.stderr)
+        sys.exit(NOT_OVER)
     except OSError as error:  # what a command could not read or write, its own output too
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

@@ -1,10 +1,11 @@
-"""What a person may ask of a rollout, as merge patches. PURE; used by `commands/act.py`.
+"""What a user may ask of a rollout, as merge patches. PURE; used by `commands/act.py`.
 
-Commands that are no state are tokens in annotations. A token names the revision it speaks of (and, to
-promote, the step), so that applying it twice, or late, does nothing. `kubectl annotate` does the same.
+Commands that are no state are requests in annotations. A request names its revision (and, to promote, the step), and
+ends with the time, so that the operator answers each one once. `kubectl annotate` does the same.
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,14 +14,38 @@ from modeldeploy.rollout import GROUP, Rollout
 Patch = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the operator did about a request, or why it did nothing."""
+
+    is_accepted: bool
+    message: str
+
+
+class NoAnswer(Exception):
+    """The operator has not answered a request in time."""
+
+
 class Refused(Exception):
     """There is nothing that the request could do; the message says why, and what would."""
 
 
-def promote(rollout: Rollout) -> Patch:
+def promote(rollout: Rollout, *, now: datetime) -> Patch:
     """Go on with the next step."""
     canary = _canary(rollout, "promote")
-    return _token("promote", f"{canary}@{rollout.step_index}")
+    return _token("promote", f"{canary}@{rollout.step_index}/{int(now.timestamp())}")
+
+
+def answer_to(patch: Patch, status: Mapping[str, Any]) -> Answer | None:
+    """Return the operator's answer to a request; None while there is none.
+
+    Args:
+        patch: the patch that made the request.
+        status: `status` of the ModelDeployment.
+    """
+    ((annotation, value),) = patch["metadata"]["annotations"].items()
+    answer = (status.get("requests") or {}).get(annotation.removeprefix(f"{GROUP}/")) or {}
+    return Answer(answer["accepted"], answer["message"]) if answer.get("value") == value else None
 
 
 def promote_full(rollout: Rollout, *, now: datetime) -> Patch:

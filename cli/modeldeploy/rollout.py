@@ -120,15 +120,10 @@ class Rollout:
 
 
 def _is_asked(annotations: Body, status: Body) -> bool:
-    """Annotations change no generation, so that only what was done or ignored tells that they were seen."""
-    told = (one for one in status.get("conditions", ()) if one["type"] == "AnnotationsAccepted")
-    ignored = next((one.get("message", "") for one in told), "")
-    done = status.get("handledTokens") or {}
+    """Whether a request was not answered yet: annotations change no generation."""
+    answered = status.get("handledTokens") or {}
     asked = {word: annotations.get(f"{GROUP}/{word}") for word in ("undo", "retry")}
-    return any(
-        value and done.get(word) != value and f"{GROUP}/{word}: {value}: " not in ignored
-        for word, value in asked.items()
-    )
+    return any(value and answered.get(word) != value for word, value in asked.items())
 
 
 def _condition(status: Body, wanted: str) -> str:

@@ -44,7 +44,8 @@ def render(
     grown = [
         body for revision in growing for body in _revision_objects(resource, plan, observed, live, settings, revision)
     ]
-    yield [*grown, *_revision_services(resource, plan, observed, live, revisions), *absent]
+    budget = [disruption_budget(resource)] if sum(plan.sizes.values()) > 1 else []
+    yield [*grown, *budget, *_revision_services(resource, plan, observed, live, revisions), *absent]
     yield [service for service in services if service not in absent]
     router = router_for(resource.spec.gateway)
     yield [
@@ -136,16 +137,16 @@ def _revision_objects(
     known = live.get(("Deployment", revision_name(resource.name, revision)))
     scaling = resource.spec.autoscaling
     is_autoscaled = scaling is not None and revision in plan.autoscaled
+    is_stable = revision == plan.split.stable
     if is_autoscaled and known is not None:
-        size = known["spec"].get("replicas", size) or size
+        live_size = known["spec"].get("replicas", size) or size
+        size = max(live_size, size) if is_stable and plan.is_returning else live_size
     yield deployment(
         resource, revision, source, replicas=size, role=_role(plan, revision), settings=settings, live=known
     )
     if scaling is not None and is_autoscaled:
-        least = scaling.min_replicas if revision == plan.split.stable else plan.sizes.get(revision, 1)
+        least = scaling.min_replicas if is_stable and not plan.is_returning else plan.sizes.get(revision, 1)
         yield autoscaler(resource, revision, scaling, least=least)
-    if size > 1:
-        yield disruption_budget(resource, revision)
 
 
 def _source(resource: ModelDeployment, plan: Plan, observed: Observed, revision: str) -> Mapping[str, Any] | None:

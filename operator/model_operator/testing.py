@@ -45,6 +45,7 @@ class Behaviour:
     ready_after: float | None = 1.0
     termination: Mapping[str, Any] | None = None
     waiting: str = ""
+    message: str = "from the kubelet"
     restarts: int = 0
     measures: Mapping[str, Any] = field(default_factory=lambda: {"rows": 100, "metrics": {"accuracy": 0.95}})
 
@@ -185,8 +186,13 @@ class InMemoryCluster:
             self._store({**pod, "status": pod_status(behaviour, pod, ready=False)})
 
     def pods(self, revision: str) -> list[Body]:
-        """Return the pods of a revision."""
-        return [pod for pod in self.of_kind("Pod") if pod["metadata"]["labels"].get(REVISION) == revision]
+        """Return the pods of a revision that have not ended."""
+        return [
+            pod
+            for pod in self.of_kind("Pod")
+            if pod["metadata"]["labels"].get(REVISION) == revision
+            and (pod.get("status") or {}).get("phase") not in ("Failed", "Succeeded")
+        ]
 
     def _run_autoscaler(self, autoscaler: Body) -> None:
         spec = autoscaler["spec"]
@@ -349,7 +355,7 @@ def pod_status(behaviour: Behaviour, pod: Mapping[str, Any], *, ready: bool) -> 
         container["lastState"] = {"terminated": {"exitCode": 65, "reason": "Error", "message": message}}
         container["state"] = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
     elif behaviour.waiting and not ready:
-        container["state"] = {"waiting": {"reason": behaviour.waiting, "message": "told by the kubelet"}}
+        container["state"] = {"waiting": {"reason": behaviour.waiting, "message": behaviour.message}}
     return {
         "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
         "containerStatuses": [container],

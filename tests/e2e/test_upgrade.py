@@ -19,7 +19,7 @@ import yaml
 from model_packages import VERSIONS, own_predictions, some_rows
 
 from modeldeploy.demo.load import Load
-from modeldeploy.kube import CRDS, DEPLOYMENTS, MODELDEPLOYMENTS, PODS, SERVICES
+from modeldeploy.kube import DEPLOYMENTS, MODELDEPLOYMENTS, PODS, SERVICES
 from modeldeploy.stand import checkout, wait_until
 
 pytest.importorskip("helm_python", reason="helm-python-sdk has no wheel for this machine")
@@ -83,7 +83,10 @@ class Upgrade:
         self._helm("rollback", self._release)
 
     def _define(self, tree: Path) -> None:
-        self._space.kube.apply(CRDS, definition(tree))
+        """Apply the definition as the chart's notes say."""
+        command = ["apply", "--server-side", "--force-conflicts", "-f", "-"]
+        done = self._space.kubectl(*command, given=yaml.safe_dump(definition(tree)))
+        assert done.returncode == 0, done.stderr
 
     def _helm(self, action: str, tree: Path, **settings: str) -> None:
         variables = {**SETTINGS, **settings}

@@ -1,5 +1,6 @@
 """Commands that ask for something: promote, abort, retry, undo, pause, resume."""
 
+import time
 from typing import Annotated
 
 import typer
@@ -7,38 +8,36 @@ import typer
 from modeldeploy import requests
 from modeldeploy.commands.show import Name
 from modeldeploy.kube import MODELDEPLOYMENTS
-from modeldeploy.rollout import Rollout
 from modeldeploy.session import Session
+
+Wait = Annotated[
+    bool, typer.Option("--wait/--no-wait", help="Wait until the operator has answered, ten seconds at most.")
+]
+#: Seconds that the operator has for its answer, and between two looks for it.
+ANSWER_TIMEOUT = 10.0
+_INTERVAL = 0.2
 
 
 def promote(
     session: Session,
     name: Name,
     full: Annotated[bool, typer.Option("--full", help="Skip all steps that are left.")] = False,
+    wait: Wait = True,
 ) -> None:
     """Let a rollout go on with its next step, or all the way."""
     rollout = session.rollout(name)
-    if full:
-        _send(session, name, requests.promote_full(rollout, now=session.now()))
-        _say(session, f"{name}: {rollout.canary} is to take all traffic{_once_resumed(rollout)}")
-    else:
-        _send(session, name, requests.promote(rollout))
-        step = rollout.step or rollout.step_index
-        _say(session, f"{name}: {rollout.canary} is to go on after step {step}{_once_resumed(rollout)}")
+    ask = requests.promote_full if full else requests.promote
+    _request(session, name, ask(rollout, now=session.now()), wait=wait)
 
 
-def abort(session: Session, name: Name) -> None:
+def abort(session: Session, name: Name, wait: Wait = True) -> None:
     """Take the new revision back; the stable one keeps all traffic."""
-    rollout = session.rollout(name)
-    _send(session, name, requests.abort(rollout, now=session.now()))
-    _say(session, f"{name}: {rollout.canary} is to be taken back")
+    _request(session, name, requests.abort(session.rollout(name), now=session.now()), wait=wait)
 
 
-def retry(session: Session, name: Name) -> None:
+def retry(session: Session, name: Name, wait: Wait = True) -> None:
     """Try the revision again that was aborted."""
-    rollout = session.rollout(name)
-    _send(session, name, requests.retry(rollout, now=session.now()))
-    _say(session, f"{name}: {rollout.aborted} is to be tried again")
+    _request(session, name, requests.retry(session.rollout(name), now=session.now()), wait=wait)
 
 
 def undo(
@@ -48,12 +47,12 @@ def undo(
         str | None,
         typer.Option(help="An earlier revision, as `modeldeploy history` shows it.", show_default=False),
     ] = None,
+    wait: Wait = True,
 ) -> None:
     """Go back to the revision that was live before."""
     kept = session.kept_revisions(name)
-    patch, revision = requests.undo(session.rollout(name), to_revision, kept=kept, now=session.now())
-    _send(session, name, patch)
-    _say(session, f"{name}: back to {revision}")
+    patch, _ = requests.undo(session.rollout(name), to_revision, kept=kept, now=session.now())
+    _request(session, name, patch, wait=wait)
 
 
 def pause(session: Session, name: Name) -> None:
@@ -68,17 +67,32 @@ def resume(session: Session, name: Name) -> None:
 
 def _hold(session: Session, name: str, *, paused: bool) -> None:
     already = session.rollout(name).is_paused == paused
-    _send(session, name, requests.pause(paused=paused))
+    session.kube.merge(MODELDEPLOYMENTS, name, requests.pause(paused=paused), session.namespace)
     state = "paused" if paused else "not paused"
     _say(session, f"{name}: {'was' if already else 'is'} {state}{' already' if already else ''}")
 
 
-def _once_resumed(rollout: Rollout) -> str:
-    return f", once it is resumed: modeldeploy resume {rollout.name}" if rollout.is_paused else ""
+def _request(session: Session, name: str, patch: requests.Patch, *, wait: bool) -> None:
+    """Write a request, and show what the operator answers.
 
-
-def _send(session: Session, name: str, patch: requests.Patch) -> None:
+    Raises:
+        Refused: the operator did not do it; the message says why.
+        NoAnswer: it has not answered in time.
+    """
     session.kube.merge(MODELDEPLOYMENTS, name, patch, session.namespace)
+    if not wait:
+        _say(session, f"{name}: requested")
+        return
+    deadline = time.monotonic() + ANSWER_TIMEOUT
+    while (answer := requests.answer_to(patch, session.body(name).get("status") or {})) is None:
+        if time.monotonic() > deadline:
+            raise requests.NoAnswer(
+                f"{name}: requested, but the operator has not answered within {ANSWER_TIMEOUT:.0f} s; is it running?"
+            )
+        time.sleep(_INTERVAL)
+    if not answer.is_accepted:
+        raise requests.Refused(f"{name}: {answer.message}")
+    _say(session, f"{name}: {answer.message}")
 
 
 def _say(session: Session, text: str) -> None:

@@ -25,6 +25,8 @@ STABLE_SPEC = f"{GROUP}/stable-revision-spec"
 SCHEME = f"{GROUP}/scheme"
 #: On a revision's Deployment: which renderer and settings made its pod template.
 RENDERED_BY = f"{GROUP}/rendered-by"
+#: On a revision's Deployment: the pod template as it was applied, as JSON, for operators that render another one.
+TEMPLATE = f"{GROUP}/pod-template"
 
 #: On the pods of an evaluation: whose they are, and the name of the Job. They bear no `NAME`, which Services select by.
 EVALUATES = f"{GROUP}/evaluates"
@@ -35,7 +37,7 @@ SELECTOR = f"{MANAGED_BY}={MANAGER}"
 
 
 def revision_name(name: str, revision: str) -> str:
-    """Return the name of a revision's Deployment, Service, autoscaler and disruption budget."""
+    """Return the name of a revision's Deployment, Service and autoscaler."""
     return f"{name}-{revision}"
 
 

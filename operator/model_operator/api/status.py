@@ -52,10 +52,20 @@ class Weights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PauseCondition:
-    """Why the rollout waits, and since when."""
+    """Why the rollout waits, and since when. `message` has the numbers, where there are any."""
 
     reason: str
     start_time: datetime
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAnswer:
+    """What the operator did about the value of an annotation, or why it did nothing."""
+
+    value: str
+    is_accepted: bool
+    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +172,7 @@ class Status:
     rollout_started_at: datetime | None = None
     rollout_replicas: int = 0
     progressed_at: datetime | None = None
+    progressed_replicas: int = 0
     endpoints_lost_at: datetime | None = None
     drain_started_at: datetime | None = None
     weights: Weights = field(default_factory=Weights)
@@ -172,6 +183,7 @@ class Status:
     pod_failures: tuple[PodFailure, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
     handled_tokens: Mapping[str, str] = field(default_factory=dict)
+    answers: Mapping[str, RequestAnswer] = field(default_factory=dict)
     conditions: tuple[Condition, ...] = ()
 
     @property
@@ -212,6 +224,7 @@ def status_from_body(body: Body) -> Status:
         rollout_started_at=_time(body.get("rolloutStartedAt")),
         rollout_replicas=body.get("rolloutReplicas", 0),
         progressed_at=_time(body.get("progressedAt")),
+        progressed_replicas=body.get("progressedReplicas", 0),
         endpoints_lost_at=_time(body.get("endpointsLostAt")),
         drain_started_at=_time(body.get("drainStartedAt")),
         weights=Weights(
@@ -223,7 +236,9 @@ def status_from_body(body: Body) -> Status:
             verified=weights.get("verified"),
         ),
         pauses=tuple(
-            PauseCondition(reason=raw["reason"], start_time=parse_time(raw["startTime"]))
+            PauseCondition(
+                reason=raw["reason"], start_time=parse_time(raw["startTime"]), message=raw.get("message", "")
+            )
             for raw in body.get("pauseConditions", ())
         ),
         rollback=Rollback(reason=rollback["reason"], message=rollback["message"]) if rollback else None,
@@ -240,6 +255,10 @@ def status_from_body(body: Body) -> Status:
         ),
         history=tuple(HistoryEntry(**{**raw, "at": parse_time(raw["at"])}) for raw in body.get("history", ())),
         handled_tokens=dict(body.get("handledTokens", {})),
+        answers={
+            token: RequestAnswer(raw["value"], is_accepted=raw["accepted"], message=raw["message"])
+            for token, raw in body.get("requests", {}).items()
+        },
         conditions=tuple(
             Condition(
                 type=raw["type"],
@@ -278,10 +297,12 @@ def status_to_body(status: Status) -> dict[str, Any]:
         "rolloutStartedAt": status.rollout_started_at,
         "rolloutReplicas": status.rollout_replicas or None,
         "progressedAt": status.progressed_at,
+        "progressedReplicas": status.progressed_replicas or None,
         "endpointsLostAt": status.endpoints_lost_at,
         "drainStartedAt": status.drain_started_at,
         "pauseConditions": [
-            {"reason": pause.reason, "startTime": format_time(pause.start_time)} for pause in status.pauses
+            _present({"reason": pause.reason, "startTime": format_time(pause.start_time), "message": pause.message})
+            for pause in status.pauses
         ],
         "rollback": vars_of(status.rollback) if status.rollback else None,
         "analysis": status.analysis,
@@ -289,6 +310,10 @@ def status_to_body(status: Status) -> dict[str, Any]:
         "podFailures": [vars_of(failure) for failure in status.pod_failures],
         "history": [_present({**vars_of(entry), "at": format_time(entry.at)}) for entry in status.history],
         "handledTokens": dict(status.handled_tokens),
+        "requests": {
+            token: {"value": answer.value, "accepted": answer.is_accepted, "message": answer.message}
+            for token, answer in status.answers.items()
+        },
         "conditions": [_condition_body(condition) for condition in status.conditions],
     }
     body = _present({k: format_time(v) if isinstance(v, datetime) else v for k, v in body.items()})

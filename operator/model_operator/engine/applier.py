@@ -34,11 +34,13 @@ class Children:
         self._settings, self._missing_kinds = settings, missing_kinds
         #: What was last seen to be as it shall be, by key: rendering it again would find nothing to write.
         self._settled: dict[ObjectKey, tuple[Any, ...]] = {}
-        self._refusals: dict[ObjectKey, str] = {}
+        #: The generation that asked for what was refused, and the message.
+        self._refusals: dict[ObjectKey, tuple[int, str]] = {}
 
-    def refusal(self, key: ObjectKey) -> str:
-        """Return which object could not be written at the last try and why, empty when all could."""
-        return self._refusals.get(key, "")
+    def refusal(self, resource: ModelDeployment) -> str:
+        """Return which object of the resource could not be written and why; empty when all could, or before a try."""
+        generation, message = self._refusals.get(resource.key, (0, ""))
+        return message if generation == resource.generation else ""
 
     def forget(self, key: ObjectKey) -> None:
         """Forget a resource that is gone."""
@@ -122,7 +124,7 @@ class Children:
     def _tell_refusal(self, resource: ModelDeployment, child: Body, error: ApiError) -> None:
         what, why = f"{child['kind']} {child['metadata']['name']}", error.reason or error.status
         text = f"{what} cannot be written: {why}: {error.message}"
-        self._refusals[resource.key] = text
+        self._refusals[resource.key] = (resource.generation, text)
         self._recorder.record(resource, EventDraft("ApplyFailed", text, is_warning=True))
 
     def _needs_apply(self, wanted: Body, live: Body | None) -> bool:

@@ -10,7 +10,8 @@ from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.engine.cache import Cache
 from model_operator.engine.concurrency import each
 from model_operator.engine.queue import WorkQueue
-from model_operator.policy.rollout.gates import GATE, question
+from model_operator.policy.rollout.gates import question
+from model_operator.policy.rollout.pauses import PauseReason
 from model_operator.ports import Clock, Webhooks
 
 #: Seconds between two looks for rollouts that wait.
@@ -58,7 +59,7 @@ class GatePoller:
 
     def _is_waiting(self, key: ObjectKey) -> bool:
         status = (self._cache.resource(key) or {}).get("status") or {}
-        return any(pause["reason"] == GATE for pause in status.get("pauseConditions", ()))
+        return any(pause["reason"] == PauseReason.GATE for pause in status.get("pauseConditions", ()))
 
     async def _ask(self, key: ObjectKey, now: datetime) -> None:
         resource = self._cache.get_valid(key)
@@ -79,5 +80,5 @@ class GatePoller:
 
 def _point(resource: ModelDeployment) -> _Point | None:
     status = resource.status
-    since = next((pause.start_time for pause in status.pauses if pause.reason == GATE), None)
+    since = next((pause.start_time for pause in status.pauses if pause.reason == PauseReason.GATE), None)
     return _Point(status.canary, status.step_index, since) if since else None

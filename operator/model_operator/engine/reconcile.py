@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from model_operator.api.identity import asked_for
 from model_operator.api.merge_patch import merge_patch
 from model_operator.api.resource import ModelDeployment, ObjectKey, version_of
-from model_operator.api.status import Phase, status_to_body
+from model_operator.api.status import Phase, RequestAnswer, status_to_body
 from model_operator.api.version import KIND
 from model_operator.engine.applier import Children, Found
 from model_operator.engine.cache import Cache
@@ -20,9 +19,11 @@ from model_operator.engine.notifier import Notifier
 from model_operator.engine.retraining import Retrainer
 from model_operator.errors import InvalidSpec
 from model_operator.manifests.pods import PodSettings
+from model_operator.manifests.strategic_merge import check_overlay
 from model_operator.observation.observe import observe
 from model_operator.observation.values import Observed
 from model_operator.policy.decide import Decision, decide
+from model_operator.policy.rollout.undo import undo
 from model_operator.policy.status.events import EventDraft
 from model_operator.policy.status.invalid_spec import invalid_spec_patch
 from model_operator.ports import Clock, Cluster
@@ -69,6 +70,8 @@ class Reconciler:
             return None
         try:
             resource = self._cache.get(key)
+            if resource is not None:
+                check_overlay(resource.spec.server.pod_template, "spec.server.podTemplate")
         except InvalidSpec as error:
             log.warning("%s/%s: %s", *key, error)
             await self._tell_misunderstood(body, str(error))
@@ -113,7 +116,7 @@ class Reconciler:
             missing_kinds=frozenset(self._missing_kinds),
             gates=self._gatekeeper.answers(resource),
             retrain=self._retrainer.view(resource),
-            refusal=self._children.refusal(resource.key),
+            refusal=self._children.refusal(resource),
         )
 
     async def _still_exists(self, key: ObjectKey, body: Body) -> bool:
@@ -126,26 +129,23 @@ class Reconciler:
         return False
 
     async def _undo(self, resource: ModelDeployment, observed: Observed) -> bool:
-        """Write what the revision that an undo token names was made from back into the spec; return whether."""
-        wanted = resource.tokens.get("undo", "")
-        revision = wanted.partition("@")[0]
-        if not wanted or resource.status.handled_tokens.get("undo") == wanted:
+        """Do the next write of an undo that a user asked for; return whether there was one."""
+        following = undo(resource, observed)
+        if following is None:
             return False
-        source = observed.revision(revision).source
-        if source is None:
-            known = ", ".join(sorted(observed.revisions)) or "none"
-            told = EventDraft("UndoImpossible", f"no revision {revision!r} is kept; kept are: {known}", is_warning=True)
-            self._recorder.record(resource, told)
-            return False
-        patch = merge_patch(asked_for(resource.spec.revision_source), asked_for(source))
-        if patch:
-            # Repeated after a kill it finds nothing left to patch; only then the token counts as handled.
-            self._cache.upsert(dict(await self._cluster.patch_spec(resource, {"spec": patch})))
+        if not isinstance(following, RequestAnswer):
+            self._cache.upsert(dict(await self._cluster.patch_spec(resource, {"spec": following})))
             return True
-        status = dataclasses.replace(resource.status, handled_tokens={**resource.status.handled_tokens, "undo": wanted})
+        if not following.is_accepted:
+            self._recorder.record(resource, EventDraft("UndoImpossible", following.message, is_warning=True))
+        status = dataclasses.replace(
+            resource.status,
+            handled_tokens={**resource.status.handled_tokens, "undo": following.value},
+            answers={**resource.status.answers, "undo": following},
+        )
         body = status_to_body(status)
-        answer = await self._cluster.patch_status(resource, {"handledTokens": body["handledTokens"]})
-        self._cache.upsert(dict(answer))
+        patch = {"handledTokens": body["handledTokens"], "requests": body["requests"]}
+        self._cache.upsert(dict(await self._cluster.patch_status(resource, patch)))
         return True
 
     async def _persist(self, resource: ModelDeployment, body: Body, decision: Decision) -> tuple[ModelDeployment, bool]:

@@ -71,9 +71,10 @@ def pod_template(name: str, revision: str, model: Model, server: Server, setting
     }
     merged: Body = overlay(template, server.pod_template)
     # The selector's labels are not for the overlay to change: the Deployment would be refused.
-    merged["metadata"]["labels"].update(pod_selector(name, revision))
+    labels = merged.setdefault("metadata", {}).setdefault("labels", {})
+    labels.update(pod_selector(name, revision))
     if server.tls_secret_name:
-        merged["metadata"]["labels"][SCHEME] = server.scheme
+        labels[SCHEME] = server.scheme
     return merged
 
 

@@ -1,37 +1,104 @@
-"""The overlay of `spec.server.podTemplate` on the pod template, by Kubernetes' strategic rules in small."""
+"""The overlay of `spec.server.podTemplate` on the pod template: a subset of Kubernetes' strategic merge patch.
+
+https://github.com/kubernetes/community/blob/master/contributors/devel/sig-api-machinery/strategic-merge-patch.md
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-#: By which key the entries of a list are told apart; other lists are replaced whole.
-_KEYS = {
-    "containers": "name",
-    "initContainers": "name",
-    "volumes": "name",
-    "env": "name",
-    "imagePullSecrets": "name",
-    "ports": "containerPort",
-    "volumeMounts": "mountPath",
-    "hostAliases": "ip",
+from model_operator.errors import InvalidSpec
+
+#: Merge keys of lists, as in the Kubernetes API; other lists are replaced as a whole.
+_KEYS: Mapping[str, tuple[str, type]] = {
+    "containers": ("name", str),
+    "initContainers": ("name", str),
+    "ephemeralContainers": ("name", str),
+    "volumes": ("name", str),
+    "env": ("name", str),
+    "imagePullSecrets": ("name", str),
+    "ports": ("containerPort", int),
+    "volumeMounts": ("mountPath", str),
+    "volumeDevices": ("devicePath", str),
+    "hostAliases": ("ip", str),
 }
+#: Fields that are objects wherever they stand; what is wrong elsewhere, the API server refuses by name.
+_OBJECTS = frozenset({"metadata", "spec", "labels", "annotations", "resources", "securityContext"})
+#: Maps whose keys users choose; a label `env` is no list of variables.
+_FREE_MAPS = frozenset(
+    {"labels", "annotations", "nodeSelector", "matchLabels", "limits", "requests", "volumeAttributes"}
+)
+
+
+def check_overlay(patch: Any, path: str) -> None:
+    """Check that an overlay has the shape that `overlay` merges.
+
+    Args:
+        path: of the overlay in the resource, for messages.
+
+    Raises:
+        InvalidSpec: an entry of a list has no merge key, two have the same, or a field is of another type.
+    """
+    if isinstance(patch, Mapping):
+        for field, value in patch.items():
+            _check_field(field, value, f"{path}.{field}")
+    elif isinstance(patch, Sequence) and not isinstance(patch, str):
+        for index, item in enumerate(patch):
+            check_overlay(item, f"{path}[{index}]")
+
+
+def _check_field(field: str, value: Any, path: str) -> None:
+    if field in _OBJECTS and not isinstance(value, Mapping | None):
+        raise InvalidSpec(f"{path} must be an object, and is {_kind(value)}")
+    if field in _KEYS and value is not None:
+        _check_list(value, field, path)
+    if field not in _FREE_MAPS:
+        check_overlay(value, path)
+
+
+def _check_list(value: Any, field: str, path: str) -> None:
+    key, type_ = _KEYS[field]
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise InvalidSpec(f"{path} must be a list, and is {_kind(value)}")
+    found = set[Any]()
+    for index, item in enumerate(value):
+        if not isinstance(item, Mapping):
+            raise InvalidSpec(f"{path}[{index}] must be an object with the field {key}, and is {_kind(item)}")
+        if not isinstance(item.get(key), type_) or isinstance(item.get(key), bool):
+            raise InvalidSpec(f"{path}[{index}] needs the field {key}, by which entries are merged")
+        identity = _identity(item, key)
+        if identity in found:
+            raise InvalidSpec(f"{path}[{index}] has the {key} {item[key]!r} of an entry before it; merge the two")
+        found.add(identity)
+
+
+def _kind(value: Any) -> str:
+    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string"}
+    return names.get(type(value), "a list" if isinstance(value, Sequence) else "an object")
 
 
 def overlay(base: Any, patch: Any, field: str = "") -> Any:
-    """Return `base` under `patch`: maps merge, keyed lists merge by key, null removes, the rest replaces."""
+    """Return `base` under `patch`: maps merge, keyed lists merge by key, null removes, the rest replaces.
+
+    The patch has passed `check_overlay`.
+    """
     if isinstance(base, Mapping) and isinstance(patch, Mapping):
         merged = {key: value for key, value in base.items() if patch.get(key, value) is not None}
         for key, value in patch.items():
             if value is not None:
                 merged[key] = overlay(base.get(key), value, key)
         return merged
-    key = _KEYS.get(field)
-    if key and isinstance(base, Sequence) and isinstance(patch, Sequence):
-        return _merge_lists(base, patch, key)
+    if field in _KEYS and isinstance(base, Sequence) and isinstance(patch, Sequence):
+        return _merge_lists(base, patch, _KEYS[field][0])
     return patch
 
 
 def _merge_lists(base: Sequence[Any], patch: Sequence[Any], key: str) -> list[Any]:
-    patches = {item[key]: item for item in patch}
-    known = [item[key] for item in base]
-    merged = [overlay(item, patches[item[key]]) if item[key] in patches else item for item in base]
-    return merged + [item for item in patch if item[key] not in known]
+    patches = {_identity(item, key): item for item in patch}
+    known = [_identity(item, key) for item in base]
+    merged = [overlay(item, patches.get(identity, {})) for item, identity in zip(base, known, strict=True)]
+    return merged + [item for item in patch if _identity(item, key) not in known]
+
+
+def _identity(item: Mapping[str, Any], key: str) -> tuple[Any, ...]:
+    """Return what tells the entries of a list apart; one port number may be there for TCP and for UDP."""
+    return (item[key], item.get("protocol", "TCP")) if key == "containerPort" else (item[key],)

@@ -1,4 +1,4 @@
-"""One revision's objects: Deployment, Service, autoscaler and disruption budget, all under one name."""
+"""The objects of a model: Deployment, Service and autoscaler of each revision; front Service and disruption budget."""
 
 import functools
 from collections.abc import Mapping, Set
@@ -12,6 +12,7 @@ from model_operator.api.names import (
     REVISION_SPEC,
     ROLE,
     STABLE_SPEC,
+    TEMPLATE,
     pod_selector,
     revision_name,
 )
@@ -44,21 +45,18 @@ def deployment(
 
     Args:
         source: the revision's part of the spec (`model` and `server`), which may be an older spec's.
-        live: the Deployment as it is. One that another renderer made keeps its pod template: a
-            revision's pods are not restarted because the operator was upgraded.
+        live: the Deployment as it is. One that another renderer made keeps the pod template that was
+            applied then (its annotation has a copy): an upgrade of the operator restarts no pod, and
+            changes by others are corrected after it as before.
     """
     maker = rendered_by(settings)
-    template = pod_template(
-        owner.name,
-        revision,
-        parse_model(source["model"]),
-        parse_server(source["server"], source.get("monitoring")),
-        settings,
-    )
-    if live is not None:
-        live_maker = (live["metadata"].get("annotations") or {}).get(RENDERED_BY, maker)
-        if live_maker != maker:
-            maker, template = live_maker, live["spec"]["template"]
+    kept = (live["metadata"].get("annotations") or {}) if live is not None else {TEMPLATE: ""}
+    template = _template(owner, revision, source, settings)
+    if live is not None and kept.get(RENDERED_BY, maker) != maker:
+        maker = kept[RENDERED_BY]
+        template = orjson.loads(kept[TEMPLATE]) if kept.get(TEMPLATE) else live["spec"]["template"]
+    # Deployments of the first release have no copy of their template; adding one would write to all of them at once.
+    copy = {TEMPLATE: source_text(template)} if TEMPLATE in kept else {}
     spec = {
         "replicas": replicas,
         "selector": {"matchLabels": dict(pod_selector(owner.name, revision))},
@@ -77,8 +75,13 @@ def deployment(
         revision_name(owner.name, revision),
         {"spec": spec},
         labels={REVISION: revision, ROLE: role},
-        annotations={RENDERED_BY: maker, REVISION_SPEC: source_text(source)},
+        annotations={RENDERED_BY: maker, REVISION_SPEC: source_text(source), **copy},
     )
+
+
+def _template(owner: ModelDeployment, revision: str, source: Mapping[str, Any], settings: PodSettings) -> Body:
+    model, server = parse_model(source["model"]), parse_server(source["server"], source.get("monitoring"))
+    return pod_template(owner.name, revision, model, server, settings)
 
 
 def source_text(source: Mapping[str, Any]) -> str:
@@ -142,12 +145,18 @@ def autoscaler(owner: ModelDeployment, revision: str, scaling: Autoscaling, *, l
     return owned_object(owner, "autoscaling/v2", "HorizontalPodAutoscaler", name, {"spec": spec}, labels=labels)
 
 
-def disruption_budget(owner: ModelDeployment, revision: str) -> Body:
-    """Return the PodDisruptionBudget of a revision with several pods: one may go at a time."""
-    spec = {"maxUnavailable": 1, "selector": {"matchLabels": dict(pod_selector(owner.name, revision))}}
-    labels = {REVISION: revision}
-    name = revision_name(owner.name, revision)
-    return owned_object(owner, "policy/v1", "PodDisruptionBudget", name, {"spec": spec}, labels=labels)
+def disruption_budget(owner: ModelDeployment) -> Body:
+    """Return the PodDisruptionBudget of a model with several pods: of all its revisions, one pod may go at a time.
+
+    Pods that are not ready may always go: else a model that never becomes ready would block the drain of its nodes
+    (https://kubernetes.io/docs/tasks/run-application/configure-pdb/#unhealthy-pod-eviction-policy).
+    """
+    spec = {
+        "maxUnavailable": 1,
+        "selector": {"matchLabels": dict(pod_selector(owner.name))},
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+    }
+    return owned_object(owner, "policy/v1", "PodDisruptionBudget", owner.name, {"spec": spec})
 
 
 def _service_spec(selector: Mapping[str, str], schemes: Set[str], grpc_port: int | None) -> Body:

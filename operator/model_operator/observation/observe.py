@@ -11,7 +11,12 @@ from model_operator.api.hooks import GateAnswer
 from model_operator.api.names import REVISION, REVISION_SPEC, STABLE_SPEC
 from model_operator.api.resource import ModelDeployment
 from model_operator.observation.job_results import hindrances, measured
-from model_operator.observation.pod_failures import autoscaler_problem, deployment_problem, pod_problem
+from model_operator.observation.pod_failures import (
+    autoscaler_problem,
+    deployment_problem,
+    ended_pod_problem,
+    pod_problem,
+)
 from model_operator.observation.values import (
     FrontView,
     ModelReport,
@@ -78,6 +83,7 @@ def observe(
 def revision_views(children: Children, models: Mapping[str, ModelReport]) -> Mapping[str, RevisionView]:
     """Return what is seen of each revision that has a Deployment, a Service or pods."""
     pods: dict[str, list[Body]] = defaultdict(list)
+    ended: dict[str, list[Body]] = defaultdict(list)
     deployments: dict[str, Body] = {}
     sources: dict[str, Body] = {}
     autoscalers: dict[str, PodProblem | None] = {}
@@ -86,7 +92,7 @@ def revision_views(children: Children, models: Mapping[str, ModelReport]) -> Map
         if revision is None:
             continue
         if kind == "Pod":
-            pods[revision].append(body)
+            (ended if has_ended(body) else pods)[revision].append(body)
         elif kind == "Deployment":
             deployments[revision] = body
         elif kind == "HorizontalPodAutoscaler":
@@ -99,7 +105,14 @@ def revision_views(children: Children, models: Mapping[str, ModelReport]) -> Map
         _view(revision, deployments.get(revision), pods[revision], sources.get(revision), models.get(revision))
         for revision in sorted({*pods, *deployments, *sources})
     )
-    return {view.revision: replace(view, autoscaler=autoscalers.get(view.revision)) for view in views}
+    return {
+        view.revision: replace(
+            view,
+            autoscaler=autoscalers.get(view.revision),
+            ended=tuple(ended_pod_problem(pod.get("status") or {}) for pod in ended[view.revision]),
+        )
+        for view in views
+    }
 
 
 def _stable_source(children: Children) -> Iterator[tuple[str, Body]]:
@@ -122,6 +135,14 @@ def front_view(service: Body | None) -> FrontView:
     if service is None:
         return FrontView()
     return FrontView(exists=True, revision=service["spec"].get("selector", {}).get(REVISION))
+
+
+def has_ended(pod: Body) -> bool:
+    """Whether a pod will never run again: evicted, out of its deadline, or on a node that shut down.
+
+    Its object stays, for users to read, long after its ReplicaSet has replaced it.
+    """
+    return (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded")
 
 
 def is_ready(pod: Body) -> bool:

@@ -12,8 +12,21 @@ from model_operator.observation.values import PodProblem
 
 Body = Mapping[str, Any]
 
-#: Waiting reasons that no further waiting mends: the image's name or content has to change.
-IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+#: Waiting reasons that no further waiting changes: the image has to be another one.
+IMAGE_REASONS = frozenset({"InvalidImageName", "ErrImageNeverPull"})
+#: Waiting reasons after a pull that failed, for good or because a registry was slow, away or busy.
+PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff"})
+#: Words of registries by which a pull fails for good: there is no such image, or it may not be read.
+_FINAL_PULL_WORDS = (
+    "not found",
+    "manifest unknown",
+    "name unknown",
+    "unauthorized",
+    "denied",
+    "authentication required",
+    "invalid reference format",
+    "no matching manifest",
+)
 #: Waiting reasons of a container that is merely on its way.
 _STARTING = frozenset({"ContainerCreating", "PodInitializing", ""})
 #: Restarts after which a crashing revision counts as broken.
@@ -32,6 +45,18 @@ def pod_problem(status: Body) -> PodProblem | None:
         if problem is not None:
             return problem
     return _unschedulable(status.get("conditions", ()))
+
+
+def ended_pod_problem(status: Body) -> PodProblem:
+    """Return why a pod ended, for example `Evicted` with the resource that its node was short of.
+
+    Args:
+        status: `status` of a v1 Pod whose phase is Failed or Succeeded.
+    """
+    reason, message = status.get("reason") or "", status.get("message") or ""
+    if reason:
+        return PodProblem(reason=reason, message=_shorten(message))
+    return pod_problem(status) or PodProblem(reason=status.get("phase", "Failed"), message="the pod has ended")
 
 
 def deployment_problem(status: Body) -> PodProblem | None:
@@ -65,7 +90,18 @@ def autoscaler_problem(status: Body) -> PodProblem | None:
 
 def is_terminal(problem: PodProblem) -> bool:
     """Whether the revision has failed, so that its rollout need not wait for the deadline."""
-    return problem.is_permanent or problem.reason in IMAGE_REASONS or problem.restarts >= CRASH_LIMIT
+    is_image_wrong = problem.reason in IMAGE_REASONS or is_pull_refused(problem)
+    return problem.is_permanent or is_image_wrong or problem.restarts >= CRASH_LIMIT
+
+
+def is_pull_refused(problem: PodProblem) -> bool:
+    """Whether the registry refused an image for good, after the kubelet has tried more than once.
+
+    One failed pull may be a limit of requests or a registry that restarts, so the first error never counts, and a
+    back-off counts by what the registry said.
+    """
+    text = problem.message.lower()
+    return problem.reason == "ImagePullBackOff" and any(word in text for word in _FINAL_PULL_WORDS)
 
 
 def most_severe(problems: Iterable[PodProblem]) -> PodProblem | None:

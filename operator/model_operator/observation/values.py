@@ -41,11 +41,17 @@ class ModelReport:
 class RevisionView:
     """One revision in the cluster.
 
-    `desired` is the size of its Deployment (None without one), `pods` counts all its pods, also
-    those that terminate, `ready` the pods that take requests, `available` those that have been
-    ready for minReadySeconds, `updated` whether the Deployment's controller has seen its newest
-    size. `autoscaler` is why its number of pods does not follow the load. `source` is the part of
-    the spec it was made from (None when it was lost).
+    Attributes:
+        desired: size of its Deployment, None without one.
+        pods: all its pods that have not ended, also those that terminate.
+        ready: pods that take requests.
+        available: pods that have been ready for minReadySeconds.
+        is_current: whether the Deployment's controller has observed its newest size.
+        problems: why pods do not serve, or are not made.
+        autoscaler: why the number of pods does not follow the load.
+        ended: why pods ended whose objects are still there. They count for nothing.
+        source: the part of the spec that it was made from, None when it was lost.
+        changed_fingerprint: fingerprint of another object at its storage URI, empty when there is none.
     """
 
     revision: str
@@ -56,6 +62,7 @@ class RevisionView:
     is_current: bool = True
     problems: tuple[PodProblem, ...] = ()
     autoscaler: PodProblem | None = None
+    ended: tuple[PodProblem, ...] = ()
     source: Body | None = None
     model: ModelInfo | None = None
     changed_fingerprint: str = ""

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 
 from model_operator.api.resource import ModelDeployment
-from model_operator.api.status import Status, Weights
+from model_operator.api.status import Phase, Status, Weights
 from model_operator.api.traffic import TrafficSplit
 from model_operator.observation.values import Observed
 from model_operator.policy.rollout.context import RolloutContext
@@ -49,12 +49,13 @@ class Plan:
     """
 
     target: str
-
     sizes: Mapping[str, int]
     kept: Sequence[str]
     front: str | None
     split: TrafficSplit
     autoscaled: Sequence[str] = ()
+    #: Whether stable is to take all traffic again: its autoscaler must not keep it smaller than `sizes` says.
+    is_returning: bool = False
     preview: str = ""
     evaluations: Sequence[Evaluation] = ()
     retraining: str = ""
@@ -99,6 +100,7 @@ def plan(s: RolloutContext) -> Plan:
         front=front_revision(s),
         split=split_of(s),
         autoscaled=autoscaled(s),
+        is_returning=s.status.phase is Phase.ROLLING_BACK or s.is_superseded,
         evaluations=evaluations(s),
         retraining=s.status.retraining.job if s.status.retraining else "",
         preview=s.status.canary if getattr(s.spec.strategy, "preview_service", False) else "",

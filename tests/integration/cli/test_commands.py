@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ import typer.main
 import yaml
 
 from modeldeploy.app import build
+from modeldeploy.commands import act
 from modeldeploy.kube import DEPLOYMENTS, MODELDEPLOYMENTS, Kube
 
 Run = Callable[..., Any]  # the fixture `run`: how a command ended
@@ -124,7 +125,7 @@ def test_every_command_on_a_cluster_takes_the_connection_after_its_name() -> Non
 @pytest.mark.parametrize(
     ("words", "annotation", "value"),
     [
-        pytest.param(["promote"], "promote", "6f8d@1", id="promote"),
+        pytest.param(["promote"], "promote", "6f8d@1/", id="promote"),
         pytest.param(["promote", "--full"], "promote-full", "6f8d@", id="promote --full"),
         pytest.param(["abort"], "abort", "6f8d@", id="abort"),
     ],
@@ -132,7 +133,7 @@ def test_every_command_on_a_cluster_takes_the_connection_after_its_name() -> Non
 def test_a_request_is_written_as_a_token(
     run: Run, kube: Kube, fraud: str, words: list[str], annotation: str, value: str
 ) -> None:
-    done = run(words[0], fraud, *words[1:])
+    done = run(words[0], fraud, *words[1:], "--no-wait")
     assert done.code == 0, done.err
     assert annotations(kube)[annotation].startswith(value)
 
@@ -162,7 +163,7 @@ def test_undo_goes_back_to_what_is_kept_and_to_nothing_else(run: Run, kube: Kube
     assert "revision 5c1a of fraud is no longer kept (spec.revisionHistoryLimit); kept are: none" in done.err
     kube.apply(DEPLOYMENTS, kept)
     assert "kept are: 5c1a" in run("undo", fraud, "--to-revision", "old").err
-    assert run("undo", fraud).code == 0
+    assert run("undo", fraud, "--no-wait").code == 0
     assert annotations(kube)["undo"].startswith("5c1a@")
     kube.delete(DEPLOYMENTS, "fraud-5c1a")
 
@@ -332,3 +333,30 @@ def test_a_server_that_does_not_answer_is_named(run: Run, tmp_path: Path) -> Non
     assert done.code == 3
     assert "http://127.0.0.1:9 does not answer" in done.err
     assert "s3cret" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("is_accepted", "code"), [pytest.param(True, 0, id="accepted"), pytest.param(False, 3, id="refused")]
+)
+def test_a_request_waits_for_the_operators_answer(
+    run: Run, kube: Kube, fraud: str, is_accepted: bool, code: int
+) -> None:
+    def operator() -> None:
+        """Answer the request as soon as it is there."""
+        while not (value := annotations(kube).get("abort")):
+            Event().wait(0.01)
+        answer = {"value": value, "accepted": is_accepted, "message": "as the operator says"}
+        set_status(kube, {"requests": {"abort": answer}})
+
+    answering = Thread(target=operator)
+    answering.start()
+    done = run("abort", fraud)
+    answering.join()
+    assert (done.code, "fraud: as the operator says" in done.out + done.err) == (code, True)
+
+
+def test_a_request_without_an_answer_in_time_is_not_over(run: Run, fraud: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(act, "ANSWER_TIMEOUT", 0.3)
+    done = run("abort", fraud)
+    assert done.code == 2
+    assert "the operator has not answered" in done.err

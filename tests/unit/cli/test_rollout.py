@@ -71,10 +71,11 @@ def past(revision: str, result: str = "Promoted") -> dict[str, str]:
                 phase="Healthy",
                 ready="True",
                 asked={"undo": "5c1a@1"},
-                ignored="modeldeploy.dev/undo: 5c1a@1: no revision '5c1a' is kept; kept are: 6f8d",
+                handledTokens={"undo": "5c1a@1"},
+                requests={"undo": {"value": "5c1a@1", "accepted": False, "message": "it is not kept"}},
             ),
             Verdict.HEALTHY,
-            id="what is ignored changes nothing",
+            id="what was refused changes nothing",
         ),
         pytest.param(
             Rollout.from_body({"metadata": {"name": "new", "generation": 1}}),
@@ -94,10 +95,10 @@ CANARY = a_rollout(phase="Paused", canaryRevision="6f8d", currentStepIndex=3, we
     ("patch", "annotation", "value"),
     [
         pytest.param(
-            requests.promote(CANARY),
+            requests.promote(CANARY, now=NOW),
             "promote",
-            "6f8d@3",
-            id="promote names the step, so a repetition does nothing",
+            f"6f8d@3/{AT}",
+            id="promote names the step, and the time",
         ),
         pytest.param(
             requests.promote_full(CANARY, now=NOW),
@@ -150,9 +151,11 @@ HEALTHY = a_rollout(phase="Healthy", history=[past("5c1a"), past("4b00")])
 @pytest.mark.parametrize(
     ("ask", "why"),
     [
-        pytest.param(lambda: requests.promote(HEALTHY), "there is no rollout to promote", id="nothing to promote"),
         pytest.param(
-            lambda: requests.promote(a_rollout(phase="Degraded", abortedRevision="beef")),
+            lambda: requests.promote(HEALTHY, now=NOW), "there is no rollout to promote", id="nothing to promote"
+        ),
+        pytest.param(
+            lambda: requests.promote(a_rollout(phase="Degraded", abortedRevision="beef"), now=NOW),
             "no rollout to promote; modeldeploy retry fraud tries beef again",
             id="what was aborted can be tried again",
         ),
@@ -204,3 +207,23 @@ def test_what_is_no_duration_is_told_how_to_write_one(text: str) -> None:
 )
 def test_a_duration_is_written_as_people_read_it(seconds: float, text: str) -> None:
     assert format_duration(timedelta(seconds=seconds)) == text
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [
+        pytest.param({}, None, id="the operator has not answered"),
+        pytest.param(
+            {"requests": {"abort": {"value": "6f8d@0", "accepted": True, "message": "x"}}}, None, id="an old one"
+        ),
+        pytest.param(
+            {"requests": {"abort": {"value": f"6f8d@{AT}", "accepted": False, "message": "there is no rollout"}}},
+            requests.Answer(False, "there is no rollout"),
+            id="refused",
+        ),
+    ],
+)
+def test_the_answer_to_a_request_is_found_by_its_value(
+    status: dict[str, object], answer: requests.Answer | None
+) -> None:
+    assert requests.answer_to(requests.abort(CANARY, now=NOW), status) == answer

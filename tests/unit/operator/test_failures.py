@@ -123,7 +123,11 @@ def test_what_keeps_a_deployment_from_making_pods(failure: dict[str, str], probl
     ("problem", "fatal"),
     [
         pytest.param(PodProblem(reason="X", message="", is_permanent=True), True, id="what cannot heal"),
-        pytest.param(PodProblem(reason="ImagePullBackOff", message=""), True, id="an image that cannot be pulled"),
+        pytest.param(
+            PodProblem(reason="ImagePullBackOff", message="Back-off pulling image: not found"),
+            True,
+            id="an image that cannot be pulled",
+        ),
         pytest.param(PodProblem(reason="X", message="", restarts=3), True, id="the third crash"),
         pytest.param(PodProblem(reason="X", message="", restarts=2), False, id="the second crash may be the last"),
         pytest.param(PodProblem(reason="Unschedulable", message=""), False, id="a node may come"),

@@ -7,14 +7,25 @@ from typing import Any
 import pytest
 
 from model_operator.api.resource import ModelDeployment
-from model_operator.api.status import HistoryEntry, Mode, ModelInfo, PauseCondition, Phase, Rollback, Status, Weights
+from model_operator.api.status import (
+    HistoryEntry,
+    Mode,
+    ModelInfo,
+    PauseCondition,
+    Phase,
+    RequestAnswer,
+    Rollback,
+    Status,
+    Weights,
+)
 from model_operator.api.strategy import parse_strategy
 from model_operator.api.traffic import RouteView
 from model_operator.errors import InvalidSpec
 from model_operator.observation.values import FrontView, Observed, Outcome, PodProblem, RevisionView, Traffic, Verdict
 from model_operator.policy.decide import decide
-from model_operator.policy.rollout.annotations import ignored_tokens
+from model_operator.policy.rollout.annotations import answer_the_rest, ignored_tokens
 from model_operator.policy.rollout.context import RolloutContext
+from model_operator.policy.rollout.undo import undo
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(hours=1)
@@ -97,7 +108,7 @@ def told(status: Status, observed: Observed, **wish: Any) -> Status:
 BROKEN = PodProblem(reason="ArtifactNotFound", message="no such object", is_permanent=True)
 CRASHED = PodProblem(reason="Error", message="boom", restarts=3)
 REFUSED = PodProblem(reason="FailedCreate", message="exceeded quota: compute")
-PULL = PodProblem(reason="ImagePullBackOff", message="no such image")
+PULL = PodProblem(reason="ImagePullBackOff", message="Back-off pulling image: x: not found")
 HEALTHY = Status(phase=Phase.HEALTHY, stable=OLD)
 ABORTED = Status(
     phase=Phase.DEGRADED, stable=OLD, aborted=NEW, rollback=Rollback(reason="AbortRequested", message="asked")
@@ -464,26 +475,35 @@ def test_deciding_again_on_the_new_status_changes_nothing_more_without_news(
 @pytest.mark.parametrize(
     ("tokens", "status", "said"),
     [
-        pytest.param({"promote": OLD}, {"canary": NEW}, f"it names '{OLD}', but on its way is {NEW}", id="no canary's"),
-        pytest.param({"abort": NEW}, {}, f"it names '{NEW}', but no rollout is on", id="no rollout"),
+        pytest.param(
+            {"promote": OLD}, {"canary": NEW}, f"it names '{OLD}', but the rollout is of {NEW}", id="no canary's"
+        ),
+        pytest.param({"abort": NEW}, {}, f"it names '{NEW}', but there is no rollout", id="no rollout"),
         pytest.param(
             {"promote": f"{NEW}@0"},
             {"canary": NEW, "step_index": 1},
-            "it speaks of step index 0, but the rollout is at 1",
+            "it is meant for step index 0, but the rollout is at 1",
             id="another step",
         ),
-        pytest.param({"retry": NEW}, {"aborted": THIRD}, f"it names '{NEW}', but aborted is {THIRD}", id="not aborted"),
-        pytest.param({"undo": "nope@1"}, {}, f"no revision 'nope' is kept; kept are: {OLD}", id="not kept"),
+        pytest.param(
+            {"retry": NEW}, {"aborted": THIRD}, f"it names '{NEW}', but {THIRD} was aborted", id="not aborted"
+        ),
         pytest.param(
             {"promot": NEW}, {"canary": NEW}, "modeldeploy.dev/promot is not known; known are: promote", id="a typo"
         ),
     ],
 )
-def test_an_annotation_that_nothing_follows_from_is_named(tokens: Any, status: Any, said: str) -> None:
+def test_an_annotation_without_an_effect_is_named(tokens: Any, status: Any, said: str) -> None:
     standing = Status(stable=OLD, phase=Phase.PROGRESSING, **status)
     one = RolloutContext(resource=resource(standing, tokens=tokens), status=standing, observed=seen(view(OLD)), now=NOW)
-    (told,) = ignored_tokens(one)
-    assert said in told
+    (message,) = ignored_tokens(one.under(answer_the_rest(one)))
+    assert said in message
+
+
+def test_an_undo_of_a_revision_that_is_not_kept_is_refused() -> None:
+    answer = undo(resource(Status(stable=OLD), tokens={"undo": "nope@1"}), seen(view(OLD)))
+    assert isinstance(answer, RequestAnswer)
+    assert (answer.is_accepted, answer.message) == (False, f"no revision 'nope' is kept; kept are: {OLD}")
 
 
 def test_a_condition_tells_which_annotations_are_ignored() -> None:

@@ -1,63 +1,129 @@
-"""Tokens: annotations by which a person asks for something once (`modeldeploy.dev/promote: 6f8d@3`).
+"""Requests: annotations by which a user asks for something once (`modeldeploy.dev/promote: 6f8d@3`).
 
-A token is `REVISION` or `REVISION@SUFFIX`. For `promote` the suffix is the number of the step that it
-speaks of; elsewhere it only makes the value new. A value that was acted upon is remembered in status
-until the annotation changes or goes, so a GitOps re-sync never acts twice.
+A request is `REVISION` or `REVISION@SUFFIX`. For `promote` the suffix begins with the index of the step that it is
+meant for (`6f8d@3` or `6f8d@3/1764367200`); else it only makes the value new. Every value is answered once, in the
+first pass that finds the rollout at rest: what cannot be done now is refused, and is not done later. Answers are kept
+in status until the annotation changes or goes, so that a GitOps controller that writes the same value again asks for
+nothing.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 from model_operator.api.resource import TOKENS
-from model_operator.api.status import Status
+from model_operator.api.status import Phase, RequestAnswer, Status
+from model_operator.api.steps import Analysis, Compare, Pause
 from model_operator.policy.rollout.context import RolloutContext
+from model_operator.policy.rollout.pauses import PauseReason
 
 _OF_CANARY = ("promote", "promote-full", "abort")
+#: Part of the spec: it is never answered, it makes another revision.
+_STATE = frozenset({"refresh"})
 
 
 def is_asked(s: RolloutContext, token: str, revision: str) -> bool:
-    """Whether a token asks for something about this revision and was not yet acted upon."""
+    """Whether a request about this revision is there and was not answered yet."""
     value = s.resource.tokens.get(token, "")
-    named, _, suffix = value.partition("@")
-    if not revision or named != revision or s.status.handled_tokens.get(token) == value:
+    if not revision or value.partition("@")[0] != revision or s.status.handled_tokens.get(token) == value:
         return False
-    return token != "promote" or not suffix or suffix == str(s.status.step_index)  # noqa: S105
+    return token != "promote" or _step_of(value) in ("", str(s.status.step_index))  # noqa: S105
 
 
-def handled(s: RolloutContext, token: str) -> Mapping[str, str]:
-    """Return the remembered tokens with this one."""
-    return {**s.status.handled_tokens, token: s.resource.tokens[token]}
+def _step_of(value: str) -> str:
+    return value.partition("@")[2].partition("/")[0]
+
+
+def accepted(s: RolloutContext, token: str, message: str) -> dict[str, Any]:
+    """Return the facts of a status in which a request is done."""
+    return _answered(s.status, token, RequestAnswer(s.resource.tokens[token], is_accepted=True, message=message))
+
+
+def refused(status: Status, token: str, value: str, message: str) -> Status:
+    """Return the status in which a request is refused."""
+    return replace(status, **_answered(status, token, RequestAnswer(value, is_accepted=False, message=message)))
+
+
+def _answered(status: Status, token: str, answer: RequestAnswer) -> dict[str, Any]:
+    return {
+        "handled_tokens": {**status.handled_tokens, token: answer.value},
+        "answers": {**status.answers, token: answer},
+    }
 
 
 def forget_withdrawn(s: RolloutContext) -> Status:
-    """Return the status without the tokens whose annotation is gone: the same value may then ask again."""
+    """Return the status without answers to annotations that are gone: the same value may then ask again."""
     kept = {t: v for t, v in s.status.handled_tokens.items() if s.resource.tokens.get(t) == v}
-    return s.changed(handled_tokens=kept) if kept != s.status.handled_tokens else s.status
+    answers = {t: answer for t, answer in s.status.answers.items() if s.resource.tokens.get(t) == answer.value}
+    return s.changed(handled_tokens=kept, answers=answers)
+
+
+def answer_the_rest(s: RolloutContext) -> Status:
+    """Refuse the requests that no rule has accepted; the rollout is at rest.
+
+    A promotion that a closed gate holds is accepted, and done when the gate opens.
+    """
+    status = s.status
+    for token, value in s.resource.tokens.items():
+        if token in _STATE or token == "undo" or status.handled_tokens.get(token) == value:  # noqa: S105
+            continue
+        if is_held_by_gate(s, token):
+            answer = RequestAnswer(value, is_accepted=True, message="goes on as soon as the gates are open")
+            status = replace(status, answers={**status.answers, token: answer})
+        else:
+            status = refused(status, token, value, why_refused(s, token, value))
+    return status
+
+
+def is_held_by_gate(s: RolloutContext, token: str) -> bool:
+    """Whether a promotion waits for a gate."""
+    is_at_gate = any(condition.reason == PauseReason.GATE for condition in s.status.pauses)
+    return is_at_gate and token in ("promote", "promote-full") and is_asked(s, token, s.status.canary)
+
+
+def why_refused(s: RolloutContext, token: str, value: str) -> str:
+    """Return why a request cannot be done now, and what can be done instead."""
+    revision, status = value.partition("@")[0], s.status
+    if token == "retry":  # noqa: S105
+        return _why_not_retried(s, revision)
+    if revision != status.canary:
+        now = f"the rollout is of {status.canary}" if status.canary else "there is no rollout"
+        return f"it names {revision!r}, but {now}"
+    if status.phase is Phase.ROLLING_BACK:
+        return f"{status.canary} is being rolled back"
+    if s.spec.paused:
+        return "the rollout is held by spec.paused; resume it first"
+    if status.phase is Phase.PROMOTING:
+        return f"{status.canary} is being promoted to all traffic already"
+    step = _step_of(value)
+    if token == "promote" and step and step != str(status.step_index):  # noqa: S105
+        return f"it is meant for step index {step}, but the rollout is at {status.step_index}"
+    return f"the rollout is not paused for a user: {_running_step(s)}; promote --full skips all steps that are left"
+
+
+def _why_not_retried(s: RolloutContext, revision: str) -> str:
+    if revision != s.status.aborted:
+        aborted = f"{s.status.aborted} was aborted" if s.status.aborted else "no revision was aborted"
+        return f"it names {revision!r}, but {aborted}"
+    return "the model is held by spec.paused; resume it first" if s.spec.paused else "the model is scaled to zero"
+
+
+def _running_step(s: RolloutContext) -> str:
+    where = f"step {s.status.step_index + 1} of {len(s.steps)}"
+    match s.current_step:
+        case Analysis():
+            return f"the analysis of {where} still runs"
+        case Compare():
+            return f"the A/B test of {where} still runs"
+        case Pause():
+            return f"{where} waits for the router"
+    return f"{where} is not done yet"
 
 
 def ignored_tokens(s: RolloutContext) -> Iterator[str]:
-    """Yield a sentence for each annotation of ours that nothing follows from: what is wrong, and what would be right.
-
-    A token that was acted upon stays silent; so does a right one that waits for its time.
-    """
+    """Yield a sentence for each annotation of ours without an effect: what is wrong, and what to write instead."""
     for name in s.resource.unknown_annotations:
-        known = ", ".join(TOKENS)
-        yield f"modeldeploy.dev/{name} is not known; known are: {known}"
-    for name, value in s.resource.tokens.items():
-        if s.status.handled_tokens.get(name) != value and (why := _why_ignored(s, name, value)):
-            yield f"modeldeploy.dev/{name}: {value}: {why}"
-
-
-def _why_ignored(s: RolloutContext, name: str, value: str) -> str:
-    revision, _, suffix = value.partition("@")
-    status = s.status
-    if name in _OF_CANARY:
-        if revision != status.canary:
-            now = f"on its way is {status.canary}" if status.canary else "no rollout is on"
-            return f"it names {revision!r}, but {now}"
-        if name == "promote" and suffix and suffix != str(status.step_index):
-            return f"it speaks of step index {suffix}, but the rollout is at {status.step_index}"
-    if name == "retry" and revision != status.aborted:
-        return f"it names {revision!r}, but {f'aborted is {status.aborted}' if status.aborted else 'none was aborted'}"
-    if name == "undo" and s.observed.revision(revision).source is None:
-        return f"no revision {revision!r} is kept; kept are: {', '.join(sorted(s.observed.revisions)) or 'none'}"
-    return ""
+        yield f"modeldeploy.dev/{name} is not known; known are: {', '.join(TOKENS)}"
+    for token, answer in sorted(s.status.answers.items()):
+        if not answer.is_accepted:
+            yield f"modeldeploy.dev/{token}: {answer.value}: {answer.message}"

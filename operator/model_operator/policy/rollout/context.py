@@ -55,7 +55,8 @@ class RolloutContext:
         """Whether the spec asks for a third revision, so that the canary has to make room for it."""
         status = self.status
         is_open = status.phase in (Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING)
-        return bool(status.canary) and is_open and self.target not in (status.canary, status.stable)
+        is_third = self.target not in (status.canary, status.stable)
+        return bool(status.canary) and is_open and is_third and not self.spec.paused
 
     @property
     def stable_view(self) -> RevisionView:

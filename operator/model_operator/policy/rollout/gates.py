@@ -12,15 +12,14 @@ from model_operator.api.hooks import Gate, GatePoint
 from model_operator.api.resource import ModelDeployment
 from model_operator.api.status import Mode, Phase, Status
 from model_operator.policy.rollout.context import RolloutContext
+from model_operator.policy.rollout.pauses import PauseReason
 from model_operator.policy.rollout.transitions import pause
-
-GATE = "Gate"
 
 
 def apply_gates(s: RolloutContext, following: Status) -> Status:
     """Return what a rule decided, or a pause in its place while a gate is not known to be open."""
     point = crossed_gate(s.status, following, len(s.steps))
-    return pause(s, GATE) if point and closed_gates(s, point) else following
+    return pause(s, PauseReason.GATE) if point and closed_gates(s, point) else following
 
 
 def crossed_gate(before: Status, after: Status, steps: int) -> GatePoint | None:
@@ -42,7 +41,7 @@ def closed_gates(s: RolloutContext, point: GatePoint) -> Sequence[Gate]:
 
 def waiting_at(s: RolloutContext) -> GatePoint | None:
     """Return what a rollout that pauses at a gate waits for; None when it does not."""
-    if not any(condition.reason == GATE for condition in s.status.pauses):
+    if not any(condition.reason == PauseReason.GATE for condition in s.status.pauses):
         return None
     return GatePoint.STEP if s.status.step_index < len(s.steps) else GatePoint.PROMOTION
 

@@ -48,9 +48,21 @@ def full_size(s: RolloutContext) -> int:
     scaling = s.spec.autoscaling
     if scaling is None:
         return s.spec.replicas
-    resting = s.status.rollout_replicas if autoscaler_is_suspended(s) else 0
-    live = resting or s.stable_view.desired or s.canary_view.desired or scaling.min_replicas
+    if autoscaler_is_suspended(s):
+        live = s.status.rollout_replicas or s.stable_view.desired or scaling.min_replicas
+    else:
+        # During a rollout stable's autoscaler shrinks it as its traffic leaves; that is not the size of the model.
+        before = s.status.rollout_replicas if s.status.canary else 0
+        live = max(before, s.stable_view.desired or 0) or s.canary_view.desired or scaling.min_replicas
     return min(max(live, scaling.min_replicas), scaling.max_replicas)
+
+
+def rollback_size(s: RolloutContext) -> int:
+    """Return the pods that stable needs for all traffic: as many as the model has, and the canary if that has more."""
+    scaling, size = s.spec.autoscaling, full_size(s)
+    if scaling is None:
+        return size
+    return min(max(size, s.canary_view.desired or 0), scaling.max_replicas)
 
 
 def pods_are_the_split(s: RolloutContext) -> bool:
@@ -97,7 +109,7 @@ def canary_and_stable(s: RolloutContext, total: int) -> tuple[int, int]:
     if total == 0:
         return 0, 0
     if status.phase is Phase.ROLLING_BACK or s.is_superseded:
-        return _leaving_size(s), total
+        return _leaving_size(s), rollback_size(s)
     goal = canary_goal(s, total)
     if not pods_are_the_split(s):
         return goal, total

@@ -6,8 +6,9 @@ from datetime import timedelta
 from model_operator.api.status import Phase
 from model_operator.api.steps import Analysis, Compare, Pause
 from model_operator.policy.rollout.context import RolloutContext
+from model_operator.policy.rollout.pauses import PauseReason
 from model_operator.policy.rollout.rollback import time_until_scale_down
-from model_operator.policy.rollout.rules import ROUTE_PATIENCE, deadline_start, is_waiting_for_pods
+from model_operator.policy.rollout.rules import PULL_PATIENCE, ROUTE_PATIENCE, deadline_start, is_waiting_for_pods
 
 #: Added to each clock, so that it has surely run out when we look.
 _MARGIN = timedelta(milliseconds=5)
@@ -35,6 +36,7 @@ def _clocks_of_rollout(s: RolloutContext) -> Iterator[timedelta]:
     status, step = s.status, s.current_step
     if is_waiting_for_pods(s):
         yield s.spec.progress_deadline - s.since(deadline_start(s))
+        yield PULL_PATIENCE - s.since(deadline_start(s))
     if status.weights.applied_at is not None:
         yield ROUTE_PATIENCE - s.since(status.weights.applied_at)
     if status.weights.programmed_at is not None:
@@ -48,5 +50,5 @@ def _clocks_of_rollout(s: RolloutContext) -> Iterator[timedelta]:
         yield (step.maximum or timedelta(0)) - s.since(status.step_started_at)
     if s.observed.verdict.problem:
         yield s.spec.analysis.provider_timeout - s.since(s.observed.verdict.problem_since)
-    if s.max_pause is not None and status.pauses:
+    if s.max_pause is not None and status.pauses and PauseReason(status.pauses[0].reason).is_manual:
         yield s.max_pause - s.since(status.pauses[0].start_time)

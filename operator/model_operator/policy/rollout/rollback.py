@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from model_operator.api.status import Phase, Status, Weights
 from model_operator.policy.rollout.context import RolloutContext
-from model_operator.policy.rollout.replica_counts import full_size
+from model_operator.policy.rollout.replica_counts import rollback_size
 from model_operator.policy.rollout.transitions import remember
 
 #: Reasons after which the model is well again: the spec's own wish was to go back.
@@ -31,7 +31,7 @@ def stable_can_carry(s: RolloutContext) -> bool:
     """Whether stable has room for all traffic, or the canary has nothing to lose."""
     stable, canary = s.stable_view, s.canary_view
     stable_is_hopeless = stable.available == 0 and bool(stable.problems)
-    return stable.available >= full_size(s) or canary.ready == 0 or stable_is_hopeless
+    return stable.available >= rollback_size(s) or canary.ready == 0 or stable_is_hopeless
 
 
 def take_traffic_away(s: RolloutContext) -> Status:
@@ -68,6 +68,7 @@ def finish(s: RolloutContext) -> Status:
         step_started_at=None,
         rollout_started_at=None,
         progressed_at=None,
+        progressed_replicas=0,
         endpoints_lost_at=None,
         history=remember(s, status.canary, "Reverted" if is_well else "Aborted", reason, message),
     )

@@ -7,35 +7,29 @@ from model_operator.api.analysis import OnProviderError
 from model_operator.api.status import Phase, Status, Weights
 from model_operator.api.steps import Analysis, Compare, Pause, SetWeight
 from model_operator.api.times import format_duration
-from model_operator.observation.pod_failures import is_terminal, most_severe
-from model_operator.observation.values import Outcome
+from model_operator.observation.pod_failures import PULL_REASONS, is_terminal, most_severe
+from model_operator.observation.values import Outcome, PodProblem
 from model_operator.policy.analysis.split_verification import is_split_right
-from model_operator.policy.rollout.annotations import handled, is_asked
+from model_operator.policy.rollout.annotations import accepted, is_asked
 from model_operator.policy.rollout.context import RolloutContext
 from model_operator.policy.rollout.evaluation import evaluation_error
+from model_operator.policy.rollout.pauses import PauseReason
 from model_operator.policy.rollout.replica_counts import canary_goal, full_size, has_goal_size, may_take_weight
 from model_operator.policy.rollout.rollback import is_traffic_gone, stable_can_carry, take_traffic_away
-from model_operator.policy.rollout.steps import compared_metrics, next_step, promote, take_step
+from model_operator.policy.rollout.steps import compared_metrics, next_step, promote, promotion, take_step
 from model_operator.policy.rollout.transitions import begin, go_back, pause, remember, resume
 
 #: How long a router may take to act before the rollout pauses.
 ROUTE_PATIENCE = timedelta(minutes=2)
-
-#: Pauses that only a person ends.
-MANUAL_PAUSES = frozenset(
-    {"PauseStep", "RouteNotProgrammed", "AnalysisInconclusive", "NoDifference", "SampleRatioMismatch"}
-)
-
-#: Pauses that end by themselves when their cause does.
-EXTERNAL_PAUSES = frozenset({"UserPaused", "RouterMissing", "ProviderUnavailable", "EvaluationError"})
-
+#: How long images may fail to be pulled, for a reason that may pass, before the rollout goes back.
+PULL_PATIENCE = timedelta(minutes=2)
 
 # --- what ends it -----------------------------------------------------------------------------
 
 
 def revert(s: RolloutContext) -> Status | None:
-    """The spec asks for stable again."""
-    if s.target != s.status.stable:
+    """The spec asks for stable again. A rollout that is held by `spec.paused` stays where it is."""
+    if s.target != s.status.stable or s.spec.paused:
         return None
     return go_back(s, "Reverted", f"the spec asks for revision {s.status.stable} again")
 
@@ -57,32 +51,49 @@ def abort(s: RolloutContext) -> Status | None:
     """A person asked to go back."""
     if not is_asked(s, "abort", s.status.canary):
         return None
-    return go_back(s, "AbortRequested", "a person asked for it", handled_tokens=handled(s, "abort"))
+    answer = accepted(s, "abort", f"{s.status.canary} is rolled back; {s.status.stable} takes all traffic")
+    return go_back(s, "AbortRequested", "a user asked for it", **answer)
 
 
 def canary_failed(s: RolloutContext) -> Status | None:
-    """The canary's pods cannot serve, and waiting does not mend it."""
+    """The canary's pods cannot serve, and waiting changes nothing."""
     problem = most_severe(s.canary_view.problems)
-    if problem is None or not is_terminal(problem):
+    if problem is None or not (is_terminal(problem) or is_pull_hopeless(s, problem)):
         return None
     return go_back(s, problem.reason, problem.message)
 
 
+def is_pull_hopeless(s: RolloutContext, problem: PodProblem) -> bool:
+    """Whether no pod of the canary could pull its image for so long that it is not the registry's bad minute."""
+    is_pulling = problem.reason in PULL_REASONS and s.canary_view.ready == 0
+    return is_pulling and s.since(deadline_start(s)) >= PULL_PATIENCE
+
+
+def record_progress(s: RolloutContext) -> Status | None:
+    """One more pod of the canary than ever before is available: the deadline counts from now.
+
+    A pod that becomes unready and ready again is not progress.
+    """
+    if s.canary_view.available <= s.status.progressed_replicas or not is_waiting_for_pods(s):
+        return None
+    return s.changed(progressed_at=s.now, progressed_replicas=s.canary_view.available)
+
+
 def progress_deadline_exceeded(s: RolloutContext) -> Status | None:
-    """The canary did not become ready in time. Readiness flaps do not turn the clock back."""
-    if not is_waiting_for_pods(s):
+    """The canary made no progress in time. Readiness flaps do not turn the clock back."""
+    if not is_waiting_for_pods(s) or s.spec.paused or s.status.phase is Phase.PAUSED:
         return None
     if s.since(deadline_start(s)) <= s.spec.progress_deadline:
         return None
     problem = most_severe(s.canary_view.problems)
     why = f": {problem.reason}: {problem.message}" if problem else ""
     message = (
-        f"revision {s.status.canary} was not ready within {format_duration(s.spec.progress_deadline)}"
+        f"revision {s.status.canary} made no progress within {format_duration(s.spec.progress_deadline)}"
         f" ({s.canary_view.available} of {canary_goal(s, full_size(s))} pods){why}"
     )
     if s.spec.progress_deadline_abort:
         return go_back(s, "ProgressDeadlineExceeded", message)
-    return pause(s, "ProgressDeadlineExceeded")
+    return pause(s, PauseReason.PROGRESS_DEADLINE_EXCEEDED, message)
 
 
 def fail_analysis(s: RolloutContext) -> Status | None:
@@ -134,15 +145,21 @@ def restart_changed_steps(s: RolloutContext) -> Status | None:
 
 def externally_paused(s: RolloutContext) -> Status | None:
     """Something outside the steps holds the rollout: a person's `paused`, an absent router, a provider's outage."""
-    reason = "UserPaused" if s.spec.paused else "RouterMissing" if s.observed.route.missing else ""
-    if not reason and provider_timed_out(s):
-        reason = "ProviderUnavailable"
-    if not reason and evaluation_error(s):
-        reason = "EvaluationError"
-    if reason:
+    reason = _external_cause(s)
+    if reason is not None:
         return pause(s, reason)
-    held = {condition.reason for condition in s.status.pauses} & EXTERNAL_PAUSES
-    return resume(s) if held else None
+    is_over = any(PauseReason(condition.reason).ends_with_its_cause for condition in s.status.pauses)
+    return resume(s) if is_over else None
+
+
+def _external_cause(s: RolloutContext) -> PauseReason | None:
+    if s.spec.paused:
+        return PauseReason.USER_PAUSED
+    if s.observed.route.missing:
+        return PauseReason.ROUTER_MISSING
+    if provider_timed_out(s):
+        return PauseReason.PROVIDER_UNAVAILABLE
+    return PauseReason.EVALUATION_ERROR if evaluation_error(s) else None
 
 
 def provider_timed_out(s: RolloutContext) -> bool:
@@ -153,7 +170,7 @@ def provider_timed_out(s: RolloutContext) -> bool:
 
 def expire_pause(s: RolloutContext) -> Status | None:
     """Nobody came in time."""
-    if s.max_pause is None or not s.status.pauses or s.status.pauses[0].reason not in MANUAL_PAUSES:
+    if s.max_pause is None or not s.status.pauses or not PauseReason(s.status.pauses[0].reason).is_manual:
         return None
     waited = s.since(s.status.pauses[0].start_time)
     if waited < s.max_pause:
@@ -170,20 +187,20 @@ def promote_fully(s: RolloutContext) -> Status | None:
         step_index=len(s.steps),
         step_started_at=s.now,
         pauses=(),
-        handled_tokens=handled(s, "promote-full"),
+        **accepted(s, "promote-full", f"the steps that are left are skipped; {s.status.canary} takes all traffic"),
     )
 
 
 def wait_for_promotion(s: RolloutContext) -> Status | None:
     """In a pause that only a person ends, the promote token ends it."""
-    if s.status.phase is not Phase.PAUSED or s.status.pauses[0].reason not in MANUAL_PAUSES:
+    if s.status.phase is not Phase.PAUSED or not PauseReason(s.status.pauses[0].reason).is_manual:
         return None
     step = s.current_step
     is_timed = isinstance(step, Pause) and step.duration is not None
     if is_asked(s, "promote", s.status.canary):
-        tokens = handled(s, "promote")
+        answer = promotion(s)
         following = next_step(s) if isinstance(step, Pause | Analysis | Compare) else resume(s)
-        return replace(following, handled_tokens=tokens)
+        return replace(following, **answer)
     if is_timed or (isinstance(step, Pause) and s.status.weights.applied != s.status.weights.desired):
         return None
     return s.status
@@ -193,7 +210,8 @@ def reconcile_weight(s: RolloutContext) -> Status | None:
     """Bring the applied weight to the desired one, and see that the router did it."""
     weights = s.status.weights
     if full_size(s) == 0:
-        return None  # nothing serves, so there is nothing to split
+        # No pod can show that it serves: the rollout waits until some are wanted. Who takes all traffic has shown it.
+        return None if weights.applied == 100 else s.status
     if weights.applied != weights.desired:
         if not may_take_weight(s) or s.canary_view.ready == 0:
             return s.status
@@ -222,7 +240,7 @@ def route_not_programmed(s: RolloutContext) -> Status:
         return s.status
     before = min(s.weight_before, weights.applied)
     restored = Weights(desired=before, applied=before, applied_at=s.now, programmed_at=s.now, verified=False)
-    return replace(pause(s, "RouteNotProgrammed"), weights=restored)
+    return replace(pause(s, PauseReason.ROUTE_NOT_PROGRAMMED), weights=restored)
 
 
 def is_programmed(s: RolloutContext) -> bool:
@@ -250,8 +268,8 @@ def is_waiting_for_pods(s: RolloutContext) -> bool:
 
 
 def deadline_start(s: RolloutContext) -> datetime | None:
-    """Return when the clock of the progress deadline started."""
-    return s.status.endpoints_lost_at or s.status.progressed_at
+    """Return when the clock of the progress deadline started: at the last progress, or when the endpoints were lost."""
+    return max(filter(None, (s.status.endpoints_lost_at, s.status.progressed_at)), default=None)
 
 
 RULES = (
@@ -260,6 +278,7 @@ RULES = (
     abort,
     canary_failed,
     canary_lost_endpoints,
+    record_progress,
     progress_deadline_exceeded,
     fail_analysis,
     restart_changed_steps,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from model_operator.api.status import Mode, Phase, Source, Status
 from model_operator.observation.pod_failures import is_terminal, most_severe
 from model_operator.policy.rollout import rollback, rules
-from model_operator.policy.rollout.annotations import forget_withdrawn, handled, is_asked
+from model_operator.policy.rollout.annotations import accepted, answer_the_rest, forget_withdrawn, is_asked
 from model_operator.policy.rollout.context import RolloutContext
 from model_operator.policy.rollout.gates import apply_gates
 from model_operator.policy.rollout.replica_counts import full_size
@@ -29,7 +29,7 @@ def advance(s: RolloutContext) -> Status:
     for _ in range(_LIMIT):
         following = _one_step(s.under(status))
         if following == status:
-            return status
+            return answer_the_rest(s.under(status))
         has_new_weight = following.weights.applied != status.weights.applied
         status = following
         if has_new_weight:
@@ -56,7 +56,7 @@ def rules_of(status: Status) -> Sequence[Rule]:
     if status.previous:
         return (drain,)
     if status.phase is Phase.PENDING:
-        return (replace_pending, first_ready, first_failed)
+        return (replace_pending, first_ready, first_progress, first_failed)
     return (leave_degraded, start_rollout, watch_stable)
 
 
@@ -78,12 +78,21 @@ def first_ready(s: RolloutContext) -> Status | None:
     """The first revision is up."""
     if s.stable_view.available < full_size(s):
         return None
+    has_served = s.stable_view.available > 0
     return s.changed(
         phase=Phase.HEALTHY,
         progressed_at=None,
+        progressed_replicas=0,
         rollout_started_at=None,
-        history=remember(s, s.status.stable, "Promoted", "FirstRevision"),
+        history=remember(s, s.status.stable, "Promoted", "FirstRevision") if has_served else s.status.history,
     )
+
+
+def first_progress(s: RolloutContext) -> Status | None:
+    """One more pod of the first revision is available: the deadline counts from now."""
+    if s.stable_view.available <= s.status.progressed_replicas:
+        return None
+    return s.changed(progressed_at=s.now, progressed_replicas=s.stable_view.available)
 
 
 def first_failed(s: RolloutContext) -> Status | None:
@@ -115,16 +124,18 @@ def detect_changed_artifact(s: RolloutContext) -> Status:
 
 
 def start_rollout(s: RolloutContext) -> Status | None:
-    """The spec asks for a revision that is neither live nor known to be broken."""
+    """The spec asks for a revision that is neither live nor known to be broken.
+
+    A model that is scaled to zero keeps its revision: without a pod nothing can show that the new one serves.
+    """
     target = s.target
-    if target == s.status.stable or s.spec.paused:
+    if target == s.status.stable or s.spec.paused or full_size(s) == 0:
         return None
-    tokens = s.status.handled_tokens
-    if target == s.status.aborted:
-        if not is_asked(s, "retry", target):
-            return None
-        tokens = handled(s, "retry")
-    return begin(s, tokens=tokens)
+    if target != s.status.aborted:
+        return begin(s)
+    if not is_asked(s, "retry", target):
+        return None
+    return begin(s, **accepted(s, "retry", f"revision {target} is rolled out again"))
 
 
 def watch_stable(s: RolloutContext) -> Status | None:
@@ -133,10 +144,11 @@ def watch_stable(s: RolloutContext) -> Status | None:
         return None
     is_down = s.stable_view.available == 0 and full_size(s) > 0
     phase = Phase.DEGRADED if is_down else Phase.HEALTHY
-    if phase is s.status.phase:
+    has_served = any(entry.revision == s.status.stable for entry in s.status.history)
+    serves_first = not has_served and s.stable_view.available > 0
+    if phase is s.status.phase and not serves_first:
         return None
-    is_first = not any(entry.revision == s.status.stable for entry in s.status.history)
-    history = remember(s, s.status.stable, "Promoted", "FirstRevision") if is_first else s.status.history
+    history = remember(s, s.status.stable, "Promoted", "FirstRevision") if serves_first else s.status.history
     return s.changed(phase=phase, history=history)
 
 
@@ -150,6 +162,7 @@ def drain(s: RolloutContext) -> Status | None:
             previous="",
             drain_started_at=None,
             progressed_at=None,
+            progressed_replicas=0,
             rollout_started_at=None,
         )
     return s.status

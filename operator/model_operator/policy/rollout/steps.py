@@ -1,16 +1,18 @@
 """The rules that take a rollout further: its steps one by one, and the promotion at their end."""
 
 from dataclasses import replace
+from typing import Any
 
 from model_operator.api.analysis import OnInconclusive
 from model_operator.api.status import Phase, Status, Weights
 from model_operator.api.steps import Analysis, Compare, Evaluate, Pause, SetWeight
 from model_operator.api.times import format_duration
 from model_operator.observation.values import Outcome
-from model_operator.policy.rollout.annotations import handled, is_asked
+from model_operator.policy.rollout.annotations import accepted, is_asked
 from model_operator.policy.rollout.context import RolloutContext
 from model_operator.policy.rollout.evaluation import evaluation_body
-from model_operator.policy.rollout.replica_counts import full_size, has_goal_size
+from model_operator.policy.rollout.pauses import PauseReason
+from model_operator.policy.rollout.replica_counts import has_goal_size
 from model_operator.policy.rollout.transitions import go_back, pause, remember, resume
 
 
@@ -38,10 +40,10 @@ def take_step(s: RolloutContext) -> Status | None:
 
 def _take_pause(s: RolloutContext, step: Pause) -> Status:
     if is_asked(s, "promote", s.status.canary):
-        return replace(next_step(s), handled_tokens=handled(s, "promote"))
+        return replace(next_step(s), **promotion(s))
     if step.duration is not None and s.since(s.status.step_started_at) >= step.duration:
         return next_step(s)
-    return pause(s, "PauseStep")
+    return pause(s, PauseReason.PAUSE_STEP)
 
 
 def _take_evaluation(s: RolloutContext, step: Evaluate) -> Status:
@@ -64,7 +66,7 @@ def _take_analysis(s: RolloutContext, step: Analysis) -> Status:
         return next_step(s)
     if step.maximum is None or elapsed < step.maximum:
         return s.status
-    return _end_undecided(s, "AnalysisInconclusive", "the time is over")
+    return _end_undecided(s, PauseReason.ANALYSIS_INCONCLUSIVE, "the time is over")
 
 
 def _take_comparison(s: RolloutContext, step: Compare) -> Status:
@@ -76,20 +78,22 @@ def _take_comparison(s: RolloutContext, step: Compare) -> Status:
         case Outcome.PASS:
             return next_step(s)
         case Outcome.SAMPLE_RATIO_MISMATCH:
-            return pause(s, "SampleRatioMismatch")
+            return pause(s, PauseReason.SAMPLE_RATIO_MISMATCH)
         case Outcome.NO_DIFFERENCE:
-            return _end_undecided(s, "NoDifference", "nobody won")
+            return _end_undecided(s, PauseReason.NO_DIFFERENCE, "nobody won")
     if s.since(s.status.step_started_at) < step.maximum:
         return s.status
-    return _end_undecided(s, "NoDifference", f"no difference was shown within {format_duration(step.maximum)}")
+    return _end_undecided(
+        s, PauseReason.NO_DIFFERENCE, f"no difference was shown within {format_duration(step.maximum)}"
+    )
 
 
-def _end_undecided(s: RolloutContext, reason: str, words: str) -> Status:
+def _end_undecided(s: RolloutContext, reason: PauseReason, words: str) -> Status:
     match s.spec.analysis.on_inconclusive:
         case OnInconclusive.PROMOTE:
             return next_step(s)
         case OnInconclusive.ABORT:
-            return go_back(s, reason, f"{words}: {s.observed.verdict.message}")
+            return go_back(s, str(reason), f"{words}: {s.observed.verdict.message}")
         case OnInconclusive.PAUSE:
             return pause(s, reason)
 
@@ -99,8 +103,8 @@ def promote(s: RolloutContext) -> Status:
     status = s.status
     if status.phase is not Phase.PROMOTING:
         weights = replace(status.weights, desired=100)
-        return replace(resume(s), phase=Phase.PROMOTING, weights=weights, progressed_at=s.now)
-    if not has_goal_size(s) or (status.weights.applied != 100 and full_size(s) > 0):
+        return replace(resume(s), phase=Phase.PROMOTING, weights=weights, progressed_at=s.now, progressed_replicas=0)
+    if not has_goal_size(s) or status.weights.applied != 100:
         return status
     return s.changed(
         stable=status.canary,
@@ -127,6 +131,11 @@ def _why_promoted(s: RolloutContext) -> tuple[str, str]:
     return f"AllStepsDone{'' if mode == 'Steps' else mode}", words
 
 
+def promotion(s: RolloutContext) -> dict[str, Any]:
+    """Return the facts of a status in which the request to promote is done."""
+    return accepted(s, "promote", f"the rollout of {s.status.canary} goes on after step {s.status.step_index + 1}")
+
+
 def next_step(s: RolloutContext) -> Status:
     """Return the status at the start of the next step."""
     return replace(
@@ -134,6 +143,7 @@ def next_step(s: RolloutContext) -> Status:
         step_index=s.status.step_index + 1,
         step_started_at=s.now,
         progressed_at=s.now,
+        progressed_replicas=0,
         endpoints_lost_at=None,
     )
 

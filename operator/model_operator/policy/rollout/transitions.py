@@ -1,32 +1,37 @@
 """The transitions that several rules share: beginning a rollout, going back, remembering how it ended."""
 
-from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from model_operator.api.status import HistoryEntry, Mode, PauseCondition, Phase, Rollback, Status, Weights
 from model_operator.policy.rollout.context import RolloutContext
+from model_operator.policy.rollout.pauses import PauseReason
 from model_operator.policy.rollout.replica_counts import full_size
 
 #: Entries of `status.history`.
 HISTORY_LIMIT = 20
 
 
-def begin(s: RolloutContext, *, tokens: Mapping[str, str] | None = None, **facts: Any) -> Status:
+def begin(s: RolloutContext, **facts: Any) -> Status:
     """Return the status at the start of the rollout of the spec's revision."""
+    mode = mode_of(s)
+    if mode is Mode.FAST:
+        facts["history"] = _with_undone(s, facts.get("history", s.status.history))
     status = s.changed(
         phase=Phase.PROGRESSING,
         canary=s.target,
         aborted="",
         previous="",
         rollback=None,
-        mode=mode_of(s),
+        mode=mode,
         step_index=0,
         step_started_at=s.now,
         rollout_started_at=s.now,
         # A rollout that takes the place of another one finds stable smaller than it was.
         rollout_replicas=s.status.rollout_replicas or (full_size(s) if s.spec.autoscaling else 0),
         progressed_at=s.now,
+        progressed_replicas=0,
         endpoints_lost_at=None,
         drain_started_at=None,
         weights=Weights(),
@@ -36,21 +41,28 @@ def begin(s: RolloutContext, *, tokens: Mapping[str, str] | None = None, **facts
         pod_failures=(),
         # What was said of another revision's model says nothing of this one's.
         conditions=tuple(c for c in s.status.conditions if c.type != "ModelLoaded"),
-        handled_tokens=s.status.handled_tokens if tokens is None else tokens,
         **facts,
     )
     return replace(status, steps_hash=s.under(status).steps_hash)
 
 
 def mode_of(s: RolloutContext) -> Mode:
-    """Back to what was live before goes fast; a broken stable must not block its own mending."""
-    was_live = any(entry.revision == s.target and entry.result == "Promoted" for entry in s.status.history)
-    if was_live and s.observed.revision(s.target).source is not None:
+    """Return how the rollout of the target goes about its steps.
+
+    Back to a revision that was good goes fast; a stable revision that serves nobody must not block its own fix.
+    """
+    if is_known_good(s, s.target) and s.observed.revision(s.target).source is not None:
         return Mode.FAST
     stable = s.stable_view
     if stable.available == 0 and stable.problems and full_size(s) > 0:
         return Mode.RESCUE
     return Mode.STEPS
+
+
+def is_known_good(s: RolloutContext, revision: str) -> bool:
+    """Return whether a revision was live and was left for a newer one: one that was undone has to prove itself."""
+    last = next((entry.result for entry in s.status.history if entry.revision == revision), "")
+    return last == "Promoted"
 
 
 def remember(s: RolloutContext, revision: str, result: str, reason: str, message: str = "") -> tuple[HistoryEntry, ...]:
@@ -70,6 +82,13 @@ def remember(s: RolloutContext, revision: str, result: str, reason: str, message
     return (entry, *s.status.history)[:HISTORY_LIMIT]
 
 
+def _with_undone(s: RolloutContext, history: tuple[HistoryEntry, ...]) -> tuple[HistoryEntry, ...]:
+    """Note that stable is left for an older revision: when the spec asks for it again, its steps are taken again."""
+    message = f"the spec asks for revision {s.target} again"
+    entry = remember(s, s.status.stable, "Undone", "WentBack", message)[0]
+    return (entry, *history)[:HISTORY_LIMIT]
+
+
 def go_back(s: RolloutContext, reason: str, message: str, **facts: Any) -> Status:
     """Return the status at the start of a rollback."""
     return s.changed(
@@ -77,18 +96,47 @@ def go_back(s: RolloutContext, reason: str, message: str, **facts: Any) -> Statu
         rollback=Rollback(reason=reason, message=message),
         pauses=(),
         progressed_at=s.now,
+        progressed_replicas=0,
         **facts,
     )
 
 
-def pause(s: RolloutContext, reason: str) -> Status:
-    """Return the status in a pause for this reason; the clock of one that is on goes on."""
+def pause(s: RolloutContext, reason: PauseReason, message: str = "") -> Status:
+    """Return the status in a pause for this reason; a pause for the same reason goes on, with its clock."""
     if s.status.phase is Phase.PAUSED and [p.reason for p in s.status.pauses] == [reason]:
         return s.status
-    return s.changed(phase=Phase.PAUSED, pauses=(PauseCondition(reason=reason, start_time=s.now),))
+    condition = PauseCondition(reason=str(reason), start_time=s.now, message=message)
+    return s.changed(phase=Phase.PAUSED, pauses=(condition,))
 
 
 def resume(s: RolloutContext) -> Status:
-    """Return the status without a pause."""
+    """Return the status without a pause. The clocks of the step and of the pods stood still in one from outside."""
     is_promoting = s.status.phase is Phase.PROMOTING
-    return s.changed(phase=Phase.PROMOTING if is_promoting else Phase.PROGRESSING, pauses=())
+    phase = Phase.PROMOTING if is_promoting else Phase.PROGRESSING
+    return replace(_with_clocks_moved(s), phase=phase, pauses=())
+
+
+def _with_clocks_moved(s: RolloutContext) -> Status:
+    """Move the clocks by the time that a pause took, unless the pause was a part of the step."""
+    status = s.status
+    if status.phase is not Phase.PAUSED or not status.pauses:
+        return status
+    condition = status.pauses[0]
+    held = s.since(condition.start_time)
+    if not PauseReason(condition.reason).ends_with_its_cause:
+        # A user looked at the pods, or at the numbers, and lets the rollout go on: the pods get their whole time again.
+        return replace(status, progressed_at=_moved(status.progressed_at, held))
+    weights = status.weights
+    if weights.programmed_at is None:
+        weights = replace(weights, applied_at=_moved(weights.applied_at, held))
+    return replace(
+        status,
+        step_started_at=_moved(status.step_started_at, held),
+        progressed_at=_moved(status.progressed_at, held),
+        endpoints_lost_at=_moved(status.endpoints_lost_at, held),
+        weights=weights,
+    )
+
+
+def _moved(moment: datetime | None, held: timedelta) -> datetime | None:
+    return None if moment is None else moment + held

@@ -1,6 +1,6 @@
 """`status.message`: one sentence that tells where the model is and what it waits for."""
 
-from model_operator.api.status import Phase
+from model_operator.api.status import PauseCondition, Phase
 from model_operator.api.steps import (
     Analysis,
     Compare,
@@ -14,19 +14,11 @@ from model_operator.api.steps import (
 )
 from model_operator.api.times import format_duration
 from model_operator.observation.pod_failures import most_severe
-from model_operator.policy.rollout.annotations import is_asked
 from model_operator.policy.rollout.context import RolloutContext
 from model_operator.policy.rollout.evaluation import evaluation_error, evaluation_hindrance
-from model_operator.policy.rollout.gates import GATE, gate_words
+from model_operator.policy.rollout.gates import gate_words
+from model_operator.policy.rollout.pauses import PauseReason
 from model_operator.policy.rollout.replica_counts import canary_goal, full_size
-
-_PAUSES = {
-    "UserPaused": "spec.paused is true",
-    "ProviderUnavailable": "a provider of metrics does not answer",
-    "AnalysisInconclusive": "the analysis is undecided; promote or abort",
-    "NoDifference": "the A/B test has no winner; promote or abort",
-    "SampleRatioMismatch": "the A/B test has no verdict; mend the split and start again, or promote or abort",
-}
 
 
 def status_message(s: RolloutContext) -> str:
@@ -47,6 +39,10 @@ def status_message(s: RolloutContext) -> str:
         return f"{problem.reason}: {problem.message}"
     if s.target != status.stable and s.spec.paused:
         return f"revision {s.target} waits: spec.paused is true"
+    if s.target != status.stable and total == 0:
+        return f"revision {s.target} waits for pods to show that it serves: the model is scaled to zero"
+    if total == 0:
+        return f"revision {status.stable} is scaled to zero: no pod serves"
     if view.available < total:
         return f"waiting for revision {status.stable}: {view.available} of {total} pods are available"
     route = s.observed.route
@@ -73,8 +69,10 @@ def _of_rollout(s: RolloutContext) -> str:
     where = f"step {step_column(s)}: " if s.steps else ""
     if s.is_superseded:
         return f"{status.canary} makes room for {s.target}"
-    if status.phase is Phase.PAUSED and status.pauses[0].reason != "PauseStep":
-        return f"{where}paused: {_pause_words(s, status.pauses[0].reason)}"
+    if status.phase is Phase.PAUSED and status.pauses[0].reason != PauseReason.PAUSE_STEP:
+        return f"{where}paused: {_pause_sentence(s, status.pauses[0])}"
+    if full_size(s) == 0:
+        return f"{where}{status.canary} waits for pods to show that it serves: the model is scaled to zero"
     wanted, view = canary_goal(s, full_size(s)), s.canary_view
     if view.available < wanted and status.phase is not Phase.PAUSED:
         problem = most_severe(view.problems)
@@ -85,17 +83,21 @@ def _of_rollout(s: RolloutContext) -> str:
     return f"{where}{_step_words(s, s.current_step)}"
 
 
-def _pause_words(s: RolloutContext, reason: str) -> str:
-    if reason == "RouterMissing":
-        return s.observed.route.missing
-    if reason == GATE:
-        return gate_words(s)
-    if reason == "EvaluationError":
-        return f"the evaluation gave no result: {evaluation_error(s)}"
-    if reason == "RouteNotProgrammed":
-        return f"the router did not act on the weight: {s.observed.route.message or 'no answer'}"
-    words = _PAUSES.get(reason, reason)
-    return f"{words} ({s.observed.verdict.message})" if isinstance(s.current_step, Compare) else words
+def _pause_sentence(s: RolloutContext, condition: PauseCondition) -> str:
+    reason = PauseReason(condition.reason)
+    if condition.message:
+        return condition.message
+    match reason:
+        case PauseReason.ROUTER_MISSING:
+            return s.observed.route.missing
+        case PauseReason.GATE:
+            return gate_words(s)
+        case PauseReason.EVALUATION_ERROR:
+            return f"the evaluation gave no result: {evaluation_error(s)}"
+        case PauseReason.ROUTE_NOT_PROGRAMMED:
+            return f"the router did not act on the weight: {s.observed.route.message or 'no answer'}"
+    is_test = isinstance(s.current_step, Compare)
+    return f"{reason.sentence} ({s.observed.verdict.message})" if is_test else reason.sentence
 
 
 def _route_words(s: RolloutContext) -> str:
@@ -111,8 +113,7 @@ def _step_words(s: RolloutContext, step: Step | None) -> str:
         case SetWeight(percent):
             return f"{percent} % on {status.canary}, waiting for the router"
         case Pause(None):
-            waits = not is_asked(s, "promote", status.canary)
-            return f"{share}, paused until promoted" if waits else share
+            return f"{share}, paused until promoted"
         case Pause(duration) if duration is not None:
             left = duration - s.since(status.step_started_at)
             return f"{share}, paused for {format_duration(duration)}" if left else share

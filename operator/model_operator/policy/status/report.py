@@ -108,7 +108,7 @@ def _pod_failures(s: RolloutContext) -> tuple[PodFailure, ...]:
     failures: dict[tuple[str, str], PodFailure] = {}
     alive = {s.status.stable, s.status.canary, s.status.aborted}
     for view in s.observed.revisions.values():
-        for problem in view.problems if view.revision in alive else ():
+        for problem in (*view.problems, *view.ended) if view.revision in alive else ():
             key = (view.revision, problem.reason)
             known = failures.get(key)
             failures[key] = PodFailure(
@@ -147,13 +147,21 @@ def _findings(s: RolloutContext) -> Iterator[ConditionDraft]:
     is_waiting = status.phase is Phase.PENDING or bool(status.canary or status.previous)
     has_size = available >= total
     is_wanted = s.target == status.stable
-    is_held = s.spec.paused and not is_wanted
+    is_held = (s.spec.paused or total == 0) and not is_wanted
     is_failed = status.phase is Phase.DEGRADED
 
     is_routed = s.splits_by_replicas or s.observed.route.is_programmed
     is_refused = bool(s.observed.refusal)
     is_ready = is_resting and has_size and is_routed and is_wanted and status.phase is Phase.HEALTHY and not is_refused
-    waits_for = "ApplyFailed" if is_refused else "Scaling" if is_routed else "RouteNotProgrammed"
+    waits_for = (
+        "ApplyFailed"
+        if is_refused
+        else "ScaledToZero"
+        if total == 0 and not is_wanted
+        else "Scaling"
+        if is_routed
+        else "RouteNotProgrammed"
+    )
     reason = "Serving" if is_ready else waits_for if status.phase is Phase.HEALTHY else str(status.phase)
     yield "Ready", _bool(is_ready), reason, message
     reconciling = not is_failed and not is_ready and not is_held
@@ -171,7 +179,7 @@ def _findings(s: RolloutContext) -> Iterator[ConditionDraft]:
         f"{available} of {total} pods of {status.stable} are available",
     )
     yield "Progressing", _bool(is_waiting), str(status.phase), message
-    is_paused = status.phase is Phase.PAUSED or is_held
+    is_paused = status.phase is Phase.PAUSED or (s.spec.paused and not is_wanted)
     pause = status.pauses[0].reason if status.pauses else "UserPaused"
     yield "Paused", _bool(is_paused), pause if is_paused else "NotPaused", message if is_paused else ""
     yield _model_loaded(s)
