@@ -286,7 +286,7 @@ class World:
     def _check_write(self, body: Body) -> None:
         if body["kind"] == KIND and body.get("status"):
             status = body["status"]
-            pair = (status["phase"], status.get("step", ""))
+            pair = (status.get("phase", ""), status.get("step", ""))
             if not self.reached or self.reached[-1] != pair:
                 self.reached.append(pair)
         if body["kind"] == "Service" and body["metadata"]["name"] == self._only_resource()["metadata"]["name"]:

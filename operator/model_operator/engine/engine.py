@@ -1,6 +1,7 @@
 """The engine: reflectors fill the cache, wakes fill the queue, workers empty it."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -148,11 +149,13 @@ class Engine:
             log.log(level, "%s/%s: %s; again in %.1f s", *key, error, wait)
             self._telemetry.reconciled("conflict" if error.is_conflict else "error", started)
             return
-        except Exception:
-            # One resource that we cannot handle must not stop the others; the log tells where.
+        except Exception as error:
+            # One resource with a bug must not stop the others: its status says so, and the log says where.
             wait = self.queue.retry(key, is_conflict=False, retry_after=None)
             log.exception("%s/%s: a bug; again in %.1f s", *key, wait)
             self._telemetry.reconciled("bug", started)
+            with contextlib.suppress(ApiError):
+                await self._reconciler.report_bug(key, error)
             return
         self.queue.succeeded(key)
         self._terminating.discard(key.namespace)

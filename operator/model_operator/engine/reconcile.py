@@ -25,7 +25,7 @@ from model_operator.observation.values import Observed
 from model_operator.policy.decide import Decision, decide
 from model_operator.policy.rollout.undo import undo
 from model_operator.policy.status.events import EventDraft
-from model_operator.policy.status.invalid_spec import invalid_spec_patch
+from model_operator.policy.status.invalid_spec import INTERNAL_ERROR, internal_error_patch, invalid_spec_patch
 from model_operator.ports import Clock, Cluster
 
 log = logging.getLogger(__name__)
@@ -104,6 +104,14 @@ class Reconciler:
         patch = invalid_spec_patch(body, problem, self._clock.now())
         if patch:
             self._recorder.record_for(body, EventDraft("InvalidSpec", problem, is_warning=True))
+            self._cache.upsert(dict(await self._cluster.patch_status(version_of(body), patch)))
+
+    async def report_bug(self, key: ObjectKey, error: Exception) -> None:
+        """Say in status and by an Event that the operator itself failed on a resource."""
+        body = self._cache.resource(key)
+        patch = internal_error_patch(body, error, self._clock.now()) if body is not None else {}
+        if body is not None and patch:
+            self._recorder.record_for(body, EventDraft(INTERNAL_ERROR, patch["message"], is_warning=True))
             self._cache.upsert(dict(await self._cluster.patch_status(version_of(body), patch)))
 
     def _observe(self, resource: ModelDeployment, live: Found) -> Observed:

@@ -1,4 +1,8 @@
-"""What status says of a spec that the schema let through and that the operator does not understand. Pure."""
+"""What status says of a ModelDeployment that the operator cannot reconcile. Pure.
+
+Either its spec passed the schema and is not valid all the same, or the operator has a bug: both are told to the user,
+and what ran before goes on as it is.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -7,31 +11,44 @@ from typing import Any
 from model_operator.api.times import format_time
 
 Body = Mapping[str, Any]
-REASON = "InvalidSpec"
+INVALID_SPEC = "InvalidSpec"
+INTERNAL_ERROR = "InternalError"
 
 
 def invalid_spec_patch(body: Body, problem: str, now: datetime) -> dict[str, Any]:
-    """Return the patch of status, empty when status says it already; conditions of other types stay."""
+    """Return the patch of status for a spec that is not valid; empty when status says it already."""
+    return _stalled_patch(body, INVALID_SPEC, f"the spec is not understood: {problem}", now)
+
+
+def internal_error_patch(body: Body, error: Exception, now: datetime) -> dict[str, Any]:
+    """Return the patch of status for a bug of the operator; empty when status says it already."""
+    message = f"the operator failed on this resource ({type(error).__name__}: {error}); its log has the details"
+    return _stalled_patch(body, INTERNAL_ERROR, message[:1024], now)
+
+
+def _stalled_patch(body: Body, reason: str, message: str, now: datetime) -> dict[str, Any]:
+    """Return the patch of status that says why nothing goes on; conditions of other types stay."""
     generation, status = body["metadata"]["generation"], body.get("status") or {}
-    message = f"the spec is not understood: {problem}"
     wanted = {"Ready": "False", "Stalled": "True"}
     conditions = list(status.get("conditions") or ())
     known = {condition["type"]: condition for condition in conditions}
     if status.get("message") == message and known.get("Stalled", {}).get("observedGeneration") == generation:
         return {}
-    told = [_condition(known.get(type_), type_, value, message, generation, now) for type_, value in wanted.items()]
-    return {"message": message, "conditions": [*(c for c in conditions if c["type"] not in wanted), *told]}
+    new = [
+        _condition(known.get(type_), type_, value, reason, message, generation, now) for type_, value in wanted.items()
+    ]
+    return {"message": message, "conditions": [*(c for c in conditions if c["type"] not in wanted), *new]}
 
 
 def _condition(
-    old: Body | None, type_: str, value: str, message: str, generation: int, now: datetime
+    old: Body | None, type_: str, value: str, reason: str, message: str, generation: int, now: datetime
 ) -> dict[str, Any]:
     is_same = old is not None and old["status"] == value
     since = old["lastTransitionTime"] if old is not None and is_same else format_time(now)
     return {
         "type": type_,
         "status": value,
-        "reason": REASON,
+        "reason": reason,
         "message": message,
         "lastTransitionTime": since,
         "observedGeneration": generation,
