@@ -24,7 +24,7 @@ _MEANINGS = {
     "server_image": "Image of the model server, where `spec.server.image` names none.",
     "image_pull_secrets": "Names of Secrets for pulling it, separated by commas.",
     "monitoring_labels": "Labels of models' ServiceMonitors and PrometheusRules, as `key=value,key=value`.",
-    "watch_namespace": "The one namespace that is served; empty means all.",
+    "watch_namespaces": "The namespaces that are served, with commas between them; empty means all.",
     "pre_stop_seconds": "How long a pod that leaves goes on answering, so that everybody learns that it leaves.",
     "host": "Address of metrics and health.",
     "metrics_port": "Port of `/metrics`.",

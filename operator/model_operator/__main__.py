@@ -44,7 +44,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Run the operator until `stop` is set or a signal says so."""
     telemetry = Telemetry()
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(KubernetesClient(Connection.open, telemetry, settings.watch_namespace))
+        client = await stack.enter_async_context(KubernetesClient(Connection.open, telemetry))
         check_port(settings.host, settings.health_port, "HEALTH_PORT")
         metrics = await start_metrics_server(telemetry, settings.host, settings.metrics_port)
         stack.push_async_callback(metrics.cleanup)
@@ -55,7 +55,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         hooks = await stack.enter_async_context(HttpWebhooks(client.read_secret))
         engine = Engine(
             cluster=client,
-            sources=[KindSource(client, info) for info in WATCHED],
+            sources=[KindSource(client, info, name) for info in WATCHED for name in settings.namespaces or ("",)],
             pods=pods,
             predictions=predictions,
             values=values,
@@ -140,7 +140,7 @@ async def serve(engine: Engine, settings: Settings, connection: Connection, stop
     registry, kopf_settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
     handlers.configure(kopf_settings)
     handlers.bind(registry, engine, connection, stop)
-    namespaces = [settings.watch_namespace] if settings.watch_namespace else []
+    namespaces = settings.namespaces
     await kopf.operator(
         registry=registry,
         settings=kopf_settings,

@@ -22,7 +22,7 @@ class Settings:
     server_image: str = "modeldeploy/server:0.1.0"
     image_pull_secrets: str = ""
     monitoring_labels: str = ""
-    watch_namespace: str = ""
+    watch_namespaces: str = ""
     pre_stop_seconds: int = 5
     host: str = "0.0.0.0"  # noqa: S104 -- metrics and health of a pod, behind a NetworkPolicy
     metrics_port: int = 8080
@@ -34,6 +34,11 @@ class Settings:
     identity: str = ""
     log_level: str = "info"
     log_format: str = "json"
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """The namespaces whose ModelDeployments are served; none means all."""
+        return tuple(filter(None, (name.strip() for name in self.watch_namespaces.split(","))))
 
     @property
     def pods(self) -> PodSettings:

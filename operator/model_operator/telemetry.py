@@ -58,6 +58,8 @@ class Telemetry:
             registry=self.registry,
         )
         self._shown: dict[ObjectKey, Mapping[str, Any]] = {}
+        #: Results of which a resource has series; they go with it.
+        self._results: dict[ObjectKey, set[str]] = {}
         self.registry.register(ResourceStates(self._shown))
 
     def reconciled(self, result: str, started: float) -> None:
@@ -74,6 +76,8 @@ class Telemetry:
         before = self._shown.get(key)
         if body is None:
             self._shown.pop(key, None)
+            for result in self._results.pop(key, ()):
+                self._rollouts.remove(*key, result)
             return
         status = body.get("status") or {}
         if before == status:
@@ -92,6 +96,7 @@ class Telemetry:
             if (entry["revision"], entry["at"]) in known:
                 break
             self._rollouts.labels(*key, entry["result"]).inc()
+            self._results.setdefault(key, set()).add(entry["result"])
             if started := before.get("rolloutStartedAt"):
                 took = parse_time(entry["at"]) - parse_time(started)
                 self._rollout_seconds.labels(entry["result"]).observe(took.total_seconds())

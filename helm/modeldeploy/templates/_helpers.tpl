@@ -12,6 +12,16 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Names of objects outside the release's namespace: two releases of one name may be in one cluster. */}}
+{{- define "modeldeploy.clusterName" -}}
+{{- $name := include "modeldeploy.fullname" . -}}
+{{- if eq $name .Release.Namespace -}}
+{{- $name -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Namespace $name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "modeldeploy.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "modeldeploy.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}

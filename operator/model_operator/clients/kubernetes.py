@@ -47,9 +47,8 @@ Connect = Callable[[], Awaitable[Connection]]
 class KubernetesClient:
     """The API server of one connection; use it as an async context manager."""
 
-    def __init__(self, connect: Connect, telemetry: Telemetry, namespace: str = "") -> None:
+    def __init__(self, connect: Connect, telemetry: Telemetry) -> None:
         self._connect, self._telemetry = connect, telemetry
-        self.namespace = namespace
         self._connection: Connection | None = None
         self._is_away = False
 
@@ -137,12 +136,12 @@ class KubernetesClient:
         """Return the version of the API server, as in `v1.36.2`."""
         return str((await self._typed("get", "Version", lambda api: VersionApi(api).get_code())).git_version)
 
-    async def list(self, info: KindInfo) -> AsyncIterator[tuple[list[Body], str]]:
+    async def list(self, info: KindInfo, namespace: str = "") -> AsyncIterator[tuple[list[Body], str]]:
         """Yield all objects of a kind that are ours, page by page, with the resourceVersion of the list."""
         token = ""
         while True:
             query = _query(limit=str(_PAGE), labelSelector=info.selector, **{"continue": token})
-            page = await self._call("list", info, "GET", info.collection(self.namespace) + query)
+            page = await self._call("list", info, "GET", info.collection(namespace) + query)
             # Items of a list come without their own kind and apiVersion.
             for item in page["items"]:
                 item.update(kind=info.kind, apiVersion=info.api_version)
@@ -151,7 +150,7 @@ class KubernetesClient:
             if not token:
                 return
 
-    async def watch(self, info: KindInfo, version: str) -> AsyncIterator[tuple[str, Body]]:
+    async def watch(self, info: KindInfo, version: str, namespace: str = "") -> AsyncIterator[tuple[str, Body]]:
         """Yield (type, object) of each change after a resourceVersion, until the server ends the stream.
 
         Raises:
@@ -166,7 +165,7 @@ class KubernetesClient:
         )
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT, sock_read=SILENCE_SECONDS)
         try:
-            path = info.collection(self.namespace) + query
+            path = info.collection(namespace) + query
             headers = {"Accept": "application/json"}
             async with await self.connection.request("GET", path, headers=headers, timeout=timeout) as response:
                 self._telemetry.requested("watch", info.kind, response.status)
@@ -286,23 +285,28 @@ class KubernetesClient:
 
 
 class KindSource:
-    """Lists and watches one kind for a reflector."""
+    """Lists and watches one kind for a reflector, in one namespace or, with an empty name, in all."""
 
-    def __init__(self, client: KubernetesClient, info: KindInfo) -> None:
-        self._client, self._info = client, info
+    def __init__(self, client: KubernetesClient, info: KindInfo, namespace: str = "") -> None:
+        self._client, self._info, self._namespace = client, info, namespace
 
     @property
     def kind(self) -> str:
         """The kind."""
         return self._info.kind
 
+    @property
+    def namespace(self) -> str:
+        """The namespace, empty for all."""
+        return self._namespace
+
     def list(self) -> AsyncIterator[tuple[list[Body], str]]:
         """Yield all objects by pages, each with the resourceVersion of the list."""
-        return self._client.list(self._info)
+        return self._client.list(self._info, self._namespace)
 
     def watch(self, resource_version: str) -> AsyncIterator[tuple[str, Body]]:
         """Yield (type, object) of each change."""
-        return self._client.watch(self._info, resource_version)
+        return self._client.watch(self._info, resource_version, self._namespace)
 
 
 def _is_text(value: bytes) -> bool:

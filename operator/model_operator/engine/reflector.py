@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from enum import Enum, auto
 from typing import Any, Protocol
 
@@ -31,6 +31,10 @@ class Change(Enum):
 
 class Source(Protocol):
     """Lists and watches the objects of one kind."""
+
+    @property
+    def namespace(self) -> str:
+        """The namespace that is listed and watched, empty for all."""
 
     @property
     def kind(self) -> str:
@@ -96,11 +100,18 @@ class Reflector:
             self._missing_kinds.discard(self.kind)
             self._wake_all(self._cache)
         # Before the first list nothing was known that could be gone.
-        for body in self._cache.all_of(self.kind) if self.listed.is_set() else ():
+        for body in self._cached() if self.listed.is_set() else ():
             if body["metadata"]["uid"] not in alive and int(body["metadata"]["resourceVersion"]) <= int(version):
                 self._take(body, Change.DELETED)
         self.listed.set()
         return version
+
+    def _cached(self) -> Iterator[Body]:
+        """Yield what the cache has from this source."""
+        namespace = self._source.namespace
+        for body in self._cache.all_of(self.kind):
+            if namespace in ("", body["metadata"]["namespace"]):
+                yield body
 
     async def _follow(self, version: str) -> str:
         async for type_, body in self._source.watch(version):
@@ -117,7 +128,7 @@ class Reflector:
         if self.kind not in self._missing_kinds:
             log.log(logging.WARNING if self.kind == KIND else logging.INFO, "the cluster has no %s", self.kind)
             self._missing_kinds.add(self.kind)
-            for body in self._cache.all_of(self.kind):
+            for body in self._cached():
                 self._cache.remove(body)
             self._wake_all(self._cache)
         self._sign()

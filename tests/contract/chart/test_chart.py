@@ -20,7 +20,7 @@ OLDEST, NEWEST = "1.30", kubernetes_validate.latest_version()
 VALUES: dict[str, dict[str, Any]] = {
     "as it comes": {},
     "one replica": {"replicas": 1},
-    "one namespace": {"watch": {"namespace": "team-a"}},
+    "two namespaces": {"watch": {"namespaces": ["team-a", "team-b"]}},
     "everything on": {
         "fullnameOverride": "serving",
         "image": {"registry": "mirror.example.com:5000/x", "pullSecrets": [{"name": "mirror"}]},
@@ -84,7 +84,7 @@ def test_objects_have_distinct_names_and_the_release_namespace(values: dict[str,
     keys = [(one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]) for one in objects]
     assert len(keys) == len(set(keys))
     cluster_wide = {"ClusterRole", "ClusterRoleBinding"}
-    watched = {values.get("watch", {}).get("namespace")}
+    watched = set(values.get("watch", {}).get("namespaces", ()))
     for kind, namespace, _ in keys:
         assert (namespace is None) == (kind in cluster_wide)
         assert namespace in {None, "serving"} | watched
@@ -105,7 +105,7 @@ def test_helm_finds_nothing_to_complain_about() -> None:
         pytest.param({"image": {"tag": "1"}}, "tag", id="an unknown value further in"),
         pytest.param({"logLevel": "loud"}, "logLevel", id="a word that is not on the list"),
         pytest.param({"image": {"registry": "https://mirror"}}, "registry", id="a registry with a scheme"),
-        pytest.param({"watch": {"namespace": "A_B"}}, "namespace", id="a namespace that cannot be"),
+        pytest.param({"watch": {"namespaces": ["A_B"]}}, "namespaces", id="a namespace that cannot be"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(values: dict[str, Any], named: str) -> None:
@@ -135,16 +135,16 @@ def test_versions_of_chart_and_project_are_the_same() -> None:
     assert chart["version"] == chart["appVersion"]
 
 
-def test_with_a_namespace_no_right_reaches_beyond_it() -> None:
-    values = {"watch": {"namespace": "team-a"}}
+def test_with_namespaces_no_right_reaches_beyond_them() -> None:
+    values = {"watch": {"namespaces": ["team-a", "team-b"]}}
     assert not kinds(values) & {"ClusterRole", "ClusterRoleBinding"}
     roles = [one["metadata"] for one in render(values) if one["kind"] == "Role"]
-    assert {one["namespace"] for one in roles} == {"team-a", "serving"}
-    assert env(values)["MODEL_OPERATOR_WATCH_NAMESPACE"] == "team-a"
+    assert {one["namespace"] for one in roles} == {"team-a", "team-b", "serving"}
+    assert env(values)["MODEL_OPERATOR_WATCH_NAMESPACES"] == "team-a,team-b"
 
 
 def test_without_a_namespace_the_operator_watches_all() -> None:
-    assert "MODEL_OPERATOR_WATCH_NAMESPACE" not in env({})
+    assert "MODEL_OPERATOR_WATCH_NAMESPACES" not in env({})
     assert {"ClusterRole", "ClusterRoleBinding"} <= kinds({})
 
 
@@ -176,10 +176,10 @@ def flat(rules: list[dict[str, list[str]]]) -> list[tuple[str, str, str]]:
 
 def test_the_role_is_exactly_what_the_operator_uses() -> None:
     used = flat(kinds_of_operator.rbac_rules())
-    assert role({}, "ClusterRole", "md-modeldeploy") == used
-    assert role({"watch": {"namespace": "team-a"}}, "Role", "md-modeldeploy") == used
+    assert role({}, "ClusterRole", "serving-md-modeldeploy") == used
+    assert role({"watch": {"namespaces": ["team-a"]}}, "Role", "serving-md-modeldeploy") == used
     reader = flat(kinds_of_operator.rbac_rules(read_secrets=True))
-    assert role({"rbac": {"readSecrets": True}}, "ClusterRole", "md-modeldeploy") == reader
+    assert role({"rbac": {"readSecrets": True}}, "ClusterRole", "serving-md-modeldeploy") == reader
 
 
 def test_the_lease_is_all_that_the_operator_may_write_in_its_own_namespace() -> None:
@@ -214,3 +214,12 @@ def test_the_service_leads_to_the_pods() -> None:
     selector = only("Service", objects)["spec"]["selector"]
     labels = only("Deployment", objects)["spec"]["template"]["metadata"]["labels"]
     assert selector.items() <= labels.items()
+
+
+def test_releases_of_one_name_in_two_namespaces_do_not_meet() -> None:
+    def cluster_wide(namespace: str) -> set[tuple[str, str]]:
+        objects = render({}, name="modeldeploy", namespace=namespace)
+        return {(one["kind"], one["metadata"]["name"]) for one in objects if "namespace" not in one["metadata"]}
+
+    assert cluster_wide("team-a") & cluster_wide("team-b") == set()
+    assert ("ClusterRole", "modeldeploy") in cluster_wide("modeldeploy")

@@ -26,6 +26,7 @@ class Script:
     """A server that answers lists and watches as a test wrote down; then it stays silent."""
 
     kind = "Service"
+    namespace = ""
 
     def __init__(self, *answers: Any) -> None:
         self._answers = list(answers)
@@ -50,7 +51,7 @@ class Script:
             yield event
 
 
-class ShadowResponse:
+class Listener:
     """What the engine hears, and the cache that it fills."""
 
     def __init__(self) -> None:
@@ -71,8 +72,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_LONGEST_BACKOFF", 0.0)
 
 
-async def play(*answers: Any) -> tuple[ShadowResponse, set[str], Reflector]:
-    told, missing, script = ShadowResponse(), set[str](), Script(*answers)
+async def play(*answers: Any) -> tuple[Listener, set[str], Reflector]:
+    told, missing, script = Listener(), set[str](), Script(*answers)
     reflector = Reflector(script, told.cache, told.take, told.woken.append, missing)
     running = asyncio.create_task(reflector.run())
     await asyncio.wait_for(script.is_over.wait(), 5)
@@ -112,3 +113,15 @@ async def test_a_kind_that_the_cluster_does_not_know_is_missing_until_it_appears
     told, missing, _ = await play(ABSENT, ABSENT, ([[service("a", 1)]], "1"))
     assert missing == set()
     assert told.names == ["a"]
+
+
+async def test_a_list_of_one_namespace_takes_nothing_away_from_another() -> None:
+    script = Script(([[service("a", 1)]], "2"), [], EXPIRED, ([[]], "9"))
+    script.namespace = "team-a"
+    listener = Listener()
+    listener.cache.upsert(service("b", 1))  # in the namespace default, which another reflector keeps
+    reflector = Reflector(script, listener.cache, listener.take, listener.woken.append, set())
+    running = asyncio.create_task(reflector.run())
+    await asyncio.wait_for(script.is_over.wait(), 5)
+    running.cancel()
+    assert [name for name, change in listener.heard if change is Change.DELETED] == []

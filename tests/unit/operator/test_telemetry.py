@@ -54,3 +54,12 @@ def test_a_scrape_may_ask_for_some_metrics_only(name: str) -> None:
     families = {line.split()[2] for line in telemetry.expose([name]).decode().splitlines() if line.startswith("# HELP")}
     assert name in families
     assert "modeldeploy_operator_leader" not in families
+
+
+def test_the_counters_of_a_deleted_resource_go_with_it() -> None:
+    telemetry = Telemetry()
+    entry = {"revision": "b", "result": "Promoted", "at": "2026-01-01T00:01:00Z"}
+    telemetry.observe(FRAUD, status("Promoting"))
+    telemetry.observe(FRAUD, status("Healthy", history=[entry]))
+    telemetry.observe(FRAUD, None)
+    assert shown(telemetry, "rollouts_total") == []
