@@ -1,6 +1,5 @@
 """One pass over one ModelDeployment: observe, decide, persist the intent, act, report."""
 
-import dataclasses
 import logging
 from collections.abc import Mapping
 from datetime import timedelta
@@ -10,6 +9,7 @@ from model_operator.api.identity import asked_for
 from model_operator.api.merge_patch import merge_patch
 from model_operator.api.resource import ModelDeployment, ObjectKey, version_of
 from model_operator.api.status import Phase, status_to_body
+from model_operator.api.values import replace
 from model_operator.api.version import KIND
 from model_operator.engine.applier import Children, Found
 from model_operator.engine.cache import Cache
@@ -142,7 +142,7 @@ class Reconciler:
             # Repeated after a kill it finds nothing left to patch; only then the token counts as handled.
             self._cache.upsert(dict(await self._cluster.patch_spec(resource, {"spec": patch})))
             return True
-        status = dataclasses.replace(resource.status, handled_tokens={**resource.status.handled_tokens, "undo": wanted})
+        status = replace(resource.status, handled_tokens={**resource.status.handled_tokens, "undo": wanted})
         body = status_to_body(status)
         answer = await self._cluster.patch_status(resource, {"handledTokens": body["handledTokens"]})
         self._cache.upsert(dict(answer))
@@ -162,8 +162,8 @@ class Reconciler:
                 answer = dict(await self._cluster.patch_status(resource, patch))
                 version = answer["metadata"]["resourceVersion"]
                 is_overtaken = self._cache.upsert_own_write(resource.key, answer)
-            resource = dataclasses.replace(resource, resource_version=version)
-        return dataclasses.replace(resource, status=decision.status), is_overtaken
+            resource = replace(resource, resource_version=version)
+        return replace(resource, status=decision.status), is_overtaken
 
 
 def url_of(resource: ModelDeployment) -> str:

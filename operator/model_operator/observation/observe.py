@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -10,6 +9,7 @@ import orjson
 from model_operator.api.hooks import GateAnswer
 from model_operator.api.names import REVISION, REVISION_SPEC, STABLE_SPEC
 from model_operator.api.resource import ModelDeployment
+from model_operator.api.values import replace
 from model_operator.observation.job_results import hindrances, measured
 from model_operator.observation.pod_failures import autoscaler_problem, deployment_problem, pod_problem
 from model_operator.observation.values import (

@@ -1,6 +1,5 @@
 """What notifications say."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 from model_operator.api.hooks import Format, Notification, WebhookEndpoint
 from model_operator.api.resource import ModelDeployment
 from model_operator.api.status import Phase, Rollback
+from model_operator.api.values import replace
 from model_operator.policy.status.notifications import notice
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -1,6 +1,5 @@
 """The state table of a rollout, row by row: what is seen in a state, and what follows."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +9,7 @@ from model_operator.api.resource import ModelDeployment
 from model_operator.api.status import HistoryEntry, Mode, ModelInfo, PauseCondition, Phase, Rollback, Status, Weights
 from model_operator.api.strategy import parse_strategy
 from model_operator.api.traffic import RouteView
+from model_operator.api.values import replace
 from model_operator.errors import InvalidSpec
 from model_operator.observation.values import FrontView, Observed, Outcome, PodProblem, RevisionView, Traffic, Verdict
 from model_operator.policy.decide import decide

@@ -15,12 +15,13 @@ A verdict stays: what comes after the look is not looked at.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
 
 from model_operator.api.analysis import Comparison, Method, Metric
 from model_operator.api.sums import SumStats
+from model_operator.api.values import replace
 from model_operator.observation.values import Outcome, Traffic
 from model_operator.policy.analysis import feedback_test
 from model_operator.policy.analysis.feedback_test import Labels, Quality

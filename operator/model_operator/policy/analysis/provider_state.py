@@ -5,11 +5,12 @@ next answer.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
 from model_operator.api.times import format_time, parse_time
+from model_operator.api.values import replace
 
 Body = Mapping[str, Any]
 

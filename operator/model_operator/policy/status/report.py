@@ -5,12 +5,12 @@ read them; the others say more to people.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from model_operator.api.analysis import Kind
 from model_operator.api.status import Condition, HistoryEntry, ModelInfo, Phase, PodFailure, Status
 from model_operator.api.times import format_time
+from model_operator.api.values import replace
 from model_operator.observation.pod_failures import most_severe
 from model_operator.observation.values import Outcome
 from model_operator.policy.analysis.split_verification import is_split_right, observed_percent
