@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
 
+from model_operator.api.json import Body
 from model_operator.api.times import parse_duration
 from model_operator.api.values import replace
 from model_operator.errors import InvalidSpec
-
-Body = Mapping[str, Any]
 
 ERRORS, LATENCY, SHIFT, LOG_LOSS = "errors", "latency", "prediction-shift", "log-loss"
 SHADOW_AGREEMENT, SHADOW_DISTANCE = "shadow-agreement", "shadow-distance"

@@ -1,15 +1,12 @@
 """`spec.hooks`: who is asked before a rollout goes on, and who is told how it goes."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any
 
 from model_operator.api.analysis import Metric
+from model_operator.api.json import Body
 from model_operator.api.times import parse_duration
-
-Body = Mapping[str, Any]
 
 
 class GatePoint(StrEnum):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from model_operator.api.json import Body
 from model_operator.api.revision import revision_of
 from model_operator.api.spec import Model, Spec, parse_spec
 from model_operator.api.status import Status, status_from_body
 from model_operator.api.version import GROUP
-
-Body = Mapping[str, Any]
 
 #: Annotations that ask for something once; each names the revision it speaks of.
 TOKENS = ("promote", "promote-full", "abort", "retry", "undo", "refresh")

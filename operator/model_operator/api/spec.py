@@ -6,7 +6,6 @@ refuses what it does not know, so that an old operator never guesses at a newer 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
@@ -16,11 +15,10 @@ import orjson
 
 from model_operator.api.analysis import AnalysisSpec
 from model_operator.api.hooks import Hooks, parse_hooks
+from model_operator.api.json import Body
 from model_operator.api.strategy import BlueGreen, Canary, GatewayRouting, Stickiness, Strategy, parse_strategy
 from model_operator.api.times import optional_duration
 from model_operator.errors import InvalidSpec
-
-Body = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

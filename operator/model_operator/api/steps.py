@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
+from model_operator.api.json import Body
 from model_operator.api.times import parse_duration
 from model_operator.errors import InvalidSpec
-
-Body = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 
 from model_operator.api.analysis import AnalysisSpec, parse_analysis, parse_comparison
+from model_operator.api.json import Body
 from model_operator.api.steps import Compare, SetWeight, Step, parse_step
 from model_operator.api.times import optional_duration, parse_duration
 from model_operator.errors import InvalidSpec
-
-Body = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

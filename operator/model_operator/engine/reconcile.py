@@ -1,11 +1,10 @@
 """One pass over one ModelDeployment: observe, decide, persist the intent, act, report."""
 
 import logging
-from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
 
 from model_operator.api.identity import asked_for
+from model_operator.api.json import Body
 from model_operator.api.merge_patch import merge_patch
 from model_operator.api.resource import ModelDeployment, ObjectKey, version_of
 from model_operator.api.status import Phase, status_to_body
@@ -28,8 +27,6 @@ from model_operator.policy.status.invalid_spec import invalid_spec_patch
 from model_operator.ports import Clock, Cluster
 
 log = logging.getLogger(__name__)
-
-Body = Mapping[str, Any]
 
 
 class Reconciler:

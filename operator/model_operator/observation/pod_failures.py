@@ -5,12 +5,10 @@ The server writes `{"reason", "message", "hint", "permanent"}` to its terminatio
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
+from model_operator.api.json import Body
 from model_operator.observation.values import PodProblem
-
-Body = Mapping[str, Any]
 
 #: Waiting reasons that no further waiting mends: the image's name or content has to change.
 IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})

@@ -11,6 +11,7 @@ acted when every parent says Accepted and ResolvedRefs for the route's current g
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from model_operator.api.json import Body
 from model_operator.api.names import revision_name
 from model_operator.api.steps import HeaderMatch
 from model_operator.api.strategy import GatewayRouting, Stickiness
@@ -22,7 +23,6 @@ KIND = "HTTPRoute"
 #: Header by which a server counts the users that were drawn for it (docs/wire.md).
 ASSIGNED = "x-modeldeploy-assigned"
 
-Body = Mapping[str, Any]
 
 MISSING = (
     "the cluster has no HTTPRoute of gateway.networking.k8s.io/v1; install the Gateway API or leave"

@@ -22,10 +22,10 @@ from statistics import NormalDist
 from typing import Any
 
 from model_operator.api.analysis import Metric
+from model_operator.api.json import Body
 from model_operator.api.values import replace
 from model_operator.observation.values import Outcome
 
-Body = Mapping[str, Any]
 Bins = Mapping[str, float]
 
 #: Answers of each revision before the first look.

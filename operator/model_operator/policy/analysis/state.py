@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from model_operator.api.analysis import AnalysisSpec, Comparison, Kind, Metric
+from model_operator.api.json import Body
 from model_operator.api.revision import digest
 from model_operator.api.values import replace
 from model_operator.observation.values import Outcome, Verdict
@@ -19,7 +20,6 @@ from model_operator.policy.analysis.shadow_test import Mirrored
 from model_operator.policy.analysis.shift_test import Outputs, Shift
 from model_operator.policy.analysis.threshold_checks import Measured
 
-Body = Mapping[str, Any]
 Known = Evidence | Quality | Shift | Measured | Compared | Mirrored
 #: What one interval says of one metric.
 Seen = Counts | Labels | Outputs | Users

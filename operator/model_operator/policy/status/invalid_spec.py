@@ -1,12 +1,11 @@
 """What status says of a spec that the schema let through and that the operator does not understand. Pure."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from model_operator.api.json import Body
 from model_operator.api.times import format_time
 
-Body = Mapping[str, Any]
 REASON = "InvalidSpec"
 
 
