@@ -101,7 +101,7 @@ class Retrainer:
         try:
             if hook.job_template is not None:
                 await self._start(resource, asked, hook.job_template)
-            elif hook.address is not None:
+            else:
                 await self._hooks.notify(hook.address, resource.key.namespace, _notice(resource, asked))
         except (ApiError, ProviderError) as error:
             known.problem = str(error)

@@ -551,7 +551,7 @@ def test_pods_that_the_cluster_refuses_are_told(status: Status, observed: Observ
 
 
 def test_an_autoscaler_that_does_nothing_is_told_and_holds_nothing() -> None:
-    wish = {"replicas": None, "autoscaling": {"maxReplicas": 3}}
+    wish = {"autoscaling": {"maxReplicas": 3}}
     problem = PodProblem(reason="FailedGetResourceMetric", message="no metrics")
     for found_problem, value, reason in (
         (None, "True", "ScalingActive"),

@@ -180,6 +180,7 @@ def _findings(s: RolloutContext) -> Iterator[ConditionDraft]:
     yield from _analysis_healthy(s)
     yield from _monitored(s)
     yield from _annotations_understood(s)
+    yield from _spec_supported(s)
 
 
 def _model_loaded(s: RolloutContext) -> ConditionDraft:
@@ -249,6 +250,16 @@ def _annotations_understood(s: RolloutContext) -> Iterator[ConditionDraft]:
         yield "AnnotationsAccepted", "False", "AnnotationIgnored", ignored
     else:
         yield "AnnotationsAccepted", "True", "AllAccepted", ""
+
+
+def _spec_supported(s: RolloutContext) -> Iterator[ConditionDraft]:
+    """Yield the fields that have no effect: the definition is newer than the operator (docs/decisions/0012)."""
+    if s.resource.unknown_fields:
+        fields = ", ".join(s.resource.unknown_fields)
+        message = (
+            f"fields that this operator does not know have no effect: {fields}; upgrade the operator or remove them"
+        )
+        yield "SpecSupported", "False", "UnknownFields", message
 
 
 def _failure_reason(s: RolloutContext) -> str:
