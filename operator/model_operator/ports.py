@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping, Set
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from model_operator.api.analysis import Source
 from model_operator.api.hooks import GateAnswer, WebhookEndpoint
+from model_operator.api.json import Body
 from model_operator.api.resource import ModelDeployment, ObjectKey, ObjectVersion
 from model_operator.api.shadow import ShadowRequest, ShadowResponse
 from model_operator.api.status import ModelInfo
 from model_operator.api.sums import SumStats
-
-Body = Mapping[str, Any]
 
 
 class Clock(Protocol):

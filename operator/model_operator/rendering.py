@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
+from model_operator.api.json import JsonObject
 from model_operator.api.names import revision_name
 from model_operator.api.resource import ModelDeployment
 from model_operator.api.spec import parse_server
@@ -23,13 +24,12 @@ from model_operator.policy.rollout.evaluation import Evaluation
 from model_operator.routers import router_for
 from model_operator.routers.gateway_api import API_VERSION as GATEWAY_API_VERSION
 
-Body = dict[str, Any]
 Children = Mapping[tuple[str, str], Mapping[str, Any]]
 
 
 def render(
     resource: ModelDeployment, plan: Plan, observed: Observed, live: Children, settings: PodSettings
-) -> Iterator[Sequence[Body]]:
+) -> Iterator[Sequence[JsonObject]]:
     """Yield the objects in stages, which are written one after the other; the objects of a stage are independent.
 
     Growth comes before the traffic moves, and the traffic moves before anything shrinks: the front Service and
@@ -66,7 +66,7 @@ def render(
 
 def _services(
     resource: ModelDeployment, plan: Plan, observed: Observed, live: Children, schemes: Set[str]
-) -> Iterator[Body]:
+) -> Iterator[JsonObject]:
     """Yield the front Service and the preview Service."""
     stable = plan.split.stable or plan.target
     source = _source(resource, plan, observed, stable)
@@ -79,7 +79,7 @@ def _services(
 
 def _revision_services(
     resource: ModelDeployment, plan: Plan, observed: Observed, live: Children, revisions: Sequence[str]
-) -> Iterator[Body]:
+) -> Iterator[JsonObject]:
     """Yield a Service for each revision that a route refers to.
 
     Allocating a ClusterIP is the slowest write of all, so no other revision gets one; a Service that exists stays.
@@ -102,7 +102,7 @@ def _evaluation_job(
     observed: Observed,
     live: Children,
     settings: PodSettings,
-) -> Iterator[Body]:
+) -> Iterator[JsonObject]:
     known = live.get(("Job", evaluation.job))
     source = _source(resource, plan, observed, evaluation.revision)
     if known is not None:
@@ -129,7 +129,7 @@ def _revision_objects(
     live: Children,
     settings: PodSettings,
     revision: str,
-) -> Iterator[Body]:
+) -> Iterator[JsonObject]:
     source = _source(resource, plan, observed, revision)
     if source is None:
         return  # every object that remembers it was deleted by hand

@@ -1,39 +1,58 @@
 """Settings from the environment, all with the prefix `MODEL_OPERATOR_`; docs/operator.md lists them."""
 
 import os
+import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+from msgspec import Meta
 
 from model_operator.errors import OperatorError
 from model_operator.manifests.pods import PodSettings
 
 PREFIX = "MODEL_OPERATOR_"
+Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
 class InvalidSettings(OperatorError):
     """An environment variable that is not known or not understood; the message names it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What the operator is told at its start."""
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator is told at its start. The descriptions are those of docs/operator.md."""
 
-    server_image: str = "modeldeploy/server:0.1.0"
-    image_pull_secrets: str = ""
-    monitoring_labels: str = ""
-    watch_namespaces: str = ""
-    pre_stop_seconds: int = 5
-    host: str = "0.0.0.0"  # noqa: S104 -- metrics and health of a pod, behind a NetworkPolicy
-    metrics_port: int = 8080
-    health_port: int = 8081
-    leader_election: bool = True
-    lease_namespace: str = "default"
-    lease_name: str = "modeldeploy-operator"
-    lease_seconds: int = 15
-    identity: str = ""
-    log_level: str = "info"
-    log_format: str = "json"
+    server_image: Annotated[
+        str, Meta(description="Image of the model server, where `spec.server.image` names none.")
+    ] = "modeldeploy/server:0.1.0"
+    image_pull_secrets: Annotated[str, Meta(description="Names of Secrets for pulling it, separated by commas.")] = ""
+    monitoring_labels: Annotated[
+        str, Meta(description="Labels of models' ServiceMonitors and PrometheusRules, as `key=value,key=value`.")
+    ] = ""
+    watch_namespaces: Annotated[
+        str, Meta(description="The namespaces that are served, with commas between them; empty means all.")
+    ] = ""
+    pre_stop_seconds: Annotated[
+        int,
+        Meta(
+            ge=0, description="How long a pod that leaves goes on answering, so that everybody learns that it leaves."
+        ),
+    ] = 5
+    host: Annotated[str, Meta(description="Address of metrics and health.")] = "0.0.0.0"  # noqa: S104 -- metrics and health of a pod, behind a NetworkPolicy
+    metrics_port: Annotated[Port, Meta(description="Port of `/metrics`.")] = 8080
+    health_port: Annotated[Port, Meta(description="Port of `/healthz`.")] = 8081
+    leader_election: Annotated[
+        bool, Meta(description="Whether a Lease is taken before work; `false` only where surely one operator runs.")
+    ] = True
+    lease_namespace: Annotated[str, Meta(description="Namespace of the Lease.")] = "default"
+    lease_name: Annotated[str, Meta(description="Name of the Lease.")] = "modeldeploy-operator"
+    lease_seconds: Annotated[int, Meta(ge=1, description="How long a silent leader is waited for.")] = 15
+    identity: Annotated[str, Meta(description="Name in the Lease; empty means host name and process id.")] = ""
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="`debug`, `info`, `warning` or `error`.")
+    ] = "info"
+    log_format: Annotated[Literal["json", "text"], Meta(description="`json`, or `text` for people.")] = "json"
 
     @property
     def namespaces(self) -> tuple[str, ...]:
@@ -58,19 +77,33 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
     Raises:
         InvalidSettings: a variable with our prefix is unknown, or its value is of the wrong type.
     """
-    known = {field.name: field for field in fields(Settings)}
-    values: dict[str, object] = {"identity": socket.gethostname() + f"-{os.getpid()}"}
+    types = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+    values: dict[str, Any] = {"identity": socket.gethostname() + f"-{os.getpid()}"}
     for variable, text in environment.items():
         if not variable.startswith(PREFIX):
             continue
         name = variable.removeprefix(PREFIX).lower()
-        if name not in known:
-            names = ", ".join(PREFIX + field.upper() for field in known)
+        if name not in types:
+            names = ", ".join(PREFIX + known.upper() for known in types)
             raise InvalidSettings(f"{variable} is not known; known are {names}")
-        values[name] = _parse(variable, text, known[name].type)
-    settings = Settings(**values)  # type: ignore[arg-type]  # checked field by field above
+        try:
+            values[name] = msgspec.convert(text, types[name], strict=False)
+        except msgspec.ValidationError as error:
+            raise InvalidSettings(f"{variable} is {text!r}; write {_wanted(types[name], error)}") from error
+    settings = Settings(**values)
     _labels(settings.monitoring_labels)
     return settings
+
+
+def _wanted(type_: Any, error: msgspec.ValidationError) -> str:
+    """Return what a value of this type is."""
+    bare = get_args(type_)[0]
+    if bare is bool:
+        return "true or false"
+    if bare is int:
+        bound = re.search("[<>]=.*", str(error))
+        return f"a whole number {bound[0]}" if bound else "a whole number"
+    return " or ".join(get_args(bare))
 
 
 def _labels(text: str) -> tuple[tuple[str, str], ...]:
@@ -78,15 +111,3 @@ def _labels(text: str) -> tuple[tuple[str, str], ...]:
     if not all(key and equals for key, equals, _ in pairs):
         raise InvalidSettings(f"{PREFIX}MONITORING_LABELS is {text!r}; write key=value,key=value")
     return tuple((key, value) for key, _, value in pairs)
-
-
-def _parse(variable: str, text: str, type_: object) -> object:
-    if type_ in (int, "int"):
-        if not text.isdigit():
-            raise InvalidSettings(f"{variable} is {text!r}; write a whole number")
-        return int(text)
-    if type_ in (bool, "bool"):
-        if text.lower() not in ("true", "false"):
-            raise InvalidSettings(f"{variable} is {text!r}; write true or false")
-        return text.lower() == "true"
-    return text

@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from model_operator.api.json import JsonObject
 from model_operator.api.names import EVALUATION, REVISION, REVISION_SPEC
 from model_operator.api.resource import ModelDeployment, ObjectKey, ObjectVersion
 from model_operator.api.status import ModelInfo
 from model_operator.api.version import API_VERSION, KIND
 from model_operator.errors import ApiError
-
-Body = dict[str, Any]
 
 
 class VirtualClock:
@@ -71,7 +70,7 @@ class InMemoryCluster:
     autoscalers_wish: int = 1
     before_write: Callable[[str, Mapping[str, Any]], None] = lambda _verb, _body: None
     after_write: Callable[[str, Mapping[str, Any]], None] = lambda _verb, _body: None
-    objects: dict[tuple[str, str, str], Body] = field(default_factory=dict)
+    objects: dict[tuple[str, str, str], JsonObject] = field(default_factory=dict)
     events: list[Mapping[str, Any]] = field(default_factory=list)
     version: int = 0
 
@@ -88,11 +87,11 @@ class InMemoryCluster:
         self._store(body)
         return ObjectKey(namespace, name)
 
-    def change(self, key: ObjectKey, patch: Callable[[Body], None]) -> None:
+    def change(self, key: ObjectKey, patch: Callable[[JsonObject], None]) -> None:
         """Change a ModelDeployment's spec or annotations."""
         self.overwrite(KIND, key, patch)
 
-    def overwrite(self, kind: str, key: ObjectKey, patch: Callable[[Body], None]) -> None:
+    def overwrite(self, kind: str, key: ObjectKey, patch: Callable[[JsonObject], None]) -> None:
         """Change any object, as somebody with kubectl would."""
         body = copy.deepcopy(self.get(kind, key))
         patch(body)
@@ -103,17 +102,17 @@ class InMemoryCluster:
         body = self.objects.pop((KIND, *key))
         self._collect(body["metadata"]["uid"])
 
-    def get(self, kind: str, key: ObjectKey) -> Body:
+    def get(self, kind: str, key: ObjectKey) -> JsonObject:
         """Return an object; KeyError when there is none."""
         return self.objects[(kind, *key)]
 
-    def of_kind(self, kind: str) -> list[Body]:
+    def of_kind(self, kind: str) -> list[JsonObject]:
         """Return all objects of a kind, by name."""
         return [body for (known, _, _), body in sorted(self.objects.items()) if known == kind]
 
     # --- what the operator does (ports.Cluster) -------------------------------------------------
 
-    async def apply(self, body: Mapping[str, Any], *, force: bool = True) -> Body:
+    async def apply(self, body: Mapping[str, Any], *, force: bool = True) -> JsonObject:
         """Apply an object; without force one that exists and is not ours is a conflict."""
         self.before_write("apply", body)
         if body["kind"] in self.missing_kinds:
@@ -130,7 +129,7 @@ class InMemoryCluster:
         self.after_write("apply", stored)
         return snapshot(stored)
 
-    async def find(self, kind: str, key: ObjectKey) -> Body | None:
+    async def find(self, kind: str, key: ObjectKey) -> JsonObject | None:
         """Return an object, None when there is none."""
         return self.objects.get((kind, *key))
 
@@ -144,11 +143,11 @@ class InMemoryCluster:
         self._collect(uid)
         self.after_write("delete", body)
 
-    async def patch_status(self, resource: ModelDeployment | ObjectVersion, patch: Mapping[str, Any]) -> Body:
+    async def patch_status(self, resource: ModelDeployment | ObjectVersion, patch: Mapping[str, Any]) -> JsonObject:
         """Merge into the status."""
         return self._patch("patch-status", resource, {"status": patch})
 
-    async def patch_spec(self, resource: ModelDeployment, patch: Mapping[str, Any]) -> Body:
+    async def patch_spec(self, resource: ModelDeployment, patch: Mapping[str, Any]) -> JsonObject:
         """Merge into the spec."""
         return self._patch("patch", resource, patch)
 
@@ -156,7 +155,7 @@ class InMemoryCluster:
         """Keep an Event."""
         self.events.append(body)
 
-    def _patch(self, verb: str, resource: ModelDeployment | ObjectVersion, patch: Mapping[str, Any]) -> Body:
+    def _patch(self, verb: str, resource: ModelDeployment | ObjectVersion, patch: Mapping[str, Any]) -> JsonObject:
         known = self.objects.get((KIND, *resource.key))
         if known is None:
             raise ApiError(404, "NotFound", f"no {resource.key.name}")
@@ -185,7 +184,7 @@ class InMemoryCluster:
         for pod in self.pods(revision):
             self._store({**pod, "status": pod_status(behaviour, pod, ready=False)})
 
-    def pods(self, revision: str) -> list[Body]:
+    def pods(self, revision: str) -> list[JsonObject]:
         """Return the pods of a revision that have not ended."""
         return [
             pod
@@ -194,7 +193,7 @@ class InMemoryCluster:
             and (pod.get("status") or {}).get("phase") not in ("Failed", "Succeeded")
         ]
 
-    def _run_autoscaler(self, autoscaler: Body) -> None:
+    def _run_autoscaler(self, autoscaler: JsonObject) -> None:
         spec = autoscaler["spec"]
         identity = ("Deployment", autoscaler["metadata"]["namespace"], spec["scaleTargetRef"]["name"])
         deployment = self.objects.get(identity)
@@ -204,7 +203,7 @@ class InMemoryCluster:
         replicas = min(max(self.autoscalers_wish, spec["minReplicas"]), spec["maxReplicas"])
         self._store({**deployment, "spec": {**deployment["spec"], "replicas": replicas}})
 
-    def _run_deployment(self, deployment: Body) -> None:
+    def _run_deployment(self, deployment: JsonObject) -> None:
         metadata = deployment["metadata"]
         revision = metadata["labels"][REVISION]
         pods, wanted = self.pods(revision), deployment["spec"]["replicas"]
@@ -224,7 +223,7 @@ class InMemoryCluster:
         }
         self._store({**deployment, "status": status})
 
-    def _run_job(self, job: Body) -> None:
+    def _run_job(self, job: JsonObject) -> None:
         """Start its pod at the first tick, end it at the second; the message is what its model measures."""
         metadata, template = job["metadata"], job["spec"]["template"]
         if EVALUATION not in metadata["labels"]:
@@ -249,11 +248,11 @@ class InMemoryCluster:
         kind = "Complete" if "metrics" in said else "Failed"
         self._store({**job, "status": {"conditions": [{"type": kind, "status": "True", "reason": kind}]}})
 
-    def _behaviour(self, deployment: Body) -> Behaviour:
+    def _behaviour(self, deployment: JsonObject) -> Behaviour:
         source = json.loads(deployment["metadata"]["annotations"][REVISION_SPEC])
         return self.behaviours.get(source["model"]["storageUri"], Behaviour())
 
-    def _start_pod(self, deployment: Body, number: int) -> None:
+    def _start_pod(self, deployment: JsonObject, number: int) -> None:
         metadata, template = deployment["metadata"], deployment["spec"]["template"]
         name = f"{metadata['name']}-{number}"
         pod = {
@@ -270,12 +269,12 @@ class InMemoryCluster:
         }
         self._store({**pod, "status": pod_status(Behaviour(), pod, ready=False)})
 
-    def _run_pod(self, pod: Body, behaviour: Behaviour) -> None:
+    def _run_pod(self, pod: JsonObject, behaviour: Behaviour) -> None:
         age = self.clock.now() - datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
         is_up = behaviour.ready_after is not None and age.total_seconds() >= behaviour.ready_after
         self._store({**pod, "status": pod_status(behaviour, pod, ready=is_up)})
 
-    def _answer_route(self, route: Body) -> None:
+    def _answer_route(self, route: JsonObject) -> None:
         accepted = "True" if self.gateways_accept else "False"
         conditions = [
             {
@@ -297,7 +296,7 @@ class InMemoryCluster:
             if uid in owners and self.objects.pop(identity, None) is not None:
                 self._collect(body["metadata"]["uid"])
 
-    def _store(self, body: Body) -> Body:
+    def _store(self, body: JsonObject) -> JsonObject:
         metadata = body["metadata"]
         identity = (body["kind"], metadata["namespace"], metadata["name"])
         known = self.objects.get(identity)
@@ -322,7 +321,7 @@ def _share_owner(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return bool(owners[0] & owners[1])
 
 
-def snapshot(body: Mapping[str, Any]) -> Body:
+def snapshot(body: Mapping[str, Any]) -> JsonObject:
     """Copy an object as deep as its readers write into it; stored objects themselves are never changed."""
     return {**body, "metadata": dict(body["metadata"])}
 
@@ -332,7 +331,7 @@ def _content(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**body, "metadata": metadata}
 
 
-def merge(body: Body, patch: Mapping[str, Any]) -> Body:
+def merge(body: JsonObject, patch: Mapping[str, Any]) -> JsonObject:
     """Return a value with a JSON merge patch (RFC 7386) merged in; the top level is changed in place."""
     for key, value in patch.items():
         if value is None:
@@ -345,10 +344,10 @@ def merge(body: Body, patch: Mapping[str, Any]) -> Body:
     return body
 
 
-def pod_status(behaviour: Behaviour, pod: Mapping[str, Any], *, ready: bool) -> Body:
+def pod_status(behaviour: Behaviour, pod: Mapping[str, Any], *, ready: bool) -> JsonObject:
     """Return the status that the kubelet would write; the pod's name stands for its address."""
     running = {"startedAt": pod["metadata"]["creationTimestamp"]}
-    container: Body = {"name": "server", "ready": ready, "restartCount": behaviour.restarts}
+    container: JsonObject = {"name": "server", "ready": ready, "restartCount": behaviour.restarts}
     container["state"] = {"running": running}
     if behaviour.termination is not None and not ready:
         message = json.dumps(behaviour.termination)

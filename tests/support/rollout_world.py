@@ -19,6 +19,7 @@ from model_operator.api.analysis import Source
 from model_operator.api.hooks import GateAnswer, WebhookEndpoint
 from model_operator.api.resource import ObjectKey
 from model_operator.api.shadow import Prediction, ShadowRequest, ShadowResponse
+from model_operator.api.status import status_from_body, status_to_body
 from model_operator.api.version import KIND
 from model_operator.clients.pod_metrics import Start
 from model_operator.engine.cache import Cache
@@ -286,6 +287,8 @@ class World:
     def _check_write(self, body: Body) -> None:
         if body["kind"] == KIND and body.get("status"):
             status = body["status"]
+            if "phase" in status:  # what is said of an invalid spec is written beside it
+                assert status_to_body(status_from_body(status)) == status, "a status is read back as it was written"
             pair = (status.get("phase", ""), status.get("step", ""))
             if not self.reached or self.reached[-1] != pair:
                 self.reached.append(pair)

@@ -1,20 +1,17 @@
 """What judges a new revision (`strategy.canary.analysis`, `strategy.blueGreen.analysis`) as frozen values."""
 
-from __future__ import annotations
-
 import operator
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Literal
 
-from model_operator.api.times import parse_duration
+from msgspec import field
+
+from model_operator.api.json import Body
+from model_operator.api.values import Duration, Number, Value, read, replace
 from model_operator.errors import InvalidSpec
-
-Body = Mapping[str, Any]
 
 ERRORS, LATENCY, SHIFT, LOG_LOSS = "errors", "latency", "prediction-shift", "log-loss"
 SHADOW_AGREEMENT, SHADOW_DISTANCE = "shadow-agreement", "shadow-distance"
@@ -61,8 +58,7 @@ class OnInconclusive(StrEnum):
     ABORT = "Abort"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Source(Value, frozen=True, kw_only=True):
     """Where a guard's value comes from: a PromQL `query`, or a web hook's answer (JSON) at `json_path`."""
 
     url: str
@@ -72,8 +68,7 @@ class Source:
     secret_name: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guard:
+class Guard(Value, frozen=True, kw_only=True):
     """A value with bounds: outside of them in more than `limit` intervals, the canary has failed."""
 
     source: Source
@@ -100,8 +95,7 @@ class Method(StrEnum):
     SEQUENTIAL = "sequential"  # as often as one likes, from the planned sample on
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class Comparison(Value, frozen=True, kw_only=True):
     """What an A/B test asks: which revision has the larger share of users who did what was hoped for.
 
     No verdict before either revision has `sample` answers, and before the split of users is found to be `weight`
@@ -117,8 +111,7 @@ class Comparison:
     sample_query: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)  # without slots, so that it keeps what it is asked at each look
-class Metric:
+class Metric(Value, frozen=True, kw_only=True, dict=True):  # a dict keeps what it is asked at each look
     """One metric: what is bad in the canary's answers, and when there is too much of it.
 
     A request is bad when it is answered with 5xx (`errors`), or when it takes longer than `slower_than` (`latency`;
@@ -172,20 +165,24 @@ class Metric:
         return self.kind in (Kind.GUARD, Kind.SHIFT, Kind.COMPARISON) or any(bound is not None for bound in needs_proof)
 
 
-@dataclass(frozen=True, kw_only=True)  # without slots, as a metric
-class AnalysisSpec:
-    """The metrics, and how their evidence is taken; without one in the spec, errors are judged alone.
+class Judgement(Value, frozen=True, kw_only=True):
+    """What an analysis is, whether the spec has one or not.
 
     `alpha` is the chance that a healthy canary is ever failed, shared out over the metrics.
     """
 
+    alpha: Number = 0.05
+    on_inconclusive: OnInconclusive = OnInconclusive.PAUSE
+    on_provider_error: OnProviderError = OnProviderError.HOLD
+    provider_timeout: Duration = Duration(minutes=10)
+
+
+class AnalysisSpec(Judgement, frozen=True, kw_only=True, dict=True):
+    """The metrics, and how their evidence is taken; without one in the spec, errors are judged alone."""
+
     metrics: tuple[Metric, ...] = (Metric(name=ERRORS, fail_ratio=1.25, pass_ratio=2.0, pass_rate=0.01),)
     interval: timedelta = timedelta(seconds=5)
     warmup: timedelta = timedelta(0)
-    alpha: float = 0.05
-    on_inconclusive: OnInconclusive = OnInconclusive.PAUSE
-    on_provider_error: OnProviderError = OnProviderError.HOLD
-    provider_timeout: timedelta = timedelta(minutes=10)
 
     @cached_property
     def fail_at(self) -> float:
@@ -194,75 +191,147 @@ class AnalysisSpec:
         return max(1, tested) / self.alpha
 
 
+class FailFields(Value, frozen=True, kw_only=True):
+    """When a metric has failed (`fail`)."""
+
+    ratio_margin: Number = 1.25
+    max_drop_from_stable: Number | None = None
+
+
+class PassFields(Value, frozen=True, kw_only=True):
+    """When a metric has passed (`pass`)."""
+
+    ratio_margin: Number = 2
+    max_drop_from_stable: Number | None = None
+    or_max: Number | None = None
+
+
+class PrometheusFields(Value, frozen=True, kw_only=True):
+    """A value from a Prometheus query."""
+
+    address: str
+    query: str
+    secret_name: str | None = None
+    timeout: Duration = Duration(seconds=10)
+
+    @property
+    def source(self) -> Source:
+        """Where the value comes from."""
+        return Source(url=self.address, query=self.query, timeout=self.timeout, secret_name=self.secret_name)
+
+
+class SampledPrometheusFields(PrometheusFields, frozen=True, kw_only=True):
+    """Counts of an A/B test from Prometheus."""
+
+    sample_query: str
+
+
+class WebFields(Value, frozen=True, kw_only=True):
+    """A value from a web hook."""
+
+    url: str
+    json_path: str = "$.value"
+    secret_name: str | None = None
+    timeout: Duration = Duration(seconds=10)
+
+    @property
+    def source(self) -> Source:
+        """Where the value comes from."""
+        return Source(url=self.url, json_path=self.json_path, timeout=self.timeout, secret_name=self.secret_name)
+
+
+class MetricFields(Value, frozen=True, kw_only=True):
+    """One entry of `analysis.metrics` as it is written; which fields count depends on the name."""
+
+    name: str
+    slower_than: Duration | None = None
+    fail: FailFields | None = None
+    passes: PassFields | None = field(name="pass", default=None)
+    tolerance: Number = 0.0
+    distance: Literal["Absolute", "Relative"] = "Absolute"
+    minimum: Number | None = field(name="min", default=None)
+    maximum: Number | None = field(name="max", default=None)
+    failure_condition: str | None = None
+    failure_limit: int = 0
+    prometheus: PrometheusFields | None = None
+    web: WebFields | None = None
+
+    def value(self) -> Metric:
+        """Return the metric as a value.
+
+        Raises:
+            InvalidSpec: its name is not known.
+        """
+        given = self.prometheus or self.web
+        if given is not None:
+            return Metric(name=self.name, guard=self._guard(given.source))
+        if self.name not in BUILT_IN:
+            known = ", ".join(BUILT_IN)
+            needs = "any other needs prometheus or web"
+            raise InvalidSpec(f"metric {self.name!r} is not known; built in are {known}; {needs}")
+        bounded = Metric(name=self.name, minimum=self.minimum, maximum=self.maximum)
+        fails, passes = self.fail, self.passes
+        if bounded.kind is Kind.RATE:
+            return replace(
+                bounded,
+                slower_than=self.slower_than,
+                fail_ratio=fails.ratio_margin if fails else None,
+                pass_ratio=passes.ratio_margin if passes else None,
+                pass_rate=passes.or_max if passes else None,
+            )
+        if bounded.kind is Kind.QUALITY:
+            return replace(
+                bounded,
+                fail_drop=_or(fails.max_drop_from_stable, _FAIL_DROP) if fails else None,
+                pass_drop=_or(passes.max_drop_from_stable, _PASS_DROP) if passes else None,
+            )
+        return replace(bounded, tolerance=self.tolerance, relative=self.distance == "Relative")
+
+    def _guard(self, source: Source) -> Guard:
+        return Guard(
+            source=source,
+            minimum=self.minimum,
+            maximum=self.maximum,
+            condition=self.failure_condition,
+            limit=self.failure_limit,
+        )
+
+
+class AnalysisFields(Judgement, frozen=True, kw_only=True):
+    """An `analysis` block as it is written."""
+
+    metrics: tuple[MetricFields, ...]
+    interval: Duration = Duration(seconds=15)
+    warmup: Duration = Duration(seconds=30)
+
+    def value(self) -> AnalysisSpec:
+        """Return the block as a value.
+
+        Raises:
+            InvalidSpec: a metric's name is not known.
+        """
+        return AnalysisSpec(
+            metrics=tuple(metric.value() for metric in self.metrics),
+            interval=self.interval,
+            warmup=self.warmup,
+            alpha=self.alpha,
+            on_inconclusive=self.on_inconclusive,
+            on_provider_error=self.on_provider_error,
+            provider_timeout=self.provider_timeout,
+        )
+
+
 def parse_analysis(raw: Body | None) -> AnalysisSpec:
     """Give types to an `analysis` block, as the API server has validated and defaulted it.
 
     Raises:
         InvalidSpec: a metric's name is not known.
     """
-    if raw is None:
-        return AnalysisSpec()
-    return AnalysisSpec(
-        metrics=tuple(_metric(metric) for metric in raw["metrics"]),
-        interval=parse_duration(raw.get("interval", "15s")),
-        warmup=parse_duration(raw.get("warmup", "30s")),
-        alpha=raw.get("alpha", 0.05),
-        on_inconclusive=OnInconclusive(raw.get("onInconclusive", "Pause")),
-        on_provider_error=OnProviderError(raw.get("onProviderError", "Hold")),
-        provider_timeout=parse_duration(raw.get("providerTimeout", "10m")),
-    )
+    return AnalysisSpec() if raw is None else read(raw, AnalysisFields, "analysis").value()
 
 
-def parse_comparison(raw: Body) -> AnalysisSpec:
-    """Give types to what judges an A/B test (`strategy.abTest`): its comparison, and errors beside it."""
-    prometheus = raw.get("prometheus")
-    comparison = Comparison(
-        sample=raw["minimumSampleSize"],
-        weight=raw.get("weight", 50),
-        alpha=raw.get("alpha", 0.05),
-        method=Method(raw.get("method", "sequential")),
-        source=None if prometheus is None else _source({"prometheus": prometheus}),
-        sample_query="" if prometheus is None else prometheus["sampleQuery"],
-    )
-    return AnalysisSpec(
-        metrics=(Metric(name=ERRORS, fail_ratio=1.25), Metric(name=raw["metric"], comparison=comparison)),
-        interval=timedelta(seconds=15),
-        on_inconclusive=OnInconclusive(raw.get("onInconclusive", "Pause")),
-    )
-
-
-def _has_source(raw: Body) -> bool:
-    return "prometheus" in raw or "web" in raw
-
-
-def _guard(raw: Body) -> Guard:
-    return Guard(
-        source=_source(raw),
-        minimum=raw.get("min"),
-        maximum=raw.get("max"),
-        condition=raw.get("failureCondition"),
-        limit=raw.get("failureLimit", 0),
-    )
-
-
-def _source(raw: Body) -> Source:
-    if "prometheus" in raw:
-        prometheus = raw["prometheus"]
-        timeout = parse_duration(prometheus.get("timeout", "10s"))
-        return Source(
-            url=prometheus["address"],
-            query=prometheus["query"],
-            timeout=timeout,
-            secret_name=prometheus.get("secretName"),
-        )
-    web = raw["web"]
-    timeout = parse_duration(web.get("timeout", "10s"))
-    return Source(
-        url=web["url"],
-        json_path=web.get("jsonPath", "$.value"),
-        timeout=timeout,
-        secret_name=web.get("secretName"),
-    )
+def _or(value: Number | None, default: Number) -> Number:
+    return default if value is None else value
 
 
 def _holds(condition: str, value: float) -> bool:
@@ -270,28 +339,3 @@ def _holds(condition: str, value: float) -> bool:
     if found is None:
         raise InvalidSpec(f"failureCondition {condition!r} is not understood; write for example result > 0.98")
     return bool(_COMPARE[found[1]](value, float(found[2])))
-
-
-def _metric(raw: Body) -> Metric:
-    name, fails, passes, slower = raw["name"], raw.get("fail"), raw.get("pass"), raw.get("slowerThan")
-    if _has_source(raw):
-        return Metric(name=name, guard=_guard(raw))
-    if name not in BUILT_IN:
-        known = ", ".join(BUILT_IN)
-        raise InvalidSpec(f"metric {name!r} is not known; built in are {known}; any other needs prometheus or web")
-    bounded = Metric(name=name, minimum=raw.get("min"), maximum=raw.get("max"))
-    if bounded.kind is Kind.RATE:
-        return replace(
-            bounded,
-            slower_than=None if slower is None else parse_duration(slower),
-            fail_ratio=None if fails is None else fails.get("ratioMargin", 1.25),
-            pass_ratio=None if passes is None else passes.get("ratioMargin", 2.0),
-            pass_rate=None if passes is None else passes.get("orMax"),
-        )
-    if bounded.kind is Kind.QUALITY:
-        return replace(
-            bounded,
-            fail_drop=None if fails is None else fails.get("maxDropFromStable", _FAIL_DROP),
-            pass_drop=None if passes is None else passes.get("maxDropFromStable", _PASS_DROP),
-        )
-    return replace(bounded, tolerance=raw.get("tolerance", 0.0), relative=raw.get("distance") == "Relative")

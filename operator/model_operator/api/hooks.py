@@ -1,15 +1,14 @@
 """`spec.hooks`: who is asked before a rollout goes on, and who is told how it goes."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any
+
+from msgspec import field
 
 from model_operator.api.analysis import Metric
-from model_operator.api.times import parse_duration
-
-Body = Mapping[str, Any]
+from model_operator.api.json import Body
+from model_operator.api.values import Duration, Number, Seconds, Value
 
 
 class GatePoint(StrEnum):
@@ -26,8 +25,7 @@ class Format(StrEnum):
     SLACK = "slack"  # Slack's incoming web hooks, which Mattermost, Rocket.Chat and others read as well
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebhookEndpoint:
+class WebhookEndpoint(Value, frozen=True, kw_only=True):
     """Where a hook is, and how long it may take to answer. A URL with credentials in it belongs into the Secret."""
 
     url: str
@@ -35,96 +33,69 @@ class WebhookEndpoint:
     secret_name: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
+class Webhook(Value, frozen=True, kw_only=True):
+    """What all hooks have in common."""
+
+    url: str = ""
+    secret_name: str | None = None
+    timeout: Seconds = field(name="timeoutSeconds", default=Seconds(seconds=10))
+
+    @property
+    def address(self) -> WebhookEndpoint:
+        """Where it is."""
+        return WebhookEndpoint(url=self.url, timeout=self.timeout, secret_name=self.secret_name)
+
+
+class Gate(Webhook, frozen=True, kw_only=True):
     """A web hook that has to say yes."""
 
     name: str
-    address: WebhookEndpoint
     before: tuple[GatePoint, ...] = (GatePoint.PROMOTION,)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateAnswer:
+class GateAnswer(Value, frozen=True, kw_only=True):
     """What a gate said of the point where a rollout is, and why."""
 
     is_open: bool
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notification:
+class Notification(Webhook, frozen=True, kw_only=True):
     """A web hook that is told of changes of phase. Without `phases` of all of them."""
 
     name: str
-    address: WebhookEndpoint
     format: Format = Format.JSON
     phases: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retrain:
+class Bound(Value, frozen=True, kw_only=True):
+    """The least or largest value of a metric of feedback."""
+
+    name: str
+    minimum: Number | None = field(name="min", default=None)
+    maximum: Number | None = field(name="max", default=None)
+
+
+class Retrain(Webhook, frozen=True, kw_only=True):
     """Who is told when the live model has become worse, at most once in `cooldown`: a web hook, or a Job that is made.
 
-    `drift` is whether drifted inputs count as worse; `quality` holds bounds of metrics of feedback.
+    `drift` is whether drifted inputs count as worse; `bounds` are those of metrics of feedback.
     """
 
-    address: WebhookEndpoint | None = None
     job_template: Body | None = None
-    cooldown: timedelta
-    drift: bool
-    quality: tuple[Metric, ...] = ()
+    cooldown: Duration = Duration(hours=24)
+    drift: bool = True
+    bounds: tuple[Bound, ...] = field(name="quality", default=())
+
+    @property
+    def quality(self) -> Sequence[Metric]:
+        """The bounds as metrics."""
+        return tuple(Metric(name=one.name, minimum=one.minimum, maximum=one.maximum) for one in self.bounds)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hooks:
+class Hooks(Value, frozen=True, kw_only=True):
     """All hooks of one resource."""
 
     gates: tuple[Gate, ...] = ()
     notifications: tuple[Notification, ...] = ()
     retrain: Retrain | None = None
-
-
-def parse_hooks(raw: Body | None) -> Hooks:
-    """Give types to `spec.hooks`."""
-    raw = raw or {}
-    return Hooks(
-        gates=tuple(
-            Gate(
-                name=one["name"],
-                address=_address(one),
-                before=tuple(GatePoint(point) for point in one.get("before", ("Promotion",))),
-            )
-            for one in raw.get("gates", ())
-        ),
-        notifications=tuple(
-            Notification(
-                name=one["name"],
-                address=_address(one),
-                format=Format(one.get("format", "json")),
-                phases=tuple(one.get("phases", ())),
-            )
-            for one in raw.get("notifications", ())
-        ),
-        retrain=_retrain(raw["retrain"]) if "retrain" in raw else None,
-    )
-
-
-def _retrain(raw: Body) -> Retrain:
-    return Retrain(
-        address=None if "jobTemplate" in raw else _address(raw),
-        job_template=raw.get("jobTemplate"),
-        cooldown=parse_duration(raw.get("cooldown", "24h")),
-        drift=raw.get("drift", True),
-        quality=tuple(
-            Metric(name=one["name"], minimum=one.get("min"), maximum=one.get("max")) for one in raw.get("quality", ())
-        ),
-    )
-
-
-def _address(raw: Body) -> WebhookEndpoint:
-    return WebhookEndpoint(
-        url=raw.get("url", ""),
-        timeout=timedelta(seconds=raw.get("timeoutSeconds", 10)),
-        secret_name=raw.get("secretName"),
-    )

@@ -7,10 +7,9 @@ users spell one quantity in several ways. None of this makes pods differ, so non
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from model_operator.api.json import Body
 from model_operator.api.quantities import with_canonical_quantities
 from model_operator.api.times import parse_duration
-
-Body = Mapping[str, Any]
 
 
 class Fields(NamedTuple):

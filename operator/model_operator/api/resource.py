@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from model_operator.api.json import Body
 from model_operator.api.revision import revision_of
-from model_operator.api.spec import Model, Spec, parse_spec
+from model_operator.api.spec import Model, Spec, SpecFields, parse_spec
 from model_operator.api.status import Status, status_from_body
+from model_operator.api.values import unknown_fields
 from model_operator.api.version import GROUP
-
-Body = Mapping[str, Any]
 
 #: Annotations that ask for something once; each names the revision it speaks of.
 TOKENS = ("promote", "promote-full", "abort", "retry", "undo", "refresh")
@@ -39,7 +39,8 @@ class ModelDeployment:
     """One custom resource.
 
     `target` is the revision that the spec asks for, `tokens` holds the annotations of `TOKENS` by
-    their short name, `unknown_annotations` the short names of ours that mean nothing.
+    their short name, `unknown_annotations` the short names of ours that mean nothing, `unknown_fields` the paths of
+    fields that a newer definition has, as in `spec.server.surprise`.
     """
 
     key: ObjectKey
@@ -51,6 +52,7 @@ class ModelDeployment:
     target: str
     tokens: Mapping[str, str] = field(default_factory=dict)
     unknown_annotations: tuple[str, ...] = ()
+    unknown_fields: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -83,6 +85,7 @@ class ModelDeployment:
             status=status,
             tokens={token: ours[token] for token in TOKENS if ours.get(token)},
             unknown_annotations=tuple(sorted(ours.keys() - TOKENS)),
+            unknown_fields=tuple(sorted(unknown_fields(body["spec"], SpecFields, "spec"))),
         )
 
 

@@ -1,30 +1,41 @@
 """`spec` of a ModelDeployment as frozen values; field by field as in `crds/modeldeployments.yaml`.
 
-The API server has validated and defaulted what arrives here; this module only gives it types, and
-refuses what it does not know, so that an old operator never guesses at a newer schema.
+The API server has validated and defaulted what arrives here; this module only gives it types. A field that is not
+known is reported and has no effect: the definition may be newer than the operator (docs/decisions/0012).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
 import orjson
+from msgspec import field
 
 from model_operator.api.analysis import AnalysisSpec
-from model_operator.api.hooks import Hooks, parse_hooks
-from model_operator.api.strategy import BlueGreen, Canary, GatewayRouting, Stickiness, Strategy, parse_strategy
-from model_operator.api.times import optional_duration
+from model_operator.api.hooks import Hooks
+from model_operator.api.json import Body
+from model_operator.api.strategy import (
+    BlueGreen,
+    Canary,
+    GatewayRouting,
+    RollingUpdate,
+    Stickiness,
+    Strategy,
+    StrategyFields,
+    parse_strategy,
+)
+from model_operator.api.values import Duration, Number, Seconds, Value, read
 from model_operator.errors import InvalidSpec
 
-Body = Mapping[str, Any]
+
+class Cache(Value, frozen=True, kw_only=True):
+    """Where pods keep packages for each other (`spec.model.cache`): one field is there."""
+
+    claim_name: str | None = None
+    host_path: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
+class Model(Value, frozen=True, kw_only=True):
     """Which model, and how far it is trusted (`spec.model`)."""
 
     storage_uri: str
@@ -34,72 +45,146 @@ class Model:
     trusted: bool = False
     secret_name: str | None = None
     install_requirements: bool = False
-    poll_interval: timedelta | None = None
-    cache_claim: str | None = None
-    cache_path: str | None = None
+    poll_interval: Duration | None = None
+    cache: Cache = Cache()
+
+    @property
+    def cache_claim(self) -> str | None:
+        """The claim that holds the cache."""
+        return self.cache.claim_name
+
+    @property
+    def cache_path(self) -> str | None:
+        """The folder of the node that holds the cache."""
+        return self.cache.host_path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
-    """How the model is served (`spec.server`). `raw` is the field as it was written."""
+class Batching(Value, frozen=True, kw_only=True):
+    """How concurrent requests are gathered (`spec.server.batching`)."""
+
+    max_batch_size: int = 32
+    max_delay_milliseconds: int = 1
+
+
+class InputLog(Value, frozen=True, kw_only=True):
+    """The log of sampled inputs and predictions (`spec.server.inputLog`)."""
+
+    sample_rate: Number = 0
+    redact: tuple[str, ...] = ()
+    sink: str = "stdout"
+
+
+class SecretRef(Value, frozen=True, kw_only=True):
+    """A Secret that is needed (`spec.server.auth`, `spec.server.tls`)."""
+
+    secret_name: str
+
+
+class Drift(Value, frozen=True, kw_only=True):
+    """How far inputs may move from the training data (`spec.monitoring.drift`)."""
+
+    reference: str = "package"
+    threshold: Number = 0.2
+
+
+class ServerFields(Value, frozen=True, kw_only=True):
+    """`spec.server` as it is written."""
 
     image: str = ""
     image_pull_policy: str | None = None
     workers: int = 1
     log_level: str = "info"
-    max_batch_size: int = 32
-    max_batch_delay_milliseconds: int = 1
-    request_timeout: timedelta = timedelta(seconds=30)
+    batching: Batching = Batching()
+    request_timeout: Seconds = field(name="requestTimeoutSeconds", default=Seconds(seconds=30))
     max_request_bytes: int = 10_485_760
-    input_log: Body | None = None
-    auth_secret_name: str | None = None
-    tls_secret_name: str | None = None
+    input_log: InputLog | None = None
+    auth: SecretRef | None = None
+    tls: SecretRef | None = None
     accelerate: str = "none"
     grpc_port: int | None = None
-    drift: Body | None = None
     env: tuple[Body, ...] = ()
     resources: Body = field(default_factory=dict)
     pod_template: Body = field(default_factory=dict)
 
+
+class Server(ServerFields, frozen=True, kw_only=True):
+    """How the model is served: `spec.server`, and what of `spec.monitoring` the server does."""
+
+    drift: Drift | None = None
+
+    @property
+    def max_batch_size(self) -> int:
+        """Most rows in one call of the model."""
+        return self.batching.max_batch_size
+
+    @property
+    def max_batch_delay_milliseconds(self) -> int:
+        """How long a request may wait for others."""
+        return self.batching.max_delay_milliseconds
+
+    @property
+    def auth_secret_name(self) -> str | None:
+        """The Secret with the API keys that are accepted."""
+        return self.auth.secret_name if self.auth else None
+
+    @property
+    def tls_secret_name(self) -> str | None:
+        """The Secret with the certificate."""
+        return self.tls.secret_name if self.tls else None
+
     @property
     def scheme(self) -> str:
         """What its HTTP port speaks, which is the port's name too."""
-        return "https" if self.tls_secret_name else "http"
+        return "https" if self.tls else "http"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Autoscaling:
+class Autoscaling(Value, frozen=True, kw_only=True):
     """Number of pods by load (`spec.autoscaling`)."""
 
     min_replicas: int = 1
     max_replicas: int
-    target_cpu_percent: int = 70
+    target_cpu_percent: int = field(name="targetCPUUtilizationPercentage", default=70)
     metrics: tuple[Body, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spec:
+class Monitoring(Value, frozen=True, kw_only=True):
+    """What is watched while the model serves (`spec.monitoring`)."""
+
+    drift: Drift | None = None
+    service_monitor: bool = False
+    alerts: bool = False
+
+
+class _Spec(Value, frozen=True, kw_only=True):
+    model: Model
+    replicas: int = 1
+    autoscaling: Autoscaling | None = None
+    min_ready: Seconds = field(name="minReadySeconds", default=Seconds())
+    progress_deadline: Seconds = field(name="progressDeadlineSeconds", default=Seconds(minutes=10))
+    progress_deadline_abort: bool = True
+    revision_history_limit: int = 3
+    paused: bool = False
+    hooks: Hooks = Hooks()
+    monitoring: Monitoring = Monitoring()
+
+
+class SpecFields(_Spec, frozen=True, kw_only=True):
+    """`spec` as it is written."""
+
+    server: ServerFields = ServerFields()
+    strategy: StrategyFields = StrategyFields(rolling_update=RollingUpdate())
+
+
+class Spec(_Spec, frozen=True, kw_only=True):
     """What is wanted (`spec`).
 
     `revision_source` is the part that makes pods differ, as the API server returned it; `api.identity` says when two
     of them are the same revision.
-    `service_monitor` and `alerts` say whether the Prometheus operator is told of the model.
     """
 
-    model: Model
     server: Server
     strategy: Strategy
     revision_source: Body
-    replicas: int = 1
-    autoscaling: Autoscaling | None = None
-    min_ready: timedelta = timedelta(0)
-    progress_deadline: timedelta = timedelta(minutes=10)
-    progress_deadline_abort: bool = True
-    revision_history_limit: int = 3
-    paused: bool = False
-    hooks: Hooks = field(default_factory=Hooks)
-    service_monitor: bool = False
-    alerts: bool = False
 
     @property
     def analysis(self) -> AnalysisSpec:
@@ -117,6 +202,16 @@ class Spec:
         """The Gateway API's part of the strategy, if the traffic is split there."""
         return self.strategy.gateway if isinstance(self.strategy, Canary) else None
 
+    @property
+    def service_monitor(self) -> bool:
+        """Whether the Prometheus operator is told of the model."""
+        return self.monitoring.service_monitor
+
+    @property
+    def alerts(self) -> bool:
+        """Whether the Prometheus operator is given alerts."""
+        return self.monitoring.alerts
+
 
 def parse_spec(body: Body) -> Spec:
     """Give types to `spec`.
@@ -124,27 +219,17 @@ def parse_spec(body: Body) -> Spec:
     Raises:
         InvalidSpec: a field is missing or not understood; the message names it.
     """
-    try:
-        spec = body["spec"]
-        monitoring = spec.get("monitoring") or {}
-        return Spec(
-            model=parse_model(spec["model"]),
-            server=parse_server(spec.get("server", {}), spec.get("monitoring")),
-            strategy=parse_strategy(spec.get("strategy", {"rollingUpdate": {}})),
-            revision_source=revision_source(spec),
-            replicas=spec.get("replicas", 1),
-            autoscaling=_autoscaling(spec.get("autoscaling")),
-            min_ready=timedelta(seconds=spec.get("minReadySeconds", 0)),
-            progress_deadline=timedelta(seconds=spec.get("progressDeadlineSeconds", 600)),
-            progress_deadline_abort=spec.get("progressDeadlineAbort", True),
-            revision_history_limit=spec.get("revisionHistoryLimit", 3),
-            paused=spec.get("paused", False),
-            hooks=parse_hooks(spec.get("hooks")),
-            service_monitor=monitoring.get("serviceMonitor", False),
-            alerts=monitoring.get("alerts", False),
-        )
-    except KeyError as error:
-        raise InvalidSpec(f"spec: the field {error.args[0]!r} is missing") from error
+    raw = body.get("spec")
+    if not isinstance(raw, Mapping):
+        raise InvalidSpec("spec: the field is missing; write at least spec.model.storageUri")
+    # Server and strategy are read on their own: those of many resources are equal, and are one value.
+    shared = read(raw, _Spec, "spec")
+    return Spec(
+        **{name: getattr(shared, name) for name in _Spec.__struct_fields__},
+        server=parse_server(raw.get("server", {}), raw.get("monitoring")),
+        strategy=parse_strategy(raw.get("strategy", {"rollingUpdate": {}})),
+        revision_source=revision_source(raw),
+    )
 
 
 def revision_source(spec: Body) -> Body:
@@ -158,56 +243,14 @@ def revision_source(spec: Body) -> Body:
 
 def parse_model(raw: Body) -> Model:
     """Give types to `spec.model`."""
-    return Model(
-        storage_uri=raw["storageUri"],
-        format=raw.get("format", "auto"),
-        version=raw.get("version"),
-        sha256=raw.get("sha256"),
-        trusted=raw.get("trusted", False),
-        secret_name=raw.get("secretName"),
-        install_requirements=raw.get("installRequirements", False),
-        poll_interval=optional_duration(raw.get("pollInterval")),
-        cache_claim=raw.get("cache", {}).get("claimName"),
-        cache_path=raw.get("cache", {}).get("hostPath"),
-    )
+    return read(raw, Model, "spec.model")
 
 
 def parse_server(raw: Body, monitoring: Body | None = None) -> Server:
     """Give types to `spec.server`, and to what of `spec.monitoring` the server does; equal ones are read once."""
-    return _read_server(orjson.dumps([raw, (monitoring or {}).get("drift")]))
+    return _read_server(orjson.dumps({**raw, "drift": (monitoring or {}).get("drift")}))
 
 
 @lru_cache(maxsize=256)
 def _read_server(text: bytes) -> Server:
-    raw, drift = orjson.loads(text)
-    batching = raw.get("batching", {})
-    return Server(
-        image=raw.get("image", ""),
-        image_pull_policy=raw.get("imagePullPolicy"),
-        workers=raw.get("workers", 1),
-        log_level=raw.get("logLevel", "info"),
-        max_batch_size=batching.get("maxBatchSize", 32),
-        max_batch_delay_milliseconds=batching.get("maxDelayMilliseconds", 1),
-        request_timeout=timedelta(seconds=raw.get("requestTimeoutSeconds", 30)),
-        max_request_bytes=raw.get("maxRequestBytes", 10_485_760),
-        input_log=raw.get("inputLog"),
-        auth_secret_name=raw.get("auth", {}).get("secretName"),
-        tls_secret_name=raw.get("tls", {}).get("secretName"),
-        accelerate=raw.get("accelerate", "none"),
-        grpc_port=raw.get("grpcPort"),
-        drift=drift,
-        env=tuple(raw.get("env", ())),
-        resources=raw.get("resources", {}),
-        pod_template=raw.get("podTemplate", {}),
-    )
-
-
-def _autoscaling(raw: Body | None) -> Autoscaling | None:
-    if raw is None:
-        return None
-    return Autoscaling(
-        min_replicas=raw.get("minReplicas", 1),
-        max_replicas=raw["maxReplicas"],
-        target_cpu_percent=raw.get("targetCPUUtilizationPercentage", 70),
-        metrics=tuple(raw.get("metrics", ())),
-    )
+    return read(orjson.loads(text), Server, "spec.server")

@@ -6,15 +6,18 @@ restart between any two writes repeats the same step and no other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Set
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated
 
-from model_operator.api.times import format_time, parse_time
+import msgspec
+from msgspec import field
 
-Body = Mapping[str, Any]
+from model_operator.api.json import Body, JsonObject
+from model_operator.api.values import Value
+
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class Phase(StrEnum):
@@ -38,70 +41,63 @@ class Mode(StrEnum):
     RESCUE = "Rescue"  # stable serves nobody: only the steps that need no traffic
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Weights:
+class Weights(Value, frozen=True, kw_only=True, omit_defaults=True):
     """Percent of the traffic for the canary: asked for, told to the router, and counted."""
 
     desired: int = 0
     applied: int = 0
-    applied_at: datetime | None = None
-    programmed_at: datetime | None = None
+    applied_at: Time | None = None
+    programmed_at: Time | None = None
     observed: float | None = None
     verified: bool | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PauseCondition:
+class PauseCondition(Value, frozen=True, kw_only=True, omit_defaults=True):
     """Why the rollout waits, and since when. `message` has the numbers, where there are any."""
 
     reason: str
-    start_time: datetime
+    start_time: Time
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestAnswer:
+class RequestAnswer(Value, frozen=True):
     """What the operator did about the value of an annotation, or why it did nothing."""
 
     value: str
-    is_accepted: bool
+    is_accepted: bool = field(name="accepted")
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rollback:
+class Rollback(Value, frozen=True, kw_only=True):
     """Why a rollout went back: one word and one sentence."""
 
     reason: str
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PodFailure:
-    """Why pods of a revision do not serve. `permanent` is known to the operator alone."""
+class PodFailure(Value, frozen=True, kw_only=True):
+    """Why pods of a revision do not serve, and how many of them."""
 
     revision: str
     reason: str
-    message: str
+    message: str = ""
     count: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryEntry:
+class HistoryEntry(Value, frozen=True, kw_only=True, omit_defaults=True):
     """How the rollout of one revision ended."""
 
     revision: str
     result: str
     reason: str
-    at: datetime
+    at: Time
     message: str = ""
     version: str = ""
     uri: str = ""
     sha256: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelInfo:
+class ModelInfo(Value, frozen=True, kw_only=True, omit_defaults=True):
     """The model as its server reported it."""
 
     uri: str = ""
@@ -110,44 +106,40 @@ class ModelInfo:
     sha256: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Source(Value, frozen=True, kw_only=True):
     """The object at a storage URI: its fingerprint is another one when its bytes are."""
 
     uri: str
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retraining:
+class Retraining(Value, frozen=True, kw_only=True, omit_defaults=True):
     """A request to train a model again, and when its hook accepted it.
 
     `job` is the name of the Job where the hook is one; `problem` is why it was not taken at the last try, or why
     the Job failed.
     """
 
-    requested_at: datetime
+    requested_at: Time
     reason: str
     revision: str
-    notified_at: datetime | None = None
+    notified_at: Time | None = None
     job: str = ""
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Condition:
+class Condition(Value, frozen=True, kw_only=True):
     """One condition, as Kubernetes writes them. `status` is True, False or Unknown."""
 
     type: str
     status: str
     reason: str
     message: str
-    last_transition_time: datetime
-    observed_generation: int
+    last_transition_time: Time
+    observed_generation: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
+class Status(Value, frozen=True, kw_only=True, omit_defaults=True):
     """What is, and what the operator has decided to do next."""
 
     observed_generation: int = 0
@@ -157,33 +149,33 @@ class Status:
     replicas: int = 0
     ready_replicas: int = 0
     selector: str = ""
-    stable: str = ""
-    canary: str = ""
-    aborted: str = ""
-    previous: str = ""
+    stable: str = field(name="stableRevision", default="")
+    canary: str = field(name="canaryRevision", default="")
+    aborted: str = field(name="abortedRevision", default="")
+    previous: str = field(name="previousRevision", default="")
     model: ModelInfo | None = None
     source: Source | None = None
     retraining: Retraining | None = None
     mode: Mode = Mode.STEPS
     step: str = ""
-    step_index: int = 0
-    steps_hash: str = ""
-    step_started_at: datetime | None = None
-    rollout_started_at: datetime | None = None
+    step_index: int = field(name="currentStepIndex", default=0)
+    steps_hash: str = field(name="currentStepHash", default="")
+    step_started_at: Time | None = None
+    rollout_started_at: Time | None = None
     rollout_replicas: int = 0
-    progressed_at: datetime | None = None
+    progressed_at: Time | None = None
     progressed_replicas: int = 0
-    endpoints_lost_at: datetime | None = None
-    drain_started_at: datetime | None = None
-    weights: Weights = field(default_factory=Weights)
-    pauses: tuple[PauseCondition, ...] = ()
+    endpoints_lost_at: Time | None = None
+    drain_started_at: Time | None = None
+    weights: Weights = Weights()
+    pauses: tuple[PauseCondition, ...] = field(name="pauseConditions", default=())
     rollback: Rollback | None = None
     analysis: Body | None = None
     evaluation: Body | None = None
     pod_failures: tuple[PodFailure, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
     handled_tokens: Mapping[str, str] = field(default_factory=dict)
-    answers: Mapping[str, RequestAnswer] = field(default_factory=dict)
+    answers: Mapping[str, RequestAnswer] = field(name="requests", default_factory=dict)
     conditions: tuple[Condition, ...] = ()
 
     @property
@@ -197,206 +189,85 @@ class Status:
         return next((condition for condition in self.conditions if condition.type == type_), None)
 
 
+#: Fields that are written whatever they hold; the others are left out where they are absent or empty.
+_ALWAYS: Body = {"observedGeneration": 0, "phase": "Pending", "replicas": 0, "readyReplicas": 0}
+#: The same while there is a canary; without one these are not written at all.
+_DURING_ROLLOUT: Body = {"mode": "Steps", "currentStepIndex": 0}
+_WEIGHTS: Body = {"desired": 0, "applied": 0}
+_WHOLE_SECONDS = len("2026-01-01T00:00:00Z")
+#: Lists, and the fields of their items that hold a time.
+_LISTS: Mapping[str, tuple[str, ...]] = {
+    "pauseConditions": ("startTime",),
+    "podFailures": (),
+    "history": ("at",),
+    "conditions": ("lastTransitionTime",),
+}
+_MAYBE_EMPTY = ("model", "analysis", "evaluation")
+_TIMES = ("stepStartedAt", "rolloutStartedAt", "progressedAt", "endpointsLostAt", "drainStartedAt")
+_TIMES_OF: Mapping[str, tuple[str, ...]] = {
+    "weights": ("appliedAt", "programmedAt"),
+    "retraining": ("requestedAt", "notifiedAt"),
+}
+
+
 def status_from_body(body: Body) -> Status:
-    """Read `status`; an absent one is that of a resource nobody has looked at yet."""
-    weights = body.get("weights", {})
-    rollback = body.get("rollback")
-    return Status(
-        observed_generation=body.get("observedGeneration", 0),
-        phase=Phase(body.get("phase", "Pending")),
-        message=body.get("message", ""),
-        url=body.get("url", ""),
-        replicas=body.get("replicas", 0),
-        ready_replicas=body.get("readyReplicas", 0),
-        selector=body.get("selector", ""),
-        stable=body.get("stableRevision", ""),
-        canary=body.get("canaryRevision", ""),
-        aborted=body.get("abortedRevision", ""),
-        previous=body.get("previousRevision", ""),
-        model=ModelInfo(**body["model"]) if body.get("model") else None,
-        source=_source(body["source"]) if body.get("source") else None,
-        retraining=_retraining(body["retraining"]) if body.get("retraining") else None,
-        mode=Mode(body.get("mode", "Steps")),
-        step=body.get("step", ""),
-        step_index=body.get("currentStepIndex", 0),
-        steps_hash=body.get("currentStepHash", ""),
-        step_started_at=_time(body.get("stepStartedAt")),
-        rollout_started_at=_time(body.get("rolloutStartedAt")),
-        rollout_replicas=body.get("rolloutReplicas", 0),
-        progressed_at=_time(body.get("progressedAt")),
-        progressed_replicas=body.get("progressedReplicas", 0),
-        endpoints_lost_at=_time(body.get("endpointsLostAt")),
-        drain_started_at=_time(body.get("drainStartedAt")),
-        weights=Weights(
-            desired=weights.get("desired", 0),
-            applied=weights.get("applied", 0),
-            applied_at=_time(weights.get("appliedAt")),
-            programmed_at=_time(weights.get("programmedAt")),
-            observed=weights.get("observed"),
-            verified=weights.get("verified"),
-        ),
-        pauses=tuple(
-            PauseCondition(
-                reason=raw["reason"], start_time=parse_time(raw["startTime"]), message=raw.get("message", "")
-            )
-            for raw in body.get("pauseConditions", ())
-        ),
-        rollback=Rollback(reason=rollback["reason"], message=rollback["message"]) if rollback else None,
-        analysis=body.get("analysis"),
-        evaluation=body.get("evaluation"),
-        pod_failures=tuple(
-            PodFailure(
-                revision=raw["revision"],
-                reason=raw["reason"],
-                message=raw.get("message", ""),
-                count=raw.get("count", 1),
-            )
-            for raw in body.get("podFailures", ())
-        ),
-        history=tuple(HistoryEntry(**{**raw, "at": parse_time(raw["at"])}) for raw in body.get("history", ())),
-        handled_tokens=dict(body.get("handledTokens", {})),
-        answers={
-            token: RequestAnswer(raw["value"], is_accepted=raw["accepted"], message=raw["message"])
-            for token, raw in body.get("requests", {}).items()
-        },
-        conditions=tuple(
-            Condition(
-                type=raw["type"],
-                status=raw["status"],
-                reason=raw["reason"],
-                message=raw["message"],
-                last_transition_time=parse_time(raw["lastTransitionTime"]),
-                observed_generation=raw.get("observedGeneration", 0),
-            )
-            for raw in body.get("conditions", ())
-        ),
-    )
+    """Read `status`; an empty one is that of a resource which was never reconciled.
+
+    Raises:
+        msgspec.ValidationError: a field has another type than in the definition, as in one of a newer operator.
+    """
+    return msgspec.convert(_from_first_release(body), Status)
 
 
-def status_to_body(status: Status) -> dict[str, Any]:
-    """Write `status` as the CRD has it; what is absent or empty is left out, but for the weights."""
-    weights = status.weights
-    rolling = bool(status.canary)
-    body: dict[str, Any] = {
-        "observedGeneration": status.observed_generation,
-        "phase": str(status.phase),
-        "message": status.message,
-        "url": status.url,
-        "selector": status.selector,
-        "stableRevision": status.stable,
-        "canaryRevision": status.canary,
-        "abortedRevision": status.aborted,
-        "previousRevision": status.previous,
-        "model": _present(vars_of(status.model)) if status.model else None,
-        "source": _source_body(status.source) if status.source else None,
-        "retraining": _retraining_body(status.retraining) if status.retraining else None,
-        "mode": str(status.mode) if rolling else None,
-        "step": status.step,
-        "currentStepHash": status.steps_hash,
-        "stepStartedAt": status.step_started_at,
-        "rolloutStartedAt": status.rollout_started_at,
-        "rolloutReplicas": status.rollout_replicas or None,
-        "progressedAt": status.progressed_at,
-        "progressedReplicas": status.progressed_replicas or None,
-        "endpointsLostAt": status.endpoints_lost_at,
-        "drainStartedAt": status.drain_started_at,
-        "pauseConditions": [
-            _present({"reason": pause.reason, "startTime": format_time(pause.start_time), "message": pause.message})
-            for pause in status.pauses
-        ],
-        "rollback": vars_of(status.rollback) if status.rollback else None,
-        "analysis": status.analysis,
-        "evaluation": status.evaluation,
-        "podFailures": [vars_of(failure) for failure in status.pod_failures],
-        "history": [_present({**vars_of(entry), "at": format_time(entry.at)}) for entry in status.history],
-        "handledTokens": dict(status.handled_tokens),
-        "requests": {
-            token: {"value": answer.value, "accepted": answer.is_accepted, "message": answer.message}
-            for token, answer in status.answers.items()
-        },
-        "conditions": [_condition_body(condition) for condition in status.conditions],
-    }
-    body = _present({k: format_time(v) if isinstance(v, datetime) else v for k, v in body.items()})
-    body["replicas"] = status.replicas
-    body["readyReplicas"] = status.ready_replicas
-    if rolling:
-        body["currentStepIndex"] = status.step_index
-        body["weights"] = _weights_body(weights)
+def status_to_body(status: Status) -> JsonObject:
+    """Write `status` as the definition has it.
+
+    Timestamps have microseconds, so that clocks survive a restart exactly.
+    """
+    body: JsonObject = {**_ALWAYS, **msgspec.to_builtins(status)}
+    _write_microseconds(body, _TIMES)
+    for name, times in _TIMES_OF.items():
+        if name in body:
+            _write_microseconds(body[name], times)
+    for name, times in _LISTS.items():
+        if name in body:
+            body[name] = list(body[name])
+            for item in body[name]:
+                _write_microseconds(item, times)
+    for name in _MAYBE_EMPTY:
+        if body.get(name) == {}:
+            del body[name]
+    weights = {**_WEIGHTS, **body.pop("weights", {})}
+    if status.canary:
+        return _for_first_release({**_DURING_ROLLOUT, **body, "weights": weights})
+    for name in _DURING_ROLLOUT:
+        body.pop(name, None)
+    return _for_first_release(body)
+
+
+def _write_microseconds(body: JsonObject, times: Iterable[str]) -> None:
+    """Give the fields `times` six digits after the second, also where these are 0, as every release wrote them."""
+    for name in times:
+        text = body.get(name)
+        if text is not None and len(text) == _WHOLE_SECONDS:
+            body[name] = f"{text[:-1]}.000000Z"
+
+
+def _from_first_release(body: Body) -> Body:
+    """Return a status with the words of today in place of those of the first release (`mark`, `told`)."""
+    source, retraining = body.get("source"), body.get("retraining")
+    if source and not source.get("fingerprint"):
+        body = {**body, "source": {**source, "fingerprint": source["mark"]}}
+    if retraining and retraining.get("told") and not retraining.get("notifiedAt"):
+        # It kept only that the hook took the request, not when.
+        body = {**body, "retraining": {**retraining, "notifiedAt": retraining["requestedAt"]}}
     return body
 
 
-def _source(raw: Body) -> Source:
-    return Source(uri=raw["uri"], fingerprint=raw.get("fingerprint") or raw["mark"])
-
-
-def _source_body(source: Source) -> dict[str, Any]:
-    """Write the fingerprint under the first release's name too: without it a downgrade would be another revision."""
-    return {"uri": source.uri, "fingerprint": source.fingerprint, "mark": source.fingerprint}
-
-
-def _notified_at(raw: Body) -> datetime | None:
-    """Read when the hook took a request; the first release kept only that it did."""
-    text = raw.get("notifiedAt") or (raw["requestedAt"] if raw.get("told") else None)
-    return _time(text)
-
-
-def _retraining(raw: Body) -> Retraining:
-    return Retraining(
-        requested_at=parse_time(raw["requestedAt"]),
-        reason=raw["reason"],
-        revision=raw["revision"],
-        notified_at=_notified_at(raw),
-        job=raw.get("job", ""),
-        problem=raw.get("problem", ""),
-    )
-
-
-def _retraining_body(known: Retraining) -> dict[str, Any]:
-    return {
-        "requestedAt": format_time(known.requested_at),
-        "reason": known.reason,
-        "revision": known.revision,
-        "told": known.notified_at is not None,  # the word of the first release, for a downgrade
-        **_present(
-            {
-                "notifiedAt": known.notified_at and format_time(known.notified_at),
-                "job": known.job,
-                "problem": known.problem,
-            }
-        ),
-    }
-
-
-def vars_of(value: Any) -> dict[str, Any]:
-    """Return the fields of a slotted dataclass by name (they are spelled alike on the wire)."""
-    return {name: getattr(value, name) for name in value.__dataclass_fields__}
-
-
-def _weights_body(weights: Weights) -> dict[str, Any]:
-    optional = {
-        "appliedAt": weights.applied_at and format_time(weights.applied_at),
-        "programmedAt": weights.programmed_at and format_time(weights.programmed_at),
-        "observed": weights.observed,
-        "verified": weights.verified,
-    }
-    present = {name: value for name, value in optional.items() if value is not None}
-    return {"desired": weights.desired, "applied": weights.applied, **present}
-
-
-def _condition_body(condition: Condition) -> dict[str, Any]:
-    return {
-        "type": condition.type,
-        "status": condition.status,
-        "reason": condition.reason,
-        "message": condition.message,
-        "lastTransitionTime": format_time(condition.last_transition_time),
-        "observedGeneration": condition.observed_generation,
-    }
-
-
-def _present(body: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in body.items() if value not in (None, "", [], {})}
-
-
-def _time(text: str | None) -> datetime | None:
-    return None if text is None else parse_time(text)
+def _for_first_release(body: JsonObject) -> JsonObject:
+    """Add the words of the first release to a status: without them a downgrade would be another revision."""
+    if source := body.get("source"):
+        source["mark"] = source["fingerprint"]
+    if retraining := body.get("retraining"):
+        retraining["told"] = "notifiedAt" in retraining
+    return body

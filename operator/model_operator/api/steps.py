@@ -1,64 +1,58 @@
 """The steps of a canary (`spec.strategy.canary.steps`), one frozen value a kind.
 
 Words and meaning follow Argo Rollouts (`setWeight`, `pause`, `setCanaryScale`, `setHeaderRoute`,
-`setMirrorRoute`, `analysis`); `evaluate` is ours.
+`setMirrorRoute`, `analysis`); `evaluate` is ours. `status.currentStepHash` is made of their texts (`repr`): where a
+field is renamed or moved, rollouts that are under way take their steps for changed ones.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Literal
 
-from model_operator.api.times import parse_duration
+from msgspec import field
+
+from model_operator.api.json import Body
+from model_operator.api.values import Duration, Number, Seconds, Value, read
 from model_operator.errors import InvalidSpec
 
-Body = Mapping[str, Any]
 
-
-@dataclass(frozen=True, slots=True)
-class SetWeight:
+class SetWeight(Value, frozen=True):
     """The canary takes `percent` of the traffic (0-100)."""
 
     percent: int
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(Value, frozen=True):
     """Wait for `duration`; for a person when it is None."""
 
-    duration: timedelta | None
+    duration: Duration | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Analysis:
+class Analysis(Value, frozen=True):
     """Wait until the analysis has a verdict, at least `minimum` and at most `maximum`."""
 
-    minimum: timedelta
-    maximum: timedelta | None
+    minimum: Duration = field(name="minDuration", default=Duration())
+    maximum: Duration | None = field(name="maxDuration", default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Compare:
+class Compare(Value, frozen=True):
     """Wait until an A/B test has a winner, at most `maximum`; only `strategy.abTest` has this step."""
 
     maximum: timedelta
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limit:
+class Limit(Value, frozen=True, kw_only=True):
     """What one measure of an evaluation has to keep; None switches a bound off.
 
     `max_drop` is how much worse than stable on the same data it may be.
     """
 
     name: str
-    minimum: float | None = None
-    maximum: float | None = None
-    max_drop: float | None = None
+    minimum: Number | None = field(name="min", default=None)
+    maximum: Number | None = field(name="max", default=None)
+    max_drop: Number | None = field(name="maxDropFromStable", default=None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluate:
+class Evaluate(Value, frozen=True, kw_only=True):
     """Try the candidate on labelled data before it takes traffic.
 
     `dataset` is a storage URI, `target` the column with the true answers, `secret_name` the Secret with the
@@ -67,9 +61,9 @@ class Evaluate:
 
     dataset: str
     target: str
-    limits: tuple[Limit, ...]
+    limits: tuple[Limit, ...] = field(name="metrics")
     secret_name: str | None = None
-    timeout: timedelta = timedelta(hours=1)
+    timeout: Seconds = field(name="timeoutSeconds", default=Seconds(hours=1))
 
     @property
     def compares(self) -> bool:
@@ -77,8 +71,7 @@ class Evaluate:
         return any(limit.max_drop is not None for limit in self.limits)
 
 
-@dataclass(frozen=True, slots=True)
-class HeaderMatch:
+class HeaderMatch(Value, frozen=True):
     """One header of a request and how its value is compared."""
 
     name: str
@@ -86,22 +79,19 @@ class HeaderMatch:
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class SetHeaderRoute:
+class SetHeaderRoute(Value, frozen=True):
     """Requests with all these headers go to the canary; no match takes the route away."""
 
     matches: tuple[HeaderMatch, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SetMirrorRoute:
+class SetMirrorRoute(Value, frozen=True):
     """`percent` of the requests (0-100) are copied to the canary; 0 takes the route away."""
 
-    percent: int
+    percent: int = field(name="percentage")
 
 
-@dataclass(frozen=True, slots=True)
-class SetCanaryScale:
+class SetCanaryScale(Value, frozen=True):
     """Size of the canary apart from its weight: pods, percent of the whole, or None for the weight's own."""
 
     replicas: int | None = None
@@ -111,71 +101,91 @@ class SetCanaryScale:
 Step = SetWeight | Pause | Analysis | Compare | Evaluate | SetHeaderRoute | SetMirrorRoute | SetCanaryScale
 
 
+class HeaderValueFields(Value, frozen=True, kw_only=True):
+    """How a header's value is compared: exactly one field is there."""
+
+    exact: str | None = None
+    regex: str | None = None
+    prefix: str | None = None
+
+
+class HeaderMatchFields(Value, frozen=True, kw_only=True):
+    """One entry of `setHeaderRoute.match`."""
+
+    header_name: str
+    header_value: HeaderValueFields
+
+    def value(self, where: str) -> HeaderMatch:
+        """Return it as a value."""
+        given = self.header_value
+        match (given.exact, given.regex, given.prefix):
+            case (str(value), None, None):
+                return HeaderMatch(self.header_name, "exact", value)
+            case (None, str(value), None):
+                return HeaderMatch(self.header_name, "regex", value)
+            case (None, None, str(value)):
+                return HeaderMatch(self.header_name, "prefix", value)
+        raise InvalidSpec(f"{where}: headerValue of {self.header_name!r}: write exactly one of exact, regex or prefix")
+
+
+class HeaderRouteFields(Value, frozen=True, kw_only=True):
+    """The step `setHeaderRoute`."""
+
+    match: tuple[HeaderMatchFields, ...] = ()
+
+
+class CanaryScaleFields(Value, frozen=True, kw_only=True):
+    """The step `setCanaryScale`: exactly one field is there."""
+
+    replicas: int | None = None
+    weight: int | None = None
+    match_traffic_weight: bool | None = None
+
+
+class StepFields(Value, frozen=True, kw_only=True):
+    """One step as it is written: exactly one field is there."""
+
+    set_weight: int | None = None
+    pause: Pause | None = None
+    analysis: Analysis | None = None
+    evaluate: Evaluate | None = None
+    set_header_route: HeaderRouteFields | None = None
+    set_mirror_route: SetMirrorRoute | None = None
+    set_canary_scale: CanaryScaleFields | None = None
+
+    def value(self, where: str) -> Step:
+        """Return the step as a value.
+
+        Raises:
+            InvalidSpec: it is of no kind, or of several; `where` is its path for the message.
+        """
+        header, scale = self.set_header_route, self.set_canary_scale
+        given: tuple[Step | None, ...] = (
+            None if self.set_weight is None else SetWeight(self.set_weight),
+            self.pause,
+            self.analysis,
+            self.evaluate,
+            SetHeaderRoute(tuple(match.value(where) for match in header.match)) if header else None,
+            self.set_mirror_route,
+            SetCanaryScale(replicas=scale.replicas, weight=scale.weight) if scale else None,
+        )
+        steps = [step for step in given if step is not None]
+        if len(steps) != 1:
+            known = ", ".join(self.__struct_encode_fields__)
+            found = f"{len(steps)} steps" if steps else "no step that is known"
+            raise InvalidSpec(f"{where} is {found}; write exactly one of {known}")
+        return steps[0]
+
+
 def parse_step(raw: Body, where: str) -> Step:
     """Give a type to one step; `where` is its path for the error.
 
     Raises:
         InvalidSpec: the step is of no known kind.
     """
-    for name, read in _READERS.items():
-        if name in raw:
-            return read(raw[name])
-    raise InvalidSpec(f"{where}: {sorted(raw)} is no step; write one of {', '.join(_READERS)}")
+    return read(raw, StepFields, where).value(where)
 
 
-def _pause(raw: Body) -> Pause:
-    return Pause(parse_duration(raw["duration"]) if "duration" in raw else None)
-
-
-def _analysis(raw: Body) -> Analysis:
-    return Analysis(
-        minimum=parse_duration(raw.get("minDuration", "0s")),
-        maximum=parse_duration(raw["maxDuration"]) if "maxDuration" in raw else None,
-    )
-
-
-def _evaluate(raw: Body) -> Evaluate:
-    limits = (
-        Limit(
-            name=limit["name"],
-            minimum=limit.get("min"),
-            maximum=limit.get("max"),
-            max_drop=limit.get("maxDropFromStable"),
-        )
-        for limit in raw["metrics"]
-    )
-    return Evaluate(
-        dataset=raw["dataset"],
-        target=raw["target"],
-        limits=tuple(limits),
-        secret_name=raw.get("secretName"),
-        timeout=timedelta(seconds=raw.get("timeoutSeconds", 3600)),
-    )
-
-
-def _header_route(raw: Body) -> SetHeaderRoute:
-    return SetHeaderRoute(tuple(_header_match(match) for match in raw.get("match", ())))
-
-
-def _header_match(raw: Body) -> HeaderMatch:
-    value = raw["headerValue"]
-    kinds: tuple[Literal["exact", "regex", "prefix"], ...] = ("exact", "regex", "prefix")
-    for kind in kinds:
-        if kind in value:
-            return HeaderMatch(raw["headerName"], kind, value[kind])
-    raise InvalidSpec(f"headerValue of {raw['headerName']!r}: write one of exact, regex or prefix")
-
-
-def _canary_scale(raw: Body) -> SetCanaryScale:
-    return SetCanaryScale(replicas=raw.get("replicas"), weight=raw.get("weight"))
-
-
-_READERS: Mapping[str, Callable[[Any], Step]] = {
-    "setWeight": SetWeight,
-    "pause": _pause,
-    "analysis": _analysis,
-    "evaluate": _evaluate,
-    "setHeaderRoute": _header_route,
-    "setMirrorRoute": lambda raw: SetMirrorRoute(raw["percentage"]),
-    "setCanaryScale": _canary_scale,
-}
+def parse_steps(steps: tuple[StepFields, ...], where: str) -> tuple[Step, ...]:
+    """Return the values of all steps."""
+    return tuple(step.value(f"{where}[{i}]") for i, step in enumerate(steps))

@@ -1,34 +1,47 @@
 """How a new revision goes live (`spec.strategy`) as frozen values."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Literal
 
+import msgspec
 import orjson
+from msgspec import field
 
-from model_operator.api.analysis import AnalysisSpec, parse_analysis, parse_comparison
-from model_operator.api.steps import Compare, SetWeight, Step, parse_step
-from model_operator.api.times import optional_duration, parse_duration
+from model_operator.api.analysis import (
+    ERRORS,
+    AnalysisFields,
+    AnalysisSpec,
+    Comparison,
+    Method,
+    Metric,
+    OnInconclusive,
+    SampledPrometheusFields,
+)
+from model_operator.api.json import Body
+from model_operator.api.steps import Compare, SetWeight, Step, StepFields, parse_steps
+from model_operator.api.values import Duration, Number, Seconds, Value, read, unknown_fields
 from model_operator.errors import InvalidSpec
 
-Body = Mapping[str, Any]
+
+class ParentRef(Value, frozen=True, kw_only=True):
+    """A Gateway that a route is attached to."""
+
+    name: str
+    namespace: str | None = None
+    section_name: str | None = None
+    port: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatewayRouting:
+class GatewayRouting(Value, frozen=True, kw_only=True):
     """An HTTPRoute of the Gateway API (`trafficRouting.gatewayAPI`)."""
 
-    parent_refs: tuple[Body, ...]
+    parent_refs: tuple[ParentRef, ...]
     hostnames: tuple[str, ...] = ()
     path_prefix: str = "/"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stickiness:
+class Stickiness(Value, frozen=True, kw_only=True):
     """How a user of an A/B test is known again: by a cookie, or by a header that clients send back.
 
     `name` is empty for the model's own (`NAME-variant`); a cookie lives for `lifetime`.
@@ -39,23 +52,31 @@ class Stickiness:
     lifetime: timedelta = timedelta(days=7)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RollingUpdate:
+class RollingUpdate(Value, frozen=True, kw_only=True):
     """All traffic moves as soon as the new revision is ready (`strategy.rollingUpdate`)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlueGreen:
-    """The new revision starts at full size beside the old one (`strategy.blueGreen`)."""
-
+class _BlueGreen(Value, frozen=True, kw_only=True):
     auto_promote: bool = True
     preview_service: bool = True
-    max_pause: timedelta | None = None
+    max_pause: Duration | None = field(name="maxPauseDuration", default=None)
+
+
+class BlueGreen(_BlueGreen, frozen=True, kw_only=True):
+    """The new revision starts at full size beside the old one (`strategy.blueGreen`)."""
+
     analysis: AnalysisSpec | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Canary:
+class _Canary(Value, frozen=True, kw_only=True):
+    max_surge: int | str = 1
+    max_unavailable: int | str = 0
+    scale_down_delay: Seconds = field(name="scaleDownDelaySeconds", default=Seconds(seconds=30))
+    abort_scale_down_delay: Seconds = field(name="abortScaleDownDelaySeconds", default=Seconds(seconds=30))
+    max_pause: Duration | None = field(name="maxPauseDuration", default=None)
+
+
+class Canary(_Canary, frozen=True, kw_only=True):
     """The new revision takes traffic by steps (`strategy.canary`).
 
     An A/B test (`strategy.abTest`) is one of two steps: a weight, and a comparison of users who each stay with the
@@ -63,18 +84,123 @@ class Canary:
     """
 
     steps: tuple[Step, ...]
-    max_surge: int | str = 1
-    max_unavailable: int | str = 0
-    scale_down_delay: timedelta = timedelta(seconds=30)
-    abort_scale_down_delay: timedelta = timedelta(seconds=30)
-    max_pause: timedelta | None = None
-    analysis: AnalysisSpec = field(default_factory=AnalysisSpec)
+    analysis: AnalysisSpec = AnalysisSpec()
     gateway: GatewayRouting | None = None
     propagation: timedelta = timedelta(0)
     stickiness: Stickiness | None = None
 
 
 Strategy = RollingUpdate | BlueGreen | Canary
+
+
+class BlueGreenFields(_BlueGreen, frozen=True, kw_only=True):
+    """`strategy.blueGreen` as it is written."""
+
+    analysis: AnalysisFields | None = None
+
+    def value(self) -> BlueGreen:
+        """Return it as a value."""
+        return BlueGreen(**_shared(self, _BlueGreen), analysis=self.analysis.value() if self.analysis else None)
+
+
+class TrafficRoutingFields(Value, frozen=True, kw_only=True):
+    """`canary.trafficRouting` as it is written; `istio` and `traefik` are there to be refused."""
+
+    propagation: Seconds = field(name="propagationSeconds", default=Seconds(seconds=10))
+    gateway: GatewayRouting | None = field(name="gatewayAPI", default=None)
+    istio: Body | None = None
+    traefik: Body | None = None
+
+
+class CanaryFields(_Canary, frozen=True, kw_only=True):
+    """`strategy.canary` as it is written."""
+
+    steps: tuple[StepFields, ...] = tuple(StepFields(set_weight=weight) for weight in (5, 25, 50))
+    analysis: AnalysisFields | None = None
+    traffic_routing: TrafficRoutingFields | None = None
+
+    def value(self) -> Canary:
+        """Return it as a value."""
+        routing = self.traffic_routing or TrafficRoutingFields()
+        return Canary(
+            **_shared(self, _Canary),
+            steps=parse_steps(self.steps, "spec.strategy.canary.steps"),
+            analysis=self.analysis.value() if self.analysis else AnalysisSpec(),
+            gateway=routing.gateway,
+            propagation=routing.propagation if routing.gateway else timedelta(0),
+        )
+
+
+class StickinessFields(Value, frozen=True, kw_only=True):
+    """`abTest.stickiness` as it is written: one field is there."""
+
+    header: str | None = None
+    cookie: str | None = None
+
+
+class UserRoutingFields(Value, frozen=True, kw_only=True):
+    """`abTest.trafficRouting` as it is written: pods cannot tell users apart."""
+
+    propagation: Seconds = field(name="propagationSeconds", default=Seconds(seconds=10))
+    gateway: GatewayRouting = field(name="gatewayAPI")
+
+
+class AbTestFields(Value, frozen=True, kw_only=True):
+    """`strategy.abTest` as it is written."""
+
+    weight: int = 50
+    metric: str
+    minimum_sample_size: int
+    max_duration: Duration = Duration(days=7)
+    method: Method = Method.SEQUENTIAL
+    alpha: Number = 0.05
+    on_inconclusive: OnInconclusive = OnInconclusive.PAUSE
+    max_pause: Duration | None = field(name="maxPauseDuration", default=None)
+    stickiness: StickinessFields = StickinessFields()
+    prometheus: SampledPrometheusFields | None = None
+    traffic_routing: UserRoutingFields
+
+    def value(self) -> Canary:
+        """Return the test as a canary: its two steps, its metrics with the comparison, and who stays where."""
+        known, longest = self.stickiness, self.max_duration
+        return Canary(
+            steps=(SetWeight(self.weight), Compare(longest)),
+            analysis=self._analysis(),
+            gateway=self.traffic_routing.gateway,
+            propagation=self.traffic_routing.propagation,
+            max_pause=self.max_pause,
+            stickiness=Stickiness(
+                kind="header" if known.header else "cookie",
+                name=known.header or known.cookie or "",
+                lifetime=longest,
+            ),
+        )
+
+    def _analysis(self) -> AnalysisSpec:
+        """Return what judges the test: its comparison, and errors beside it."""
+        prometheus = self.prometheus
+        comparison = Comparison(
+            sample=self.minimum_sample_size,
+            weight=self.weight,
+            alpha=self.alpha,
+            method=self.method,
+            source=prometheus.source if prometheus else None,
+            sample_query=prometheus.sample_query if prometheus else "",
+        )
+        return AnalysisSpec(
+            metrics=(Metric(name=ERRORS, fail_ratio=1.25), Metric(name=self.metric, comparison=comparison)),
+            interval=timedelta(seconds=15),
+            on_inconclusive=self.on_inconclusive,
+        )
+
+
+class StrategyFields(Value, frozen=True, kw_only=True):
+    """`spec.strategy` as it is written: exactly one field is there."""
+
+    rolling_update: RollingUpdate | None = None
+    canary: CanaryFields | None = None
+    blue_green: BlueGreenFields | None = None
+    ab_test: AbTestFields | None = None
 
 
 def parse_strategy(raw: Body) -> Strategy:
@@ -89,68 +215,28 @@ def parse_strategy(raw: Body) -> Strategy:
 @lru_cache(maxsize=256)
 def _read(text: bytes) -> Strategy:
     raw = orjson.loads(text)
-    if "canary" in raw:
-        return _canary(raw["canary"])
-    if "blueGreen" in raw:
-        green = raw["blueGreen"]
-        return BlueGreen(
-            auto_promote=green.get("autoPromote", True),
-            preview_service=green.get("previewService", True),
-            max_pause=optional_duration(green.get("maxPauseDuration")),
-            analysis=parse_analysis(green["analysis"]) if "analysis" in green else None,
-        )
-    if "rollingUpdate" in raw:
-        return RollingUpdate()
-    if "abTest" in raw:
-        return _ab_test(raw["abTest"])
-    known = "canary, blueGreen, abTest, rollingUpdate"
-    raise InvalidSpec(f"spec.strategy: {sorted(raw)} is not known; write exactly one of {known}")
+    fields = read(raw, StrategyFields, "spec.strategy")
+    given = [one for one in msgspec.structs.astuple(fields) if one is not None]
+    if len(given) != 1:
+        known = ", ".join(StrategyFields.__struct_encode_fields__)
+        raise InvalidSpec(f"spec.strategy: {sorted(raw)} is not understood; write exactly one of {known}")
+    (strategy,) = given
+    if isinstance(strategy, CanaryFields) and strategy.traffic_routing:
+        _check_routing(strategy.traffic_routing, raw["canary"]["trafficRouting"])
+    return strategy if isinstance(strategy, RollingUpdate) else strategy.value()
 
 
-def _canary(raw: Body) -> Canary:
-    routing = raw.get("trafficRouting", {})
-    for other in sorted(routing.keys() - {"gatewayAPI", "propagationSeconds"}):
+def _check_routing(routing: TrafficRoutingFields, raw: Body) -> None:
+    """Refuse a router of another kind: without it the traffic would be split by pods, which nobody asked for."""
+    path = "spec.strategy.canary.trafficRouting"
+    others = [name for name in ("istio", "traefik") if name in raw]
+    if routing.gateway is None:
+        others += [one.removeprefix(f"{path}.") for one in unknown_fields(raw, TrafficRoutingFields, path)]
+    for other in others:
         known = "write gatewayAPI, which Istio and Traefik implement"
-        raise InvalidSpec(f"spec.strategy.canary.trafficRouting: {other!r} is not known; {known}")
-    gateway = _gateway(routing.get("gatewayAPI"))
-    steps = raw.get("steps", [{"setWeight": weight} for weight in (5, 25, 50)])
-    return Canary(
-        steps=tuple(parse_step(step, f"spec.strategy.canary.steps[{i}]") for i, step in enumerate(steps)),
-        max_surge=raw.get("maxSurge", 1),
-        max_unavailable=raw.get("maxUnavailable", 0),
-        scale_down_delay=timedelta(seconds=raw.get("scaleDownDelaySeconds", 30)),
-        abort_scale_down_delay=timedelta(seconds=raw.get("abortScaleDownDelaySeconds", 30)),
-        max_pause=optional_duration(raw.get("maxPauseDuration")),
-        analysis=parse_analysis(raw.get("analysis")),
-        gateway=gateway,
-        propagation=timedelta(seconds=routing.get("propagationSeconds", 10) if gateway else 0),
-    )
+        raise InvalidSpec(f"{path}: {other!r} is not known; {known}")
 
 
-def _ab_test(raw: Body) -> Canary:
-    """Return an A/B test as a canary: its two steps, its metrics with the comparison, and who stays where."""
-    routing = raw["trafficRouting"]
-    longest = parse_duration(raw.get("maxDuration", "7d"))
-    known = raw.get("stickiness", {})
-    return Canary(
-        steps=(SetWeight(raw.get("weight", 50)), Compare(longest)),
-        analysis=parse_comparison(raw),
-        gateway=_gateway(routing["gatewayAPI"]),
-        propagation=timedelta(seconds=routing.get("propagationSeconds", 10)),
-        max_pause=optional_duration(raw.get("maxPauseDuration")),
-        stickiness=Stickiness(
-            kind="header" if "header" in known else "cookie",
-            name=known.get("header") or known.get("cookie", ""),
-            lifetime=longest,
-        ),
-    )
-
-
-def _gateway(raw: Body | None) -> GatewayRouting | None:
-    if raw is None:
-        return None
-    return GatewayRouting(
-        parent_refs=tuple(raw["parentRefs"]),
-        hostnames=tuple(raw.get("hostnames", ())),
-        path_prefix=raw.get("pathPrefix", "/"),
-    )
+def _shared(fields: Value, type_: type[Value]) -> dict[str, Any]:
+    """Return the fields that a value has in common with what was written."""
+    return {name: getattr(fields, name) for name in type_.__struct_fields__}

@@ -22,6 +22,7 @@ from kubernetes.aio.client import (
     VersionApi,
 )
 
+from model_operator.api.json import JsonObject
 from model_operator.api.resource import ModelDeployment, ObjectKey, ObjectVersion
 from model_operator.clients.connection import Connection
 from model_operator.clients.kinds import BY_KIND, RESOURCE, KindInfo
@@ -39,7 +40,6 @@ WATCH_SECONDS = 300
 SILENCE_SECONDS = 90.0
 _PAGE = 500
 
-Body = dict[str, Any]
 Answer = TypeVar("Answer")
 Connect = Callable[[], Awaitable[Connection]]
 
@@ -71,7 +71,7 @@ class KubernetesClient:
 
     # --- writes (ports.Cluster) ---------------------------------------------------------------
 
-    async def apply(self, body: Mapping[str, Any], *, force: bool = True) -> Body:
+    async def apply(self, body: Mapping[str, Any], *, force: bool = True) -> JsonObject:
         """Apply an object server-side; with force, our fields are ours."""
         info, metadata = BY_KIND[body["kind"]], body["metadata"]
         path = info.path(metadata["namespace"], metadata["name"])
@@ -84,7 +84,7 @@ class KubernetesClient:
             "application/apply-patch+yaml",
         )
 
-    async def find(self, kind: str, key: ObjectKey) -> Body | None:
+    async def find(self, kind: str, key: ObjectKey) -> JsonObject | None:
         """Return an object, None when there is none."""
         info = BY_KIND[kind]
         try:
@@ -104,11 +104,11 @@ class KubernetesClient:
             if error.status not in (404, 409):
                 raise
 
-    async def patch_status(self, resource: ModelDeployment | ObjectVersion, patch: Mapping[str, Any]) -> Body:
+    async def patch_status(self, resource: ModelDeployment | ObjectVersion, patch: Mapping[str, Any]) -> JsonObject:
         """Merge into the status of exactly this resourceVersion."""
         return await self._patch_resource("patch-status", resource, "/status", {"status": patch})
 
-    async def patch_spec(self, resource: ModelDeployment, patch: Mapping[str, Any]) -> Body:
+    async def patch_spec(self, resource: ModelDeployment, patch: Mapping[str, Any]) -> JsonObject:
         """Merge into the resource (but its status) of exactly this resourceVersion."""
         return await self._patch_resource("patch", resource, "", patch)
 
@@ -119,7 +119,7 @@ class KubernetesClient:
 
     async def _patch_resource(
         self, verb: str, resource: ModelDeployment | ObjectVersion, subresource: str, patch: Mapping[str, Any]
-    ) -> Body:
+    ) -> JsonObject:
         path = f"{RESOURCE.path(*resource.key)}{subresource}{_query(fieldManager=FIELD_MANAGER)}"
         body = {"metadata": {"resourceVersion": resource.resource_version}, **patch}
         return await self._call(verb, RESOURCE, "PATCH", path, body, "application/merge-patch+json")
@@ -136,7 +136,7 @@ class KubernetesClient:
         """Return the version of the API server, as in `v1.36.2`."""
         return str((await self._typed("get", "Version", lambda api: VersionApi(api).get_code())).git_version)
 
-    async def list(self, info: KindInfo, namespace: str = "") -> AsyncIterator[tuple[list[Body], str]]:
+    async def list(self, info: KindInfo, namespace: str = "") -> AsyncIterator[tuple[list[JsonObject], str]]:
         """Yield all objects of a kind that are ours, page by page, with the resourceVersion of the list."""
         token = ""
         while True:
@@ -150,7 +150,7 @@ class KubernetesClient:
             if not token:
                 return
 
-    async def watch(self, info: KindInfo, version: str, namespace: str = "") -> AsyncIterator[tuple[str, Body]]:
+    async def watch(self, info: KindInfo, version: str, namespace: str = "") -> AsyncIterator[tuple[str, JsonObject]]:
         """Yield (type, object) of each change after a resourceVersion, until the server ends the stream.
 
         Raises:
@@ -240,7 +240,7 @@ class KubernetesClient:
         path: str,
         body: Mapping[str, Any] | None = None,
         content_type: str = "application/json",
-    ) -> Body:
+    ) -> JsonObject:
         headers = {"Accept": "application/json", **({"Content-Type": content_type} if body is not None else {})}
         async with self._limit:
             return await self._with_fresh_credentials(lambda: self._once(verb, info, method, path, body, headers))
@@ -267,7 +267,7 @@ class KubernetesClient:
         path: str,
         body: Mapping[str, Any] | None,
         headers: Mapping[str, str],
-    ) -> Body:
+    ) -> JsonObject:
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT)
         data = None if body is None else orjson.dumps(body)
         try:
@@ -277,7 +277,7 @@ class KubernetesClient:
                 self._telemetry.requested(verb, info.kind, response.status)
                 self._note_answer()
                 await _raise_for_status(response)
-                answer: Body = orjson.loads(await response.read())
+                answer: JsonObject = orjson.loads(await response.read())
                 return answer
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             self._telemetry.requested(verb, info.kind, 0)
@@ -300,11 +300,11 @@ class KindSource:
         """The namespace, empty for all."""
         return self._namespace
 
-    def list(self) -> AsyncIterator[tuple[list[Body], str]]:
+    def list(self) -> AsyncIterator[tuple[list[JsonObject], str]]:
         """Yield all objects by pages, each with the resourceVersion of the list."""
         return self._client.list(self._info, self._namespace)
 
-    def watch(self, resource_version: str) -> AsyncIterator[tuple[str, Body]]:
+    def watch(self, resource_version: str) -> AsyncIterator[tuple[str, JsonObject]]:
         """Yield (type, object) of each change."""
         return self._client.watch(self._info, resource_version, self._namespace)
 
@@ -341,7 +341,7 @@ async def _raise_for_status(response: aiohttp.ClientResponse) -> None:
 
 
 def _error_of(body: Any, status: int, retry_after: float | None) -> ApiError:
-    fields: Body = body if isinstance(body, dict) else {"message": str(body)}
+    fields: JsonObject = body if isinstance(body, dict) else {"message": str(body)}
     details = fields.get("details")
     causes = details.get("causes") if isinstance(details, dict) else None
     reasons = tuple(str(cause.get("reason", "")) for cause in causes or ())

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from model_operator.api.json import Body
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.engine.cache import Cache
 from model_operator.engine.events import EventRecorder
@@ -16,7 +17,6 @@ from model_operator.policy.status.events import EventDraft
 from model_operator.ports import Cluster
 from model_operator.rendering import render
 
-Body = Mapping[str, Any]
 Found = Mapping[tuple[str, str], Body]
 #: Answers that say nothing of the object: none at all, somebody wrote first, too many requests, not now.
 _RETRYABLE = frozenset({0, 409, 429, 503, 504})

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from model_operator.api.json import JsonObject
 from model_operator.api.names import EVALUATES, NAME
 from model_operator.api.resource import ModelDeployment, ObjectKey, key_of
 from model_operator.api.version import KIND
@@ -17,7 +18,6 @@ from model_operator.errors import InvalidSpec
 from model_operator.observation.pod_failures import autoscaler_problem, deployment_problem
 from model_operator.observation.values import PodProblem
 
-Body = dict[str, Any]
 ChildId = tuple[str, str]  # kind, name
 
 #: Fields of an object's status that decisions look at; of other kinds the whole status counts.
@@ -51,7 +51,7 @@ class Cache:
     """The resources, and for each of them its children by kind and name."""
 
     def __init__(self) -> None:
-        self._resources: dict[ObjectKey, Body] = {}
+        self._resources: dict[ObjectKey, JsonObject] = {}
         self._parsed: dict[ObjectKey, ModelDeployment] = {}
         # Resources are looked at all the time and stay as they are; reading the children of one takes some 20 us.
         self._children: dict[ObjectKey, dict[ChildId, CachedObject]] = {}
@@ -65,7 +65,7 @@ class Cache:
     def __len__(self) -> int:
         return len(self._resources)
 
-    def resource(self, key: ObjectKey) -> Body | None:
+    def resource(self, key: ObjectKey) -> JsonObject | None:
         """Return a ModelDeployment's body."""
         return self._resources.get(key)
 
@@ -95,11 +95,11 @@ class Cache:
                 return other
         return None
 
-    def children(self, key: ObjectKey) -> Mapping[ChildId, Body]:
+    def children(self, key: ObjectKey) -> Mapping[ChildId, JsonObject]:
         """Return the children of a ModelDeployment, read anew: a change of them changes nothing here."""
         return {child: orjson.loads(packed.json) for child, packed in self._children.get(key, {}).items()}
 
-    def pods(self, key: ObjectKey) -> list[Body]:
+    def pods(self, key: ObjectKey) -> list[JsonObject]:
         """Return the pods alone, read anew: whoever needs no more need not read what is ten times as large."""
         known = self._children.get(key, {}).items()
         return [orjson.loads(packed.json) for (kind, _), packed in known if kind == "Pod"]
@@ -108,14 +108,14 @@ class Cache:
         """Yield the keys of all ModelDeployments, as they are now."""
         return iter(tuple(self._resources))
 
-    def upsert(self, body: Body) -> ObjectKey | None:
+    def upsert(self, body: JsonObject) -> ObjectKey | None:
         """Take over what is known of an object; return the key to wake, None when nothing changed for us."""
         key = owner_key(body)
         if key is None:
             return None
         return self._put_resource(key, body) if body["kind"] == KIND else self._put_child(key, body)
 
-    def _put_resource(self, key: ObjectKey, body: Body) -> ObjectKey | None:
+    def _put_resource(self, key: ObjectKey, body: JsonObject) -> ObjectKey | None:
         old = self._resources.get(key)
         if old is not None and _uid(old) == _uid(body) and _version(old) >= _version(body):
             return None
@@ -125,7 +125,7 @@ class Cache:
         # A watch event that arrives before the answer to a write usually is that write: see `upsert_own_write`.
         return key if key not in self._written and (old is None or not _is_alike(old, body)) else None
 
-    def _put_child(self, key: ObjectKey, body: Body) -> ObjectKey | None:
+    def _put_child(self, key: ObjectKey, body: JsonObject) -> ObjectKey | None:
         children, child, uid, version = self._children.setdefault(key, {}), _child_id(body), _uid(body), _version(body)
         old = children.get(child)
         if old is not None and old.uid == uid and old.version >= version:
@@ -143,14 +143,14 @@ class Cache:
         finally:
             self._written.discard(key)
 
-    def upsert_own_write(self, key: ObjectKey, answer: Body) -> bool:
+    def upsert_own_write(self, key: ObjectKey, answer: JsonObject) -> bool:
         """Take over the answer to our own write; return whether somebody wrote after it, which woke nobody."""
         if key not in self._resources:
             return False  # it was deleted meanwhile, and the watch told of that first
         self.upsert(answer)
         return _version(self._resources[key]) > _version(answer)
 
-    def remove(self, body: Body) -> ObjectKey | None:
+    def remove(self, body: JsonObject) -> ObjectKey | None:
         """Forget an object that is gone; return the key to wake."""
         key = owner_key(body)
         if key is None:
@@ -166,7 +166,7 @@ class Cache:
         self._verified.pop(uid, None)
         return key
 
-    def expect_deletion(self, body: Body) -> None:
+    def expect_deletion(self, body: JsonObject) -> None:
         """Remember that we delete this object ourselves, so that its end surprises nobody."""
         self._own_deletions.add(body["metadata"]["uid"])
 
@@ -180,7 +180,7 @@ class Cache:
         metadata = live["metadata"]
         self._verified[metadata["uid"]] = (metadata["resourceVersion"], wanted_hash)
 
-    def all_of(self, kind: str) -> Iterator[Body]:
+    def all_of(self, kind: str) -> Iterator[JsonObject]:
         """Yield every known object of a kind."""
         if kind == KIND:
             yield from tuple(self._resources.values())
@@ -188,7 +188,7 @@ class Cache:
         for children in tuple(self._children.values()):
             yield from (orjson.loads(packed.json) for (other, _), packed in tuple(children.items()) if other == kind)
 
-    def _known_uid(self, key: ObjectKey, body: Body) -> str:
+    def _known_uid(self, key: ObjectKey, body: JsonObject) -> str:
         """Return the uid of what is known under an object's name, empty when nothing is."""
         if body["kind"] == KIND:
             resource = self._resources.get(key)
@@ -196,7 +196,7 @@ class Cache:
         packed = self._children.get(key, {}).get(_child_id(body))
         return packed.uid if packed else ""
 
-    def _forget(self, key: ObjectKey, body: Body) -> None:
+    def _forget(self, key: ObjectKey, body: JsonObject) -> None:
         if body["kind"] == KIND:
             del self._resources[key]
             self._parsed.pop(key, None)
@@ -206,7 +206,7 @@ class Cache:
             del self._children[key]
 
 
-def _child_id(body: Body) -> ChildId:
+def _child_id(body: JsonObject) -> ChildId:
     return body["kind"], body["metadata"]["name"]
 
 
@@ -219,7 +219,7 @@ def owner_key(body: Mapping[str, Any]) -> ObjectKey | None:
     return ObjectKey(body["metadata"]["namespace"], name) if name else None
 
 
-def strip_unused_fields(body: Body) -> None:
+def strip_unused_fields(body: JsonObject) -> None:
     """Drop what nobody reads; managedFields are about half of an object's bytes."""
     metadata = body["metadata"]
     metadata.pop("managedFields", None)
@@ -228,15 +228,15 @@ def strip_unused_fields(body: Body) -> None:
         body["spec"] = {}
 
 
-def _uid(body: Body) -> str:
+def _uid(body: JsonObject) -> str:
     return str(body["metadata"]["uid"])
 
 
-def _version(body: Body) -> int:
+def _version(body: JsonObject) -> int:
     return int(body["metadata"]["resourceVersion"])
 
 
-def _is_alike(old: Body, new: Body) -> bool:
+def _is_alike(old: JsonObject, new: JsonObject) -> bool:
     """Whether no decision could tell the two apart."""
     a, b = old["metadata"], new["metadata"]
     if any(a.get(field) != b.get(field) for field in _METADATA_FIELDS):

@@ -10,11 +10,12 @@ import logging
 from collections import OrderedDict
 from datetime import datetime, timedelta
 
+from model_operator.api.json import Body
 from model_operator.api.resource import ModelDeployment
 from model_operator.api.version import API_VERSION, KIND
 from model_operator.errors import ApiError
 from model_operator.policy.status.events import EventDraft
-from model_operator.ports import Body, Clock, Cluster
+from model_operator.ports import Clock, Cluster
 
 log = logging.getLogger(__name__)
 

@@ -1,11 +1,11 @@
 """What is asked of Prometheus and of web hooks about a rollout: guards' values, and the answers of an A/B test."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from model_operator.api.analysis import AnalysisSpec, Metric, Source
 from model_operator.api.resource import ModelDeployment
+from model_operator.api.values import replace
 from model_operator.errors import ProviderError
 from model_operator.policy.analysis.provider_results import Answer
 from model_operator.policy.analysis.threshold_checks import render_templates

@@ -9,9 +9,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 from model_operator.api.analysis import AnalysisSpec, Kind
+from model_operator.api.json import Body
 from model_operator.api.names import REVISION
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.times import parse_time
@@ -32,7 +32,6 @@ from model_operator.ports import Clock, MetricValues, PodMetrics, PodSample, Pre
 
 log = logging.getLogger(__name__)
 
-Body = Mapping[str, Any]
 Found = Sequence[tuple[Body, PodSample]]
 #: Seconds between two looks at the pods of a rollout.
 INTERVAL = 2.0

@@ -1,14 +1,13 @@
 """One pass over one ModelDeployment: observe, decide, persist the intent, act, report."""
 
-import dataclasses
 import logging
-from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
 
+from model_operator.api.json import Body
 from model_operator.api.merge_patch import merge_patch
 from model_operator.api.resource import ModelDeployment, ObjectKey, version_of
 from model_operator.api.status import Phase, RequestAnswer, status_to_body
+from model_operator.api.values import replace
 from model_operator.api.version import KIND
 from model_operator.engine.applier import Children, Found
 from model_operator.engine.cache import Cache
@@ -29,8 +28,6 @@ from model_operator.policy.status.invalid_spec import INTERNAL_ERROR, internal_e
 from model_operator.ports import Clock, Cluster
 
 log = logging.getLogger(__name__)
-
-Body = Mapping[str, Any]
 
 
 class Reconciler:
@@ -146,7 +143,7 @@ class Reconciler:
             return True
         if not following.is_accepted:
             self._recorder.record(resource, EventDraft("UndoImpossible", following.message, is_warning=True))
-        status = dataclasses.replace(
+        status = replace(
             resource.status,
             handled_tokens={**resource.status.handled_tokens, "undo": following.value},
             answers={**resource.status.answers, "undo": following},
@@ -170,8 +167,8 @@ class Reconciler:
                 answer = dict(await self._cluster.patch_status(resource, patch))
                 version = answer["metadata"]["resourceVersion"]
                 is_overtaken = self._cache.upsert_own_write(resource.key, answer)
-            resource = dataclasses.replace(resource, resource_version=version)
-        return dataclasses.replace(resource, status=decision.status), is_overtaken
+            resource = replace(resource, resource_version=version)
+        return replace(resource, status=decision.status), is_overtaken
 
 
 def url_of(resource: ModelDeployment) -> str:

@@ -5,8 +5,9 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Protocol
 
+from model_operator.api.json import JsonObject
 from model_operator.api.resource import ObjectKey
 from model_operator.api.version import KIND
 from model_operator.engine.cache import Cache
@@ -14,7 +15,6 @@ from model_operator.errors import ApiError
 
 log = logging.getLogger(__name__)
 
-Body = dict[str, Any]
 _LONGEST_BACKOFF = 5.0
 #: After how many seconds a kind that the cluster does not know is asked for again; twice as long each time, up to the
 #: second number.
@@ -40,10 +40,10 @@ class Source(Protocol):
     def kind(self) -> str:
         """The kind."""
 
-    def list(self) -> AsyncIterator[tuple[list[Body], str]]:
+    def list(self) -> AsyncIterator[tuple[list[JsonObject], str]]:
         """Yield all objects by pages, each with the resourceVersion of the list."""
 
-    def watch(self, resource_version: str) -> AsyncIterator[tuple[str, Body]]:
+    def watch(self, resource_version: str) -> AsyncIterator[tuple[str, JsonObject]]:
         """Yield (type, object) of each change, until the server ends the stream."""
 
 
@@ -54,7 +54,7 @@ class Reflector:
         self,
         source: Source,
         cache: Cache,
-        take: Callable[[Body, Change], None],
+        take: Callable[[JsonObject, Change], None],
         wake: Callable[[ObjectKey], None],
         missing_kinds: set[str],
     ) -> None:
@@ -106,7 +106,7 @@ class Reflector:
         self.listed.set()
         return version
 
-    def _cached(self) -> Iterator[Body]:
+    def _cached(self) -> Iterator[JsonObject]:
         """Yield what the cache has from this source."""
         namespace = self._source.namespace
         for body in self._cache.all_of(self.kind):

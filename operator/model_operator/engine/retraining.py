@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
+from model_operator.api.json import Body
 from model_operator.api.names import REVISION
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.status import Retraining
@@ -21,8 +21,6 @@ from model_operator.observation.observe import is_ready
 from model_operator.observation.values import RetrainView
 from model_operator.policy.rollout.retraining import RetrainingSignals, cause, learn
 from model_operator.ports import Clock, Cluster, PodMetrics, PodSample, Webhooks
-
-Body = Mapping[str, Any]
 
 #: Seconds between two looks for what is to be done.
 INTERVAL = 5.0
@@ -103,7 +101,7 @@ class Retrainer:
         try:
             if hook.job_template is not None:
                 await self._start(resource, asked, hook.job_template)
-            elif hook.address is not None:
+            else:
                 await self._hooks.notify(hook.address, resource.key.namespace, _notice(resource, asked))
         except (ApiError, ProviderError) as error:
             known.problem = str(error)

@@ -8,8 +8,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 
+from model_operator.api.json import Body
 from model_operator.api.names import REVISION
 from model_operator.api.resource import ModelDeployment
 from model_operator.api.shadow import Prediction, ShadowRequest, ShadowResponse
@@ -21,7 +21,6 @@ from model_operator.observation.observe import source_of
 from model_operator.policy.analysis.shadow_test import Pair, Waiting, join, next_every
 from model_operator.ports import Predictions
 
-Body = Mapping[str, Any]
 #: Servers go on keeping for so long when the next look is late.
 _PATIENCE = timedelta(seconds=30)
 

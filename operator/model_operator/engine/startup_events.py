@@ -4,10 +4,9 @@ A server cannot write Events itself: its pod has no token for the API, and is to
 """
 
 import asyncio
-from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
 
+from model_operator.api.json import Body
 from model_operator.api.resource import ObjectKey
 from model_operator.api.times import parse_time
 from model_operator.engine.cache import Cache
@@ -17,7 +16,6 @@ from model_operator.observation.observe import is_ready
 from model_operator.policy.status.events import EventDraft
 from model_operator.ports import Clock, PodMetrics
 
-Body = Mapping[str, Any]
 #: Seconds between two looks.
 INTERVAL = 5.0
 _FIRST = timedelta(seconds=10)

@@ -139,7 +139,7 @@ def _probe(scheme: str, path: str, *, period: int, failures: int) -> Body:
 
 
 def _environment(name: str, revision: str, model: Model, server: Server) -> list[Body]:
-    log, drift = server.input_log or {}, server.drift or {}
+    log, drift = server.input_log, server.drift
     values: Mapping[str, Any] = {
         "STORAGE_URI": model.storage_uri,
         "FORMAT": model.format,
@@ -165,11 +165,11 @@ def _environment(name: str, revision: str, model: Model, server: Server) -> list
         "MAX_REQUEST_BYTES": server.max_request_bytes,
         "MAX_BATCH_SIZE": server.max_batch_size,
         "MAX_BATCH_DELAY_MILLISECONDS": server.max_batch_delay_milliseconds,
-        "INPUT_LOG_SAMPLE_RATE": log.get("sampleRate"),
-        "INPUT_LOG_REDACT": ",".join(log.get("redact", ())) or None,
-        "INPUT_LOG_SINK": log.get("sink"),
-        "DRIFT_REFERENCE": drift.get("reference"),
-        "DRIFT_THRESHOLD": drift.get("threshold"),
+        "INPUT_LOG_SAMPLE_RATE": log and log.sample_rate,
+        "INPUT_LOG_REDACT": log and (",".join(log.redact) or None),
+        "INPUT_LOG_SINK": log and log.sink,
+        "DRIFT_REFERENCE": drift and drift.reference,
+        "DRIFT_THRESHOLD": drift and drift.threshold,
         "ACCELERATE": None if server.accelerate == "none" else server.accelerate,
         "TERMINATION_LOG": TERMINATION_LOG,
     }

@@ -4,15 +4,14 @@ The result is in a pod's termination message (docs/wire.md): the server needs no
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import orjson
 
+from model_operator.api.json import Body
 from model_operator.api.names import EVALUATION
 from model_operator.observation.pod_failures import most_severe, pod_problem
 from model_operator.observation.values import Measurement
 
-Body = Mapping[str, Any]
 Children = Mapping[tuple[str, str], Body]
 
 

@@ -2,14 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
 
 import orjson
 
 from model_operator.api.hooks import GateAnswer
+from model_operator.api.json import Body
 from model_operator.api.names import REVISION, REVISION_SPEC, STABLE_SPEC
 from model_operator.api.resource import ModelDeployment
+from model_operator.api.values import replace
 from model_operator.observation.job_results import hindrances, measured
 from model_operator.observation.pod_failures import (
     autoscaler_problem,
@@ -29,7 +29,6 @@ from model_operator.observation.values import (
 )
 from model_operator.routers import Seen, router_for
 
-Body = Mapping[str, Any]
 Children = Mapping[tuple[str, str], Body]
 
 

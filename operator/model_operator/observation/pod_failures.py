@@ -5,12 +5,10 @@ The server writes `{"reason", "message", "hint", "permanent"}` to its terminatio
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
+from model_operator.api.json import Body
 from model_operator.observation.values import PodProblem
-
-Body = Mapping[str, Any]
 
 #: Waiting reasons that no further waiting changes: the image has to be another one.
 IMAGE_REASONS = frozenset({"InvalidImageName", "ErrImageNeverPull"})

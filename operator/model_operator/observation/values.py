@@ -4,13 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 from model_operator.api.hooks import GateAnswer
+from model_operator.api.json import Body
 from model_operator.api.status import ModelInfo
 from model_operator.api.traffic import RouteView
-
-Body = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The one decision: spec, status, what is seen and the time go in; what shall exist and what is told come out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import attrgetter
 
@@ -34,8 +34,8 @@ _DERIVED_FIELDS = {
     "retraining",
     "weights",
 }
-_STATE_FIELDS = attrgetter(*(field.name for field in fields(Status) if field.name not in _DERIVED_FIELDS))
-_WEIGHTS = attrgetter(*(field.name for field in fields(Weights) if field.name not in ("observed", "verified")))
+_STATE_FIELDS = attrgetter(*(name for name in Status.__struct_fields__ if name not in _DERIVED_FIELDS))
+_WEIGHTS = attrgetter(*(name for name in Weights.__struct_fields__ if name not in ("observed", "verified")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

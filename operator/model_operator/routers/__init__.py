@@ -4,15 +4,14 @@
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
+from model_operator.api.json import Body
 from model_operator.api.strategy import GatewayRouting
 from model_operator.api.traffic import RouteView, TrafficSplit
 from model_operator.routers.gateway_api import GatewayApiRouter
 from model_operator.routers.replicas import ReplicaRouter
 from model_operator.routers.state import Seen
-
-Body = Mapping[str, Any]
 
 __all__ = ["Router", "Seen", "router_for"]
 

@@ -11,9 +11,10 @@ acted when every parent says Accepted and ResolvedRefs for the route's current g
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from model_operator.api.json import Body
 from model_operator.api.names import revision_name
 from model_operator.api.steps import HeaderMatch
-from model_operator.api.strategy import GatewayRouting, Stickiness
+from model_operator.api.strategy import GatewayRouting, ParentRef, Stickiness
 from model_operator.api.traffic import RouteView, TrafficSplit
 from model_operator.routers.state import Seen
 
@@ -22,7 +23,6 @@ KIND = "HTTPRoute"
 #: Header by which a server counts the users that were drawn for it (docs/wire.md).
 ASSIGNED = "x-modeldeploy-assigned"
 
-Body = Mapping[str, Any]
 
 MISSING = (
     "the cluster has no HTTPRoute of gateway.networking.k8s.io/v1; install the Gateway API or leave"
@@ -65,12 +65,14 @@ class GatewayApiRouter:
         return RouteView(is_programmed=not problem, weight=_weight_of(live, name, canary), message=problem)
 
 
-def _parent_ref(ref: Body, namespace: str) -> dict[str, Any]:
+def _parent_ref(ref: ParentRef, namespace: str) -> dict[str, Any]:
+    listener = {"sectionName": ref.section_name, "port": ref.port}
     return {
         "group": "gateway.networking.k8s.io",
         "kind": "Gateway",
-        "namespace": ref.get("namespace", namespace),
-        **{key: ref[key] for key in ("name", "sectionName", "port") if key in ref},
+        "namespace": ref.namespace or namespace,
+        "name": ref.name,
+        **{key: value for key, value in listener.items() if value is not None},
     }
 
 

@@ -11,12 +11,14 @@ import pytest
 import yaml
 
 from model_operator.api.steps import HeaderMatch
-from model_operator.api.strategy import GatewayRouting, Stickiness
+from model_operator.api.strategy import GatewayRouting, ParentRef, Stickiness
 from model_operator.api.traffic import TrafficSplit
 from model_operator.routers import Router, Seen, router_for
 
 NAME, STABLE, CANARY = "fraud", "bbbbbbbb", "cccccccc"
-ROUTING = GatewayRouting(parent_refs=({"name": "public", "namespace": "gateways"},), hostnames=("fraud.example.com",))
+ROUTING = GatewayRouting(
+    parent_refs=(ParentRef(name="public", namespace="gateways"),), hostnames=("fraud.example.com",)
+)
 ROUTERS = [pytest.param(router_for(None), id="replicas"), pytest.param(router_for(ROUTING), id="gatewayAPI")]
 
 #: The official resource definitions, where a checkout of them lies.

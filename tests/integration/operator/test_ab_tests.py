@@ -1,6 +1,5 @@
 """A/B tests in virtual time: users stay, a winner goes live, a loser leaves, and no word is said too early."""
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +9,7 @@ from rollout_world import World
 
 from model_operator.api.resource import ObjectKey
 from model_operator.api.sums import SumStats
+from model_operator.api.values import replace
 from model_operator.clients.pod_metrics import Sample
 from model_operator.errors import ProviderError
 

@@ -3,7 +3,6 @@
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from aiohttp import ClientSession, web
 from free_ports import free_port
 
 from model_operator.api.analysis import Source
+from model_operator.api.values import replace
 from model_operator.clients.metric_values import HttpMetricValues, number_at
 from model_operator.errors import ApiError, ProviderError
 

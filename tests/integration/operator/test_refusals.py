@@ -111,6 +111,26 @@ async def test_a_spec_that_is_not_understood_says_so_and_can_be_deleted() -> Non
     assert condition(world.status(key), "Stalled") == ("False", "NotStalled")
 
 
+async def test_a_field_of_a_newer_definition_is_reported_once_and_stops_nothing() -> None:
+    world = World()
+    key = await live(world, {"rollingUpdate": {}}, replicas=1)
+    stable = world.status(key)["stableRevision"]
+    world.cluster.change(key, lambda body: body["spec"].update(server={"surprise": 1}, priority=5))
+    await world.operate(key)
+    assert condition(world.status(key), "SpecSupported") == ("False", "UnknownFields")
+    (found,) = [one["message"] for one in world.status(key)["conditions"] if one["type"] == "SpecSupported"]
+    assert "have no effect: spec.priority, spec.server.surprise; upgrade the operator or remove them" in found
+    assert (world.status(key)["stableRevision"], world.status(key)["phase"]) == (stable, "Healthy")
+    world.cluster.change(key, lambda body: body["spec"].update(replicas=2))
+    await world.run(key)
+    assert world.status(key)["readyReplicas"] == 2, "the rest of the spec has its effect"
+    assert await events(world, "UnknownFields") == [found]
+    world.cluster.change(key, lambda body: body["spec"].pop("priority"))
+    world.cluster.change(key, lambda body: body["spec"].pop("server"))
+    await world.operate(key)
+    assert "SpecSupported" not in {one["type"] for one in world.status(key)["conditions"]}
+
+
 async def test_two_models_do_not_share_a_service() -> None:
     world = World()
     key = await live(world, {"blueGreen": {"autoPromote": False}}, replicas=1)

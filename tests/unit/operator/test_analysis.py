@@ -2,12 +2,12 @@
 
 import json
 import math
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from model_operator.api.analysis import OnInconclusive, parse_analysis
+from model_operator.api.values import replace
 from model_operator.clients.pod_metrics import Sample
 from model_operator.errors import InvalidSpec
 from model_operator.observation.values import Outcome

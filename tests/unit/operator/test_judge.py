@@ -1,11 +1,10 @@
 """The canary judge."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from model_operator.api.analysis import AnalysisSpec
+from model_operator.api.values import replace
 from model_operator.observation.values import Outcome
 from model_operator.policy.analysis import rate_test as tests
 from model_operator.policy.analysis.rate_test import Counts, Evidence, e_value, needed

@@ -1,14 +1,14 @@
 """What notifications say."""
 
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from model_operator.api.hooks import Format, Notification, WebhookEndpoint
+from model_operator.api.hooks import Format, Notification
 from model_operator.api.resource import ModelDeployment
 from model_operator.api.status import Phase, Rollback
+from model_operator.api.values import replace
 from model_operator.policy.status.notifications import notice
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -28,7 +28,7 @@ WENT_BACK = replace(
 
 
 def told(**wish: Any) -> Any:
-    hook = Notification(name="chat", address=WebhookEndpoint(url="http://x", timeout=timedelta(seconds=1)), **wish)
+    hook = Notification(name="chat", url="http://x", **wish)
     return notice(hook, RESOURCE, WENT_BACK, NOW)
 
 
@@ -65,5 +65,5 @@ def test_phases_choose(phases: tuple[str, ...], is_told: bool) -> None:
 
 
 def test_the_same_phase_is_no_news() -> None:
-    hook = Notification(name="chat", address=WebhookEndpoint(url="http://x", timeout=timedelta(seconds=1)))
+    hook = Notification(name="chat", url="http://x")
     assert notice(hook, RESOURCE, replace(RESOURCE.status, message="step 2/3"), NOW) is None

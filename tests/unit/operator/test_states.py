@@ -1,6 +1,5 @@
 """The state table of a rollout, row by row: what is seen in a state, and what follows."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,6 +19,7 @@ from model_operator.api.status import (
 )
 from model_operator.api.strategy import parse_strategy
 from model_operator.api.traffic import RouteView
+from model_operator.api.values import replace
 from model_operator.errors import InvalidSpec
 from model_operator.observation.values import FrontView, Observed, Outcome, PodProblem, RevisionView, Traffic, Verdict
 from model_operator.policy.decide import decide
@@ -571,7 +571,7 @@ def test_pods_that_the_cluster_refuses_are_told(status: Status, observed: Observ
 
 
 def test_an_autoscaler_that_does_nothing_is_told_and_holds_nothing() -> None:
-    wish = {"replicas": None, "autoscaling": {"maxReplicas": 3}}
+    wish = {"autoscaling": {"maxReplicas": 3}}
     problem = PodProblem(reason="FailedGetResourceMetric", message="no metrics")
     for found_problem, value, reason in (
         (None, "True", "ScalingActive"),

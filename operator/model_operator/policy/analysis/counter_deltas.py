@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol
 
 from model_operator.api.analysis import ERRORS, LATENCY, AnalysisSpec, Kind, Metric
 from model_operator.api.sums import SumStats
+from model_operator.api.values import replace
 from model_operator.observation.values import Traffic
 from model_operator.policy.analysis.ab_test import Users
 from model_operator.policy.analysis.feedback_test import Labels

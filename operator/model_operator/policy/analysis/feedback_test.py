@@ -22,16 +22,14 @@ same mixture where they have a loss.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from model_operator.api.analysis import LOG_LOSS, Metric
+from model_operator.api.json import Body
 from model_operator.api.sums import SumStats
 from model_operator.observation.values import Outcome
 from model_operator.policy.analysis.rate_test import limit_e_value
-
-Body = Mapping[str, Any]
 
 #: Labels of each revision below which nothing is decided.
 FEWEST = 50

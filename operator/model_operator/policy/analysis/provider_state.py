@@ -4,14 +4,13 @@ An outage is neither good nor bad news: it is remembered beside what is known, w
 next answer.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
+from model_operator.api.json import Body
 from model_operator.api.times import format_time, parse_time
-
-Body = Mapping[str, Any]
+from model_operator.api.values import replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,14 +16,13 @@ by likelihood ratios as well (`limit_e_value`); the mean of two e-values is one 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from model_operator.api.analysis import Metric
+from model_operator.api.json import Body
 from model_operator.observation.values import Outcome
-
-Body = Mapping[str, Any]
 
 RATIOS = (1.5, 2.0, 3.0, 5.0, 10.0)
 SHRINKS = (2.0, 5.0, 20.0)

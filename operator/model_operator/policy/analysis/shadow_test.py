@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model_operator.api.analysis import SHADOW_AGREEMENT, Metric
+from model_operator.api.json import Body
 from model_operator.api.shadow import Prediction
 from model_operator.api.sums import SumStats
 from model_operator.observation.values import Outcome
@@ -26,7 +27,6 @@ from model_operator.policy.analysis import rate_test as rates
 from model_operator.policy.analysis.feedback_test import FEWEST, mixture
 from model_operator.policy.analysis.provider_state import ProviderBacked, outage_body, outage_of
 
-Body = Mapping[str, Any]
 #: What the canary and stable answered to one request.
 Pair = tuple[Prediction, Prediction]
 

@@ -17,14 +17,15 @@ answers have grown by half since the last look, and look j may err with probabil
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
 
 from model_operator.api.analysis import Metric
+from model_operator.api.json import Body
+from model_operator.api.values import replace
 from model_operator.observation.values import Outcome
 
-Body = Mapping[str, Any]
 Bins = Mapping[str, float]
 
 #: Answers of each revision before the first look.

@@ -1,13 +1,15 @@
 """From what is known of each metric to one verdict, and to what `status.analysis` shows and remembers. Pure."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from typing import Any
 
 from model_operator.api.analysis import AnalysisSpec, Comparison, Kind, Metric
+from model_operator.api.json import Body
 from model_operator.api.revision import digest
+from model_operator.api.values import replace
 from model_operator.observation.values import Outcome, Verdict
 from model_operator.policy.analysis import ab_test, feedback_test, rate_test, shadow_test, shift_test, threshold_checks
 from model_operator.policy.analysis.ab_test import Compared, Users
@@ -18,7 +20,6 @@ from model_operator.policy.analysis.shadow_test import Mirrored
 from model_operator.policy.analysis.shift_test import Outputs, Shift
 from model_operator.policy.analysis.threshold_checks import Measured
 
-Body = Mapping[str, Any]
 Known = Evidence | Quality | Shift | Measured | Compared | Mirrored
 #: What one interval says of one metric.
 Seen = Counts | Labels | Outputs | Users

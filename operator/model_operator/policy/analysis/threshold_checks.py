@@ -2,15 +2,15 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from model_operator.api.analysis import Guard, Source
+from model_operator.api.json import Body
+from model_operator.api.values import replace
 from model_operator.errors import ProviderError
 from model_operator.observation.values import Outcome
 from model_operator.policy.analysis.provider_state import ProviderBacked, outage_body, outage_of
-
-Body = Mapping[str, Any]
 
 _TEMPLATE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 

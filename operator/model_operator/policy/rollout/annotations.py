@@ -8,12 +8,12 @@ nothing.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from model_operator.api.resource import TOKENS
 from model_operator.api.status import Phase, RequestAnswer, Status
 from model_operator.api.steps import Analysis, Compare, Pause
+from model_operator.api.values import replace
 from model_operator.policy.rollout.context import RolloutContext
 from model_operator.policy.rollout.pauses import PauseReason
 

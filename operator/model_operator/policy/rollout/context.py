@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,6 +22,7 @@ from model_operator.api.steps import (
 )
 from model_operator.api.strategy import BlueGreen, Canary
 from model_operator.api.times import parse_duration
+from model_operator.api.values import replace
 from model_operator.observation.values import Observed, RevisionView
 
 

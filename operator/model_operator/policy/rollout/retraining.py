@@ -6,13 +6,14 @@ each begins anew after `WINDOW` labels.
 """
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from model_operator.api.hooks import Retrain
 from model_operator.api.revision import digest
 from model_operator.api.status import Retraining
 from model_operator.api.sums import SumStats
 from model_operator.api.times import format_time
+from model_operator.api.values import replace
 from model_operator.policy.analysis.feedback_test import Labels, Quality, fail_evidence, value_of
 from model_operator.policy.rollout.context import RolloutContext
 

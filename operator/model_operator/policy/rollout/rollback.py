@@ -1,9 +1,9 @@
 """Going back: first stable's capacity, then the traffic, then, when the router has acted, the canary's pods."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 from model_operator.api.status import Phase, Status, Weights
+from model_operator.api.values import replace
 from model_operator.policy.rollout.context import RolloutContext
 from model_operator.policy.rollout.replica_counts import rollback_size
 from model_operator.policy.rollout.transitions import remember

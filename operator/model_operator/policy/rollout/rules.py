@@ -1,12 +1,12 @@
 """The rules while a rollout is on: what ends it, and what holds it. `stepping` has what takes it further."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from model_operator.api.analysis import OnProviderError
 from model_operator.api.status import Phase, Status, Weights
 from model_operator.api.steps import Analysis, Compare, Pause, SetWeight
 from model_operator.api.times import format_duration
+from model_operator.api.values import replace
 from model_operator.observation.pod_failures import PULL_REASONS, is_terminal, most_severe
 from model_operator.observation.values import Outcome, PodProblem
 from model_operator.policy.analysis.split_verification import is_split_right

@@ -1,12 +1,12 @@
 """The rules that take a rollout further: its steps one by one, and the promotion at their end."""
 
-from dataclasses import replace
 from typing import Any
 
 from model_operator.api.analysis import OnInconclusive
 from model_operator.api.status import Phase, Status, Weights
 from model_operator.api.steps import Analysis, Compare, Evaluate, Pause, SetWeight
 from model_operator.api.times import format_duration
+from model_operator.api.values import replace
 from model_operator.observation.values import Outcome
 from model_operator.policy.rollout.annotations import accepted, is_asked
 from model_operator.policy.rollout.context import RolloutContext

@@ -1,10 +1,10 @@
 """The transitions that several rules share: beginning a rollout, going back, remembering how it ended."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from model_operator.api.status import HistoryEntry, Mode, PauseCondition, Phase, Rollback, Status, Weights
+from model_operator.api.values import replace
 from model_operator.policy.rollout.context import RolloutContext
 from model_operator.policy.rollout.pauses import PauseReason
 from model_operator.policy.rollout.replica_counts import full_size

@@ -4,13 +4,12 @@ A sample is written when a weight changed or an interval was closed. When there 
 dropped: the record covers the whole rollout, only coarser.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from model_operator.api.json import Body
 from model_operator.api.times import format_time
-
-Body = Mapping[str, Any]
 
 #: Samples of one rollout; with four metrics they take about ten kilobytes of status.
 LONGEST = 60

@@ -60,7 +60,7 @@ def _troubles(old: Status, new: Status) -> Iterator[EventDraft]:
     for failure in new.pod_failures:
         if (failure.revision, failure.reason, failure.message) not in known:
             yield EventDraft(failure.reason, f"revision {failure.revision}: {failure.message}", is_warning=True)
-    for type_ in ("MonitoringReady", "AnnotationsAccepted"):
+    for type_ in ("MonitoringReady", "AnnotationsAccepted", "SpecSupported"):
         before, after = old.condition(type_), new.condition(type_)
         if after and after.status == "False" and (before is None or before.message != after.message):
             yield EventDraft(after.reason, after.message, is_warning=True)

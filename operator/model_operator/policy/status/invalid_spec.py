@@ -4,13 +4,12 @@ Either its spec passed the schema and is not valid all the same, or the operator
 and what ran before goes on as it is.
 """
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from model_operator.api.json import Body
 from model_operator.api.times import format_time
 
-Body = Mapping[str, Any]
 INVALID_SPEC = "InvalidSpec"
 INTERNAL_ERROR = "InternalError"
 

@@ -5,12 +5,12 @@ read them; the others say more to people.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from model_operator.api.analysis import Kind
 from model_operator.api.status import Condition, HistoryEntry, ModelInfo, Phase, PodFailure, Status
 from model_operator.api.times import format_time
+from model_operator.api.values import replace
 from model_operator.observation.pod_failures import most_severe
 from model_operator.observation.values import Outcome
 from model_operator.policy.analysis.split_verification import is_split_right, observed_percent
@@ -188,6 +188,7 @@ def _findings(s: RolloutContext) -> Iterator[ConditionDraft]:
     yield from _analysis_healthy(s)
     yield from _monitored(s)
     yield from _annotations_understood(s)
+    yield from _spec_supported(s)
 
 
 def _model_loaded(s: RolloutContext) -> ConditionDraft:
@@ -257,6 +258,16 @@ def _annotations_understood(s: RolloutContext) -> Iterator[ConditionDraft]:
         yield "AnnotationsAccepted", "False", "AnnotationIgnored", ignored
     else:
         yield "AnnotationsAccepted", "True", "AllAccepted", ""
+
+
+def _spec_supported(s: RolloutContext) -> Iterator[ConditionDraft]:
+    """Yield the fields that have no effect: the definition is newer than the operator (docs/decisions/0012)."""
+    if s.resource.unknown_fields:
+        fields = ", ".join(s.resource.unknown_fields)
+        message = (
+            f"fields that this operator does not know have no effect: {fields}; upgrade the operator or remove them"
+        )
+        yield "SpecSupported", "False", "UnknownFields", message
 
 
 def _failure_reason(s: RolloutContext) -> str:
