@@ -13,7 +13,11 @@ before a write leaves the cluster as death after the write before it.)
 import math
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
 
 from model_operator.api.analysis import Source
 from model_operator.api.hooks import GateAnswer, WebhookEndpoint
@@ -104,6 +108,18 @@ class GivenHooks:
 
     async def notify(self, address: WebhookEndpoint, namespace: str, body: Body) -> None:
         self.told.append(body)
+
+
+def _plain(schema: Any) -> Any:
+    """Return a structural schema as JSON Schema."""
+    if isinstance(schema, dict):
+        return {key: _plain(value) for key, value in schema.items() if not key.startswith("x-kubernetes")}
+    return [_plain(one) for one in schema] if isinstance(schema, list) else schema
+
+
+_CRD = yaml.safe_load((Path(__file__).parents[2] / "crds/modeldeployments.yaml").read_text())
+#: What an API server lets into `status`.
+STATUS = Draft202012Validator(_plain(_CRD["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]))
 
 
 class World:
@@ -287,6 +303,7 @@ class World:
     def _check_write(self, body: Body) -> None:
         if body["kind"] == KIND and body.get("status"):
             status = body["status"]
+            STATUS.validate(status)
             if "phase" in status:  # what is said of an invalid spec is written beside it
                 assert status_to_body(status_from_body(status)) == status, "a status is read back as it was written"
             pair = (status.get("phase", ""), status.get("step", ""))
