@@ -57,7 +57,7 @@ class Rollout:
         """Let time pass, after which the operator looks at what the pods have counted."""
         self.world.clock.advance(timedelta(seconds=seconds))
         self.world.sync()
-        await self.world.evidence.look()
+        await self.world.evidence.poll()
         await self.world.operate(self.key)
         self.world.cluster.tick()
         await self.world.operate(self.key)

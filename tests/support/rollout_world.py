@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from model_operator.api.analysis import Source
+from model_operator.api.analysis import MetricSource
 from model_operator.api.hooks import GateAnswer, WebhookEndpoint
 from model_operator.api.resource import ObjectKey
 from model_operator.api.shadow import Prediction, ShadowRequest, ShadowResponse
@@ -24,7 +24,7 @@ from model_operator.clients.pod_metrics import Start
 from model_operator.engine.cache import Cache
 from model_operator.engine.events import EventRecorder
 from model_operator.engine.gate_poller import GatePoller
-from model_operator.engine.metrics_collector import Evidence
+from model_operator.engine.metrics_collector import MetricsCollector
 from model_operator.engine.notifier import Notifier
 from model_operator.engine.queue import WorkQueue
 from model_operator.engine.reconcile import Reconciler
@@ -80,9 +80,9 @@ class GivenValues:
 
     def __init__(self) -> None:
         self.answer: float | ProviderError | None = None
-        self.asked: list[Source] = []
+        self.asked: list[MetricSource] = []
 
-    async def value(self, source: Source, namespace: str) -> float | None:
+    async def value(self, source: MetricSource, namespace: str) -> float | None:
         self.asked.append(source)
         if isinstance(self.answer, ProviderError):
             raise self.answer
@@ -130,7 +130,7 @@ class World:
         self.values = getattr(self, "values", GivenValues())
         self.missing: set[str] = set()
         self.predictions = getattr(self, "predictions", GivenPredictions())
-        self.evidence = evidence = Evidence(
+        self.evidence = evidence = MetricsCollector(
             self.cache, self.queue, self.pods, self.predictions, self.values, self.clock
         )
         self.recorder = EventRecorder(self.cluster, self.clock, "test")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
@@ -31,19 +31,21 @@ _COMPARE = {
 _CONDITION = re.compile(r"result\s*(<=|>=|==|!=|<|>)\s*(-?[0-9]+(?:\.[0-9]+)?(?:[eE]-?[0-9]+)?)")
 #: Metrics that this operator measures by itself.
 BUILT_IN = (ERRORS, LATENCY, SHIFT, LOG_LOSS, *SHARES, SHADOW_AGREEMENT, SHADOW_DISTANCE)
+#: Providers of values that it does not measure.
+PROVIDERS = ("prometheus", "web", "datadog")
 #: How much worse than stable a metric of quality may be, where the spec does not say it.
 _FAIL_DROP, _PASS_DROP = 0.01, 0.05
 
 
 class Kind(StrEnum):
-    """How a metric is judged: each has a module of its own in `policy`."""
+    """How a metric is judged: each kind has a class of its own (`policy.analysis.registry`)."""
 
-    RATE = "rate"  # the rate of bad requests, compared with stable's (judge)
-    QUALITY = "quality"  # a mean over labelled answers, compared with stable's (quality)
-    SHIFT = "shift"  # the distance of two distributions (shift)
-    MIRRORED = "mirrored"  # what both answered to the same requests (mirrored)
-    GUARD = "guard"  # a value from elsewhere, with bounds (guards)
-    COMPARISON = "comparison"  # which of two is better, in an A/B test (comparing)
+    RATE = "rate"  # the rate of bad requests, compared with stable's
+    QUALITY = "quality"  # a mean over labelled answers, compared with stable's
+    SHIFT = "shift"  # the distance of two distributions
+    MIRRORED = "mirrored"  # what both answered to the same requests
+    GUARD = "guard"  # a value from a metric provider, with bounds
+    COMPARISON = "comparison"  # which of two is better, in an A/B test
 
 
 class OnProviderError(StrEnum):
@@ -71,12 +73,44 @@ class Source:
     timeout: timedelta = timedelta(seconds=10)
     secret_name: str | None = None
 
+    @property
+    def provider(self) -> str:
+        """The provider that has the value, as the spec names it."""
+        return "web" if self.query is None else "prometheus"
+
+    def rendered(self, render: Callable[[str], str]) -> Source:
+        """Return the source with the templates in its texts replaced by `render`."""
+        return replace(self, url=render(self.url), query=None if self.query is None else render(self.query))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatadogSource:
+    """A Datadog `query` over the last `interval`; its last point is the value."""
+
+    query: str
+    secret_name: str
+    site: str = "datadoghq.com"
+    interval: timedelta = timedelta(minutes=5)
+    timeout: timedelta = timedelta(seconds=10)
+
+    @property
+    def provider(self) -> str:
+        """The provider that has the value, as the spec names it."""
+        return "datadog"
+
+    def rendered(self, render: Callable[[str], str]) -> DatadogSource:
+        """Return the source with the templates in its texts replaced by `render`."""
+        return replace(self, query=render(self.query))
+
+
+MetricSource = Source | DatadogSource
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
     """A value with bounds: outside of them in more than `limit` intervals, the canary has failed."""
 
-    source: Source
+    source: MetricSource
     minimum: float | None = None
     maximum: float | None = None
     condition: str | None = None
@@ -232,12 +266,12 @@ def parse_comparison(raw: Body) -> AnalysisSpec:
 
 
 def _has_source(raw: Body) -> bool:
-    return "prometheus" in raw or "web" in raw
+    return any(provider in raw for provider in PROVIDERS)
 
 
 def _guard(raw: Body) -> Guard:
     return Guard(
-        source=_source(raw),
+        source=_datadog_source(raw["datadog"]) if "datadog" in raw else _source(raw),
         minimum=raw.get("min"),
         maximum=raw.get("max"),
         condition=raw.get("failureCondition"),
@@ -265,6 +299,16 @@ def _source(raw: Body) -> Source:
     )
 
 
+def _datadog_source(raw: Body) -> DatadogSource:
+    return DatadogSource(
+        query=raw["query"],
+        secret_name=raw["secretName"],
+        site=raw.get("site", "datadoghq.com"),
+        interval=parse_duration(raw.get("interval", "5m")),
+        timeout=parse_duration(raw.get("timeout", "10s")),
+    )
+
+
 def _holds(condition: str, value: float) -> bool:
     found = _CONDITION.fullmatch(condition.strip())
     if found is None:
@@ -278,7 +322,9 @@ def _metric(raw: Body) -> Metric:
         return Metric(name=name, guard=_guard(raw))
     if name not in BUILT_IN:
         known = ", ".join(BUILT_IN)
-        raise InvalidSpec(f"metric {name!r} is not known; built in are {known}; any other needs prometheus or web")
+        raise InvalidSpec(
+            f"metric {name!r} is not known; built in are {known}; any other needs {' or '.join(PROVIDERS)}"
+        )
     bounded = Metric(name=name, minimum=raw.get("min"), maximum=raw.get("max"))
     if bounded.kind is Kind.RATE:
         return replace(

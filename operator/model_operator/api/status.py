@@ -125,6 +125,15 @@ class Retraining:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IgnoredAnnotation:
+    """An annotation of ours that has no effect: its full name, its value, and why."""
+
+    name: str
+    value: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """One condition, as Kubernetes writes them. `status` is True, False or Unknown."""
 
@@ -172,6 +181,7 @@ class Status:
     pod_failures: tuple[PodFailure, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
     handled_tokens: Mapping[str, str] = field(default_factory=dict)
+    ignored_annotations: tuple[IgnoredAnnotation, ...] = ()
     conditions: tuple[Condition, ...] = ()
 
     @property
@@ -240,6 +250,7 @@ def status_from_body(body: Body) -> Status:
         ),
         history=tuple(HistoryEntry(**{**raw, "at": parse_time(raw["at"])}) for raw in body.get("history", ())),
         handled_tokens=dict(body.get("handledTokens", {})),
+        ignored_annotations=tuple(IgnoredAnnotation(**raw) for raw in body.get("ignoredAnnotations", ())),
         conditions=tuple(
             Condition(
                 type=raw["type"],
@@ -289,6 +300,7 @@ def status_to_body(status: Status) -> dict[str, Any]:
         "podFailures": [vars_of(failure) for failure in status.pod_failures],
         "history": [_present({**vars_of(entry), "at": format_time(entry.at)}) for entry in status.history],
         "handledTokens": dict(status.handled_tokens),
+        "ignoredAnnotations": [vars_of(ignored) for ignored in status.ignored_annotations],
         "conditions": [_condition_body(condition) for condition in status.conditions],
     }
     body = _present({k: format_time(v) if isinstance(v, datetime) else v for k, v in body.items()})

@@ -47,7 +47,7 @@ async def test_evidence_survives_the_operator() -> None:
     before = canary.status["analysis"]["metrics"]
     canary.world.start_operator()
     canary.world.sync()
-    await canary.world.evidence.look()
+    await canary.world.evidence.poll()
     await canary.world.operate(canary.key)
     assert canary.status["analysis"]["metrics"] == before, "what was known is known"
     await canary.serve(stable=(0, 0), canary=(0, 0))

@@ -13,7 +13,8 @@ from aiohttp import ClientSession, web
 from free_ports import free_port
 
 from model_operator.api.analysis import Source
-from model_operator.clients.metric_values import HttpMetricValues, number_at
+from model_operator.clients.metric_providers.factory import MetricProviders
+from model_operator.clients.metric_providers.web import number_at
 from model_operator.errors import ApiError, ProviderError
 
 CONFIG = "global: {scrape_interval: 1s}\nscrape_configs: [{job_name: itself, static_configs: [{targets: [%s]}]}]\n"
@@ -36,8 +37,8 @@ async def read_secret(namespace: str, name: str) -> Mapping[str, str]:
 
 
 @pytest.fixture
-async def values() -> AsyncIterator[HttpMetricValues]:
-    async with HttpMetricValues(read_secret) as values:
+async def values() -> AsyncIterator[MetricProviders]:
+    async with MetricProviders(read_secret) as values:
         yield values
 
 
@@ -73,7 +74,7 @@ async def scraped(session: ClientSession, address: str) -> bool:
         return False
 
 
-async def test_prometheus_gives_one_number_or_the_reason_why_not(prometheus: str, values: HttpMetricValues) -> None:
+async def test_prometheus_gives_one_number_or_the_reason_why_not(prometheus: str, values: MetricProviders) -> None:
     source = Source(url=prometheus, query="sum(up)")
     assert await values.value(source, "team") == 1.0
     assert await values.value(replace(source, query="scalar(sum(up))"), "team") == 1.0
@@ -120,7 +121,7 @@ async def hook() -> AsyncIterator[tuple[str, dict[str, Any]]]:
     ],
 )
 async def test_a_web_hook_that_gives_no_number_is_told(
-    hook: tuple[str, dict[str, Any]], values: HttpMetricValues, answer: dict[str, Any], why: str
+    hook: tuple[str, dict[str, Any]], values: MetricProviders, answer: dict[str, Any], why: str
 ) -> None:
     url, given = hook
     source = Source(url=url, timeout=timedelta(seconds=0.2 if "wait" in answer else 5))
@@ -129,7 +130,7 @@ async def test_a_web_hook_that_gives_no_number_is_told(
         await values.value(source, "team")
 
 
-async def test_a_web_hook_gives_a_number(hook: tuple[str, dict[str, Any]], values: HttpMetricValues) -> None:
+async def test_a_web_hook_gives_a_number(hook: tuple[str, dict[str, Any]], values: MetricProviders) -> None:
     url, given = hook
     assert await values.value(Source(url=url), "team") == 0.25
     given["text"] = '{"data": [{"rate": "0.5"}], "value": null}'
@@ -146,7 +147,7 @@ async def test_a_web_hook_gives_a_number(hook: tuple[str, dict[str, Any]], value
     ],
 )
 async def test_credentials_come_from_the_secret(
-    hook: tuple[str, dict[str, Any]], values: HttpMetricValues, secret: str | None, header: str | None
+    hook: tuple[str, dict[str, Any]], values: MetricProviders, secret: str | None, header: str | None
 ) -> None:
     url, given = hook
     await values.value(Source(url=url, secret_name=secret), "team")
@@ -161,12 +162,12 @@ async def test_credentials_come_from_the_secret(
         pytest.param("empty", "needs the key token, or username and password; its keys are: user", id="other keys"),
     ],
 )
-async def test_a_secret_that_does_not_help_is_told(values: HttpMetricValues, secret: str, why: str) -> None:
+async def test_a_secret_that_does_not_help_is_told(values: MetricProviders, secret: str, why: str) -> None:
     with pytest.raises(ProviderError, match=why):
         await values.value(Source(url="http://127.0.0.1:1/", secret_name=secret), "team")
 
 
-async def test_nobody_there_is_told(values: HttpMetricValues) -> None:
+async def test_nobody_there_is_told(values: MetricProviders) -> None:
     with pytest.raises(ProviderError, match="Cannot connect"):
         await values.value(Source(url=f"http://127.0.0.1:{free_port()}/"), "team")
 

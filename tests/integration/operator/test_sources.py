@@ -26,7 +26,7 @@ async def says(world: World, key: ObjectKey, revision: str, changed: str = "", s
     model = ModelInfo(uri=GOOD, version="1", format="onnx", sha256=sha256)
     world.pods.samples[revision] = Sample(model=model, changed_fingerprint=changed)
     world.sync()
-    await world.evidence.look()
+    await world.evidence.poll()
     await world.operate(key)
 
 

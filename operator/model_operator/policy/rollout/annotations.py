@@ -8,7 +8,8 @@ until the annotation changes or goes, so a GitOps re-sync never acts twice.
 from collections.abc import Iterator, Mapping
 
 from model_operator.api.resource import TOKENS
-from model_operator.api.status import Status
+from model_operator.api.status import IgnoredAnnotation, Status
+from model_operator.api.version import GROUP
 from model_operator.policy.rollout.context import RolloutContext
 
 _OF_CANARY = ("promote", "promote-full", "abort")
@@ -34,17 +35,16 @@ def forget_withdrawn(s: RolloutContext) -> Status:
     return s.changed(handled_tokens=kept) if kept != s.status.handled_tokens else s.status
 
 
-def ignored_tokens(s: RolloutContext) -> Iterator[str]:
-    """Yield a sentence for each annotation of ours that nothing follows from: what is wrong, and what would be right.
+def ignored_annotations(s: RolloutContext) -> Iterator[IgnoredAnnotation]:
+    """Yield each annotation of ours that has no effect, with what is wrong and what would be right.
 
-    A token that was acted upon stays silent; so does a right one that waits for its time.
+    A token that was acted upon is not one of them, nor is a right one that waits for its time.
     """
     for name in s.resource.unknown_annotations:
-        known = ", ".join(TOKENS)
-        yield f"modeldeploy.dev/{name} is not known; known are: {known}"
+        yield IgnoredAnnotation(name=f"{GROUP}/{name}", value="", message=f"unknown; write one of: {', '.join(TOKENS)}")
     for name, value in s.resource.tokens.items():
         if s.status.handled_tokens.get(name) != value and (why := _why_ignored(s, name, value)):
-            yield f"modeldeploy.dev/{name}: {value}: {why}"
+            yield IgnoredAnnotation(name=f"{GROUP}/{name}", value=value, message=why)
 
 
 def _why_ignored(s: RolloutContext, name: str, value: str) -> str:
