@@ -120,14 +120,12 @@ class Rollout:
 
 
 def _is_asked(annotations: Body, status: Body) -> bool:
-    """Annotations change no generation, so that only what was done or ignored tells that they were seen."""
-    told = (one for one in status.get("conditions", ()) if one["type"] == "AnnotationsAccepted")
-    ignored = next((one.get("message", "") for one in told), "")
+    """Annotations change no generation: the operator has read them when it has acted on them or ignores them."""
+    ignored = {(one["name"], one["value"]) for one in status.get("ignoredAnnotations", ())}
     done = status.get("handledTokens") or {}
     asked = {word: annotations.get(f"{GROUP}/{word}") for word in ("undo", "retry")}
     return any(
-        value and done.get(word) != value and f"{GROUP}/{word}: {value}: " not in ignored
-        for word, value in asked.items()
+        value and done.get(word) != value and (f"{GROUP}/{word}", value) not in ignored for word, value in asked.items()
     )
 
 

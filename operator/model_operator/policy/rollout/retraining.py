@@ -1,8 +1,8 @@
 """When a live model needs training: its inputs drifted, or its quality fell. Pure; `engine.retraining` calls the hook.
 
-Quality is judged as a canary's bound is (`policy.quality`): the evidence that the metric is beyond its bound has to
-reach 1/alpha. A model that was good for a year must not need a year to be found bad, so labels are taken in windows:
-each begins anew after `WINDOW` labels.
+Quality is judged as a canary's bound is (`policy.analysis.feedback_test`): the evidence that the metric is beyond its
+bound has to reach 1/alpha. A model that was good for a year must not need a year to be found bad, so labels are taken
+in windows: each begins anew after `WINDOW` labels.
 """
 
 from collections.abc import Mapping, Set
