@@ -80,7 +80,7 @@ async def rollout(strategy: dict[str, Any] = CANARY) -> Rollout:
     return found
 
 
-SHADOW = {
+SHADOW: dict[str, Any] = {
     "canary": {
         "steps": [{"setMirrorRoute": {"percentage": 100}}, {"analysis": {"maxDuration": "1h"}}],
         "analysis": {"interval": "15s", "warmup": "0s", "metrics": [{"name": "shadow-agreement", "min": 0.95}]},
@@ -92,7 +92,7 @@ SHADOW = {
 async def mirrored(**metric: Any) -> Rollout:
     """A canary at no weight that has a copy of every request."""
     strategy = copy.deepcopy(SHADOW)
-    strategy["canary"]["analysis"]["metrics"][0].update(metric)  # type: ignore[index]
+    strategy["canary"]["analysis"]["metrics"][0].update(metric)
     return await rollout(strategy)
 
 

@@ -20,7 +20,7 @@ from model_operator.api.hooks import GateAnswer, WebhookEndpoint
 from model_operator.api.resource import ObjectKey
 from model_operator.api.shadow import Prediction, ShadowRequest, ShadowResponse
 from model_operator.api.version import KIND
-from model_operator.clients.pod_metrics import Start
+from model_operator.clients.pod_metrics import Sample, Start
 from model_operator.engine.cache import Cache
 from model_operator.engine.events import EventRecorder
 from model_operator.engine.gate_poller import GatePoller
@@ -32,7 +32,7 @@ from model_operator.engine.retraining import Retrainer
 from model_operator.engine.startup_events import StartupEvents
 from model_operator.errors import ApiError, ProviderError
 from model_operator.manifests.pods import PodSettings
-from model_operator.testing import InMemoryCluster, Sample, VirtualClock, is_pod_ready, snapshot
+from model_operator.testing import InMemoryCluster, VirtualClock, is_pod_ready, snapshot
 
 Body = Mapping[str, Any]
 TICK = timedelta(seconds=1)
@@ -151,7 +151,7 @@ class World:
             self.notifier,
             self.retrainer,
         )
-        self.wake_at = self.clock.now()
+        self.wake_at: datetime | None = self.clock.now()
 
     def sync(self) -> bool:
         """Bring the caches up to date, as watches do; return whether anything that counts is new."""

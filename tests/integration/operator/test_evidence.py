@@ -1,6 +1,7 @@
 """Counters of pods become evidence in status, whoever restarts meanwhile."""
 
 import copy
+from typing import Any
 
 import pytest
 from judged_rollout import ANALYSIS, BLUE_GREEN, CANARY, rollout
@@ -131,7 +132,7 @@ async def test_a_spec_that_is_not_understood_stops_no_look_at_others() -> None:
 
 
 async def test_all_traffic_can_be_judged_while_the_old_revision_is_kept() -> None:
-    strategy = copy.deepcopy(CANARY)
+    strategy: dict[str, Any] = copy.deepcopy(CANARY)
     strategy["canary"] |= {"steps": [{"setWeight": 100}, {"analysis": {}}], "trafficRouting": GATEWAY}
     strategy["canary"]["analysis"]["metrics"] = [{"name": "errors", "max": 0.02, "pass": {"orMax": 0.01}}]
     canary = await rollout(strategy)

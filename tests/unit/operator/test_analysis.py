@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from model_operator.policy.analysis.rate_test import Counts, RateState
 from model_operator.policy.analysis.state import AnalysisState, calibrate, count, from_status, update, verdict
 from model_operator.policy.status.analysis_status import metric_entries
 
-RAW = {
+RAW: dict[str, Any] = {
     "interval": "15s",
     "warmup": "30s",
     "alpha": 0.05,

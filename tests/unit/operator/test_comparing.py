@@ -64,7 +64,9 @@ def test_z_is_that_of_the_textbook() -> None:
         pytest.param((999, 150), (1001, 100), Outcome.UNDECIDED, id="one answer short of the sample"),
     ],
 )
-def test_a_z_test_looks_when_the_sample_is_there(canary, stable, outcome) -> None:
+def test_a_z_test_looks_when_the_sample_is_there(
+    canary: tuple[int, int], stable: tuple[int, int], outcome: Outcome
+) -> None:
     assert Z.verdict(Z.update(AbTestState(), users(canary, stable))) is outcome
 
 
@@ -94,12 +96,12 @@ def test_a_difference_is_found_by_looking_again_and_again() -> None:
         pytest.param((1010, 990), Outcome.PASS, id="as chance splits"),
     ],
 )
-def test_no_verdict_on_a_broken_split(drawn, outcome) -> None:
+def test_no_verdict_on_a_broken_split(drawn: tuple[int, int], outcome: Outcome) -> None:
     assert Z.verdict(Z.update(AbTestState(), users((1000, 150), (1000, 100), drawn))) is outcome
 
 
 @pytest.mark.parametrize("test", [Z, SEQUENTIAL])
-def test_what_is_remembered_is_exact(test) -> None:
+def test_what_is_remembered_is_exact(test: AbTest) -> None:
     known = test.update(AbTestState(), users((1000, 150), (1000, 100)))
     again = test.from_status(json.loads(json.dumps(test.to_status(known))))
     assert again == known

@@ -1,6 +1,7 @@
 """The test of metrics from feedback: honest in noise, sharp where there is a difference."""
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ DECIDES_AT = 20.0
 NOT_WORSE = Metric(name="accuracy", fail_drop=0.01, pass_drop=0.05)
 
 
+Draw = Callable[[np.random.Generator, int, float], SumStats]
+
+
 def answers(rng: np.random.Generator, count: int, wrong: float) -> SumStats:
     found = float(rng.binomial(count, wrong))
     return SumStats(count=count, total=found, squares=found)
@@ -26,7 +30,9 @@ def losses(rng: np.random.Generator, count: int, mean: float) -> SumStats:
     return SumStats(count=count, total=float(found.sum()), squares=float((found**2).sum()))
 
 
-def outcomes(metric: Metric, seed: int, canary: float, stable: float, draw=answers, labels=(50, 50)) -> list[Outcome]:
+def outcomes(
+    metric: Metric, seed: int, canary: float, stable: float, draw: Draw = answers, labels: tuple[int, int] = (50, 50)
+) -> list[Outcome]:
     rng, known, found = np.random.default_rng(seed), FeedbackState(), []
     for _ in range(40):
         known = known.plus(Labels(canary=draw(rng, labels[0], canary), stable=draw(rng, labels[1], stable)))
@@ -43,7 +49,9 @@ def outcomes(metric: Metric, seed: int, canary: float, stable: float, draw=answe
         pytest.param("log-loss", 0.3, losses, (50, 50), id="losses"),
     ],
 )
-def test_an_equal_canary_is_hardly_ever_failed_however_often_it_is_looked_at(metric, rate, draw, labels) -> None:
+def test_an_equal_canary_is_hardly_ever_failed_however_often_it_is_looked_at(
+    metric: str, rate: float, draw: Draw, labels: tuple[int, int]
+) -> None:
     strict = Metric(name=metric, fail_drop=0.0)
     failed = sum(Outcome.FAIL in outcomes(strict, seed, rate, rate, draw, labels) for seed in range(150))
     assert failed / 150 <= 1 / DECIDES_AT
@@ -57,7 +65,7 @@ def test_an_equal_canary_is_hardly_ever_failed_however_often_it_is_looked_at(met
         pytest.param("log-loss", 0.6, 0.3, losses, id="twice the loss"),
     ],
 )
-def test_a_worse_canary_fails(metric, canary, stable, draw) -> None:
+def test_a_worse_canary_fails(metric: str, canary: float, stable: float, draw: Draw) -> None:
     found = [outcomes(Metric(name=metric, fail_drop=0.01), seed, canary, stable, draw) for seed in range(50)]
     assert all(Outcome.FAIL in one for one in found)
 

@@ -23,7 +23,9 @@ def drawn(rng: np.random.Generator, count: int, parts: list[float]) -> dict[str,
     return {str(bin_): int(n) for bin_, n in enumerate(rng.multinomial(count, parts)) if n}
 
 
-def play(seed: int, canary: list[float], stable: list[float], intervals: int = 30, sizes=(30, 100)) -> ShiftState:
+def play(
+    seed: int, canary: list[float], stable: list[float], intervals: int = 30, sizes: tuple[int, int] = (30, 100)
+) -> ShiftState:
     rng, known = np.random.default_rng(seed), ShiftState()
     for _ in range(intervals):
         seen = OutputCounts(canary=drawn(rng, sizes[0], canary), stable=drawn(rng, sizes[1], stable))
