@@ -151,7 +151,7 @@ class Comparison:
     sample_query: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)  # without slots, so that it keeps what it is asked at each look
+@dataclass(frozen=True, kw_only=True)  # without slots, which `cached_property` needs
 class Metric:
     """One metric: what is bad in the canary's answers, and when there is too much of it.
 
@@ -196,17 +196,8 @@ class Metric:
             return Kind.MIRRORED
         return Kind.RATE if self.name in (ERRORS, LATENCY) else Kind.QUALITY
 
-    @cached_property
-    def can_pass(self) -> bool:
-        """Whether promotion waits for this metric: for its proof, or for a first value within bounds."""
-        if self.kind is Kind.MIRRORED:
-            # However many answers agree, the next one may not.
-            return self.name != SHADOW_AGREEMENT or self.minimum != 1
-        needs_proof = (self.pass_ratio, self.pass_rate, self.pass_drop)
-        return self.kind in (Kind.GUARD, Kind.SHIFT, Kind.COMPARISON) or any(bound is not None for bound in needs_proof)
 
-
-@dataclass(frozen=True, kw_only=True)  # without slots, as a metric
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnalysisSpec:
     """The metrics, and how their evidence is taken; without one in the spec, errors are judged alone.
 
@@ -220,12 +211,6 @@ class AnalysisSpec:
     on_inconclusive: OnInconclusive = OnInconclusive.PAUSE
     on_provider_error: OnProviderError = OnProviderError.HOLD
     provider_timeout: timedelta = timedelta(minutes=10)
-
-    @cached_property
-    def fail_at(self) -> float:
-        """The evidence at which one metric decides: 1 / (alpha / number of metrics that are tested)."""
-        tested = sum(metric.kind not in (Kind.GUARD, Kind.COMPARISON) for metric in self.metrics)
-        return max(1, tested) / self.alpha
 
 
 def parse_analysis(raw: Body | None) -> AnalysisSpec:

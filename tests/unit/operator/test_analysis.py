@@ -13,6 +13,7 @@ from model_operator.clients.pod_metrics import Sample
 from model_operator.errors import InvalidSpec
 from model_operator.observation.values import Outcome
 from model_operator.policy.analysis.rate_test import Counts, RateState
+from model_operator.policy.analysis.registry import fail_evidence, metric_tests
 from model_operator.policy.analysis.state import AnalysisState, calibrate, count, from_status, update, verdict
 from model_operator.policy.status.analysis_status import metric_entries
 
@@ -40,12 +41,12 @@ def test_a_block_is_read_as_it_is_written() -> None:
     assert SPEC.interval == timedelta(seconds=15)
     assert SPEC.warmup == timedelta(seconds=30)
     assert SPEC.on_inconclusive is OnInconclusive.ABORT
-    assert [metric.can_pass for metric in SPEC.metrics] == [True, False]
+    assert [test.can_pass for test in metric_tests(SPEC)] == [True, False]
 
 
 def test_alpha_is_shared_out_over_the_metrics() -> None:
-    assert SPEC.fail_at == pytest.approx(40)
-    assert parse_analysis({**RAW, "metrics": RAW["metrics"][:1]}).fail_at == pytest.approx(20)
+    assert fail_evidence(SPEC) == pytest.approx(40)
+    assert fail_evidence(parse_analysis({**RAW, "metrics": RAW["metrics"][:1]})) == pytest.approx(20)
 
 
 def test_an_unknown_name_lists_those_that_are_known() -> None:

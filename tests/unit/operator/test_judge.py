@@ -8,13 +8,14 @@ import pytest
 from model_operator.api.analysis import AnalysisSpec
 from model_operator.observation.values import Outcome
 from model_operator.policy.analysis.rate_test import Counts, RateState, RateTest, e_value
+from model_operator.policy.analysis.registry import fail_evidence
 
 SPEC = AnalysisSpec()
 (ERRORS,) = SPEC.metrics
 
 
-TEST = RateTest(ERRORS, SPEC.fail_at)
-FAILS_ONLY = RateTest(replace(ERRORS, pass_ratio=None, pass_rate=None), SPEC.fail_at)
+TEST = RateTest(ERRORS, fail_evidence(SPEC))
+FAILS_ONLY = RateTest(replace(ERRORS, pass_ratio=None, pass_rate=None), fail_evidence(SPEC))
 
 
 def test_no_data_is_no_evidence() -> None:

@@ -10,6 +10,7 @@ from model_operator.api.shadow import Prediction
 from model_operator.api.sums import SumStats
 from model_operator.observation.values import Outcome
 from model_operator.policy.analysis.metric_test import Pair
+from model_operator.policy.analysis.registry import fail_evidence, metric_tests
 from model_operator.policy.analysis.shadow_pairs import Unpaired, next_every, pair_predictions
 from model_operator.policy.analysis.shadow_test import ShadowState, ShadowTest, agree, distance
 from model_operator.policy.analysis.state import AnalysisState, from_status, verdict
@@ -164,8 +165,8 @@ def test_status_remembers_what_is_known() -> None:
             ]
         }
     )
-    assert [metric.can_pass for metric in spec.metrics] == [True, True]
-    known = {m.name: ShadowTest(m, spec.fail_at).apply_pairs(ShadowState(), pairs(30, 3)) for m in spec.metrics}
+    assert [test.can_pass for test in metric_tests(spec)] == [True, True]
+    known = {m.name: ShadowTest(m, fail_evidence(spec)).apply_pairs(ShadowState(), pairs(30, 3)) for m in spec.metrics}
     found = verdict(spec, AnalysisState(known))
     assert found.outcome is Outcome.UNDECIDED
     agreement, apart = metric_entries(spec, found)

@@ -72,6 +72,7 @@ class AbTest(CountedTest[AbTestState, UserCounts], QueriedTest[AbTestState]):
     """Which of two revisions is better: Pass when the canary won, Fail when it lost."""
 
     __slots__ = ()
+    shares_alpha = False
 
     @property
     def test(self) -> Comparison:
@@ -88,6 +89,10 @@ class AbTest(CountedTest[AbTestState, UserCounts], QueriedTest[AbTestState]):
     def decides_at(self) -> float:
         """The evidence at which a sequential test is decided: half of alpha for each direction."""
         return 2 / self.test.alpha
+
+    @property
+    def can_pass(self) -> bool:
+        return True
 
     def start(self) -> AbTestState:
         return AbTestState()

@@ -90,6 +90,10 @@ class FeedbackTest(CountedTest[FeedbackState, Labels]):
 
     __slots__ = ()
 
+    @property
+    def can_pass(self) -> bool:
+        return self.metric.pass_drop is not None
+
     def start(self) -> FeedbackState:
         return FeedbackState()
 

@@ -8,7 +8,7 @@ pods (`CountedTest`), answers of a metric provider (`QueriedTest`), predictions 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from model_operator.api.analysis import Metric, MetricSource
 from model_operator.api.shadow import Prediction
@@ -70,8 +70,16 @@ class Query:
 class MetricTest(ABC, Generic[StateT]):
     """How one metric is judged; `fail_at` is 1/alpha of this metric's share of alpha."""
 
+    #: Whether the metric takes a share of the alpha of its analysis.
+    shares_alpha: ClassVar[bool] = True
+
     metric: Metric
     fail_at: float
+
+    @property
+    @abstractmethod
+    def can_pass(self) -> bool:
+        """Whether promotion waits for this metric: for its proof, or for a first value within bounds."""
 
     @abstractmethod
     def start(self) -> StateT:

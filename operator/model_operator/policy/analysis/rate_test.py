@@ -68,6 +68,10 @@ class RateTest(CountedTest[RateState, Counts]):
 
     __slots__ = ()
 
+    @property
+    def can_pass(self) -> bool:
+        return self.metric.pass_ratio is not None or self.metric.pass_rate is not None
+
     def start(self) -> RateState:
         return RateState()
 

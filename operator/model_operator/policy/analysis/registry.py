@@ -22,6 +22,11 @@ KINDS: Mapping[Kind, type[MetricTest[Any]]] = {
 }
 
 
+def fail_evidence(spec: AnalysisSpec) -> float:
+    """Return the evidence at which one metric decides: 1 / (alpha / number of metrics that share it)."""
+    return max(1, sum(KINDS[metric.kind].shares_alpha for metric in spec.metrics)) / spec.alpha
+
+
 def metric_test(metric: Metric, fail_at: float) -> MetricTest[Any]:
     """Return the test of one metric."""
     return KINDS[metric.kind](metric, fail_at)
@@ -29,5 +34,5 @@ def metric_test(metric: Metric, fail_at: float) -> MetricTest[Any]:
 
 def metric_tests(spec: AnalysisSpec) -> Sequence[MetricTest[Any]]:
     """Return the tests of all metrics, in the order of the spec."""
-    fail_at = spec.fail_at
+    fail_at = fail_evidence(spec)
     return [metric_test(metric, fail_at) for metric in spec.metrics]

@@ -1,6 +1,6 @@
 """What has been gathered about one canary, and the one verdict that follows from all metrics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -109,8 +109,9 @@ def is_provider_backed(spec: AnalysisSpec) -> bool:
 
 def verdict(spec: AnalysisSpec, analysis: AnalysisState) -> Verdict:
     """Return the verdict on the canary: Fail when any metric fails, Pass when all that can pass have passed."""
-    results = [_result(test, analysis.of(test)) for test in metric_tests(spec)]
-    outcome, deciding = _decide(spec, results)
+    tests = metric_tests(spec)
+    results = [_result(test, analysis.of(test)) for test in tests]
+    outcome, deciding = _decide(results, can_pass={test.metric.name for test in tests if test.can_pass})
     outages = [result for result in results if result.problem]
     return Verdict(
         outcome=outcome,
@@ -121,9 +122,8 @@ def verdict(spec: AnalysisSpec, analysis: AnalysisState) -> Verdict:
     )
 
 
-def _decide(spec: AnalysisSpec, results: Sequence[MetricResult]) -> tuple[Outcome, Sequence[MetricResult]]:
+def _decide(results: Sequence[MetricResult], *, can_pass: Set[str]) -> tuple[Outcome, Sequence[MetricResult]]:
     """Return the outcome, and the metrics that it follows from."""
-    can_pass = {metric.name for metric in spec.metrics if metric.can_pass}
     if failed := [result for result in results if result.outcome is Outcome.FAIL]:
         return Outcome.FAIL, failed
     if undecidable := [result for result in results if result.outcome in _WITHOUT_A_WINNER]:

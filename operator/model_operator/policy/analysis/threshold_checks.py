@@ -25,6 +25,7 @@ class ThresholdCheck(QueriedTest[ThresholdState]):
     """A value with bounds: Fail above the limit of failures, Pass while the last answer is a value within bounds."""
 
     __slots__ = ()
+    shares_alpha = False
 
     @property
     def guard(self) -> Guard:
@@ -36,6 +37,10 @@ class ThresholdCheck(QueriedTest[ThresholdState]):
         if self.metric.guard is None:
             raise TypeError(f"{self.metric.name} has no guard")
         return self.metric.guard
+
+    @property
+    def can_pass(self) -> bool:
+        return True
 
     def start(self) -> ThresholdState:
         return ThresholdState()
