@@ -31,8 +31,6 @@ _COMPARE = {
 _CONDITION = re.compile(r"result\s*(<=|>=|==|!=|<|>)\s*(-?[0-9]+(?:\.[0-9]+)?(?:[eE]-?[0-9]+)?)")
 #: Metrics that this operator measures by itself.
 BUILT_IN = (ERRORS, LATENCY, SHIFT, LOG_LOSS, *SHARES, SHADOW_AGREEMENT, SHADOW_DISTANCE)
-#: Providers of values that it does not measure.
-PROVIDERS = ("prometheus", "web", "datadog")
 #: How much worse than stable a metric of quality may be, where the spec does not say it.
 _FAIL_DROP, _PASS_DROP = 0.01, 0.05
 
@@ -240,7 +238,7 @@ def parse_comparison(raw: Body) -> AnalysisSpec:
         weight=raw.get("weight", 50),
         alpha=raw.get("alpha", 0.05),
         method=Method(raw.get("method", "sequential")),
-        source=None if prometheus is None else _source({"prometheus": prometheus}),
+        source=None if prometheus is None else _prometheus(prometheus),
         sample_query="" if prometheus is None else prometheus["sampleQuery"],
     )
     return AnalysisSpec(
@@ -250,13 +248,9 @@ def parse_comparison(raw: Body) -> AnalysisSpec:
     )
 
 
-def _has_source(raw: Body) -> bool:
-    return any(provider in raw for provider in PROVIDERS)
-
-
-def _guard(raw: Body) -> Guard:
+def _guard(provider: str, raw: Body) -> Guard:
     return Guard(
-        source=_datadog_source(raw["datadog"]) if "datadog" in raw else _source(raw),
+        source=_SOURCES[provider](raw[provider]),
         minimum=raw.get("min"),
         maximum=raw.get("max"),
         condition=raw.get("failureCondition"),
@@ -264,27 +258,25 @@ def _guard(raw: Body) -> Guard:
     )
 
 
-def _source(raw: Body) -> Source:
-    if "prometheus" in raw:
-        prometheus = raw["prometheus"]
-        timeout = parse_duration(prometheus.get("timeout", "10s"))
-        return Source(
-            url=prometheus["address"],
-            query=prometheus["query"],
-            timeout=timeout,
-            secret_name=prometheus.get("secretName"),
-        )
-    web = raw["web"]
-    timeout = parse_duration(web.get("timeout", "10s"))
+def _prometheus(raw: Body) -> Source:
     return Source(
-        url=web["url"],
-        json_path=web.get("jsonPath", "$.value"),
-        timeout=timeout,
-        secret_name=web.get("secretName"),
+        url=raw["address"],
+        query=raw["query"],
+        timeout=parse_duration(raw.get("timeout", "10s")),
+        secret_name=raw.get("secretName"),
     )
 
 
-def _datadog_source(raw: Body) -> DatadogSource:
+def _web(raw: Body) -> Source:
+    return Source(
+        url=raw["url"],
+        json_path=raw.get("jsonPath", "$.value"),
+        timeout=parse_duration(raw.get("timeout", "10s")),
+        secret_name=raw.get("secretName"),
+    )
+
+
+def _datadog(raw: Body) -> DatadogSource:
     return DatadogSource(
         query=raw["query"],
         secret_name=raw["secretName"],
@@ -292,6 +284,11 @@ def _datadog_source(raw: Body) -> DatadogSource:
         interval=parse_duration(raw.get("interval", "5m")),
         timeout=parse_duration(raw.get("timeout", "10s")),
     )
+
+
+#: How the source of each provider is read; a provider that is not here is none.
+_SOURCES: Mapping[str, Callable[[Body], MetricSource]] = {"prometheus": _prometheus, "web": _web, "datadog": _datadog}
+PROVIDERS = tuple(_SOURCES)
 
 
 def _holds(condition: str, value: float) -> bool:
@@ -303,8 +300,9 @@ def _holds(condition: str, value: float) -> bool:
 
 def _metric(raw: Body) -> Metric:
     name, fails, passes, slower = raw["name"], raw.get("fail"), raw.get("pass"), raw.get("slowerThan")
-    if _has_source(raw):
-        return Metric(name=name, guard=_guard(raw))
+    provider = next((provider for provider in PROVIDERS if provider in raw), None)
+    if provider is not None:
+        return Metric(name=name, guard=_guard(provider, raw))
     if name not in BUILT_IN:
         known = ", ".join(BUILT_IN)
         raise InvalidSpec(
