@@ -49,5 +49,4 @@ def metric_entries(spec: AnalysisSpec, verdict: Verdict) -> Sequence[dict[str, A
             **tests[result.name].to_status(result.state),
         }
         for result in verdict.metrics
-        if result.name in tests
     ]
