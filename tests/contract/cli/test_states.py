@@ -4,18 +4,16 @@ Every state is one that the engine brought about in a world of virtual time. All
 but the sentence itself may look different then.
 """
 
-import json
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
+from analysis_rows import ROWS, spec_of
 from judged_rollout import answer, mirrored, rollout
 from rich.console import Console
 from rollout_scenarios import BAD, BROKEN, NEXT, annotate, at_phase, canary, fast_bad, good, live, spec, storage
 from rollout_world import World
 
-from model_operator.api.analysis import parse_analysis, parse_comparison
 from model_operator.api.resource import ObjectKey
 from model_operator.policy.analysis.state import from_status, verdict
 from model_operator.policy.status.analysis_status import metric_entries
@@ -27,7 +25,6 @@ from modeldeploy.view import table_of
 
 Body = dict[str, Any]
 GATEWAY = canary(True)
-ROOT = Path(__file__).resolve().parents[3]
 REWORDED = "another sentence"
 
 
@@ -208,10 +205,6 @@ async def test_a_rollout_that_is_judged(story: Callable[[], Awaitable[Body]], li
     assert JudgedRollout.from_body(reworded(body)).points == JudgedRollout.from_body(body).points
 
 
-#: Each kind of metric, in the states that the operator has to read back (`contract/operator`).
-ROWS = {row["name"]: row for row in json.loads((ROOT / "tests/contract/operator/analysis.json").read_text())}
-
-
 @pytest.mark.parametrize(
     ("name", "lines"),
     [
@@ -261,9 +254,9 @@ ROWS = {row["name"]: row for row in json.loads((ROOT / "tests/contract/operator/
     ],
 )
 def test_every_kind_of_metric(name: str, lines: list[str]) -> None:
-    row = ROWS[name]
-    spec = parse_comparison(row["abTest"]) if "abTest" in row else parse_analysis(row["analysis"])
-    entries = metric_entries(spec, verdict(spec, from_status(spec, row)))
+    found = next(one for one in ROWS if one["name"] == name)
+    judged_by = spec_of(found)
+    entries = metric_entries(judged_by, verdict(judged_by, from_status(judged_by, found)))
     assert [evidence_line(metric) for metric in reworded(entries)] == lines
 
 

@@ -6,21 +6,14 @@ upgrade.
 """
 
 import json
-from pathlib import Path
-from typing import Any
 
 import pytest
+from analysis_rows import ROWS, Row, spec_of
 
-from model_operator.api.analysis import AnalysisSpec, Kind, parse_analysis, parse_comparison
+from model_operator.api.analysis import Kind
 from model_operator.policy.analysis.registry import KINDS, metric_tests
 from model_operator.policy.analysis.state import from_status, rule_of, verdict
 from model_operator.policy.status.analysis_status import metric_entries
-
-ROWS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "analysis.json").read_text())
-
-
-def spec_of(row: dict[str, Any]) -> AnalysisSpec:
-    return parse_comparison(row["abTest"]) if "abTest" in row else parse_analysis(row["analysis"])
 
 
 def test_every_kind_of_metric_has_rows() -> None:
@@ -28,7 +21,7 @@ def test_every_kind_of_metric_has_rows() -> None:
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row["name"]) for row in ROWS])
-def test_a_release_reads_what_earlier_ones_wrote(row: dict[str, Any]) -> None:
+def test_a_release_reads_what_earlier_ones_wrote(row: Row) -> None:
     spec = spec_of(row)
     state = from_status(spec, row)
     entries = json.loads(json.dumps(metric_entries(spec, verdict(spec, state))))
@@ -39,7 +32,7 @@ def test_a_release_reads_what_earlier_ones_wrote(row: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row["name"]) for row in ROWS])
-def test_evidence_goes_on_where_it_was(row: dict[str, Any]) -> None:
+def test_evidence_goes_on_where_it_was(row: Row) -> None:
     """Were an entry not understood, its metric would begin without evidence."""
     spec = spec_of(row)
     state = from_status(spec, row)
