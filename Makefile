@@ -46,7 +46,7 @@ check: $(STAMP) ## Lint, formatting, types (of the tests of operator and command
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy -p model_operator -p model_server -p model_sandbox -p modeldeploy
-	@$(BIN)/mypy tests/support tests/unit/operator tests/unit/cli tests/integration/operator tests/contract/operator
+	@$(BIN)/mypy tests/support tests/unit/operator tests/unit/cli tests/integration/operator tests/contract/operator tests/contract/cli
 	@$(BIN)/python -m model_sandbox.cel.rules crds/modeldeployments.yaml
 	@$(BIN)/lint-imports --verbose --no-cache > $(VENV)/lint-imports.log 2>&1 || { cat $(VENV)/lint-imports.log; exit 1; }
 
