@@ -42,10 +42,11 @@ clients: ## Run Triton's, KServe's and MLflow's own clients against the model se
 e2e: $(STAMP) ## Run the end-to-end tests alone (CLUSTER=kubeconfig: on that cluster; NODE=sandbox: as its node)
 	@$(if $(CLUSTER),KUBECONFIG=$(CLUSTER)) $(if $(NODE),NODE=$(NODE)) $(BIN)/python -m pytest tests/e2e $(if $(CLUSTER),--cluster) $(PYTEST_ARGS)
 
-check: $(STAMP) ## Lint, formatting, types (also of the rules in the resource definition), and which package may import which
+check: $(STAMP) ## Lint, formatting, types (of the tests of operator and command line too, and of the rules in the resource definition), and which package may import which
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy -p model_operator -p model_server -p model_sandbox -p modeldeploy
+	@$(BIN)/mypy tests/support tests/unit/operator tests/unit/cli tests/integration/operator tests/contract/operator tests/contract/cli
 	@$(BIN)/python -m model_sandbox.cel.rules crds/modeldeployments.yaml
 	@$(BIN)/lint-imports --verbose --no-cache > $(VENV)/lint-imports.log 2>&1 || { cat $(VENV)/lint-imports.log; exit 1; }
 

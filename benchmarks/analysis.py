@@ -23,7 +23,8 @@ from scipy.stats import norm
 
 from model_operator.api.analysis import AnalysisSpec, Metric
 from model_operator.observation.values import Outcome
-from model_operator.policy.analysis.rate_test import Counts, Evidence, judge, learn
+from model_operator.policy.analysis.rate_test import Counts, RateState, RateTest
+from model_operator.policy.analysis.registry import fail_evidence
 
 Rates = NDArray[np.float64]
 WEIGHTS = np.array([0.05] * 10 + [0.10] * 10 + [0.25] * 10 + [0.50] * 10)
@@ -99,10 +100,10 @@ def ours(seen: Streams) -> list[int | None]:
 
 def our_abort(canary: list[int], canary_bad: list[int], stable: list[int], stable_bad: list[int]) -> int | None:
     (metric,) = OURS.metrics
-    evidence = Evidence()
+    test, state = RateTest(metric, fail_evidence(OURS)), RateState()
     for index, (c, x, s, y) in enumerate(zip(canary, canary_bad, stable, stable_bad, strict=True)):
-        evidence = learn(metric, evidence, Counts(canary=c, canary_bad=x, stable=s, stable_bad=y))
-        if judge(metric, evidence, OURS.fail_at) is Outcome.FAIL:
+        state = test.update(state, Counts(canary=c, canary_bad=x, stable=s, stable_bad=y))
+        if test.verdict(state) is Outcome.FAIL:
             return index + 1
     return None
 

@@ -1,6 +1,5 @@
 """What a person sees of rollouts: tables and trees of rich, made from values. PURE: `now` is given."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -11,12 +10,10 @@ from rich.text import Text
 from rich.tree import Tree
 
 from modeldeploy.durations import format_duration, parse_duration
+from modeldeploy.evidence import evidence_line
 from modeldeploy.rollout import GROUP, Rollout
 
 Body = Mapping[str, Any]
-
-#: Cells of the bar that evidence fills.
-_BAR = 10
 
 _STYLES = {
     "Healthy": "green",
@@ -123,21 +120,7 @@ def _about_step(rollout: Rollout, now: datetime) -> str:
 
 
 def _evidence(metric: Body) -> Text:
-    """One metric: what was counted or measured, and how far the evidence is on its way to what it decides at."""
-    if "requests" in metric:
-        counted, bad, rate = metric["requests"], metric["bad"], metric["badRate"]
-        sides = [f"{side} {bad[side]} of {counted[side]} ({rate[side]:.2%})" for side in ("canary", "stable")]
-    else:
-        sides = [metric.get("message", "").removeprefix(f"{metric['name']}: ").partition(", E ")[0]]
-    parts = [f"{metric['name']}  {metric['verdict']}", *sides]
-    if "evidence" in metric:
-        e_value, decides = metric["evidence"], metric["failAt"]
-        # On a logarithmic scale evidence grows steadily from 1 to what it decides at.
-        share = min(max(math.log(max(e_value, 1)) / math.log(decides), 0), 1)
-        parts.append(f"E {e_value:.3g} of {decides:g} {'█' * round(share * _BAR)}{'░' * (_BAR - round(share * _BAR))}")
-    if "needRequests" in metric:
-        parts.append(f"needs about {metric['needRequests']} more requests")
-    return Text("  ".join(parts), style={"Pass": "green", "Fail": "red"}.get(metric["verdict"], ""))
+    return Text(evidence_line(metric), style={"Pass": "green", "Fail": "red"}.get(metric["verdict"], ""))
 
 
 def _revisions(rollout: Rollout, pods: Sequence[Body]) -> list[str]:

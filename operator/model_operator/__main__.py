@@ -19,7 +19,7 @@ from model_operator.clients.connection import Connection, NoConnection
 from model_operator.clients.kinds import WATCHED
 from model_operator.clients.kubernetes import KindSource, KubernetesClient
 from model_operator.clients.lease import LeaderLease
-from model_operator.clients.metric_values import HttpMetricValues
+from model_operator.clients.metric_providers.factory import MetricProviders
 from model_operator.clients.pod_metrics import HttpPodMetrics
 from model_operator.clients.shadow import HttpPredictions
 from model_operator.clients.webhooks import HttpWebhooks
@@ -51,7 +51,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await report_version(client)
         pods = await stack.enter_async_context(HttpPodMetrics())
         predictions = await stack.enter_async_context(HttpPredictions(client.read_secret))
-        values = await stack.enter_async_context(HttpMetricValues(client.read_secret))
+        values = await stack.enter_async_context(MetricProviders(client.read_secret))
         hooks = await stack.enter_async_context(HttpWebhooks(client.read_secret))
         engine = Engine(
             cluster=client,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Set
 from datetime import datetime
 from typing import Protocol
 
-from model_operator.api.analysis import Source
+from model_operator.api.analysis import MetricSource
 from model_operator.api.hooks import GateAnswer, WebhookEndpoint
 from model_operator.api.json import Body
 from model_operator.api.resource import ModelDeployment, ObjectKey, ObjectVersion
@@ -74,12 +74,12 @@ class Predictions(Protocol):
 
 
 class MetricValues(Protocol):
-    """Asks Prometheus or a web hook for a guard's value."""
+    """Fetches values from metric providers."""
 
-    async def value(self, source: Source, namespace: str) -> float | None:
-        """Return the value, None when there is none yet; the source's templates are filled in already.
+    async def value(self, source: MetricSource, namespace: str) -> float | None:
+        """Return the value, None when there is none yet; the source's templates are replaced already.
 
-        `namespace` is the one that the source's Secret lies in.
+        `namespace` is that of the source's Secret.
 
         Raises:
             ProviderError: the provider failed, or answered with something that is no single number.

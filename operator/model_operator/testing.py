@@ -17,7 +17,6 @@ from typing import Any
 from model_operator.api.json import JsonObject
 from model_operator.api.names import EVALUATION, REVISION, REVISION_SPEC
 from model_operator.api.resource import ModelDeployment, ObjectKey, ObjectVersion
-from model_operator.api.status import ModelInfo
 from model_operator.api.version import API_VERSION, KIND
 from model_operator.errors import ApiError
 
@@ -47,16 +46,6 @@ class Behaviour:
     message: str = "from the kubelet"
     restarts: int = 0
     measures: Mapping[str, Any] = field(default_factory=lambda: {"rows": 100, "metrics": {"accuracy": 0.95}})
-
-
-@dataclass(slots=True)
-class Sample:
-    """What one pod counted."""
-
-    model: ModelInfo | None = None
-    changed_fingerprint: str = ""
-    requests: int = 0
-    errors: int = 0
 
 
 @dataclass(slots=True)

@@ -255,7 +255,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (
         "a failure condition on nothing",
         metric(name="errors", failureCondition="result > 1"),
-        "failureCondition judges the result of prometheus or web",
+        "failureCondition judges the result of prometheus, web or datadog",
     ),
     (
         "a condition of two",
@@ -281,7 +281,22 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
             prometheus={"address": "http://p", "query": "up"},
             web={"url": "http://w"},
         ),
-        "a metric has one source: prometheus or web, not both",
+        "a metric has one source: prometheus, web or datadog",
+    ),
+    (
+        "a query of Datadog with an unknown template",
+        metric(name="guard", max=1, datadog={"query": "avg:load{pod:{{pod}}}", "secretName": "datadog"}),
+        "unknown template: {{name}}, {{namespace}}",
+    ),
+    (
+        "a query of Datadog without keys",
+        metric(name="guard", max=1, datadog={"query": "avg:load{*}"}),
+        "datadog.secretName: Required value",
+    ),
+    (
+        "a query of Datadog over no time",
+        metric(name="guard", max=1, datadog={"query": "avg:load{*}", "secretName": "datadog", "interval": "0s"}),
+        "datadog.interval must be 1s or longer",
     ),
     (
         "a test without a user",

@@ -57,7 +57,7 @@ class Rollout:
         """Let time pass, after which the operator looks at what the pods have counted."""
         self.world.clock.advance(timedelta(seconds=seconds))
         self.world.sync()
-        await self.world.evidence.look()
+        await self.world.evidence.poll()
         await self.world.operate(self.key)
         self.world.cluster.tick()
         await self.world.operate(self.key)
@@ -80,7 +80,7 @@ async def rollout(strategy: dict[str, Any] = CANARY) -> Rollout:
     return found
 
 
-SHADOW = {
+SHADOW: dict[str, Any] = {
     "canary": {
         "steps": [{"setMirrorRoute": {"percentage": 100}}, {"analysis": {"maxDuration": "1h"}}],
         "analysis": {"interval": "15s", "warmup": "0s", "metrics": [{"name": "shadow-agreement", "min": 0.95}]},
@@ -92,7 +92,7 @@ SHADOW = {
 async def mirrored(**metric: Any) -> Rollout:
     """A canary at no weight that has a copy of every request."""
     strategy = copy.deepcopy(SHADOW)
-    strategy["canary"]["analysis"]["metrics"][0].update(metric)  # type: ignore[index]
+    strategy["canary"]["analysis"]["metrics"][0].update(metric)
     return await rollout(strategy)
 
 

@@ -31,7 +31,7 @@ class LabelledLoad:
         self.labelled = 0
         self.failed = 0
         self._host = urlsplit(url).netloc
-        self._rows, self._label = rows, label
+        self._rows, self._label = list(rows), label
         self._pause = clients / rate
         self._lock = threading.Lock()
         self._over = threading.Event()

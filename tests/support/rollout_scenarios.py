@@ -73,7 +73,7 @@ def at_weight(percent: int) -> Callable[[World], bool]:
     def holds(world: World) -> bool:
         (resource,) = world.cluster.of_kind("ModelDeployment")
         applied = (resource.get("status") or {}).get("weights", {}).get("applied", -1)
-        return applied >= percent if percent else applied == 0
+        return bool(applied >= percent if percent else applied == 0)
 
     return holds
 
@@ -257,8 +257,12 @@ async def a_persons_gate(world: World, strategy: dict[str, Any]) -> ObjectKey:
     strategy["canary"]["steps"] = [{"setWeight": 25}, {"pause": {}}, {"setWeight": 50}, {"pause": {}}]
     key = await live(world, strategy)
     world.cluster.change(key, storage(NEXT))
+
+    def paused_at(index: int) -> Callable[[World], bool]:
+        return lambda w: at_phase("Paused")(w) and w.status(key)["currentStepIndex"] == index
+
     for index in (1, 3):
-        await world.run(key, until=lambda w, i=index: at_phase("Paused")(w) and w.status(key)["currentStepIndex"] == i)
+        await world.run(key, until=paused_at(index))
         annotate(world, key, "promote", f"{world.status(key)['canaryRevision']}@{index}")
     await world.run(key)
     return key

@@ -19,17 +19,17 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator
 
-from model_operator.api.analysis import Source
+from model_operator.api.analysis import MetricSource
 from model_operator.api.hooks import GateAnswer, WebhookEndpoint
 from model_operator.api.resource import ObjectKey
 from model_operator.api.shadow import Prediction, ShadowRequest, ShadowResponse
 from model_operator.api.status import status_from_body, status_to_body
 from model_operator.api.version import KIND
-from model_operator.clients.pod_metrics import Start
+from model_operator.clients.pod_metrics import Sample, Start
 from model_operator.engine.cache import Cache
 from model_operator.engine.events import EventRecorder
 from model_operator.engine.gate_poller import GatePoller
-from model_operator.engine.metrics_collector import Evidence
+from model_operator.engine.metrics_collector import MetricsCollector
 from model_operator.engine.notifier import Notifier
 from model_operator.engine.queue import WorkQueue
 from model_operator.engine.reconcile import Reconciler
@@ -37,7 +37,7 @@ from model_operator.engine.retraining import Retrainer
 from model_operator.engine.startup_events import StartupEvents
 from model_operator.errors import ApiError, ProviderError
 from model_operator.manifests.pods import PodSettings
-from model_operator.testing import InMemoryCluster, Sample, VirtualClock, is_pod_ready, snapshot
+from model_operator.testing import InMemoryCluster, VirtualClock, is_pod_ready, snapshot
 
 Body = Mapping[str, Any]
 TICK = timedelta(seconds=1)
@@ -85,9 +85,9 @@ class GivenValues:
 
     def __init__(self) -> None:
         self.answer: float | ProviderError | None = None
-        self.asked: list[Source] = []
+        self.asked: list[MetricSource] = []
 
-    async def value(self, source: Source, namespace: str) -> float | None:
+    async def value(self, source: MetricSource, namespace: str) -> float | None:
         self.asked.append(source)
         if isinstance(self.answer, ProviderError):
             raise self.answer
@@ -147,7 +147,7 @@ class World:
         self.values = getattr(self, "values", GivenValues())
         self.missing: set[str] = set()
         self.predictions = getattr(self, "predictions", GivenPredictions())
-        self.evidence = evidence = Evidence(
+        self.evidence = evidence = MetricsCollector(
             self.cache, self.queue, self.pods, self.predictions, self.values, self.clock
         )
         self.recorder = EventRecorder(self.cluster, self.clock, "test")
@@ -168,7 +168,7 @@ class World:
             self.notifier,
             self.retrainer,
         )
-        self.wake_at = self.clock.now()
+        self.wake_at: datetime | None = self.clock.now()
 
     def sync(self) -> bool:
         """Bring the caches up to date, as watches do; return whether anything that counts is new."""

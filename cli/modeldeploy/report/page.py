@@ -5,6 +5,7 @@ from typing import Any
 
 import jinja2
 
+from modeldeploy.evidence import values_of
 from modeldeploy.report.chart import HEIGHT, LEFT, RIGHT, WIDTH, clock
 from modeldeploy.report.charts import charts_of
 from modeldeploy.report.story import JudgedRollout
@@ -36,9 +37,5 @@ def numbers(metric: Mapping[str, Any], side: str) -> str:
     if "requests" in metric and "bad" in metric:
         total, bad = metric["requests"][side], metric["bad"][side]
         return f"{bad} of {total} bad ({bad / total:.2%})" if total else "no requests"
-    value = metric.get("value")
-    if isinstance(value, Mapping):
-        value = value.get(side)
-    elif side == "stable":
-        value = None
+    value = values_of(metric).get(side)
     return "" if value is None else f"{value:.4g}"

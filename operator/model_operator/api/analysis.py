@@ -2,6 +2,7 @@
 
 import operator
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
@@ -33,14 +34,14 @@ _FAIL_DROP, _PASS_DROP = 0.01, 0.05
 
 
 class Kind(StrEnum):
-    """How a metric is judged: each has a module of its own in `policy`."""
+    """How a metric is judged: each kind has a class of its own (`policy.analysis.registry`)."""
 
-    RATE = "rate"  # the rate of bad requests, compared with stable's (judge)
-    QUALITY = "quality"  # a mean over labelled answers, compared with stable's (quality)
-    SHIFT = "shift"  # the distance of two distributions (shift)
-    MIRRORED = "mirrored"  # what both answered to the same requests (mirrored)
-    GUARD = "guard"  # a value from elsewhere, with bounds (guards)
-    COMPARISON = "comparison"  # which of two is better, in an A/B test (comparing)
+    RATE = "rate"  # the rate of bad requests, compared with stable's
+    QUALITY = "quality"  # a mean over labelled answers, compared with stable's
+    SHIFT = "shift"  # the distance of two distributions
+    MIRRORED = "mirrored"  # what both answered to the same requests
+    GUARD = "guard"  # a value from a metric provider, with bounds
+    COMPARISON = "comparison"  # which of two is better, in an A/B test
 
 
 class OnProviderError(StrEnum):
@@ -67,11 +68,44 @@ class Source(Value, frozen=True, kw_only=True):
     timeout: timedelta = timedelta(seconds=10)
     secret_name: str | None = None
 
+    @property
+    def provider(self) -> str:
+        """The provider that has the value, as the spec names it."""
+        return "web" if self.query is None else "prometheus"
+
+    def rendered(self, render: Callable[[str], str]) -> "Source":
+        """Return the source with the templates in its texts replaced by `render`."""
+        return replace(self, url=render(self.url), query=None if self.query is None else render(self.query))
+
+
+class DatadogSource(Value, frozen=True, kw_only=True):
+    """A Datadog `query` over the last `interval`; its last point is the value."""
+
+    query: str
+    secret_name: str
+    site: str = "datadoghq.com"
+    interval: timedelta = timedelta(minutes=5)
+    timeout: timedelta = timedelta(seconds=10)
+
+    @property
+    def provider(self) -> str:
+        """The provider that has the value, as the spec names it."""
+        return "datadog"
+
+    def rendered(self, render: Callable[[str], str]) -> "DatadogSource":
+        """Return the source with the templates in its texts replaced by `render`."""
+        return replace(self, query=render(self.query))
+
+
+MetricSource = Source | DatadogSource
+#: The metric providers, as the spec names them.
+PROVIDERS = ("prometheus", "web", "datadog")
+
 
 class Guard(Value, frozen=True, kw_only=True):
     """A value with bounds: outside of them in more than `limit` intervals, the canary has failed."""
 
-    source: Source
+    source: MetricSource
     minimum: float | None = None
     maximum: float | None = None
     condition: str | None = None
@@ -155,15 +189,6 @@ class Metric(Value, frozen=True, kw_only=True, dict=True):  # a dict keeps what 
             return Kind.MIRRORED
         return Kind.RATE if self.name in (ERRORS, LATENCY) else Kind.QUALITY
 
-    @cached_property
-    def can_pass(self) -> bool:
-        """Whether promotion waits for this metric: for its proof, or for a first value within bounds."""
-        if self.kind is Kind.MIRRORED:
-            # However many answers agree, the next one may not.
-            return self.name != SHADOW_AGREEMENT or self.minimum != 1
-        needs_proof = (self.pass_ratio, self.pass_rate, self.pass_drop)
-        return self.kind in (Kind.GUARD, Kind.SHIFT, Kind.COMPARISON) or any(bound is not None for bound in needs_proof)
-
 
 class Judgement(Value, frozen=True, kw_only=True):
     """What an analysis is, whether the spec has one or not.
@@ -177,18 +202,12 @@ class Judgement(Value, frozen=True, kw_only=True):
     provider_timeout: Duration = Duration(minutes=10)
 
 
-class AnalysisSpec(Judgement, frozen=True, kw_only=True, dict=True):
+class AnalysisSpec(Judgement, frozen=True, kw_only=True):
     """The metrics, and how their evidence is taken; without one in the spec, errors are judged alone."""
 
     metrics: tuple[Metric, ...] = (Metric(name=ERRORS, fail_ratio=1.25, pass_ratio=2.0, pass_rate=0.01),)
     interval: timedelta = timedelta(seconds=5)
     warmup: timedelta = timedelta(0)
-
-    @cached_property
-    def fail_at(self) -> float:
-        """The evidence at which one metric decides: 1 / (alpha / number of metrics that are tested)."""
-        tested = sum(metric.kind not in (Kind.GUARD, Kind.COMPARISON) for metric in self.metrics)
-        return max(1, tested) / self.alpha
 
 
 class FailFields(Value, frozen=True, kw_only=True):
@@ -240,6 +259,23 @@ class WebFields(Value, frozen=True, kw_only=True):
         return Source(url=self.url, json_path=self.json_path, timeout=self.timeout, secret_name=self.secret_name)
 
 
+class DatadogFields(Value, frozen=True, kw_only=True):
+    """A value from a Datadog query."""
+
+    query: str
+    secret_name: str
+    site: str = "datadoghq.com"
+    interval: Duration = Duration(minutes=5)
+    timeout: Duration = Duration(seconds=10)
+
+    @property
+    def source(self) -> DatadogSource:
+        """Where the value comes from."""
+        return DatadogSource(
+            query=self.query, secret_name=self.secret_name, site=self.site, interval=self.interval, timeout=self.timeout
+        )
+
+
 class MetricFields(Value, frozen=True, kw_only=True):
     """One entry of `analysis.metrics` as it is written; which fields count depends on the name."""
 
@@ -255,6 +291,7 @@ class MetricFields(Value, frozen=True, kw_only=True):
     failure_limit: int = 0
     prometheus: PrometheusFields | None = None
     web: WebFields | None = None
+    datadog: DatadogFields | None = None
 
     def value(self) -> Metric:
         """Return the metric as a value.
@@ -262,12 +299,12 @@ class MetricFields(Value, frozen=True, kw_only=True):
         Raises:
             InvalidSpec: its name is not known.
         """
-        given = self.prometheus or self.web
+        given = self.prometheus or self.web or self.datadog
         if given is not None:
             return Metric(name=self.name, guard=self._guard(given.source))
         if self.name not in BUILT_IN:
             known = ", ".join(BUILT_IN)
-            needs = "any other needs prometheus or web"
+            needs = f"any other needs {' or '.join(PROVIDERS)}"
             raise InvalidSpec(f"metric {self.name!r} is not known; built in are {known}; {needs}")
         bounded = Metric(name=self.name, minimum=self.minimum, maximum=self.maximum)
         fails, passes = self.fail, self.passes
@@ -287,7 +324,7 @@ class MetricFields(Value, frozen=True, kw_only=True):
             )
         return replace(bounded, tolerance=self.tolerance, relative=self.distance == "Relative")
 
-    def _guard(self, source: Source) -> Guard:
+    def _guard(self, source: MetricSource) -> Guard:
         return Guard(
             source=source,
             minimum=self.minimum,

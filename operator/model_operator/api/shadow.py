@@ -1,4 +1,4 @@
-"""What servers tell of their recent predictions (docs/wire.md), as values; `policy.mirrored` compares them."""
+"""Recent predictions of servers (docs/wire.md), as values; `policy.analysis.shadow_test` compares them."""
 
 from dataclasses import dataclass
 

@@ -128,6 +128,14 @@ class Retraining(Value, frozen=True, kw_only=True, omit_defaults=True):
     problem: str = ""
 
 
+class IgnoredAnnotation(Value, frozen=True, kw_only=True):
+    """An annotation of ours that has no effect: its full name, its value, and why."""
+
+    name: str
+    value: str
+    message: str
+
+
 class Condition(Value, frozen=True, kw_only=True):
     """One condition, as Kubernetes writes them. `status` is True, False or Unknown."""
 
@@ -176,6 +184,7 @@ class Status(Value, frozen=True, kw_only=True, omit_defaults=True):
     history: tuple[HistoryEntry, ...] = ()
     handled_tokens: Mapping[str, str] = field(default_factory=dict)
     answers: Mapping[str, RequestAnswer] = field(name="requests", default_factory=dict)
+    ignored_annotations: tuple[IgnoredAnnotation, ...] = ()
     conditions: tuple[Condition, ...] = ()
 
     @property
@@ -200,6 +209,7 @@ _LISTS: Mapping[str, tuple[str, ...]] = {
     "pauseConditions": ("startTime",),
     "podFailures": (),
     "history": ("at",),
+    "ignoredAnnotations": (),
     "conditions": ("lastTransitionTime",),
 }
 _MAYBE_EMPTY = ("model", "analysis", "evaluation")

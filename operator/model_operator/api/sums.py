@@ -1,4 +1,4 @@
-"""Counts and sums of labelled answers, as servers count them and `policy.quality` judges them."""
+"""Counts and sums of labelled answers, as servers count them and `policy.analysis.feedback_test` judges them."""
 
 from dataclasses import dataclass
 

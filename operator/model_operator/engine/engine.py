@@ -12,7 +12,7 @@ from model_operator.api.version import KIND
 from model_operator.engine.cache import Cache
 from model_operator.engine.events import EventRecorder
 from model_operator.engine.gate_poller import GatePoller
-from model_operator.engine.metrics_collector import Evidence
+from model_operator.engine.metrics_collector import MetricsCollector
 from model_operator.engine.notifier import Notifier
 from model_operator.engine.queue import Priority, WorkQueue
 from model_operator.engine.reconcile import Reconciler
@@ -49,7 +49,7 @@ class Engine:
         self.cache = Cache()
         self.queue = WorkQueue()
         self.missing_kinds: set[str] = set()
-        self.evidence = Evidence(self.cache, self.queue, pods, predictions, values, clock)
+        self.evidence = MetricsCollector(self.cache, self.queue, pods, predictions, values, clock)
         self.recorder = EventRecorder(cluster, clock, identity)
         self.starts = StartupEvents(self.cache, pods, self.recorder, clock)
         self.gatekeeper = GatePoller(self.cache, self.queue, hooks, clock)

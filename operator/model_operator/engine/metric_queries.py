@@ -1,50 +1,55 @@
-"""What is asked of Prometheus and of web hooks about a rollout: guards' values, and the answers of an A/B test."""
+"""Queries of metric providers about a rollout: guards' values, and the answers of an A/B test."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from model_operator.api.analysis import AnalysisSpec, Metric, Source
+from model_operator.api.analysis import MetricSource
 from model_operator.api.resource import ModelDeployment
-from model_operator.api.values import replace
 from model_operator.errors import ProviderError
-from model_operator.policy.analysis.provider_results import Answer
-from model_operator.policy.analysis.threshold_checks import render_templates
+from model_operator.policy.analysis.metric_test import Query
 from model_operator.ports import MetricValues
 
 #: Seconds of the shortest range that a query is given.
 _SHORTEST_RANGE = 15
+_TEMPLATE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 
-def provided_metrics(spec: AnalysisSpec) -> Sequence[Metric]:
-    """Return the metrics whose values somebody else provides."""
-    return [metric for metric in spec.metrics if metric.guard or (metric.comparison and metric.comparison.source)]
-
-
-async def ask(values: MetricValues, resource: ModelDeployment, metric: Metric, now: datetime) -> Answer:
-    """Ask for a guard's value, or for the answers that both revisions of an A/B test have had."""
-    guard, test, status = metric.guard, metric.comparison, resource.status
+async def fetch(
+    values: MetricValues, resource: ModelDeployment, queries: Sequence[Query], now: datetime
+) -> Sequence[float | None] | ProviderError:
+    """Return the values of some queries, or the first error."""
     try:
-        if test is not None and test.source is not None:
-            every = replace(test.source, query=test.sample_query)
-            return [
-                (await _value(values, resource, test.source, one, now), await _value(values, resource, every, one, now))
-                for one in (status.canary, status.stable)
-            ]
-        return None if guard is None else await _value(values, resource, guard.source, status.canary, now)
+        return [await _value(values, resource, query, now) for query in queries]
     except ProviderError as error:
         return error
 
 
-async def _value(
-    values: MetricValues, resource: ModelDeployment, source: Source, revision: str, now: datetime
-) -> float | None:
+async def _value(values: MetricValues, resource: ModelDeployment, query: Query, now: datetime) -> float | None:
     since = resource.status.step_started_at or now
     # Never further back than the step's start, and never so short that nothing was scraped in it.
     seconds = max(round((now - since).total_seconds()), _SHORTEST_RANGE)
     variables = {
         "name": resource.name,
         "namespace": resource.key.namespace,
-        "revision": revision,
+        "revision": query.revision,
         "range": f"{seconds}s",
     }
-    return await values.value(render_templates(source, variables), resource.key.namespace)
+    return await values.value(render_templates(query.source, variables), resource.key.namespace)
+
+
+def render_templates(source: MetricSource, variables: Mapping[str, str]) -> MetricSource:
+    """Return the source with its templates (`{{name}}`) replaced.
+
+    Raises:
+        ProviderError: a template is unknown.
+    """
+
+    def fill(text: str) -> str:
+        unknown = {name for name in _TEMPLATE.findall(text) if name not in variables}
+        if unknown:
+            known = ", ".join("{{" + name + "}}" for name in sorted(variables))
+            raise ProviderError(f"unknown template {{{{{min(unknown)}}}}}; write one of {known}")
+        return _TEMPLATE.sub(lambda match: variables[match[1]], text)
+
+    return source.rendered(fill)

@@ -13,7 +13,7 @@ from model_operator.engine.applier import Children, Found
 from model_operator.engine.cache import Cache
 from model_operator.engine.events import EventRecorder
 from model_operator.engine.gate_poller import GatePoller
-from model_operator.engine.metrics_collector import Evidence
+from model_operator.engine.metrics_collector import MetricsCollector
 from model_operator.engine.notifier import Notifier
 from model_operator.engine.retraining import Retrainer
 from model_operator.errors import InvalidSpec
@@ -37,7 +37,7 @@ class Reconciler:
         self,
         cluster: Cluster,
         cache: Cache,
-        evidence: Evidence,
+        evidence: MetricsCollector,
         recorder: EventRecorder,
         clock: Clock,
         settings: PodSettings,

@@ -1,15 +1,15 @@
-"""Looks for requests that canary and stable have both answered; `evidence` calls it at each look at a rollout.
+"""Collects what canary and stable answered to the same requests; `metrics_collector` calls it in each poll.
 
-A first look at a pod is a baseline, as with counters: what it answered before is no evidence. After a restart of the
-operator every pod is looked at for the first time again.
+The first poll of a pod is a baseline, as with counters: earlier answers are no evidence. After a restart of the
+operator every pod begins with a baseline again.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
-from model_operator.api.json import Body
 from model_operator.api.names import REVISION
 from model_operator.api.resource import ModelDeployment
 from model_operator.api.shadow import Prediction, ShadowRequest, ShadowResponse
@@ -18,52 +18,58 @@ from model_operator.engine.cache import Cache
 from model_operator.errors import ProviderError
 from model_operator.manifests.pods import SHADOW_PORT, pod_url
 from model_operator.observation.observe import source_of
-from model_operator.policy.analysis.shadow_test import Pair, Waiting, join, next_every
+from model_operator.policy.analysis.metric_test import Pair
+from model_operator.policy.analysis.shadow_pairs import Unpaired, next_every, pair_predictions
 from model_operator.ports import Predictions
 
-#: Servers go on keeping for so long when the next look is late.
-_PATIENCE = timedelta(seconds=30)
+Body = Mapping[str, Any]
+#: Servers keep predictions for so much longer when the next poll is late.
+_GRACE = timedelta(seconds=30)
 
 
 @dataclass(slots=True)
-class Mirror:
-    """What one rollout remembers between two looks. `cursors` are by the pods' uids."""
+class ShadowCursor:
+    """Where one rollout is between two polls. `cursors` are by the pods' uids."""
 
     every: int = 1
     cursors: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    waiting: Waiting = field(default_factory=Waiting)
+    unpaired: Unpaired = field(default_factory=Unpaired)
 
 
-class MirrorReader:
-    """Asks the pods of a rollout, `limit` of all rollouts at once."""
+class ShadowCollector:
+    """Asks the pods of a rollout, `limit` pods of all rollouts at once."""
 
     def __init__(self, cache: Cache, predictions: Predictions, limit: asyncio.Semaphore) -> None:
         self._cache, self._predictions, self._limit = cache, predictions, limit
 
     async def pairs_since(
-        self, mirror: Mirror, resource: ModelDeployment, pods: Sequence[Body], interval: timedelta
+        self, position: ShadowCursor, resource: ModelDeployment, pods: Sequence[Body], interval: timedelta
     ) -> Sequence[Pair]:
-        """Return the pairs of answers since the last look; the next one is in about `interval`.
+        """Return the pairs of answers since the last poll; the next one is in about `interval`.
 
         Raises:
-            ProviderError: no pod of the canary, or none of stable, told its predictions.
+            ProviderError: no pod of the canary, or none of stable, answered.
         """
         canary, stable = resource.status.canary, resource.status.stable
-        seconds = (2 * interval + _PATIENCE).total_seconds()
+        seconds = (2 * interval + _GRACE).total_seconds()
         found = {
-            revision: await self._ask_revision(mirror, resource, revision, pods, seconds)
+            revision: await self._ask_revision(position, resource, revision, pods, seconds)
             for revision in (canary, stable)
         }
-        kept = [_kept(mirror.cursors.get(uid), told) for answers in found.values() for uid, told in answers.items()]
-        mirror.every = next_every(mirror.every, max(kept, default=0))
-        mirror.cursors = {uid: told.cursor for answers in found.values() for uid, told in answers.items()}
-        pairs, mirror.waiting = join(mirror.waiting, _predictions(found[canary]), _predictions(found[stable]))
+        kept = [
+            _kept(position.cursors.get(uid), answer) for answers in found.values() for uid, answer in answers.items()
+        ]
+        position.every = next_every(position.every, max(kept, default=0))
+        position.cursors = {uid: answer.cursor for answers in found.values() for uid, answer in answers.items()}
+        pairs, position.unpaired = pair_predictions(
+            position.unpaired, _predictions(found[canary]), _predictions(found[stable])
+        )
         return pairs
 
     async def _ask_revision(
-        self, mirror: Mirror, resource: ModelDeployment, revision: str, pods: Sequence[Body], seconds: float
+        self, position: ShadowCursor, resource: ModelDeployment, revision: str, pods: Sequence[Body], seconds: float
     ) -> Mapping[str, ShadowResponse]:
-        """Return what the pods of a revision tell, by uid; a pod that leaves is no matter while others answer."""
+        """Return the answers of the pods of a revision, by uid; a pod may leave while others answer."""
         urls = {
             pod["metadata"]["uid"]: url
             for pod in pods
@@ -74,10 +80,10 @@ class MirrorReader:
         api_key = await self._api_key(resource, revision)
 
         async def ask(uid: str, url: str) -> ShadowResponse | ProviderError:
-            question = ShadowRequest(every=mirror.every, seconds=seconds, after=mirror.cursors.get(uid))
+            request = ShadowRequest(every=position.every, seconds=seconds, after=position.cursors.get(uid))
             try:
                 async with self._limit:
-                    return await self._predictions.ask(url, question, api_key)
+                    return await self._predictions.ask(url, request, api_key)
             except ProviderError as error:
                 return error
 
@@ -88,7 +94,7 @@ class MirrorReader:
         return {uid: answer for uid, answer in answers.items() if isinstance(answer, ShadowResponse)}
 
     async def _api_key(self, resource: ModelDeployment, revision: str) -> str:
-        """Return a key that the servers of a revision accept, empty when they ask for none."""
+        """Return a key that the servers of a revision accept, empty when they require none."""
         for (kind, _), body in self._cache.children(resource.key).items():
             if kind == "Deployment" and body["metadata"]["labels"].get(REVISION) == revision:
                 name = parse_server(source_of(body)["server"]).auth_secret_name
@@ -96,12 +102,12 @@ class MirrorReader:
         return ""
 
 
-def _kept(before: tuple[int, ...] | None, told: ShadowResponse) -> int:
-    """Return how many predictions the busiest worker has kept since the last look; 0 at the first one."""
-    if before is None or len(before) != len(told.cursor):
+def _kept(before: tuple[int, ...] | None, answer: ShadowResponse) -> int:
+    """Return how many predictions the busiest worker has kept since the last poll; 0 in the first one."""
+    if before is None or len(before) != len(answer.cursor):
         return 0
-    return max(now - then for then, now in zip(before, told.cursor, strict=True))
+    return max(now - then for then, now in zip(before, answer.cursor, strict=True))
 
 
 def _predictions(answers: Mapping[str, ShadowResponse]) -> list[Prediction]:
-    return [prediction for told in answers.values() for prediction in told.predictions]
+    return [prediction for answer in answers.values() for prediction in answer.predictions]

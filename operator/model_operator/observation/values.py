@@ -114,15 +114,35 @@ class RetrainView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """The judge's word on the canary, with the numbers in the message; `metrics` is what status shows of each.
+class MetricState:
+    """What has been gathered about one metric; each kind of metric has a class of its own (`policy.analysis`)."""
 
-    `problem` is what a provider of metrics failed with at its last answer, and since when it fails.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricResult:
+    """The outcome of one metric, the numbers that decide it in one line, and the state that they come from.
+
+    `problem` is the last error of its provider, and `problem_since` the time of the first one in a row.
+    """
+
+    name: str
+    outcome: Outcome
+    message: str
+    state: MetricState
+    problem: str = ""
+    problem_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The outcome of an analysis, the numbers that decide it, and the result of each metric.
+
+    `problem` are the last errors of metric providers, and `problem_since` the time of the first one in a row.
     """
 
     outcome: Outcome = Outcome.UNDECIDED
     message: str = ""
-    metrics: tuple[Body, ...] = ()
+    metrics: tuple[MetricResult, ...] = ()
     problem: str = ""
     problem_since: datetime | None = None
 

@@ -29,6 +29,7 @@ _DERIVED_FIELDS = {
     "model",
     "step",
     "pod_failures",
+    "ignored_annotations",
     "conditions",
     "analysis",
     "retraining",

@@ -2,6 +2,8 @@
 
 import csv
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import lightgbm
 import numpy as np
@@ -23,7 +25,7 @@ NAMES = [name.replace("/", "_") for name in WINE.feature_names]
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     """A package with a trained model alone."""
     folder = tmp_path / "wine"
     folder.mkdir()
@@ -34,7 +36,7 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def sample(tmp_path):
+def sample(tmp_path: Path) -> Path:
     path = tmp_path / "wine.csv"
     with path.open("w", newline="") as file:
         # In another order than the model's, with the label among them.
@@ -44,15 +46,16 @@ def sample(tmp_path):
     return path
 
 
-def run(*arguments):
+def run(*arguments: object) -> dict[str, Any]:
     result = CliRunner().invoke(build(), ["package", *map(str, arguments)])
     if isinstance(result.exception, Refused):
         raise result.exception
     assert result.exit_code == 0, result.output
-    return yaml.safe_load(result.stdout)["model"]
+    model: dict[str, Any] = yaml.safe_load(result.stdout)["model"]
+    return model
 
 
-def test_a_sample_makes_a_package_that_the_server_loads_by_its_pin(tmp_path, folder, sample):
+def test_a_sample_makes_a_package_that_the_server_loads_by_its_pin(tmp_path: Path, folder: Path, sample: Path) -> None:
     said = run(
         folder, "--sample", sample, "--target", "kind", "--version", "7", "--upload", f"file://{tmp_path}/models/wine/7"
     )
@@ -62,11 +65,13 @@ def test_a_sample_makes_a_package_that_the_server_loads_by_its_pin(tmp_path, fol
     assert [feature.name for feature in found.layout.features] == NAMES
     for index, name in enumerate(NAMES):
         reference = found.metadata.reference_profile[name]
+        assert reference.counts is not None
+        assert reference.edges is not None
         bins = Bins(counts=reference.counts, edges=reference.edges)
         assert bins.count(WINE.data[:, index]).tolist() == list(reference.counts)
 
 
-def test_both_digests_are_what_a_shell_computes(tmp_path, folder):
+def test_both_digests_are_what_a_shell_computes(tmp_path: Path, folder: Path) -> None:
     (folder / "sub").mkdir()
     for name in ("sub/ä.bin", "sub/b", "Z", "a b", "日本", "😀"):
         (folder / name).write_bytes(name.encode())
@@ -78,10 +83,10 @@ def test_both_digests_are_what_a_shell_computes(tmp_path, folder):
     assert run(folder)["sha256"] == digest(folder) == printed
 
 
-def test_ranges_become_rules_of_the_server(folder, sample):
+def test_ranges_become_rules_of_the_server(folder: Path, sample: Path) -> None:
     run(folder, "--sample", sample, "--target", "kind", "--ranges")
     features = read_metadata(folder / "model.yaml").input_features
-    assert np.allclose([one.range for one in features], np.column_stack([WINE.data.min(0), WINE.data.max(0)]))
+    assert np.allclose(np.array([one.range for one in features]), np.column_stack([WINE.data.min(0), WINE.data.max(0)]))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +101,9 @@ def test_ranges_become_rules_of_the_server(folder, sample):
         pytest.param("a;b\n1;2\n", [], "separated by ';': write it with commas", id="semicolons"),
     ],
 )
-def test_a_sample_that_does_not_fit_is_refused(tmp_path, folder, content, options, message):
+def test_a_sample_that_does_not_fit_is_refused(
+    tmp_path: Path, folder: Path, content: str, options: list[str], message: str
+) -> None:
     (tmp_path / "s.csv").write_text(content)
     with pytest.raises(Refused, match=message):
         run(folder, "--sample", tmp_path / "s.csv", *options)
@@ -106,13 +113,13 @@ def test_a_sample_that_does_not_fit_is_refused(tmp_path, folder, content, option
 @pytest.mark.parametrize(
     "options", [["--target", "kind"], ["--version", "7"], ["--name", "x"], ["--ranges"], ["--trusted"]]
 )
-def test_what_only_a_sample_would_write_is_not_ignored(folder, options):
+def test_what_only_a_sample_would_write_is_not_ignored(folder: Path, options: list[str]) -> None:
     result = CliRunner().invoke(build(), ["package", str(folder), *options])
     assert result.exit_code == 2
     assert f"{options[0]} says what is written into model.yaml" in " ".join(result.output.replace("│", " ").split())
 
 
-def test_columns_that_nobody_vouched_for_are_named(tmp_path, sample):
+def test_columns_that_nobody_vouched_for_are_named(tmp_path: Path, sample: Path) -> None:
     folder = tmp_path / "unknown"
     folder.mkdir()
     (folder / "model.joblib").write_bytes(b"a pickle")
@@ -122,7 +129,7 @@ def test_columns_that_nobody_vouched_for_are_named(tmp_path, sample):
     assert f"kind, {NAMES[-1]}, " in result.stderr
 
 
-def test_what_is_there_is_not_written_over_without_a_word(tmp_path, folder, sample):
+def test_what_is_there_is_not_written_over_without_a_word(tmp_path: Path, folder: Path, sample: Path) -> None:
     place = f"file://{tmp_path}/there"
     first = run(folder, "--sample", sample, "--upload", place)
     with pytest.raises(Refused, match="exists: leave --sample out"):
@@ -135,6 +142,6 @@ def test_what_is_there_is_not_written_over_without_a_word(tmp_path, folder, samp
 
 
 @pytest.mark.parametrize("place", ["https://host/x", "s3://bucket", "az://account/container", "/models"])
-def test_a_place_that_cannot_be_written_to_is_refused(folder, place):
+def test_a_place_that_cannot_be_written_to_is_refused(folder: Path, place: str) -> None:
     with pytest.raises(Refused, match="no place to upload to; known are s3://"):
         run(folder, "--upload", place)

@@ -58,7 +58,8 @@ async def test_what_copies_said_is_told_by_report_and_watch() -> None:
     ]
     with io.StringIO() as shown:
         Console(file=shown, width=200).print(tree_of(Rollout.from_body(body), [], [], now=canary.world.clock.now()))
-        assert "shadow-agreement  Undecided  92 of 100 mirrored requests agree" in shown.getvalue()
+        line = "shadow-agreement  Undecided  value 0.92  min 0.95  100 mirrored requests  E 0.919 of 20"
+        assert line in shown.getvalue()
 
 
 async def test_a_rollout_that_is_on_is_told_so_far() -> None:

@@ -80,7 +80,7 @@ class TestGateway:
 
     def test_a_parent_that_nobody_answers_for_is_named(self) -> None:
         seen = in_force(self.router, 25)
-        seen.objects["HTTPRoute"]["status"]["parents"].clear()  # type: ignore[index]
+        seen.objects["HTTPRoute"]["status"]["parents"].clear()
         assert "public" in self.router.observe(NAME, CANARY, seen).message
 
     def test_a_cluster_without_the_kind_says_what_to_do(self) -> None:

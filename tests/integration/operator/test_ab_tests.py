@@ -58,7 +58,7 @@ class Test:
         self.world.pods.samples = dict(self._counts)
         self.world.clock.advance(timedelta(seconds=seconds))
         self.world.sync()
-        await self.world.evidence.look()
+        await self.world.evidence.poll()
         await self.world.operate(self.key)
         self.world.cluster.tick()
         await self.world.operate(self.key)

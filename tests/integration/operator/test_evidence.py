@@ -1,6 +1,7 @@
 """Counters of pods become evidence in status, whoever restarts meanwhile."""
 
 import copy
+from typing import Any
 
 import pytest
 from judged_rollout import ANALYSIS, BLUE_GREEN, CANARY, rollout
@@ -47,7 +48,7 @@ async def test_evidence_survives_the_operator() -> None:
     before = canary.status["analysis"]["metrics"]
     canary.world.start_operator()
     canary.world.sync()
-    await canary.world.evidence.look()
+    await canary.world.evidence.poll()
     await canary.world.operate(canary.key)
     assert canary.status["analysis"]["metrics"] == before, "what was known is known"
     await canary.serve(stable=(0, 0), canary=(0, 0))
@@ -131,7 +132,7 @@ async def test_a_spec_that_is_not_understood_stops_no_look_at_others() -> None:
 
 
 async def test_all_traffic_can_be_judged_while_the_old_revision_is_kept() -> None:
-    strategy = copy.deepcopy(CANARY)
+    strategy: dict[str, Any] = copy.deepcopy(CANARY)
     strategy["canary"] |= {"steps": [{"setWeight": 100}, {"analysis": {}}], "trafficRouting": GATEWAY}
     strategy["canary"]["analysis"]["metrics"] = [{"name": "errors", "max": 0.02, "pass": {"orMax": 0.01}}]
     canary = await rollout(strategy)

@@ -34,7 +34,7 @@ async def look(world: World, key: ObjectKey, answer: float | ProviderError | Non
     for _ in range(times):
         world.clock.advance(timedelta(seconds=16))
         world.sync()
-        await world.evidence.look()
+        await world.evidence.poll()
         await world.operate(key)
         world.cluster.tick()
     return world.status(key)
@@ -65,7 +65,7 @@ async def test_a_value_of_yesterday_passes_nothing() -> None:
         world.values.answer = answer
         world.clock.advance(timedelta(seconds=16))
         world.sync()
-        await world.evidence.look()
+        await world.evidence.poll()
         resource = world.cache.get_valid(key)
         assert resource is not None
         verdicts.append(world.evidence.verdict(resource).outcome)
@@ -122,4 +122,4 @@ async def test_an_unknown_template_lists_the_known_ones() -> None:
     status = await look(world, key, 0.1)
     (condition,) = [one for one in status["conditions"] if one["type"] == "AnalysisHealthy"]
     known = "{{name}}, {{namespace}}, {{range}}, {{revision}}"
-    assert f"{{{{pod}}}} is not known; known are {known}" in condition["message"]
+    assert f"unknown template {{{{pod}}}}; write one of {known}" in condition["message"]

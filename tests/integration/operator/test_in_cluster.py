@@ -33,9 +33,10 @@ async def healthy(api: Api, name: str, revision_is_not: str = "") -> str:
     async def look() -> str:
         status = await api.status(name)
         is_live = status.get("phase") == "Healthy" and status.get("readyReplicas")
-        return status["stableRevision"] if is_live and status["stableRevision"] != revision_is_not else ""
+        revision = str(status.get("stableRevision", ""))
+        return revision if is_live and revision != revision_is_not else ""
 
-    return await eventually(look, f"{name} is Healthy")
+    return str(await eventually(look, f"{name} is Healthy"))
 
 
 async def test_a_create_costs_its_children_and_two_looks_at_readiness(stage: tuple[Api, Operator]) -> None:
@@ -90,7 +91,7 @@ async def test_a_foreign_write_is_put_right_and_told(stage: tuple[Api, Operator]
     await api.patch(BY_KIND["Deployment"], f"meddled-{revision}", {"spec": {"replicas": 5}})
 
     async def is_right() -> bool:
-        return (await api.get(BY_KIND["Deployment"], f"meddled-{revision}"))["spec"]["replicas"] == 1
+        return bool((await api.get(BY_KIND["Deployment"], f"meddled-{revision}"))["spec"]["replicas"] == 1)
 
     await eventually(is_right, "the size is put right")
     await eventually(lambda: foreign_writes(api), "it is told")

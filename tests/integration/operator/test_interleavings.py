@@ -33,6 +33,10 @@ def change(patch: Callable[[dict[str, Any]], None]) -> Action:
     return lambda world, key: world.cluster.change(key, patch)
 
 
+def scale(replicas: int) -> Action:
+    return change(lambda body: body["spec"].update(replicas=replicas))
+
+
 def behave(uri: str, behaviour: Behaviour) -> Action:
     def act(world: World, key: ObjectKey) -> None:
         world.cluster.behaviours[uri] = behaviour
@@ -61,7 +65,7 @@ ACTIONS: dict[str, Action] = {
     **{f"model {uri}": change(storage(uri)) for uri in (GOOD, NEXT, THIRD, BAD)},
     **{name: token(name) for name in ("abort", "retry", "promote-full")},
     "promote": promote,
-    **{f"scale to {n}": change(lambda body, n=n: body["spec"].update(replicas=n)) for n in (1, 2, 5)},
+    **{f"scale to {n}": scale(n) for n in (1, 2, 5)},
     "pause": change(lambda body: body["spec"].update(paused=True)),
     "resume": change(lambda body: body["spec"].update(paused=False)),
     "the next model breaks": behave(NEXT, CRASHING),

@@ -1,4 +1,4 @@
-"""Numbers from a real Prometheus and from web hooks; whatever else they answer is said."""
+"""Numbers from a real Prometheus, from web services and from Datadog's API; any other answer is an error."""
 
 import asyncio
 import shutil
@@ -11,9 +11,13 @@ import pytest
 from aiohttp import ClientSession, web
 from free_ports import free_port
 
-from model_operator.api.analysis import Source
+from model_operator.api.analysis import PROVIDERS, DatadogSource, Source
 from model_operator.api.values import replace
-from model_operator.clients.metric_values import HttpMetricValues, number_at
+from model_operator.clients.metric_providers import factory
+from model_operator.clients.metric_providers.datadog import DatadogProvider
+from model_operator.clients.metric_providers.factory import MetricProviders
+from model_operator.clients.metric_providers.provider import JsonSession, Secret
+from model_operator.clients.metric_providers.web import number_at
 from model_operator.errors import ApiError, ProviderError
 
 CONFIG = "global: {scrape_interval: 1s}\nscrape_configs: [{job_name: itself, static_configs: [{targets: [%s]}]}]\n"
@@ -36,8 +40,8 @@ async def read_secret(namespace: str, name: str) -> Mapping[str, str]:
 
 
 @pytest.fixture
-async def values() -> AsyncIterator[HttpMetricValues]:
-    async with HttpMetricValues(read_secret) as values:
+async def values() -> AsyncIterator[MetricProviders]:
+    async with MetricProviders(read_secret) as values:
         yield values
 
 
@@ -73,7 +77,7 @@ async def scraped(session: ClientSession, address: str) -> bool:
         return False
 
 
-async def test_prometheus_gives_one_number_or_the_reason_why_not(prometheus: str, values: HttpMetricValues) -> None:
+async def test_prometheus_gives_one_number_or_the_reason_why_not(prometheus: str, values: MetricProviders) -> None:
     source = Source(url=prometheus, query="sum(up)")
     assert await values.value(source, "team") == 1.0
     assert await values.value(replace(source, query="scalar(sum(up))"), "team") == 1.0
@@ -120,7 +124,7 @@ async def hook() -> AsyncIterator[tuple[str, dict[str, Any]]]:
     ],
 )
 async def test_a_web_hook_that_gives_no_number_is_told(
-    hook: tuple[str, dict[str, Any]], values: HttpMetricValues, answer: dict[str, Any], why: str
+    hook: tuple[str, dict[str, Any]], values: MetricProviders, answer: dict[str, Any], why: str
 ) -> None:
     url, given = hook
     source = Source(url=url, timeout=timedelta(seconds=0.2 if "wait" in answer else 5))
@@ -129,7 +133,7 @@ async def test_a_web_hook_that_gives_no_number_is_told(
         await values.value(source, "team")
 
 
-async def test_a_web_hook_gives_a_number(hook: tuple[str, dict[str, Any]], values: HttpMetricValues) -> None:
+async def test_a_web_hook_gives_a_number(hook: tuple[str, dict[str, Any]], values: MetricProviders) -> None:
     url, given = hook
     assert await values.value(Source(url=url), "team") == 0.25
     given["text"] = '{"data": [{"rate": "0.5"}], "value": null}'
@@ -146,7 +150,7 @@ async def test_a_web_hook_gives_a_number(hook: tuple[str, dict[str, Any]], value
     ],
 )
 async def test_credentials_come_from_the_secret(
-    hook: tuple[str, dict[str, Any]], values: HttpMetricValues, secret: str | None, header: str | None
+    hook: tuple[str, dict[str, Any]], values: MetricProviders, secret: str | None, header: str | None
 ) -> None:
     url, given = hook
     await values.value(Source(url=url, secret_name=secret), "team")
@@ -161,12 +165,12 @@ async def test_credentials_come_from_the_secret(
         pytest.param("empty", "needs the key token, or username and password; its keys are: user", id="other keys"),
     ],
 )
-async def test_a_secret_that_does_not_help_is_told(values: HttpMetricValues, secret: str, why: str) -> None:
+async def test_a_secret_that_does_not_help_is_told(values: MetricProviders, secret: str, why: str) -> None:
     with pytest.raises(ProviderError, match=why):
         await values.value(Source(url="http://127.0.0.1:1/", secret_name=secret), "team")
 
 
-async def test_nobody_there_is_told(values: HttpMetricValues) -> None:
+async def test_nobody_there_is_told(values: MetricProviders) -> None:
     with pytest.raises(ProviderError, match="Cannot connect"):
         await values.value(Source(url=f"http://127.0.0.1:{free_port()}/"), "team")
 
@@ -174,3 +178,107 @@ async def test_nobody_there_is_told(values: HttpMetricValues) -> None:
 def test_a_path_leads_through_objects_and_lists() -> None:
     assert number_at({"a": [{"b": 3}]}, "$.a[0].b") == 3.0
     assert number_at(7, "$") == 7.0
+
+
+KEYS = {"api-key": "abc\n", "app-key": "def"}
+NOON = 1_764_331_200
+LOAD = DatadogSource(query="avg:load{*}", secret_name="datadog", interval=timedelta(minutes=2))
+
+
+def points(*series: list[list[float | None]]) -> dict[str, Any]:
+    """An answer of `GET /api/v1/query`, as Datadog documents it."""
+    return {
+        "status": "ok",
+        "res_type": "time_series",
+        "from_date": NOON * 1000,
+        "to_date": NOON * 1000,
+        "query": "avg:load{*}",
+        "message": "",
+        "series": [{"metric": "load", "scope": "*", "interval": 60, "pointlist": pointlist} for pointlist in series],
+    }
+
+
+@pytest.fixture
+async def datadog() -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """An API that takes two keys, and what it shall answer."""
+    given: dict[str, Any] = {"status": 200, "body": points()}
+
+    async def query(request: web.Request) -> web.Response:
+        keys = (request.headers.get("DD-API-KEY"), request.headers.get("DD-APPLICATION-KEY"))
+        if keys != ("abc", "def"):
+            return web.json_response({"errors": ["Forbidden"]}, status=403)
+        given["asked"] = dict(request.query)
+        return web.json_response(given["body"], status=given["status"])
+
+    app = web.Application()
+    app.router.add_get("/api/v1/query", query)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    yield f"http://127.0.0.1:{port}", given
+    await runner.cleanup()
+
+
+async def ask_datadog(address: str, keys: Mapping[str, str] = KEYS) -> float | None:
+    async with ClientSession() as session:
+        provider = DatadogProvider(JsonSession(session), address=address, now=lambda: NOON)
+        return await provider.value(LOAD, Secret("datadog", keys))
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        pytest.param(points(), None, id="no series"),
+        pytest.param(points([]), None, id="no points"),
+        pytest.param(points([[1.0, 0.5], [2.0, 0.25]]), 0.25, id="the last point"),
+        pytest.param(points([[1.0, 0.5], [2.0, None]]), 0.5, id="the last point that has a value"),
+        pytest.param(points([[1.0, None]]), None, id="no values"),
+    ],
+)
+async def test_datadog_gives_its_last_point(
+    datadog: tuple[str, dict[str, Any]], body: dict[str, Any], value: float | None
+) -> None:
+    address, given = datadog
+    given["body"] = body
+    assert await ask_datadog(address) == value
+    assert given["asked"] == {"query": "avg:load{*}", "from": str(NOON - 120), "to": str(NOON)}
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        pytest.param({"body": points([[1.0, 1.0]], [[1.0, 2.0]])}, "gives 2 series where one is", id="two series"),
+        pytest.param({"body": {"status": "error", "error": "Rule 'a' is bad"}}, "Rule 'a' is bad", id="a bad query"),
+        pytest.param({"status": 429, "body": {"errors": ["Rate limit"]}}, "answered 429: Rate limit", id="too often"),
+        pytest.param({"body": [1]}, "not one of Datadog's query API", id="another API"),
+    ],
+)
+async def test_datadog_that_gives_no_number_is_an_error(
+    datadog: tuple[str, dict[str, Any]], answer: dict[str, Any], why: str
+) -> None:
+    address, given = datadog
+    given.update(answer)
+    with pytest.raises(ProviderError, match=why):
+        await ask_datadog(address)
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        pytest.param({"api-key": "abc", "app-key": "other"}, "answered 403: Forbidden", id="a wrong key"),
+        pytest.param({"api-key": "abc"}, "needs the key app-key; its keys are: api-key", id="a missing key"),
+    ],
+)
+async def test_datadog_takes_two_keys(datadog: tuple[str, dict[str, Any]], keys: dict[str, str], why: str) -> None:
+    address, _ = datadog
+    with pytest.raises(ProviderError, match=why):
+        await ask_datadog(address, keys)
+
+
+async def test_every_source_of_a_spec_has_its_provider(values: MetricProviders) -> None:
+    assert set(factory.PROVIDERS) == set(PROVIDERS)
+    for source in (Source(url="http://127.0.0.1:1/"), Source(url="http://127.0.0.1:1", query="up"), LOAD):
+        missing = replace(source, secret_name="missing")
+        with pytest.raises(ProviderError, match="Secret missing: there is none of this name"):
+            await values.value(missing, "team")

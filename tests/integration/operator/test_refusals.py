@@ -101,7 +101,7 @@ async def test_a_spec_that_is_not_understood_says_so_and_can_be_deleted() -> Non
     assert "'9999999999999d' is longer than 3650 days" in status["message"]
     assert condition(status, "Stalled") == ("True", "InvalidSpec")
     assert status["phase"] == "Healthy", "what served goes on serving"
-    await world.evidence.look()
+    await world.evidence.poll()
     writes = world.writes
     await world.operate(key)
     assert world.writes == writes, "it was told already"

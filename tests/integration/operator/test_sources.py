@@ -9,7 +9,7 @@ from rollout_world import World
 from model_operator.api.resource import ObjectKey
 from model_operator.api.status import ModelInfo
 from model_operator.api.times import parse_duration
-from model_operator.testing import Sample
+from model_operator.clients.pod_metrics import Sample
 
 
 async def polled(world: World, interval: str = "30s") -> ObjectKey:
@@ -24,9 +24,9 @@ async def polled(world: World, interval: str = "30s") -> ObjectKey:
 async def says(world: World, key: ObjectKey, revision: str, changed: str = "", sha256: str = "aa") -> None:
     """Let the revision's servers say something, and the operator hear it."""
     model = ModelInfo(uri=GOOD, version="1", format="onnx", sha256=sha256)
-    world.pods.samples[revision] = Sample(model=model, changed_fingerprint=changed)
+    world.pods.samples[revision] = Sample(model=model, requests=0, errors=0, changed_fingerprint=changed)
     world.sync()
-    await world.evidence.look()
+    await world.evidence.poll()
     await world.operate(key)
 
 
@@ -43,7 +43,9 @@ async def test_a_new_object_is_rolled_out_as_a_new_revision() -> None:
     status = await after_the_interval(world, key, changed="m1")
     assert status["source"] == {"uri": GOOD, "fingerprint": "m1", "mark": "m1"}
     assert status["stableRevision"] == before["stableRevision"] != status["canaryRevision"]
-    world.pods.samples[status["canaryRevision"]] = Sample(model=ModelInfo(uri=GOOD, version="1", sha256="bb"))
+    world.pods.samples[status["canaryRevision"]] = Sample(
+        model=ModelInfo(uri=GOOD, version="1", sha256="bb"), requests=0, errors=0
+    )
     await world.run(key, until=lambda w: at_phase("Healthy")(w))
     await after_the_interval(world, key, sha256="bb")
     after = world.status(key)

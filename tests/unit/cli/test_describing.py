@@ -1,5 +1,7 @@
 """What a sample of the training data says about the features of a model."""
 
+from typing import Any
+
 import pytest
 
 from modeldeploy.package.describing import describe, histogram
@@ -20,16 +22,16 @@ from modeldeploy.package.describing import describe, histogram
         pytest.param(["5", "2"], True, {"dtype": "int64", "range": [2, 5], "example": 5}, id="a range on request"),
     ],
 )
-def test_a_feature(cells, ranges, feature):
+def test_a_feature(cells: list[str], ranges: bool, feature: dict[str, Any]) -> None:
     assert describe(["a"], {"a": cells}, ranges=ranges)["input_features"] == [{"name": "a"} | feature]
 
 
-def test_text_is_counted_by_value():
+def test_text_is_counted_by_value() -> None:
     described = describe(["plan"], {"plan": ["free", "paid", "free"]}, ranges=False)
     assert described["reference_profile"] == {"plan": {"categories": {"free": 2, "paid": 1}}}
 
 
-def test_a_column_of_one_value_has_no_profile():
+def test_a_column_of_one_value_has_no_profile() -> None:
     assert "reference_profile" not in describe(["a"], {"a": ["1", "1", "1"]}, ranges=False)
 
 
@@ -40,5 +42,5 @@ def test_a_column_of_one_value_has_no_profile():
         pytest.param([1, 1, 1, 1, 2, 3], [1, 1.5, 2, 2.5, 3], [4, 0, 1, 1], id="equal edges become one"),
     ],
 )
-def test_a_histogram(numbers, edges, counts):
+def test_a_histogram(numbers: list[float], edges: list[float], counts: list[int]) -> None:
     assert histogram(numbers) == {"edges": edges, "counts": counts}

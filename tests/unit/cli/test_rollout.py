@@ -17,7 +17,7 @@ AT = int(NOW.timestamp())
 def a_rollout(
     *, generation: int = 2, paused: bool = False, asked: dict[str, str] | None = None, **status: Any
 ) -> Rollout:
-    ready, ignored = status.pop("ready", "False"), status.pop("ignored", "")
+    ready = status.pop("ready", "False")
     return Rollout.from_body(
         {
             "metadata": {
@@ -30,10 +30,7 @@ def a_rollout(
             "status": {
                 "observedGeneration": 2,
                 "stableRevision": "5c1a",
-                "conditions": [
-                    {"type": "Ready", "status": ready},
-                    {"type": "AnnotationsAccepted", "status": str(not ignored), "message": ignored},
-                ],
+                "conditions": [{"type": "Ready", "status": ready}],
                 **status,
             },
         }
@@ -76,6 +73,16 @@ def past(revision: str, result: str = "Promoted") -> dict[str, str]:
             ),
             Verdict.HEALTHY,
             id="what was refused changes nothing",
+        ),
+        pytest.param(
+            a_rollout(
+                phase="Healthy",
+                ready="True",
+                asked={"undo": "5c1a@2"},
+                ignoredAnnotations=[{"name": "modeldeploy.dev/undo", "value": "5c1a@1", "message": "not kept"}],
+            ),
+            Verdict.WAITING,
+            id="what was ignored was another request",
         ),
         pytest.param(
             Rollout.from_body({"metadata": {"name": "new", "generation": 1}}),

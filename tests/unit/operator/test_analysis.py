@@ -3,6 +3,7 @@
 import json
 import math
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -11,11 +12,12 @@ from model_operator.api.values import replace
 from model_operator.clients.pod_metrics import Sample
 from model_operator.errors import InvalidSpec
 from model_operator.observation.values import Outcome
-from model_operator.policy.analysis.counter_deltas import increases, with_thresholds
-from model_operator.policy.analysis.rate_test import Counts
-from model_operator.policy.analysis.state import AnalysisState, learn_all, remembered, verdict
+from model_operator.policy.analysis.rate_test import Counts, RateState
+from model_operator.policy.analysis.registry import fail_evidence, metric_tests
+from model_operator.policy.analysis.state import AnalysisState, calibrate, count, from_status, update, verdict
+from model_operator.policy.status.analysis_status import metric_entries
 
-RAW = {
+RAW: dict[str, Any] = {
     "interval": "15s",
     "warmup": "30s",
     "alpha": 0.05,
@@ -27,6 +29,7 @@ RAW = {
 }
 SPEC = parse_analysis(RAW)
 EDGES = (0.1, 0.25, 0.5, math.inf)
+SLOW = AnalysisState({"latency": RateState(threshold=0.25)})
 
 
 def durations(*counts: int) -> dict[float, int]:
@@ -38,12 +41,12 @@ def test_a_block_is_read_as_it_is_written() -> None:
     assert SPEC.interval == timedelta(seconds=15)
     assert SPEC.warmup == timedelta(seconds=30)
     assert SPEC.on_inconclusive is OnInconclusive.ABORT
-    assert [metric.can_pass for metric in SPEC.metrics] == [True, False]
+    assert [test.can_pass for test in metric_tests(SPEC)] == [True, False]
 
 
 def test_alpha_is_shared_out_over_the_metrics() -> None:
-    assert SPEC.fail_at == pytest.approx(40)
-    assert parse_analysis({**RAW, "metrics": RAW["metrics"][:1]}).fail_at == pytest.approx(20)
+    assert fail_evidence(SPEC) == pytest.approx(40)
+    assert fail_evidence(parse_analysis({**RAW, "metrics": RAW["metrics"][:1]})) == pytest.approx(20)
 
 
 def test_an_unknown_name_lists_those_that_are_known() -> None:
@@ -62,38 +65,38 @@ def test_an_unknown_name_lists_those_that_are_known() -> None:
 )
 def test_slow_means_above_an_edge_of_the_histogram(slower_than: timedelta | None, edge: float) -> None:
     spec = replace(SPEC, metrics=(replace(SPEC.metrics[1], slower_than=slower_than),))
-    knowledge = with_thresholds(spec, AnalysisState(), durations(900, 995, 1000, 1000))
-    assert knowledge.thresholds == {"latency": edge}
-    assert with_thresholds(spec, knowledge, durations(0, 0, 0, 10)) is knowledge, "it is frozen"
+    knowledge = calibrate(spec, AnalysisState(), durations(900, 995, 1000, 1000))
+    assert knowledge == AnalysisState({"latency": RateState(threshold=edge)})
+    assert calibrate(spec, knowledge, durations(0, 0, 0, 10)) is knowledge, "it is frozen"
 
 
 def test_stable_without_answers_sets_no_threshold() -> None:
-    assert with_thresholds(SPEC, AnalysisState(), durations(0, 0, 0, 0)).thresholds == {}
+    assert calibrate(SPEC, AnalysisState(), durations(0, 0, 0, 0)) == AnalysisState()
 
 
 def test_two_looks_at_a_server_make_counts() -> None:
-    knowledge = AnalysisState(thresholds={"latency": 0.25})
+    knowledge = SLOW
     before = Sample(model=None, requests=10, errors=1, durations=durations(8, 9, 10, 10))
     after = Sample(model=None, requests=110, errors=6, durations=durations(60, 80, 105, 110))
-    counted = increases(SPEC, knowledge, before, after, is_canary=True)
+    counted = count(SPEC, knowledge, before, after, is_canary=True)
     assert counted == {"errors": Counts(canary=100, canary_bad=5), "latency": Counts(canary=100, canary_bad=29)}
 
 
 def test_a_slow_canary_fails_although_it_makes_no_errors() -> None:
-    knowledge = AnalysisState(thresholds={"latency": 0.25})
+    knowledge = SLOW
     for _ in range(4):
         interval = {
             "errors": Counts(canary=100, stable=300),
             "latency": Counts(canary=100, canary_bad=60, stable=300, stable_bad=6),
         }
-        knowledge = learn_all(SPEC, knowledge, interval)
+        knowledge = update(SPEC, knowledge, interval)
     found = verdict(SPEC, knowledge)
     assert found.outcome is Outcome.FAIL
     assert found.message.startswith("latency above 250 ms: canary 240 of 400 (60.00%), stable 24 of 1200 (2.00%)")
 
 
 def test_a_metric_that_cannot_pass_does_not_hold_the_others_up() -> None:
-    knowledge = learn_all(SPEC, AnalysisState(), {"errors": Counts(canary=900, stable=900)})
+    knowledge = update(SPEC, AnalysisState(), {"errors": Counts(canary=900, stable=900)})
     assert verdict(SPEC, knowledge).outcome is Outcome.PASS
 
 
@@ -102,14 +105,14 @@ def test_status_remembers_to_the_last_bit() -> None:
         "errors": Counts(canary=93, canary_bad=2, stable=771, stable_bad=5),
         "latency": Counts(canary=93, canary_bad=4, stable=771, stable_bad=30),
     }
-    knowledge = learn_all(SPEC, AnalysisState(thresholds={"latency": 0.25}), interval)
-    written = json.loads(json.dumps({"metrics": list(verdict(SPEC, knowledge).metrics)}))
-    assert remembered(SPEC, written) == knowledge
+    knowledge = update(SPEC, SLOW, interval)
+    written = json.loads(json.dumps({"metrics": metric_entries(SPEC, verdict(SPEC, knowledge))}))
+    assert from_status(SPEC, written) == knowledge
 
 
 def test_evidence_by_another_rule_is_forgotten() -> None:
-    knowledge = learn_all(SPEC, AnalysisState(), {"errors": Counts(canary=93, canary_bad=2, stable=771)})
-    written = {"metrics": list(verdict(SPEC, knowledge).metrics)}
+    knowledge = update(SPEC, AnalysisState(), {"errors": Counts(canary=93, canary_bad=2, stable=771)})
+    written = {"metrics": metric_entries(SPEC, verdict(SPEC, knowledge))}
     errors, latency = SPEC.metrics
     stricter = replace(SPEC, metrics=(replace(errors, fail_ratio=2.0), latency))
-    assert "errors" not in remembered(stricter, written).known
+    assert "errors" not in from_status(stricter, written).metrics

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from model_operator.policy.status.analysis_samples import LONGEST, append_sample
+from model_operator.policy.status.analysis_samples import MAX_SAMPLES, append_sample
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -37,14 +37,14 @@ def test_a_look_that_found_nothing_new_leaves_the_trail_as_it_is() -> None:
 
 
 def test_a_long_rollout_is_kept_from_beginning_to_end_only_coarser() -> None:
-    trail = grown(10 * LONGEST)
-    assert LONGEST / 2 < len(trail) <= LONGEST
+    trail = grown(10 * MAX_SAMPLES)
+    assert MAX_SAMPLES / 2 < len(trail) <= MAX_SAMPLES
     assert trail[0]["at"] == "2026-01-01T00:00:00.000000Z"
-    assert trail[-1]["metrics"]["errors"]["counts"][1] == 10 * LONGEST - 1
+    assert trail[-1]["metrics"]["errors"]["counts"][1] == 10 * MAX_SAMPLES - 1
     assert [point["at"] for point in trail] == sorted(point["at"] for point in trail)
 
 
 def test_the_first_look_under_each_weight_is_kept() -> None:
-    trail = grown(2 * LONGEST)
-    assert {point["weight"] for point in trail} == set(range(2 * LONGEST // 10))
-    assert {point["metrics"]["errors"]["counts"][1] for point in trail} >= set(range(0, 2 * LONGEST, 10))
+    trail = grown(2 * MAX_SAMPLES)
+    assert {point["weight"] for point in trail} == set(range(2 * MAX_SAMPLES // 10))
+    assert {point["metrics"]["errors"]["counts"][1] for point in trail} >= set(range(0, 2 * MAX_SAMPLES, 10))

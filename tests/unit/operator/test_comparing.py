@@ -6,40 +6,46 @@ import math
 import numpy as np
 import pytest
 
-from model_operator.api.analysis import Comparison, Method, Metric, Source
+from model_operator.api.analysis import Comparison, Method, Metric
 from model_operator.api.strategy import parse_strategy
 from model_operator.api.sums import SumStats
 from model_operator.errors import ProviderError
 from model_operator.observation.values import Outcome, Traffic
-from model_operator.policy.analysis.ab_test import Compared, Users, body, judge, learn, read, tell, told, z_score
+from model_operator.policy.analysis.ab_test import AbTest, AbTestState, UserCounts, z_score
 from model_operator.policy.analysis.feedback_test import Labels
-from model_operator.policy.analysis.provider_results import hear
-from model_operator.policy.analysis.state import AnalysisState, remembered, verdict
+from model_operator.policy.analysis.registry import metric_tests
+from model_operator.policy.analysis.state import AnalysisState, apply_answer, from_status, verdict
+from model_operator.policy.status.analysis_status import metric_entries
 from model_operator.testing import VirtualClock
 
-Z = Comparison(sample=1000, weight=50, method=Method.Z_TEST)
-SEQUENTIAL = Comparison(sample=200, weight=50)
+
+def ab_test(comparison: Comparison) -> AbTest:
+    return AbTest(Metric(name="conversion", comparison=comparison), fail_at=20.0)
+
+
+Z = ab_test(Comparison(sample=1000, weight=50, method=Method.Z_TEST))
+SEQUENTIAL = ab_test(Comparison(sample=200, weight=50))
 
 
 def moments(count: int, right: int) -> SumStats:
     return SumStats(count=count, total=count - right, squares=count - right)
 
 
-def users(canary: tuple[int, int], stable: tuple[int, int], drawn: tuple[int, int] | None = None) -> Users:
+def users(canary: tuple[int, int], stable: tuple[int, int], drawn: tuple[int, int] | None = None) -> UserCounts:
     """Answers and right ones among them of both; as many users as answers, unless it is said how many were drawn."""
     mine, theirs = drawn or (canary[0], stable[0])
     labels = Labels(canary=moments(*canary), stable=moments(*stable))
-    return Users(drawn=Traffic(canary=mine, stable=theirs), answers=labels)
+    return UserCounts(assignments=Traffic(canary=mine, stable=theirs), answers=labels)
 
 
-def outcomes(test: Comparison, seed: int, canary: float, stable: float, looks: int = 40, size: int = 100) -> Outcome:
-    rng, known = np.random.default_rng(seed), Compared()
+def outcomes(test: AbTest, seed: int, canary: float, stable: float, looks: int = 40, size: int = 100) -> Outcome:
+    rng, known = np.random.default_rng(seed), AbTestState()
     for _ in range(looks):
         n = int(rng.binomial(size, 0.5))
-        known = learn(
-            test, known, users((n, int(rng.binomial(n, canary))), (size - n, int(rng.binomial(size - n, stable))))
+        known = test.update(
+            known, users((n, int(rng.binomial(n, canary))), (size - n, int(rng.binomial(size - n, stable))))
         )
-    return judge(test, known)
+    return test.verdict(known)
 
 
 def test_z_is_that_of_the_textbook() -> None:
@@ -58,14 +64,16 @@ def test_z_is_that_of_the_textbook() -> None:
         pytest.param((999, 150), (1001, 100), Outcome.UNDECIDED, id="one answer short of the sample"),
     ],
 )
-def test_a_z_test_looks_when_the_sample_is_there(canary, stable, outcome) -> None:
-    assert judge(Z, learn(Z, Compared(), users(canary, stable))) is outcome
+def test_a_z_test_looks_when_the_sample_is_there(
+    canary: tuple[int, int], stable: tuple[int, int], outcome: Outcome
+) -> None:
+    assert Z.verdict(Z.update(AbTestState(), users(canary, stable))) is outcome
 
 
 def test_a_z_test_looks_once() -> None:
-    decided = learn(Z, Compared(), users((1000, 105), (1000, 100)))
-    later = learn(Z, decided, users((9000, 3000), (9000, 900)))
-    assert judge(Z, later) is Outcome.NO_DIFFERENCE
+    decided = Z.update(AbTestState(), users((1000, 105), (1000, 100)))
+    later = Z.update(decided, users((9000, 3000), (9000, 900)))
+    assert Z.verdict(later) is Outcome.NO_DIFFERENCE
 
 
 def test_equal_revisions_seldom_have_a_winner() -> None:
@@ -88,39 +96,38 @@ def test_a_difference_is_found_by_looking_again_and_again() -> None:
         pytest.param((1010, 990), Outcome.PASS, id="as chance splits"),
     ],
 )
-def test_no_verdict_on_a_broken_split(drawn, outcome) -> None:
-    assert judge(Z, learn(Z, Compared(), users((1000, 150), (1000, 100), drawn))) is outcome
+def test_no_verdict_on_a_broken_split(drawn: tuple[int, int], outcome: Outcome) -> None:
+    assert Z.verdict(Z.update(AbTestState(), users((1000, 150), (1000, 100), drawn))) is outcome
 
 
 @pytest.mark.parametrize("test", [Z, SEQUENTIAL])
-def test_what_is_remembered_is_exact(test) -> None:
-    known = learn(test, Compared(), users((1000, 150), (1000, 100)))
-    again = read(json.loads(json.dumps(body(test, known))))
+def test_what_is_remembered_is_exact(test: AbTest) -> None:
+    known = test.update(AbTestState(), users((1000, 150), (1000, 100)))
+    again = test.from_status(json.loads(json.dumps(test.to_status(known))))
     assert again == known
-    assert judge(test, again) is judge(test, known)
+    assert test.verdict(again) is test.verdict(known)
 
 
 def test_the_line_has_the_numbers() -> None:
-    metric = Metric(name="conversion", comparison=Z)
-    assert tell(metric, Z, Compared()) == "conversion: no user was drawn for a revision yet"
-    few = learn(Z, Compared(), users((40, 4), (50, 4)))
-    assert tell(metric, Z, few) == (
+    assert Z.message(AbTestState()) == "conversion: no user was assigned to a revision yet"
+    few = Z.update(AbTestState(), users((40, 4), (50, 4)))
+    assert Z.message(few) == (
         "conversion: canary 0.1000 of 40 answers, stable 0.0800 of 50, no look before 1000 of each (960 are missing)"
     )
-    done = learn(Z, Compared(), users((1000, 150), (1000, 100)))
-    assert tell(metric, Z, done).endswith("z 3.38: the canary is better")
-    broken = learn(Z, Compared(), users((1000, 150), (1000, 100), (500, 1500)))
-    assert "the split is broken" in tell(metric, Z, broken)
-    assert "25.0 % where 50 % are wanted" in tell(metric, Z, broken)
+    done = Z.update(AbTestState(), users((1000, 150), (1000, 100)))
+    assert Z.message(done).endswith("z 3.38: the canary is better")
+    broken = Z.update(AbTestState(), users((1000, 150), (1000, 100), (500, 1500)))
+    assert "the split is broken" in Z.message(broken)
+    assert "25.0 % where 50 % are wanted" in Z.message(broken)
 
 
 def test_a_provider_counts_from_the_start() -> None:
-    drawn = learn(Z, Compared(), users((0, 0), (0, 0), (600, 600)))
-    first = told(Z, drawn, Labels(canary=moments(500, 80), stable=moments(500, 50)))
-    second = told(Z, first, Labels(canary=moments(1000, 150), stable=moments(1000, 100)))
+    drawn = Z.update(AbTestState(), users((0, 0), (0, 0), (600, 600)))
+    first = Z.apply_answer(drawn, [80.0, 500.0, 50.0, 500.0])
+    second = Z.apply_answer(first, [150.0, 1000.0, 100.0, 1000.0])
     assert second.answers.total.canary.count == 1000
-    assert judge(Z, second) is Outcome.PASS
-    assert told(Z, second, Labels()).answers == second.answers, "an empty answer is no evidence"
+    assert Z.verdict(second) is Outcome.PASS
+    assert Z.apply_answer(second, [None, None, None, None]).answers == second.answers, "an empty answer is no evidence"
 
 
 def test_a_provider_that_fails_holds_the_test() -> None:
@@ -132,12 +139,12 @@ def test_a_provider_that_fails_holds_the_test() -> None:
     }
     spec = parse_strategy({"abTest": raw}).analysis  # type: ignore[union-attr]
     assert spec is not None
-    metric, now = spec.metrics[-1], VirtualClock().now()
-    assert metric.comparison is not None
-    assert isinstance(metric.comparison.source, Source)
-    failed = hear(AnalysisState(), metric, ProviderError("no answer"), now)
+    test, now = metric_tests(spec)[-1], VirtualClock().now()
+    assert isinstance(test, AbTest)
+    assert [query.revision for query in test.queries("canary", "stable")] == ["canary", "canary", "stable", "stable"]
+    failed = apply_answer(AnalysisState(), test, ProviderError("no answer"), now)
     assert (verdict(spec, failed).problem, verdict(spec, failed).problem_since) == ("revenue: no answer", now)
-    back = remembered(spec, {"metrics": verdict(spec, failed).metrics})
-    assert back.problem(metric) == ("no answer", now)
-    answered = hear(back, metric, [(12.0, 80.0), (10.0, 82.0)], now)
+    back = from_status(spec, {"metrics": metric_entries(spec, verdict(spec, failed))})
+    assert (back.of(test).problem, back.of(test).problem_since) == ("no answer", now)
+    answered = apply_answer(back, test, [12.0, 80.0, 10.0, 82.0], now)
     assert verdict(spec, answered).problem == ""

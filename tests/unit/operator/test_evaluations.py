@@ -12,7 +12,7 @@ from model_operator.manifests.pods import PodSettings
 from model_operator.observation.job_results import hindrances, measured
 from model_operator.observation.values import Measurement, Observed, RevisionView
 from model_operator.policy.rollout.context import RolloutContext
-from model_operator.policy.rollout.evaluation import evaluation_body, evaluation_error, evaluations
+from model_operator.policy.rollout.evaluation import evaluate, evaluation_error, evaluations
 from model_operator.policy.status.message import status_message
 from model_operator.testing import VirtualClock
 
@@ -40,7 +40,7 @@ def situation(metrics: list[dict[str, Any]], measures: dict[str, Any], **status:
 def table(s: RolloutContext) -> dict[str, Any]:
     step = s.current_step
     assert isinstance(step, Evaluate)
-    return evaluation_body(s, step)
+    return evaluate(s, step).to_status()
 
 
 @pytest.mark.parametrize(

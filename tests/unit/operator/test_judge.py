@@ -1,4 +1,4 @@
-"""The canary judge."""
+"""The test of rates."""
 
 import numpy as np
 import pytest
@@ -6,36 +6,29 @@ import pytest
 from model_operator.api.analysis import AnalysisSpec
 from model_operator.api.values import replace
 from model_operator.observation.values import Outcome
-from model_operator.policy.analysis import rate_test as tests
-from model_operator.policy.analysis.rate_test import Counts, Evidence, e_value, needed
+from model_operator.policy.analysis.rate_test import Counts, RateState, RateTest, e_value
+from model_operator.policy.analysis.registry import fail_evidence
 
 SPEC = AnalysisSpec()
 (ERRORS,) = SPEC.metrics
 
 
-FAILS_ONLY = replace(ERRORS, pass_ratio=None, pass_rate=None)
-
-
-def learn(evidence: Evidence, counts: Counts) -> Evidence:
-    return tests.learn(ERRORS, evidence, counts)
-
-
-def judge(evidence: Evidence) -> Outcome:
-    return tests.judge(ERRORS, evidence, SPEC.fail_at)
+TEST = RateTest(ERRORS, fail_evidence(SPEC))
+FAILS_ONLY = RateTest(replace(ERRORS, pass_ratio=None, pass_rate=None), fail_evidence(SPEC))
 
 
 def test_no_data_is_no_evidence() -> None:
-    assert judge(Evidence()) is Outcome.UNDECIDED
-    assert learn(Evidence(), Counts(stable=100, stable_bad=50)).fail == Evidence().fail
+    assert TEST.verdict(RateState()) is Outcome.UNDECIDED
+    assert TEST.update(RateState(), Counts(stable=100, stable_bad=50)).fail == RateState().fail
 
 
 def test_ten_percent_errors_against_a_half_are_found_in_two_intervals() -> None:
     found = []
     for seed in range(200):
-        evidence, rng = Evidence(), np.random.default_rng(seed)
+        evidence, rng = RateState(), np.random.default_rng(seed)
         for interval in range(1, 10):
-            evidence = learn(evidence, sample(rng, canary=125, p_canary=0.10, stable=375, p_stable=0.005))
-            if judge(evidence) is Outcome.FAIL:
+            evidence = TEST.update(evidence, sample(rng, canary=125, p_canary=0.10, stable=375, p_stable=0.005))
+            if TEST.verdict(evidence) is Outcome.FAIL:
                 found.append(interval)
                 break
     assert sorted(found)[len(found) // 2] <= 2
@@ -48,28 +41,28 @@ def test_ten_percent_errors_against_a_half_are_found_in_two_intervals() -> None:
 def test_a_healthy_canary_is_hardly_ever_failed(shared: float) -> None:
     failed = 0
     for seed in range(1000):
-        evidence, rng = Evidence(), np.random.default_rng(seed)
+        evidence, rng = RateState(), np.random.default_rng(seed)
         for _ in range(40):
             rate = 0.005 + (shared if rng.random() < 0.2 else 0.0)
             counts = sample(rng, canary=50, p_canary=rate, stable=450, p_stable=rate)
-            evidence = tests.learn(FAILS_ONLY, evidence, counts)
-        failed += judge(evidence) is Outcome.FAIL
+            evidence = FAILS_ONLY.update(evidence, counts)
+        failed += TEST.verdict(evidence) is Outcome.FAIL
     assert failed / 1000 <= SPEC.alpha
 
 
 def test_enough_good_answers_pass() -> None:
-    evidence = Evidence()
+    evidence = RateState()
     for _ in range(8):
-        evidence = learn(evidence, Counts(canary=60, stable=600))
-    assert judge(evidence) is Outcome.PASS
+        evidence = TEST.update(evidence, Counts(canary=60, stable=600))
+    assert TEST.verdict(evidence) is Outcome.PASS
 
 
 def test_few_good_answers_tell_how_many_more_are_needed() -> None:
-    evidence = learn(Evidence(), Counts(canary=60, stable=600))
-    assert judge(evidence) is Outcome.UNDECIDED
-    more = needed(ERRORS, evidence, SPEC.fail_at)
+    evidence = TEST.update(RateState(), Counts(canary=60, stable=600))
+    assert TEST.verdict(evidence) is Outcome.UNDECIDED
+    more = TEST.needed(evidence)
     assert more is not None
-    assert judge(learn(evidence, Counts(canary=more))) is Outcome.PASS
+    assert TEST.verdict(TEST.update(evidence, Counts(canary=more))) is Outcome.PASS
 
 
 def test_overwhelming_evidence_does_not_overflow() -> None:

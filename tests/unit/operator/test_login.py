@@ -82,7 +82,8 @@ async def test_an_exec_plugin_that_fails_is_named(tmp_path: Path) -> None:
 
 
 async def test_the_proxy_and_the_server_name_of_a_kubeconfig_are_used(tmp_path: Path) -> None:
-    file = kubeconfig(tmp_path, **{"proxy-url": "http://127.0.0.1:9", "tls-server-name": "api.example.com"})
+    cluster: dict[str, Any] = {"proxy-url": "http://127.0.0.1:9", "tls-server-name": "api.example.com"}
+    file = kubeconfig(tmp_path, user=None, **cluster)
     connection = await Connection.open(environment(file))
     try:
         assert connection.configuration.proxy == "http://127.0.0.1:9"

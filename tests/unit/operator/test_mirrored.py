@@ -9,19 +9,12 @@ from model_operator.api.analysis import Metric, parse_analysis
 from model_operator.api.shadow import Prediction
 from model_operator.api.sums import SumStats
 from model_operator.observation.values import Outcome
-from model_operator.policy.analysis.shadow_test import (
-    Mirrored,
-    Pair,
-    Waiting,
-    agree,
-    distance,
-    join,
-    judge,
-    learn,
-    next_every,
-    tell,
-)
-from model_operator.policy.analysis.state import AnalysisState, remembered, verdict
+from model_operator.policy.analysis.metric_test import Pair
+from model_operator.policy.analysis.registry import fail_evidence, metric_tests
+from model_operator.policy.analysis.shadow_pairs import Unpaired, next_every, pair_predictions
+from model_operator.policy.analysis.shadow_test import ShadowState, ShadowTest, agree, distance
+from model_operator.policy.analysis.state import AnalysisState, from_status, verdict
+from model_operator.policy.status.analysis_status import metric_entries
 
 AGREEMENT = Metric(name="shadow-agreement", minimum=0.95)
 DISTANCE = Metric(name="shadow-distance", maximum=0.1)
@@ -78,12 +71,12 @@ def test_distances(one: Prediction, other: Prediction, relative: bool, apart: fl
 
 def test_a_pair_may_come_together_over_two_looks_and_not_over_three() -> None:
     a, b, c = (said(1.0, request=name) for name in "abc")
-    pairs, waiting = join(Waiting(), [a, b], [b])
+    pairs, unpaired = pair_predictions(Unpaired(), [a, b], [b])
     assert pairs == [(b, b)]
-    pairs, waiting = join(waiting, [], [a, a, c])
+    pairs, unpaired = pair_predictions(unpaired, [], [a, a, c])
     assert pairs == [(a, a)], "once, however often it was asked"
-    pairs, waiting = join(waiting, [], [])
-    assert join(waiting, [c], [])[0] == [], "what has waited for one look waits no longer"
+    pairs, unpaired = pair_predictions(unpaired, [], [])
+    assert pair_predictions(unpaired, [c], [])[0] == [], "what has waited for one look waits no longer"
 
 
 @pytest.mark.parametrize(
@@ -133,18 +126,19 @@ def pairs(agreeing: int, differing: int) -> list[Pair]:
     ],
 )
 def test_many_pairs(metric: Metric, seen: list[Pair], outcome: Outcome, why: str) -> None:
-    known = learn(metric, Mirrored(), seen)
-    assert judge(metric, known, DECIDES_AT) is outcome
-    assert why in tell(metric, known, DECIDES_AT)
+    test = ShadowTest(metric, DECIDES_AT)
+    known = test.apply_pairs(ShadowState(), seen)
+    assert test.verdict(known) is outcome
+    assert why in test.message(known)
 
 
 def test_the_scale_of_the_numbers_is_no_evidence() -> None:
     for scale in (1e-6, 1.0, 1e6):
-        metric = Metric(name="shadow-distance", maximum=0.1 * scale)
+        test = ShadowTest(Metric(name="shadow-distance", maximum=0.1 * scale), DECIDES_AT)
         apart = [(said(0.0), said(0.3 * scale))] * 90 + [(said(0.0), said(0.0))] * 90
-        assert judge(metric, learn(metric, Mirrored(), apart), DECIDES_AT) is Outcome.FAIL
+        assert test.verdict(test.apply_pairs(ShadowState(), apart)) is Outcome.FAIL
         near = [(said(0.0), said(0.02 * scale))] * 200
-        assert judge(metric, learn(metric, Mirrored(), near), DECIDES_AT) is Outcome.PASS
+        assert test.verdict(test.apply_pairs(ShadowState(), near)) is Outcome.PASS
 
 
 @pytest.mark.parametrize("wrong", [Outcome.FAIL, Outcome.PASS])
@@ -154,8 +148,8 @@ def test_a_canary_at_the_bound_hardly_ever_gets_a_verdict_however_often_one_look
         chance, differing = random.Random(seed), 0
         for look in range(1, 21):
             differing += sum(chance.random() < 0.05 for _ in range(50))
-            known = Mirrored(pairs=50 * look, badness=SumStats(count=50 * look, total=differing, squares=differing))
-            if judge(AGREEMENT, known, DECIDES_AT) is wrong:
+            known = ShadowState(pairs=50 * look, loss=SumStats(count=50 * look, total=differing, squares=differing))
+            if ShadowTest(AGREEMENT, DECIDES_AT).verdict(known) is wrong:
                 runs_with_it += 1
                 break
     # Five are the most that may be expected; more than twelve of a hundred come in one of a thousand tries.
@@ -171,12 +165,12 @@ def test_status_remembers_what_is_known() -> None:
             ]
         }
     )
-    assert [metric.can_pass for metric in spec.metrics] == [True, True]
-    known = {metric.name: learn(metric, Mirrored(), pairs(30, 3)) for metric in spec.metrics}
-    found = verdict(spec, AnalysisState(known=known))
+    assert [test.can_pass for test in metric_tests(spec)] == [True, True]
+    known = {m.name: ShadowTest(m, fail_evidence(spec)).apply_pairs(ShadowState(), pairs(30, 3)) for m in spec.metrics}
+    found = verdict(spec, AnalysisState(known))
     assert found.outcome is Outcome.UNDECIDED
-    agreement, apart = found.metrics
+    agreement, apart = metric_entries(spec, found)
     assert agreement["value"] == pytest.approx(30 / 33, abs=1e-6)
     assert apart["value"] == pytest.approx(3 / 33, abs=1e-6)
     assert agreement["needRequests"] > 0
-    assert remembered(spec, {"metrics": found.metrics}).known == known
+    assert from_status(spec, {"metrics": [agreement, apart]}).metrics == known

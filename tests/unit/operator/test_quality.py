@@ -1,6 +1,7 @@
-"""The judge of quality by feedback: honest in noise, sharp where there is a difference."""
+"""The test of metrics from feedback: honest in noise, sharp where there is a difference."""
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -8,20 +9,15 @@ import pytest
 from model_operator.api.analysis import Metric, parse_analysis
 from model_operator.api.sums import SumStats
 from model_operator.observation.values import Outcome
-from model_operator.policy.analysis.feedback_test import (
-    FEWEST,
-    Labels,
-    Quality,
-    judge,
-    learn,
-    mixture,
-    tell_quality,
-    value_of,
-)
-from model_operator.policy.analysis.state import AnalysisState, learn_all, remembered, verdict
+from model_operator.policy.analysis.feedback_test import MIN_SAMPLES, FeedbackState, FeedbackTest, Labels, mixture
+from model_operator.policy.analysis.state import AnalysisState, from_status, update, verdict
+from model_operator.policy.status.analysis_status import metric_entries
 
 DECIDES_AT = 20.0
 NOT_WORSE = Metric(name="accuracy", fail_drop=0.01, pass_drop=0.05)
+
+
+Draw = Callable[[np.random.Generator, int, float], SumStats]
 
 
 def answers(rng: np.random.Generator, count: int, wrong: float) -> SumStats:
@@ -34,11 +30,13 @@ def losses(rng: np.random.Generator, count: int, mean: float) -> SumStats:
     return SumStats(count=count, total=float(found.sum()), squares=float((found**2).sum()))
 
 
-def outcomes(metric: Metric, seed: int, canary: float, stable: float, draw=answers, labels=(50, 50)) -> list[Outcome]:
-    rng, known, found = np.random.default_rng(seed), Quality(), []
+def outcomes(
+    metric: Metric, seed: int, canary: float, stable: float, draw: Draw = answers, labels: tuple[int, int] = (50, 50)
+) -> list[Outcome]:
+    rng, known, found = np.random.default_rng(seed), FeedbackState(), []
     for _ in range(40):
-        known = learn(known, Labels(canary=draw(rng, labels[0], canary), stable=draw(rng, labels[1], stable)))
-        found.append(judge(metric, known, DECIDES_AT))
+        known = known.plus(Labels(canary=draw(rng, labels[0], canary), stable=draw(rng, labels[1], stable)))
+        found.append(FeedbackTest(metric, DECIDES_AT).verdict(known))
     return found
 
 
@@ -51,7 +49,9 @@ def outcomes(metric: Metric, seed: int, canary: float, stable: float, draw=answe
         pytest.param("log-loss", 0.3, losses, (50, 50), id="losses"),
     ],
 )
-def test_an_equal_canary_is_hardly_ever_failed_however_often_it_is_looked_at(metric, rate, draw, labels) -> None:
+def test_an_equal_canary_is_hardly_ever_failed_however_often_it_is_looked_at(
+    metric: str, rate: float, draw: Draw, labels: tuple[int, int]
+) -> None:
     strict = Metric(name=metric, fail_drop=0.0)
     failed = sum(Outcome.FAIL in outcomes(strict, seed, rate, rate, draw, labels) for seed in range(150))
     assert failed / 150 <= 1 / DECIDES_AT
@@ -65,7 +65,7 @@ def test_an_equal_canary_is_hardly_ever_failed_however_often_it_is_looked_at(met
         pytest.param("log-loss", 0.6, 0.3, losses, id="twice the loss"),
     ],
 )
-def test_a_worse_canary_fails(metric, canary, stable, draw) -> None:
+def test_a_worse_canary_fails(metric: str, canary: float, stable: float, draw: Draw) -> None:
     found = [outcomes(Metric(name=metric, fail_drop=0.01), seed, canary, stable, draw) for seed in range(50)]
     assert all(Outcome.FAIL in one for one in found)
 
@@ -76,19 +76,19 @@ def test_an_equal_canary_passes_where_a_small_drop_is_allowed() -> None:
 
 
 def test_what_both_share_is_nobodys_fault() -> None:
-    rng, known = np.random.default_rng(3), Quality()
+    rng, known = np.random.default_rng(3), FeedbackState()
     for wrong, ours, theirs in ((0.02, 10, 190), (0.4, 100, 100)) * 10:
-        known = learn(known, Labels(canary=answers(rng, ours, wrong), stable=answers(rng, theirs, wrong)))
+        known = known.plus(Labels(canary=answers(rng, ours, wrong), stable=answers(rng, theirs, wrong)))
     assert known.total.canary.mean > known.total.stable.mean + 0.1, "pooled over the intervals it looks worse"
-    assert judge(NOT_WORSE, known, DECIDES_AT) is not Outcome.FAIL
+    assert FeedbackTest(NOT_WORSE, DECIDES_AT).verdict(known) is not Outcome.FAIL
 
 
 def test_few_labels_decide_nothing() -> None:
-    known = learn(
-        Quality(), Labels(canary=SumStats(count=FEWEST - 1, total=40, squares=40), stable=SumStats(count=500))
+    known = FeedbackState().plus(
+        Labels(canary=SumStats(count=MIN_SAMPLES - 1, total=40, squares=40), stable=SumStats(count=500))
     )
-    assert judge(NOT_WORSE, known, DECIDES_AT) is Outcome.UNDECIDED
-    assert "judged from 50 labels of each" in tell_quality(NOT_WORSE, known, DECIDES_AT)
+    assert FeedbackTest(NOT_WORSE, DECIDES_AT).verdict(known) is Outcome.UNDECIDED
+    assert "judged from 50 labels of each" in FeedbackTest(NOT_WORSE, DECIDES_AT).message(known)
 
 
 @pytest.mark.parametrize(
@@ -112,13 +112,13 @@ def test_few_labels_decide_nothing() -> None:
     ],
 )
 def test_a_bound_needs_no_stable(metric: Metric, canary: SumStats, outcome: Outcome) -> None:
-    assert judge(metric, learn(Quality(), Labels(canary=canary)), DECIDES_AT) is outcome
+    assert FeedbackTest(metric, DECIDES_AT).verdict(FeedbackState(total=Labels(canary=canary))) is outcome
 
 
 def test_f1_is_told_as_people_know_it() -> None:
     counted = SumStats(count=100, total=20, squares=20)
-    assert value_of(Metric(name="f1"), counted) == pytest.approx(2 * 80 / (2 * 80 + 20))
-    assert value_of(Metric(name="f1"), SumStats()) is None
+    assert FeedbackTest(Metric(name="f1"), DECIDES_AT).value(counted) == pytest.approx(2 * 80 / (2 * 80 + 20))
+    assert FeedbackTest(Metric(name="f1"), DECIDES_AT).value(SumStats()) is None
 
 
 def test_no_weight_is_no_evidence_and_much_does_not_overflow() -> None:
@@ -130,6 +130,6 @@ def test_status_remembers_to_the_last_bit() -> None:
     spec = parse_analysis({"metrics": [{"name": "accuracy", "fail": {}, "pass": {"maxDropFromStable": 0.03}}]})
     rng = np.random.default_rng(1)
     seen = {"accuracy": Labels(canary=answers(rng, 93, 0.07), stable=answers(rng, 31, 0.05))}
-    knowledge = learn_all(spec, AnalysisState(), seen)
-    written = json.loads(json.dumps({"metrics": list(verdict(spec, knowledge).metrics)}))
-    assert remembered(spec, written) == knowledge
+    known = update(spec, AnalysisState(), seen)
+    written = json.loads(json.dumps({"metrics": metric_entries(spec, verdict(spec, known))}))
+    assert from_status(spec, written) == known

@@ -23,7 +23,7 @@ from model_operator.api.values import replace
 from model_operator.errors import InvalidSpec
 from model_operator.observation.values import FrontView, Observed, Outcome, PodProblem, RevisionView, Traffic, Verdict
 from model_operator.policy.decide import decide
-from model_operator.policy.rollout.annotations import answer_the_rest, ignored_tokens
+from model_operator.policy.rollout.annotations import answer_the_rest, ignored_annotations
 from model_operator.policy.rollout.context import RolloutContext
 from model_operator.policy.rollout.undo import undo
 
@@ -488,16 +488,14 @@ def test_deciding_again_on_the_new_status_changes_nothing_more_without_news(
         pytest.param(
             {"retry": NEW}, {"aborted": THIRD}, f"it names '{NEW}', but {THIRD} was aborted", id="not aborted"
         ),
-        pytest.param(
-            {"promot": NEW}, {"canary": NEW}, "modeldeploy.dev/promot is not known; known are: promote", id="a typo"
-        ),
+        pytest.param({"promot": NEW}, {"canary": NEW}, "unknown; write one of: promote", id="a typo"),
     ],
 )
 def test_an_annotation_without_an_effect_is_named(tokens: Any, status: Any, said: str) -> None:
     standing = Status(stable=OLD, phase=Phase.PROGRESSING, **status)
     one = RolloutContext(resource=resource(standing, tokens=tokens), status=standing, observed=seen(view(OLD)), now=NOW)
-    (message,) = ignored_tokens(one.under(answer_the_rest(one)))
-    assert said in message
+    (ignored,) = ignored_annotations(one.under(answer_the_rest(one)))
+    assert said in ignored.message
 
 
 def test_an_undo_of_a_revision_that_is_not_kept_is_refused() -> None:

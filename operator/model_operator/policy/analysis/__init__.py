@@ -1,1 +1,1 @@
-"""The judgement of a canary: one test for each kind of metric, and one verdict. Pure."""
+"""The analysis of a canary: one test for each kind of metric, and one verdict. Pure."""

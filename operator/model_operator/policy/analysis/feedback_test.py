@@ -1,10 +1,10 @@
-"""The judge of quality by feedback: is the canary's mean worse than stable's? Pure; `analysis` calls it.
+"""The test of metrics from feedback: is the canary's mean worse than stable's?
 
-Every labelled answer has a badness y: 1 when it is wrong and 0 when it is right (`accuracy`, `precision`, `recall`,
-`f1`, `conversion`), or its loss in nats (`log-loss`). Of F1's answers, those that are no true negative, the share j
+Every labelled answer has a loss y: 1 when it is wrong and 0 when it is right (`accuracy`, `precision`, `recall`,
+`f1`, `conversion`), or the log loss in nats (`log-loss`). Of F1's answers, those that are no true negative, the share j
 is right and F1 = 2 j / (1 + j): one falls when the other does.
 
-Per closed interval i with n_c and n_s labels of canary and stable, d_i is the difference of the mean badness (canary
+Per closed interval i with n_c and n_s labels of canary and stable, d_i is the difference of the mean loss (canary
 minus stable) and w_i = n_c n_s / (n_c + n_s) its weight, as Mantel and Haenszel's: what both revisions share in an
 interval cancels out.
 
@@ -14,27 +14,30 @@ mixture of exp(h S - h^2 V / 2) over h > 0 with half a normal density of precisi
     E = 2 sqrt(rho / (V + rho)) exp(S^2 / (2 (V + rho))) Phi(S / sqrt(V + rho))
 
 (Robbins, 1970; Johari, Pekelis and Walsh, 2017, "Always valid inference"; Howard et al., 2021, prop. 6). With the
-variances estimated it holds asymptotically (Waudby-Smith et al., 2024), so nothing is decided on fewer than `FEWEST`
-labels of either revision. PASS is the same test of H0 "d >= margin".
+variances estimated it holds asymptotically (Waudby-Smith et al., 2024), so there is no verdict on fewer than
+`MIN_SAMPLES` labels of either revision. PASS is the same test of H0 "d >= margin".
 
 A bound of the canary's own value (`minimum`, `maximum`) is tested exactly where answers are right or wrong, and by the
 same mixture where they have a loss.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from model_operator.api.analysis import LOG_LOSS, Metric
-from model_operator.api.json import Body
+from model_operator.api.analysis import LOG_LOSS
 from model_operator.api.sums import SumStats
-from model_operator.observation.values import Outcome
+from model_operator.observation.values import MetricState, Outcome
+from model_operator.policy.analysis.metric_test import CountedTest, Counters
 from model_operator.policy.analysis.rate_test import limit_e_value
 
+Body = Mapping[str, Any]
+
 #: Labels of each revision below which nothing is decided.
-FEWEST = 50
+MIN_SAMPLES = 50
 #: Weight at which the mixture is sharpest: that of 200 labels of each revision.
-_SHARPEST = 100.0
+MIXTURE_PRECISION = 100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +52,8 @@ class Labels:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quality:
-    """What is known so far: sum w d, sum w, sum w^2/n_c and sum w^2/n_s over the intervals, and all labels."""
+class FeedbackState(MetricState):
+    """Sum w d, sum w, sum w^2/n_c and sum w^2/n_s over the intervals, and all labels."""
 
     difference: float = 0.0
     weight: float = 0.0
@@ -58,87 +61,151 @@ class Quality:
     stable_spread: float = 0.0
     total: Labels = field(default_factory=Labels)
 
+    def plus(self, labels: Labels) -> "FeedbackState":
+        """Return the state with one more interval; a difference needs labels of both revisions."""
+        total, n, m = self.total + labels, labels.canary.count, labels.stable.count
+        weight = n * m / (n + m) if n and m else 0.0
+        return FeedbackState(
+            difference=self.difference + weight * (labels.canary.mean - labels.stable.mean),
+            weight=self.weight + weight,
+            canary_spread=self.canary_spread + (weight**2 / n if weight else 0.0),
+            stable_spread=self.stable_spread + (weight**2 / m if weight else 0.0),
+            total=total,
+        )
 
-def learn(known: Quality, labels: Labels) -> Quality:
-    """Return what is known with one more interval; one without labels of both says nothing of their difference."""
-    total, n, m = known.total + labels, labels.canary.count, labels.stable.count
-    weight = n * m / (n + m) if n and m else 0.0
-    return Quality(
-        difference=known.difference + weight * (labels.canary.mean - labels.stable.mean),
-        weight=known.weight + weight,
-        canary_spread=known.canary_spread + (weight**2 / n if weight else 0.0),
-        stable_spread=known.stable_spread + (weight**2 / m if weight else 0.0),
-        total=total,
-    )
-
-
-def judge(metric: Metric, known: Quality, decides_at: float) -> Outcome:
-    """Return the verdict; `decides_at` is 1/alpha of this metric's share of alpha."""
-    if fail_evidence(metric, known) >= decides_at:
-        return Outcome.FAIL
-    if metric.pass_drop is None:
-        return Outcome.UNDECIDED
-    return Outcome.PASS if difference_e_value(known, metric.pass_drop, sign=-1) >= decides_at else Outcome.UNDECIDED
-
-
-def fail_evidence(metric: Metric, known: Quality) -> float:
-    """Return E against the canary: the mean over the tests that the metric has; 0 without one."""
-    tests = [difference_e_value(known, metric.fail_drop, sign=1)] if metric.fail_drop is not None else []
-    bound = worst_badness(metric)
-    if bound is not None:
-        tests.append(_bound_e_value(metric, known.total.canary, bound))
-    return sum(tests) / len(tests) if tests else 0.0
+    def e_value(self, margin: float, *, sign: int) -> float:
+        """Return E against H0 "sign * (d - margin) <= 0", d the canary's mean loss above stable's."""
+        canary, stable = self.total.canary, self.total.stable
+        if min(canary.count, stable.count) < MIN_SAMPLES or not self.weight:
+            return 1.0
+        variance = self.canary_spread * canary.variance + self.stable_spread * stable.variance
+        score = sign * (self.difference - self.weight * margin)
+        # In units of the mean variance of one unit of weight, so that the scale of a loss does not matter.
+        unit = variance / self.weight
+        return mixture(score / math.sqrt(unit), self.weight)
 
 
-def worst_badness(metric: Metric) -> float | None:
-    """Return the largest mean badness that the metric's own bound allows; None without a bound."""
-    if metric.name == LOG_LOSS:
-        return metric.maximum
-    if metric.minimum is None or metric.name != "f1":
-        return None if metric.minimum is None else 1 - metric.minimum
-    return 1 - metric.minimum / (2 - metric.minimum)
+class FeedbackTest(CountedTest[FeedbackState, Labels]):
+    """A mean over labelled answers, compared with stable's or with a bound."""
+
+    __slots__ = ()
+
+    @property
+    def can_pass(self) -> bool:
+        return self.metric.pass_drop is not None
+
+    def start(self) -> FeedbackState:
+        return FeedbackState()
+
+    def count(self, state: FeedbackState, before: Counters, after: Counters, *, is_canary: bool) -> Labels:
+        return count_labels(self.metric.name, before, after, is_canary=is_canary)
+
+    def update(self, state: FeedbackState, counts: Labels) -> FeedbackState:
+        return state.plus(counts)
+
+    def verdict(self, state: FeedbackState) -> Outcome:
+        if self.fail_evidence(state) >= self.fail_at:
+            return Outcome.FAIL
+        if self.metric.pass_drop is None:
+            return Outcome.UNDECIDED
+        is_proven = state.e_value(self.metric.pass_drop, sign=-1) >= self.fail_at
+        return Outcome.PASS if is_proven else Outcome.UNDECIDED
+
+    def fail_evidence(self, state: FeedbackState) -> float:
+        """Return E against the canary: the mean over the tests that the metric has; 0 without one."""
+        tests = [state.e_value(self.metric.fail_drop, sign=1)] if self.metric.fail_drop is not None else []
+        bound = self.largest_loss
+        if bound is not None:
+            tests.append(self._bound_e_value(state.total.canary, bound))
+        return sum(tests) / len(tests) if tests else 0.0
+
+    @property
+    def largest_loss(self) -> float | None:
+        """The largest mean loss that the metric's own bound allows; None without a bound."""
+        metric = self.metric
+        if metric.name == LOG_LOSS:
+            return metric.maximum
+        if metric.minimum is None or metric.name != "f1":
+            return None if metric.minimum is None else 1 - metric.minimum
+        return 1 - metric.minimum / (2 - metric.minimum)
+
+    def value(self, answers: SumStats) -> float | None:
+        """Return the metric by its usual definition: a share of right answers, or the mean loss; None without labels.
+
+        F1 = 2 j / (1 + j), see the top of this module.
+        """
+        if not answers.count:
+            return None
+        if self.metric.name == LOG_LOSS:
+            return answers.mean
+        right = 1 - answers.mean
+        return 2 * right / (1 + right) if self.metric.name == "f1" else right
+
+    def message(self, state: FeedbackState) -> str:
+        canary, stable = state.total.canary, state.total.stable
+        value, other = self.value(canary), self.value(stable)
+        if value is None:
+            return f"{self.metric.name}: no feedback on the canary yet"
+        beside = "no labels of stable" if other is None else f"stable {other:.4f} of {stable.count:.0f}"
+        line = f"{self.metric.name}: canary {value:.4f} of {canary.count:.0f} labels, {beside}"
+        if self._needed(state):
+            return f"{line}, judged from {MIN_SAMPLES} labels of each"
+        return f"{line}, E {self.fail_evidence(state):.3g} of {self.fail_at:.0f}"
+
+    def to_status(self, state: FeedbackState) -> dict[str, Any]:
+        total, missing = state.total, self._needed(state)
+        values = {"value": self.value(total.canary), "stableValue": self.value(total.stable)}
+        return {
+            "failAt": self.fail_at,
+            "evidence": round(self.fail_evidence(state), 3),
+            "labels": labels_to_status(total),
+            **({"needLabels": missing} if missing else {}),
+            **{name: round(value, 6) for name, value in values.items() if value is not None},
+            "state": feedback_to_status(state),
+        }
+
+    def from_status(self, entry: Body) -> FeedbackState:
+        return feedback_from_status(entry["state"])
+
+    def _needed(self, state: FeedbackState) -> int:
+        """Return how many more labels of the revision with fewer of them it takes for a first verdict."""
+        return max(math.ceil(MIN_SAMPLES - min(state.total.canary.count, state.total.stable.count)), 0)
+
+    def _bound_e_value(self, answers: SumStats, bound: float) -> float:
+        if self.metric.name != LOG_LOSS:
+            return limit_e_value(round(answers.count), round(answers.total), bound)
+        if answers.count < MIN_SAMPLES:
+            return 1.0
+        return mixture((answers.total - answers.count * bound) / math.sqrt(answers.variance), answers.count)
 
 
-def value_of(metric: Metric, answers: SumStats) -> float | None:
-    """Return the metric as people know it: the share of right answers, or the mean loss; None without labels."""
-    if not answers.count:
-        return None
-    if metric.name == LOG_LOSS:
-        return answers.mean
-    right = 1 - answers.mean
-    return 2 * right / (1 + right) if metric.name == "f1" else right
+def count_labels(metric: str, before: Counters, after: Counters, *, is_canary: bool) -> Labels:
+    """Return the labelled answers of one server between two samples."""
+    grown = after.quality.get(metric, SumStats()) - before.quality.get(metric, SumStats())
+    return Labels(canary=grown) if is_canary else Labels(stable=grown)
 
 
-def quality_body(metric: Metric, known: Quality, decides_at: float) -> dict[str, Any]:
-    """Return what status shows and remembers."""
-    total = known.total
-    values = {"value": value_of(metric, total.canary), "stableValue": value_of(metric, total.stable)}
+def labels_to_status(labels: Labels) -> dict[str, int]:
+    """Return the numbers of labels of both revisions."""
+    return {"canary": int(labels.canary.count), "stable": int(labels.stable.count)}
+
+
+def feedback_to_status(state: FeedbackState) -> dict[str, Any]:
+    """Return what `feedback_from_status` reads back, to the last bit."""
+    sides = (state.total.canary, state.total.stable)
     return {
-        "failAt": decides_at,
-        "evidence": round(fail_evidence(metric, known), 3),
-        "labels": {"canary": int(total.canary.count), "stable": int(total.stable.count)},
-        **{name: round(value, 6) for name, value in values.items() if value is not None},
-        "state": state_body(known),
-    }
-
-
-def state_body(known: Quality) -> dict[str, Any]:
-    """Return what `quality_of` reads back from the entry's `state`."""
-    sides = (known.total.canary, known.total.stable)
-    return {
-        "sums": [known.difference, known.weight, known.canary_spread, known.stable_spread],
+        "sums": [state.difference, state.weight, state.canary_spread, state.stable_spread],
         "answers": [[side.count, side.total, side.squares] for side in sides],
     }
 
 
-def quality_of(entry: Body) -> Quality:
-    """Read back what `state_body` wrote into an entry."""
-    difference, weight, canary_spread, stable_spread = map(float, entry["state"]["sums"])
+def feedback_from_status(raw: Body) -> FeedbackState:
+    """Read back what `feedback_to_status` wrote."""
+    difference, weight, canary_spread, stable_spread = map(float, raw["sums"])
     canary, stable = (
-        SumStats(count=count, total=float(total), squares=float(squares))
-        for count, total, squares in entry["state"]["answers"]
+        SumStats(count=count, total=float(total), squares=float(squares)) for count, total, squares in raw["answers"]
     )
-    return Quality(
+    return FeedbackState(
         difference=difference,
         weight=weight,
         canary_spread=canary_spread,
@@ -147,41 +214,8 @@ def quality_of(entry: Body) -> Quality:
     )
 
 
-def tell_quality(metric: Metric, known: Quality, decides_at: float) -> str:
-    """Return the numbers that decide, in one line."""
-    canary, stable = known.total.canary, known.total.stable
-    value, other = value_of(metric, canary), value_of(metric, stable)
-    if value is None:
-        return f"{metric.name}: no feedback on the canary yet"
-    beside = "no labels of stable" if other is None else f"stable {other:.4f} of {stable.count:.0f}"
-    line = f"{metric.name}: canary {value:.4f} of {canary.count:.0f} labels, {beside}"
-    if canary.count < FEWEST or stable.count < FEWEST:
-        return f"{line}, judged from {FEWEST} labels of each"
-    return f"{line}, E {fail_evidence(metric, known):.3g} of {decides_at:.0f}"
-
-
-def difference_e_value(known: Quality, margin: float, *, sign: int) -> float:
-    """Return E against H0 "sign * (d - margin) <= 0", d the canary's mean badness above stable's."""
-    canary, stable = known.total.canary, known.total.stable
-    if min(canary.count, stable.count) < FEWEST or not known.weight:
-        return 1.0
-    variance = known.canary_spread * canary.variance + known.stable_spread * stable.variance
-    score = sign * (known.difference - known.weight * margin)
-    # In units of the mean variance of one unit of weight, so that the scale of a loss does not matter.
-    unit = variance / known.weight
-    return mixture(score / math.sqrt(unit), known.weight)
-
-
-def _bound_e_value(metric: Metric, answers: SumStats, bound: float) -> float:
-    if metric.name != LOG_LOSS:
-        return limit_e_value(round(answers.count), round(answers.total), bound)
-    if answers.count < FEWEST:
-        return 1.0
-    return mixture((answers.total - answers.count * bound) / math.sqrt(answers.variance), answers.count)
-
-
 def mixture(score: float, variance: float) -> float:
-    """Return the one-sided normal mixture E of a sum with this variance, in units of `_SHARPEST`."""
-    spread = variance + _SHARPEST
+    """Return the one-sided normal mixture E of a sum with this variance, in units of `MIXTURE_PRECISION`."""
+    spread = variance + MIXTURE_PRECISION
     normal = 0.5 * math.erfc(-score / math.sqrt(2 * spread))
-    return 2 * math.sqrt(_SHARPEST / spread) * math.exp(min(score**2 / (2 * spread), 700.0)) * normal
+    return 2 * math.sqrt(MIXTURE_PRECISION / spread) * math.exp(min(score**2 / (2 * spread), 700.0)) * normal

@@ -1,6 +1,6 @@
-"""The canary judge: anytime-valid tests on counts, so that it may be looked at as often as one likes.
+"""The test of `errors` and `latency`: anytime-valid on counts, so that it may be evaluated at any time.
 
-Per closed interval it is told requests n and bad ones x of canary (c) and stable (s).
+Per closed interval there are n requests and x bad ones among them, of canary (c) and stable (s).
 
 FAIL tests H0 "the canary's bad rate is at most r times stable's". Given m = x_c + x_s bad requests
 in an interval, x_c ~ Binomial(m, pi) with pi = r n_c / (r n_c + n_s) at the edge of H0. For phi in
@@ -16,16 +16,23 @@ by likelihood ratios as well (`limit_e_value`); the mean of two e-values is one 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from model_operator.api.analysis import Metric
-from model_operator.api.json import Body
-from model_operator.observation.values import Outcome
+from model_operator.api.analysis import ERRORS
+from model_operator.api.values import replace
+from model_operator.observation.values import MetricState, Outcome
+from model_operator.policy.analysis.metric_test import CountedTest, Counters
 
+Body = Mapping[str, Any]
+
+#: Multiples of the tolerated ratio that the alternatives of the FAIL test assume.
 RATIOS = (1.5, 2.0, 3.0, 5.0, 10.0)
-SHRINKS = (2.0, 5.0, 20.0)
+#: Divisors of the rate that the alternatives of the PASS test assume.
+DIVISORS = (2.0, 5.0, 20.0)
+#: The part of stable's requests that is slower than what counts as slow, where the spec has no `slowerThan`.
+_SLOW_QUANTILE = 0.99
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,65 +54,148 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """What is known so far of one metric: log likelihood ratios (natural) and totals. StartupEvents at nothing."""
+class RateState(MetricState):
+    """Log likelihood ratios (natural) and totals. `threshold` is the seconds above which a request counts as slow."""
 
     fail: Sequence[float] = (0.0,) * len(RATIOS)
     pass_ratio: Sequence[float] = (0.0,) * len(RATIOS)
-    pass_rate: Sequence[float] = (0.0,) * len(SHRINKS)
+    pass_rate: Sequence[float] = (0.0,) * len(DIVISORS)
     total: Counts = field(default_factory=Counts)
+    threshold: float | None = None
 
 
-def learn(metric: Metric, evidence: Evidence, counts: Counts) -> Evidence:
-    """Return the evidence with one more interval. An interval without requests of both teaches nothing of ratios."""
-    fail, ratio, rate = evidence.fail, evidence.pass_ratio, evidence.pass_rate
-    if counts.canary and counts.stable:
-        if metric.fail_ratio is not None:
-            fail = _add(fail, [_ratio_step(counts, metric.fail_ratio, phi) for phi in RATIOS])
-        if metric.pass_ratio is not None:
-            ratio = _add(ratio, [_ratio_step(counts, metric.pass_ratio, 1 / phi) for phi in RATIOS])
-    if metric.pass_rate is not None:
-        rate = _add(rate, [_rate_step(counts, metric.pass_rate, shrink) for shrink in SHRINKS])
-    return Evidence(fail=fail, pass_ratio=ratio, pass_rate=rate, total=evidence.total + counts)
+class RateTest(CountedTest[RateState, Counts]):
+    """The rate of bad requests, compared with stable's."""
 
+    __slots__ = ()
 
-def judge(metric: Metric, evidence: Evidence, decides_at: float) -> Outcome:
-    """Return the verdict on one metric; `decides_at` is 1/alpha of this metric's share of alpha."""
-    if fail_evidence(metric, evidence) >= decides_at:
-        return Outcome.FAIL
-    passed = (
-        metric.pass_ratio is not None and e_value(evidence.pass_ratio) >= decides_at,
-        metric.pass_rate is not None and e_value(evidence.pass_rate) >= decides_at,
-    )
-    return Outcome.PASS if any(passed) else Outcome.UNDECIDED
+    @property
+    def can_pass(self) -> bool:
+        return self.metric.pass_ratio is not None or self.metric.pass_rate is not None
 
+    def start(self) -> RateState:
+        return RateState()
 
-def fail_evidence(metric: Metric, evidence: Evidence) -> float:
-    """Return E against the canary: the mean over the tests that the metric has; 0 without one."""
-    tests = [e_value(evidence.fail)] if metric.fail_ratio is not None else []
-    if metric.maximum is not None:
-        tests.append(limit_e_value(evidence.total.canary, evidence.total.canary_bad, metric.maximum))
-    return sum(tests) / len(tests) if tests else 0.0
+    def calibrate(self, state: RateState, stable: Mapping[float, int]) -> RateState:
+        """Freeze what counts as slow as soon as stable has answered.
 
+        It is the histogram's bucket edge at or above `slowerThan`, or at or above stable's 99th percentile: between two
+        edges a histogram has no counts. The last edge is the largest threshold.
+        """
+        if self.metric.name == ERRORS or state.threshold is not None or not stable.get(math.inf):
+            return state
+        edges = sorted(edge for edge in stable if edge != math.inf)
+        return replace(state, threshold=self._threshold(edges, stable)) if edges else state
 
-def limit_e_value(trials: int, bad: int, limit: float) -> float:
-    """Return E against H0 "the bad rate is at most `limit`": the mean over the odds phi * limit / (1 - limit).
+    def count(self, state: RateState, before: Counters, after: Counters, *, is_canary: bool) -> Counts | None:
+        if self.metric.name == ERRORS:
+            total, bad = after.requests - before.requests, after.errors - before.errors
+        elif state.threshold is None:
+            return None
+        else:
+            total = _at_most(after, math.inf) - _at_most(before, math.inf)
+            bad = total - (_at_most(after, state.threshold) - _at_most(before, state.threshold))
+        total, bad = max(total, 0), max(bad, 0)
+        return Counts(canary=total, canary_bad=bad) if is_canary else Counts(stable=total, stable_bad=bad)
 
-    The likelihood ratio of independent trials depends on their totals alone, so there is nothing to remember.
-    """
-    null = min(max(limit, 1e-9), 1 - 1e-9)
-    odds = [phi * null / (1 - null) for phi in RATIOS]
-    others = [one / (1 + one) for one in odds]
-    good = trials - bad
-    return e_value([bad * math.log(other / null) + good * math.log((1 - other) / (1 - null)) for other in others])
+    def update(self, state: RateState, counts: Counts) -> RateState:
+        """Return the state with one more interval; ratios need requests of both revisions."""
+        metric = self.metric
+        fail, ratio, rate = state.fail, state.pass_ratio, state.pass_rate
+        if counts.canary and counts.stable:
+            if metric.fail_ratio is not None:
+                fail = _add(fail, [_ratio_step(counts, metric.fail_ratio, phi) for phi in RATIOS])
+            if metric.pass_ratio is not None:
+                ratio = _add(ratio, [_ratio_step(counts, metric.pass_ratio, 1 / phi) for phi in RATIOS])
+        if metric.pass_rate is not None:
+            rate = _add(rate, [_rate_step(counts, metric.pass_rate, divisor) for divisor in DIVISORS])
+        return replace(state, fail=fail, pass_ratio=ratio, pass_rate=rate, total=state.total + counts)
 
+    def verdict(self, state: RateState) -> Outcome:
+        if self.fail_evidence(state) >= self.fail_at:
+            return Outcome.FAIL
+        passed = (
+            self.metric.pass_ratio is not None and e_value(state.pass_ratio) >= self.fail_at,
+            self.metric.pass_rate is not None and e_value(state.pass_rate) >= self.fail_at,
+        )
+        return Outcome.PASS if any(passed) else Outcome.UNDECIDED
 
-def needed(metric: Metric, evidence: Evidence, decides_at: float) -> int | None:
-    """Return about how many further requests without a bad one the canary needs; None when only a ratio can pass."""
-    if metric.pass_rate is None:
-        return None
-    gain = -math.log1p(-metric.pass_rate) + math.log1p(-metric.pass_rate / SHRINKS[-1])
-    return max(1, math.ceil((math.log(len(SHRINKS) * decides_at) - max(evidence.pass_rate)) / gain))
+    def fail_evidence(self, state: RateState) -> float:
+        """Return E against the canary: the mean over the tests that the metric has; 0 without one."""
+        tests = [e_value(state.fail)] if self.metric.fail_ratio is not None else []
+        if self.metric.maximum is not None:
+            tests.append(limit_e_value(state.total.canary, state.total.canary_bad, self.metric.maximum))
+        return sum(tests) / len(tests) if tests else 0.0
+
+    def message(self, state: RateState) -> str:
+        total, name = state.total, self.metric.name
+        if state.threshold is not None:
+            name = f"{name} above {state.threshold * 1000:g} ms"
+        if total.canary == 0:
+            return f"{name}: the canary has answered no request yet"
+        line = (
+            f"{name}: canary {total.canary_bad} of {total.canary} ({_rate(total.canary_bad, total.canary):.2%}),"
+            f" stable {total.stable_bad} of {total.stable} ({_rate(total.stable_bad, total.stable):.2%})"
+        )
+        if self.has_fail_test:
+            line += f", E {self.fail_evidence(state):.3g} of {self.fail_at:.0f}"
+        more = self.needed(state)
+        return line if more is None else f"{line}, needs about {more} more requests"
+
+    def to_status(self, state: RateState) -> dict[str, Any]:
+        total = state.total
+        entry: dict[str, Any] = {
+            "failAt": self.fail_at,
+            "requests": {"canary": total.canary, "stable": total.stable},
+            "bad": {"canary": total.canary_bad, "stable": total.stable_bad},
+            "badRate": {
+                "canary": round(_rate(total.canary_bad, total.canary), 6),
+                "stable": round(_rate(total.stable_bad, total.stable), 6),
+            },
+            # Floats as they are: what is read back is equal to the last bit.
+            "state": {
+                "fail": list(state.fail),
+                "passRatio": list(state.pass_ratio),
+                "passRate": list(state.pass_rate),
+            },
+        }
+        if self.has_fail_test:
+            entry["evidence"] = round(self.fail_evidence(state), 3)
+        optional = {"needRequests": self.needed(state), "threshold": state.threshold}
+        return entry | {name: number for name, number in optional.items() if number is not None}
+
+    def from_status(self, entry: Body) -> RateState:
+        state, requests, bad = entry["state"], entry["requests"], entry["bad"]
+        return RateState(
+            fail=_floats(state["fail"]),
+            pass_ratio=_floats(state["passRatio"]),
+            pass_rate=_floats(state["passRate"]),
+            total=Counts(
+                canary=requests["canary"], canary_bad=bad["canary"], stable=requests["stable"], stable_bad=bad["stable"]
+            ),
+            threshold=entry.get("threshold"),
+        )
+
+    @property
+    def has_fail_test(self) -> bool:
+        """Whether the metric can fail at all."""
+        return self.metric.fail_ratio is not None or self.metric.maximum is not None
+
+    def needed(self, state: RateState) -> int | None:
+        """Return about how many further requests without a bad one the canary needs to pass.
+
+        None once there is a verdict, and where only a ratio can pass.
+        """
+        if self.metric.pass_rate is None or self.verdict(state) is not Outcome.UNDECIDED:
+            return None
+        return needed(state.pass_rate, self.metric.pass_rate, self.fail_at)
+
+    def _threshold(self, edges: list[float], stable: Mapping[float, int]) -> float:
+        slower_than = self.metric.slower_than
+        if slower_than is None:
+            enough = _SLOW_QUANTILE * stable[math.inf]
+            return next((edge for edge in edges if stable[edge] >= enough), edges[-1])
+        return next((edge for edge in edges if edge >= slower_than.total_seconds()), edges[-1])
 
 
 def e_value(logs: Sequence[float]) -> float:
@@ -115,65 +205,28 @@ def e_value(logs: Sequence[float]) -> float:
     return math.exp(min(top + math.log(mean), 700.0))
 
 
-def tell_rate(metric: Metric, evidence: Evidence, decides_at: float) -> str:
-    """Return the numbers that decide, in one line."""
-    total = evidence.total
-    if total.canary == 0:
-        return f"{metric.name}: the canary has answered no request yet"
-    line = (
-        f"{metric.name}: canary {total.canary_bad} of {total.canary} ({_rate(total.canary_bad, total.canary):.2%}),"
-        f" stable {total.stable_bad} of {total.stable} ({_rate(total.stable_bad, total.stable):.2%})"
-    )
-    if has_fail_test(metric):
-        line += f", E {fail_evidence(metric, evidence):.3g} of {decides_at:.0f}"
-    more = needed(metric, evidence, decides_at)
-    if judge(metric, evidence, decides_at) is Outcome.UNDECIDED and more is not None:
-        line += f", needs about {more} more requests"
-    return line
+def limit_e_value(trials: int, bad: int, limit: float) -> float:
+    """Return E against H0 "the bad rate is at most `limit`": the mean over the odds phi * limit / (1 - limit).
+
+    The likelihood ratio of independent trials depends on their totals alone, so it needs no state.
+    """
+    null = min(max(limit, 1e-9), 1 - 1e-9)
+    odds = [phi * null / (1 - null) for phi in RATIOS]
+    others = [one / (1 + one) for one in odds]
+    good = trials - bad
+    return e_value([bad * math.log(other / null) + good * math.log((1 - other) / (1 - null)) for other in others])
 
 
-def rate_body(metric: Metric, evidence: Evidence, decides_at: float) -> dict[str, Any]:
-    """Return what status shows and remembers."""
-    total = evidence.total
-    body: dict[str, Any] = {
-        "failAt": decides_at,
-        "requests": {"canary": total.canary, "stable": total.stable},
-        "bad": {"canary": total.canary_bad, "stable": total.stable_bad},
-        "badRate": {
-            "canary": round(_rate(total.canary_bad, total.canary), 6),
-            "stable": round(_rate(total.stable_bad, total.stable), 6),
-        },
-        # Floats as they are: what is read back is what was known, to the last bit.
-        "state": {
-            "fail": list(evidence.fail),
-            "passRatio": list(evidence.pass_ratio),
-            "passRate": list(evidence.pass_rate),
-        },
-    }
-    if has_fail_test(metric):
-        body["evidence"] = round(fail_evidence(metric, evidence), 3)
-    more = needed(metric, evidence, decides_at)
-    if more is not None and judge(metric, evidence, decides_at) is Outcome.UNDECIDED:
-        body["needRequests"] = more
-    return body
+def rate_logs(trials: int, bad: int, rate: float) -> tuple[float, ...]:
+    """Return the log likelihood ratios for "the bad rate is below `rate`", one for each of `DIVISORS`."""
+    counts = Counts(canary=trials, canary_bad=bad)
+    return tuple(_rate_step(counts, rate, divisor) for divisor in DIVISORS)
 
 
-def rate_of(entry: Body) -> Evidence:
-    """Read back what `rate_body` wrote."""
-    state, requests, bad = entry["state"], entry["requests"], entry["bad"]
-    return Evidence(
-        fail=_floats(state["fail"]),
-        pass_ratio=_floats(state["passRatio"]),
-        pass_rate=_floats(state["passRate"]),
-        total=Counts(
-            canary=requests["canary"], canary_bad=bad["canary"], stable=requests["stable"], stable_bad=bad["stable"]
-        ),
-    )
-
-
-def has_fail_test(metric: Metric) -> bool:
-    """Whether the metric can fail at all."""
-    return metric.fail_ratio is not None or metric.maximum is not None
+def needed(logs: Sequence[float], rate: float, fail_at: float) -> int:
+    """Return about how many further good requests it takes until the bad rate is shown to be below `rate`."""
+    gain = -math.log1p(-rate) + math.log1p(-rate / DIVISORS[-1])
+    return max(1, math.ceil((math.log(len(DIVISORS) * fail_at) - max(logs)) / gain))
 
 
 def _ratio_step(counts: Counts, margin: float, phi: float) -> float:
@@ -183,12 +236,12 @@ def _ratio_step(counts: Counts, margin: float, phi: float) -> float:
     return counts.canary_bad * math.log(other / null) + counts.stable_bad * math.log((1 - other) / (1 - null))
 
 
-def _rate_step(counts: Counts, rate: float, shrink: float) -> float:
-    """Return the log likelihood ratio of one interval for a bad rate of rate / shrink against rate."""
+def _rate_step(counts: Counts, rate: float, divisor: float) -> float:
+    """Return the log likelihood ratio of one interval for a bad rate of rate / divisor against rate."""
     good = counts.canary - counts.canary_bad
     # At a rate of 1 every good answer contradicts the null altogether.
-    gain = math.log1p(-rate / shrink) - math.log1p(-min(rate, 1 - 1e-9))
-    return -counts.canary_bad * math.log(shrink) + good * gain
+    gain = math.log1p(-rate / divisor) - math.log1p(-min(rate, 1 - 1e-9))
+    return -counts.canary_bad * math.log(divisor) + good * gain
 
 
 def _add(old: Sequence[float], new: Sequence[float]) -> tuple[float, ...]:
@@ -201,3 +254,7 @@ def _floats(values: Sequence[float]) -> tuple[float, ...]:
 
 def _rate(bad: int, requests: int) -> float:
     return bad / requests if requests else 0.0
+
+
+def _at_most(counters: Counters, edge: float) -> int:
+    return counters.durations.get(edge, 0)

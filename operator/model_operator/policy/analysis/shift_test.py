@@ -1,4 +1,4 @@
-"""The judge of prediction shift: how far the canary's answers are from stable's. Pure; `analysis` calls it.
+"""The test of `prediction-shift`: how far the distribution of the canary's answers is from stable's.
 
 The population stability index of two histograms p (canary) and q (stable) over the same bins is
 
@@ -8,11 +8,12 @@ It is never negative, so that noise alone makes a distance: with n_c and n_s ans
 (K - 1)(1/n_c + 1/n_s) of it, which is taken off. Its deviation is the delta method's plus that noise's own.
 
 Stable's histogram is that of the same wall-clock intervals: each interval of stable counts as much as the canary's
-does, so that a change of the inputs while the weight grows is no shift. Answers in bins with fewer than `RAREST` of
+does, so that a change of the inputs while the weight grows is no shift. Answers in bins with fewer than `RARE_SHARE` of
 the whole are taken together: a bin that hardly occurs has no share worth comparing.
 
-FAIL when the index is surely above the metric's `maximum`, PASS when it is surely below. It is looked at when the
-answers have grown by half since the last look, and look j may err with probability alpha / (j (j + 1)), alpha in all.
+FAIL when the index is surely above the metric's `maximum`, PASS when it is surely below. Looks are taken when
+the answers have grown by half since the last one, and look j may err with probability alpha / (j (j + 1)), alpha in
+all.
 """
 
 import math
@@ -21,35 +22,35 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
 
-from model_operator.api.analysis import Metric
-from model_operator.api.json import Body
 from model_operator.api.values import replace
-from model_operator.observation.values import Outcome
+from model_operator.observation.values import MetricState, Outcome
+from model_operator.policy.analysis.metric_test import CountedTest, Counters
 
+Body = Mapping[str, Any]
 Bins = Mapping[str, float]
 
 #: Answers of each revision before the first look.
-FEWEST = 200
+MIN_SAMPLES = 200
 GROWTH = 1.5
-RAREST = 0.01
-#: A PSI above this is a shift by common practice, where the spec does not say it.
+RARE_SHARE = 0.01
+#: A PSI above this is a shift by common practice, where the spec does not set another bound.
 DEFAULT_MAXIMUM = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outputs:
+class OutputCounts:
     """The answers of both revisions in one interval, by class or bucket."""
 
     canary: Bins = field(default_factory=dict)
     stable: Bins = field(default_factory=dict)
 
-    def __add__(self, other: "Outputs") -> "Outputs":
-        return Outputs(canary=_sum(self.canary, other.canary), stable=_sum(self.stable, other.stable))
+    def __add__(self, other: "OutputCounts") -> "OutputCounts":
+        return OutputCounts(canary=_sum(self.canary, other.canary), stable=_sum(self.stable, other.stable))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shift:
-    """What is known so far.
+class ShiftState(MetricState):
+    """Two histograms and the looks at them.
 
     `stable` holds stable's shares of each interval times the canary's answers in it, `spread` the sum of
     n_c^2 / n_s over the intervals. `looks` were taken, the last one at `looked_at` answers.
@@ -69,7 +70,7 @@ class Shift:
 
     @property
     def of_stable(self) -> float:
-        """The answers of stable that would tell as much as those of the intervals do."""
+        """The answers of stable in one interval that have the information of those in all intervals."""
         return self.answers**2 / self.spread if self.spread else 0.0
 
     @property
@@ -80,36 +81,106 @@ class Shift:
     @property
     def next_look(self) -> float:
         """The size from which the next look is taken."""
-        return max(FEWEST, GROWTH * self.looked_at)
+        return max(MIN_SAMPLES, GROWTH * self.looked_at)
+
+    def plus(self, counts: OutputCounts) -> "ShiftState":
+        """Return the state with one more interval; one without answers of both has no information."""
+        ours, theirs = sum(counts.canary.values()), sum(counts.stable.values())
+        if not ours or not theirs:
+            return self
+        return replace(
+            self,
+            canary=_sum(self.canary, counts.canary),
+            stable=_sum(self.stable, {name: count * ours / theirs for name, count in counts.stable.items()}),
+            spread=self.spread + ours**2 / theirs,
+        )
 
 
-def learn(metric: Metric, known: Shift, outputs: Outputs, decides_at: float) -> Shift:
-    """Return what is known with one more interval; one without answers of both says nothing."""
-    ours, theirs = sum(outputs.canary.values()), sum(outputs.stable.values())
-    if not ours or not theirs:
-        return known
-    known = replace(
-        known,
-        canary=_sum(known.canary, outputs.canary),
-        stable=_sum(known.stable, {name: count * ours / theirs for name, count in outputs.stable.items()}),
-        spread=known.spread + ours**2 / theirs,
-    )
-    if known.size < known.next_look:
-        return known
-    looks = known.looks + 1
-    return replace(
-        known, looks=looks, looked_at=known.size, outcome=_look(known, limit_of(metric), 1 / decides_at, looks)
-    )
+class ShiftTest(CountedTest[ShiftState, OutputCounts]):
+    """The population stability index of both revisions' answers, compared with a bound."""
+
+    __slots__ = ()
+
+    @property
+    def can_pass(self) -> bool:
+        return True
+
+    def start(self) -> ShiftState:
+        return ShiftState()
+
+    def count(self, state: ShiftState, before: Counters, after: Counters, *, is_canary: bool) -> OutputCounts:
+        grown = {name: count - before.outputs.get(name, 0) for name, count in after.outputs.items()}
+        bins = {name: count for name, count in grown.items() if count > 0}
+        return OutputCounts(canary=bins) if is_canary else OutputCounts(stable=bins)
+
+    def update(self, state: ShiftState, counts: OutputCounts) -> ShiftState:
+        updated = state.plus(counts)
+        if updated is state or updated.size < updated.next_look:
+            return updated
+        looks = updated.looks + 1
+        return replace(updated, looks=looks, looked_at=updated.size, outcome=self._look(updated, looks))
+
+    def verdict(self, state: ShiftState) -> Outcome:
+        return state.outcome
+
+    @property
+    def maximum(self) -> float:
+        """The largest PSI that is allowed."""
+        return DEFAULT_MAXIMUM if self.metric.maximum is None else self.metric.maximum
+
+    def message(self, state: ShiftState) -> str:
+        if not state.answers:
+            return f"{self.metric.name}: no answers of both revisions yet"
+        index, deviation = distance(state)
+        line = (
+            f"{self.metric.name}: PSI {index:.3f} +- {deviation:.3f} of {state.answers:.0f} answers"
+            f" against {state.of_stable:.0f} of stable, {self.maximum:g} allowed"
+        )
+        if state.outcome is not Outcome.UNDECIDED:
+            return line
+        return f"{line}, looks again at {math.ceil(state.next_look)} of each"
+
+    def to_status(self, state: ShiftState) -> dict[str, Any]:
+        index, deviation = distance(state)
+        names = sorted({*state.canary, *state.stable})
+        entry = {
+            "value": round(index, 4),
+            "deviation": round(deviation, 4),
+            "max": self.maximum,
+            "answers": {"canary": round(state.answers), "stable": round(state.of_stable)},
+            "state": {
+                "bins": {name: [state.canary.get(name, 0), state.stable.get(name, 0.0)] for name in names},
+                "spread": state.spread,
+                "looks": state.looks,
+                "lookedAt": state.looked_at,
+            },
+        }
+        if state.outcome is Outcome.UNDECIDED:
+            entry["needAnswers"] = max(math.ceil(state.next_look - state.size), 1)
+        return entry
+
+    def from_status(self, entry: Body) -> ShiftState:
+        state = entry["state"]
+        return ShiftState(
+            canary={name: pair[0] for name, pair in state["bins"].items() if pair[0]},
+            stable={name: float(pair[1]) for name, pair in state["bins"].items() if pair[1]},
+            spread=float(state["spread"]),
+            looks=state["looks"],
+            looked_at=float(state["lookedAt"]),
+            outcome=Outcome(entry["verdict"]),
+        )
+
+    def _look(self, state: ShiftState, looks: int) -> Outcome:
+        index, deviation = distance(state)
+        reach = NormalDist().inv_cdf(1 - 1 / self.fail_at / (looks * (looks + 1))) * deviation
+        if index - reach > self.maximum:
+            return Outcome.FAIL
+        return Outcome.PASS if index + reach < self.maximum else Outcome.UNDECIDED
 
 
-def limit_of(metric: Metric) -> float:
-    """Return the largest distance that is allowed."""
-    return DEFAULT_MAXIMUM if metric.maximum is None else metric.maximum
-
-
-def distance(known: Shift) -> tuple[float, float]:
+def distance(state: ShiftState) -> tuple[float, float]:
     """Return the PSI without the part that noise makes, and its standard deviation."""
-    ours, theirs, together = known.answers, known.of_stable, _common_bins(known)
+    ours, theirs, together = state.answers, state.of_stable, _common_bins(state)
     if not ours or not theirs or len(together) < 2:
         return 0.0, 0.0
     # Half an answer more in each bin: an empty one would be infinitely far away.
@@ -124,62 +195,10 @@ def distance(known: Shift) -> tuple[float, float]:
     return index, math.sqrt(variance)
 
 
-def shift_body(known: Shift) -> dict[str, Any]:
-    """Return what status shows and remembers."""
-    index, deviation = distance(known)
-    names = sorted({*known.canary, *known.stable})
-    return {
-        "value": round(index, 4),
-        "deviation": round(deviation, 4),
-        "answers": {"canary": round(known.answers), "stable": round(known.of_stable)},
-        "state": {
-            "bins": {name: [known.canary.get(name, 0), known.stable.get(name, 0.0)] for name in names},
-            "spread": known.spread,
-            "looks": known.looks,
-            "lookedAt": known.looked_at,
-        },
-    }
-
-
-def shift_of(entry: Body) -> Shift:
-    """Read back what `shift_body` wrote."""
-    state = entry["state"]
-    return Shift(
-        canary={name: pair[0] for name, pair in state["bins"].items() if pair[0]},
-        stable={name: float(pair[1]) for name, pair in state["bins"].items() if pair[1]},
-        spread=float(state["spread"]),
-        looks=state["looks"],
-        looked_at=float(state["lookedAt"]),
-        outcome=Outcome(entry["verdict"]),
-    )
-
-
-def tell_shift(metric: Metric, known: Shift) -> str:
-    """Return the numbers that decide, in one line."""
-    if not known.answers:
-        return f"{metric.name}: no answers of both revisions yet"
-    index, deviation = distance(known)
-    line = (
-        f"{metric.name}: PSI {index:.3f} +- {deviation:.3f} of {known.answers:.0f} answers"
-        f" against {known.of_stable:.0f} of stable, {limit_of(metric):g} allowed"
-    )
-    if known.outcome is not Outcome.UNDECIDED:
-        return line
-    return f"{line}, looks again at {math.ceil(known.next_look)} of each"
-
-
-def _look(known: Shift, limit: float, alpha: float, looks: int) -> Outcome:
-    index, deviation = distance(known)
-    reach = NormalDist().inv_cdf(1 - alpha / (looks * (looks + 1))) * deviation
-    if index - reach > limit:
-        return Outcome.FAIL
-    return Outcome.PASS if index + reach < limit else Outcome.UNDECIDED
-
-
-def _common_bins(known: Shift) -> list[tuple[float, float]]:
+def _common_bins(state: ShiftState) -> list[tuple[float, float]]:
     """Return (canary, stable) of each bin, the rare ones as one."""
-    pairs = [(known.canary.get(name, 0.0), known.stable.get(name, 0.0)) for name in {*known.canary, *known.stable}]
-    least = RAREST * 2 * known.answers
+    pairs = [(state.canary.get(name, 0.0), state.stable.get(name, 0.0)) for name in {*state.canary, *state.stable}]
+    least = RARE_SHARE * 2 * state.answers
     common = sorted(pair for pair in pairs if sum(pair) >= least)
     rare = [pair for pair in pairs if sum(pair) < least]
     return [*common, (sum(a for a, _ in rare), sum(b for _, b in rare))] if rare else common

@@ -1,91 +1,93 @@
-"""Guards: values with bounds, from Prometheus or a web hook, and what is remembered of them. Pure."""
+"""The check of values with bounds, from a metric provider (guards)."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from model_operator.api.analysis import Guard, Source
-from model_operator.api.json import Body
+from model_operator.api.analysis import Guard
 from model_operator.api.values import replace
-from model_operator.errors import ProviderError
 from model_operator.observation.values import Outcome
-from model_operator.policy.analysis.provider_state import ProviderBacked, outage_body, outage_of
+from model_operator.policy.analysis.metric_test import QueriedTest, Query
+from model_operator.policy.analysis.provider_state import ProviderState, outage_from_status, outage_to_status
 
-_TEMPLATE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+Body = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured(ProviderBacked):
-    """What one guard has been told: its last value, intervals with one, and those out of bounds."""
+class ThresholdState(ProviderState):
+    """The last value, the intervals that had one, and those with a value out of bounds."""
 
     value: float | None = None
-    looks: int = 0
+    intervals: int = 0
     failures: int = 0
 
 
-def measure(guard: Guard, known: Measured, value: float | None) -> Measured:
-    """Return the memory with one more answer; None is an answer without a number: then nothing is known of now.
+class ThresholdCheck(QueriedTest[ThresholdState]):
+    """A value with bounds: Fail above the limit of failures, Pass while the last answer is a value within bounds."""
 
-    Raises:
-        InvalidSpec: the guard's condition is not understood.
-    """
-    healthy = known.answered()
-    if value is None:
-        return replace(healthy, value=None)
-    return replace(healthy, value=value, looks=known.looks + 1, failures=known.failures + guard.is_bad(value))
+    __slots__ = ()
+    shares_alpha = False
 
+    @property
+    def guard(self) -> Guard:
+        """What the spec asks for.
 
-def judge_guard(guard: Guard, known: Measured) -> Outcome:
-    """Return the verdict: Fail above the limit, Pass while the last answer is a value within bounds."""
-    if known.failures > guard.limit:
-        return Outcome.FAIL
-    if known.problem or known.value is None or guard.is_bad(known.value):
-        return Outcome.UNDECIDED
-    return Outcome.PASS
+        Raises:
+            TypeError: the metric is no guard.
+        """
+        if self.metric.guard is None:
+            raise TypeError(f"{self.metric.name} has no guard")
+        return self.metric.guard
 
+    @property
+    def can_pass(self) -> bool:
+        return True
 
-def render_templates(source: Source, variables: Mapping[str, str]) -> Source:
-    """Return the source with its templates replaced.
+    def start(self) -> ThresholdState:
+        return ThresholdState()
 
-    Raises:
-        ProviderError: a template is not known.
-    """
+    def queries(self, canary: str, stable: str) -> Sequence[Query]:
+        return [Query(source=self.guard.source, revision=canary)]
 
-    def fill(text: str) -> str:
-        unknown = {name for name in _TEMPLATE.findall(text) if name not in variables}
-        if unknown:
-            known = ", ".join("{{" + name + "}}" for name in sorted(variables))
-            raise ProviderError(f"{{{{{min(unknown)}}}}} is not known; known are {known}")
-        return _TEMPLATE.sub(lambda match: variables[match[1]], text)
+    def apply_answer(self, state: ThresholdState, values: Sequence[float | None]) -> ThresholdState:
+        answered, (value,) = state.answered(), values
+        if value is None:
+            return replace(answered, value=None)
+        failures = state.failures + self.guard.is_bad(value)
+        return replace(answered, value=value, intervals=state.intervals + 1, failures=failures)
 
-    return replace(source, url=fill(source.url), query=None if source.query is None else fill(source.query))
+    def verdict(self, state: ThresholdState) -> Outcome:
+        if state.failures > self.guard.limit:
+            return Outcome.FAIL
+        if state.problem or state.value is None or self.guard.is_bad(state.value):
+            return Outcome.UNDECIDED
+        return Outcome.PASS
 
+    def message(self, state: ThresholdState) -> str:
+        name = self.metric.name
+        if state.problem:
+            return f"{name}: {state.problem}"
+        if state.value is None:
+            return f"{name}: no value{'' if state.intervals else ' yet'}"
+        return (
+            f"{name}: {state.value:g}, out of bounds in {state.failures} of {state.intervals} intervals"
+            f" ({self.guard.limit} allowed)"
+        )
 
-def tell_guard(name: str, guard: Guard, known: Measured) -> str:
-    """Return what is known of one guard, in one line."""
-    if known.problem:
-        return f"{name}: {known.problem}"
-    if known.value is None:
-        return f"{name}: no value{'' if known.looks else ' yet'}"
-    return (
-        f"{name}: {known.value:g}, out of bounds in {known.failures} of {known.looks} intervals ({guard.limit} allowed)"
-    )
+    def to_status(self, state: ThresholdState) -> dict[str, Any]:
+        entry: dict[str, Any] = {
+            "looks": state.intervals,  # by the first release's name
+            "failures": state.failures,
+            "failureLimit": self.guard.limit,
+        }
+        if state.value is not None:
+            entry["value"] = state.value
+        return entry | outage_to_status(state)
 
-
-def guard_body(known: Measured) -> dict[str, Any]:
-    """Return what status shows and remembers of one guard."""
-    body: dict[str, Any] = {"looks": known.looks, "failures": known.failures}
-    if known.value is not None:
-        body["value"] = known.value
-    return body | outage_body(known)
-
-
-def measured_of(entry: Body) -> Measured:
-    """Read back what `guard_body` wrote."""
-    return Measured(
-        value=entry.get("value"),
-        looks=entry["looks"],
-        failures=entry["failures"],
-        **outage_of(entry),
-    )
+    def from_status(self, entry: Body) -> ThresholdState:
+        return ThresholdState(
+            value=entry.get("value"),
+            intervals=entry["looks"],
+            failures=entry["failures"],
+            **outage_from_status(entry),
+        )

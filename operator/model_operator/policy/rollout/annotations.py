@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from model_operator.api.resource import TOKENS
-from model_operator.api.status import Phase, RequestAnswer, Status
+from model_operator.api.status import IgnoredAnnotation, Phase, RequestAnswer, Status
 from model_operator.api.steps import Analysis, Compare, Pause
 from model_operator.api.values import replace
+from model_operator.api.version import GROUP
 from model_operator.policy.rollout.context import RolloutContext
 from model_operator.policy.rollout.pauses import PauseReason
 
@@ -120,10 +121,10 @@ def _running_step(s: RolloutContext) -> str:
     return f"{where} is not done yet"
 
 
-def ignored_tokens(s: RolloutContext) -> Iterator[str]:
-    """Yield a sentence for each annotation of ours without an effect: what is wrong, and what to write instead."""
+def ignored_annotations(s: RolloutContext) -> Iterator[IgnoredAnnotation]:
+    """Yield each annotation of ours without an effect, with what is wrong and what to write instead."""
     for name in s.resource.unknown_annotations:
-        yield f"modeldeploy.dev/{name} is not known; known are: {', '.join(TOKENS)}"
+        yield IgnoredAnnotation(name=f"{GROUP}/{name}", value="", message=f"unknown; write one of: {', '.join(TOKENS)}")
     for token, answer in sorted(s.status.answers.items()):
         if not answer.is_accepted:
-            yield f"modeldeploy.dev/{token}: {answer.value}: {answer.message}"
+            yield IgnoredAnnotation(name=f"{GROUP}/{token}", value=answer.value, message=answer.message)

@@ -24,11 +24,12 @@ from model_operator.api.strategy import BlueGreen, Canary
 from model_operator.api.times import parse_duration
 from model_operator.api.values import replace
 from model_operator.observation.values import Observed, RevisionView
+from model_operator.policy.analysis.registry import metric_tests
 
 
 def _before_all_traffic(strategy: BlueGreen) -> tuple[Step, ...]:
     """What a blue-green rollout waits for: the proofs that its analysis asks for, then a person."""
-    judged = strategy.analysis is not None and any(metric.can_pass for metric in strategy.analysis.metrics)
+    judged = strategy.analysis is not None and any(test.can_pass for test in metric_tests(strategy.analysis))
     proofs: tuple[Step, ...] = (Analysis(timedelta(0), None),) if judged else ()
     return proofs if strategy.auto_promote else (*proofs, Pause(None))
 

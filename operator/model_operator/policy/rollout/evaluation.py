@@ -5,18 +5,104 @@ same one; it lives as long as the step does. A Job that gives no result is nobod
 `EvaluationError`, and goes on by itself when there is a result (the step was corrected, or the Job deleted).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from model_operator.api.revision import digest
 from model_operator.api.status import Mode, Phase
 from model_operator.api.steps import Evaluate, Limit
-from model_operator.observation.values import Measurement, Outcome
+from model_operator.api.values import replace
+from model_operator.observation.values import Outcome
 from model_operator.policy.rollout.context import RolloutContext
 
 #: Measures of which less is better; of all others more is.
 _LESS_IS_BETTER = frozenset({"log-loss", "mse", "mae"})
+
+
+class EvaluationPhase(StrEnum):
+    """How far an evaluation is (`status.evaluation.phase`)."""
+
+    RUNNING = "Running"
+    PASSED = "Passed"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitResult:
+    """One measure of both revisions, held against its limit; None is not measured."""
+
+    limit: Limit
+    canary: float | None
+    stable: float | None
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the canary was measured, and is within all bounds of the limit."""
+        limit, value = self.limit, self.canary
+        return value is not None and (
+            (limit.minimum is None or value >= limit.minimum)
+            and (limit.maximum is None or value <= limit.maximum)
+            # A rounding error of the last bit is no drop.
+            and (limit.max_drop is None or self._drop(value) <= limit.max_drop + 1e-12)
+        )
+
+    @property
+    def message(self) -> str:
+        """The value and its bounds, in a few words."""
+        limit, bounds = self.limit, []
+        if limit.minimum is not None:
+            bounds.append(f"at least {limit.minimum:g}")
+        if limit.maximum is not None:
+            bounds.append(f"at most {limit.maximum:g}")
+        if self.stable is not None and limit.max_drop is not None:
+            bounds.append(f"stable {self.stable:.4g}, at most {limit.max_drop:g} worse")
+        value = "not measured" if self.canary is None else f"{self.canary:.4g}"
+        return f"{limit.name} {value}" + (f" ({', '.join(bounds)})" if bounds else "")
+
+    def to_status(self) -> dict[str, Any]:
+        """Return an entry of `status.evaluation.metrics`."""
+        limit = self.limit
+        bounds = {"min": limit.minimum, "max": limit.maximum, "maxDropFromStable": limit.max_drop}
+        numbers = {"name": limit.name, "canary": self.canary, "stable": self.stable, **bounds}
+        entry = {name: number for name, number in numbers.items() if number is not None}
+        return {**entry, "verdict": str(Outcome.PASS if self.is_met else Outcome.FAIL)}
+
+    def _drop(self, value: float) -> float:
+        """Return how much worse the canary is than stable; 0 without a value of stable."""
+        if self.stable is None:
+            return 0.0
+        return value - self.stable if self.limit.name in _LESS_IS_BETTER else self.stable - value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationResult:
+    """What a step's evaluation has found: nothing while it runs, then a result for each of its limits."""
+
+    step: int
+    dataset: str
+    phase: EvaluationPhase = EvaluationPhase.RUNNING
+    rows: int = 0
+    metrics: tuple[LimitResult, ...] = ()
+
+    @property
+    def message(self) -> str:
+        """The numbers that decided."""
+        is_good = self.phase is EvaluationPhase.PASSED
+        return "; ".join(metric.message for metric in self.metrics if is_good or not metric.is_met)
+
+    def to_status(self) -> dict[str, Any]:
+        """Return `status.evaluation`."""
+        head = {"phase": str(self.phase), "step": self.step, "dataset": self.dataset}
+        if self.phase is EvaluationPhase.RUNNING:
+            return head
+        return {
+            **head,
+            "rows": self.rows,
+            "metrics": [metric.to_status() for metric in self.metrics],
+            "message": self.message,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,52 +146,22 @@ def evaluation_hindrance(s: RolloutContext) -> str:
     return "; ".join(f"revision {revision}: {why}" for revision, why in found if why)
 
 
-def evaluation_body(s: RolloutContext, step: Evaluate) -> dict[str, Any]:
-    """Return what `status.evaluation` shows: phase, and the table of measures with the numbers that decided."""
-    head = {"step": s.status.step_index, "dataset": step.dataset}
-    seen = [s.observed.measurements.get(one.job) for one in evaluations(s)]
-    if not seen or any(one is None or one.error for one in seen):
-        return {"phase": "Running", **head}
-    canary, stable = seen[0] or Measurement(), seen[1] if len(seen) > 1 else None
-    rows = [_row(limit, canary, stable) for limit in step.limits]
-    is_good = all(row["verdict"] == Outcome.PASS for row in rows)
-    return {
-        "phase": "Passed" if is_good else "Failed",
-        **head,
-        "rows": canary.rows,
-        "metrics": rows,
-        "message": "; ".join(_told(row) for row in rows if is_good or row["verdict"] != Outcome.PASS),
-    }
-
-
-def _row(limit: Limit, canary: Measurement, stable: Measurement | None) -> dict[str, Any]:
-    value = canary.values.get(limit.name)
-    other = stable.values.get(limit.name) if stable else None
-    bounds = {"min": limit.minimum, "max": limit.maximum, "maxDropFromStable": limit.max_drop}
-    numbers = {"name": limit.name, "canary": value, "stable": other, **bounds}
-    row = {name: number for name, number in numbers.items() if number is not None}
-    return {**row, "verdict": str(Outcome.PASS if _holds(limit, value, other) else Outcome.FAIL)}
-
-
-def _holds(limit: Limit, value: float | None, stable: float | None) -> bool:
-    if value is None:
-        return False
-    drop = 0.0 if stable is None else (value - stable if limit.name in _LESS_IS_BETTER else stable - value)
-    return (
-        (limit.minimum is None or value >= limit.minimum)
-        and (limit.maximum is None or value <= limit.maximum)
-        # A rounding error of the last bit is no drop.
-        and (limit.max_drop is None or drop <= limit.max_drop + 1e-12)
+def evaluate(s: RolloutContext, step: Evaluate) -> EvaluationResult:
+    """Return what the step's evaluation has found so far."""
+    running = EvaluationResult(step=s.status.step_index, dataset=step.dataset)
+    found = [s.observed.measurements.get(one.job) for one in evaluations(s)]
+    measured = [one for one in found if one is not None and not one.error]
+    if not found or len(measured) < len(found):
+        return running
+    canary, stable = measured[0], measured[1] if len(measured) > 1 else None
+    metrics = tuple(
+        LimitResult(
+            limit=limit,
+            canary=canary.values.get(limit.name),
+            stable=stable.values.get(limit.name) if stable else None,
+        )
+        for limit in step.limits
     )
-
-
-def _told(row: Mapping[str, Any]) -> str:
-    bounds = [
-        text.format(row[name])
-        for name, text in (("min", "at least {:g}"), ("max", "at most {:g}"))
-        if row.get(name) is not None
-    ]
-    if "stable" in row and "maxDropFromStable" in row:
-        bounds.append(f"stable {row['stable']:.4g}, at most {row['maxDropFromStable']:g} worse")
-    value = f"{row['canary']:.4g}" if "canary" in row else "not measured"
-    return f"{row['name']} {value}" + (f" ({', '.join(bounds)})" if bounds else "")
+    is_good = all(metric.is_met for metric in metrics)
+    phase = EvaluationPhase.PASSED if is_good else EvaluationPhase.FAILED
+    return replace(running, phase=phase, rows=canary.rows, metrics=metrics)

@@ -1,8 +1,8 @@
 """When a live model needs training: its inputs drifted, or its quality fell. Pure; `engine.retraining` calls the hook.
 
-Quality is judged as a canary's bound is (`policy.quality`): the evidence that the metric is beyond its bound has to
-reach 1/alpha. A model that was good for a year must not need a year to be found bad, so labels are taken in windows:
-each begins anew after `WINDOW` labels.
+Quality is judged as a canary's bound is (`policy.analysis.feedback_test`): the evidence that the metric is beyond its
+bound has to reach 1/alpha. A model that was good for a year must not need a year to be found bad, so labels are taken
+in windows: each begins anew after `WINDOW` labels.
 """
 
 from collections.abc import Mapping, Set
@@ -14,7 +14,8 @@ from model_operator.api.status import Retraining
 from model_operator.api.sums import SumStats
 from model_operator.api.times import format_time
 from model_operator.api.values import replace
-from model_operator.policy.analysis.feedback_test import Labels, Quality, fail_evidence, value_of
+from model_operator.observation.values import Outcome
+from model_operator.policy.analysis.feedback_test import FeedbackState, FeedbackTest, Labels
 from model_operator.policy.rollout.context import RolloutContext
 
 #: Looks in a row at which the same feature is found to have drifted.
@@ -49,9 +50,10 @@ def cause(hook: Retrain, signs: RetrainingSignals) -> str:
         return f"the inputs have drifted: {', '.join(drifted[:_SHOWN])}{more}"
     for metric in hook.quality:
         answers = signs.labels.get(metric.name, SumStats())
-        if fail_evidence(metric, Quality(total=Labels(canary=answers))) >= _DECIDES_AT:
+        test = FeedbackTest(metric, _DECIDES_AT)
+        if test.verdict(FeedbackState(total=Labels(canary=answers))) is Outcome.FAIL:
             bound = f"at least {metric.minimum:g}" if metric.minimum is not None else f"at most {metric.maximum:g}"
-            value = value_of(metric, answers) or 0.0
+            value = test.value(answers) or 0.0
             return f"{metric.name} is {value:.4g} on {answers.count:.0f} labelled answers, and should be {bound}"
     return ""
 

@@ -108,7 +108,7 @@ def fail_analysis(s: RolloutContext) -> Status | None:
 
 def lost_ab_test(s: RolloutContext) -> bool:
     """Whether all that speaks against the canary is that it lost an A/B test."""
-    failed = {metric["name"] for metric in s.observed.verdict.metrics if metric["verdict"] == Outcome.FAIL}
+    failed = {metric.name for metric in s.observed.verdict.metrics if metric.outcome is Outcome.FAIL}
     return bool(failed) and failed <= compared_metrics(s)
 
 

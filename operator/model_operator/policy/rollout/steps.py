@@ -10,7 +10,7 @@ from model_operator.api.values import replace
 from model_operator.observation.values import Outcome
 from model_operator.policy.rollout.annotations import accepted, is_asked
 from model_operator.policy.rollout.context import RolloutContext
-from model_operator.policy.rollout.evaluation import evaluation_body
+from model_operator.policy.rollout.evaluation import EvaluationPhase, evaluate
 from model_operator.policy.rollout.pauses import PauseReason
 from model_operator.policy.rollout.replica_counts import has_goal_size
 from model_operator.policy.rollout.transitions import go_back, pause, remember, resume
@@ -47,14 +47,15 @@ def _take_pause(s: RolloutContext, step: Pause) -> Status:
 
 
 def _take_evaluation(s: RolloutContext, step: Evaluate) -> Status:
-    body = evaluation_body(s, step)
-    match body["phase"]:
-        case "Failed":
-            return go_back(s, "EvaluationFailed", body["message"], evaluation=body)
-        case "Passed":
-            return replace(next_step(s), evaluation=body)
-        case _:
-            return s.changed(evaluation=body)
+    result = evaluate(s, step)
+    evaluation = result.to_status()
+    match result.phase:
+        case EvaluationPhase.FAILED:
+            return go_back(s, "EvaluationFailed", result.message, evaluation=evaluation)
+        case EvaluationPhase.PASSED:
+            return replace(next_step(s), evaluation=evaluation)
+        case EvaluationPhase.RUNNING:
+            return s.changed(evaluation=evaluation)
 
 
 def _take_analysis(s: RolloutContext, step: Analysis) -> Status:
@@ -126,7 +127,7 @@ def _why_promoted(s: RolloutContext) -> tuple[str, str]:
     verdict, mode = s.observed.verdict, s.status.mode
     if verdict.outcome is Outcome.PASS and s.spec.stickiness:
         compared = compared_metrics(s)
-        return "AbTestWon", "; ".join(metric["message"] for metric in verdict.metrics if metric["name"] in compared)
+        return "AbTestWon", "; ".join(metric.message for metric in verdict.metrics if metric.name in compared)
     words = verdict.message if verdict.outcome is Outcome.PASS else ""
     return f"AllStepsDone{'' if mode == 'Steps' else mode}", words
 

@@ -12,7 +12,7 @@ from model_operator.api.json import Body
 from model_operator.api.times import format_time
 
 #: Samples of one rollout; with four metrics they take about ten kilobytes of status.
-LONGEST = 60
+MAX_SAMPLES = 60
 
 
 def samples_of(analysis: Body) -> Sequence[Body]:
@@ -32,7 +32,7 @@ def append_sample(samples: Sequence[Body], *, weight: int, metrics: Sequence[Bod
     if samples and {name: samples[-1][name] for name in point} == point:
         return samples
     longer = [*samples, {"at": format_time(now), **point}]
-    return longer if len(longer) <= LONGEST else _downsample(longer)
+    return longer if len(longer) <= MAX_SAMPLES else _downsample(longer)
 
 
 def _numbers(metric: Body) -> Body:
@@ -51,5 +51,5 @@ def _downsample(samples: Sequence[Body]) -> Sequence[Body]:
     """Return every second point, and the last; of few weights each one's first as well."""
     last = len(samples) - 1
     firsts = {0, *(i for i in range(1, len(samples)) if samples[i]["weight"] != samples[i - 1]["weight"])}
-    kept = firsts if len(firsts) < LONGEST // 2 else {0}
+    kept = firsts if len(firsts) < MAX_SAMPLES // 2 else {0}
     return [point for i, point in enumerate(samples) if i % 2 == 0 or i == last or i in kept]

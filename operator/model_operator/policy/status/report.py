@@ -4,34 +4,21 @@
 read them; the others say more to people.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-from model_operator.api.analysis import Kind
 from model_operator.api.status import Condition, HistoryEntry, ModelInfo, Phase, PodFailure, Status
-from model_operator.api.times import format_time
 from model_operator.api.values import replace
 from model_operator.observation.pod_failures import most_severe
-from model_operator.observation.values import Outcome
 from model_operator.policy.analysis.split_verification import is_split_right, observed_percent
-from model_operator.policy.rollout.annotations import ignored_tokens
+from model_operator.policy.analysis.state import is_provider_backed
+from model_operator.policy.rollout.annotations import ignored_annotations
 from model_operator.policy.rollout.context import RolloutContext
 from model_operator.policy.rollout.replica_counts import full_size, sizes
 from model_operator.policy.rollout.retraining import retraining
-from model_operator.policy.status.analysis_samples import append_sample, samples_of
+from model_operator.policy.status.analysis_status import analysis_status
 from model_operator.policy.status.message import status_message, step_column
 
 ConditionDraft = tuple[str, str, str, str]  # type, status, reason, message
-
-
-#: Kinds of metrics that somebody is asked about who may not answer.
-_ASKED = (Kind.GUARD, Kind.COMPARISON, Kind.MIRRORED)
-_PHASES = {
-    Outcome.PASS: "Passed",
-    Outcome.FAIL: "Failed",
-    Outcome.NO_DIFFERENCE: "Inconclusive",
-    Outcome.SAMPLE_RATIO_MISMATCH: "Inconclusive",
-}
 
 
 def report(s: RolloutContext, *, url: str) -> Status:
@@ -46,8 +33,9 @@ def report(s: RolloutContext, *, url: str) -> Status:
         pod_failures=_pod_failures(s),
         step=step_column(s),
         weights=_counted_weights(s),
-        analysis=_analysis(s),
+        analysis=analysis_status(s),
         retraining=retraining(s),
+        ignored_annotations=tuple(ignored_annotations(s)),
         history=tuple(_completed(entry, s) for entry in s.status.history),
     )
     s = s.under(counted)
@@ -60,25 +48,6 @@ def _declared_model(s: RolloutContext) -> ModelInfo | None:
     if s.status.model and s.stable_view.revision == s.resource.status.stable:
         return s.status.model
     return None
-
-
-def _analysis(s: RolloutContext) -> Mapping[str, Any] | None:
-    """The evidence as it is now; after the rollout the last of it stays to be read."""
-    verdict, before = s.observed.verdict, s.status.analysis or {}
-    # At the look that ends a rollout, what ended it is told as well.
-    status = s.status if s.status.canary else s.resource.status
-    if not status.canary or not verdict.metrics:
-        return s.status.analysis
-    phase = _PHASES.get(verdict.outcome, "Running")
-    weight = status.weights.applied
-    return {
-        "phase": phase,
-        "revision": status.canary,
-        "stable": status.stable,
-        "startedAt": before.get("startedAt", format_time(s.now)),
-        "metrics": list(verdict.metrics),
-        "samples": list(append_sample(samples_of(before), weight=weight, metrics=verdict.metrics, now=s.now)),
-    }
 
 
 def _completed(entry: HistoryEntry, s: RolloutContext) -> HistoryEntry:
@@ -187,7 +156,7 @@ def _findings(s: RolloutContext) -> Iterator[ConditionDraft]:
     yield from _route_programmed(s)
     yield from _analysis_healthy(s)
     yield from _monitored(s)
-    yield from _annotations_understood(s)
+    yield from _annotations_accepted(s)
     yield from _spec_supported(s)
 
 
@@ -228,7 +197,7 @@ def _route_programmed(s: RolloutContext) -> Iterator[ConditionDraft]:
 
 
 def _analysis_healthy(s: RolloutContext) -> Iterator[ConditionDraft]:
-    if not any(metric.kind in _ASKED for metric in s.spec.analysis.metrics):
+    if not is_provider_backed(s.spec.analysis):
         return
     problem = s.observed.verdict.problem
     if problem:
@@ -250,12 +219,13 @@ def _monitored(s: RolloutContext) -> Iterator[ConditionDraft]:
         yield "MonitoringReady", "True", "ObjectsWritten", ""
 
 
-def _annotations_understood(s: RolloutContext) -> Iterator[ConditionDraft]:
+def _annotations_accepted(s: RolloutContext) -> Iterator[ConditionDraft]:
     if not s.resource.tokens and not s.resource.unknown_annotations:
         return
-    ignored = "; ".join(ignored_tokens(s))
+    ignored = s.status.ignored_annotations
     if ignored:
-        yield "AnnotationsAccepted", "False", "AnnotationIgnored", ignored
+        message = "; ".join(": ".join(filter(None, (one.name, one.value, one.message))) for one in ignored)
+        yield "AnnotationsAccepted", "False", "AnnotationIgnored", message
     else:
         yield "AnnotationsAccepted", "True", "AllAccepted", ""
 

@@ -1,0 +1,40 @@
+"""All metric providers, by the name that a metric of the spec gives them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import aiohttp
+
+from model_operator.api.analysis import MetricSource
+from model_operator.clients.credentials import ReadSecret, secret_of
+from model_operator.clients.http import HttpClient
+from model_operator.clients.metric_providers.datadog import DatadogProvider
+from model_operator.clients.metric_providers.prometheus import PrometheusProvider
+from model_operator.clients.metric_providers.provider import JsonSession, MetricProvider, Secret
+from model_operator.clients.metric_providers.web import WebProvider
+
+#: A new provider is one line here, and a source in `api.analysis`.
+PROVIDERS: Mapping[str, Callable[[JsonSession], MetricProvider[Any]]] = {
+    "prometheus": PrometheusProvider,
+    "web": WebProvider,
+    "datadog": DatadogProvider,
+}
+
+
+class MetricProviders(HttpClient):
+    """Fetches values from whichever provider a source names; use it as an async context manager."""
+
+    def __init__(self, read_secret: ReadSecret) -> None:
+        super().__init__(aiohttp.ClientSession)
+        self._read_secret = read_secret
+
+    async def value(self, source: MetricSource, namespace: str) -> float | None:
+        """Return the value, None when there is none yet; Secrets are `namespace`'s.
+
+        Raises:
+            ProviderError: no answer in time, an error, or something that is no single number.
+        """
+        name = source.secret_name or ""
+        secret = Secret(name, await secret_of(self._read_secret, namespace, name)) if name else Secret()
+        provider = PROVIDERS[source.provider](JsonSession(self.session))
+        return await provider.value(source, secret)

@@ -1,0 +1,45 @@
+"""Prometheus: instant queries (https://prometheus.io/docs/prometheus/latest/querying/api/#instant-queries)."""
+
+from typing import Any
+
+from model_operator.api.analysis import Source
+from model_operator.clients.metric_providers.provider import JsonSession, Secret, number
+from model_operator.errors import ProviderError
+
+
+class PrometheusProvider:
+    """Evaluates a PromQL query, now."""
+
+    def __init__(self, session: JsonSession) -> None:
+        self._session = session
+
+    async def value(self, source: Source, secret: Secret) -> float | None:
+        """Return the one number of the result."""
+        body = await self._session.get(
+            source.url.rstrip("/") + "/api/v1/query",
+            params={"query": source.query or ""},
+            headers=secret.headers(),
+            patience=source.timeout,
+        )
+        return result_of(body)
+
+
+def result_of(body: Any) -> float | None:
+    """Read the one number of a Prometheus answer.
+
+    Raises:
+        ProviderError: the result is a string, a matrix, or has several series.
+    """
+    try:
+        kind, result = body["data"]["resultType"], body["data"]["result"]
+        if kind == "vector" and len(result) > 1:
+            raise ProviderError(
+                f"the query gives {len(result)} series where one is needed; aggregate them, as in sum(...)"
+            )
+        if kind == "vector":
+            return number(result[0]["value"][1]) if result else None
+        if kind == "scalar":
+            return number(result[1])
+    except (KeyError, TypeError, IndexError) as error:
+        raise ProviderError("the answer is not one of Prometheus' query API") from error
+    raise ProviderError(f"the query gives a {kind} where a single number is needed")

@@ -1,0 +1,113 @@
+"""What a metric provider is, and what all of them share: an HTTP session that answers with JSON, and numbers."""
+
+import math
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar
+
+import aiohttp
+import orjson
+
+from model_operator.clients.credentials import authorization, keys_of
+from model_operator.clients.http import body_of
+from model_operator.errors import ProviderError
+
+#: A larger answer, in bytes, is no single number.
+_MAX_BYTES = 2**20
+
+SourceT_contra = TypeVar("SourceT_contra", contravariant=True)
+
+
+class Secret:
+    """The keys of the Secret that a source names; an empty name is that of none."""
+
+    def __init__(self, name: str = "", held: Mapping[str, str] | None = None) -> None:
+        self._name, self._held = name, held or {}
+
+    def headers(self) -> Mapping[str, str]:
+        """Return the header for `token`, or for `username` and `password`; none without a Secret.
+
+        Raises:
+            ProviderError: the Secret has neither.
+        """
+        if not self._name:
+            return {}
+        headers = authorization(self._held)
+        if headers is None:
+            raise self._lacks("token, or username and password")
+        return headers
+
+    def key(self, name: str) -> str:
+        """Return the value of one key.
+
+        Raises:
+            ProviderError: the Secret does not have it.
+        """
+        if name not in self._held:
+            raise self._lacks(name)
+        return self._held[name].strip()
+
+    def _lacks(self, keys: str) -> ProviderError:
+        return ProviderError(f"Secret {self._name} needs the key {keys}; its keys are: {keys_of(self._held)}")
+
+
+class JsonSession:
+    """An HTTP session whose answers are JSON."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def get(self, url: str, *, params: Mapping[str, str], headers: Mapping[str, str], patience: timedelta) -> Any:
+        """Return the answer to a GET request, which may take as long as `patience`.
+
+        Raises:
+            ProviderError: no answer in time, an error, or no JSON.
+        """
+        limit = aiohttp.ClientTimeout(total=patience.total_seconds())
+        try:
+            async with self._session.get(url, params=params, headers=headers, timeout=limit) as response:
+                text = await body_of(response, _MAX_BYTES)
+                body = orjson.loads(text)
+        except TimeoutError as error:
+            raise ProviderError(f"{url} did not answer within {patience.total_seconds():g} s") from error
+        except aiohttp.ClientError as error:
+            raise ProviderError(f"{url}: {error}") from error
+        except orjson.JSONDecodeError as error:
+            raise ProviderError(f"{url} answered {response.status} with something that is no JSON") from error
+        if response.status >= 400:
+            raise ProviderError(
+                f"{url} answered {response.status}: {_why(body) or text[:200].decode(errors='replace')}"
+            )
+        return body
+
+
+class MetricProvider(Protocol[SourceT_contra]):
+    """Where values come from: Prometheus, for example."""
+
+    async def value(self, source: SourceT_contra, secret: Secret) -> float | None:
+        """Return the value, None when there is none yet (an empty result, NaN, null).
+
+        Raises:
+            ProviderError: no answer in time, an error, or something that is no single number.
+        """
+
+
+def number(found: Any) -> float | None:
+    """Return a number, None for NaN.
+
+    Raises:
+        ProviderError: it is none.
+    """
+    try:
+        value = float(found)
+    except (TypeError, ValueError) as error:
+        raise ProviderError(f"{found!r} is no number") from error
+    return None if math.isnan(value) else value
+
+
+def _why(body: Any) -> str:
+    """Return the error in an answer: `error`, or the list `errors`."""
+    if not isinstance(body, dict):
+        return ""
+    errors = body.get("errors")
+    return "; ".join(map(str, errors)) if isinstance(errors, list) else str(body.get("error") or "")

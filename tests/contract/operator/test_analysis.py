@@ -1,0 +1,41 @@
+"""Evidence outlives the operator that took it: what one release wrote into status, the next one reads, bit by bit.
+
+`analysis.json` has a row for each state that a metric can be in, written by the release that brought it. Rows may be
+added; a row may never change: a `rule` that becomes another one takes all evidence from every running rollout at an
+upgrade.
+"""
+
+import json
+
+import pytest
+from analysis_rows import ROWS, Row, spec_of
+
+from model_operator.api.analysis import Kind
+from model_operator.policy.analysis.registry import KINDS, metric_tests
+from model_operator.policy.analysis.state import from_status, rule_of, verdict
+from model_operator.policy.status.analysis_status import metric_entries
+
+
+def test_every_kind_of_metric_has_rows() -> None:
+    assert {metric.kind for row in ROWS for metric in spec_of(row).metrics} == set(KINDS) == set(Kind)
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=row["name"]) for row in ROWS])
+def test_a_release_reads_what_earlier_ones_wrote(row: Row) -> None:
+    spec = spec_of(row)
+    state = from_status(spec, row)
+    entries = json.loads(json.dumps(metric_entries(spec, verdict(spec, state))))
+    assert [rule_of(metric) for metric in spec.metrics] == [old["rule"] for old in row["metrics"]]
+    # Numbers may be added, none may change or go: a downgrade has to read them.
+    assert [{**new, **old} for old, new in zip(row["metrics"], entries, strict=True)] == entries
+    assert from_status(spec, {"metrics": entries}) == state
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=row["name"]) for row in ROWS])
+def test_evidence_goes_on_where_it_was(row: Row) -> None:
+    """Were an entry not understood, its metric would begin without evidence."""
+    spec = spec_of(row)
+    state = from_status(spec, row)
+    for test, old in zip(metric_tests(spec), row["metrics"], strict=True):
+        assert test.metric.name in state.metrics
+        assert str(test.verdict(state.of(test))) == old["verdict"]
