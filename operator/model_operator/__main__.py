@@ -14,6 +14,7 @@ import kopf
 import uvloop
 
 from model_operator import handlers, logs
+from model_operator.api.values import replace
 from model_operator.clients.clock import SystemClock
 from model_operator.clients.connection import Connection, NoConnection
 from model_operator.clients.kinds import WATCHED
@@ -51,8 +52,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await report_version(client)
         pods = await stack.enter_async_context(HttpPodMetrics())
         predictions = await stack.enter_async_context(HttpPredictions(client.read_secret))
-        values = await stack.enter_async_context(MetricProviders(client.read_secret))
-        hooks = await stack.enter_async_context(HttpWebhooks(client.read_secret))
+        egress = replace(settings.egress, refused=await client.connection.addresses())
+        values = await stack.enter_async_context(MetricProviders(client.read_secret, egress))
+        hooks = await stack.enter_async_context(HttpWebhooks(client.read_secret, egress))
         engine = Engine(
             cluster=client,
             sources=[KindSource(client, info, name) for info in WATCHED for name in settings.namespaces or ("",)],

@@ -1,5 +1,6 @@
 """Settings from the environment, all with the prefix `MODEL_OPERATOR_`; docs/operator.md lists them."""
 
+import ipaddress
 import os
 import re
 import socket
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta
 
+from model_operator.clients.egress import EgressPolicy, Network
 from model_operator.errors import OperatorError
 from model_operator.manifests.pods import PodSettings
 
@@ -32,6 +34,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
     watch_namespaces: Annotated[
         str, Meta(description="The namespaces that are served, with commas between them; empty means all.")
+    ] = ""
+    egress_hosts: Annotated[
+        str,
+        Meta(
+            description="Hosts that may be requested for users (metrics, gates, notifications), as patterns such as"
+            " `*.monitoring.svc` with commas between them; empty means every host."
+        ),
+    ] = ""
+    egress_networks: Annotated[
+        str,
+        Meta(
+            description="Networks such as `127.0.0.0/8`, with commas between them, that may be requested for users"
+            " although they are loopback, link-local, or the API server's."
+        ),
     ] = ""
     pre_stop_seconds: Annotated[
         int,
@@ -58,6 +74,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def namespaces(self) -> tuple[str, ...]:
         """The namespaces whose ModelDeployments are served; none means all."""
         return tuple(filter(None, (name.strip() for name in self.watch_namespaces.split(","))))
+
+    @property
+    def egress(self) -> EgressPolicy:
+        """What may be requested for users, but for the addresses of the API server."""
+        hosts = tuple(filter(None, (host.strip() for host in self.egress_hosts.split(","))))
+        return EgressPolicy(hosts=hosts, allowed=_networks(self.egress_networks))
 
     @property
     def pods(self) -> PodSettings:
@@ -92,6 +114,7 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
             raise InvalidSettings(f"{variable} is {text!r}; write {_wanted(types[name], error)}") from error
     settings = Settings(**values)
     _labels(settings.monitoring_labels)
+    _networks(settings.egress_networks)
     return settings
 
 
@@ -104,6 +127,13 @@ def _wanted(type_: Any, error: msgspec.ValidationError) -> str:
         bound = re.search("[<>]=.*", str(error))
         return f"a whole number {bound[0]}" if bound else "a whole number"
     return " or ".join(get_args(bare))
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(one.strip()) for one in text.split(",") if one.strip())
+    except ValueError as error:
+        raise InvalidSettings(f"{PREFIX}EGRESS_NETWORKS is {text!r}; write networks such as 10.0.0.0/8") from error
 
 
 def _labels(text: str) -> tuple[tuple[str, str], ...]:

@@ -25,6 +25,8 @@ from modeldeploy.stand.process import Child, StartError, environment, find_proce
 from modeldeploy.stand.source import checkout
 
 NAMESPACE = "modeldeploy"
+#: On one machine everything that a model refers to is on loopback.
+_LOOPBACK = {"MODEL_OPERATOR_EGRESS_NETWORKS": "127.0.0.0/8"}
 INSTALL = ["helm", "install", "modeldeploy", "helm/modeldeploy", "-n", NAMESPACE, "--create-namespace", "--wait"]
 
 
@@ -72,6 +74,7 @@ def installed(
 
 
 def _install(folder: Path, kubeconfig: Path, replicas: int, settings: Mapping[str, str]) -> "PodOperator":
+    settings = {**_LOOPBACK, **settings}
     values = {"replicas": replicas, "extraEnv": [{"name": name, "value": value} for name, value in settings.items()]}
     done = _helm("install", kubeconfig, "--values", json.dumps(values))
     operator = PodOperator(folder, kubeconfig, done.stdout)
@@ -140,6 +143,7 @@ class ProcessOperator:
         self._env = {
             **environment(),
             "KUBECONFIG": str(kubeconfig),
+            **_LOOPBACK,
             "MODEL_OPERATOR_HOST": "127.0.0.1",
             "MODEL_OPERATOR_IDENTITY": "operator-0",  # one name for the lease: restarted, it leads at once
             "MODEL_OPERATOR_METRICS_PORT": str(_free_port()),

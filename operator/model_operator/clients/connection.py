@@ -7,11 +7,14 @@ of a request (docs/decisions/0011).
 
 import asyncio
 import contextlib
+import ipaddress
 import os
+import socket
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import aiohttp
 import yaml
@@ -70,6 +73,15 @@ class Connection:
     def server(self) -> str:
         """URL of the API server, without a slash at its end."""
         return str(self.configuration.host).rstrip("/")
+
+    async def addresses(self) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, ...]:
+        """Return the addresses of the API server; none while its name is not resolved."""
+        host = urlsplit(self.server).hostname or ""
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        except OSError:
+            return ()
+        return tuple({ipaddress.ip_address(str(info[4][0]).partition("%")[0]) for info in found})
 
     async def headers(self) -> dict[str, str]:
         """Return the headers that say who we are; a ServiceAccount's token is read anew each minute."""

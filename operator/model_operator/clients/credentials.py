@@ -1,9 +1,12 @@
 """What web requests are authorised with: the keys of a Secret in the resource's own namespace."""
 
 import base64
+import re
 from collections.abc import Awaitable, Callable, Mapping
 
 from model_operator.errors import ApiError, ProviderError
+
+_DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*")
 
 #: Reads a Secret by namespace and name. Raises ApiError.
 ReadSecret = Callable[[str, str], Awaitable[Mapping[str, str]]]
@@ -15,6 +18,8 @@ async def secret_of(read: ReadSecret, namespace: str, name: str) -> Mapping[str,
     Raises:
         ProviderError: it is not there, or not for the operator to read.
     """
+    if not _DNS_SUBDOMAIN.fullmatch(name):
+        raise ProviderError(f"Secret {name!r}: this is no name of a Secret; write lower-case letters, digits, - and .")
     try:
         return await read(namespace, name)
     except ApiError as error:

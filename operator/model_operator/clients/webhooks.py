@@ -1,4 +1,4 @@
-"""Asks and tells web hooks over HTTP.
+"""Requests web hooks: gates, notifications, retraining.
 
 A hook with a Secret is called at the Secret's `url` if it has one (that of a Slack hook is a secret itself), with its
 `token` or its `username` and `password`.
@@ -6,34 +6,42 @@ A hook with a Secret is called at the Secret's `url` if it has one (that of a Sl
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
 
 from model_operator.api.hooks import GateAnswer, WebhookEndpoint
 from model_operator.clients.credentials import ReadSecret, authorization, keys_of, secret_of
+from model_operator.clients.egress import LONGEST, EgressPolicy, RefusedAddress
 from model_operator.clients.http import HttpClient, body_of
 from model_operator.errors import ProviderError
 
-#: What is read of an answer, and shown of it.
-_LARGEST, _SHOWN = 65_536, 200
+#: Bytes of an answer that are read, so that the connection can be kept. Nothing of them is shown: what a hook answers
+#: may be anything that the operator can reach.
+_LARGEST = 65_536
 
 
 class HttpWebhooks(HttpClient):
     """Posts JSON; use it as an async context manager. Redirects are not followed: a hook says itself where it is."""
 
-    def __init__(self, read_secret: ReadSecret) -> None:
-        super().__init__(lambda: aiohttp.ClientSession(json_serialize=lambda body: orjson.dumps(body).decode()))
-        self._read_secret = read_secret
+    def __init__(self, read_secret: ReadSecret, egress: EgressPolicy) -> None:
+        def make() -> aiohttp.ClientSession:
+            return aiohttp.ClientSession(
+                connector=egress.connector(), json_serialize=lambda body: orjson.dumps(body).decode()
+            )
+
+        super().__init__(make)
+        self._read_secret, self._egress = read_secret, egress
 
     async def ask(self, address: WebhookEndpoint, namespace: str, body: Mapping[str, Any]) -> GateAnswer:
         """Return whether a gate is open: any 2xx says yes, everything else says no, with the reason."""
         try:
-            status, text = await self._post(address, namespace, body)
+            status = await self._post(address, namespace, body)
         except ProviderError as error:
             return GateAnswer(is_open=False, message=str(error))
         is_open = 200 <= status < 300
-        return GateAnswer(is_open=is_open, message=_message(text) or ("open" if is_open else f"answered {status}"))
+        return GateAnswer(is_open=is_open, message="open" if is_open else f"answered {status}")
 
     async def notify(self, address: WebhookEndpoint, namespace: str, body: Mapping[str, Any]) -> None:
         """Post a notice.
@@ -41,20 +49,27 @@ class HttpWebhooks(HttpClient):
         Raises:
             ProviderError: nobody took it.
         """
-        status, text = await self._post(address, namespace, body)
+        status = await self._post(address, namespace, body)
         if not 200 <= status < 300:
-            raise ProviderError(f"answered {status}: {_message(text)}")
+            raise ProviderError(f"answered {status}")
 
-    async def _post(self, address: WebhookEndpoint, namespace: str, body: Mapping[str, Any]) -> tuple[int, bytes]:
+    async def _post(self, address: WebhookEndpoint, namespace: str, body: Mapping[str, Any]) -> int:
         url, headers = await self._where(address, namespace)
-        timeout = aiohttp.ClientTimeout(total=address.timeout.total_seconds())
+        self._egress.check_host(urlsplit(url).hostname or "")
+        patience = min(address.timeout, LONGEST).total_seconds()
+        timeout = aiohttp.ClientTimeout(total=patience)
         try:
             async with self.session.post(
                 url, json=body, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
-                return response.status, await body_of(response, _LARGEST)
+                await body_of(response, _LARGEST)
+                return response.status
         except TimeoutError as error:
-            raise ProviderError(f"did not answer within {address.timeout.total_seconds():g} s") from error
+            raise ProviderError(f"did not answer within {patience:g} s") from error
+        except aiohttp.ClientConnectorError as error:
+            if isinstance(error.os_error, RefusedAddress):
+                raise ProviderError(str(error.os_error)) from error
+            raise ProviderError("cannot be reached") from error
         except (aiohttp.ClientError, ValueError) as error:
             # The message of the error has the URL in it, which may be a secret.
             raise ProviderError(f"cannot be reached ({type(error).__name__})") from error
@@ -72,13 +87,3 @@ class HttpWebhooks(HttpClient):
         if not url:
             raise ProviderError(f"Secret {name} has no key url, and the hook has none either")
         return url, headers or {}
-
-
-def _message(text: bytes) -> str:
-    """Return what an answer says: `message` of a JSON object, or the text as it is, shortened."""
-    try:
-        body = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        body = None
-    told = body.get("message", "") if isinstance(body, dict) else text.decode(errors="replace")
-    return " ".join(str(told).split())[:_SHOWN]

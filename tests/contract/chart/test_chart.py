@@ -223,3 +223,10 @@ def test_releases_of_one_name_in_two_namespaces_do_not_meet() -> None:
 
     assert cluster_wide("team-a") & cluster_wide("team-b") == set()
     assert ("ClusterRole", "modeldeploy") in cluster_wide("modeldeploy")
+
+
+def test_what_is_requested_for_users_can_be_limited() -> None:
+    values = {"egress": {"hosts": ["*.monitoring.svc", "hooks.example.com"], "networks": ["10.9.0.0/16"]}}
+    assert env(values)["MODEL_OPERATOR_EGRESS_HOSTS"] == "*.monitoring.svc,hooks.example.com"
+    assert env(values)["MODEL_OPERATOR_EGRESS_NETWORKS"] == "10.9.0.0/16"
+    assert "MODEL_OPERATOR_EGRESS_HOSTS" not in env({})

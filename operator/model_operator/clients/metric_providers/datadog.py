@@ -37,7 +37,7 @@ def last_point(body: Any) -> float | None:
     """
     try:
         if body.get("status") == "error":
-            raise ProviderError(f"Datadog: {body.get('error') or 'the query failed'}")
+            raise ProviderError("Datadog: the query failed; try it in the metrics explorer")
         series = body["series"]
         if len(series) > 1:
             raise ProviderError(

@@ -7,6 +7,7 @@ import aiohttp
 
 from model_operator.api.analysis import MetricSource
 from model_operator.clients.credentials import ReadSecret, secret_of
+from model_operator.clients.egress import EgressPolicy
 from model_operator.clients.http import HttpClient
 from model_operator.clients.metric_providers.datadog import DatadogProvider
 from model_operator.clients.metric_providers.prometheus import PrometheusProvider
@@ -24,9 +25,9 @@ PROVIDERS: Mapping[str, Callable[[JsonSession], MetricProvider[Any]]] = {
 class MetricProviders(HttpClient):
     """Fetches values from whichever provider a source names; use it as an async context manager."""
 
-    def __init__(self, read_secret: ReadSecret) -> None:
-        super().__init__(aiohttp.ClientSession)
-        self._read_secret = read_secret
+    def __init__(self, read_secret: ReadSecret, egress: EgressPolicy) -> None:
+        super().__init__(lambda: aiohttp.ClientSession(connector=egress.connector()))
+        self._read_secret, self._egress = read_secret, egress
 
     async def value(self, source: MetricSource, namespace: str) -> float | None:
         """Return the value, None when there is none yet; Secrets are `namespace`'s.
@@ -36,5 +37,5 @@ class MetricProviders(HttpClient):
         """
         name = source.secret_name or ""
         secret = Secret(name, await secret_of(self._read_secret, namespace, name)) if name else Secret()
-        provider = PROVIDERS[source.provider](JsonSession(self.session))
+        provider = PROVIDERS[source.provider](JsonSession(self.session, self._egress))
         return await provider.value(source, secret)

@@ -4,11 +4,13 @@ import math
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
 
 from model_operator.clients.credentials import authorization, keys_of
+from model_operator.clients.egress import LONGEST, EgressPolicy, RefusedAddress
 from model_operator.clients.http import body_of
 from model_operator.errors import ProviderError
 
@@ -54,30 +56,37 @@ class Secret:
 class JsonSession:
     """An HTTP session whose answers are JSON."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
+    def __init__(self, session: aiohttp.ClientSession, egress: EgressPolicy) -> None:
+        self._session, self._egress = session, egress
 
     async def get(self, url: str, *, params: Mapping[str, str], headers: Mapping[str, str], patience: timedelta) -> Any:
         """Return the answer to a GET request, which may take as long as `patience`.
 
         Raises:
-            ProviderError: no answer in time, an error, or no JSON.
+            ProviderError: no answer in time, an error, no JSON, or a host that may not be requested. The message has
+                nothing of an answer: it may be anything that the operator can reach.
         """
+        self._egress.check_host(urlsplit(url).hostname or "")
+        patience = min(patience, LONGEST)
         limit = aiohttp.ClientTimeout(total=patience.total_seconds())
         try:
-            async with self._session.get(url, params=params, headers=headers, timeout=limit) as response:
+            async with self._session.get(
+                url, params=params, headers=headers, timeout=limit, allow_redirects=False
+            ) as response:
                 text = await body_of(response, _MAX_BYTES)
+                if response.status >= 300:
+                    raise ProviderError(f"{url} answered {response.status}")
                 body = orjson.loads(text)
         except TimeoutError as error:
             raise ProviderError(f"{url} did not answer within {patience.total_seconds():g} s") from error
-        except aiohttp.ClientError as error:
-            raise ProviderError(f"{url}: {error}") from error
+        except aiohttp.ClientConnectorError as error:
+            if isinstance(error.os_error, RefusedAddress):
+                raise ProviderError(f"{url}: {error.os_error}") from error
+            raise ProviderError(f"{url} cannot be reached: {error.os_error.strerror or 'no connection'}") from error
+        except (aiohttp.ClientError, RecursionError) as error:
+            raise ProviderError(f"{url} cannot be read ({type(error).__name__})") from error
         except orjson.JSONDecodeError as error:
             raise ProviderError(f"{url} answered {response.status} with something that is no JSON") from error
-        if response.status >= 400:
-            raise ProviderError(
-                f"{url} answered {response.status}: {_why(body) or text[:200].decode(errors='replace')}"
-            )
         return body
 
 
@@ -100,14 +109,14 @@ def number(found: Any) -> float | None:
     """
     try:
         value = float(found)
-    except (TypeError, ValueError) as error:
-        raise ProviderError(f"{found!r} is no number") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ProviderError(f"the answer has {_kind(found)} where a number is needed") from error
+    if math.isinf(value):
+        raise ProviderError("the answer has an infinite number")
     return None if math.isnan(value) else value
 
 
-def _why(body: Any) -> str:
-    """Return the error in an answer: `error`, or the list `errors`."""
-    if not isinstance(body, dict):
-        return ""
-    errors = body.get("errors")
-    return "; ".join(map(str, errors)) if isinstance(errors, list) else str(body.get("error") or "")
+def _kind(found: Any) -> str:
+    """Return what a JSON value is, without its content."""
+    names = {dict: "an object", list: "a list", str: "a text", type(None): "null", int: "a number beyond measure"}
+    return names.get(type(found), "something")

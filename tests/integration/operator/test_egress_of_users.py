@@ -1,0 +1,59 @@
+"""An attacker who may write ModelDeployments alone tries to read what the operator can reach."""
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
+
+import pytest
+from aiohttp import web
+
+from model_operator.api.analysis import Source
+from model_operator.api.hooks import WebhookEndpoint
+from model_operator.clients.egress import EgressPolicy
+from model_operator.clients.metric_providers.factory import MetricProviders
+from model_operator.clients.webhooks import HttpWebhooks
+from model_operator.errors import ProviderError
+
+SECRET = "SecretAccessKey"
+
+
+async def no_secrets(namespace: str, name: str) -> Mapping[str, str]:
+    raise AssertionError("no Secret is needed")
+
+
+@pytest.fixture
+async def internal() -> AsyncIterator[tuple[int, list[str]]]:
+    """A service that only the operator's host should reach; it notes who came."""
+    came: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        came.append(request.path)
+        return web.json_response({"value": SECRET, "message": SECRET})
+
+    app = web.Application()
+    app.router.add_route("*", "/{any:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield runner.addresses[0][1], came
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "127.1", "0.0.0.0"])
+async def test_a_metric_does_not_reach_loopback(internal: tuple[int, list[str]], host: str) -> None:
+    port, came = internal
+    async with MetricProviders(no_secrets, EgressPolicy()) as providers:
+        with pytest.raises(ProviderError) as raised:
+            await providers.value(Source(url=f"http://{host}:{port}/latest/meta-data"), "team-a")
+    assert came == []
+    assert SECRET not in str(raised.value)
+
+
+async def test_a_gate_does_not_reach_loopback(internal: tuple[int, list[str]]) -> None:
+    port, came = internal
+    endpoint = WebhookEndpoint(
+        url=f"http://localhost:{port}/quitquitquit", timeout=timedelta(seconds=5), secret_name=None
+    )
+    async with HttpWebhooks(no_secrets, EgressPolicy()) as hooks:
+        answer = await hooks.ask(endpoint, "team-a", {})
+    assert (answer.is_open, came) == (False, [])
+    assert "not for users to reach" in answer.message
