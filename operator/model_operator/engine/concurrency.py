@@ -1,21 +1,50 @@
-"""How evidence, gatekeeper and retrainer look at many resources: one that cannot be looked at stops no other."""
+"""Work on many resources side by side: one that is slow, or fails, delays and stops no other."""
 
 import asyncio
+import functools
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 
 from model_operator.api.resource import ObjectKey
 
 log = logging.getLogger(__name__)
 
 
-async def each(keys: Iterable[ObjectKey], look: Callable[[ObjectKey], Awaitable[None]]) -> None:
-    """Look at all of them at once; what goes wrong with one is logged, and it is looked at again the next time."""
+class KeyedTasks:
+    """One task for each resource. A resource whose task still runs is skipped, and the others are not kept waiting."""
 
-    async def guarded(key: ObjectKey) -> None:
-        try:
-            await look(key)
-        except Exception:
-            log.exception("%s/%s: a bug in a look at it", *key)
+    def __init__(self) -> None:
+        self._tasks: dict[ObjectKey, asyncio.Task[None]] = {}
 
-    await asyncio.gather(*(guarded(key) for key in keys))
+    def start(self, keys: Iterable[ObjectKey], work: Callable[[ObjectKey], Awaitable[None]]) -> None:
+        """Start the work on each resource on which none is going on; an error is logged, and ends that task alone."""
+        for key in keys:
+            if key not in self._tasks:
+                task = asyncio.create_task(_guarded(key, work), name=f"{work.__qualname__} {key.namespace}/{key.name}")
+                self._tasks[key] = task
+                task.add_done_callback(functools.partial(self._forget, key))
+
+    def _forget(self, key: ObjectKey, _: "asyncio.Task[None]") -> None:
+        self._tasks.pop(key, None)
+
+    def cancel_except(self, keys: Collection[ObjectKey]) -> None:
+        """End the work on resources that are gone."""
+        for key in self._tasks.keys() - set(keys):
+            self._tasks[key].cancel()
+
+    async def settle(self) -> None:
+        """Wait until all work that was started is over."""
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def close(self) -> None:
+        """End all work."""
+        for task in list(self._tasks.values()):
+            task.cancel()
+        await self.settle()
+
+
+async def _guarded(key: ObjectKey, work: Callable[[ObjectKey], Awaitable[None]]) -> None:
+    try:
+        await work(key)
+    except Exception:
+        log.exception("%s/%s: a bug in the background work on it", *key)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from model_operator.api.hooks import Gate, GateAnswer
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.engine.cache import Cache
-from model_operator.engine.concurrency import each
+from model_operator.engine.concurrency import KeyedTasks
 from model_operator.engine.queue import WorkQueue
 from model_operator.policy.rollout.gates import question
 from model_operator.policy.rollout.pauses import PauseReason
@@ -34,6 +34,7 @@ class GatePoller:
     def __init__(self, cache: Cache, queue: WorkQueue, hooks: Webhooks, clock: Clock) -> None:
         self._cache, self._queue, self._hooks, self._clock = cache, queue, hooks, clock
         self._answers: dict[ObjectKey, tuple[_Point, dict[str, GateAnswer]]] = {}
+        self._tasks = KeyedTasks()
         self._asked: dict[ObjectKey, datetime] = {}
 
     def answers(self, resource: ModelDeployment) -> Mapping[str, GateAnswer]:
@@ -43,30 +44,39 @@ class GatePoller:
 
     async def run(self) -> None:
         """Ask, until cancelled."""
-        while True:
-            await self.look()
-            await asyncio.sleep(INTERVAL)
+        try:
+            while True:
+                self._start_requests()
+                await asyncio.sleep(INTERVAL)
+        finally:
+            await self._tasks.close()
 
     async def look(self) -> None:
-        """Ask the gates of every rollout that waits and was not answered lately."""
+        """Request everything once, and wait until that is over."""
+        self._start_requests()
+        await self._tasks.settle()
+
+    def _start_requests(self) -> None:
+        """Request the gates of every rollout that waits and has no recent answer."""
         waiting = [key for key in self._cache if self._is_waiting(key)]
         for key in {*self._answers, *self._asked}.difference(waiting):
             self._answers.pop(key, None)
             self._asked.pop(key, None)
         now = self._clock.now()
         due = [key for key in waiting if key not in self._asked or now - self._asked[key] >= ASK_AGAIN]
-        await each(due, lambda key: self._ask(key, now))
+        self._tasks.cancel_except(waiting)
+        self._tasks.start(due, self._ask)
 
     def _is_waiting(self, key: ObjectKey) -> bool:
         status = (self._cache.resource(key) or {}).get("status") or {}
         return any(pause["reason"] == PauseReason.GATE for pause in status.get("pauseConditions", ()))
 
-    async def _ask(self, key: ObjectKey, now: datetime) -> None:
+    async def _ask(self, key: ObjectKey) -> None:
         resource = self._cache.get_valid(key)
         point = _point(resource) if resource is not None else None
         if resource is None or point is None:
             return
-        self._asked[key] = now
+        self._asked[key] = self._clock.now()
         known = dict(self.answers(resource))
         gates = [gate for gate in resource.spec.hooks.gates if gate.name not in known or not known[gate.name].is_open]
         answers = await asyncio.gather(*(self._answer(resource, gate) for gate in gates))

@@ -11,7 +11,7 @@ from typing import Any
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.engine import metric_queries
 from model_operator.engine.cache import Cache
-from model_operator.engine.concurrency import each
+from model_operator.engine.concurrency import KeyedTasks
 from model_operator.engine.queue import WorkQueue
 from model_operator.engine.rollout_evidence import (
     PodSamples,
@@ -61,6 +61,7 @@ class MetricsCollector:
         self._limit = asyncio.Semaphore(_MAX_CONCURRENT)
         self._shadow = ShadowCollector(cache, predictions, self._limit)
         self._asked: dict[ObjectKey, int] = {}
+        self._tasks = KeyedTasks()
 
     def models(self, key: ObjectKey) -> Mapping[str, ModelReport]:
         """Return the models that the servers reported, by revision."""
@@ -81,17 +82,26 @@ class MetricsCollector:
 
     async def run(self) -> None:
         """Poll until cancelled."""
-        while True:
-            await self.poll()
-            await asyncio.sleep(INTERVAL)
+        try:
+            while True:
+                self._start_polls()
+                await asyncio.sleep(INTERVAL)
+        finally:
+            await self._tasks.close()
 
     async def poll(self) -> None:
+        """Poll everything once, and wait until that is over."""
+        self._start_polls()
+        await self._tasks.settle()
+
+    def _start_polls(self) -> None:
         """Read the pods of every rollout, and one pod of every revision whose model is not reported yet."""
         keys = list(self._cache)
+        self._tasks.cancel_except(keys)
         for key in {*self._models, *self._rollouts, *self._asked, *self._polled}.difference(keys):
             for by_key in (self._models, self._rollouts, self._asked, self._polled):
                 by_key.pop(key, None)
-        await each([key for key in keys if self._is_interesting(key)], self._poll_one)
+        self._tasks.start([key for key in keys if self._is_interesting(key)], self._poll_one)
 
     def _is_interesting(self, key: ObjectKey) -> bool:
         body = self._cache.resource(key) or {}

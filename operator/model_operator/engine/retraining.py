@@ -12,7 +12,7 @@ from model_operator.api.status import Retraining
 from model_operator.api.sums import SumStats
 from model_operator.api.times import format_time
 from model_operator.engine.cache import Cache
-from model_operator.engine.concurrency import each
+from model_operator.engine.concurrency import KeyedTasks
 from model_operator.engine.queue import WorkQueue
 from model_operator.errors import ApiError, ProviderError
 from model_operator.manifests.pods import PORT, pod_url
@@ -50,6 +50,7 @@ class Retrainer:
         self._cache, self._queue, self._clock = cache, queue, clock
         self._cluster, self._pods, self._hooks = cluster, pods, hooks
         self._models: dict[ObjectKey, _Model] = {}
+        self._tasks = KeyedTasks()
 
     def view(self, resource: ModelDeployment) -> RetrainView:
         """Return why the live model should be trained again, if it should, and which request was told."""
@@ -60,16 +61,25 @@ class Retrainer:
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
-        while True:
-            await self.look()
-            await asyncio.sleep(INTERVAL)
+        try:
+            while True:
+                self._start_looks()
+                await asyncio.sleep(INTERVAL)
+        finally:
+            await self._tasks.close()
 
     async def look(self) -> None:
-        """Do what is due for every resource with such a hook."""
+        """Do everything that is due once, and wait until that is over."""
+        self._start_looks()
+        await self._tasks.settle()
+
+    def _start_looks(self) -> None:
+        """Start what is due for every resource with such a hook."""
         wanted = [key for key in self._cache if self._has_hook(key)]
         for key in self._models.keys() - set(wanted):
             del self._models[key]
-        await each(wanted, self._look_at)
+        self._tasks.cancel_except(wanted)
+        self._tasks.start(wanted, self._look_at)
 
     def _has_hook(self, key: ObjectKey) -> bool:
         spec = (self._cache.resource(key) or {}).get("spec", {})

@@ -8,8 +8,11 @@ import pytest
 from rollout_scenarios import live
 from rollout_world import World
 
-from model_operator.api.resource import ObjectKey
-from model_operator.engine.concurrency import each
+from model_operator.api.resource import ModelDeployment, ObjectKey
+from model_operator.api.status import Phase
+from model_operator.api.values import replace
+from model_operator.engine.concurrency import KeyedTasks
+from model_operator.engine.notifier import Notifier
 from model_operator.errors import ApiError
 
 
@@ -159,6 +162,63 @@ async def test_a_look_that_fails_stops_no_other(caplog: pytest.LogCaptureFixture
             raise OverflowError
         seen.append(key.name)
 
-    await each([ObjectKey("default", name) for name in ("a", "bad", "b")], look)
+    tasks = KeyedTasks()
+    tasks.start([ObjectKey("default", name) for name in ("a", "bad", "b")], look)
+    await tasks.settle()
     assert seen == ["a", "b"]
     assert "default/bad" in caplog.text
+
+
+async def test_work_that_hangs_delays_no_other_and_ends_with_its_resource() -> None:
+    """Ten tarpits of one team: the work of the other team is done again and again."""
+    tarpits = [ObjectKey("team-a", f"tarpit-{number}") for number in range(10)]
+    other, done, ended = ObjectKey("team-b", "fraud"), list[str](), list[str]()
+
+    async def work(key: ObjectKey) -> None:
+        if key.namespace == "team-b":
+            done.append(key.name)
+            return
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(key.name)
+
+    tasks = KeyedTasks()
+    for _ in range(3):
+        tasks.start([*tarpits, other], work)
+        while len(done) < 1 or not done[-1]:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert done == ["fraud"] * 3
+    tasks.cancel_except([other])
+    await tasks.settle()
+    assert sorted(ended) == sorted(key.name for key in tarpits)
+
+
+async def test_notifications_of_one_team_do_not_wait_for_those_of_another() -> None:
+    sent: list[str] = []
+
+    class Hooks:
+        async def ask(self, address: Any, namespace: str, body: Any) -> Any:
+            raise NotImplementedError
+
+        async def notify(self, address: Any, namespace: str, body: Any) -> None:
+            if namespace == "team-a":
+                await asyncio.Event().wait()
+            sent.append(namespace)
+
+    world = World()
+    notifier = Notifier(Hooks(), world.clock)
+    running = asyncio.create_task(notifier.run())
+    await asyncio.sleep(0)
+    hooks = {"notifications": [{"name": "chat", "url": "http://hooks.example.com"}]}
+    for namespace in ("team-a",) * 20 + ("team-b",):
+        key = world.cluster.create("fraud", {"model": {"storageUri": "s3://m/1"}, "hooks": hooks}, namespace)
+        resource = ModelDeployment.from_body(world.cluster.get("ModelDeployment", key))
+        notifier.notify(resource, replace(resource.status, phase=Phase.HEALTHY))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert sent == ["team-b"]
