@@ -10,9 +10,17 @@ KEPT_SECONDS = 60.0
 
 
 def session_with_pods(timeout: float) -> aiohttp.ClientSession:
-    """Make a session for pods; they are asked a few times a minute, and a kept connection saves making a new one."""
+    """Make a session for pods; they are asked a few times a minute, and a kept connection saves making a new one.
+
+    Nothing is unpacked: a pod that answers compressed although it was asked not to could make megabytes of a few bytes.
+    """
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_SECONDS)
-    return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=timeout))
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=timeout),
+        headers={"Accept-Encoding": "identity"},
+        auto_decompress=False,
+    )
 
 
 class HttpClient:

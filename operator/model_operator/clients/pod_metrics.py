@@ -1,11 +1,12 @@
 """Reads `GET /metrics` and `GET /readyz` of a model server's pod (docs/wire.md)."""
 
+import math
 import re
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 
 import aiohttp
-import orjson
+import msgspec
 
 from model_operator.api.analysis import LOG_LOSS
 from model_operator.api.status import ModelInfo
@@ -15,7 +16,9 @@ from model_operator.clients.http import HttpClient, body_of, session_with_pods
 TIMEOUT = 2.0
 _STARTING = frozenset({"downloading", "loading", "warming"})
 #: A page beyond this is not a model server's.
-_LARGEST = 4 * 2**20
+_LARGEST = 2 * 2**20
+#: The longest text of a pod that is kept, in a label or a message: it may be told in a status or an event.
+_LONGEST_TEXT = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,34 +54,47 @@ class HttpPodMetrics(HttpClient):
         """Return what a pod tells, None when it does not answer in time or not with metrics."""
         try:
             # Pods are asked by their addresses, which no certificate names; nor do the kubelet's probes verify it.
-            async with self.session.get(f"{url}/metrics", ssl=False) as response:
+            async with self.session.get(f"{url}/metrics", ssl=False, allow_redirects=False) as response:
                 if response.status != 200:
                     return None
-                data = await body_of(response, _LARGEST)
-                return parse(data.decode(errors="replace"))
+                data = await body_of(response, _LARGEST + 1)
+                return None if len(data) > _LARGEST else parse(data.decode(errors="replace"))
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return None
 
     async def start(self, url: str) -> Start | None:
         """Return how far the start of a server is, None when it does not answer or has come to its end."""
         try:
-            async with self.session.get(f"{url}/readyz", ssl=False) as response:
-                told = orjson.loads(await body_of(response, _LARGEST))
-                phase, message = str(told["phase"]), str(told["message"])
-        except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError, KeyError, TypeError):
+            async with self.session.get(f"{url}/readyz", ssl=False, allow_redirects=False) as response:
+                told = _STATE.decode(await body_of(response, _LARGEST_STATE))
+        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError, RecursionError):
             return None
-        return Start(phase, message) if phase in _STARTING else None
+        return Start(told.phase, told.message[:_LONGEST_TEXT]) if told.phase in _STARTING else None
+
+
+class _State(msgspec.Struct, frozen=True):
+    """An answer of `/readyz`; it has more that is not ours to read."""
+
+    phase: str
+    message: str
+
+
+_STATE = msgspec.json.Decoder(_State)
+_LARGEST_STATE = 64 * 2**10
 
 
 def parse(text: str) -> Sample:
     """Read a page of metrics; only the lines that are ours to judge, since a page is read every few seconds.
 
     Raises:
-        ValueError: such a line is not in Prometheus' format.
+        ValueError: such a line is not in Prometheus' format, or not a number that a model server counts to.
     """
     page = _Page()
     for name, labels, value in _LINE.findall(f"\n{text}"):
-        _READERS[name](page, labels, float(value))
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError(f"{name} is {value}, which is no count")
+        _READERS[name](page, labels, number)
     return page.sample()
 
 
@@ -120,10 +136,12 @@ class _Page:
 
     def told_model(self, text: str, _: float) -> None:
         labels = labels_of(text)
-        self.model = ModelInfo(**{name: labels.get(name, "") for name in ("uri", "version", "format", "sha256")})
+        self.model = ModelInfo(
+            **{name: labels.get(name, "")[:_LONGEST_TEXT] for name in ("uri", "version", "format", "sha256")}
+        )
 
     def told_source(self, text: str, _: float) -> None:
-        self.changed_fingerprint = labels_of(text).get("source", "")
+        self.changed_fingerprint = labels_of(text).get("source", "")[:_LONGEST_TEXT]
 
     def told_requests(self, text: str, value: float) -> None:
         self.requests += int(value)
