@@ -38,7 +38,7 @@ class PlainText:
     pair = None
 
     def refresh(self) -> None:
-        """Nothing can have changed."""
+        """Do nothing: there is no certificate."""
 
 
 class Certificate:

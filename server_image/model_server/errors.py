@@ -178,6 +178,11 @@ class PredictFailed(ArtifactError):
 MOST_SHOWN = 500
 
 
+def first_line(error: object, *, most: int = MOST_SHOWN) -> str:
+    """The first line of an exception's text, cut after `most` characters; "" when it has none."""
+    return (str(error).strip().splitlines() or [""])[0][:most]
+
+
 def shortened(text: str) -> str:
     """What a client sent may stand in a message, and is its own length: begin and end of what is too long."""
     if len(text) <= MOST_SHOWN:

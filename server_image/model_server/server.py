@@ -20,25 +20,28 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from model_server.app import App, create_app
-from model_server.auth import Gate, KeyGate, OpenGate
+from model_server.auth import AllowAll, ApiKeyAuth
 from model_server.batching import Batcher, BatchLimits
 from model_server.certificate import Certificate, PlainText, Tls
-from model_server.connections import Connection, cut_slow
+from model_server.dataplane import DataPlane
+from model_server.domain.model import LoadedModel
 from model_server.errors import DependencyMissing, InternalError, LoadFailed, ModelHung, RestartNeeded, StartError
-from model_server.http import RequestLimits
-from model_server.lifecycle import Lifecycle, Loaded, Phase, Served
-from model_server.loading import load
+from model_server.http.app import create_app
+from model_server.http.application import Application
+from model_server.http.body import RequestLimits
+from model_server.http.comparison import create_comparison_app
+from model_server.http.connections import Connection, close_overdue
+from model_server.lifecycle import Lifecycle, Phase, ServingModel
+from model_server.loader import load
 from model_server.logs import toggle_debug
 from model_server.monitoring.monitor import Monitor
-from model_server.polling import Poll
 from model_server.settings import Settings
-from model_server.shadow import create_shadow_app
+from model_server.source_watcher import SourceWatcher
 from model_server.telemetry import Telemetry
-from model_server.tracing import Tracer, open_tracer
+from model_server.tracers import open_tracer
 
 if TYPE_CHECKING:
-    from model_server.oip.service import GrpcPort
+    from model_server.grpc.service import GrpcPort
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +51,7 @@ KEEP_ALIVE_SECONDS = 75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class WorkerContext:
     """What a worker is given by its parent: the open ports, a folder for downloads, shared memory, its number."""
 
     listener: socket.socket
@@ -58,47 +61,45 @@ class Place:
     worker: int
 
 
-async def run(settings: Settings, environ: Mapping[str, str], place: Place) -> None:
+async def run(settings: Settings, environ: Mapping[str, str], context: WorkerContext) -> None:
     """Serve until SIGTERM or SIGINT. Raises the StartError that made serving impossible, or RestartNeeded."""
-    telemetry = Telemetry(place.memory, place.worker)
+    telemetry = Telemetry(context.memory, context.worker)
     lifecycle = Lifecycle()
-    gate = KeyGate(settings.auth_dir) if settings.auth_dir else OpenGate()
-    limits = RequestLimits(
-        max_bytes=settings.max_request_bytes,
-        max_rows=settings.max_rows,
-        timeout_seconds=settings.request_timeout_seconds,
-    )
+    authenticator = ApiKeyAuth(settings.auth_dir) if settings.auth_dir else AllowAll()
+    limits = RequestLimits(max_bytes=settings.max_request_bytes, timeout_seconds=settings.request_timeout_seconds)
     tracer = open_tracer(environ, settings)
     tls = Certificate(settings.tls_dir) if settings.tls_dir else PlainText()
+    plane = DataPlane(lifecycle, telemetry, tracer, authenticator, name=settings.name, max_rows=settings.max_rows)
     app = create_app(
-        lifecycle=lifecycle, telemetry=telemetry, tracer=tracer, gate=gate, name=settings.name, limits=limits
+        plane, telemetry, limits, root_path=settings.root_path.rstrip("/"), cors_origins=settings.cors_origins
     )
-    shadow = create_shadow_app(lifecycle=lifecycle, telemetry=telemetry, tracer=tracer, gate=gate)
+    comparison = create_comparison_app(plane, telemetry)
     server = Server(_config(app, settings, tls), lifecycle, telemetry, settings, tls)
-    start = Start(settings, environ, place.folder, lifecycle, telemetry, server)
-    start.begin()
+    loader = ModelLoader(settings, environ, context.folder, lifecycle, telemetry, server)
+    loader.begin()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, toggle_debug, settings.log_level)
     async with (
-        _beside(server, _config(shadow, settings, tls), place.shadow),
-        _grpc(settings, lifecycle, telemetry, tracer, gate, limits, tls) as port,
+        _beside(server, _config(comparison, settings, tls), context.shadow),
+        _grpc(settings, plane, tls) as port,
     ):
         if port is not None:
             lifecycle.listen(port.tell)
-        await server.serve(sockets=[place.listener])
-    start.close()
+        await server.serve(sockets=[context.listener])
+    loader.close()
+    plane.close()
     lifecycle.close()
     await tracer.close()
-    failure = start.failure or server.failure
+    failure = loader.failure or server.failure
     if failure is not None:
         raise failure
 
 
-def _config(app: App, settings: Settings, tls: Tls) -> uvicorn.Config:
-    context = tls.context
+def _config(app: Application, settings: Settings, tls: Tls) -> uvicorn.Config:
+    tls_context = tls.context
     return uvicorn.Config(
         app,
         http=Connection,
-        ssl_context_factory=None if context is None else lambda config, default: context,
+        ssl_context_factory=None if tls_context is None else lambda config, default: tls_context,
         lifespan="off",
         ws="none",
         access_log=False,
@@ -130,28 +131,19 @@ async def _beside(server: Server, config: uvicorn.Config, listener: socket.socke
 
 
 @asynccontextmanager
-async def _grpc(
-    settings: Settings,
-    lifecycle: Lifecycle,
-    telemetry: Telemetry,
-    tracer: Tracer,
-    gate: Gate,
-    limits: RequestLimits,
-    tls: Tls,
-) -> AsyncIterator[GrpcPort | None]:
+async def _grpc(settings: Settings, plane: DataPlane, tls: Tls) -> AsyncIterator[GrpcPort | None]:
     """The gRPC port, when one is set. Raises DependencyMissing when its library is not installed."""
     if not settings.grpc_port:
         yield None
         return
     try:
-        from model_server.oip.service import GrpcPort, InferenceService
+        from model_server.grpc.service import GrpcPort, InferenceService
     except ModuleNotFoundError as error:
         raise DependencyMissing(
             f"the gRPC port needs {error.name}, which is not installed", hint="Install modeldeploy[server-grpc]."
         ) from None
-    service = InferenceService(lifecycle, telemetry, tracer, gate, name=settings.name, limits=limits)
     port = GrpcPort(
-        service,
+        InferenceService(plane),
         host=settings.host,
         port=settings.grpc_port,
         tls=tls,
@@ -164,7 +156,7 @@ async def _grpc(
         await port.stop(settings.request_timeout_seconds)
 
 
-class Start:
+class ModelLoader:
     """Loads the model in a thread, so that probes and metrics answer meanwhile."""
 
     def __init__(
@@ -185,7 +177,7 @@ class Start:
         self._server = server
         self._loop = asyncio.get_running_loop()
         self._phase_began = time.monotonic()
-        self._poll = Poll(settings.storage_uri, settings.poll_seconds, environ, telemetry)
+        self._poll = SourceWatcher(settings.storage_uri, settings.poll_seconds, environ, telemetry)
 
     def begin(self) -> None:
         """Start loading; success and failure arrive on the event loop."""
@@ -193,7 +185,7 @@ class Start:
         threading.Thread(target=self._load, name="load", daemon=True).start()
 
     def close(self) -> None:
-        """Look no more for changes of the source."""
+        """Stop looking for changes of the source."""
         self._poll.close()
 
     def _load(self) -> None:
@@ -233,7 +225,7 @@ class Start:
         self._telemetry.phase(self._lifecycle.phase.value, now - self._phase_began)
         self._phase_began = now
 
-    def _loaded(self, loaded: Loaded) -> None:
+    def _loaded(self, loaded: LoadedModel) -> None:
         self._end_phase()
         settings = self._settings
         limits = BatchLimits(
@@ -253,7 +245,7 @@ class Start:
         # What is loaded now stays: without this each full collection walks the libraries' objects.
         gc.collect()
         gc.freeze()
-        self._lifecycle.serve(Served(loaded, batcher, monitor))
+        self._lifecycle.serve(ServingModel(loaded, batcher, monitor))
         self._poll.begin()
         self._telemetry.ready(True)
         log.info("ready", extra={"version": loaded.identity.version, "sha256": loaded.identity.sha256})
@@ -284,14 +276,14 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
 
     async def on_tick(self, counter: int) -> bool:
-        """uvicorn's pulse, ten times a second; once a second slow connections are cut and the certificate looked at."""
+        """uvicorn's tick, ten times a second; once a second slow connections are cut and the certificate looked at."""
         if counter % 10 == 0:
-            count = cut_slow(list(self.server_state.connections), self._loop.time(), self._header_timeout)
+            count = close_overdue(list(self.server_state.connections), self._loop.time(), self._header_timeout)
             if count:
                 log.info("slow connections cut", extra={"connections": count})
             self._tls.refresh()
             self._end_if_hung()
-            await self._lifecycle.pulse()
+            await self._lifecycle.tick()
         return await super().on_tick(counter)
 
     def _end_if_hung(self) -> None:

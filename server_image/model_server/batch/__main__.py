@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from model_server.batch.job import Plan, predict_all
-from model_server.batch.reading import read_rows
+from model_server.batch.reader import read_rows
 from model_server.errors import StartError
-from model_server.loading import load
+from model_server.loader import load
 from model_server.logs import configure
 from model_server.package.digest import digest
 from model_server.settings import Settings, read_settings
 from model_server.storage import fetch
-from model_server.storage.writing import open_folder
+from model_server.storage.folder import open_folder
 from model_server.termination import exit_code, write_termination
 
 log = logging.getLogger("model_server.batch")
@@ -51,11 +51,11 @@ def _run(settings: Settings, options: argparse.Namespace) -> None:
             input_sha256=digest(source),
             model_sha256=loaded.identity.sha256,
             chunk_rows=options.chunk_rows,
-            probabilities=options.probabilities and bool(loaded.model.probabilities),
+            probabilities=options.probabilities and bool(loaded.model.probability_output),
             keep_bad_rows=options.keep_bad_rows,
         )
         target = open_folder(options.output, os.environ)
-        summary = predict_all(loaded, read_rows(source, loaded.layout.features), plan, target)
+        summary = predict_all(loaded, read_rows(source, loaded.adapter.features), plan, target)
     log.info(
         "done",
         extra={

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from model_server.domain.features import Feature
+from model_server.domain.tensors import Array, Inputs, Tensor, datatype_of
 from model_server.errors import InvalidInput, Problem
-from model_server.inputs.layout import MOST_PROBLEMS, check_value, checked_rows, example_row, neutral_row
-from model_server.package.metadata import Feature
-from model_server.tensors import Array, Inputs, Tensor, datatype_of
+from model_server.inputs.adapter import MOST_PROBLEMS, check_value, checked_rows, dummy_row, example_row
 
 
 class Columns:
@@ -20,7 +20,7 @@ class Columns:
         self.features = tuple(features)
         self.tensors = tuple(Tensor(feature.name, datatype_of(_dtype(feature)), (-1, 1)) for feature in features)
 
-    def from_instances(self, instances: Sequence[Any], *, plain: bool) -> Inputs:
+    def from_instances(self, instances: Sequence[Any], *, numbers_only: bool) -> Inputs:
         return self._arrays(checked_rows(self.features, instances))
 
     def from_tensors(self, tensors: Mapping[str, Array]) -> Inputs:
@@ -41,8 +41,8 @@ class Columns:
         row = example_row(self.features)
         return None if row is None else self._arrays([row])
 
-    def neutral(self) -> Inputs | None:
-        return self._arrays([neutral_row(self.features)])
+    def dummy_rows(self) -> Inputs | None:
+        return self._arrays([dummy_row(self.features)])
 
     def _arrays(self, rows: Sequence[Sequence[Any]]) -> Inputs:
         columns = zip(*rows, strict=True)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from model_server.package.metadata import Feature
+from model_server.domain.features import Feature
 
 
 def value_of(text: str, feature: Feature | None) -> Any:

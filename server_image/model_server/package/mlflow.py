@@ -6,13 +6,11 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from model_server.domain.features import DType, Feature, Metadata
 from model_server.errors import FormatUnknown, MetadataInvalid
-from model_server.package.formats import FORMATS, Format
-from model_server.package.metadata import DType, Feature, Metadata
+from model_server.package.formats import Format, known_formats
 
 ML_MODEL = "MLmodel"
-# Which entry of a flavor names its file, the most faithful flavor first; python_function wraps any of them.
-_FLAVORS = {"sklearn": "pickled_model", "xgboost": "data", "lightgbm": "data", "onnx": "data"}
 _DTYPES: dict[str, DType] = {
     "double": "float64",
     "float": "float32",
@@ -39,24 +37,27 @@ def read_mlmodel(path: Path) -> Described:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         flavors = document["flavors"]
-        found = [name for name in _FLAVORS if name in flavors]
+        formats = {known.name: known for known in known_formats().values() if known.mlflow_entry}
+        found = [name for name in formats if name in flavors]
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise MetadataInvalid(f"{ML_MODEL} cannot be read: {error}", hint="Save the model again with MLflow.") from None
     if not found:
         raise FormatUnknown(
             f"{ML_MODEL} has the flavors {', '.join(sorted(flavors))}",
-            hint=f"Flavors that are served: {', '.join(_FLAVORS)}.",
+            hint=f"Flavors that are served: {', '.join(formats)}.",
         )
-    artifact = flavors[found[0]].get(_FLAVORS[found[0]])
+    # python_function wraps any of them.
+    flavor = formats[found[0]]
+    artifact = flavors[flavor.name].get(flavor.mlflow_entry)
     if not isinstance(artifact, str):
         raise MetadataInvalid(
-            f"{ML_MODEL}: flavors.{found[0]}.{_FLAVORS[found[0]]} is missing", hint="Save the model again."
+            f"{ML_MODEL}: flavors.{flavor.name}.{flavor.mlflow_entry} is missing", hint="Save the model again."
         )
     features = _features((document.get("signature") or {}).get("inputs"))
     version = str(document.get("model_uuid") or "")[:12]
     # A wrapper of LightGBM is pickled, whatever its flavor is called.
     suffix = PurePosixPath(artifact).suffix.lower()
-    form = next((one for one in FORMATS.values() if suffix in one.suffixes), FORMATS[found[0]])
+    form = next((one for one in known_formats().values() if suffix in one.suffixes), flavor)
     return Described(form, artifact, Metadata(version=version, input_features=features))
 
 

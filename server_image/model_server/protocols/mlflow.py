@@ -1,4 +1,7 @@
-"""`POST /invocations`, as MLflow's scoring server takes it: tables in two forms, instances, inputs, CSV."""
+"""`POST /invocations`, as MLflow's scoring server takes it: tables in two forms, instances, inputs, CSV.
+
+https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally/#accepted-input-formats
+"""
 
 from __future__ import annotations
 
@@ -8,27 +11,38 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
+from model_server.domain.features import Feature
+from model_server.domain.model import InferenceRequest, InputAdapter, LoadedModel
+from model_server.domain.tensors import Outputs
 from model_server.errors import InvalidInput, MalformedRequest, RequestTooLarge
-from model_server.http import Request
-from model_server.inputs.layout import Layout
 from model_server.inputs.text import named_twice, number_or_text, value_of
-from model_server.package.metadata import Feature
-from model_server.protocols.call import Call, limit_rows, require_object, type_name
+from model_server.protocols.checks import limit_rows, require_object, type_name
+from model_server.protocols.payload import Answer, Payload
+from model_server.protocols.v1 import predictions
 
+#: The content type of a table as text.
+CSV = b"text/csv"
 _FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
 
-def decode(request: Request, layout: Layout, *, max_rows: int) -> Call:
-    """Arrays of the table. Raises RequestErrors that name row and column."""
-    if request.headers.get(b"content-type", b"").split(b";")[0].strip().lower() == b"text/csv":
-        rows: list[Any] = _from_csv(request.body, layout, max_rows)
-    else:
-        rows = _rows(require_object(request.json()), layout)
-    limit_rows(len(rows), max_rows, "rows")
-    return Call(inputs=layout.from_instances(rows, plain=False))
+class Tables:
+    """The codec of tables; answers are those of `v1`."""
+
+    def decode(self, payload: Payload, loaded: LoadedModel, *, max_rows: int) -> InferenceRequest:
+        """Arrays of the table. Raises RequestErrors that name row and column."""
+        if payload.content_type == CSV:
+            rows = _from_csv(payload.body, loaded.adapter, max_rows)
+        else:
+            rows = _rows(require_object(payload.json()))
+        limit_rows(len(rows), max_rows, "rows")
+        return InferenceRequest(inputs=loaded.adapter.from_instances(rows, numbers_only=False))
+
+    def encode(self, outputs: Outputs, request: InferenceRequest, loaded: LoadedModel) -> Answer:
+        """The predictions."""
+        return Answer(predictions(outputs, loaded, probabilities=False))
 
 
-def _rows(document: dict[str, object], layout: Layout) -> list[Any]:
+def _rows(document: dict[str, object]) -> list[Any]:
     forms = [name for name in _FORMS if name in document]
     if len(forms) != 1 or document.keys() - {"params", *forms}:
         raise InvalidInput.at(
@@ -38,7 +52,7 @@ def _rows(document: dict[str, object], layout: Layout) -> list[Any]:
     if forms[0] == "dataframe_split":
         return _split(value)
     if forms[0] == "inputs" and isinstance(value, dict):
-        return _from_columns(value, layout)
+        return _from_columns(value)
     if not isinstance(value, list):
         raise InvalidInput.at(forms[0], f"expected a list, got {type_name(value)}")
     return value
@@ -61,7 +75,7 @@ def _split(value: object) -> list[Any]:
     return rows
 
 
-def _from_columns(columns: dict[str, Any], layout: Layout) -> list[Any]:
+def _from_columns(columns: dict[str, Any]) -> list[Any]:
     """`{"a": [1, 2], "b": [3, 4]}`: one list a column."""
     lengths = {len(values) if isinstance(values, list) else -1 for values in columns.values()}
     if len(lengths) != 1 or -1 in lengths:
@@ -69,7 +83,7 @@ def _from_columns(columns: dict[str, Any], layout: Layout) -> list[Any]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _from_csv(body: bytes, layout: Layout, max_rows: int) -> list[Any]:
+def _from_csv(body: bytes, adapter: InputAdapter, max_rows: int) -> list[Any]:
     try:
         reader = csv.DictReader(io.StringIO(body.decode("utf-8-sig")), strict=True, restkey="")
         # One more than allowed is enough to refuse them all.
@@ -79,7 +93,7 @@ def _from_csv(body: bytes, layout: Layout, max_rows: int) -> list[Any]:
     _require_single(reader.fieldnames or (), "the header")
     if len(rows) > max_rows:
         raise RequestTooLarge(f"rows: more than the {max_rows} that are allowed in one request", hint="Send several.")
-    features = {feature.name: feature for feature in layout.features}
+    features = {feature.name: feature for feature in adapter.features}
     return [{name: _cell(text, features.get(name)) for name, text in row.items()} for row in rows]
 
 

@@ -7,46 +7,46 @@ from typing import Any
 
 import numpy as np
 
-from model_server.runtimes.base import Signature
-from model_server.runtimes.direct import direct_way
+from model_server.domain.model import Signature
+from model_server.domain.tensors import Inputs, Outputs
+from model_server.runtimes.linear import fast_path
 from model_server.runtimes.tables import (
     as_matrix,
     as_table,
-    given,
-    levels_of,
-    named,
+    by_name,
+    categories_of,
+    real_feature_names,
     require_pandas,
     selects_columns,
     text_columns,
 )
-from model_server.tensors import Inputs, Outputs
 
 
 class Estimator:
     """Calls the estimator's own predict, or does its arithmetic where that was found to give the same (`direct`)."""
 
-    is_pure = True
+    runs_inline = True
 
     def __init__(self, estimator: Any, *, as_columns: bool = False) -> None:
         self.estimator = estimator
-        names = given(getattr(estimator, "feature_names_in_", ()))
-        self._levels = named(levels_of(estimator), names)
-        self._frames = as_columns or bool(self._levels) or selects_columns(estimator)
+        names = real_feature_names(getattr(estimator, "feature_names_in_", ()))
+        self._categories = by_name(categories_of(estimator), names)
+        self._frames = as_columns or bool(self._categories) or selects_columns(estimator)
         if self._frames:
-            require_pandas("was trained with pandas categories" if self._levels else "selects columns by name")
+            require_pandas("was trained with pandas categories" if self._categories else "selects columns by name")
         self.signature = Signature(
             feature_names=names,
             feature_count=_feature_count(estimator),
             as_columns=self._frames,
-            levels=self._levels,
+            categories=self._categories,
             text=text_columns(estimator),
         )
         has_probabilities = hasattr(estimator, "predict_proba") and _is_one_output(estimator)
-        self.probabilities = "predict_proba" if has_probabilities else ""
+        self.probability_output = "predict_proba" if has_probabilities else ""
         self.classes = tuple(np.asarray(estimator.classes_).tolist()) if has_probabilities else ()
         # Rows are arrays on purpose: the names were checked when the request was read.
         warnings.filterwarnings("ignore", message="X does not have valid feature names")
-        self._direct = None if self._frames else direct_way(estimator)
+        self._direct = None if self._frames else fast_path(estimator)
 
     @property
     def described(self) -> str:
@@ -55,7 +55,7 @@ class Estimator:
 
     def to_onnx(self, count: int) -> bytes:
         """The serialized graph for rows of `count` numbers."""
-        from model_server.runtimes.converting import estimator_to_onnx
+        from model_server.runtimes.onnx_conversion import estimator_to_onnx
 
         return estimator_to_onnx(self.estimator, count)
 
@@ -64,14 +64,14 @@ class Estimator:
         if way is not None and not way.accepts(rows):
             way = None
         outputs = {"predict": np.asarray(self.estimator.predict(rows) if way is None else way.predict(rows))}
-        if probabilities and self.probabilities:
+        if probabilities and self.probability_output:
             own = self.estimator.predict_proba if way is None or not way.has_probabilities else way.probabilities
-            outputs[self.probabilities] = np.asarray(own(rows))
+            outputs[self.probability_output] = np.asarray(own(rows))
         return outputs
 
     def _rows(self, inputs: Inputs) -> Any:
         if self._frames:
-            return as_table(inputs, self._levels)
+            return as_table(inputs, self._categories)
         if len(inputs) == 1:
             # What counts no features takes a text a row.
             (rows,) = inputs.values()

@@ -14,8 +14,8 @@ from typing import Any
 
 import joblib
 
-from model_server.errors import ArtifactCorrupt, DependencyMissing, LoadFailed
-from model_server.package.opening import Package
+from model_server.errors import ArtifactCorrupt, DependencyMissing, LoadFailed, first_line
+from model_server.package.reader import Package
 from model_server.runtimes.estimators import Estimator
 
 log = logging.getLogger(__name__)
@@ -74,14 +74,14 @@ def _unpickle(path: Path) -> Any:
         except Exception as error:
             # Unpickling runs the artifact's own code, which may raise anything.
             if _is_damage(error):
-                raise ArtifactCorrupt(f"{path.name} cannot be unpickled: {_sentence(error)}") from None
+                raise ArtifactCorrupt(f"{path.name} cannot be unpickled: {_named(error)}") from None
             raise LoadFailed(
-                f"{path.name} cannot be loaded: {_sentence(error)}",
+                f"{path.name} cannot be loaded: {_named(error)}",
                 hint="Was it saved with other library versions, or with classes of the training script? "
                 "A requirements.txt in the package makes the first visible; a model.py solves the second.",
             ) from None
     for warning in raised:
-        log.warning("%s: %s", path.name, _first_line(warning.message))
+        log.warning("%s: %s", path.name, first_line(warning.message))
     return loaded
 
 
@@ -96,9 +96,5 @@ def _is_damage(error: Exception) -> bool:
     return code is not None and code.co_filename == pickle.__file__ and code.co_name != "find_class"
 
 
-def _sentence(error: BaseException) -> str:
-    return f"{type(error).__name__}: {_first_line(error)}"
-
-
-def _first_line(error: object) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:500]
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"

@@ -8,7 +8,7 @@ from typing import Any
 import skops  # noqa: F401 - light, and tells at once where it is absent
 
 from model_server.errors import ArtifactCorrupt, ArtifactNotTrusted, LoadFailed
-from model_server.package.opening import Package
+from model_server.package.reader import Package
 from model_server.runtimes.estimators import Estimator
 from model_server.runtimes.sklearn import import_scikit_learn
 

@@ -16,11 +16,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from model_server.domain.tensors import Array, Inputs
 from model_server.errors import DependencyMissing, LoadFailed
-from model_server.tensors import Array, Inputs
 
 #: The categories of each column that has some, by the column's place.
-Levels: TypeAlias = Mapping[int, tuple[Any, ...]]
+Categories: TypeAlias = Mapping[int, tuple[Any, ...]]
 
 #: Where scikit-learn's estimators keep the fitted ones that they are made of.
 _PARTS = (
@@ -46,13 +46,13 @@ def require_pandas(why: str) -> None:
         )
 
 
-def as_table(inputs: Inputs, levels: Mapping[str, tuple[Any, ...]]) -> Any:
-    """A pandas table of the columns, those in `levels` with their categories; what is missing is NaN."""
+def as_table(inputs: Inputs, categories: Mapping[str, tuple[Any, ...]]) -> Any:
+    """A pandas table of the columns, those in `categories` with their categories; what is missing is NaN."""
     import pandas as pd  # type: ignore[import-untyped]
 
     return pd.DataFrame(
         {
-            name: pd.Categorical(values, categories=levels[name]) if name in levels else _with_nan(values)
+            name: pd.Categorical(values, categories=categories[name]) if name in categories else _with_nan(values)
             for name, values in inputs.items()
         }
     )
@@ -73,15 +73,15 @@ def as_matrix(inputs: Inputs) -> Array:
     return np.column_stack(arrays)
 
 
-def given(names: Iterable[Any]) -> tuple[str, ...]:
-    """The names of the training data; those that LightGBM makes up where there were none say nothing about it."""
+def real_feature_names(names: Iterable[Any]) -> tuple[str, ...]:
+    """The feature names of the training data, () where LightGBM made them up (`Column_0`, ...)."""
     found = tuple(str(name) for name in names)
     return () if all(name == f"Column_{index}" for index, name in enumerate(found)) else found
 
 
-def named(levels: Levels, names: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-    """Levels by the columns' names."""
-    return {names[place]: values for place, values in levels.items()}
+def by_name(categories: Categories, names: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """Categories by the columns' names."""
+    return {names[place]: values for place, values in categories.items()}
 
 
 def selects_columns(estimator: Any) -> bool:
@@ -135,20 +135,20 @@ def _parts(estimator: Any) -> Iterator[Any]:
             yield from (one for one in (part if isinstance(part, tuple) else (part,)) if hasattr(one, "__dict__"))
 
 
-def levels_of(estimator: Any) -> Levels:
+def categories_of(estimator: Any) -> Categories:
     """The categories that a wrapper of LightGBM or XGBoost was trained with, alone or found by a search."""
     while hasattr(estimator, "best_estimator_"):
         estimator = estimator.best_estimator_
     library = type(estimator).__module__.split(".")[0]
     try:
         if library == "lightgbm":
-            return lightgbm_levels(estimator.booster_)
-        return xgboost_levels(estimator.get_booster()) if library == "xgboost" else {}
+            return lightgbm_categories(estimator.booster_)
+        return xgboost_categories(estimator.get_booster()) if library == "xgboost" else {}
     except AttributeError:
         return {}  # not fitted, as both libraries say
 
 
-def lightgbm_levels(booster: Any) -> Levels:
+def lightgbm_categories(booster: Any) -> Categories:
     """The categories of LightGBM's Booster. Raises LoadFailed when its file does not tell which columns have them."""
     known = booster.pandas_categorical or []
     if not known:
@@ -163,7 +163,7 @@ def lightgbm_levels(booster: Any) -> Levels:
     return dict(zip(places, map(tuple, known), strict=True))
 
 
-def xgboost_levels(booster: Any) -> Levels:
+def xgboost_categories(booster: Any) -> Categories:
     """The categories of XGBoost's Booster; none when it was trained with codes, or by a version before 3.1.
 
     Raises LoadFailed where its file does not hold them whole.

@@ -17,6 +17,7 @@ from obstore.store import AzureStore
 
 from model_server.errors import SettingsInvalid
 from model_server.storage import objects
+from model_server.storage.folder import Folder, unwritable
 from model_server.storage.progress import Progress
 
 if TYPE_CHECKING:
@@ -42,10 +43,19 @@ def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progres
     return objects.download(azure_store(account, container, environ), key, uri, into, progress)
 
 
-def mark(uri: str, *, environ: Mapping[str, str]) -> str:
+def fingerprint(uri: str, *, environ: Mapping[str, str]) -> str:
     """Made of the blobs' names, sizes and ETags."""
     account, container, key = split(uri)
-    return objects.mark(azure_store(account, container, environ), key, uri)
+    return objects.fingerprint(azure_store(account, container, environ), key, uri)
+
+
+def folder(uri: str, environ: Mapping[str, str]) -> Folder:
+    """A prefix of a container to write to."""
+    parts = urlsplit(uri)
+    container, _, prefix = unquote(parts.path).strip("/").partition("/")
+    if not parts.netloc or not container:
+        raise unwritable(uri)
+    return Folder(azure_store(parts.netloc, container, environ), prefix, uri)
 
 
 def split(uri: str) -> tuple[str, str, str]:

@@ -18,6 +18,7 @@ from obstore.store import GCSStore
 
 from model_server.errors import SettingsInvalid
 from model_server.storage import objects
+from model_server.storage.folder import Folder, unwritable
 from model_server.storage.progress import Progress
 
 if TYPE_CHECKING:
@@ -32,10 +33,18 @@ def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progres
     return objects.download(gcs_store(bucket, environ), key, uri, into, progress)
 
 
-def mark(uri: str, *, environ: Mapping[str, str]) -> str:
+def fingerprint(uri: str, *, environ: Mapping[str, str]) -> str:
     """Made of the objects' names, sizes and ETags."""
     bucket, key = _split(uri)
-    return objects.mark(gcs_store(bucket, environ), key, uri)
+    return objects.fingerprint(gcs_store(bucket, environ), key, uri)
+
+
+def folder(uri: str, environ: Mapping[str, str]) -> Folder:
+    """A prefix of a bucket to write to."""
+    parts = urlsplit(uri)
+    if not parts.netloc:
+        raise unwritable(uri)
+    return Folder(gcs_store(parts.netloc, environ), unquote(parts.path).strip("/"), uri)
 
 
 def _split(uri: str) -> tuple[str, str]:

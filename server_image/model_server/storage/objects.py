@@ -23,7 +23,7 @@ from model_server.errors import (
     SettingsInvalid,
     StorageUnavailable,
 )
-from model_server.storage.marks import marked
+from model_server.storage.fingerprint import fingerprint_of
 from model_server.storage.progress import Progress
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def download(store: ObjectStore, key: str, uri: str, into: Path, progress: Progr
     return root
 
 
-def mark(store: ObjectStore, key: str, uri: str) -> str:
+def fingerprint(store: ObjectStore, key: str, uri: str) -> str:
     """What `fetch` would read, told by sizes and ETags, or times where a store has no ETags."""
     try:
         found = _listing(store, key)
@@ -98,7 +98,9 @@ def mark(store: ObjectStore, key: str, uri: str) -> str:
         raise _translated(error, uri) from None
     if not found:
         raise ArtifactNotFound(f"{uri} does not exist")
-    return marked(sorted((name, meta["size"], meta["e_tag"] or str(meta["last_modified"])) for name, meta in found))
+    return fingerprint_of(
+        sorted((name, meta["size"], meta["e_tag"] or str(meta["last_modified"])) for name, meta in found)
+    )
 
 
 def _listing(store: ObjectStore, key: str) -> list[tuple[str, ObjectMeta]]:

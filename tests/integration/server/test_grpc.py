@@ -10,7 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from model_server.oip.messages import SERVICE, message
+from model_server.grpc.messages import SERVICE, message
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_the_whole_protocol(channel, wine):
     assert probabilities.tolist() == wine.model.predict_proba(rows).tolist()
 
     health = health_pb2_grpc.HealthStub(channel)
-    # The health service follows the server's pulse, once a second.
+    # The health service follows the server's tick, once a second.
     for state in health.Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=10):
         if state.status == health_pb2.HealthCheckResponse.SERVING:
             break

@@ -1,0 +1,145 @@
+"""A loaded model and all that is known about it, and a request for its predictions.
+
+The rest of the server speaks in these words: runtimes make a `Model`, inputs an `InputAdapter`, the loader a
+`LoadedModel`, protocols an `InferenceRequest`, and the data plane answers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from model_server.domain.features import Feature, Metadata
+from model_server.domain.tensors import Array, Inputs, Outputs, Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Which model answers: the labels of every metric, and what `modeldeploy_model_info` shows."""
+
+    model: str
+    version: str
+    revision: str
+    format: str = ""
+    sha256: str = ""
+    uri: str = ""
+
+    @property
+    def labels(self) -> tuple[str, str, str]:
+        """The values of the labels `model`, `version` and `revision`."""
+        return self.model, self.version, self.revision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """What a loaded model knows about its inputs; empty where it knows nothing.
+
+    `tensors` are the inputs of a graph; `feature_names` and `feature_count` those of an estimator;
+    `as_columns` asks for one array a feature, because the model selects columns by name; `categories` are
+    those that a feature had in training; `text` names features that were text.
+    """
+
+    tensors: tuple[Tensor, ...] = ()
+    feature_names: tuple[str, ...] = ()
+    feature_count: int | None = None
+    as_columns: bool = False
+    categories: Mapping[str, tuple[bool | int | float | str, ...]] = field(default_factory=dict)
+    text: frozenset[str] = frozenset()
+
+
+class Model(Protocol):
+    """A loaded model. `predict` is called from one thread at a time, not always the same one."""
+
+    signature: Signature
+    # The name of the output that holds a classifier's probabilities, "" when the model has none to give,
+    # and the class labels in the order of its columns.
+    probability_output: str
+    classes: tuple[object, ...]
+    # True when a call neither waits for anything nor sleeps: short calls then run on the event loop.
+    runs_inline: bool
+
+    def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
+        """Call the model on all rows. The first output is the prediction, shape (rows,) or (rows, ...).
+
+        `inputs` are the arrays of the model's input adapter: one of shape (rows, features), or one of shape (rows,)
+        for each feature, or the tensors that the signature names. They belong to the call: it may write into them.
+        With `probabilities` the outputs also hold the one named `probability_output`, shape (rows, classes).
+        """
+
+
+@runtime_checkable
+class Convertible(Model, Protocol):
+    """A model that can be turned into an ONNX graph; `described` names its kind in messages."""
+
+    @property
+    def described(self) -> str: ...
+
+    def to_onnx(self, count: int) -> bytes:
+        """The serialized graph for rows of `count` numbers. Raises what the converter raises."""
+
+
+class InputAdapter(Protocol):
+    """Turns requests into the model's arrays. Every method raises InvalidInput that names the fault."""
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """Named columns; empty when the model has none."""
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The inputs as V2 describes them."""
+
+    def from_instances(self, instances: Sequence[Any], *, numbers_only: bool) -> Inputs:
+        """Arrays of JSON rows. `numbers_only`: the document holds no true, false or null anywhere."""
+
+    def from_tensors(self, tensors: Mapping[str, Array]) -> Inputs:
+        """Arrays of the tensors of a protocol, which have at least one row."""
+
+    def example(self) -> Inputs | None:
+        """One row from the features' own examples, None when they do not all have one."""
+
+    def dummy_rows(self) -> Inputs | None:
+        """One made-up row, to touch every code path once; None when nothing is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A model that has shown that it can predict, and all that is known about it."""
+
+    identity: Identity
+    metadata: Metadata
+    adapter: InputAdapter
+    model: Model
+    outputs: tuple[Tensor, ...]
+    #: What it answered to the row it was warmed with, for the documentation; empty where there was none.
+    sample: Outputs = field(default_factory=dict)
+
+    @property
+    def class_labels(self) -> tuple[object, ...]:
+        """The labels it can answer with: the model's own, else model.yaml's categories, else none."""
+        if self.model.classes:
+            return self.model.classes
+        outputs = self.metadata.output_features
+        return tuple(outputs[0].categories or ()) if outputs else ()
+
+    @property
+    def answers_numbers(self) -> bool:
+        """Whether its prediction is a number on a scale, and no class."""
+        return bool(self.outputs) and self.outputs[0].datatype.startswith("FP") and not self.class_labels
+
+
+@dataclass(slots=True, kw_only=True)
+class InferenceRequest:
+    """What a protocol decodes to: rows, and what should come back. Not frozen: that costs 3 us a request.
+
+    `inputs` as in `Model.predict`. `outputs` names the wanted ones, () for all.
+    """
+
+    inputs: Inputs
+    probabilities: bool = False
+    outputs: tuple[str, ...] = ()
+    # The client's own id, and the outputs that it wants as raw bytes.
+    id: str | None = None
+    binary_outputs: frozenset[str] = frozenset()
+    all_binary: bool = False

@@ -1,0 +1,97 @@
+"""`POST /predict`, and V1's `:predict` which has the same shape: rows as objects or lists.
+
+{"instances": [{"age": 31}, [32]], "parameters": {"probabilities": true}}
+{"predictions": [0, 1], "model_name": "fraud", "model_version": "7"}
+
+V1 is KServe's and TensorFlow Serving's: https://kserve.github.io/website/docs/concepts/architecture/data-plane/v1-protocol
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from model_server.domain.model import InferenceRequest, LoadedModel, Model
+from model_server.domain.tensors import Outputs, as_json
+from model_server.errors import InvalidInput, PredictionError, Problem
+from model_server.inputs.adapter import MOST_PROBLEMS
+from model_server.protocols.checks import limit_rows, require_object, type_name
+from model_server.protocols.payload import Answer, Payload
+
+_FIELDS = frozenset({"instances", "parameters"})
+
+
+class Instances:
+    """The codec of rows as JSON. `ignored` are fields that other servers take, and that say nothing here."""
+
+    def __init__(self, ignored: Sequence[str] = ()) -> None:
+        self._known = _FIELDS.union(ignored)
+
+    def decode(self, payload: Payload, loaded: LoadedModel, *, max_rows: int) -> InferenceRequest:
+        """Arrays of the instances. Raises RequestErrors that name row and feature."""
+        document = require_object(payload.json())
+        if not document.keys() <= self._known:
+            strange = sorted(document.keys() - self._known)[:MOST_PROBLEMS]
+            raise InvalidInput(
+                [Problem(name, "is not a field of this request; known are instances, parameters") for name in strange]
+            )
+        instances = document.get("instances")
+        if not isinstance(instances, list):
+            what = "is missing" if "instances" not in document else f"expected a list, got {type_name(instances)}"
+            raise InvalidInput.at("instances", what)
+        limit_rows(len(instances), max_rows, "instances")
+        probabilities = _parameters(document["parameters"], loaded.model) if "parameters" in document else False
+        inputs = loaded.adapter.from_instances(instances, numbers_only=_is_numbers_only(payload.body))
+        return InferenceRequest(inputs=inputs, probabilities=probabilities)
+
+    def encode(self, outputs: Outputs, request: InferenceRequest, loaded: LoadedModel) -> Answer:
+        """The predictions. NaN and infinity become null, as JSON has no word for them."""
+        return Answer(predictions(outputs, loaded, probabilities=request.probabilities))
+
+
+def _is_numbers_only(body: bytes) -> bool:
+    """Whether a JSON document holds no true, false or null; false also where they stand inside a text."""
+    return b"true" not in body and b"false" not in body and b"null" not in body
+
+
+def _parameters(parameters: Any, model: Model) -> bool:
+    if not isinstance(parameters, dict):
+        raise InvalidInput.at("parameters", f"expected an object, got {type_name(parameters)}")
+    for name in parameters:
+        if name != "probabilities":
+            raise InvalidInput.at(f"parameters.{name}", "is not a parameter; known is probabilities")
+    wanted = parameters.get("probabilities", False)
+    if not isinstance(wanted, bool):
+        raise InvalidInput.at("parameters.probabilities", f"expected true or false, got {type_name(wanted)}")
+    if wanted and not model.probability_output:
+        raise InvalidInput.at("parameters.probabilities", "this model gives no probabilities")
+    return wanted
+
+
+def predictions(outputs: Outputs, loaded: LoadedModel, *, probabilities: bool) -> bytes:
+    """The answer's JSON: `predictions`, and `probabilities` with `classes` when they are wanted."""
+    model, identity = loaded.model, loaded.identity
+    answer: dict[str, Any] = {}
+    values = dict(outputs)
+    if probabilities:
+        answer["probabilities"] = values.pop(model.probability_output).tolist()
+        if model.classes:
+            answer["classes"] = list(model.classes)
+    if len(values) == 1:
+        (array,) = values.values()
+        rows = array.tolist()
+    else:
+        columns = zip(*(array.tolist() for array in values.values()), strict=True)
+        rows = [dict(zip(values, row, strict=True)) for row in columns]
+    answer = {
+        "predictions": rows,
+        **answer,
+        "model_name": identity.model,
+        "model_version": identity.version,
+    }
+    try:
+        return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS, default=as_json)
+    except TypeError as error:
+        raise PredictionError("the model's answer cannot be written as JSON") from error
