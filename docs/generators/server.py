@@ -20,7 +20,7 @@ from model_server.termination import exit_code
 
 _HEAD = """# The model server's reference
 
-Made from the code by `make docs`; [the server's page](../server.md) tells the story.
+Made from the code by `make docs`; [the guide](../server.md) explains them.
 
 """
 

@@ -55,7 +55,7 @@ class WorkerContext:
     """What a worker is given by its parent: the open ports, a folder for downloads, shared memory, its number."""
 
     listener: socket.socket
-    shadow: socket.socket | None
+    comparison: socket.socket | None
     folder: Path
     memory: mmap
     worker: int
@@ -79,7 +79,7 @@ async def run(settings: Settings, environ: Mapping[str, str], context: WorkerCon
     loader.begin()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, toggle_debug, settings.log_level)
     async with (
-        _beside(server, _config(comparison, settings, tls), context.shadow),
+        _beside(server, _config(comparison, settings, tls), context.comparison),
         _grpc(settings, plane, tls) as port,
     ):
         if port is not None:

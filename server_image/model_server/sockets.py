@@ -22,6 +22,6 @@ def listen(settings: Settings, field: Literal["port", "shadow_port"] = "port") -
         ) from None
 
 
-def listen_shadow(settings: Settings) -> AbstractContextManager[socket.socket | None]:
+def listen_comparison(settings: Settings) -> AbstractContextManager[socket.socket | None]:
     """Bind the port of the recent predictions, if there is to be one. Raises SettingsInvalid."""
     return listen(settings, "shadow_port") if settings.shadow_port else nullcontext()

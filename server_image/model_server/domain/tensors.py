@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]
+#: By name: one array of shape (rows, features), one of shape (rows,) for each feature, or a graph's tensors.
 Inputs: TypeAlias = Mapping[str, Array]
+#: By name, each of shape (rows,) or (rows, ...); the first is the prediction.
 Outputs: TypeAlias = dict[str, Array]
 
 DTYPES: Mapping[str, np.dtype[Any]] = {

@@ -82,7 +82,8 @@ class Application(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
-            raise RuntimeError(f"this application speaks http, not {scope['type']}")
+            await super().__call__(scope, receive, send)
+            return
         started = time.perf_counter()
         headers: Headers = dict(scope["headers"])
         identifier = self._ids.of(headers)

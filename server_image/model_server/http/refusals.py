@@ -13,6 +13,7 @@ from model_server.errors import (
     InvalidInput,
     MalformedRequest,
     MethodNotAllowed,
+    PredictionError,
     Problem,
     RequestError,
     UnknownRoute,
@@ -77,6 +78,10 @@ def add_exception_handlers(app: FastAPI) -> None:
             raise error
         return refuse(request, _translated(request, error))
 
+    async def on_unknown_error(request: Request, error: Exception) -> Response:
+        # The framework raises it again afterwards, for `Application` to log.
+        return to_response(error_answer(PredictionError("the server failed on this request")))
+
     async def on_disconnect(request: Request, error: Exception) -> Response:
         return to_response(GONE)
 
@@ -84,6 +89,7 @@ def add_exception_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, on_framework_error)
     app.add_exception_handler(RequestValidationError, on_framework_error)
     app.add_exception_handler(Disconnected, on_disconnect)
+    app.add_exception_handler(Exception, on_unknown_error)
 
 
 def _translated(request: Request, error: HTTPException) -> RequestError:

@@ -23,7 +23,7 @@ from model_server.runtimes.tables import (
 
 
 class Estimator:
-    """Calls the estimator's own predict, or does its arithmetic where that was found to give the same (`direct`)."""
+    """Calls the estimator's own predict, or does its arithmetic where that was found to give the same (`linear`)."""
 
     runs_inline = True
 
@@ -46,7 +46,7 @@ class Estimator:
         self.classes = tuple(np.asarray(estimator.classes_).tolist()) if has_probabilities else ()
         # Rows are arrays on purpose: the names were checked when the request was read.
         warnings.filterwarnings("ignore", message="X does not have valid feature names")
-        self._direct = None if self._frames else fast_path(estimator)
+        self._linear = None if self._frames else fast_path(estimator)
 
     @property
     def described(self) -> str:
@@ -60,12 +60,14 @@ class Estimator:
         return estimator_to_onnx(self.estimator, count)
 
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
-        rows, way = self._rows(inputs), self._direct
-        if way is not None and not way.accepts(rows):
-            way = None
-        outputs = {"predict": np.asarray(self.estimator.predict(rows) if way is None else way.predict(rows))}
+        rows, linear = self._rows(inputs), self._linear
+        if linear is not None and not linear.accepts(rows):
+            linear = None
+        outputs = {"predict": np.asarray(self.estimator.predict(rows) if linear is None else linear.predict(rows))}
         if probabilities and self.probability_output:
-            own = self.estimator.predict_proba if way is None or not way.has_probabilities else way.probabilities
+            own = (
+                self.estimator.predict_proba if linear is None or not linear.has_probabilities else linear.probabilities
+            )
             outputs[self.probability_output] = np.asarray(own(rows))
         return outputs
 
