@@ -52,7 +52,7 @@ class BatchLimits:
 
 
 class BatchObserver(Protocol):
-    """Is told about every call of the model."""
+    """Observes every call of the model."""
 
     def batch(self, *, rows: int, seconds: float, queued: float) -> None: ...
 

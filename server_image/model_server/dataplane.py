@@ -1,4 +1,4 @@
-"""The data plane: answers a request for predictions, whoever brings it.
+"""The data plane: answers a request for predictions, whichever protocol brings it.
 
 HTTP and gRPC translate (`http/`, `grpc/`), a codec of `protocols/` decodes and encodes, and what happens in between
 stands here once: who may ask, whether the model is ready and the right one, timing, batching, monitoring, and what

@@ -1,6 +1,6 @@
 """What can go wrong with a model or a request, in the words of models and not of HTTP.
 
-Raised everywhere in the server; `app.py` turns request errors into statuses and `__main__.py` turns
+Raised everywhere in the server; `statuses.py` turns request errors into statuses and `__main__.py` turns
 start-up errors into a termination message and an exit code. The name of a class is its reason, and
 the first line of its docstring is the sentence the documentation shows for it.
 """

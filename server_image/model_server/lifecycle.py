@@ -55,7 +55,7 @@ class ServingModel:
 
 
 class ReadinessListener(Protocol):
-    """Is told whether predictions are answered; the gRPC health service is."""
+    """Called with whether predictions are answered; the gRPC health service is one."""
 
     async def __call__(self, *, serving: bool) -> None: ...
 

@@ -35,7 +35,7 @@ Report: TypeAlias = Callable[[Phase, str], None]
 def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report: Report) -> LoadedModel:
     """Bring the package to `folder` and its model to memory.
 
-    `report` is told each phase, and the download's progress. Raises StartErrors.
+    `report` is called with each phase, and with the download's progress. Raises StartErrors.
     """
     uri = settings.storage_uri
     report(Phase.DOWNLOADING, f"fetching {redacted(uri)}")

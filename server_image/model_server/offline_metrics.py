@@ -61,14 +61,14 @@ class ClassificationMetrics:
         return {**found, "log-loss": self._loss / self._losses} if self._losses else found
 
     def _place(self, value: Any) -> int:
-        plain = _plain(value)
-        if plain not in self._places:
+        label = _plain(value)
+        if label not in self._places:
             if not self._is_open:
                 known = ", ".join(map(str, self._classes[:20]))
                 raise DatasetInvalid(f"row {self.rows}: {value!r} is no class of the model; its classes: {known}")
-            self._places[plain] = len(self._classes)
+            self._places[label] = len(self._classes)
             self._classes.append(value)
-        return self._places[plain]
+        return self._places[label]
 
 
 class RegressionMetrics:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
 import socket
-import threading
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,22 +18,18 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from model_server.auth import AllowAll, ApiKeyAuth
-from model_server.batching import Batcher, BatchLimits
 from model_server.certificate import Certificate, PlainText, Tls
 from model_server.dataplane import DataPlane
-from model_server.domain.model import LoadedModel
-from model_server.errors import DependencyMissing, InternalError, LoadFailed, ModelHung, RestartNeeded, StartError
+from model_server.errors import DependencyMissing, ModelHung, StartError
 from model_server.http.app import create_app
 from model_server.http.application import Application
 from model_server.http.body import RequestLimits
 from model_server.http.comparison import create_comparison_app
 from model_server.http.connections import Connection, close_overdue
-from model_server.lifecycle import Lifecycle, Phase, ServingModel
-from model_server.loader import load
+from model_server.lifecycle import Lifecycle
 from model_server.logs import toggle_debug
-from model_server.monitoring.monitor import Monitor
+from model_server.model_loader import ModelLoader
 from model_server.settings import Settings
-from model_server.source_watcher import SourceWatcher
 from model_server.telemetry import Telemetry
 from model_server.tracers import open_tracer
 
@@ -75,7 +68,7 @@ async def run(settings: Settings, environ: Mapping[str, str], context: WorkerCon
     )
     comparison = create_comparison_app(plane, telemetry)
     server = Server(_config(app, settings, tls), lifecycle, telemetry, settings, tls)
-    loader = ModelLoader(settings, environ, context.folder, lifecycle, telemetry, server)
+    loader = ModelLoader(settings, environ, context.folder, lifecycle, telemetry, server.end)
     loader.begin()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, toggle_debug, settings.log_level)
     async with (
@@ -156,110 +149,6 @@ async def _grpc(settings: Settings, plane: DataPlane, tls: Tls) -> AsyncIterator
         await port.stop(settings.request_timeout_seconds)
 
 
-class ModelLoader:
-    """Loads the model in a thread, so that probes and metrics answer meanwhile."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        environ: Mapping[str, str],
-        folder: Path,
-        lifecycle: Lifecycle,
-        telemetry: Telemetry,
-        server: Server,
-    ) -> None:
-        self.failure: StartError | RestartNeeded | None = None
-        self._settings = settings
-        self._environ = environ
-        self._folder = folder
-        self._lifecycle = lifecycle
-        self._telemetry = telemetry
-        self._server = server
-        self._loop = asyncio.get_running_loop()
-        self._phase_began = time.monotonic()
-        self._poll = SourceWatcher(settings.storage_uri, settings.poll_seconds, environ, telemetry)
-
-    def begin(self) -> None:
-        """Start loading; success and failure arrive on the event loop."""
-        # A daemon: a download must not keep a process alive that was told to end.
-        threading.Thread(target=self._load, name="load", daemon=True).start()
-
-    def close(self) -> None:
-        """Stop looking for changes of the source."""
-        self._poll.close()
-
-    def _load(self) -> None:
-        try:
-            self._poll.remember()
-            loaded = load(self._settings, self._folder, environ=self._environ, report=self._report)
-        except RestartNeeded as restart:
-            self._tell(self._restart, restart)
-        except StartError as error:
-            self._tell(self._failed, error)
-        except SystemExit as end:
-            # In a thread it would pass unseen, and the server would be loading for ever.
-            self._tell(self._failed, LoadFailed(f"the package's code ended the process with {end.code!r}"))
-        except Exception as error:
-            log.exception("loading failed")
-            self._tell(self._failed, InternalError(f"loading failed: {type(error).__name__}: {error}"))
-        else:
-            self._tell(self._loaded, loaded)
-
-    def _tell(self, act: object, argument: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(act, argument)  # type: ignore[arg-type]
-        except RuntimeError:
-            log.info("the server ended before the model was loaded")
-
-    def _report(self, phase: Phase, message: str) -> None:
-        self._loop.call_soon_threadsafe(self._enter, phase, message)
-
-    def _enter(self, phase: Phase, message: str) -> None:
-        if phase is not self._lifecycle.phase:
-            self._end_phase()
-        self._lifecycle.report(phase, message)
-        log.info(message, extra={"phase": phase.value})
-
-    def _end_phase(self) -> None:
-        now = time.monotonic()
-        self._telemetry.phase(self._lifecycle.phase.value, now - self._phase_began)
-        self._phase_began = now
-
-    def _loaded(self, loaded: LoadedModel) -> None:
-        self._end_phase()
-        settings = self._settings
-        limits = BatchLimits(
-            max_rows=settings.max_batch_size,
-            max_delay_seconds=settings.max_batch_delay_milliseconds / 1000,
-            max_queue=settings.max_queue_size,
-            timeout_seconds=settings.request_timeout_seconds,
-        )
-
-        self._telemetry.loaded(loaded.identity)
-        try:
-            monitor = Monitor(loaded, settings, self._telemetry)
-        except StartError as error:
-            self._failed(error)
-            return
-        batcher = Batcher(loaded.model, limits, self._telemetry)
-        # What is loaded now stays: without this each full collection walks the libraries' objects.
-        gc.collect()
-        gc.freeze()
-        self._lifecycle.serve(ServingModel(loaded, batcher, monitor))
-        self._poll.begin()
-        self._telemetry.ready(True)
-        log.info("ready", extra={"version": loaded.identity.version, "sha256": loaded.identity.sha256})
-
-    def _restart(self, restart: RestartNeeded) -> None:
-        self.failure = restart
-        self._server.should_exit = True
-
-    def _failed(self, error: StartError) -> None:
-        self.failure = error
-        self._lifecycle.report(Phase.FAILED, f"{error.reason}: {error.message}")
-        self._server.should_exit = True
-
-
 class Server(uvicorn.Server):
     """uvicorn that drains: unready at once, open connections served a little longer, then the end."""
 
@@ -308,7 +197,8 @@ class Server(uvicorn.Server):
         log.info("draining", extra={"connections": connections, "pid": os.getpid()})
         # Clients learn from `Connection: close` in their next answer; a connection that was closed
         # under them could lose the request that is on its way.
-        self._loop.call_later(self._drain_seconds if connections else 0, self._end)
+        self._loop.call_later(self._drain_seconds if connections else 0, self.end)
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Finish what is in flight and return from `serve`."""
         self.should_exit = True

@@ -99,7 +99,7 @@ class Telemetry(Collector):
         self._own[self._in_flight] += 1
 
     def end(self, code: int, seconds: float, trace_id: str = "") -> None:
-        """A prediction was answered, or refused; with the id of its trace if somebody keeps one."""
+        """A prediction was answered, or refused; with the id of its trace if it is sampled."""
         own = self._own
         own[self._in_flight] -= 1
         own[self._places[code]] += 1
@@ -132,7 +132,7 @@ class Telemetry(Collector):
         return text
 
     def collect(self) -> Iterable[Metric]:
-        """The sums of all workers' values, when somebody scrapes."""
+        """The sums of all workers' values, at a scrape."""
         values, labels = self.values, self.identity.labels
         counts = {code: values.sum(place) for code, place in self._places.items()}
         requests = CounterMetricFamily(

@@ -1,6 +1,6 @@
 """Whether a request is part of a trace: its id becomes an exemplar of the metrics, and its times become spans.
 
-The data plane asks a tracer about each prediction, and the batcher tells the trace when the
+The data plane asks a tracer about each prediction, and the batcher notes in the trace when the
 model was called. Without OpenTelemetry's settings nothing of OpenTelemetry is imported: what is here costs
 a look for one header. The header is W3C's: https://www.w3.org/TR/trace-context/
 """
@@ -13,12 +13,12 @@ from typing import Protocol
 
 TRACEPARENT = b"traceparent"
 
-# W3C's form; ids of zeros only are none, and the lowest bit of the flags says that somebody keeps the trace.
+# W3C's form; ids of zeros only are none, and the lowest bit of the flags says that the trace is sampled.
 _PARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]([0-9a-f])(-.*)?")
 
 
 class Trace(Protocol):
-    """What is told about one prediction; times are those of `time.perf_counter`."""
+    """The trace of one prediction; times are those of `time.perf_counter`."""
 
     def called(self, *, arrived: float, started: float, seconds: float, rows: int) -> None:
         """The model was called for a batch of so many rows with this request in it."""
@@ -78,7 +78,7 @@ class PropagateOnlyTracer:
 
 
 def remote_parent(traceparent: bytes) -> Trace:
-    """The trace that W3C's header names, if it is well formed and somebody keeps it."""
+    """The trace that W3C's header names, if it is well formed and sampled."""
     match = _PARENT.fullmatch(traceparent.strip())
     if match is None or not int(match[2], 16) & 1:
         return NO_TRACE

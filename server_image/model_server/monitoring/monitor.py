@@ -43,7 +43,7 @@ class Monitor:
         self.recent = PredictionLog(telemetry.values)
 
     def predicted(self, identifier: bytes, inputs: Inputs, outputs: Outputs, body: bytes = b"") -> None:
-        """Called for each answered request: remembers references, computes nothing unless somebody compares."""
+        """Called for each answered request: remembers references, computes nothing unless revisions are compared."""
         if len(self._unseen) < MOST_UNSEEN and self._unseen_bytes < MOST_UNSEEN_BYTES:
             limit = MOST_UNSEEN_BYTES - self._unseen_bytes
             self._unseen_bytes += bytes_of_all(inputs, limit) + bytes_of_all(outputs, limit)

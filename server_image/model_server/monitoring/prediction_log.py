@@ -1,7 +1,7 @@
-"""The most recent predictions, for whoever compares two revisions: `POST /shadow/predictions` asks, the monitor tells.
+"""The most recent predictions, for comparing two revisions: `POST /shadow/predictions` reads what the monitor keeps.
 
 A request is known by a digest of its body: the copy that a router mirrors to another revision has the same body, so
-that both answers are found without an id. Nothing is kept until somebody asks, and nothing again when nobody has asked
+that both answers are found without an id. Nothing is kept until a client asks, and nothing again when none has asked
 for a while. Kept are digests and outputs, never inputs, in rings of fixed size that all workers share.
 """
 

@@ -1,4 +1,4 @@
-"""From a verified download to a package that may be loaded; `loading.py` calls `open_package`."""
+"""From a verified download to a package that may be loaded; `loader.py` calls `open_package`."""
 
 from __future__ import annotations
 

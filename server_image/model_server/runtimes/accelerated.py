@@ -2,7 +2,7 @@
 
 ONNX Runtime answers in microseconds what the library's own `predict` needs half a millisecond for. It
 computes in single precision, so answers are compared on reference rows; a model that differs by more
-than the tolerance is refused, with the numbers. `loading.py` calls `accelerate`.
+than the tolerance is refused, with the numbers. `loader.py` calls `accelerate`.
 """
 
 from __future__ import annotations

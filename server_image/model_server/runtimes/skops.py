@@ -1,4 +1,4 @@
-"""skops: scikit-learn models in a format that runs no code. Types it does not know need somebody's word."""
+"""skops: scikit-learn models in a format that runs no code. Types that it does not know need a pin or trust."""
 
 from __future__ import annotations
 

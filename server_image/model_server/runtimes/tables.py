@@ -153,8 +153,8 @@ def lightgbm_categories(booster: Any) -> Categories:
     known = booster.pandas_categorical or []
     if not known:
         return {}
-    told = re.search(r"^\[categorical_feature: ([\d,]*)\]$", booster.model_to_string(num_iteration=1), re.MULTILINE)
-    places = [int(place) for place in told[1].split(",") if place] if told else []
+    found = re.search(r"^\[categorical_feature: ([\d,]*)\]$", booster.model_to_string(num_iteration=1), re.MULTILINE)
+    places = [int(place) for place in found[1].split(",") if place] if found else []
     if len(places) != len(known):
         raise LoadFailed(
             f"LightGBM was trained with {len(known)} columns of categories, and its model tells of {len(places)} which",

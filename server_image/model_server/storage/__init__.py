@@ -34,7 +34,7 @@ class Source(Protocol):
 
 
 def fetch(uri: str, into: Path, *, environ: Mapping[str, str], report: Callable[[str], None]) -> Path:
-    """Bring a package to disk. `report` is told how far it is, in words, a few times a second at most."""
+    """Bring a package to disk. `report` is called with the progress in words, twice a second at most."""
     with _shown_only(uri):
         source = find_source(uri)
         into.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
 """One download for many: the workers of a server, and with a cache folder the pods of a node or a volume.
 
-Whoever comes first downloads under a lock, the others wait for it. A cache entry is named by the pinned
+The first process downloads under a lock, the others wait for it. A cache entry is named by the pinned
 sha256, so it is right or it is thrown away; without a pin nobody can know what a URI holds today, and
-nothing is cached. `loading.py` calls `obtain`.
+nothing is cached. `loader.py` calls `obtain`.
 """
 
 from __future__ import annotations

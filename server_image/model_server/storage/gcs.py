@@ -67,7 +67,7 @@ def gcs_store(bucket: str, environ: Mapping[str, str]) -> GCSStore:
         emulator = emulator if "://" in emulator else f"http://{emulator}"
         config["base_url"] = emulator
     is_public = environ.get("GOOGLE_SKIP_SIGNATURE", "").lower() == "true"
-    # An emulator takes anybody, but whoever names a metadata server wants its identity to be used.
+    # An emulator needs no credentials, unless a metadata server is named: then its identity is used.
     if is_public or (emulator and not credentials and not environ.get("GCE_METADATA_HOST")):
         config["skip_signature"] = True
     options = objects.client_options((emulator,))

@@ -44,7 +44,7 @@ RETRY: RetryConfig = {
 
 
 def client_options(endpoints: Iterable[str | None], *, verify: bool = True, ca_file: str | None = None) -> ClientConfig:
-    """Time limits of every store, and whom it believes; plain HTTP only where an endpoint says http://.
+    """Time limits of every store, and which certificates it trusts; plain HTTP only where an endpoint says http://.
 
     Raises SettingsInvalid when `ca_file` cannot be read.
     """
@@ -91,7 +91,7 @@ def download(store: ObjectStore, key: str, uri: str, into: Path, progress: Progr
 
 
 def fingerprint(store: ObjectStore, key: str, uri: str) -> str:
-    """What `fetch` would read, told by sizes and ETags, or times where a store has no ETags."""
+    """What `fetch` would read: made of sizes and ETags, or of times where a store has no ETags."""
     try:
         found = _listing(store, key)
     except (exceptions.BaseError, OSError) as error:

@@ -53,8 +53,8 @@ def choose_platform(manifest: bytes, uri: str) -> str:
 
 
 def _platform(entry: dict[str, Any]) -> str:
-    told = entry.get("platform") or {}
-    return f"{told.get('os', 'linux')}/{told.get('architecture', 'any')}"
+    found = entry.get("platform") or {}
+    return f"{found.get('os', 'linux')}/{found.get('architecture', 'any')}"
 
 
 def layers_of(manifest: bytes, uri: str) -> list[dict[str, Any]]:
