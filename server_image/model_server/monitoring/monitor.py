@@ -14,7 +14,7 @@ from model_server.monitoring.feedback import Feedback
 from model_server.monitoring.input_log import InputLog, Record
 from model_server.monitoring.outputs import OutputCounts
 from model_server.monitoring.prediction_log import PredictionLog
-from model_server.monitoring.window import bytes_of_all
+from model_server.monitoring.window import LARGEST_BYTES, bytes_of_all
 from model_server.settings import Settings
 from model_server.telemetry import Telemetry
 
@@ -44,11 +44,12 @@ class Monitor:
 
     def predicted(self, identifier: bytes, inputs: Inputs, outputs: Outputs, body: bytes = b"") -> None:
         """Called for each answered request: remembers references, computes nothing unless revisions are compared."""
+        size = self._feedback.remember(identifier, outputs)
         if len(self._unseen) < MOST_UNSEEN and self._unseen_bytes < MOST_UNSEEN_BYTES:
-            limit = MOST_UNSEEN_BYTES - self._unseen_bytes
-            self._unseen_bytes += bytes_of_all(inputs, limit) + bytes_of_all(outputs, limit)
+            if len(outputs) > 1 or size > LARGEST_BYTES:
+                size = bytes_of_all(outputs, MOST_UNSEEN_BYTES)
+            self._unseen_bytes += size + bytes_of_all(inputs, MOST_UNSEEN_BYTES)
             self._unseen.append((inputs, outputs))
-        self._feedback.remember(identifier, outputs)
         if self._log is not None and self._log.is_sampled():
             self._log.offer(Record(identifier.decode("latin-1"), inputs, outputs))
         if self.recent.every and body:

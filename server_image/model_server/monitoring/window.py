@@ -28,15 +28,15 @@ class AnswerWindow:
         self._answers: OrderedDict[bytes, Answered] = OrderedDict()
         self._bytes = 0
 
-    def remember(self, identifier: bytes, outputs: Outputs) -> None:
-        """Keep the parts of an answer that a label is compared with, until newer ones push it out."""
+    def remember(self, identifier: bytes, outputs: Outputs) -> int:
+        """Keep the parts of an answer that a label is compared with, until newer ones push it out; their bytes."""
         predictions = next(iter(outputs.values()))
         probabilities = outputs.get(self._probability_output) if len(outputs) > 1 else None
         size = bytes_of(predictions, LARGEST_BYTES)
         if probabilities is not None:
             size += bytes_of(probabilities, LARGEST_BYTES)
         if size > LARGEST_BYTES:
-            return
+            return size
         if identifier in self._answers:
             self.forget(identifier)
         self._answers[identifier] = predictions, probabilities, size
@@ -44,6 +44,7 @@ class AnswerWindow:
         while len(self._answers) > MOST_ANSWERS or self._bytes > MOST_BYTES:
             _, (_, _, oldest) = self._answers.popitem(last=False)
             self._bytes -= oldest
+        return size
 
     def find(self, identifier: bytes) -> Answered | None:
         """The answer with this id, None when it is not remembered."""

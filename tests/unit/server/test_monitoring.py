@@ -223,3 +223,18 @@ def test_a_label_beyond_measure_does_not_make_the_quality_infinite():
         feedback.receive({"prediction": 1.0, "label": 1e200})
     feedback.receive({"prediction": 1.0, "label": 2.0})
     assert told(telemetry, "modeldeploy_quality") == [1, 1]
+
+
+def test_what_waits_for_statistics_is_bounded_by_bytes():
+    telemetry = Telemetry()
+    model = SimpleNamespace(classes=(), probability_output="")
+    about = {"identity": telemetry.identity, "metadata": Metadata(), "adapter": Columns([]), "model": model}
+    monitor = Monitor(
+        LoadedModel(**about, outputs=()), read_settings({"MODEL_SERVER_STORAGE_URI": "file:///m"}), telemetry
+    )
+    answer = np.empty(1, dtype=object)
+    answer[0] = {"parts": ["x" * 1000] * 10_000}
+    for number in range(20):
+        monitor.predicted(b"%d" % number, {}, {"predict": answer})
+    assert len(monitor._unseen) == 7, "ten million bytes each, and 64 MiB are allowed"
+    monitor.close()
