@@ -21,7 +21,7 @@ from model_server.domain.model import Model
 from model_server.domain.tensors import Inputs, Outputs, rows_of
 from model_server.errors import (
     DeadlineExceeded,
-    InvalidInput,
+    InputRefused,
     ModelServerError,
     Overloaded,
     PredictionError,
@@ -107,7 +107,7 @@ class Batcher:
     ) -> asyncio.Future[Outputs]:
         """Queue one request; the future gives its outputs, row for row.
 
-        Raises Overloaded when the queue is full. The future raises DeadlineExceeded, InvalidInput when
+        Raises Overloaded when the queue is full. The future raises DeadlineExceeded, InputRefused when
         the model refuses the values, or PredictionError.
         """
         limits = self._limits
@@ -294,7 +294,7 @@ def _translated(error: Exception) -> Exception:
         return error
     text = first_line(error, most=300)
     if isinstance(error, ValueError):
-        return InvalidInput.at("", f"the model refused this input: {text}")
+        return InputRefused.at("", f"the model refused this input: {text}")
     # The text of other errors is the model author's, not the client's: it goes to the log.
     failure = PredictionError("the model failed on this input")
     failure.__cause__ = error

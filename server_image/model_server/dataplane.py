@@ -144,6 +144,7 @@ class DataPlane:
             return answer
         except RequestError as error:
             code = STATUS_OF[type(error)].http
+            telemetry.refused(type(error))
             log_refusal(error, code, identifier, path)
             raise
         except Disconnected:
@@ -165,12 +166,21 @@ class DataPlane:
         """The model's outputs for a decoded request, in a batch with others'; monitoring sees them.
 
         The future of `Batcher.submit` is answered by `Batcher._start`, in the next turn of the event loop.
-        Raises ModelNotReady, Overloaded, DeadlineExceeded, InvalidInput or PredictionError.
+        Raises ModelNotReady, Overloaded, DeadlineExceeded, InputRefused or PredictionError.
         """
         serving = self.lifecycle.serving
         outputs = await serving.batcher.submit(request.inputs, probabilities=request.probabilities, trace=trace)
         serving.observer.predicted(identifier, request.inputs, outputs, body)
+        if self.lifecycle.awaits_prediction:
+            self._telemetry.predicted()
+            self.confirm()
         return outputs
+
+    def confirm(self) -> None:
+        """Become ready where a worker has seen the model predict."""
+        if self.lifecycle.awaits_prediction and self._telemetry.has_predicted:
+            self.lifecycle.confirm()
+            self._telemetry.ready(self.lifecycle.phase is Phase.READY)
 
     def close(self) -> None:
         """Let the decoding thread go."""

@@ -224,6 +224,10 @@ class InvalidInput(RequestError):
         return cls([Problem(field, message)])
 
 
+class InputRefused(InvalidInput):
+    """The input fits the schema, and the model itself refused it with a ValueError."""
+
+
 class MalformedRequest(RequestError):
     """The body cannot be read as what its content type says."""
 

@@ -15,7 +15,7 @@ from model_server.monitoring.prediction_log import PredictionLog
 
 
 class Phase(enum.StrEnum):
-    """Where a server is; only `ready` answers predictions."""
+    """Where a server is. Predictions are answered by `ready`, and by `warming` after a made-up row has failed."""
 
     DOWNLOADING = "downloading"
     LOADING = "loading"
@@ -66,6 +66,8 @@ class Lifecycle:
     def __init__(self) -> None:
         self.phase = Phase.DOWNLOADING
         self.message = "starting"
+        #: True while the served model has not made a prediction, of any row.
+        self.awaits_prediction = False
         self._serving: ServingModel | None = None
         self._tell: ReadinessListener = _nobody
 
@@ -80,9 +82,26 @@ class Lifecycle:
             self.message = message
 
     def serve(self, serving: ServingModel) -> None:
-        """The model is there: from now on predictions are answered."""
+        """The model is there: from now on predictions are answered.
+
+        It is ready, unless it failed on a row that was made up to try it: then an answered request proves it.
+        """
         self._serving = serving
-        identity = serving.loaded.identity
+        loaded = serving.loaded
+        if loaded.warm_up_failure:
+            self.report(
+                Phase.WARMING,
+                f"the model failed on a made-up row ({loaded.warm_up_failure}): give an example to each feature in "
+                "model.yaml, or send a request to this pod: it becomes ready with the first one that it answers",
+            )
+        else:
+            self.confirm()
+        self.awaits_prediction = not loaded.has_predicted
+
+    def confirm(self) -> None:
+        """The served model can predict: it is ready."""
+        self.awaits_prediction = False
+        identity = self.serving.loaded.identity
         self.report(Phase.READY, f"serving {identity.model} {identity.version}".strip())
 
     def drain(self) -> None:

@@ -65,7 +65,7 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
         model = _accelerated(model, adapter, package.metadata, threads=settings.threads)
     release_code_pages()
     report(Phase.WARMING, "predicting the package's own example")
-    outputs = warm(model, adapter)
+    outputs, failure = warm(model, adapter)
     model.classes = settled_classes(model, package.metadata, outputs)
     return LoadedModel(
         identity=_identify(settings, package, sha256),
@@ -76,6 +76,7 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
             Tensor(name, datatype_of(array.dtype), (-1, *array.shape[1:])) for name, array in outputs.items()
         ),
         sample=outputs,
+        warm_up_failure=failure,
     )
 
 
@@ -114,33 +115,38 @@ def _identify(settings: Settings, package: Package, sha256: str) -> Identity:
     )
 
 
-def warm(model: Model, adapter: InputAdapter) -> Outputs:
+def warm(model: Model, adapter: InputAdapter) -> tuple[Outputs, str]:
     """Predict once, so that the first client does not pay for lazy set-up, and see what comes out.
 
-    A model that fails on the example its own package gives raises PredictFailed. A row made up here
-    proves nothing when it fails, so that is only logged.
+    Gives the outputs and, where a row that was made up here fails, why: either the row or the model is at fault, and
+    only an example or a request can tell. A model that fails on the example its own package gives raises PredictFailed.
     """
     example = adapter.example()
     rows = example if example is not None else adapter.dummy_rows()
     if rows is None:
         log.info("the package has no example and no features: nothing to warm the model with")
-        return {}
+        return {}, ""
     try:
         outputs = _predict_twice(model, rows)
+        _require_rows(outputs, rows)
         if example is not None:
-            _require_predictions(outputs, rows)
+            _require_numbers(outputs)
+    except PredictFailed as error:
+        if example is None:
+            return {}, error.message
+        raise
     except ModelServerError:
         raise
     except (Exception, SystemExit) as error:
         text = f"{type(error).__name__}: {first_line(error)}"
         if example is None:
-            log.warning("the model failed on a made-up row; give examples in model.yaml: %s", text)
-            return {}
+            log.warning("the model failed on a made-up row; give examples in model.yaml: %s", text, exc_info=error)
+            return {}, text
         raise PredictFailed(
             f"the model failed on the example in model.yaml: {text}",
             hint="Try the example with the model where it was trained; correct model.yaml or the model.",
         ) from None
-    return outputs
+    return outputs, ""
 
 
 def settled_classes(model: Model, metadata: Metadata, outputs: Outputs) -> tuple[object, ...]:
@@ -167,13 +173,17 @@ def _predict_twice(model: Model, rows: Inputs) -> Outputs:
     return outputs
 
 
-def _require_predictions(outputs: Outputs, rows: Inputs) -> None:
+def _require_rows(outputs: Outputs, rows: Inputs) -> None:
     count = rows_of(rows)
     for name, array in outputs.items():
         if array.ndim == 0 or len(array) != count:
             raise PredictFailed(
                 f"{name} has shape {list(array.shape)} for {count} row", hint="Return one prediction a row."
             )
+
+
+def _require_numbers(outputs: Outputs) -> None:
+    for name, array in outputs.items():
         if _has_nan(array):
             raise PredictFailed(
                 f"{name} is NaN for the example in model.yaml",

@@ -114,8 +114,12 @@ class ModelLoader:
         gc.freeze()
         self._lifecycle.serve(ServingModel(loaded, batcher, monitor))
         self._poll.begin()
-        self._telemetry.ready(True)
-        log.info("ready", extra={"version": loaded.identity.version, "sha256": loaded.identity.sha256})
+        if loaded.has_predicted:
+            self._telemetry.predicted()
+        if self._lifecycle.phase is Phase.READY:
+            self._telemetry.ready(True)
+        extra = {"version": loaded.identity.version, "sha256": loaded.identity.sha256}
+        log.info(self._lifecycle.phase.value, extra=extra)
 
     def _restart(self, restart: RestartNeeded) -> None:
         self.failure = restart

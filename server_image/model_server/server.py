@@ -67,7 +67,7 @@ async def run(settings: Settings, environ: Mapping[str, str], context: WorkerCon
         plane, telemetry, limits, root_path=settings.root_path.rstrip("/"), cors_origins=settings.cors_origins
     )
     comparison = create_comparison_app(plane, telemetry)
-    server = Server(_config(app, settings, tls), lifecycle, telemetry, settings, tls)
+    server = Server(_config(app, settings, tls), plane, telemetry, settings, tls)
     loader = ModelLoader(settings, environ, context.folder, lifecycle, telemetry, server.end)
     loader.begin()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, toggle_debug, settings.log_level)
@@ -153,12 +153,13 @@ class Server(uvicorn.Server):
     """uvicorn that drains: unready at once, open connections served a little longer, then the end."""
 
     def __init__(
-        self, config: uvicorn.Config, lifecycle: Lifecycle, telemetry: Telemetry, settings: Settings, tls: Tls
+        self, config: uvicorn.Config, plane: DataPlane, telemetry: Telemetry, settings: Settings, tls: Tls
     ) -> None:
         super().__init__(config)
         self.failure: StartError | None = None
         self._tls = tls
-        self._lifecycle = lifecycle
+        self._plane = plane
+        self._lifecycle = plane.lifecycle
         self._telemetry = telemetry
         self._drain_seconds = settings.drain_seconds
         self._header_timeout = settings.header_timeout_seconds
@@ -172,6 +173,7 @@ class Server(uvicorn.Server):
                 log.info("slow connections cut", extra={"connections": count})
             self._tls.refresh()
             self._end_if_hung()
+            self._plane.confirm()
             await self._lifecycle.tick()
         return await super().on_tick(counter)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from model_server.errors import (
     DeadlineExceeded,
+    InputRefused,
     InvalidInput,
     MalformedRequest,
     MethodNotAllowed,
@@ -34,6 +35,7 @@ class Status(NamedTuple):
 STATUS_OF: Mapping[type[RequestError], Status] = {
     MalformedRequest: Status(400, "INVALID_ARGUMENT"),
     InvalidInput: Status(422, "INVALID_ARGUMENT"),
+    InputRefused: Status(422, "INVALID_ARGUMENT"),
     UnknownRoute: Status(404, "UNIMPLEMENTED"),
     Unauthorized: Status(401, "UNAUTHENTICATED"),
     UnknownModel: Status(404, "NOT_FOUND"),
@@ -47,6 +49,16 @@ STATUS_OF: Mapping[type[RequestError], Status] = {
     DeadlineExceeded: Status(504, "DEADLINE_EXCEEDED"),
     PredictionError: Status(500, "INTERNAL"),
 }
+
+#: What a model, its schema or the server's limits refuse: counted apart, because a new version may refuse what the
+#: old one answers.
+REFUSALS: Sequence[type[RequestError]] = (
+    InvalidInput,
+    InputRefused,
+    MalformedRequest,
+    RequestTooLarge,
+    UnsupportedMediaType,
+)
 
 #: Nobody reads the answer any more: the status that proxies log for it.
 CLIENT_GONE = 499

@@ -12,8 +12,10 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from model_server.domain.model import Identity
+from model_server.errors import RequestError
 from model_server.exemplars import Exemplars
 from model_server.shared_values import SharedValues
+from model_server.statuses import REFUSALS
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
@@ -31,7 +33,9 @@ class Telemetry(Collector):
         self._own = values.own
         codes = values.declare(len(CODES))
         self._places = {code: codes.first + index for index, code in enumerate(CODES)}
-        self._in_flight, self._ready, self._assigned = (values.declare().first for _ in range(3))
+        self._in_flight, self._ready, self._assigned, self._predicted = (values.declare().first for _ in range(4))
+        refusals = values.declare(len(REFUSALS))
+        self._refusals = {error: refusals.first + index for index, error in enumerate(REFUSALS)}
         self._duration = values.histogram(
             "modeldeploy_request_duration_seconds", "From the request's head to its answer.", SECONDS
         )
@@ -94,6 +98,21 @@ class Telemetry(Collector):
         """A router has just drawn this revision for a user of an A/B test."""
         self._own[self._assigned] += 1
 
+    def predicted(self) -> None:
+        """The model has made a prediction: of its example, of a made-up row or of a request."""
+        self._own[self._predicted] = 1.0
+
+    @property
+    def has_predicted(self) -> bool:
+        """Whether the model has made a prediction in any worker."""
+        return self.values.sum(self._predicted) > 0
+
+    def refused(self, error: type[RequestError]) -> None:
+        """A request was answered with an error: counted where the model, its schema or a limit refused it."""
+        place = self._refusals.get(error)
+        if place is not None:
+            self._own[place] += 1
+
     def begin(self) -> None:
         """A prediction was asked for."""
         self._own[self._in_flight] += 1
@@ -143,6 +162,20 @@ class Telemetry(Collector):
             if count or code == 200:
                 requests.add_metric((*labels, str(code)), count)
         yield requests
+        refusals = CounterMetricFamily(
+            "modeldeploy_refusals",
+            "Requests that the model, its schema or a limit refused (400, 413, 415, 422), by reason.",
+            labels=(*LABELS, "reason"),
+        )
+        for error, place in self._refusals.items():
+            refusals.add_metric((*labels, error.__name__), values.sum(place))
+        yield refusals
+        predicted = GaugeMetricFamily(
+            "modeldeploy_model_predicted", "1 once the loaded model has made a prediction, of any row.", labels=LABELS
+        )
+        if self.identity.model:
+            predicted.add_metric(labels, float(self.has_predicted))
+        yield predicted
         assigned = CounterMetricFamily(
             "modeldeploy_assignments", "Users of an A/B test that a router sent here for the first time.", labels=LABELS
         )

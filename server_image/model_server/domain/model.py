@@ -105,15 +105,22 @@ class InputAdapter(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedModel:
-    """A model that has shown that it can predict, and all that is known about it."""
+    """A model in memory, and all that is known about it."""
 
     identity: Identity
     metadata: Metadata
     adapter: InputAdapter
     model: Model
     outputs: tuple[Tensor, ...]
+    #: Why it could not predict the row that was made up to try it; empty where it could, or where none was.
+    warm_up_failure: str = ""
     #: What it answered to the row it was warmed with, for the documentation; empty where there was none.
     sample: Outputs = field(default_factory=dict)
+
+    @property
+    def has_predicted(self) -> bool:
+        """Whether it has made a prediction at load, of its example or of a made-up row."""
+        return bool(self.sample)
 
     @property
     def class_labels(self) -> tuple[object, ...]:
