@@ -6,7 +6,8 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -59,7 +60,12 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
         f"loading {', '.join(path.name for path in package.artifacts)} as {package.format.name}",
     )
     model = load_model(package, threads=settings.threads)
-    adapter = select_adapter(package.metadata, model.signature)
+    signature = model.signature
+    if settings.accelerate:
+        # A graph is compared on what model.yaml allows, and is asked for nothing else.
+        columns = {place: replace(column, takes_null=False) for place, column in signature.columns.items()}
+        signature = replace(signature, columns=columns)
+    adapter = select_adapter(package.metadata, signature, described_in=package.described_in)
     if settings.accelerate:
         report(Phase.LOADING, "converting the model to ONNX")
         model = _accelerated(model, adapter, package.metadata, threads=settings.threads)
@@ -126,27 +132,37 @@ def warm(model: Model, adapter: InputAdapter) -> tuple[Outputs, str]:
     if rows is None:
         log.info("the package has no example and no features: nothing to warm the model with")
         return {}, ""
+    if example is None:
+        return _try_rows(model, [rows, *adapter.other_dummy_rows()])
     try:
         outputs = _predict_twice(model, rows)
         _require_rows(outputs, rows)
-        if example is not None:
-            _require_numbers(outputs)
-    except PredictFailed as error:
-        if example is None:
-            return {}, error.message
-        raise
+        _require_numbers(outputs)
     except ModelServerError:
         raise
     except (Exception, SystemExit) as error:
-        text = f"{type(error).__name__}: {first_line(error)}"
-        if example is None:
-            log.warning("the model failed on a made-up row; give examples in model.yaml: %s", text, exc_info=error)
-            return {}, text
         raise PredictFailed(
-            f"the model failed on the example in model.yaml: {text}",
+            f"the model failed on the example in model.yaml: {type(error).__name__}: {first_line(error)}",
             hint="Try the example with the model where it was trained; correct model.yaml or the model.",
         ) from None
     return outputs, ""
+
+
+def _try_rows(model: Model, candidates: Sequence[Inputs]) -> tuple[Outputs, str]:
+    """The outputs for the first made-up row that the model can predict, else why it cannot predict the first of all."""
+    failures: list[BaseException] = []
+    for rows in candidates:
+        try:
+            outputs = _predict_twice(model, rows)
+            _require_rows(outputs, rows)
+        except (Exception, SystemExit) as error:
+            failures.append(error)
+        else:
+            return outputs, ""
+    first = failures[0]
+    text = first.message if isinstance(first, PredictFailed) else f"{type(first).__name__}: {first_line(first)}"
+    log.warning("the model failed on a made-up row; give examples in model.yaml: %s", text, exc_info=first)
+    return {}, text
 
 
 def settled_classes(model: Model, metadata: Metadata, outputs: Outputs) -> tuple[object, ...]:

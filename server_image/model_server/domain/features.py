@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, date, datetime
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ from msgspec import Meta, Struct
 
 DType = Literal[
     "float64", "float32", "float16", "int64", "int32", "int16", "int8",
-    "uint64", "uint32", "uint16", "uint8", "bool", "string",
+    "uint64", "uint32", "uint16", "uint8", "bool", "string", "date", "datetime", "any",
 ]  # fmt: skip
 Scalar = bool | int | float | str
 
@@ -24,12 +25,23 @@ class Feature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     range: tuple[float, float] | None = None
     categories: tuple[Scalar, ...] | None = None
     nullable: bool = False
+    required: bool = False
     example: Scalar | None = None
 
     @property
     def is_numeric(self) -> bool:
         """True when its values fit a numeric matrix."""
-        return self.dtype not in ("string", "bool")
+        return self.dtype not in ("string", "bool", "date", "datetime", "any")
+
+    @property
+    def is_time(self) -> bool:
+        """True when its values are dates, or dates with a time of day."""
+        return self.dtype in ("date", "datetime")
+
+    @property
+    def is_optional(self) -> bool:
+        """True when a row may leave it out, which then is as null."""
+        return self.nullable and not self.required
 
     @property
     def is_integer(self) -> bool:
@@ -38,13 +50,17 @@ class Feature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def has_type(self, value: Scalar) -> bool:
         """Whether a value is text, true or false, or a number, as this feature's are."""
+        if self.dtype == "any":
+            return True
+        if self.is_time:
+            return isinstance(value, str) and parse_time(value, self.dtype) is not None
         if self.dtype == "string":
             return isinstance(value, str)
         return isinstance(value, bool) if self.dtype == "bool" else type(value) in (int, float)
 
     def value_of(self, text: str) -> Scalar:
         """The value that is written as `text`. Raises ValueError when it is none of this feature's type."""
-        if self.dtype == "string":
+        if self.dtype == "string" or self.is_time or self.dtype == "any":
             return text
         if self.dtype != "bool":
             return float(text)
@@ -61,8 +77,8 @@ class Feature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 raise ValueError(f"range [{low:g}, {high:g}] is empty: write [lowest, highest]")
         if self.categories is not None and not self.categories:
             raise ValueError("categories is empty: list the allowed values, or leave it out")
-        if self.nullable and self.dtype not in ("float64", "float32", "float16", "string"):
-            raise ValueError(f"nullable needs a float or string dtype, and this one is {self.dtype}")
+        if self.nullable and (self.is_integer or self.dtype == "bool"):
+            raise ValueError(f"nullable needs a float, string or time dtype, and this one is {self.dtype}")
         if self.example is not None:
             self._check_example(self.example)
 
@@ -73,6 +89,28 @@ class Feature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError(f"example {example!r} is outside range [{self.range[0]:g}, {self.range[1]:g}]")
         if self.categories is not None and example not in self.categories:
             raise ValueError(f"example {example!r} is not one of categories {list(self.categories)}")
+
+
+#: The first and the last moment that pandas' nanoseconds reach, without the broken years.
+_FIRST, _LAST = datetime(1678, 1, 1), datetime(2262, 1, 1)
+
+
+def parse_time(text: str, dtype: str) -> datetime | None:
+    """A date, or a date with a time, in ISO 8601; in UTC where it has an offset. None for another text.
+
+    https://docs.python.org/3/library/datetime.html#datetime.datetime.fromisoformat
+    """
+    try:
+        if dtype == "date":
+            day = date.fromisoformat(text)
+            found = datetime(day.year, day.month, day.day)
+        else:
+            found = datetime.fromisoformat(text)
+            if found.tzinfo is not None:
+                found = found.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):
+        return None
+    return found if _FIRST <= found < _LAST else None
 
 
 class ReferenceFeature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,8 +173,10 @@ def _check_categories(feature: Feature) -> None:
 
 
 def _check_profile(feature: Feature, reference: ReferenceFeature) -> None:
-    if reference.edges is not None and feature.dtype == "string":
-        raise ValueError(f"reference_profile gives edges for {feature.name!r}, which is of dtype string: categories")
+    if reference.edges is not None and (feature.dtype == "string" or feature.is_time):
+        raise ValueError(
+            f"reference_profile gives edges for {feature.name!r}, which is of dtype {feature.dtype}: categories"
+        )
     for text in reference.categories or ():
         try:
             feature.value_of(text)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
-from model_server.domain.features import Feature, Metadata
+from model_server.domain.features import Feature, Metadata, Scalar
 from model_server.domain.tensors import Array, Inputs, Outputs, Tensor
 
 
@@ -31,21 +31,41 @@ class Identity:
         return self.model, self.version, self.revision
 
 
+#: What a column held in training: numbers, text, or what only the model's own code knows.
+ColumnKind = Literal["number", "string", "any"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedColumn:
+    """What a model remembers of a column of the table that it was trained with.
+
+    `categories` are those of pandas: values that it can take. `takes_null`: it knows what to do with missing values.
+    `sample` is a value that it was trained with, for a row to try it.
+    """
+
+    kind: ColumnKind = "number"
+    categories: tuple[Scalar, ...] | None = None
+    takes_null: bool = False
+    sample: Scalar | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
     """What a loaded model knows about its inputs; empty where it knows nothing.
 
     `tensors` are the inputs of a graph; `feature_names` and `feature_count` those of an estimator;
-    `as_columns` asks for one array a feature, because the model selects columns by name; `categories` are
-    those that a feature had in training; `text` names features that were text.
+    `as_columns` asks for one array a feature, because the model takes a table; `columns` is what it remembers of each
+    feature, by place. `has_blanks_replaced`: its library wrote underscores for the blanks in names.
+    `takes_texts`: a row is one text.
     """
 
     tensors: tuple[Tensor, ...] = ()
     feature_names: tuple[str, ...] = ()
     feature_count: int | None = None
     as_columns: bool = False
-    categories: Mapping[str, tuple[bool | int | float | str, ...]] = field(default_factory=dict)
-    text: frozenset[str] = frozenset()
+    columns: Mapping[int, TrainedColumn] = field(default_factory=dict)
+    has_blanks_replaced: bool = False
+    takes_texts: bool = False
 
 
 class Model(Protocol):
@@ -96,11 +116,17 @@ class InputAdapter(Protocol):
     def from_tensors(self, tensors: Mapping[str, Array]) -> Inputs:
         """Arrays of the tensors of a protocol, which have at least one row."""
 
+    def sample_row(self) -> list[Any] | None:
+        """A row's values in the features' order: their examples, or values that they allow; None without features."""
+
     def example(self) -> Inputs | None:
         """One row from the features' own examples, None when they do not all have one."""
 
     def dummy_rows(self) -> Inputs | None:
         """One made-up row, to touch every code path once; None when nothing is known."""
+
+    def other_dummy_rows(self) -> Sequence[Inputs]:
+        """Other made-up rows, one each, for a model that cannot compute with the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

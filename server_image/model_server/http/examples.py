@@ -10,6 +10,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import orjson
 
 from model_server.dataplane import Codec
@@ -31,7 +32,6 @@ from model_server.errors import (
     UnsupportedMediaType,
 )
 from model_server.http.refusals import error_document
-from model_server.inputs.adapter import dummy_row, example_row
 from model_server.protocols.payload import Answer
 from model_server.protocols.v1 import Instances
 from model_server.protocols.v2 import Tensors, as_text
@@ -50,7 +50,7 @@ class Examples:
         self._loaded = loaded
         self._features = loaded.adapter.features
         self._probability_output = loaded.model.probability_output
-        self._row = (example_row(self._features) or dummy_row(self._features)) if self._features else []
+        self._row = loaded.adapter.sample_row() or []
 
     def bodies(self, operation: str, content_type: str) -> dict[str, Any]:
         """Examples of an operation's body, by name, as OpenAPI has them."""
@@ -114,6 +114,8 @@ class Examples:
         for name, array in self._arrays().items():
             datatype = datatype_of(array.dtype)
             flat = array.reshape(-1).tolist()
+            if array.dtype.kind == "M":
+                flat = np.datetime_as_string(array.reshape(-1)).tolist()
             data = [as_text(value) for value in flat] if datatype == "BYTES" else flat
             shape = list(array.shape) if array.ndim > 1 else [len(array), 1]
             tensors.append({"name": name, "shape": shape, "datatype": datatype, "data": data})
@@ -195,7 +197,7 @@ class Examples:
 
 
 def _wrong(feature: Feature) -> Any:
-    return 1 if feature.dtype == "string" else "text"
+    return [] if feature.dtype == "any" else 1 if feature.dtype == "string" or feature.is_time else "text"
 
 
 def _plain(array: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from types import GenericAlias
 from typing import Annotated, Any, Literal, Union
 
@@ -64,6 +65,12 @@ def _plain_type(feature: Feature) -> Any:
         return Literal[feature.categories]
     if feature.dtype == "string":
         return str
+    if feature.dtype == "any":
+        return str | float | bool | None
+    if feature.dtype == "date":
+        return date
+    if feature.dtype == "datetime":
+        return datetime
     if feature.dtype == "bool":
         return bool
     return int if feature.is_integer else float
@@ -78,7 +85,7 @@ def _field(feature: Feature) -> tuple[Any, Any]:
     details: dict[str, Any] = {"description": feature.description or None}
     if feature.example is not None:
         details["examples"] = [feature.example]
-    default = None if feature.nullable else ...
+    default = None if feature.is_optional else ...
     return Annotated[_type(feature), _within(feature)], Field(default, alias=feature.name, **details)
 
 

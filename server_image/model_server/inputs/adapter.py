@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import orjson
 
-from model_server.domain.features import Feature
+from model_server.domain.features import Feature, Scalar, parse_time
 from model_server.errors import InvalidInput, Problem
 
 MOST_PROBLEMS = 20
@@ -37,10 +38,12 @@ def holds_boolean(values: Sequence[Any]) -> bool:
 def check_value(feature: Feature, value: Any, where: str) -> Problem | None:
     """The fault of one JSON value as a value of `feature`, None when it has none."""
     if value is None:
+        if feature.nullable or feature.dtype == "any":
+            return None
         can_be = (
             "" if feature.is_integer or feature.dtype == "bool" else "; `nullable: true` in model.yaml would allow it"
         )
-        return None if feature.nullable else Problem(where, f"expected {expected(feature)}, got null{can_be}")
+        return Problem(where, f"expected {expected(feature)}, got null{can_be}")
     if not _has_type(feature, value):
         return Problem(where, f"expected {expected(feature)}, got {preview(value)}")
     if feature.categories is not None and value not in feature.categories:
@@ -57,14 +60,20 @@ def expected(feature: Feature) -> str:
     """What a feature takes, in words."""
     if feature.dtype == "string":
         return "a string"
+    if feature.dtype == "any":
+        return "a string, a number, true or false"
+    if feature.is_time:
+        return "a date as 2024-03-01" if feature.dtype == "date" else "a date and time as 2024-03-01T05:00:00"
     if feature.dtype == "bool":
         return "true or false"
     return "an integer" if feature.is_integer else "a number"
 
 
 def _has_type(feature: Feature, value: Any) -> bool:
-    if feature.dtype == "string":
-        return isinstance(value, str)
+    if feature.dtype == "any":
+        return isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value))
+    if feature.dtype == "string" or feature.is_time:
+        return isinstance(value, str) and (not feature.is_time or parse_time(value, feature.dtype) is not None)
     if feature.dtype == "bool":
         return isinstance(value, bool)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -92,7 +101,7 @@ def named_values(features: Sequence[Feature], row: Any, where: str) -> list[Any]
         problems += [
             Problem(f"{where}.{feature.name}", "is missing")
             for feature in features
-            if feature.name not in row and not feature.nullable
+            if feature.name not in row and not feature.is_optional
         ]
         if problems:
             raise InvalidInput(problems)
@@ -101,6 +110,8 @@ def named_values(features: Sequence[Feature], row: Any, where: str) -> list[Any]
         if len(row) != len(features):
             raise InvalidInput.at(where, f"expected {len(features)} values, got {len(row)}")
         return row
+    if len(features) == 1 and isinstance(row, str | int | float):
+        return [row]
     raise InvalidInput.at(where, f"expected an object or a list of {len(features)} values, got {preview(row)}")
 
 
@@ -134,21 +145,34 @@ def example_row(features: Sequence[Feature]) -> list[Any] | None:
     return row if row and all(value is not None for value in row) else None
 
 
-def dummy_row(features: Sequence[Feature]) -> list[Any]:
-    """A value that each feature allows."""
-    return [_dummy(feature) for feature in features]
+def dummy_row(
+    features: Sequence[Feature],
+    samples: Mapping[str, Scalar] = MappingProxyType({}),
+    *,
+    number: int = 0,
+    text: str | None = None,
+) -> list[Any]:
+    """A value that each feature allows; of `samples`, which the model was trained with, where there is one.
+
+    `number` is what numbers are, where their range allows it, and `text` what texts are and columns that take anything.
+    """
+    return [_dummy(feature, samples.get(feature.name), number, text) for feature in features]
 
 
-def _dummy(feature: Feature) -> Any:
+def _dummy(feature: Feature, sample: Scalar | None, number: int, text: str | None) -> Any:
     if feature.example is not None:
         return feature.example
+    if sample is not None and check_value(feature, sample, "") is None:
+        return sample
     if feature.categories is not None:
         return feature.categories[0]
     if feature.range is not None:
         low, high = feature.range
-        middle = min(max(0.0, low), high)
+        middle = min(max(float(number), low), high)
         return math.ceil(middle) if feature.is_integer else middle
-    return {"string": "", "bool": False}.get(feature.dtype, 0)
+    made_up: dict[str, Any] = {"string": text or "", "bool": False, "any": number if text is None else text}
+    made_up |= {"date": "2024-03-01", "datetime": "2024-03-01T05:00:00"}
+    return made_up.get(feature.dtype, number)
 
 
 def _unknown(name: str, features: Sequence[Feature]) -> str:

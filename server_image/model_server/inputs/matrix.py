@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from model_server.domain.features import Feature
+from model_server.domain.features import Feature, Scalar
 from model_server.domain.tensors import Array, Inputs, Tensor, datatype_of
 from model_server.errors import InvalidInput, Problem
 from model_server.inputs.adapter import MOST_PROBLEMS, check_value, checked_rows, dummy_row, example_row
@@ -23,8 +24,15 @@ _EXACT = 2**53
 class Matrix:
     """Rows of numbers, shape (rows, features), in one dtype that holds all of them."""
 
-    def __init__(self, name: str, features: Sequence[Feature], dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        features: Sequence[Feature],
+        dtype: np.dtype[Any],
+        samples: Mapping[str, Scalar] = MappingProxyType({}),
+    ) -> None:
         self.features = tuple(features)
+        self._samples = samples
         self.name = name
         self.dtype = dtype
         self.tensors = (Tensor(name, datatype_of(dtype), (-1, len(features))),)
@@ -73,7 +81,13 @@ class Matrix:
         return None if row is None else {self.name: np.array([row], dtype=self.dtype)}
 
     def dummy_rows(self) -> Inputs | None:
-        return {self.name: np.array([dummy_row(self.features)], dtype=self.dtype)}
+        return {self.name: np.array([dummy_row(self.features, self._samples)], dtype=self.dtype)}
+
+    def other_dummy_rows(self) -> Sequence[Inputs]:
+        return [{self.name: np.array([dummy_row(self.features, self._samples, number=1)], dtype=self.dtype)}]
+
+    def sample_row(self) -> list[Any] | None:
+        return example_row(self.features) or dummy_row(self.features, self._samples)
 
     def _as_matrix(self, tensors: Mapping[str, Array]) -> Array:
         """The only tensor whatever its name, as peers accept it, or one column tensor for each feature."""

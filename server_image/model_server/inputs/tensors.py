@@ -43,14 +43,24 @@ class TensorAdapter:
             raise InvalidInput.at("inputs", "expected the same number of rows in each tensor")
         return arrays
 
+    def sample_row(self) -> list[Any] | None:
+        return None
+
     def example(self) -> Inputs | None:
         return None
 
     def dummy_rows(self) -> Inputs | None:
+        return self._filled_with(0, "", size=1)
+
+    def other_dummy_rows(self) -> Sequence[Inputs]:
+        # A graph may divide by its input, or need more than one of what it takes any number of.
+        return [self._filled_with(number, "text", size=size) for size in (1, 8) for number in (1, 0)]
+
+    def _filled_with(self, number: int, text: str, *, size: int) -> Inputs:
         return {
             tensor.name: np.full(
-                [1, *(abs(size) for size in tensor.shape[1:])],
-                "" if tensor.dtype == object else 0,
+                [1, *(size if one < 0 else one for one in tensor.shape[1:])],
+                text if tensor.dtype == object else number,
                 dtype=tensor.dtype,
             )
             for tensor in self.tensors

@@ -38,8 +38,14 @@ class Untyped:
             raise InvalidInput.at("inputs", "expected the same number of rows in each tensor")
         return {NAME: next(iter(tensors.values()))} if len(tensors) == 1 else tensors
 
+    def sample_row(self) -> list[Any] | None:
+        return None
+
     def example(self) -> Inputs | None:
         return None
 
     def dummy_rows(self) -> Inputs | None:
         return None
+
+    def other_dummy_rows(self) -> Sequence[Inputs]:
+        return ()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 FIRST_BYTES = 16
+DESCRIBED_IN = "model.yaml: input_features"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,8 @@ class Package:
     requirements: tuple[Requirement, ...]
     # Somebody vouched for it, by a pin or by declaring trust.
     trusted: bool
+    # Where it says what the model takes, for messages.
+    described_in: str = DESCRIBED_IN
 
 
 def open_package(fetched: Path, wanted: str, scratch: Path, *, trusted: bool) -> Package:
@@ -47,7 +50,8 @@ def open_package(fetched: Path, wanted: str, scratch: Path, *, trusted: bool) ->
     described = (
         read_mlmodel(root / ML_MODEL) if ML_MODEL in files and wanted in (formats.AUTO, formats.MLFLOW) else None
     )
-    if described is not None and "model.yaml" not in files:
+    from_mlflow = described is not None and "model.yaml" not in files
+    if described is not None and from_mlflow:
         metadata = described.metadata
     requirements = _read_requirements(root / "requirements.txt") if "requirements.txt" in files else []
 
@@ -72,6 +76,7 @@ def open_package(fetched: Path, wanted: str, scratch: Path, *, trusted: bool) ->
         artifacts=tuple(root / name for name in choice.artifacts),
         requirements=tuple(requirements),
         trusted=trusted,
+        described_in=f"{ML_MODEL}: signature.inputs" if from_mlflow else DESCRIBED_IN,
     )
 
 

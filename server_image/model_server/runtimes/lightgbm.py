@@ -14,10 +14,10 @@ from model_server.package.reader import Package
 from model_server.runtimes.tables import (
     as_matrix,
     as_table,
-    by_name,
     lightgbm_categories,
     real_feature_names,
     require_pandas,
+    trained_columns,
 )
 
 
@@ -43,14 +43,15 @@ class Booster:
         self._booster = booster
         self._threads = threads
         names = tuple(booster.feature_name())
-        self._categories = by_name(lightgbm_categories(booster), names)
+        self._categories = lightgbm_categories(booster)
         if self._categories:
             require_pandas("was trained with pandas categories")
         self.signature = Signature(
             feature_names=real_feature_names(names),
             feature_count=booster.num_feature(),
             as_columns=bool(self._categories),
-            categories=self._categories,
+            columns=trained_columns(booster.num_feature(), self._categories),
+            has_blanks_replaced=True,
         )
 
     def to_onnx(self, count: int) -> bytes:

@@ -18,6 +18,16 @@ _NO_ROWS = (str, bytes, bytearray, set, frozenset, Mapping)
 _EXACT = 2**53
 
 
+def as_array(values: Any) -> Array:
+    """What an estimator's method gave, as an array: dense where it is sparse, dates as text."""
+    if isinstance(values, np.ndarray) and values.dtype.kind in "fiubUO":
+        return values
+    if hasattr(values, "toarray"):
+        values = values.toarray()
+    array = np.asarray(values)
+    return array if array.ndim == 0 or array.dtype.kind in "fiubUO" else _array(array, "")
+
+
 def normalize_outputs(answer: Any) -> Outputs:
     """Arrays by output. Raises TypeError, for the log, when the answer is not one prediction a row."""
     if _is_table(answer):

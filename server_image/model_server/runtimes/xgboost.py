@@ -13,7 +13,7 @@ from model_server.domain.tensors import Inputs, Outputs
 from model_server.errors import ArtifactCorrupt
 from model_server.package.reader import Package
 from model_server.runtimes.estimators import Estimator
-from model_server.runtimes.tables import as_matrix, as_table, by_name, require_pandas, xgboost_categories
+from model_server.runtimes.tables import as_matrix, as_table, require_pandas, trained_columns, xgboost_categories
 
 
 def load(package: Package, *, threads: int) -> Estimator | Booster:
@@ -45,14 +45,14 @@ class Booster:
     def __init__(self, booster: Any) -> None:
         self._booster = booster
         self._names = booster.feature_names
-        self._categories = by_name(xgboost_categories(booster), self._names or ())
+        self._categories = xgboost_categories(booster)
         if self._categories:
             require_pandas("was trained with pandas categories")
         self.signature = Signature(
             feature_names=tuple(self._names or ()),
             feature_count=booster.num_features(),
             as_columns=bool(self._categories),
-            categories=self._categories,
+            columns=trained_columns(booster.num_features(), self._categories),
         )
 
     def to_onnx(self, count: int) -> bytes:

@@ -321,7 +321,9 @@ def test_the_layout_follows_model_and_metadata(features, signature, adapter):
         pytest.param(PLAN, "FP32", "plan is of dtype string, and the model takes FP32", id="text for numbers"),
         pytest.param(ACTIVE, "FP32", "active is of dtype bool, and the model takes FP32", id="booleans for numbers"),
         pytest.param(AGE, "BYTES", "age is of dtype int64, and the model takes BYTES", id="numbers for text"),
-        pytest.param(SPEND, "INT64", "spend: nullable needs a float or string dtype", id="nothing among integers"),
+        pytest.param(
+            SPEND, "INT64", "spend: nullable needs a float, string or time dtype", id="nothing among integers"
+        ),
         pytest.param(Feature(name="x", example=2.5), "INT64", "example 2.5 is not a int64", id="a fraction as example"),
     ],
 )
