@@ -64,6 +64,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="A folder shared by pods (hostPath, PVC) that keeps pinned packages; default: none."),
     ] = None
     credentials_dir: Annotated[Path | None, Meta(description="A mounted Secret with storage credentials.")] = None
+    ca_file: Annotated[
+        Path | None,
+        Meta(description="Certificates (PEM) of authorities that downloads trust besides the system's; default: none."),
+    ] = None
     claims_dir: Annotated[Path, Meta(description="Where the claims of `pvc://` URIs are mounted.")] = Path(
         "/mnt/claims"
     )

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, cast
-from urllib.parse import urlsplit
 
 from model_server.errors import SettingsInvalid, StartError
 from model_server.plugins import SOURCES, load, registered
@@ -60,10 +59,17 @@ def _shown_only(uri: str) -> Iterator[None]:
 
 def find_source(uri: str) -> Source:
     """The module of a URI's scheme. Raises SettingsInvalid that lists the known schemes."""
-    scheme, known = urlsplit(uri).scheme, registered(SOURCES)
+    scheme, separator, _ = uri.partition("://")
+    known = registered(SOURCES)
+    if not separator:
+        path = f" For a folder of this machine write file://{uri}." if uri.startswith("/") else ""
+        raise SettingsInvalid(
+            f"storageUri {uri!r} has no scheme",
+            hint=f"Known schemes: {', '.join(f'{name}://' for name in known)}.{path}",
+        )
     if scheme not in known:
         raise SettingsInvalid(
-            f"storageUri {uri!r} has {'the unknown scheme ' + repr(scheme) if scheme else 'no scheme'}",
+            f"storageUri {uri!r} has the unknown scheme {scheme!r}",
             hint=f"Known schemes: {', '.join(f'{name}://' for name in known)}.",
         )
     source = load(known[scheme])

@@ -7,6 +7,7 @@ made of web requests (`huggingface.py`, `oci.py`) use `ask` and `download`: the 
 from __future__ import annotations
 
 import http.client
+import os
 import random
 import time
 import urllib.error
@@ -27,7 +28,9 @@ from model_server.errors import (
     StorageUnavailable,
 )
 from model_server.storage import Source
-from model_server.storage.fingerprint import fingerprint_of
+from model_server.storage.authorities import CA_FILE, ssl_context
+from model_server.storage.failures import disk_failure, hint_for, is_lasting, is_of_disk
+from model_server.storage.fingerprints import fingerprint_of
 from model_server.storage.progress import Progress
 from model_server.storage.redaction import redacted
 
@@ -56,13 +59,13 @@ def fingerprint(uri: str, *, environ: Mapping[str, str]) -> str:
     request = _request(uri, {})
     request.add_header("range", "bytes=0-0")
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310
+        with _open(request) as response:
             headers = response.headers
     except urllib.error.HTTPError as error:
         error.close()
         raise _refusal(uri, error) from None
     except (OSError, http.client.HTTPException) as error:
-        raise StorageUnavailable(f"{redacted(uri)} could not be read: {_reason(error)}") from None
+        raise _unreadable(uri, error) from None
     size = headers.get("content-range", "").rpartition("/")[2] or headers.get("content-length")
     return fingerprint_of((headers.get("etag"), headers.get("last-modified"), size))
 
@@ -118,7 +121,7 @@ def ask(
     """Read a document. Statuses in `accept` are answers, other failures StartErrors."""
     for last in _attempts():
         try:
-            with urllib.request.urlopen(_request(uri, headers or {}), timeout=TIMEOUT_SECONDS) as response:  # noqa: S310
+            with _open(_request(uri, headers or {})) as response:
                 body = response.read(most_bytes + 1)
                 if len(body) > most_bytes:
                     raise ArtifactTooLarge(
@@ -134,8 +137,8 @@ def ask(
             if last or not isinstance(failure, StorageUnavailable):
                 raise failure from None
         except (OSError, http.client.HTTPException) as error:
-            if last:
-                raise StorageUnavailable(f"{redacted(uri)} could not be read: {_reason(error)}") from None
+            if last or is_lasting(_reason(error)):
+                raise _unreadable(uri, error) from None
     raise AssertionError("the last attempt returns or raises")
 
 
@@ -153,6 +156,19 @@ def _request(uri: str, headers: Mapping[str, str]) -> urllib.request.Request:
     for name, value in headers.items():
         request.add_unredirected_header(name, value)
     return request
+
+
+def _open(request: urllib.request.Request) -> http.client.HTTPResponse:
+    """Send a request; trusts the authorities of the system, and those of MODEL_SERVER_CA_FILE."""
+    response: http.client.HTTPResponse = urllib.request.urlopen(  # noqa: S310 - http(s) only
+        request, timeout=TIMEOUT_SECONDS, context=ssl_context(os.environ.get(CA_FILE, ""))
+    )
+    return response
+
+
+def _unreadable(uri: str, error: BaseException) -> StorageUnavailable:
+    reason = _reason(error)
+    return StorageUnavailable(f"{redacted(uri)} could not be read: {reason}", hint=hint_for(reason))
 
 
 class _Download:
@@ -180,8 +196,10 @@ class _Download:
                 raise failure from None
             return False
         except (OSError, http.client.HTTPException) as error:
-            if last:
-                raise StorageUnavailable(f"{redacted(self._uri)} could not be read: {_reason(error)}") from None
+            if isinstance(error, OSError) and is_of_disk(error):
+                raise disk_failure(error, redacted(self._uri), self.partial.parent) from None
+            if last or is_lasting(_reason(error)):
+                raise _unreadable(self._uri, error) from None
             return False
         if self._expected is not None and self.size < self._expected:
             if last:
@@ -195,8 +213,7 @@ class _Download:
             request.add_header("range", f"bytes={self.size}-")
             # The server sends the whole file instead when it is no longer the same.
             request.add_header("if-range", self._mark)
-        response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)  # noqa: S310
-        return response
+        return _open(request)
 
     def _begin(self, response: http.client.HTTPResponse) -> None:
         if response.status != 206:

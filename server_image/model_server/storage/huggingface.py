@@ -29,7 +29,7 @@ from model_server.errors import (
 )
 from model_server.package.digest import digest
 from model_server.storage import https
-from model_server.storage.fingerprint import fingerprint_of
+from model_server.storage.fingerprints import fingerprint_of
 from model_server.storage.progress import Progress
 
 ENDPOINT = "https://huggingface.co"

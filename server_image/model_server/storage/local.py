@@ -10,8 +10,9 @@ from urllib.parse import unquote, urlsplit
 
 from model_server.errors import ArtifactAccessDenied, ArtifactEmpty, ArtifactNotFound, SettingsInvalid
 from model_server.package.digest import list_files
-from model_server.storage.fingerprint import fingerprint_of
+from model_server.storage.fingerprints import fingerprint_of
 from model_server.storage.progress import Progress
+from model_server.storage.uris import local_path
 
 if TYPE_CHECKING:
     from model_server.storage.folder import Folder
@@ -37,7 +38,7 @@ def folder(uri: str, environ: Mapping[str, str]) -> Folder:
     parts = urlsplit(uri)
     if parts.netloc:
         raise unwritable(uri)
-    path = Path("/") / unquote(parts.path).strip("/")
+    path = Path("/") / unquote(local_path(uri)).strip("/")
     path.mkdir(parents=True, exist_ok=True)
     return Folder(LocalStore(path), "", uri)
 
@@ -48,7 +49,7 @@ def _path(uri: str) -> Path:
         raise SettingsInvalid(
             f"storageUri {uri!r} is not a local path", hint="Write three slashes: file:///models/fraud/7"
         )
-    return Path(unquote(parts.path))
+    return Path(unquote(local_path(uri)))
 
 
 def fingerprint_of_files(path: Path, uri: str) -> str:

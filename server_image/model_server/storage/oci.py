@@ -31,7 +31,7 @@ from model_server.package.archives import ArchiveLimits, unpack
 from model_server.package.digest import digest
 from model_server.package.formats import is_archive
 from model_server.storage import https, oci_layers
-from model_server.storage.fingerprint import fingerprint_of
+from model_server.storage.fingerprints import fingerprint_of
 from model_server.storage.progress import Progress
 
 _TITLE = "org.opencontainers.image.title"

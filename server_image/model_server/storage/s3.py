@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from obstore.store import S3Store
 
@@ -20,6 +19,7 @@ from model_server.errors import SettingsInvalid
 from model_server.storage import objects
 from model_server.storage.folder import Folder, unwritable
 from model_server.storage.progress import Progress
+from model_server.storage.uris import split_object_uri
 
 if TYPE_CHECKING:
     from obstore.store import S3Config
@@ -59,18 +59,17 @@ def fingerprint(uri: str, *, environ: Mapping[str, str]) -> str:
 
 def folder(uri: str, environ: Mapping[str, str]) -> Folder:
     """A prefix of a bucket to write to."""
-    parts = urlsplit(uri)
-    if not parts.netloc:
+    bucket, prefix = split_object_uri(uri)
+    if not bucket:
         raise unwritable(uri)
-    return Folder(s3_store(parts.netloc, environ), unquote(parts.path).strip("/"), uri)
+    return Folder(s3_store(bucket, environ), prefix, uri)
 
 
 def _split(uri: str) -> tuple[str, str]:
-    parts = urlsplit(uri)
-    key = unquote(parts.path).strip("/")
-    if not parts.netloc or not key:
+    bucket, key = split_object_uri(uri)
+    if not bucket or not key:
         raise SettingsInvalid(f"storageUri {uri!r} names no object", hint="Write s3://bucket/path/to/model")
-    return parts.netloc, key
+    return bucket, key
 
 
 def s3_store(bucket: str, environ: Mapping[str, str]) -> S3Store:
