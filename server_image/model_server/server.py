@@ -59,7 +59,11 @@ async def run(settings: Settings, environ: Mapping[str, str], context: WorkerCon
     telemetry = Telemetry(context.memory, context.worker)
     lifecycle = Lifecycle()
     authenticator = ApiKeyAuth(settings.auth_dir) if settings.auth_dir else AllowAll()
-    limits = RequestLimits(max_bytes=settings.max_request_bytes, timeout_seconds=settings.request_timeout_seconds)
+    limits = RequestLimits(
+        max_bytes=settings.max_request_bytes,
+        timeout_seconds=settings.request_timeout_seconds,
+        gzip_bytes=settings.gzip_bytes,
+    )
     tracer = open_tracer(environ, settings)
     tls = Certificate(settings.tls_dir) if settings.tls_dir else PlainText()
     plane = DataPlane(lifecycle, telemetry, tracer, authenticator, name=settings.name, max_rows=settings.max_rows)

@@ -96,6 +96,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         float, Meta(gt=0, description="Time for the body to arrive, and for the answer.")
     ] = 30
     max_request_bytes: Annotated[int, Meta(ge=1, description="Largest body.")] = 10_485_760
+    gzip_bytes: Annotated[
+        int, Meta(ge=0, description="Answers from this size on are compressed where the client takes gzip; 0: none.")
+    ] = 65_536
     max_rows: Annotated[int, Meta(ge=1, description="Most rows in one request.")] = 10_000
     max_batch_size: Annotated[
         int, Meta(ge=1, description="Most rows in one call of the model, unless one request has more.")

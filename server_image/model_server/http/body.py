@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from model_server.dataplane import Disconnected
 from model_server.errors import RequestTimeout, RequestTooLarge
+from model_server.http.compression import ENCODING, decompressed
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -23,6 +24,8 @@ class RequestLimits:
 
     max_bytes: int
     timeout_seconds: float
+    #: Answers from this size on are compressed for clients that take it; 0: none.
+    gzip_bytes: int = 0
 
 
 class BodyTimeouts:
@@ -63,7 +66,8 @@ async def read_body(
 ) -> bytes:
     """The whole body. `began` is the `time.perf_counter` of the request's head.
 
-    Raises RequestTooLarge (at once if declared so), RequestTimeout, Disconnected.
+    It comes without its content encoding. Raises RequestTooLarge (at once if declared so), RequestTimeout,
+    Disconnected.
     """
     declared = headers.get(b"content-length")
     if declared is not None and declared.isdigit() and int(declared) > limits.max_bytes:
@@ -72,7 +76,10 @@ async def read_body(
     assert task is not None  # noqa: S101 - ASGI servers run applications in tasks
     timeouts.enter(task, began)
     try:
-        return await _collect(receive, limits.max_bytes)
+        body = await _collect(receive, limits.max_bytes)
+        if ENCODING in headers:
+            return await asyncio.to_thread(decompressed, body, headers, limits.max_bytes)
+        return body
     except asyncio.CancelledError:
         task.uncancel()
         raise RequestTimeout(f"the body did not arrive within {limits.timeout_seconds:g} s") from None

@@ -38,7 +38,7 @@ from model_server.protocols.v2 import Tensors, as_text
 
 _JSON, _CSV = "application/json", "text/csv"
 # Operations by what their bodies hold.
-_INSTANCES = ("predict", "v1_predict")
+_INSTANCES = ("predict", "v1_predict", "v1_predict_version")
 _TENSORS = ("v2_infer", "v2_infer_version")
 _PREDICTIONS = (*_INSTANCES, *_TENSORS, "mlflow_invocations")
 

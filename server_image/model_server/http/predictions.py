@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from fastapi import APIRouter, Request
@@ -12,6 +13,7 @@ from model_server.dataplane import Codec, Disconnected
 from model_server.errors import RequestError
 from model_server.http.application import Application, Headers
 from model_server.http.body import BodyTimeouts, Receive, Scope, read_body
+from model_server.http.compression import ENCODING, accepts_gzip, compressed
 from model_server.http.keys import documented_key
 from model_server.http.refusals import GONE, error_answer, to_response
 from model_server.protocols.payload import Answer, Payload
@@ -112,7 +114,7 @@ class Predictions:
                 return Payload(await read_body(headers, receive, limits, timeouts, started), headers)
 
             try:
-                return await plane.call(
+                answered = await plane.call(
                     codec,
                     read,
                     headers=headers,
@@ -122,12 +124,22 @@ class Predictions:
                     started=started,
                     target=target,
                 )
+                if 0 < limits.gzip_bytes <= len(answered.body) and accepts_gzip(headers):
+                    return await _as_gzip(answered)
+                return answered
             except RequestError as error:
                 return error_answer(error)
             except Disconnected:
                 return GONE
 
         return answer
+
+
+async def _as_gzip(answer: Answer) -> Answer:
+    """The answer, compressed in a thread."""
+    extra = [(ENCODING, b"gzip"), (b"vary", b"accept-encoding")]
+    body = await asyncio.to_thread(compressed, answer.body)
+    return replace(answer, body=body, headers=[*answer.headers, *extra])
 
 
 def _request_body(route: PredictionRoute) -> dict[str, Any]:

@@ -112,7 +112,8 @@ def _column(feature: Feature, values: Sequence[Any]) -> Array:
             return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     if feature.dtype in ("string", "any"):
         column = np.empty(len(values), dtype=object)
-        column[:] = values
+        for place, value in enumerate(values):  # at once, lists would be taken apart
+            column[place] = value
         return column
     if feature.is_time:
         times = [None if value is None else parse_time(value, feature.dtype) for value in values]

@@ -29,6 +29,8 @@ AUTO = "auto"
 MLFLOW = "mlflow"
 PYTHON = "python"
 MODEL_PY = "model.py"
+#: Of files that are compressed by themselves, as joblib and people do it.
+COMPRESSED_SUFFIXES = (".gz", ".z", ".bz2", ".xz", ".lzma", ".lz4")
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
@@ -160,11 +162,13 @@ def _could_be(name: str, artifacts: Sequence[str]) -> bool:
 
 
 def _format_of(name: str, first_bytes: Callable[[str], bytes], wanted: Format | None) -> Format | None:
-    suffix = PurePosixPath(name).suffix.lower()
+    path = PurePosixPath(name.lower())
     beginning = first_bytes(name)
+    # `model.joblib.gz`: what is compressed has its own ending in front.
+    suffix = PurePosixPath(path.stem).suffix if path.suffix in COMPRESSED_SUFFIXES else path.suffix
     named = [known for known in known_formats().values() if suffix in known.suffixes]
     if not named:
-        return None if suffix in _NO_MODELS else _by_content(beginning)
+        return None if {path.suffix, suffix} & _NO_MODELS else _by_content(beginning)
     if wanted in named:
         named = [wanted] if wanted else named
     fitting = [known for known in named if not known.begins or beginning.startswith(known.begins)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ _DTYPES: dict[str, DType] = {
     "integer": "int32",
     "string": "string",
     "boolean": "bool",
+    "datetime": "datetime",
 }
 
 
@@ -27,6 +29,8 @@ class Described(NamedTuple):
     format: Format
     artifact: str
     metadata: Metadata
+    #: Folders of modules that the model imports (`code_paths`).
+    code: tuple[str, ...] = ()
 
 
 def read_mlmodel(path: Path) -> Described:
@@ -58,19 +62,43 @@ def read_mlmodel(path: Path) -> Described:
     # A wrapper of LightGBM is pickled, whatever its flavor is called.
     suffix = PurePosixPath(artifact).suffix.lower()
     form = next((one for one in known_formats().values() if suffix in one.suffixes), flavor)
-    return Described(form, artifact, Metadata(version=version, input_features=features))
+    return Described(form, artifact, Metadata(version=version, input_features=features), _code(flavors, flavor.name))
+
+
+def _code(flavors: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """The folder of the model's own modules, below the package."""
+    entries = (flavors[name], flavors.get("python_function") or {})
+    found = next((one["code"] for one in entries if isinstance(one.get("code"), str)), "")
+    path = PurePosixPath(found)
+    if path.is_absolute() or ".." in path.parts:
+        raise MetadataInvalid(f"{ML_MODEL}: code {found!r} must be a path inside the package")
+    return (found,) if found else ()
 
 
 def _features(inputs: Any) -> tuple[Feature, ...]:
     """Named columns of a signature; a tensor signature names none."""
     if not isinstance(inputs, str):
         return ()
-    columns = json.loads(inputs)
-    if not all(isinstance(column, dict) and column.get("name") and column.get("type") in _DTYPES for column in columns):
+    try:
+        columns = json.loads(inputs)
+    except ValueError as error:
+        raise MetadataInvalid(
+            f"{ML_MODEL}: signature.inputs is not JSON: {error}", hint="Save the model again."
+        ) from None
+    named = isinstance(columns, list) and all(
+        isinstance(column, dict) and isinstance(column.get("name"), str | int) for column in columns
+    )
+    # A tensor has a name where a graph has several inputs, which describe themselves.
+    if not named or any(column.get("type") == "tensor" for column in columns):
         return ()
-    return tuple(_feature(column["name"], _DTYPES[column["type"]], column.get("required", True)) for column in columns)
+    return tuple(
+        # Arrays, maps and objects are what the model's own code makes of them.
+        _feature(str(column["name"]), _DTYPES.get(column.get("type"), "any"), column.get("required", True))
+        for column in columns
+    )
 
 
 def _feature(name: str, dtype: DType, required: bool) -> Feature:
     """An optional column may be missing, where the dtype has a value for that."""
-    return Feature(name=name, dtype=dtype, nullable=not required and dtype in ("float64", "float32", "string"))
+    has_null = dtype in ("float64", "float32", "string", "datetime", "any")
+    return Feature(name=name, dtype=dtype, nullable=not required and has_null)

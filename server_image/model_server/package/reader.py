@@ -32,6 +32,8 @@ class Package:
     requirements: tuple[Requirement, ...]
     # Somebody vouched for it, by a pin or by declaring trust.
     trusted: bool
+    # Folders of the package from which its code imports modules.
+    code: tuple[Path, ...] = ()
     # Where it says what the model takes, for messages.
     described_in: str = DESCRIBED_IN
 
@@ -43,7 +45,8 @@ def open_package(fetched: Path, wanted: str, scratch: Path, *, trusted: bool) ->
     """
     root = _unpack(fetched, scratch) if fetched.is_file() and formats.is_archive(fetched.name) else fetched
     files = [root.name] if root.is_file() else list_files(root)
-    root = root.parent if root.is_file() else root
+    is_folder = root.is_dir()
+    root = root if is_folder else root.parent
     if not files or all((root / name).stat().st_size == 0 for name in files):
         raise ArtifactEmpty(f"{fetched.name} holds nothing")
     metadata = read_metadata(root / "model.yaml") if "model.yaml" in files else Metadata()
@@ -76,6 +79,8 @@ def open_package(fetched: Path, wanted: str, scratch: Path, *, trusted: bool) ->
         artifacts=tuple(root / name for name in choice.artifacts),
         requirements=tuple(requirements),
         trusted=trusted,
+        # Beside a lone file lies what nobody vouched for.
+        code=(*(root / name for name in described.code), root) if described and is_folder else (root,) * is_folder,
         described_in=f"{ML_MODEL}: signature.inputs" if from_mlflow else DESCRIBED_IN,
     )
 

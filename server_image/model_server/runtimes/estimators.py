@@ -37,8 +37,9 @@ class Estimator:
 
     runs_inline = True
 
-    def __init__(self, estimator: Any, *, as_columns: bool = False) -> None:
+    def __init__(self, estimator: Any, *, as_columns: bool = False, names: tuple[str, ...] = ()) -> None:
         self.estimator = estimator
+        given = names
         names = real_feature_names(getattr(estimator, "feature_names_in_", ()))
         count = _feature_count(estimator)
         if count is None and names:
@@ -51,7 +52,8 @@ class Estimator:
             require_pandas("was trained with pandas categories" if self._categories else "takes a table")
         texts = count is None and takes_texts(estimator)
         self.signature = Signature(
-            feature_names=names,
+            # Those that were saved beside it say nothing of what it was trained with.
+            feature_names=names or given,
             feature_count=count,
             # Columns have their names, which own code may look for, whoever told them.
             as_columns=takes_table or own_code,

@@ -198,5 +198,5 @@ def test_the_example_of_an_answer_is_what_the_model_answers(documented):
 
 
 def server_name(document):
-    (path,) = [path for path in document["paths"] if path.endswith(":predict")]
+    (path,) = [path for path in document["paths"] if path.endswith(":predict") and "/versions/" not in path]
     return path.removeprefix("/v1/models/").removesuffix(":predict")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fastapi import APIRouter, Response
 
 from model_server.dataplane import DataPlane
@@ -21,10 +23,19 @@ PREDICT = PredictionRoute(
 )
 
 
+PREDICT_VERSION = replace(
+    PREDICT,
+    path="/v1/models/{model:name}/versions/{version:name}:predict",
+    name="v1_predict_version",
+    summary="Predict rows with a version (V1)",
+)
+
+
 def create_router(plane: DataPlane, predictions: Predictions) -> APIRouter:
     """The routes of the tag `v1`."""
     router = APIRouter(tags=["v1"])
     predictions.add(router, PREDICT)
+    predictions.add(router, PREDICT_VERSION)
     keys = required_key(plane.authenticator)
 
     @router.get("/v1/models", name="v1_models", summary="List the models (V1)", dependencies=keys)
