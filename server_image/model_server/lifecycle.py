@@ -110,6 +110,11 @@ class Lifecycle:
         self.message = "the server is shutting down"
 
     @property
+    def has_model(self) -> bool:
+        """True once the model is in memory."""
+        return self._serving is not None
+
+    @property
     def is_draining(self) -> bool:
         """True once the end has begun."""
         return self.phase is Phase.DRAINING

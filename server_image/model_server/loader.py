@@ -83,6 +83,7 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
         ),
         sample=outputs,
         warm_up_failure=failure,
+        params=package.params,
     )
 
 

@@ -138,6 +138,8 @@ class LoadedModel:
     adapter: InputAdapter
     model: Model
     outputs: tuple[Tensor, ...]
+    #: Parameters of a call that the package's signature declares, by name, each with its type in MLflow's words.
+    params: Mapping[str, str] = field(default_factory=dict)
     #: Why it could not predict the row that was made up to try it; empty where it could, or where none was.
     warm_up_failure: str = ""
     #: What it answered to the row it was warmed with, for the documentation; empty where there was none.

@@ -58,8 +58,10 @@ class InferenceService:
         return message("ServerReadyResponse")(ready=self._plane.is_ready)
 
     async def _model_ready(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
-        known = request.name == self._plane.name
-        return message("ModelReadyResponse")(ready=known and self._plane.is_ready)
+        is_ready = request.name == self._plane.name and self._plane.is_ready
+        if is_ready and request.version:
+            is_ready = request.version == self._plane.loaded.identity.version
+        return message("ModelReadyResponse")(ready=is_ready)
 
     async def _server_metadata(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         return message("ServerMetadataResponse")(name="modeldeploy", version=version())
@@ -69,9 +71,11 @@ class InferenceService:
             self._plane.authenticator.check(_headers(context))
             self._plane.require_model(request.name, request.version)
             described = model_metadata(self._plane.loaded)
+            identity = self._plane.loaded.identity
         except RequestError as error:
             await _abort(context, error)
-        return message("ModelMetadataResponse")(**described)
+        properties = {"format": identity.format, "sha256": identity.sha256, "uri": identity.uri}
+        return message("ModelMetadataResponse")(**described, properties=properties)
 
     async def _model_infer(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         async def read() -> MessagePayload:

@@ -12,9 +12,10 @@ from model_server.domain.model import InferenceRequest, LoadedModel
 from model_server.domain.tensors import DTYPES, Array, Outputs, datatype_of
 from model_server.errors import InvalidInput
 from model_server.grpc.messages import message
+from model_server.inputs.adapter import preview
 from model_server.protocols.binary import Tail, encoded, text_of
 from model_server.protocols.checks import limit_rows
-from model_server.protocols.v2 import as_text, want_outputs, wanted_names
+from model_server.protocols.v2 import MOST_DIMENSIONS, as_text, want_outputs, wanted_names
 
 _CONTENTS = {
     "BOOL": "bool_contents",
@@ -65,8 +66,11 @@ class Messages:
         response = message("ModelInferResponse")(
             model_name=identity.model, model_version=identity.version, id=request.id
         )
-        for name in wanted_names(outputs, request):
-            _add(response, name, outputs[name], raw=request.all_binary)
+        names = wanted_names(outputs, request)
+        # All in one form: the raw contents are counted by the outputs' places.
+        raw = request.all_binary or any(datatype_of(outputs[name].dtype) not in _CONTENTS for name in names)
+        for name in names:
+            _add(response, name, outputs[name], raw=raw)
         return response
 
 
@@ -85,9 +89,13 @@ def read_tensors(request: Any, max_rows: int) -> dict[str, Array]:
         if tensor.datatype not in DTYPES:
             raise InvalidInput.at(f"{where}.datatype", f"expected one of {', '.join(DTYPES)}, got {tensor.datatype!r}")
         shape = list(tensor.shape)
-        if not shape or any(size < 0 for size in shape):
-            raise InvalidInput.at(f"{where}.shape", f"expected sizes, rows first, got {shape}")
+        if not 0 < len(shape) <= MOST_DIMENSIONS or any(not 0 <= size < 2**31 for size in shape):
+            raise InvalidInput.at(
+                f"{where}.shape", f"expected at most {MOST_DIMENSIONS} sizes, rows first, got {preview(shape)}"
+            )
         count = math.prod(shape)
+        if raw and tensor.contents.ListFields():
+            raise InvalidInput.at(f"{where}.contents", "expected none beside raw_input_contents")
         if raw:
             tail = Tail(memoryview(raw[index]))
             array = tail.take(len(raw[index]), tensor.datatype, count, where)
@@ -121,7 +129,7 @@ def _add(response: Any, name: str, array: Array, *, raw: bool) -> None:
     flat = array.reshape(-1)
     values = [as_text(value) for value in flat.tolist()] if datatype == "BYTES" else []
     tensor = response.outputs.add(name=name, datatype=datatype, shape=array.shape)
-    if raw or datatype not in _CONTENTS:
+    if raw:
         response.raw_output_contents.append(encoded(array, datatype, values))
     elif datatype == "BYTES":
         tensor.contents.bytes_contents.extend(value.encode() for value in values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -33,6 +34,10 @@ class _Answering(Protocol):
     ) -> Answer: ...
 
 
+def _nothing(error: RequestError) -> Mapping[str, object]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictionRoute:
     """One path of predictions: what serves it and what documents it.
@@ -52,6 +57,8 @@ class PredictionRoute:
     #: Other content types of the answer.
     binary_answer: bool = False
     description: str = ""
+    #: What an error says in this protocol beside what all say.
+    error_fields: Callable[[RequestError], Mapping[str, object]] = _nothing
 
 
 class Predictions:
@@ -128,7 +135,7 @@ class Predictions:
                     return await _as_gzip(answered)
                 return answered
             except RequestError as error:
-                return error_answer(error)
+                return error_answer(error, route.error_fields(error))
             except Disconnected:
                 return GONE
 

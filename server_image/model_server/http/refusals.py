@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -34,8 +37,28 @@ def error_document(error: RequestError) -> dict[str, object]:
     return document
 
 
-def error_answer(error: RequestError) -> Answer:
-    """The answer to a refused request."""
+#: MLflow's names of statuses (mlflow.protos.databricks_pb2.ErrorCode).
+_MLFLOW_CODES = {
+    400: "BAD_REQUEST",
+    401: "UNAUTHENTICATED",
+    404: "RESOURCE_DOES_NOT_EXIST",
+    413: "BAD_REQUEST",
+    415: "BAD_REQUEST",
+    422: "INVALID_PARAMETER_VALUE",
+    500: "INTERNAL_ERROR",
+    503: "TEMPORARILY_UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+def mlflow_error(error: RequestError) -> Mapping[str, object]:
+    """What MLflow's clients read of an error."""
+    code = STATUS_OF[type(error)].http
+    return {"error_code": _MLFLOW_CODES.get(code, "BAD_REQUEST"), "message": error.message}
+
+
+def error_answer(error: RequestError, more: Mapping[str, object] = MappingProxyType({})) -> Answer:
+    """The answer to a refused request; `more` is what a protocol adds to the JSON."""
     status = STATUS_OF[type(error)].http
     headers: list[tuple[bytes, bytes]] = []
     if isinstance(error, MethodNotAllowed):
@@ -47,7 +70,7 @@ def error_answer(error: RequestError) -> Answer:
     if status in (408, 413):
         # The rest of the body is not wanted: the connection cannot be used again.
         headers.append((b"connection", b"close"))
-    return Answer(orjson.dumps(error_document(error)), JSON, headers, status)
+    return Answer(orjson.dumps(error_document(error) | dict(more)), JSON, headers, status)
 
 
 def to_response(answer: Answer) -> Response:

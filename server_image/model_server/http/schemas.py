@@ -25,6 +25,8 @@ class Error(BaseModel):
     error: str = Field(description="A sentence that says what was wrong and what was expected.")
     reason: str = Field(description="One stable word for programs.")
     hint: str | None = None
+    error_code: str | None = Field(None, description="MLflow's word for it, at its paths.")
+    message: str | None = Field(None, description="The sentence again, at MLflow's paths.")
     details: list[ErrorDetail] | None = Field(None, description="Each fault, for `InvalidInput`.")
 
 
@@ -80,7 +82,8 @@ class InferResponse(BaseModel):
 class Split(BaseModel):
     """A table as pandas writes it with `orient="split"`."""
 
-    columns: list[str] | None = None
+    columns: list[str | int] | None = None
+    index: list[Any] | None = None
     data: list[Any]
 
 
@@ -173,6 +176,15 @@ class Ready(BaseModel):
     """Whether the server answers predictions."""
 
     ready: bool
+
+
+class RepositoryModel(BaseModel):
+    """A model and whether it is ready, as Triton's model repository extension lists it."""
+
+    name: str
+    version: str
+    state: Literal["READY", "UNAVAILABLE"]
+    reason: str
 
 
 class TensorMetadata(BaseModel):

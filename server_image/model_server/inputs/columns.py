@@ -70,6 +70,8 @@ class Columns:
         where = f"inputs[{feature.name}]"
         if array.size != rows or len(array) != rows:
             raise InvalidInput.at(f"{where}.shape", f"expected [{rows}] or [{rows}, 1], got {list(array.shape)}")
+        if array.dtype.kind == "M":
+            array = np.datetime_as_string(array, unit="us").astype(object)
         values = [_text(value, f"{where}[{index}]") for index, value in enumerate(array.reshape(-1).tolist())]
         problems = [
             problem

@@ -31,6 +31,8 @@ class Described(NamedTuple):
     metadata: Metadata
     #: Folders of modules that the model imports (`code_paths`).
     code: tuple[str, ...] = ()
+    #: The types of the signature's parameters, by name.
+    params: Mapping[str, str] = {}
 
 
 def read_mlmodel(path: Path) -> Described:
@@ -57,12 +59,16 @@ def read_mlmodel(path: Path) -> Described:
         raise MetadataInvalid(
             f"{ML_MODEL}: flavors.{flavor.name}.{flavor.mlflow_entry} is missing", hint="Save the model again."
         )
-    features = _features((document.get("signature") or {}).get("inputs"))
+    signature = document.get("signature") or {}
+    features = _features(signature.get("inputs"))
+    params = _params(signature.get("params"))
     version = str(document.get("model_uuid") or "")[:12]
     # A wrapper of LightGBM is pickled, whatever its flavor is called.
     suffix = PurePosixPath(artifact).suffix.lower()
     form = next((one for one in known_formats().values() if suffix in one.suffixes), flavor)
-    return Described(form, artifact, Metadata(version=version, input_features=features), _code(flavors, flavor.name))
+    return Described(
+        form, artifact, Metadata(version=version, input_features=features), _code(flavors, flavor.name), params
+    )
 
 
 def _code(flavors: Mapping[str, Any], name: str) -> tuple[str, ...]:
@@ -79,12 +85,7 @@ def _features(inputs: Any) -> tuple[Feature, ...]:
     """Named columns of a signature; a tensor signature names none."""
     if not isinstance(inputs, str):
         return ()
-    try:
-        columns = json.loads(inputs)
-    except ValueError as error:
-        raise MetadataInvalid(
-            f"{ML_MODEL}: signature.inputs is not JSON: {error}", hint="Save the model again."
-        ) from None
+    columns = _parsed(inputs, "inputs")
     named = isinstance(columns, list) and all(
         isinstance(column, dict) and isinstance(column.get("name"), str | int) for column in columns
     )
@@ -96,6 +97,25 @@ def _features(inputs: Any) -> tuple[Feature, ...]:
         _feature(str(column["name"]), _DTYPES.get(column.get("type"), "any"), column.get("required", True))
         for column in columns
     )
+
+
+def _params(params: Any) -> dict[str, str]:
+    """The declared parameters that are single values; lists of them may hold anything."""
+    listed = _parsed(params, "params") if isinstance(params, str) else []
+    return {
+        str(one["name"]): str(one["type"])
+        for one in (listed if isinstance(listed, list) else [])
+        if isinstance(one, dict) and {"name", "type"} <= one.keys() and not one.get("shape")
+    }
+
+
+def _parsed(text: str, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise MetadataInvalid(
+            f"{ML_MODEL}: signature.{name} is not JSON: {error}", hint="Save the model again."
+        ) from None
 
 
 def _feature(name: str, dtype: DType, required: bool) -> Feature:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ class Package:
     trusted: bool
     # Folders of the package from which its code imports modules.
     code: tuple[Path, ...] = ()
+    # Parameters of a call that it declares, with their types.
+    params: Mapping[str, str] = field(default_factory=dict)
     # Where it says what the model takes, for messages.
     described_in: str = DESCRIBED_IN
 
@@ -79,6 +82,7 @@ def open_package(fetched: Path, wanted: str, scratch: Path, *, trusted: bool) ->
         artifacts=tuple(root / name for name in choice.artifacts),
         requirements=tuple(requirements),
         trusted=trusted,
+        params=described.params if described else {},
         # Beside a lone file lies what nobody vouched for.
         code=(*(root / name for name in described.code), root) if described and is_folder else (root,) * is_folder,
         described_in=f"{ML_MODEL}: signature.inputs" if from_mlflow else DESCRIBED_IN,

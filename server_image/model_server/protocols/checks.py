@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from model_server.errors import InvalidInput, MalformedRequest, RequestTooLarge
 
 
@@ -13,6 +15,14 @@ def limit_rows(rows: int, most: int, field: str) -> None:
         )
     if rows == 0:
         raise InvalidInput.at(field, "expected at least one row")
+
+
+def rows_of_columns(columns: dict[str, Any]) -> list[Any]:
+    """The rows of `{"a": [1, 2], "b": [3, 4]}`, one list a column. Raises InvalidInput."""
+    lengths = {len(values) if isinstance(values, list) else -1 for values in columns.values()}
+    if len(lengths) != 1 or -1 in lengths:
+        raise InvalidInput.at("inputs", "expected lists of one length, one for each column")
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def require_object(document: object) -> dict[str, object]:

@@ -17,17 +17,17 @@ from model_server.domain.model import InferenceRequest, LoadedModel, Model
 from model_server.domain.tensors import Outputs, as_json
 from model_server.errors import InvalidInput, PredictionError, Problem
 from model_server.inputs.adapter import MOST_PROBLEMS
-from model_server.protocols.checks import limit_rows, require_object, type_name
+from model_server.protocols.checks import limit_rows, require_object, rows_of_columns, type_name
 from model_server.protocols.payload import Answer, Payload
 
 _FIELDS = frozenset({"instances", "parameters"})
 
 
 class Instances:
-    """The codec of rows as JSON. `ignored` are fields that other servers take, and that say nothing here."""
+    """The codec of rows as JSON. `also` names fields of other servers: `signature_name` says nothing here."""
 
-    def __init__(self, ignored: Sequence[str] = ()) -> None:
-        self._known = _FIELDS.union(ignored)
+    def __init__(self, also: Sequence[str] = ()) -> None:
+        self._known = _FIELDS.union(also)
 
     def decode(self, payload: Payload, loaded: LoadedModel, *, max_rows: int) -> InferenceRequest:
         """Arrays of the instances. Raises RequestErrors that name row and feature."""
@@ -38,6 +38,8 @@ class Instances:
                 [Problem(name, "is not a field of this request; known are instances, parameters") for name in strange]
             )
         instances = document.get("instances")
+        if "inputs" in document:
+            instances = _columnar(document)
         if not isinstance(instances, list):
             what = "is missing" if "instances" not in document else f"expected a list, got {type_name(instances)}"
             raise InvalidInput.at("instances", what)
@@ -49,6 +51,18 @@ class Instances:
     def encode(self, outputs: Outputs, request: InferenceRequest, loaded: LoadedModel) -> Answer:
         """The predictions. NaN and infinity become null, as JSON has no word for them."""
         return Answer(predictions(outputs, loaded, probabilities=request.probabilities))
+
+
+def _columnar(document: dict[str, object]) -> list[Any]:
+    """`inputs` in place of `instances`: rows, or with TensorFlow Serving's names of columns a list for each."""
+    inputs = document["inputs"]
+    if "instances" in document:
+        raise InvalidInput.at("inputs", "expected instances or inputs, got both")
+    if isinstance(inputs, dict):
+        return rows_of_columns(inputs)
+    if not isinstance(inputs, list):
+        raise InvalidInput.at("inputs", f"expected rows or columns, got {type_name(inputs)}")
+    return inputs
 
 
 def _is_numbers_only(body: bytes) -> bool:

@@ -15,15 +15,18 @@ import numpy as np
 import orjson
 
 from model_server.domain.model import InferenceRequest, LoadedModel
-from model_server.domain.tensors import DTYPES, Array, Outputs, Tensor, as_json, datatype_of
+from model_server.domain.tensors import DTYPES, Array, Inputs, Outputs, Tensor, as_json, datatype_of
 from model_server.errors import InvalidInput, PredictionError, RequestTooLarge
 from model_server.inputs.adapter import holds_boolean, preview
 from model_server.protocols.binary import HEAD_LENGTH, MEDIA_TYPE, Tail, encoded, head_length
 from model_server.protocols.checks import limit_rows, require_object, type_name
+from model_server.protocols.content_types import table_rows, with_content_type
 from model_server.protocols.payload import Answer, Payload, parse_json
 
 #: One for each feature is the most that makes sense.
 MOST_TENSORS = 10_000
+#: NumPy holds 64, and 32 in its first version.
+MOST_DIMENSIONS = 32
 
 
 class Tensors:
@@ -33,13 +36,22 @@ class Tensors:
         """Arrays of the tensors. Raises RequestErrors that name the tensor."""
         body = payload.body
         end = head_length(payload.headers, len(body))
+        if end == 0:
+            arrays = loaded.adapter.from_tensors(_raw_tensor(body, loaded.adapter.tensors, max_rows))
+            return InferenceRequest(inputs=arrays)
         document = require_object(payload.json() if end is None else parse_json(body[:end]))
         tail = None if end is None else Tail(memoryview(body)[end:])
+        if rows := table_rows(document):
+            limit_rows(len(rows), max_rows, "inputs[0].data")
+            return self._request(document, loaded.adapter.from_instances(rows, numbers_only=False), loaded)
         tensors = _tensors(document, tail, numbers_only=_is_numbers_only(body, end))
         limit_rows(len(next(iter(tensors.values()))), max_rows, "inputs[0].shape")
         arrays = loaded.adapter.from_tensors(tensors)
         if len(arrays) > 1 and len({len(array) for array in arrays.values()}) > 1:
             raise InvalidInput.at("inputs", "expected the same number of rows in each tensor")
+        return self._request(document, arrays, loaded)
+
+    def _request(self, document: Mapping[str, Any], arrays: Inputs, loaded: LoadedModel) -> InferenceRequest:
         identifier = document.get("id")
         if identifier is not None and not isinstance(identifier, str):
             raise InvalidInput.at("id", f"expected a string, got {type_name(identifier)}")
@@ -47,7 +59,9 @@ class Tensors:
             inputs=arrays, id=identifier, all_binary=_flag(document, "binary_data_output", "parameters")
         )
         if document.get("outputs") is not None:
-            names, request.binary_outputs = _requested(document["outputs"])
+            names, request.binary_outputs = _requested(document["outputs"], all_binary=request.all_binary)
+            # What an output says of itself goes before what the request says of all.
+            request.all_binary = request.all_binary and not names
             want_outputs(request, names, loaded)
         return request
 
@@ -74,6 +88,22 @@ class Tensors:
         return Answer(b"".join((head, *chunks)), MEDIA_TYPE, [(HEAD_LENGTH, b"%d" % len(head))])
 
 
+def _raw_tensor(body: bytes, tensors: Sequence[Tensor], max_rows: int) -> dict[str, Array]:
+    """A body without any JSON: the bytes of the only input, whose rows its size tells (Triton's raw request)."""
+    if len(tensors) != 1 or min(tensors[0].shape[1:], default=1) < 0 or tensors[0].datatype == "BYTES":
+        raise InvalidInput.at("", "a body without JSON needs a model with one input of numbers, whose sizes are known")
+    (tensor,) = tensors
+    width = math.prod(tensor.shape[1:]) * tensor.dtype.itemsize
+    if len(body) % width:
+        raise InvalidInput.at("", f"a row of {tensor.name} has {width} bytes, and the body has {len(body)}")
+    rows = len(body) // width
+    limit_rows(rows, max_rows, "the body")
+    count = rows * math.prod(tensor.shape[1:])
+    return {
+        tensor.name: Tail(memoryview(body)).take(len(body), tensor.datatype, count, "").reshape(rows, *tensor.shape[1:])
+    }
+
+
 def want_outputs(request: InferenceRequest, names: Sequence[Any], loaded: LoadedModel) -> None:
     """Note which outputs should come back. Raises InvalidInput for one that the model does not give."""
     known = [tensor.name for tensor in loaded.outputs]
@@ -87,8 +117,11 @@ def want_outputs(request: InferenceRequest, names: Sequence[Any], loaded: Loaded
 
 
 def wanted_names(outputs: Outputs, request: InferenceRequest) -> list[str]:
-    """The names of the outputs that the answer holds, in its order."""
-    return [name for name in request.outputs or outputs if name in outputs]
+    """The names of the outputs that the answer holds, in its order. Raises InvalidInput for one that it has not."""
+    for index, name in enumerate(request.outputs):
+        if name not in outputs:
+            raise InvalidInput.at(f"outputs[{index}].name", f"expected one of {', '.join(outputs)}, got {name!r}")
+    return list(request.outputs or outputs)
 
 
 def _is_numbers_only(body: bytes, end: int | None) -> bool:
@@ -134,22 +167,20 @@ def _tensor(entry: Any, where: str, tail: Tail | None, *, numbers_only: bool) ->
     if not isinstance(data, list):
         what = f"expected a list, got {type_name(data)}" if "data" in entry else "is missing"
         raise InvalidInput.at(f"{where}.data", what)
-    array = (
-        _text_array(data, where)
-        if datatype == "BYTES"
-        else _number_array(data, datatype, where, numbers_only=numbers_only)
-    )
-    return name, reshaped(array, shape, where)
+    if datatype != "BYTES":
+        return name, reshaped(_number_array(data, datatype, where, numbers_only=numbers_only), shape, where)
+    array = reshaped(_text_array(data, where), shape, where)
+    return name, array if "parameters" not in entry else with_content_type(array, entry["parameters"], where)
 
 
-def _flag(holder: Mapping[str, Any], name: str, field: str) -> bool:
-    """A boolean in an object's `parameters`, False when it is absent."""
+def _flag(holder: Mapping[str, Any], name: str, field: str, *, default: bool = False) -> bool:
+    """A boolean in an object's `parameters`, `default` when it is absent."""
     parameters = holder.get("parameters")
     if parameters is None:
-        return False
+        return default
     if not isinstance(parameters, dict):
         raise InvalidInput.at(field, f"expected an object, got {type_name(parameters)}")
-    value = parameters.get(name, False)
+    value = parameters.get(name, default)
     if not isinstance(value, bool):
         raise InvalidInput.at(f"{field}.{name}", f"expected true or false, got {type_name(value)}")
     return value
@@ -157,7 +188,7 @@ def _flag(holder: Mapping[str, Any], name: str, field: str) -> bool:
 
 def shape_of(shape: Any, where: str) -> list[int]:
     """A V2 shape: at least the row dimension, no negative sizes. Raises InvalidInput."""
-    if isinstance(shape, list) and 0 < len(shape) <= 32:
+    if isinstance(shape, list) and 0 < len(shape) <= MOST_DIMENSIONS:
         for size in shape:
             if type(size) is not int or not 0 <= size < 2**31:
                 break
@@ -239,7 +270,7 @@ def _text_array(data: list[Any], where: str) -> Array:
     return array
 
 
-def _requested(outputs: Any) -> tuple[list[Any], frozenset[str]]:
+def _requested(outputs: Any, *, all_binary: bool) -> tuple[list[Any], frozenset[str]]:
     """The outputs that are asked for, and those of them that are wanted as bytes."""
     if not isinstance(outputs, list):
         raise InvalidInput.at("outputs", f"expected a list, got {type_name(outputs)}")
@@ -248,7 +279,7 @@ def _requested(outputs: Any) -> tuple[list[Any], frozenset[str]]:
     for index, entry in enumerate(outputs):
         name = entry.get("name") if isinstance(entry, dict) else None
         wanted.append(name)
-        if isinstance(name, str) and _flag(entry, "binary_data", f"outputs[{index}].parameters"):
+        if isinstance(name, str) and _flag(entry, "binary_data", f"outputs[{index}].parameters", default=all_binary):
             binary.append(name)
     return wanted, frozenset(binary)
 

@@ -9,6 +9,7 @@ from model_server import version
 from model_server.dataplane import DataPlane
 from model_server.http import schemas
 from model_server.http.predictions import PredictionRoute, Predictions
+from model_server.http.refusals import mlflow_error
 from model_server.protocols.mlflow import Tables
 
 INVOCATIONS = PredictionRoute(
@@ -18,6 +19,7 @@ INVOCATIONS = PredictionRoute(
     codec=Tables(),
     bodies={"application/json": "Table", "text/csv": "Csv"},
     answer="PredictResponse",
+    error_fields=mlflow_error,
 )
 
 

@@ -17,7 +17,7 @@ PREDICT = PredictionRoute(
     name="v1_predict",
     summary="Predict rows (V1)",
     # TensorFlow Serving's name of a function; there is one here.
-    codec=Instances(ignored=("signature_name",)),
+    codec=Instances(also=("signature_name", "inputs")),
     bodies={"application/json": "PredictRequest"},
     answer="PredictResponse",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
+from fastapi.responses import RedirectResponse
 
 from model_server import version
 from model_server.dataplane import DataPlane
@@ -44,9 +45,37 @@ def create_router(plane: DataPlane, predictions: Predictions) -> APIRouter:
 
 
 def _add_server_routes(router: APIRouter, plane: DataPlane) -> None:
+    keys = required_key(plane.authenticator)
+
+    # The specification's path has a slash at its end, and its clients ask without one.
+    @router.get("/v2/", include_in_schema=False)
     @router.get("/v2", name="v2_server", summary="Describe the server (V2)")
     async def server() -> schemas.ServerMetadata:
         return schemas.ServerMetadata(name="modeldeploy", version=version(), extensions=["binary_tensor_data"])
+
+    @router.get("/v2/models", name="v2_models", summary="List the models (V2)", dependencies=keys)
+    async def models() -> schemas.V1Models:
+        return schemas.V1Models(models=[plane.name])
+
+    @router.post(
+        "/v2/repository/index",
+        name="v2_repository_index",
+        summary="List the models and their states (V2)",
+        dependencies=keys,
+    )
+    async def repository_index() -> list[schemas.RepositoryModel]:
+        lifecycle = plane.lifecycle
+        version = plane.loaded.identity.version if lifecycle.has_model else ""
+        reason = "" if plane.is_ready else f"{lifecycle.phase}: {lifecycle.message}"
+        return [
+            schemas.RepositoryModel(
+                name=plane.name, version=version, state="READY" if plane.is_ready else "UNAVAILABLE", reason=reason
+            )
+        ]
+
+    @router.get("/v2/docs", include_in_schema=False)
+    async def docs() -> RedirectResponse:
+        return RedirectResponse("../docs")
 
     @router.get("/v2/health/live", name="v2_live", summary="Does the server run? (V2)")
     async def live() -> schemas.Live:
