@@ -182,7 +182,7 @@ def settled_classes(model: Model, metadata: Metadata, outputs: Outputs) -> tuple
 
 
 def _predict_twice(model: Model, rows: Inputs) -> Outputs:
-    probabilities = bool(model.probability_output)
+    probabilities = bool(model.probability_output or getattr(model, "score_output", ""))
     model.predict(rows, probabilities=probabilities)
     started = time.perf_counter()
     outputs = model.predict(rows, probabilities=probabilities)

@@ -84,7 +84,8 @@ class Model(Protocol):
 
         `inputs` are the arrays of the model's input adapter: one of shape (rows, features), or one of shape (rows,)
         for each feature, or the tensors that the signature names. They belong to the call: it may write into them.
-        With `probabilities` the outputs also hold the one named `probability_output`, shape (rows, classes).
+        With `probabilities` the outputs also hold the one named `probability_output`, shape (rows, classes); a model
+        that has none, and an attribute `score_output`, gives the one of that name, shape (rows,) or (rows, classes).
         """
 
 
@@ -146,6 +147,11 @@ class LoadedModel:
     sample: Outputs = field(default_factory=dict)
 
     @property
+    def score_output(self) -> str:
+        """The output with the scores of a classifier that has no probabilities, "" for all other models."""
+        return getattr(self.model, "score_output", "")
+
+    @property
     def has_predicted(self) -> bool:
         """Whether it has made a prediction at load, of its example or of a made-up row."""
         return bool(self.sample)
@@ -172,6 +178,7 @@ class InferenceRequest:
     """
 
     inputs: Inputs
+    # Also the scores of a model that has no probabilities.
     probabilities: bool = False
     outputs: tuple[str, ...] = ()
     # The client's own id, and the outputs that it wants as raw bytes.

@@ -70,7 +70,8 @@ class Examples:
 
     def answer(self, operation: str) -> Any:
         """What the model answers to the first example, None when it has not answered any."""
-        outputs = {name: array for name, array in self._loaded.sample.items() if name != self._probability_output}
+        unasked = (self._probability_output, self._loaded.score_output)
+        outputs = {name: array for name, array in self._loaded.sample.items() if name not in unasked}
         if not outputs or operation not in _PREDICTIONS:
             return None
         codec: Codec[Any, Answer] = Tensors() if operation in _TENSORS else Instances()
@@ -89,6 +90,8 @@ class Examples:
             found["The same row as a list"] = {"instances": [self._row]}
         if self._probability_output:
             found["With probabilities"] = {"instances": [instance], "parameters": {"probabilities": True}}
+        if self._loaded.score_output:
+            found["With scores"] = {"instances": [instance], "parameters": {"scores": True}}
         return found
 
     def _instance(self) -> Any:

@@ -27,7 +27,7 @@ def request_model(adapter: InputAdapter, max_rows: int) -> Any:
         "PredictRequest",
         __config__=schemas.FORBID,
         instances=(rows, ...),
-        parameters=(schemas.Parameters, schemas.Parameters(probabilities=False)),
+        parameters=(schemas.Parameters, schemas.Parameters(probabilities=False, scores=False)),
     )
 
 
@@ -46,6 +46,7 @@ def response_model(outputs: tuple[Feature, ...]) -> Any:
         "PredictResponse",
         predictions=(_list_of(prediction), ...),
         probabilities=(list[list[float | None]] | None, None),
+        scores=(list[Any] | None, None),
         classes=(list[Any] | None, None),
         model_name=(str, ...),
         model_version=(str, ...),

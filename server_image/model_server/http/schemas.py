@@ -35,6 +35,7 @@ class Parameters(BaseModel):
 
     model_config = FORBID
     probabilities: bool = Field(False, description="Add the classifier's probabilities and its classes.")
+    scores: bool = Field(False, description="Add the scores of a model that has no probabilities.")
 
 
 class Phase(BaseModel):

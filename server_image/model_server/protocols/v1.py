@@ -13,13 +13,14 @@ from typing import Any
 
 import orjson
 
-from model_server.domain.model import InferenceRequest, LoadedModel, Model
+from model_server.domain.model import InferenceRequest, LoadedModel
 from model_server.domain.tensors import Outputs, as_json
 from model_server.errors import InvalidInput, PredictionError, Problem
 from model_server.inputs.adapter import MOST_PROBLEMS
 from model_server.protocols.checks import limit_rows, require_object, rows_of_columns, type_name
 from model_server.protocols.payload import Answer, Payload
 
+_PARAMETERS = ("probabilities", "scores")
 _FIELDS = frozenset({"instances", "parameters"})
 
 
@@ -44,7 +45,7 @@ class Instances:
             what = "is missing" if "instances" not in document else f"expected a list, got {type_name(instances)}"
             raise InvalidInput.at("instances", what)
         limit_rows(len(instances), max_rows, "instances")
-        probabilities = _parameters(document["parameters"], loaded.model) if "parameters" in document else False
+        probabilities = _parameters(document["parameters"], loaded) if "parameters" in document else False
         inputs = loaded.adapter.from_instances(instances, numbers_only=_is_numbers_only(payload.body))
         return InferenceRequest(inputs=inputs, probabilities=probabilities)
 
@@ -70,18 +71,25 @@ def _is_numbers_only(body: bytes) -> bool:
     return b"true" not in body and b"false" not in body and b"null" not in body
 
 
-def _parameters(parameters: Any, model: Model) -> bool:
+def _parameters(parameters: Any, loaded: LoadedModel) -> bool:
+    """Whether probabilities, or the scores of a model without them, are wanted."""
     if not isinstance(parameters, dict):
         raise InvalidInput.at("parameters", f"expected an object, got {type_name(parameters)}")
     for name in parameters:
-        if name != "probabilities":
-            raise InvalidInput.at(f"parameters.{name}", "is not a parameter; known is probabilities")
-    wanted = parameters.get("probabilities", False)
-    if not isinstance(wanted, bool):
-        raise InvalidInput.at("parameters.probabilities", f"expected true or false, got {type_name(wanted)}")
-    if wanted and not model.probability_output:
-        raise InvalidInput.at("parameters.probabilities", "this model gives no probabilities")
-    return wanted
+        if name not in _PARAMETERS:
+            raise InvalidInput.at(f"parameters.{name}", f"is not a parameter; known are {', '.join(_PARAMETERS)}")
+    wanted = {name: parameters.get(name, False) for name in _PARAMETERS}
+    for name, value in wanted.items():
+        if not isinstance(value, bool):
+            raise InvalidInput.at(f"parameters.{name}", f"expected true or false, got {type_name(value)}")
+    has_scores, has_probabilities = bool(loaded.score_output), bool(loaded.model.probability_output)
+    if wanted["probabilities"] and not has_probabilities:
+        instead = "; it gives scores" if has_scores else ""
+        raise InvalidInput.at("parameters.probabilities", f"this model gives no probabilities{instead}")
+    if wanted["scores"] and not has_scores:
+        instead = "; it gives probabilities" if has_probabilities else ""
+        raise InvalidInput.at("parameters.scores", f"this model gives no scores{instead}")
+    return bool(wanted["probabilities"] or wanted["scores"])
 
 
 def predictions(outputs: Outputs, loaded: LoadedModel, *, probabilities: bool) -> bytes:
@@ -90,8 +98,11 @@ def predictions(outputs: Outputs, loaded: LoadedModel, *, probabilities: bool) -
     answer: dict[str, Any] = {}
     values = dict(outputs)
     if probabilities:
-        answer["probabilities"] = values.pop(model.probability_output).tolist()
-        if model.classes:
+        name = "probabilities" if model.probability_output else "scores"
+        rated = values.pop(model.probability_output or loaded.score_output)
+        answer[name] = rated.tolist()
+        # Of two classes there is one score, which is the second's where it is positive.
+        if model.classes and (rated.shape[1] if rated.ndim > 1 else 2) == len(model.classes):
             answer["classes"] = list(model.classes)
     if len(values) == 1:
         (array,) = values.values()

@@ -113,7 +113,8 @@ def want_outputs(request: InferenceRequest, names: Sequence[Any], loaded: Loaded
             expected = ", ".join(known) or "the outputs"
             raise InvalidInput.at(f"outputs[{index}].name", f"expected one of {expected}, got {got}")
     request.outputs = tuple(dict.fromkeys(names))
-    request.probabilities = loaded.model.probability_output in request.outputs
+    # Neither is an output of a model that has it not.
+    request.probabilities = not {loaded.model.probability_output, loaded.score_output}.isdisjoint(request.outputs)
 
 
 def wanted_names(outputs: Outputs, request: InferenceRequest) -> list[str]:

@@ -64,8 +64,11 @@ class Estimator:
         # Code of the package's own may want either, and only a call can tell: the one that worked is tried first.
         self._forms = self._possible_forms(takes_table=takes_table, is_unknown=own_code)
         has_probabilities = hasattr(estimator, "predict_proba") and _is_one_output(estimator)
+        has_scores = not has_probabilities and hasattr(estimator, "decision_function")
         self.probability_output = "predict_proba" if has_probabilities else ""
-        self.classes = tuple(np.asarray(estimator.classes_).tolist()) if has_probabilities else ()
+        self.score_output = "decision_function" if has_scores else ""
+        has_classes = has_probabilities or (has_scores and hasattr(estimator, "classes_"))
+        self.classes = tuple(np.asarray(estimator.classes_).tolist()) if has_classes else ()
         # Rows are arrays on purpose: the names were checked when the request was read.
         warnings.filterwarnings("ignore", message="X does not have valid feature names")
         self._linear = None if takes_table else fast_path(estimator)
@@ -108,6 +111,8 @@ class Estimator:
                 self.estimator.predict_proba if linear is None or not linear.has_probabilities else linear.probabilities
             )
             outputs[self.probability_output] = as_array(own(rows))
+        elif probabilities and self.score_output:
+            outputs[self.score_output] = as_array(self.estimator.decision_function(rows))
         return outputs
 
     def _possible_forms(self, *, takes_table: bool, is_unknown: bool) -> list[_Form]:

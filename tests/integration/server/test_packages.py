@@ -15,13 +15,16 @@ import joblib
 import numpy as np
 import pytest
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.ensemble import HistGradientBoostingRegressor, IsolationForest
+from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import LinearSVC
 
 from model_server.errors import DependencyMissing, InvalidInput, LoadFailed, MetadataInvalid
 from model_server.loader import load
+from model_server.protocols.payload import Payload
+from model_server.protocols.v1 import Instances
 from model_server.settings import read_settings
 
 ROWS = np.arange(20.0).reshape(10, 2)
@@ -255,6 +258,44 @@ def test_a_signature_that_contradicts_the_model_is_the_signatures_fault(loaded, 
     (folder / "MLmodel").write_text(f"{flavors}signature:\n  inputs: '{columns}'\n")
     with pytest.raises(MetadataInvalid, match=r"MLmodel: signature\.inputs lists 1, and the model was trained with 2"):
         loaded(folder)
+
+
+@pytest.mark.parametrize(
+    ("build", "labels", "classes"),
+    [
+        pytest.param(LinearSVC, ["no", "yes"], ["no", "yes"], id="two classes"),
+        pytest.param(LinearSVC, ["a", "b", "c"], ["a", "b", "c"], id="three classes"),
+        pytest.param(RidgeClassifier, [0, 1], [0, 1], id="ridge"),
+        pytest.param(
+            lambda: make_pipeline(StandardScaler(), LinearSVC()), ["no", "yes"], ["no", "yes"], id="a pipeline"
+        ),
+        pytest.param(IsolationForest, None, None, id="outliers"),
+    ],
+)
+def test_scores_of_a_model_without_probabilities(loaded, tmp_path, build, labels, classes):
+    rows = np.random.default_rng(0).normal(size=(60, 2))
+    model = build().fit(rows, None if labels is None else np.resize(labels, 60))
+    joblib.dump(model, tmp_path / "model.joblib")
+    found = loaded(tmp_path / "model.joblib")
+    body = json.dumps({"instances": rows[:2].tolist(), "parameters": {"scores": True}}).encode()
+    request = Instances().decode(Payload(body, {}), found, max_rows=9)
+    outputs = found.model.predict(request.inputs, probabilities=request.probabilities)
+    answer = json.loads(Instances().encode(outputs, request, found).body)
+    assert np.allclose(answer["scores"], model.decision_function(rows[:2]))
+    assert answer["predictions"] == model.predict(rows[:2]).tolist()
+    assert answer.get("classes") == classes
+    assert [tensor.name for tensor in found.outputs] == ["predict", "decision_function"]
+    body = b'{"instances": [[1, 2]], "parameters": {"probabilities": true}}'
+    with pytest.raises(InvalidInput, match="this model gives no probabilities; it gives scores"):
+        Instances().decode(Payload(body, {}), found, max_rows=9)
+
+
+def test_scores_of_a_model_that_has_probabilities(loaded, tmp_path):
+    joblib.dump(LogisticRegression().fit(ROWS, [0, 1] * 5), tmp_path / "model.joblib")
+    found = loaded(tmp_path / "model.joblib")
+    body = b'{"instances": [[1, 2]], "parameters": {"scores": true}}'
+    with pytest.raises(InvalidInput, match="this model gives no scores; it gives probabilities"):
+        Instances().decode(Payload(body, {}), found, max_rows=9)
 
 
 def test_a_labelled_pipeline_of_text_labels(loaded, tmp_path):

@@ -57,12 +57,8 @@ def _add_server_routes(router: APIRouter, plane: DataPlane) -> None:
     async def models() -> schemas.V1Models:
         return schemas.V1Models(models=[plane.name])
 
-    @router.post(
-        "/v2/repository/index",
-        name="v2_repository_index",
-        summary="List the models and their states (V2)",
-        dependencies=keys,
-    )
+    # Its body may be absent or anything: there is one model, and it is always listed.
+    @router.post("/v2/repository/index", include_in_schema=False, dependencies=keys)
     async def repository_index() -> list[schemas.RepositoryModel]:
         lifecycle = plane.lifecycle
         version = plane.loaded.identity.version if lifecycle.has_model else ""
