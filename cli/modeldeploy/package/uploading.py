@@ -46,7 +46,7 @@ def open_store(uri: str, environ: Mapping[str, str]) -> tuple[ObjectStore, str]:
     # Every character of a key stands for itself: only files have addresses that are percent-encoded.
     place, _, key = rest.partition("/")
     key = (unquote(key) if scheme == "file" else key).strip("/")
-    if not {"", ".", ".."}.isdisjoint(key.split("/")):
+    if key and scheme in ("s3", "gs", "az") and not {"", ".", ".."}.isdisjoint(key.split("/")):
         raise Refused(f"{uri!r} has an empty segment, `.` or `..` in its key; known are {KNOWN}")
     plain: ClientConfig = {"allow_http": True}
     match scheme:

@@ -55,7 +55,8 @@ class Signature:
 
     `tensors` are the inputs of a graph; `feature_names` and `feature_count` those of an estimator;
     `as_columns` asks for one array a feature, because the model takes a table; `columns` is what it remembers of each
-    feature, by place. `has_blanks_replaced`: its library wrote underscores for the blanks in names.
+    feature, by place. `may_use_names`: code of the package's own sees the rows first.
+    `has_blanks_replaced`: its library wrote underscores for the blanks in names.
     `takes_texts`: a row is one text.
     """
 
@@ -64,6 +65,7 @@ class Signature:
     feature_count: int | None = None
     as_columns: bool = False
     columns: Mapping[int, TrainedColumn] = field(default_factory=dict)
+    may_use_names: bool = False
     has_blanks_replaced: bool = False
     takes_texts: bool = False
 

@@ -35,7 +35,11 @@ def select_adapter(
     if signature.tensors:
         (tensor,) = signature.tensors
         return Matrix(tensor.name, [_fitted(feature, tensor) for feature in features], tensor.dtype)
-    if signature.as_columns or not all(feature.is_numeric for feature in features):
+    if (
+        signature.as_columns
+        or (declared and signature.may_use_names)
+        or not all(feature.is_numeric for feature in features)
+    ):
         return Columns(features, samples)
     return Matrix(MATRIX_NAME, features, matrix_dtype(features), samples)
 

@@ -55,8 +55,8 @@ class Estimator:
             # Those that were saved beside it say nothing of what it was trained with.
             feature_names=names or given,
             feature_count=count,
-            # Columns have their names, which own code may look for, whoever told them.
-            as_columns=takes_table or own_code,
+            as_columns=takes_table,
+            may_use_names=own_code,
             columns={0: TrainedColumn("string", sample=text_sample(estimator))} if texts else known.columns,
             has_blanks_replaced=has_blanks_replaced(estimator),
             takes_texts=texts,

@@ -177,7 +177,7 @@ def test_a_wrapper_answers_the_same_and_a_classifier_in_a_pipeline_too(library, 
 
 
 def test_what_no_converter_knows_is_refused():
-    with pytest.raises(AccelerationRefused, match="Own cannot be converted"):
+    with pytest.raises(AccelerationRefused, match="only models of scikit-learn, LightGBM and XGBoost"):
         speed_up(Own().fit(WINE.data, WINE.target), WINE.data)
 
 

@@ -147,7 +147,7 @@ ONE_FEATURE = "input_features: [{name: a, example: 1.0}]\n"
         pytest.param(
             {"model.pkl": pickle.dumps([1])},
             "LoadFailed",
-            "holds a list, which has no predict",
+            "holds a list (0: int), which is not one model",
             id="a list for a model",
         ),
         pytest.param(

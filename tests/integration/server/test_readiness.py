@@ -11,7 +11,7 @@ import numpy as np
 
 def load_model(path): return None
 def predict(model, inputs):
-    if not (inputs > 0).all(): raise {error}("only positive numbers")
+    if not (inputs > 1).all(): raise {error}("only large numbers")
     return inputs[:, 0]
 """
 
@@ -49,7 +49,7 @@ def test_a_model_that_fails_on_a_made_up_row_is_ready_after_the_first_request_it
     assert metric(server, "modeldeploy_model_predicted{") == 0
     assert server.client.post("/predict", json={"instances": [[-1, 2]]}).status_code in (422, 500)
     assert server.phase() == "warming"
-    server.wait_until(lambda: server.client.post("/predict", json={"instances": [[1, 2]]}).status_code == 200)
+    server.wait_until(lambda: server.client.post("/predict", json={"instances": [[2, 3]]}).status_code == 200)
     server.wait_ready()
     assert server.client.get("/v2/health/ready").json() == {"ready": True}
     assert metric(server, "modeldeploy_model_predicted{") == 1
@@ -78,7 +78,7 @@ def test_a_model_of_which_nothing_is_known_says_whether_it_has_predicted(serve, 
 def test_refusals_are_counted_by_reason(serve, tmp_path):
     server = serve(package(tmp_path, PICKY.format(error="ValueError")), trusted=True, max_rows=3, max_request_bytes=900)
     wait_warming(server)
-    assert server.client.post("/predict", json={"instances": [[1, 2]]}).status_code == 200
+    assert server.client.post("/predict", json={"instances": [[2, 3]]}).status_code == 200
     tensor = {"name": "input-0", "datatype": "FP64", "shape": [1, 3], "data": [1, 2, 3]}
     before = metric(server, "modeldeploy_refusals_total{")
     for path, body in [
