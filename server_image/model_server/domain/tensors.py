@@ -70,6 +70,12 @@ def as_json(value: Any) -> Any:
     raise TypeError(type(value).__name__)
 
 
+def values_of(array: Array) -> list[Any]:
+    """An array's values as Python's, times as `datetime`: NumPy's nanoseconds would be numbers."""
+    plain: list[Any] = (array.astype("datetime64[us]") if array.dtype.kind == "M" else array).tolist()
+    return plain
+
+
 def rows_of(inputs: Inputs) -> int:
     """How many rows the arrays have."""
     return len(next(iter(inputs.values())))

@@ -67,7 +67,7 @@ def _plain_type(feature: Feature) -> Any:
     if feature.dtype == "string":
         return str
     if feature.dtype == "any":
-        return str | float | bool | None
+        return Any
     if feature.dtype == "date":
         return date
     if feature.dtype == "datetime":

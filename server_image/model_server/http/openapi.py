@@ -49,7 +49,8 @@ def describe(app: Application, loaded: LoadedModel) -> dict[str, Any]:
         description=metadata.description or f"A {identity.format} model, served by modeldeploy {version()}.",
         routes=app.routes,
         tags=_TAGS,
-        servers=[{"url": app.root_path}] if app.root_path else None,
+        # Relative to the document: behind a prefix that a gateway cuts off, requests go below it as well.
+        servers=[{"url": app.root_path or "."}],
     )
     components = document.setdefault("components", {})
     components["schemas"] = {**components.get("schemas", {}), **_schemas(loaded, app.plane.max_rows)}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from model_server.domain.features import Feature, Scalar, parse_time
-from model_server.domain.tensors import Array, Inputs, Tensor, datatype_of
+from model_server.domain.tensors import Array, Inputs, Tensor, datatype_of, values_of
 from model_server.errors import InvalidInput, Problem
 from model_server.inputs.adapter import MOST_PROBLEMS, check_value, checked_rows, dummy_row, example_row
 
@@ -71,7 +71,8 @@ class Columns:
         if array.size != rows or len(array) != rows:
             raise InvalidInput.at(f"{where}.shape", f"expected [{rows}] or [{rows}, 1], got {list(array.shape)}")
         if array.dtype.kind == "M":
-            array = np.datetime_as_string(array, unit="us").astype(object)
+            times = values_of(array.reshape(-1))
+            array = np.array([time.isoformat() for time in times], dtype=object).reshape(array.shape)
         values = [_text(value, f"{where}[{index}]") for index, value in enumerate(array.reshape(-1).tolist())]
         problems = [
             problem

@@ -45,6 +45,9 @@ class Bins:
         if self.categories:
             known = [np.count_nonzero(values == category) for category in self.categories]
             return np.array([*known, len(values) - sum(known)])
+        if values.dtype == object:
+            # A column of anything: what is no number has no place among the edges.
+            values = np.array([value for value in values if type(value) in (int, float)], dtype=np.float64)
         present = values[~np.isnan(values.astype(np.float64))]
         places = np.searchsorted(np.array(self.edges[1:-1]), present, side="right")
         return np.bincount(places, minlength=len(self.edges) - 1)

@@ -21,7 +21,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from model_server.domain.model import Identity, LoadedModel
-from model_server.domain.tensors import Inputs, Outputs
+from model_server.domain.tensors import Inputs, Outputs, values_of
 from model_server.errors import SettingsInvalid
 from model_server.monitoring.window import bytes_of_all
 from model_server.settings import Settings
@@ -230,7 +230,7 @@ class InputLog(Collector):
         if names and len(inputs) == 1 and names != list(inputs):
             rows = next(iter(inputs.values())).tolist()
             return [{n: REDACTED if n in self._redact else v for n, v in zip(names, row, strict=True)} for row in rows]
-        return {name: REDACTED if name in self._redact else array.tolist() for name, array in inputs.items()}
+        return {name: REDACTED if name in self._redact else values_of(array) for name, array in inputs.items()}
 
 
 def _sink(sink: str, identity: Identity) -> Sink:

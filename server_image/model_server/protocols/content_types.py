@@ -8,6 +8,7 @@ from __future__ import annotations
 import binascii
 from base64 import b64decode
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from model_server.domain.features import parse_time
 from model_server.domain.tensors import Array
 from model_server.errors import InvalidInput, MalformedRequest
 from model_server.inputs.adapter import preview
+from model_server.inputs.text import named_twice
 from model_server.protocols.binary import text_of
 from model_server.protocols.checks import type_name
 from model_server.protocols.payload import parse_json
@@ -29,14 +31,12 @@ _KNOWN = ("np", "pd", "str", "base64", "datetime", _TABLE)
 def with_content_type(array: Array, parameters: Any, where: str) -> Array:
     """A BYTES tensor's values as what their content type says: bytes, times, or text. Raises InvalidInput."""
     kind = parameters.get("content_type") if isinstance(parameters, Mapping) else None
-    if kind is None or kind in _PLAIN:
+    if kind is None or (isinstance(kind, str) and kind in _PLAIN):
         return array
     if kind == "base64":
         return _each(array, _from_base64, where, "base64")
     if kind == "datetime":
-        times = _each(
-            array, lambda value: parse_time(value, "datetime"), where, "a date and time as 2024-03-01T05:00:00"
-        )
+        times = _each(array, _as_time, where, "a date and time as 2024-03-01T05:00:00")
         return times.astype("datetime64[ns]")
     raise InvalidInput.at(
         f"{where}.parameters.content_type", f"expected one of {', '.join(_KNOWN)}, got {preview(kind)}"
@@ -53,7 +53,11 @@ def _each(array: Array, read: Any, where: str, expected: str) -> Array:
     return found.reshape(array.shape)
 
 
-def _from_base64(value: str) -> str | bytes | None:
+def _as_time(value: str | bytes) -> datetime | None:
+    return parse_time(value, "datetime") if isinstance(value, str) else None
+
+
+def _from_base64(value: str | bytes) -> str | bytes | None:
     try:
         return text_of(b64decode(value, validate=True))
     except (binascii.Error, ValueError):
@@ -91,6 +95,8 @@ def _rows_of(table: Any) -> list[Any]:
         names, rows = table["columns"], table["data"]
         if not isinstance(names, list) or not isinstance(rows, list) or not rows:
             raise InvalidInput.at(where, "expected lists of columns and of rows")
+        if twice := named_twice([str(name) for name in names]):
+            raise InvalidInput.at(where, f"has two columns {twice!r}")
         return [dict(zip(names, row, strict=True)) if _fits(row, names) else row for row in rows]
     columns = [list(values.values()) if isinstance(values, dict) else values for values in table.values()]
     if not all(isinstance(values, list) for values in columns) or len({len(values) for values in columns}) != 1:

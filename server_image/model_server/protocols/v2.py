@@ -163,7 +163,8 @@ def _tensor(entry: Any, where: str, tail: Tail | None, *, numbers_only: bool) ->
     if tail is not None and "data" not in entry:
         parameters = entry.get("parameters")
         size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
-        return name, tail.take(size, datatype, math.prod(shape), where).reshape(shape)
+        array = tail.take(size, datatype, math.prod(shape), where).reshape(shape)
+        return name, with_content_type(array, parameters, where) if datatype == "BYTES" else array
     data = entry.get("data")
     if not isinstance(data, list):
         what = f"expected a list, got {type_name(data)}" if "data" in entry else "is missing"

@@ -197,6 +197,10 @@ def test_the_example_of_an_answer_is_what_the_model_answers(documented):
         assert answer == operation["responses"]["200"]["content"]["application/json"]["example"]
 
 
+def test_requests_of_the_page_go_below_the_prefix_that_a_gateway_cuts_off(documented):
+    assert documented[1]["servers"] == [{"url": "."}]
+
+
 def server_name(document):
     (path,) = [path for path in document["paths"] if path.endswith(":predict") and "/versions/" not in path]
     return path.removeprefix("/v1/models/").removesuffix(":predict")
