@@ -31,7 +31,7 @@ from report import Row, Table, keep, publish
 
 from model_server.package.digest import digest
 from model_server.storage import fetch
-from model_server.storage.sharing import obtain
+from model_server.storage.cache import obtain
 
 SPAWN = multiprocessing.get_context("spawn")
 TURNS, STARTS, SHARERS, READERS = 9, 7, 20, 8
@@ -94,7 +94,7 @@ class Bucket(BaseHTTPRequestHandler):
 
 def serve_bucket(folder: Path, told: Connection) -> None:
     """A process of its own, ended by the one that started it."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Served", (Bucket,), {"folder": folder, "sent": []}))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("ServingModel", (Bucket,), {"folder": folder, "sent": []}))
     told.send(f"http://127.0.0.1:{server.server_port}")
     server.serve_forever()
 

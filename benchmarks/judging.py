@@ -25,14 +25,13 @@ import yaml
 from operator_cost import RESOURCES, Api, Operator, until
 from report import Row, Table, keep, publish
 
-from model_server.inputs.anything import Anything
-from model_server.lifecycle import Loaded
+from model_server.domain.features import Metadata
+from model_server.domain.model import Identity, LoadedModel, Signature
+from model_server.domain.tensors import Tensor
+from model_server.inputs.untyped import Untyped
 from model_server.monitoring.monitor import Monitor
-from model_server.package.metadata import Metadata
-from model_server.runtimes.base import Signature
 from model_server.settings import Settings
-from model_server.telemetry import Identity, Telemetry
-from model_server.tensors import Tensor
+from model_server.telemetry import Telemetry
 from modeldeploy.stand import Child, checkout
 
 ROLLOUTS = 20
@@ -51,9 +50,9 @@ class Classifier:
     """Knows two classes; it is never called."""
 
     signature = Signature()
-    probabilities = ""
+    probability_output = ""
     classes = (0, 1)
-    is_pure = True
+    runs_inline = True
 
     def predict(self, inputs: Any, *, probabilities: bool) -> Any:
         raise NotImplementedError
@@ -64,8 +63,8 @@ async def pages(count: int) -> list[bytes]:
     telemetry, chance = Telemetry(), random.Random(1)
     telemetry.loaded(Identity(model="m", version="1", revision="r", format="onnx", sha256="ab", uri="s3://m"))
     outputs = (Tensor("predictions", "INT64", (-1,)),)
-    loaded = Loaded(
-        identity=telemetry.identity, metadata=Metadata(), layout=Anything(), model=Classifier(), outputs=outputs
+    loaded = LoadedModel(
+        identity=telemetry.identity, metadata=Metadata(), adapter=Untyped(), model=Classifier(), outputs=outputs
     )
     monitor = Monitor(loaded, Settings(storage_uri="s3://m"), telemetry)
     written = []
@@ -76,7 +75,7 @@ async def pages(count: int) -> list[bytes]:
             answer = chance.randrange(2)
             monitor.predicted(str(number).encode(), {}, {"predictions": np.array([answer])})
             monitor.labelled({"id": str(number), "label": answer if chance.random() < 0.9 else 1 - answer})
-        await monitor.pulse()
+        await monitor.tick()
         written.append(telemetry.render())
     monitor.close()
     return written

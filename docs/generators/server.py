@@ -6,22 +6,21 @@ from typing import cast, get_args
 from msgspec import NODEFAULT, Meta, structs
 
 from model_server import errors
-from model_server.app import STATUS_OF
-from model_server.inputs.anything import Anything
-from model_server.lifecycle import Loaded
+from model_server.domain.features import Metadata
+from model_server.domain.model import LoadedModel, Signature
+from model_server.domain.tensors import Inputs, Outputs
+from model_server.inputs.untyped import Untyped
 from model_server.monitoring.monitor import Monitor
-from model_server.package.formats import FORMATS
-from model_server.package.metadata import Metadata
-from model_server.runtimes.base import Signature
+from model_server.package.formats import known_formats
+from model_server.plugins import SOURCES, registered
 from model_server.settings import PREFIX, Settings, read_settings
-from model_server.storage import SCHEMES
+from model_server.statuses import STATUS_OF
 from model_server.telemetry import Telemetry
-from model_server.tensors import Inputs, Outputs
 from model_server.termination import exit_code
 
 _HEAD = """# The model server's reference
 
-Made from the code by `make docs`; [the server's page](../server.md) tells the story.
+Made from the code by `make docs`; [the guide](../server.md) explains them.
 
 """
 
@@ -53,7 +52,7 @@ def _shown(value: object) -> str:
 
 
 def _sources() -> str:
-    schemes = ", ".join(f"`{name}://`" for name in sorted(SCHEMES))
+    schemes = ", ".join(f"`{name}://`" for name in registered(SOURCES))
     rows = [
         (
             f"`{known.name}`",
@@ -61,7 +60,7 @@ def _sources() -> str:
             ", ".join(f"`{suffix}`" for suffix in known.suffixes),
             "yes" if known.runs_code else "no",
         )
-        for known in FORMATS.values()
+        for known in known_formats().values()
     ]
     formats = _table("Formats", ("format", "what", "file names", "runs code on load"), rows)
     return f"## Schemes\n\n`storageUri` may begin with {schemes}.\n\n{formats}"
@@ -88,7 +87,7 @@ def _start_reasons() -> str:
 
 
 def _request_reasons() -> str:
-    rows = [(f"`{kind.__name__}`", _sentence(kind), str(STATUS_OF[kind])) for kind in STATUS_OF]
+    rows = [(f"`{kind.__name__}`", _sentence(kind), str(STATUS_OF[kind].http)) for kind in STATUS_OF]
     return _table("Reasons of a refused request", ("reason", "meaning", "HTTP status"), rows)
 
 
@@ -96,9 +95,9 @@ class _NoModel:
     """Stands for any model: the metrics' names do not depend on it."""
 
     signature = Signature()
-    probabilities = ""
+    probability_output = ""
     classes: tuple[object, ...] = ()
-    is_pure = True
+    runs_inline = True
 
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
         raise NotImplementedError
@@ -106,7 +105,9 @@ class _NoModel:
 
 def _metrics() -> str:
     telemetry = Telemetry()
-    loaded = Loaded(identity=telemetry.identity, metadata=Metadata(), layout=Anything(), model=_NoModel(), outputs=())
+    loaded = LoadedModel(
+        identity=telemetry.identity, metadata=Metadata(), adapter=Untyped(), model=_NoModel(), outputs=()
+    )
     settings = read_settings({f"{PREFIX}STORAGE_URI": "file:///model", f"{PREFIX}INPUT_LOG_SAMPLE_RATE": "1"})
     monitor = Monitor(loaded, settings, telemetry)
     rows = []

@@ -5,7 +5,7 @@ from functools import cache
 
 @cache
 def version() -> str:
-    """The version that is installed. Who starts a server pays for the look at it only when somebody asks."""
+    """The installed version. It is looked up when it is first needed: a start does not wait for it."""
     from importlib import metadata
 
     return metadata.version("modeldeploy")

@@ -14,12 +14,11 @@ from contextlib import contextmanager
 from mmap import mmap
 from pathlib import Path
 
-from model_server.cells import Cells
 from model_server.errors import RestartNeeded, StartError
-from model_server.listening import listen, listen_shadow
 from model_server.logs import configure
 from model_server.settings import PREFIX, TERMINATION_LOG, Settings, read_settings
-from model_server.telemetry import WIDTH
+from model_server.shared_values import SharedValues
+from model_server.sockets import listen, listen_comparison
 from model_server.termination import exit_code, write_termination
 from model_server.workers import supervise
 
@@ -35,14 +34,14 @@ def main() -> int:
         _limit_threads(settings.threads)
         with (
             listen(settings) as listener,
-            listen_shadow(settings) as shadow,
+            listen_comparison(settings) as comparison,
             _work_folder(settings.model_dir) as folder,
         ):
             log.info("listening", extra={"host": settings.host, "port": listener.getsockname()[1]})
-            memory = mmap(-1, Cells.size(settings.workers, WIDTH))
+            memory = mmap(-1, SharedValues.size(settings.workers))
 
             def work(worker: int) -> int:
-                return _serve(settings, listener, shadow, folder, memory, worker)
+                return _serve(settings, listener, comparison, folder, memory, worker)
 
             return work(0) if settings.workers == 1 else supervise(settings.workers, work)
     except StartError as error:
@@ -50,17 +49,22 @@ def main() -> int:
 
 
 def _serve(
-    settings: Settings, listener: socket.socket, shadow: socket.socket | None, folder: Path, memory: mmap, worker: int
+    settings: Settings,
+    listener: socket.socket,
+    comparison: socket.socket | None,
+    folder: Path,
+    memory: mmap,
+    worker: int,
 ) -> int:
     # Imported only now: NumPy reads the thread limits when it is imported, and a parent of workers needs neither.
     import uvloop
 
-    from model_server.server import Place, run
+    from model_server.server import WorkerContext, run
 
-    place = Place(listener=listener, shadow=shadow, folder=folder, memory=memory, worker=worker)
+    context = WorkerContext(listener=listener, comparison=comparison, folder=folder, memory=memory, worker=worker)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run(settings, os.environ, place))
+            runner.run(run(settings, os.environ, context))
     except StartError as error:
         return _give_up(error, settings.termination_log)
     except RestartNeeded as restart:

@@ -1,4 +1,4 @@
-"""API keys from a mounted Secret: each file of the folder is one key. `app.py` asks for every request.
+"""API keys from a mounted Secret: each file of the folder is one key. `dataplane.py` and `http/keys.py` ask.
 
 Kubernetes replaces the files when the Secret changes, so the folder is looked at again, at most once
 a second, and keys come and go without a restart.
@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -19,24 +19,29 @@ from model_server.errors import SettingsInvalid, Unauthorized
 log = logging.getLogger(__name__)
 
 
-class Gate(Protocol):
-    """Lets a request in or not."""
+class Authenticator(Protocol):
+    """Lets a request in or not. `asks`: whether a key is needed."""
 
-    def check(self, headers: dict[bytes, bytes]) -> None:
+    asks: bool
+
+    def check(self, headers: Mapping[bytes, bytes]) -> None:
         """Raise Unauthorized unless the request may come in."""
 
 
-class OpenGate:
+class AllowAll:
     """No keys are set: everybody who reaches the server may use it."""
 
-    def check(self, headers: dict[bytes, bytes]) -> None:
+    asks = False
+
+    def check(self, headers: Mapping[bytes, bytes]) -> None:
         """Let everything in."""
 
 
-class KeyGate:
+class ApiKeyAuth:
     """Asks for a key in `Authorization: Bearer` or `x-api-key`."""
 
     INTERVAL_SECONDS = 1.0
+    asks = True
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._folder = folder
@@ -49,7 +54,7 @@ class KeyGate:
                 hint="Put at least one key into the Secret: each of its values is one key.",
             )
 
-    def check(self, headers: dict[bytes, bytes]) -> None:
+    def check(self, headers: Mapping[bytes, bytes]) -> None:
         """Raise Unauthorized unless a valid key is given."""
         if self._clock() - self._read_at >= self.INTERVAL_SECONDS:
             self._refresh()
@@ -83,7 +88,7 @@ def read_keys(folder: Path) -> list[bytes]:
     return [hashlib.sha256(key).digest() for key in keys if key]
 
 
-def _given_key(headers: dict[bytes, bytes]) -> bytes | None:
+def _given_key(headers: Mapping[bytes, bytes]) -> bytes | None:
     bearer = headers.get(b"authorization", b"")
     if bearer[:7].lower() == b"bearer ":
         return bearer[7:].strip()

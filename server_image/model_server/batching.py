@@ -1,4 +1,4 @@
-"""Gathers concurrent requests into one call of the model; the routes submit, one call runs at a time.
+"""Gathers concurrent requests into one call of the model; the data plane submits, one call runs at a time.
 
 There is no timer to wait out: an idle model is called in the next turn of the event loop, with
 whatever requests have arrived by then, and requests that come during a call make up the next one.
@@ -17,13 +17,20 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from model_server.errors import DeadlineExceeded, InvalidInput, ModelServerError, Overloaded, PredictionError
-from model_server.runtimes.base import Model
-from model_server.tensors import Inputs, Outputs, rows_of
+from model_server.domain.model import Model
+from model_server.domain.tensors import Inputs, Outputs, rows_of
+from model_server.errors import (
+    DeadlineExceeded,
+    InputRefused,
+    ModelServerError,
+    Overloaded,
+    PredictionError,
+    first_line,
+)
 from model_server.tracing import NO_TRACE, Trace
 
 #: A call that takes so many times as long as any client waits is taken for one that never ends.
-HUNG = 10
+HANG_FACTOR = 10
 
 _Key: TypeAlias = tuple[object, ...]
 # Each request's outputs or error, when the call began, how long it took, and its processor time.
@@ -45,7 +52,7 @@ class BatchLimits:
 
 
 class BatchObserver(Protocol):
-    """Is told about every call of the model."""
+    """Observes every call of the model."""
 
     def batch(self, *, rows: int, seconds: float, queued: float) -> None: ...
 
@@ -93,14 +100,14 @@ class Batcher:
     def hung_seconds(self) -> float:
         """How long a call has been running that will hardly return; 0 when there is none."""
         seconds = time.perf_counter() - self._began
-        return seconds if self._is_running and seconds > HUNG * self._limits.timeout_seconds else 0.0
+        return seconds if self._is_running and seconds > HANG_FACTOR * self._limits.timeout_seconds else 0.0
 
     def submit(
         self, inputs: Inputs, *, probabilities: bool = False, trace: Trace = NO_TRACE
     ) -> asyncio.Future[Outputs]:
         """Queue one request; the future gives its outputs, row for row.
 
-        Raises Overloaded when the queue is full. The future raises DeadlineExceeded, InvalidInput when
+        Raises Overloaded when the queue is full. The future raises DeadlineExceeded, InputRefused when
         the model refuses the values, or PredictionError.
         """
         limits = self._limits
@@ -153,7 +160,7 @@ class Batcher:
         if not batch:
             return
         rows = sum(item.rows for item in batch)
-        if self._model.is_pure and self._estimate(rows) < self._limits.inline_seconds:
+        if self._model.runs_inline and self._estimate(rows) < self._limits.inline_seconds:
             self._answer(batch, *self._run(batch))
             return
         self._is_running = True
@@ -206,7 +213,7 @@ class Batcher:
 
     def _alone(self, item: _Waiting) -> Outputs | Exception:
         try:
-            (outputs,) = _split(self._call(item.inputs, item), [item])
+            (outputs,) = _split(self._call(_joined([item]), item), [item])
         except Exception as error:
             return error
         return outputs
@@ -257,8 +264,12 @@ def _key(inputs: Inputs, probabilities: bool) -> _Key:
 
 
 def _joined(batch: list[_Waiting]) -> Inputs:
+    """The rows of a batch, in arrays of the call's own: a model may compute in place, and bytes are read-only.
+
+    Monitoring looks at the requests' arrays afterwards, and a failed batch is tried again from them.
+    """
     if len(batch) == 1:
-        return batch[0].inputs
+        return {name: array.copy() for name, array in batch[0].inputs.items()}
     return {name: np.concatenate([item.inputs[name] for item in batch]) for name in batch[0].inputs}
 
 
@@ -281,9 +292,9 @@ def _translated(error: Exception) -> Exception:
     """A ValueError is Python's and scikit-learn's word for values that a function cannot take."""
     if isinstance(error, ModelServerError):
         return error
-    text = (str(error).strip().splitlines() or [""])[0][:300]
+    text = first_line(error, most=300)
     if isinstance(error, ValueError):
-        return InvalidInput.at("", f"the model refused this input: {text}")
+        return InputRefused.at("", f"the model refused this input: {text}")
     # The text of other errors is the model author's, not the client's: it goes to the log.
     failure = PredictionError("the model failed on this input")
     failure.__cause__ = error

@@ -38,7 +38,7 @@ class PlainText:
     pair = None
 
     def refresh(self) -> None:
-        """Nothing can have changed."""
+        """Do nothing: there is no certificate."""
 
 
 class Certificate:
@@ -61,7 +61,7 @@ class Certificate:
             ) from None
 
     def refresh(self) -> None:
-        """Take up a renewed certificate. One that cannot be used is told and changes nothing."""
+        """Take up a renewed certificate. One that cannot be used is logged and changes nothing."""
         try:
             found = self._read()
             if found == self.pair:

@@ -1,6 +1,6 @@
 """What can go wrong with a model or a request, in the words of models and not of HTTP.
 
-Raised everywhere in the server; `app.py` turns request errors into statuses and `__main__.py` turns
+Raised everywhere in the server; `statuses.py` turns request errors into statuses and `__main__.py` turns
 start-up errors into a termination message and an exit code. The name of a class is its reason, and
 the first line of its docstring is the sentence the documentation shows for it.
 """
@@ -178,6 +178,11 @@ class PredictFailed(ArtifactError):
 MOST_SHOWN = 500
 
 
+def first_line(error: object, *, most: int = MOST_SHOWN) -> str:
+    """The first line of an exception's text, cut after `most` characters; "" when it has none."""
+    return (str(error).strip().splitlines() or [""])[0][:most]
+
+
 def shortened(text: str) -> str:
     """What a client sent may stand in a message, and is its own length: begin and end of what is too long."""
     if len(text) <= MOST_SHOWN:
@@ -217,6 +222,10 @@ class InvalidInput(RequestError):
     def at(cls, field: str, message: str) -> InvalidInput:
         """The error for one fault at one place."""
         return cls([Problem(field, message)])
+
+
+class InputRefused(InvalidInput):
+    """The input fits the schema, and the model itself refused it with a ValueError."""
 
 
 class MalformedRequest(RequestError):

@@ -18,14 +18,13 @@ from typing import Any
 
 import orjson
 
-from model_server.batch.reading import Row, chunks_of, read_rows
+from model_server.batch.reader import Row, chunks_of, read_rows
+from model_server.domain.model import LoadedModel
 from model_server.errors import DatasetInvalid, InvalidInput, RestartNeeded, StartError
 from model_server.inputs.text import number_or_text
-from model_server.lifecycle import Loaded
-from model_server.loading import load
+from model_server.loader import load
 from model_server.logs import configure
-from model_server.monitoring.outputs import classes_of
-from model_server.scoring import Scores, scores_for
+from model_server.offline_metrics import Scores, metrics_for
 from model_server.settings import PREFIX, TERMINATION_LOG, Settings, read_settings
 from model_server.storage import fetch
 from model_server.termination import exit_code, write_termination
@@ -57,12 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def evaluate(loaded: Loaded, rows: Iterator[Row], target: str, measures: Sequence[str]) -> Scores:
+def evaluate(loaded: LoadedModel, rows: Iterator[Row], target: str, measures: Sequence[str]) -> Scores:
     """Predict all rows and score them. Raises DatasetInvalid that names a row or the columns."""
     answers_numbers = bool(loaded.outputs) and loaded.outputs[0].datatype.startswith("FP")
-    scores = scores_for(measures, classes_of(loaded), answers_numbers=answers_numbers)
+    scores = metrics_for(measures, loaded.class_labels, answers_numbers=answers_numbers)
     has_loss = "log-loss" in measures
-    if has_loss and not loaded.model.probabilities:
+    if has_loss and not loaded.model.probability_output:
         raise DatasetInvalid("log-loss needs probabilities, and the model gives none")
     if has_loss and not loaded.model.classes:
         raise DatasetInvalid(
@@ -74,19 +73,19 @@ def evaluate(loaded: Loaded, rows: Iterator[Row], target: str, measures: Sequenc
         labels = [_label(row, target) for row in chunk]
         outputs = _predict(loaded, chunk, target, first_row=scores.rows + 1, probabilities=has_loss)
         predictions = next(iter(outputs.values())).reshape(len(chunk), -1)[:, 0].tolist()
-        scores.add(predictions, labels, outputs[loaded.model.probabilities].tolist() if has_loss else None)
+        scores.add(predictions, labels, outputs[loaded.model.probability_output].tolist() if has_loss else None)
     if not scores.rows:
         raise DatasetInvalid("the data set has no rows")
     return scores
 
 
 def _predict(
-    loaded: Loaded, chunk: Sequence[Row], target: str, *, first_row: int, probabilities: bool
+    loaded: LoadedModel, chunk: Sequence[Row], target: str, *, first_row: int, probabilities: bool
 ) -> Mapping[str, Any]:
-    names = [feature.name for feature in loaded.layout.features]
+    names = [feature.name for feature in loaded.adapter.features]
     instances = [_instance(row, names, target) for row in chunk]
     try:
-        inputs = loaded.layout.from_instances(instances, plain=False)
+        inputs = loaded.adapter.from_instances(instances, numbers_only=False)
         return loaded.model.predict(inputs, probabilities=probabilities)
     except (InvalidInput, ValueError) as error:
         raise DatasetInvalid(f"rows {first_row} to {first_row + len(chunk) - 1}: {error}") from None
@@ -116,8 +115,8 @@ def _run(settings: Settings, options: argparse.Namespace) -> dict[str, Any]:
         environ = with_secret(os.environ, options.credentials_dir)
         data = fetch(options.data, folder / "data", environ=environ, report=log.info)
         measures = [name.strip() for name in options.metrics.split(",")]
-        scores = evaluate(loaded, read_rows(data, loaded.layout.features), options.target, measures)
-    found = scores.measures()
+        scores = evaluate(loaded, read_rows(data, loaded.adapter.features), options.target, measures)
+    found = scores.metrics()
     return {"rows": scores.rows, "metrics": {name: found[name] for name in measures if name in found}}
 
 

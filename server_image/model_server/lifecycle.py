@@ -1,4 +1,4 @@
-"""The phases of a server, from download to drain; `/readyz` shows them and routes get the model here."""
+"""The phases of a server, from download to drain; `/readyz` shows them and the data plane gets the model here."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from model_server.batching import Batcher
+from model_server.domain.model import LoadedModel
+from model_server.domain.tensors import Inputs, Outputs
 from model_server.errors import ModelNotReady
-from model_server.inputs.layout import Layout
-from model_server.monitoring.recent import Recent
-from model_server.package.metadata import Metadata
-from model_server.runtimes.base import Model
-from model_server.telemetry import Identity
-from model_server.tensors import Inputs, Outputs, Tensor
+from model_server.monitoring.prediction_log import PredictionLog
 
 
 class Phase(enum.StrEnum):
-    """Where a server is; only `ready` answers predictions."""
+    """Where a server is. Predictions are answered by `ready`, and by `warming` after a made-up row has failed."""
 
     DOWNLOADING = "downloading"
     LOADING = "loading"
@@ -28,22 +25,11 @@ class Phase(enum.StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
-    """A model that has shown that it can predict, and all that is known about it."""
-
-    identity: Identity
-    metadata: Metadata
-    layout: Layout
-    model: Model
-    outputs: tuple[Tensor, ...]
-
-
-class Watcher(Protocol):
-    """Is told of every prediction and of every feedback; `monitoring` has the real one."""
+class PredictionObserver(Protocol):
+    """Observes every prediction and all feedback; `monitoring.monitor.Monitor` is the one."""
 
     @property
-    def recent(self) -> Recent:
+    def recent(self) -> PredictionLog:
         """The most recent predictions."""
 
     def predicted(self, identifier: bytes, inputs: Inputs, outputs: Outputs, body: bytes = b"") -> None:
@@ -52,7 +38,7 @@ class Watcher(Protocol):
     def labelled(self, document: Mapping[str, Any]) -> None:
         """Feedback came. Raises RequestErrors."""
 
-    async def pulse(self) -> None:
+    async def tick(self) -> None:
         """About a second has passed."""
 
     def close(self) -> None:
@@ -60,16 +46,16 @@ class Watcher(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """A loaded model with its queue and its watcher."""
+class ServingModel:
+    """A loaded model with its queue and its observer."""
 
-    loaded: Loaded
+    loaded: LoadedModel
     batcher: Batcher
-    watcher: Watcher
+    observer: PredictionObserver
 
 
-class Tell(Protocol):
-    """Is told whether predictions are answered; the gRPC health service is."""
+class ReadinessListener(Protocol):
+    """Called with whether predictions are answered; the gRPC health service is one."""
 
     async def __call__(self, *, serving: bool) -> None: ...
 
@@ -80,11 +66,13 @@ class Lifecycle:
     def __init__(self) -> None:
         self.phase = Phase.DOWNLOADING
         self.message = "starting"
-        self._served: Served | None = None
-        self._tell: Tell = _nobody
+        #: True while the served model has not made a prediction, of any row.
+        self.awaits_prediction = False
+        self._serving: ServingModel | None = None
+        self._tell: ReadinessListener = _nobody
 
-    def listen(self, tell: Tell) -> None:
-        """Whom to tell, at each pulse, whether the model is served."""
+    def listen(self, tell: ReadinessListener) -> None:
+        """Call `tell` at each tick with whether the model is served."""
         self._tell = tell
 
     def report(self, phase: Phase, message: str) -> None:
@@ -93,16 +81,38 @@ class Lifecycle:
             self.phase = phase
             self.message = message
 
-    def serve(self, served: Served) -> None:
-        """The model is there: from now on predictions are answered."""
-        self._served = served
-        identity = served.loaded.identity
+    def serve(self, serving: ServingModel) -> None:
+        """The model is there: from now on predictions are answered.
+
+        It is ready, unless it failed on a row that was made up to try it: then an answered request proves it.
+        """
+        self._serving = serving
+        loaded = serving.loaded
+        if loaded.warm_up_failure:
+            self.report(
+                Phase.WARMING,
+                f"the model failed on a made-up row ({loaded.warm_up_failure}): give an example to each feature in "
+                "model.yaml, or send a request to this pod: it becomes ready with the first one that it answers",
+            )
+        else:
+            self.confirm()
+        self.awaits_prediction = not loaded.has_predicted
+
+    def confirm(self) -> None:
+        """The served model can predict: it is ready."""
+        self.awaits_prediction = False
+        identity = self.serving.loaded.identity
         self.report(Phase.READY, f"serving {identity.model} {identity.version}".strip())
 
     def drain(self) -> None:
         """Stop being ready; requests that still come are answered."""
         self.phase = Phase.DRAINING
         self.message = "the server is shutting down"
+
+    @property
+    def has_model(self) -> bool:
+        """True once the model is in memory."""
+        return self._serving is not None
 
     @property
     def is_draining(self) -> bool:
@@ -112,26 +122,26 @@ class Lifecycle:
     @property
     def hung_seconds(self) -> float:
         """How long a call of the model has been running that will hardly return; 0 when there is none."""
-        return 0.0 if self._served is None else self._served.batcher.hung_seconds
+        return 0.0 if self._serving is None else self._serving.batcher.hung_seconds
 
     @property
-    def served(self) -> Served:
+    def serving(self) -> ServingModel:
         """The model. Raises ModelNotReady that says how far loading is."""
-        if self._served is None:
+        if self._serving is None:
             raise ModelNotReady(f"the model is not ready: {self.phase}, {self.message}")
-        return self._served
+        return self._serving
 
     def close(self) -> None:
         """Release the model's thread."""
-        if self._served is not None:
-            self._served.batcher.close()
-            self._served.watcher.close()
+        if self._serving is not None:
+            self._serving.batcher.close()
+            self._serving.observer.close()
 
-    async def pulse(self) -> None:
+    async def tick(self) -> None:
         """About a second has passed."""
         await self._tell(serving=self.phase is Phase.READY)
-        if self._served is not None:
-            await self._served.watcher.pulse()
+        if self._serving is not None:
+            await self._serving.observer.tick()
 
 
 async def _nobody(*, serving: bool) -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
 import socket
-import threading
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,25 +17,24 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from model_server.app import App, create_app
-from model_server.auth import Gate, KeyGate, OpenGate
-from model_server.batching import Batcher, BatchLimits
+from model_server.auth import AllowAll, ApiKeyAuth
 from model_server.certificate import Certificate, PlainText, Tls
-from model_server.connections import Connection, cut_slow
-from model_server.errors import DependencyMissing, InternalError, LoadFailed, ModelHung, RestartNeeded, StartError
-from model_server.http import RequestLimits
-from model_server.lifecycle import Lifecycle, Loaded, Phase, Served
-from model_server.loading import load
+from model_server.dataplane import DataPlane
+from model_server.errors import DependencyMissing, ModelHung, StartError
+from model_server.http.app import create_app
+from model_server.http.application import Application
+from model_server.http.body import RequestLimits
+from model_server.http.comparison import create_comparison_app
+from model_server.http.connections import Connection, close_overdue
+from model_server.lifecycle import Lifecycle
 from model_server.logs import toggle_debug
-from model_server.monitoring.monitor import Monitor
-from model_server.polling import Poll
+from model_server.model_loader import ModelLoader
 from model_server.settings import Settings
-from model_server.shadow import create_shadow_app
 from model_server.telemetry import Telemetry
-from model_server.tracing import Tracer, open_tracer
+from model_server.tracers import open_tracer
 
 if TYPE_CHECKING:
-    from model_server.oip.service import GrpcPort
+    from model_server.grpc.service import GrpcPort
 
 log = logging.getLogger(__name__)
 
@@ -48,57 +44,59 @@ KEEP_ALIVE_SECONDS = 75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class WorkerContext:
     """What a worker is given by its parent: the open ports, a folder for downloads, shared memory, its number."""
 
     listener: socket.socket
-    shadow: socket.socket | None
+    comparison: socket.socket | None
     folder: Path
     memory: mmap
     worker: int
 
 
-async def run(settings: Settings, environ: Mapping[str, str], place: Place) -> None:
+async def run(settings: Settings, environ: Mapping[str, str], context: WorkerContext) -> None:
     """Serve until SIGTERM or SIGINT. Raises the StartError that made serving impossible, or RestartNeeded."""
-    telemetry = Telemetry(place.memory, place.worker)
+    telemetry = Telemetry(context.memory, context.worker)
     lifecycle = Lifecycle()
-    gate = KeyGate(settings.auth_dir) if settings.auth_dir else OpenGate()
+    authenticator = ApiKeyAuth(settings.auth_dir) if settings.auth_dir else AllowAll()
     limits = RequestLimits(
         max_bytes=settings.max_request_bytes,
-        max_rows=settings.max_rows,
         timeout_seconds=settings.request_timeout_seconds,
+        gzip_bytes=settings.gzip_bytes,
     )
     tracer = open_tracer(environ, settings)
     tls = Certificate(settings.tls_dir) if settings.tls_dir else PlainText()
+    plane = DataPlane(lifecycle, telemetry, tracer, authenticator, name=settings.name, max_rows=settings.max_rows)
     app = create_app(
-        lifecycle=lifecycle, telemetry=telemetry, tracer=tracer, gate=gate, name=settings.name, limits=limits
+        plane, telemetry, limits, root_path=settings.root_path.rstrip("/"), cors_origins=settings.cors_origins
     )
-    shadow = create_shadow_app(lifecycle=lifecycle, telemetry=telemetry, tracer=tracer, gate=gate)
-    server = Server(_config(app, settings, tls), lifecycle, telemetry, settings, tls)
-    start = Start(settings, environ, place.folder, lifecycle, telemetry, server)
-    start.begin()
+    comparison = create_comparison_app(plane, telemetry)
+    server = Server(_config(app, settings, tls), plane, telemetry, settings, tls)
+    loader = ModelLoader(settings, environ, context.folder, lifecycle, telemetry, server.end)
+    loader.begin()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, toggle_debug, settings.log_level)
     async with (
-        _beside(server, _config(shadow, settings, tls), place.shadow),
-        _grpc(settings, lifecycle, telemetry, tracer, gate, limits, tls) as port,
+        _beside(server, _config(comparison, settings, tls), context.comparison),
+        _grpc(settings, plane, tls) as port,
     ):
         if port is not None:
             lifecycle.listen(port.tell)
-        await server.serve(sockets=[place.listener])
-    start.close()
+        await server.serve(sockets=[context.listener])
+    loader.close()
+    plane.close()
     lifecycle.close()
     await tracer.close()
-    failure = start.failure or server.failure
+    failure = loader.failure or server.failure
     if failure is not None:
         raise failure
 
 
-def _config(app: App, settings: Settings, tls: Tls) -> uvicorn.Config:
-    context = tls.context
+def _config(app: Application, settings: Settings, tls: Tls) -> uvicorn.Config:
+    tls_context = tls.context
     return uvicorn.Config(
         app,
         http=Connection,
-        ssl_context_factory=None if context is None else lambda config, default: context,
+        ssl_context_factory=None if tls_context is None else lambda config, default: tls_context,
         lifespan="off",
         ws="none",
         access_log=False,
@@ -130,28 +128,19 @@ async def _beside(server: Server, config: uvicorn.Config, listener: socket.socke
 
 
 @asynccontextmanager
-async def _grpc(
-    settings: Settings,
-    lifecycle: Lifecycle,
-    telemetry: Telemetry,
-    tracer: Tracer,
-    gate: Gate,
-    limits: RequestLimits,
-    tls: Tls,
-) -> AsyncIterator[GrpcPort | None]:
+async def _grpc(settings: Settings, plane: DataPlane, tls: Tls) -> AsyncIterator[GrpcPort | None]:
     """The gRPC port, when one is set. Raises DependencyMissing when its library is not installed."""
     if not settings.grpc_port:
         yield None
         return
     try:
-        from model_server.oip.service import GrpcPort, InferenceService
+        from model_server.grpc.service import GrpcPort, InferenceService
     except ModuleNotFoundError as error:
         raise DependencyMissing(
             f"the gRPC port needs {error.name}, which is not installed", hint="Install modeldeploy[server-grpc]."
         ) from None
-    service = InferenceService(lifecycle, telemetry, tracer, gate, name=settings.name, limits=limits)
     port = GrpcPort(
-        service,
+        InferenceService(plane),
         host=settings.host,
         port=settings.grpc_port,
         tls=tls,
@@ -164,134 +153,32 @@ async def _grpc(
         await port.stop(settings.request_timeout_seconds)
 
 
-class Start:
-    """Loads the model in a thread, so that probes and metrics answer meanwhile."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        environ: Mapping[str, str],
-        folder: Path,
-        lifecycle: Lifecycle,
-        telemetry: Telemetry,
-        server: Server,
-    ) -> None:
-        self.failure: StartError | RestartNeeded | None = None
-        self._settings = settings
-        self._environ = environ
-        self._folder = folder
-        self._lifecycle = lifecycle
-        self._telemetry = telemetry
-        self._server = server
-        self._loop = asyncio.get_running_loop()
-        self._phase_began = time.monotonic()
-        self._poll = Poll(settings.storage_uri, settings.poll_seconds, environ, telemetry)
-
-    def begin(self) -> None:
-        """Start loading; success and failure arrive on the event loop."""
-        # A daemon: a download must not keep a process alive that was told to end.
-        threading.Thread(target=self._load, name="load", daemon=True).start()
-
-    def close(self) -> None:
-        """Look no more for changes of the source."""
-        self._poll.close()
-
-    def _load(self) -> None:
-        try:
-            self._poll.remember()
-            loaded = load(self._settings, self._folder, environ=self._environ, report=self._report)
-        except RestartNeeded as restart:
-            self._tell(self._restart, restart)
-        except StartError as error:
-            self._tell(self._failed, error)
-        except SystemExit as end:
-            # In a thread it would pass unseen, and the server would be loading for ever.
-            self._tell(self._failed, LoadFailed(f"the package's code ended the process with {end.code!r}"))
-        except Exception as error:
-            log.exception("loading failed")
-            self._tell(self._failed, InternalError(f"loading failed: {type(error).__name__}: {error}"))
-        else:
-            self._tell(self._loaded, loaded)
-
-    def _tell(self, act: object, argument: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(act, argument)  # type: ignore[arg-type]
-        except RuntimeError:
-            log.info("the server ended before the model was loaded")
-
-    def _report(self, phase: Phase, message: str) -> None:
-        self._loop.call_soon_threadsafe(self._enter, phase, message)
-
-    def _enter(self, phase: Phase, message: str) -> None:
-        if phase is not self._lifecycle.phase:
-            self._end_phase()
-        self._lifecycle.report(phase, message)
-        log.info(message, extra={"phase": phase.value})
-
-    def _end_phase(self) -> None:
-        now = time.monotonic()
-        self._telemetry.phase(self._lifecycle.phase.value, now - self._phase_began)
-        self._phase_began = now
-
-    def _loaded(self, loaded: Loaded) -> None:
-        self._end_phase()
-        settings = self._settings
-        limits = BatchLimits(
-            max_rows=settings.max_batch_size,
-            max_delay_seconds=settings.max_batch_delay_milliseconds / 1000,
-            max_queue=settings.max_queue_size,
-            timeout_seconds=settings.request_timeout_seconds,
-        )
-
-        self._telemetry.loaded(loaded.identity)
-        try:
-            monitor = Monitor(loaded, settings, self._telemetry)
-        except StartError as error:
-            self._failed(error)
-            return
-        batcher = Batcher(loaded.model, limits, self._telemetry)
-        # What is loaded now stays: without this each full collection walks the libraries' objects.
-        gc.collect()
-        gc.freeze()
-        self._lifecycle.serve(Served(loaded, batcher, monitor))
-        self._poll.begin()
-        self._telemetry.ready(True)
-        log.info("ready", extra={"version": loaded.identity.version, "sha256": loaded.identity.sha256})
-
-    def _restart(self, restart: RestartNeeded) -> None:
-        self.failure = restart
-        self._server.should_exit = True
-
-    def _failed(self, error: StartError) -> None:
-        self.failure = error
-        self._lifecycle.report(Phase.FAILED, f"{error.reason}: {error.message}")
-        self._server.should_exit = True
-
-
 class Server(uvicorn.Server):
     """uvicorn that drains: unready at once, open connections served a little longer, then the end."""
 
     def __init__(
-        self, config: uvicorn.Config, lifecycle: Lifecycle, telemetry: Telemetry, settings: Settings, tls: Tls
+        self, config: uvicorn.Config, plane: DataPlane, telemetry: Telemetry, settings: Settings, tls: Tls
     ) -> None:
         super().__init__(config)
         self.failure: StartError | None = None
         self._tls = tls
-        self._lifecycle = lifecycle
+        self._plane = plane
+        self._lifecycle = plane.lifecycle
         self._telemetry = telemetry
         self._drain_seconds = settings.drain_seconds
         self._header_timeout = settings.header_timeout_seconds
         self._loop = asyncio.get_running_loop()
 
     async def on_tick(self, counter: int) -> bool:
-        """uvicorn's pulse, ten times a second; once a second slow connections are cut and the certificate looked at."""
+        """uvicorn's tick, ten times a second; once a second slow connections are cut and the certificate looked at."""
         if counter % 10 == 0:
-            count = cut_slow(list(self.server_state.connections), self._loop.time(), self._header_timeout)
+            count = close_overdue(list(self.server_state.connections), self._loop.time(), self._header_timeout)
             if count:
                 log.info("slow connections cut", extra={"connections": count})
             self._tls.refresh()
             self._end_if_hung()
-            await self._lifecycle.pulse()
+            self._plane.confirm()
+            await self._lifecycle.tick()
         return await super().on_tick(counter)
 
     def _end_if_hung(self) -> None:
@@ -316,7 +203,8 @@ class Server(uvicorn.Server):
         log.info("draining", extra={"connections": connections, "pid": os.getpid()})
         # Clients learn from `Connection: close` in their next answer; a connection that was closed
         # under them could lose the request that is on its way.
-        self._loop.call_later(self._drain_seconds if connections else 0, self._end)
+        self._loop.call_later(self._drain_seconds if connections else 0, self.end)
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Finish what is in flight and return from `serve`."""
         self.should_exit = True

@@ -12,12 +12,15 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, structs
 
-from model_server.checking import Mistaken, checked
 from model_server.errors import SettingsInvalid
+from model_server.validation import ValidationErrors, validate
 
 PREFIX = "MODEL_SERVER_"
 #: Where the reason of a failed start goes when nothing else is set: Kubernetes' own default.
 TERMINATION_LOG = Path("/dev/termination-log")
+
+#: Settings of several values, separated by commas.
+LISTS = frozenset({"INPUT_LOG_REDACT", "CORS_ORIGINS"})
 
 # A Service named `model-server` makes the kubelet inject these into every pod of its namespace.
 SERVICE_LINK = re.compile(r"^(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?)$")
@@ -61,6 +64,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="A folder shared by pods (hostPath, PVC) that keeps pinned packages; default: none."),
     ] = None
     credentials_dir: Annotated[Path | None, Meta(description="A mounted Secret with storage credentials.")] = None
+    ca_file: Annotated[
+        Path | None,
+        Meta(description="Certificates (PEM) of authorities that downloads trust besides the system's; default: none."),
+    ] = None
     claims_dir: Annotated[Path, Meta(description="Where the claims of `pvc://` URIs are mounted.")] = Path(
         "/mnt/claims"
     )
@@ -70,6 +77,17 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tls_dir: Annotated[
         Path | None, Meta(description="A mounted Secret with `tls.crt` and `tls.key`; default: plain HTTP.")
     ] = None
+    root_path: Annotated[
+        str,
+        Meta(
+            pattern=r"^(/[^?#]*)?$",
+            description="Prefix under which a gateway shows the server, such as `/models/wine`.",
+        ),
+    ] = ""
+    cors_origins: Annotated[
+        tuple[str, ...],
+        Meta(description="Origins whose web pages may call the server (CORS), separated by commas; `*`: any."),
+    ] = ()
     workers: Annotated[int, Meta(ge=1, le=64, description="Processes that answer requests.")] = 1
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="Lowest level that is logged.")
@@ -78,6 +96,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         float, Meta(gt=0, description="Time for the body to arrive, and for the answer.")
     ] = 30
     max_request_bytes: Annotated[int, Meta(ge=1, description="Largest body.")] = 10_485_760
+    gzip_bytes: Annotated[
+        int, Meta(ge=0, description="Answers from this size on are compressed where the client takes gzip; 0: none.")
+    ] = 65_536
     max_rows: Annotated[int, Meta(ge=1, description="Most rows in one request.")] = 10_000
     max_batch_size: Annotated[
         int, Meta(ge=1, description="Most rows in one call of the model, unless one request has more.")
@@ -138,14 +159,14 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     unknown = sorted(given.keys() - known)
     if unknown:
         raise SettingsInvalid(f"{PREFIX}{unknown[0]} is not a setting", hint=_known_hint(unknown[0], known))
-    given.pop("INSTALLED", None)  # left by the server for itself, see package/installing.py
+    given.pop("INSTALLED", None)  # left by the server for itself, see package/installation.py
     document: dict[str, object] = {name.lower(): value for name, value in given.items()}
-    if "INPUT_LOG_REDACT" in given:
-        document["input_log_redact"] = [part.strip() for part in given["INPUT_LOG_REDACT"].split(",") if part.strip()]
+    for name in LISTS & given.keys():
+        document[name.lower()] = [part.strip() for part in given[name].split(",") if part.strip()]
     try:
-        settings = checked(document, Settings, strict=False)
-    except Mistaken as mistaken:
-        faults = [f"{PREFIX}{mistake.where.upper()}: {mistake.message}" for mistake in mistaken.mistakes]
+        settings = validate(document, Settings, strict=False)
+    except ValidationErrors as invalid:
+        faults = [f"{PREFIX}{mistake.where.upper()}: {mistake.message}" for mistake in invalid.mistakes]
         raise SettingsInvalid("; ".join(faults), hint="docs/server.md lists the settings.") from None
     _contradictions(settings)
     return settings

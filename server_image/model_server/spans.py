@@ -1,4 +1,4 @@
-"""Spans for an OTLP collector; `tracing.py` imports this only when one is configured.
+"""Spans for an OTLP collector; `tracers.py` imports this only when one is configured.
 
 A prediction is one span, with its wait and its call of the model inside. They are made when the request is
 answered, from times that were taken anyway: nothing is kept in context variables meanwhile. Sampling,
@@ -29,7 +29,7 @@ _TRACESTATE = b"tracestate"
 
 
 class SpanTrace:
-    """One prediction's spans to be."""
+    """The times of one prediction, from which its spans are made."""
 
     def __init__(self, tracer: Tracer, propagator: TraceContextTextMapPropagator, headers: Mapping[bytes, bytes]):
         self._tracer = tracer

@@ -1,8 +1,8 @@
 """Whether a request is part of a trace: its id becomes an exemplar of the metrics, and its times become spans.
 
-`app.py` and `oip/service.py` ask a tracer about each prediction, and the batcher tells the trace when the
+The data plane asks a tracer about each prediction, and the batcher notes in the trace when the
 model was called. Without OpenTelemetry's settings nothing of OpenTelemetry is imported: what is here costs
-a look for one header.
+a look for one header. The header is W3C's: https://www.w3.org/TR/trace-context/
 """
 
 from __future__ import annotations
@@ -11,20 +11,14 @@ import re
 from collections.abc import Mapping
 from typing import Protocol
 
-from model_server.errors import DependencyMissing, SettingsInvalid
-from model_server.settings import Settings
-
 TRACEPARENT = b"traceparent"
 
-# W3C's form; ids of zeros only are none, and the lowest bit of the flags says that somebody keeps the trace.
+# W3C's form; ids of zeros only are none, and the lowest bit of the flags says that the trace is sampled.
 _PARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]([0-9a-f])(-.*)?")
-
-_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 
 
 class Trace(Protocol):
-    """What is told about one prediction; times are those of `time.perf_counter`."""
+    """The trace of one prediction; times are those of `time.perf_counter`."""
 
     def called(self, *, arrived: float, started: float, seconds: float, rows: int) -> None:
         """The model was called for a batch of so many rows with this request in it."""
@@ -60,7 +54,7 @@ class NoTrace:
 NO_TRACE = NoTrace()
 
 
-class ForeignTrace(NoTrace):
+class RemoteParent(NoTrace):
     """A proxy or a client keeps the trace; this server adds nothing to it."""
 
     def __init__(self, identifier: str) -> None:
@@ -71,49 +65,21 @@ class ForeignTrace(NoTrace):
         return self._identifier
 
 
-class ForeignTracer:
+class PropagateOnlyTracer:
     """Knows the traces of others by their `traceparent`."""
 
     def begin(self, headers: Mapping[bytes, bytes]) -> Trace:
         """The client's trace."""
         given = headers.get(TRACEPARENT)
-        return NO_TRACE if given is None else foreign_trace(given)
+        return NO_TRACE if given is None else remote_parent(given)
 
     async def close(self) -> None:
         """Nothing to send."""
 
 
-def foreign_trace(traceparent: bytes) -> Trace:
-    """The trace that W3C's header names, if it is well formed and somebody keeps it."""
+def remote_parent(traceparent: bytes) -> Trace:
+    """The trace that W3C's header names, if it is well formed and sampled."""
     match = _PARENT.fullmatch(traceparent.strip())
     if match is None or not int(match[2], 16) & 1:
         return NO_TRACE
-    return ForeignTrace(match[1].decode())
-
-
-def open_tracer(environ: Mapping[str, str], settings: Settings) -> Tracer:
-    """A tracer as OpenTelemetry's standard variables say: spans when an OTLP endpoint is configured.
-
-    Raises SettingsInvalid for another protocol than OTLP over HTTP, and DependencyMissing without its library.
-    """
-    wanted = any(environ.get(name) for name in _ENDPOINTS) and environ.get("OTEL_TRACES_EXPORTER") != "none"
-    if not wanted or environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        return ForeignTracer()
-    for name in _PROTOCOLS:
-        if environ.get(name, "") not in ("", "http/protobuf"):
-            raise SettingsInvalid(
-                f"{name}={environ[name]} is not spoken here",
-                hint="Set it to http/protobuf, and the endpoint to the collector's HTTP port, usually 4318.",
-            )
-    try:
-        from model_server.spans import SpanTracer
-    except ModuleNotFoundError as error:
-        raise DependencyMissing(
-            f"traces need {error.name}, which is not installed", hint="Install modeldeploy[server-otel]."
-        ) from None
-    about = {
-        "service.name": settings.name,
-        "service.namespace": settings.namespace,
-        "modeldeploy.revision": settings.revision,
-    }
-    return SpanTracer({name: value for name, value in about.items() if value})
+    return RemoteParent(match[1].decode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import obstore
 from obstore.exceptions import BaseError
@@ -42,22 +42,26 @@ def upload(folder: Path, files: Sequence[str], uri: str, environ: Mapping[str, s
 
 def open_store(uri: str, environ: Mapping[str, str]) -> tuple[ObjectStore, str]:
     """The store of a URI, with the environment's credentials, and the key in it. Raises Refused."""
-    parts = urlsplit(uri)
-    key = unquote(parts.path).strip("/")
+    scheme, _, rest = uri.partition("://")
+    # Every character of a key stands for itself: only files have addresses that are percent-encoded.
+    place, _, key = rest.partition("/")
+    key = (unquote(key) if scheme == "file" else key).strip("/")
+    if key and scheme in ("s3", "gs", "az") and not {"", ".", ".."}.isdisjoint(key.split("/")):
+        raise Refused(f"{uri!r} has an empty segment, `.` or `..` in its key; known are {KNOWN}")
     plain: ClientConfig = {"allow_http": True}
-    match parts.scheme:
-        case "file" if not parts.netloc and key:
+    match scheme:
+        case "file" if not place and key:
             return LocalStore("/"), key
-        case "s3" if parts.netloc and key:
+        case "s3" if place and key:
             endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or ""
             options = plain if endpoint.startswith("http://") else None
             region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
             if endpoint:
-                return S3Store(parts.netloc, endpoint=endpoint, region=region, client_options=options), key
-            return S3Store(parts.netloc, region=region), key
-        case "gs" if parts.netloc and key:
-            return GCSStore(parts.netloc), key
-        case "az" if parts.netloc and "/" in key:
+                return S3Store(place, endpoint=endpoint, region=region, client_options=options), key
+            return S3Store(place, region=region), key
+        case "gs" if place and key:
+            return GCSStore(place), key
+        case "az" if place and "/" in key:
             container, _, below = key.partition("/")
-            return AzureStore(container, account_name=parts.netloc), below
+            return AzureStore(container, account_name=place), below
     raise Refused(f"{uri!r} is no place to upload to; known are {KNOWN}")

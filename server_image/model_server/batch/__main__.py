@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from model_server.batch.job import Plan, predict_all
-from model_server.batch.reading import read_rows
+from model_server.batch.reader import read_rows, table_files
 from model_server.errors import StartError
-from model_server.loading import load
+from model_server.loader import load
 from model_server.logs import configure
 from model_server.package.digest import digest
 from model_server.settings import Settings, read_settings
 from model_server.storage import fetch
-from model_server.storage.writing import open_folder
+from model_server.storage.folder import open_folder
 from model_server.termination import exit_code, write_termination
 
 log = logging.getLogger("model_server.batch")
@@ -44,18 +44,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(settings: Settings, options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="model-batch-") as temporary:
         folder = Path(temporary)
-        loaded = load(settings, folder / "model", environ=os.environ, report=lambda phase, text: log.info(text))
+        # First, since a model takes longer to load than a wrong name to be found.
         source = fetch(options.input, folder / "input", environ=os.environ, report=log.info)
+        table_files(source)
+        loaded = load(settings, folder / "model", environ=os.environ, report=lambda phase, text: log.info(text))
         plan = Plan(
             input=options.input,
             input_sha256=digest(source),
             model_sha256=loaded.identity.sha256,
             chunk_rows=options.chunk_rows,
-            probabilities=options.probabilities and bool(loaded.model.probabilities),
+            probabilities=options.probabilities and bool(loaded.model.probability_output),
             keep_bad_rows=options.keep_bad_rows,
         )
         target = open_folder(options.output, os.environ)
-        summary = predict_all(loaded, read_rows(source, loaded.layout.features), plan, target)
+        summary = predict_all(loaded, read_rows(source, loaded.adapter.features), plan, target)
     log.info(
         "done",
         extra={
@@ -69,7 +71,11 @@ def _run(settings: Settings, options: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m model_server.batch", description=__doc__)
-    parser.add_argument("--input", required=True, help="storage URI of a .csv, .jsonl or .parquet file")
+    parser.add_argument(
+        "--input",
+        required=True,
+        help="storage URI of a table (.csv, .tsv, .json, .jsonl, .parquet; text also as .gz), or of a folder of them",
+    )
     parser.add_argument("--output", required=True, help="storage URI of a folder for the parts")
     parser.add_argument("--chunk-rows", type=int, default=10_000, help="rows in a part (default %(default)s)")
     parser.add_argument("--probabilities", action="store_true", help="add a classifier's probabilities")

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 import orjson
 
-from model_server.batch.reading import Row, chunks_of
+from model_server.batch.reader import Row, chunks_of
+from model_server.domain.model import LoadedModel
+from model_server.domain.tensors import Outputs
 from model_server.errors import ArtifactCorrupt, InvalidInput, SettingsInvalid
-from model_server.lifecycle import Loaded
-from model_server.tensors import Outputs
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def begin(plan: Plan, folder: Folder) -> set[str]:
 
 
 def predict_all(
-    loaded: Loaded, rows: Iterator[Row], plan: Plan, folder: Folder, *, clock: Callable[[], float] = time.monotonic
+    loaded: LoadedModel, rows: Iterator[Row], plan: Plan, folder: Folder, *, clock: Callable[[], float] = time.monotonic
 ) -> Summary:
     """Predict every row that no part holds yet, and write `_SUCCESS` at the end."""
     done = begin(plan, folder)
@@ -104,12 +104,12 @@ def predict_all(
     return summary
 
 
-def predict_chunk(loaded: Loaded, chunk: Sequence[Row], plan: Plan, *, first_row: int) -> tuple[list[bytes], int]:
+def predict_chunk(loaded: LoadedModel, chunk: Sequence[Row], plan: Plan, *, first_row: int) -> tuple[list[bytes], int]:
     """The output lines of some rows, and how many of them are bad.
 
     Raises ArtifactCorrupt that names a bad row, unless those are kept.
     """
-    names = [feature.name for feature in loaded.layout.features]
+    names = [feature.name for feature in loaded.adapter.features]
     instances = [{name: row[name] for name in names if name in row} if names else row for row in chunk]
     try:
         outputs = _predict(loaded, instances, plan)
@@ -131,16 +131,16 @@ def predict_chunk(loaded: Loaded, chunk: Sequence[Row], plan: Plan, *, first_row
     return lines, bad
 
 
-def _predict(loaded: Loaded, instances: Sequence[Row], plan: Plan) -> Outputs:
-    inputs = loaded.layout.from_instances(list(instances), plain=False)
+def _predict(loaded: LoadedModel, instances: Sequence[Row], plan: Plan) -> Outputs:
+    inputs = loaded.adapter.from_instances(list(instances), numbers_only=False)
     return loaded.model.predict(inputs, probabilities=plan.probabilities)
 
 
-def _columns(outputs: Outputs, index: int, loaded: Loaded) -> Row:
+def _columns(outputs: Outputs, index: int, loaded: LoadedModel) -> Row:
     columns: Row = {}
     for place, (name, array) in enumerate(outputs.items()):
         value = array[index].tolist() if hasattr(array[index], "tolist") else array[index]
-        if name == loaded.model.probabilities:
+        if name == loaded.model.probability_output:
             names = map(str, loaded.model.classes)
             columns["probabilities"] = dict(zip(names, value, strict=True)) if loaded.model.classes else value
         else:

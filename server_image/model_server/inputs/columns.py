@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from model_server.domain.features import Feature, Scalar, parse_time
+from model_server.domain.tensors import Array, Inputs, Tensor, datatype_of, values_of
 from model_server.errors import InvalidInput, Problem
-from model_server.inputs.layout import MOST_PROBLEMS, check_value, checked_rows, example_row, neutral_row
-from model_server.package.metadata import Feature
-from model_server.tensors import Array, Inputs, Tensor, datatype_of
+from model_server.inputs.adapter import MOST_PROBLEMS, check_value, checked_rows, dummy_row, example_row
 
 
 class Columns:
     """Arrays of shape (rows,), text as an object array of str."""
 
-    def __init__(self, features: Sequence[Feature]) -> None:
+    def __init__(self, features: Sequence[Feature], samples: Mapping[str, Scalar] = MappingProxyType({})) -> None:
         self.features = tuple(features)
-        self.tensors = tuple(Tensor(feature.name, datatype_of(_dtype(feature)), (-1, 1)) for feature in features)
+        self._samples = samples
+        row = dummy_row(features, samples)
+        self.tensors = tuple(
+            Tensor(feature.name, datatype_of(_column(feature, [value]).dtype), (-1, 1))
+            for feature, value in zip(features, row, strict=True)
+        )
 
-    def from_instances(self, instances: Sequence[Any], *, plain: bool) -> Inputs:
+    def from_instances(self, instances: Sequence[Any], *, numbers_only: bool) -> Inputs:
         return self._arrays(checked_rows(self.features, instances))
 
     def from_tensors(self, tensors: Mapping[str, Array]) -> Inputs:
         names = [feature.name for feature in self.features]
+        tensors = _taken_apart(tensors, names)
         problems = [
             Problem(f"inputs[{name}]", f"is not an input of this model; known are {', '.join(names[:20])}")
             for name in tensors
@@ -41,8 +48,19 @@ class Columns:
         row = example_row(self.features)
         return None if row is None else self._arrays([row])
 
-    def neutral(self) -> Inputs | None:
-        return self._arrays([neutral_row(self.features)])
+    def dummy_rows(self) -> Inputs | None:
+        return self._arrays([dummy_row(self.features, self._samples)])
+
+    def other_dummy_rows(self) -> Sequence[Inputs]:
+        rows = [
+            dummy_row(self.features, self._samples, number=number, text=text)
+            for text in (None, "text")
+            for number in (1, 0)
+        ]
+        return [self._arrays([row]) for row in rows]
+
+    def sample_row(self) -> list[Any] | None:
+        return example_row(self.features) or dummy_row(self.features, self._samples)
 
     def _arrays(self, rows: Sequence[Sequence[Any]]) -> Inputs:
         columns = zip(*rows, strict=True)
@@ -52,11 +70,14 @@ class Columns:
         where = f"inputs[{feature.name}]"
         if array.size != rows or len(array) != rows:
             raise InvalidInput.at(f"{where}.shape", f"expected [{rows}] or [{rows}, 1], got {list(array.shape)}")
+        if array.dtype.kind == "M":
+            times = values_of(array.reshape(-1))
+            array = np.array([time.isoformat() for time in times], dtype=object).reshape(array.shape)
         values = [_text(value, f"{where}[{index}]") for index, value in enumerate(array.reshape(-1).tolist())]
         problems = [
             problem
             for index, value in enumerate(values)
-            if not (value != value and feature.nullable)
+            if not (value != value and (feature.nullable or feature.dtype == "any"))
             and (problem := check_value(feature, value, f"{where}[{index}]")) is not None
         ]
         if problems:
@@ -74,13 +95,30 @@ def _text(value: Any, where: str) -> Any:
         raise InvalidInput.at(where, "expected text in UTF-8") from None
 
 
-def _dtype(feature: Feature) -> np.dtype[Any]:
-    return np.dtype(object) if feature.dtype == "string" else np.dtype(feature.dtype)
+def _taken_apart(tensors: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
+    """One tensor of shape [rows, features] is the columns side by side, as for other models of tables."""
+    if len(tensors) != 1 or len(names) < 2:
+        return tensors
+    (array,) = tensors.values()
+    if array.ndim != 2 or array.shape[1] != len(names):
+        return tensors
+    return {name: array[:, place] for place, name in enumerate(names)}
 
 
 def _column(feature: Feature, values: Sequence[Any]) -> Array:
-    if feature.dtype == "string":
+    if feature.dtype == "any":
+        # Numbers alone stay numbers; where something else is among them, each value stays what it is.
+        numbers = all(
+            value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values
+        )
+        if numbers and not all(value is None for value in values):
+            return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    if feature.dtype in ("string", "any"):
         column = np.empty(len(values), dtype=object)
-        column[:] = values
+        for place, value in enumerate(values):  # at once, lists would be taken apart
+            column[place] = value
         return column
+    if feature.is_time:
+        times = [None if value is None else parse_time(value, feature.dtype) for value in values]
+        return np.array(times, dtype="datetime64[ns]")
     return np.array([np.nan if value is None else value for value in values], dtype=feature.dtype)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from model_server.domain.features import Feature, Scalar
+from model_server.domain.tensors import Array, Inputs, Tensor, datatype_of
 from model_server.errors import InvalidInput, Problem
-from model_server.inputs.layout import MOST_PROBLEMS, check_value, checked_rows, example_row, neutral_row
-from model_server.package.metadata import Feature
-from model_server.tensors import Array, Inputs, Tensor, datatype_of
+from model_server.inputs.adapter import MOST_PROBLEMS, check_value, checked_rows, dummy_row, example_row
 
 _NUMBERS = frozenset({int, float})
+_NUMBERS_AND_NULL = _NUMBERS | {type(None)}
 #: From here on a float may be the neighbour of the whole number that was sent.
 _EXACT = 2**53
 
@@ -22,8 +24,15 @@ _EXACT = 2**53
 class Matrix:
     """Rows of numbers, shape (rows, features), in one dtype that holds all of them."""
 
-    def __init__(self, name: str, features: Sequence[Feature], dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        features: Sequence[Feature],
+        dtype: np.dtype[Any],
+        samples: Mapping[str, Scalar] = MappingProxyType({}),
+    ) -> None:
         self.features = tuple(features)
+        self._samples = samples
         self.name = name
         self.dtype = dtype
         self.tensors = (Tensor(name, datatype_of(dtype), (-1, len(features))),)
@@ -31,7 +40,7 @@ class Matrix:
         self._values_of = itemgetter(*names) if len(names) > 1 else lambda row: (row[names[0]],)
         self._rules = _Rules(self.features)
 
-    def from_instances(self, instances: Sequence[Any], *, plain: bool) -> Inputs:
+    def from_instances(self, instances: Sequence[Any], *, numbers_only: bool) -> Inputs:
         width = len(self.features)
         try:
             rows = instances
@@ -40,14 +49,17 @@ class Matrix:
                 if any(len(row) != width for row in instances):
                     return self._carefully(instances)
             # Without true, false and null the array's own dtype tells whether all values were numbers.
-            if not plain and not all(_NUMBERS.issuperset(map(type, row)) for row in rows):
+            kinds = _NUMBERS if numbers_only else _kinds(rows)
+            if not kinds <= _NUMBERS_AND_NULL:
                 return self._carefully(instances)
-            array = np.array(rows)
+            has_null = type(None) in kinds
+            # NumPy reads null as NaN, which no number in JSON is.
+            array = np.array(rows, dtype=np.float64 if has_null else None)
         except (ValueError, TypeError, KeyError, IndexError):
             return self._carefully(instances)
         if array.dtype.kind not in "fiu" or array.shape != (len(instances), width):
             return self._carefully(instances)
-        if self._rules.exist and not self._rules.allow(array):
+        if (self._rules.exist or has_null) and not self._rules.allow(array, has_null=has_null):
             return self._carefully(instances)
         return {self.name: self._cast(array)}
 
@@ -68,8 +80,14 @@ class Matrix:
         row = example_row(self.features)
         return None if row is None else {self.name: np.array([row], dtype=self.dtype)}
 
-    def neutral(self) -> Inputs | None:
-        return {self.name: np.array([neutral_row(self.features)], dtype=self.dtype)}
+    def dummy_rows(self) -> Inputs | None:
+        return {self.name: np.array([dummy_row(self.features, self._samples)], dtype=self.dtype)}
+
+    def other_dummy_rows(self) -> Sequence[Inputs]:
+        return [{self.name: np.array([dummy_row(self.features, self._samples, number=1)], dtype=self.dtype)}]
+
+    def sample_row(self) -> list[Any] | None:
+        return example_row(self.features) or dummy_row(self.features, self._samples)
 
     def _as_matrix(self, tensors: Mapping[str, Array]) -> Array:
         """The only tensor whatever its name, as peers accept it, or one column tensor for each feature."""
@@ -124,13 +142,21 @@ class _Rules:
         low = np.array([_lowest(feature) for feature in features], dtype=np.float64)
         high = np.array([_highest(feature) for feature in features], dtype=np.float64)
         self._low, self._high = low, high
+        self._required = [index for index, feature in enumerate(features) if not feature.nullable]
+        self._allowed = np.array([_some_value(feature) for feature in features], dtype=np.float64)
         # JSON has no infinity and no NaN, so without rules any array of numbers will do.
         self.exist = any(feature.range or feature.categories or feature.dtype != "float64" for feature in features)
         self._integers = [index for index, feature in enumerate(features) if feature.is_integer]
         self._categories = [(index, feature.categories) for index, feature in enumerate(features) if feature.categories]
 
-    def allow(self, array: Array) -> bool:
-        """False when some value may be at fault; the careful path then says which."""
+    def allow(self, array: Array, *, has_null: bool = False) -> bool:
+        """False when some value may be at fault; the careful path then says which. `has_null`: NaN stands for null."""
+        if has_null:
+            missing = np.isnan(array)
+            if missing[:, self._required].any():
+                return False
+            # Any number that is allowed there.
+            array = np.where(missing, self._allowed, array)
         if not self.exist and math.isfinite(array.sum()):
             return True
         # Also false for NaN, which compares false with everything.
@@ -141,6 +167,20 @@ class _Rules:
             if (whole != np.floor(whole)).any() or (np.abs(whole) >= _EXACT).any():
                 return False
         return all(np.isin(array[:, index], list(categories or ())).all() for index, categories in self._categories)
+
+
+def _kinds(rows: Sequence[Any]) -> set[type]:
+    """The types of all values."""
+    kinds: set[type] = set()
+    for row in rows:
+        kinds.update(map(type, row))
+    return kinds
+
+
+def _some_value(feature: Feature) -> float:
+    """A number that a nullable feature allows; 0 for the others."""
+    (value,) = dummy_row([feature]) if feature.nullable else (0.0,)
+    return float(value)
 
 
 def _lowest(feature: Feature) -> float:

@@ -7,20 +7,20 @@ from typing import Any
 
 import numpy as np
 
+from model_server.domain.features import Feature
+from model_server.domain.tensors import Array, Inputs, Tensor, datatype_of
 from model_server.errors import InvalidInput, Problem
-from model_server.inputs.layout import shown
-from model_server.package.metadata import Feature
-from model_server.tensors import Array, Inputs, Tensor, datatype_of
+from model_server.inputs.adapter import preview
 
 
-class TensorLayout:
+class TensorAdapter:
     """An instance is a nested list for the only input, or an object with one for each input."""
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self.features: tuple[Feature, ...] = ()
         self.tensors = tuple(tensors)
 
-    def from_instances(self, instances: Sequence[Any], *, plain: bool) -> Inputs:
+    def from_instances(self, instances: Sequence[Any], *, numbers_only: bool) -> Inputs:
         return {tensor.name: self._stack(tensor, instances) for tensor in self.tensors}
 
     def from_tensors(self, tensors: Mapping[str, Array]) -> Inputs:
@@ -43,14 +43,24 @@ class TensorLayout:
             raise InvalidInput.at("inputs", "expected the same number of rows in each tensor")
         return arrays
 
+    def sample_row(self) -> list[Any] | None:
+        return None
+
     def example(self) -> Inputs | None:
         return None
 
-    def neutral(self) -> Inputs | None:
+    def dummy_rows(self) -> Inputs | None:
+        return self._filled_with(0, "", size=1)
+
+    def other_dummy_rows(self) -> Sequence[Inputs]:
+        # A graph may divide by its input, or need more than one of what it takes any number of.
+        return [self._filled_with(number, "text", size=size) for size in (1, 8) for number in (1, 0)]
+
+    def _filled_with(self, number: int, text: str, *, size: int) -> Inputs:
         return {
             tensor.name: np.full(
-                [1, *(abs(size) for size in tensor.shape[1:])],
-                "" if tensor.dtype == object else 0,
+                [1, *(size if one < 0 else one for one in tensor.shape[1:])],
+                text if tensor.dtype == object else number,
                 dtype=tensor.dtype,
             )
             for tensor in self.tensors
@@ -72,7 +82,7 @@ class TensorLayout:
         names = [known.name for known in self.tensors]
         if not isinstance(instance, dict):
             if len(names) > 1:
-                raise InvalidInput.at(where, f"expected an object with {', '.join(names)}, got {shown(instance)}")
+                raise InvalidInput.at(where, f"expected an object with {', '.join(names)}, got {preview(instance)}")
             return instance, where
         strange = sorted(instance.keys() - set(names))
         if strange:
@@ -86,7 +96,7 @@ class TensorLayout:
         try:
             array = np.array(instance, dtype=object if tensor.datatype == "BYTES" else None)
         except ValueError:
-            raise InvalidInput.at(where, f"expected nested lists of equal lengths, got {shown(instance)}") from None
+            raise InvalidInput.at(where, f"expected nested lists of equal lengths, got {preview(instance)}") from None
         row: Array = self._fit(tensor, array[np.newaxis], where)[0]
         return row
 
@@ -97,7 +107,7 @@ class TensorLayout:
         sizes = zip(array.shape[1:], tensor.shape[1:], strict=False)
         if array.ndim != len(tensor.shape) or any(want not in (-1, got) for got, want in sizes):
             wanted = [size if size != -1 else "any" for size in tensor.shape[1:]]
-            raise InvalidInput.at(where, f"expected rows of shape {shown(wanted)}, got {list(array.shape[1:])}")
+            raise InvalidInput.at(where, f"expected rows of shape {preview(wanted)}, got {list(array.shape[1:])}")
         if not _kind_fits(array, tensor):
             raise InvalidInput.at(where, f"expected {tensor.datatype} values, got {datatype_of(array.dtype)}")
         with np.errstate(over="ignore", invalid="ignore"):

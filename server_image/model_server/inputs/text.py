@@ -6,13 +6,17 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from model_server.package.metadata import Feature
+from model_server.domain.features import Feature
 
 
 def value_of(text: str, feature: Feature | None) -> Any:
     """A cell by its feature's type; what does not parse stays text, for the model's own check to name."""
     if feature is None or feature.dtype == "string":
         return None if text == "" and feature is not None and feature.nullable else text
+    if feature.dtype == "any":
+        return None if text == "" else _number(text, whole=False)
+    if feature.is_time:
+        return None if text == "" else text
     if text == "":
         return None
     if feature.dtype == "bool":

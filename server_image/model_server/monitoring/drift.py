@@ -14,16 +14,16 @@ import numpy as np
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from model_server.domain.features import Feature, Metadata, ReferenceFeature
+from model_server.domain.tensors import Array, Inputs
 from model_server.errors import SettingsInvalid
 from model_server.monitoring.statistics import ks, psi
-from model_server.package.metadata import Feature, Metadata, ReferenceFeature
-from model_server.telemetry import DRIFT, LABELS, Telemetry
-from model_server.tensors import Array, Inputs
+from model_server.telemetry import LABELS, Telemetry
 
 log = logging.getLogger(__name__)
 
 BINS = 24
-MOST_FEATURES = DRIFT.size // BINS
+MOST_FEATURES = 128
 WINDOW_ROWS = 10_000
 # Below this the index is mostly noise: its expectation without any drift is about bins / rows.
 FEWEST_ROWS = 200
@@ -45,6 +45,9 @@ class Bins:
         if self.categories:
             known = [np.count_nonzero(values == category) for category in self.categories]
             return np.array([*known, len(values) - sum(known)])
+        if values.dtype == object:
+            # A column of anything: what is no number has no place among the edges.
+            values = np.array([value for value in values if type(value) in (int, float)], dtype=np.float64)
         present = values[~np.isnan(values.astype(np.float64))]
         places = np.searchsorted(np.array(self.edges[1:-1]), present, side="right")
         return np.bincount(places, minlength=len(self.edges) - 1)
@@ -97,6 +100,7 @@ class Drift(Collector):
         self._names = [feature.name for feature in features][:MOST_FEATURES]
         self._threshold = threshold
         self._telemetry = telemetry
+        self._counts = telemetry.values.declare(MOST_FEATURES * BINS)
         self._bins: Mapping[str, Bins] = reference if not isinstance(reference, int) else {}
         self._still_needed = reference if isinstance(reference, int) else 0
         self._first: list[Inputs] = []
@@ -126,7 +130,7 @@ class Drift(Collector):
             bins = self._bins.get(name)
             if bins is None:
                 continue
-            counts = [self._telemetry.cells.sum(self._cell(place) + index) for index in range(len(bins.counts))]
+            counts = [self._telemetry.values.sum(self._first_count(place) + index) for index in range(len(bins.counts))]
             if sum(counts) < FEWEST_ROWS:
                 continue
             distance = psi(bins.counts, counts)
@@ -150,13 +154,13 @@ class Drift(Collector):
         parts = [inputs[name] if name in inputs else next(iter(inputs.values()))[:, place] for inputs in batches]
         return np.concatenate(parts)
 
-    def _cell(self, place: int) -> int:
-        return DRIFT.first + place * BINS
+    def _first_count(self, place: int) -> int:
+        return self._counts.first + place * BINS
 
     def _add(self, place: int, counts: Array) -> None:
-        row, first = self._telemetry.row, self._cell(place)
+        own, first = self._telemetry.values.own, self._first_count(place)
         for index, count in enumerate(counts.tolist()):
-            row[first + index] += count
-        if sum(row[first : first + BINS]) > WINDOW_ROWS:
+            own[first + index] += count
+        if sum(own[first : first + BINS]) > WINDOW_ROWS:
             for cell in range(first, first + BINS):
-                row[cell] /= 2
+                own[cell] /= 2

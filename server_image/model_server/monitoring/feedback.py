@@ -7,51 +7,53 @@ prediction. Sums are kept, not answers: counts by class, squared and absolute er
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
+from model_server.domain.model import LoadedModel
 from model_server.errors import InvalidInput, Problem, UnknownPrediction
-from model_server.lifecycle import Loaded
-from model_server.monitoring.outputs import classes_of
-from model_server.telemetry import FEEDBACK, LABELS, Telemetry
-from model_server.tensors import Outputs
+from model_server.monitoring.window import Answered, AnswerWindow
+from model_server.shared_values import SharedValues
+from model_server.telemetry import LABELS, Telemetry
 
-WINDOW = 10_000
 MOST_CLASSES = 16
-_CONFUSION = FEEDBACK.first
-_COUNT, _CORRECT, _ABSOLUTE, _SQUARED, _LOSS, _LOSSES, _LOSS_SQUARES, _CONVERTED, _NOT_CONVERTED = range(
-    FEEDBACK.first + MOST_CLASSES**2, FEEDBACK.end
-)
 _FIELDS = ("id", "prediction", "label", "conversion")
+
+
+class _Places:
+    """Where the sums of feedback lie among the shared values."""
+
+    def __init__(self, values: SharedValues) -> None:
+        self.confusion = values.declare(MOST_CLASSES**2).first
+        self.count, self.correct, self.absolute, self.squared = (values.declare().first for _ in range(4))
+        self.loss, self.losses, self.loss_squares = (values.declare().first for _ in range(3))
+        self.converted, self.not_converted = (values.declare().first for _ in range(2))
 
 
 class Feedback(Collector):
     """Joins labels to predictions and shows the quality that follows."""
 
-    def __init__(self, loaded: Loaded, telemetry: Telemetry) -> None:
+    def __init__(self, loaded: LoadedModel, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
-        self._classes = classes_of(loaded)
+        self._values = telemetry.values
+        self._places = _Places(telemetry.values)
+        self._classes = loaded.class_labels
         self._model = loaded.model
-        self._is_number = bool(loaded.outputs) and loaded.outputs[0].datatype.startswith("FP")
-        self._window: OrderedDict[bytes, Outputs] = OrderedDict()
+        self._is_number = loaded.answers_numbers
+        self._window = AnswerWindow(loaded.model.probability_output)
+        #: Keeps a prediction until its label comes, or newer ones push it out; not when it is very large.
+        self.remember = self._window.remember
         telemetry.registry.register(self)
-
-    def remember(self, identifier: bytes, outputs: Outputs) -> None:
-        """Keep a prediction until its label comes, or newer ones push it out."""
-        window = self._window
-        window[identifier] = outputs
-        if len(window) > WINDOW:
-            window.popitem(last=False)
 
     def receive(self, document: Mapping[str, Any]) -> None:
         """Count one feedback. Raises InvalidInput, or UnknownPrediction when its id is not in the window."""
         _check_fields(document)
         if "conversion" in document:
-            self._telemetry.row[_CONVERTED if document["conversion"] else _NOT_CONVERTED] += 1
+            places = self._places
+            self._values.own[places.converted if document["conversion"] else places.not_converted] += 1
         if "label" not in document:
             return
         if "prediction" in document:
@@ -59,22 +61,23 @@ class Feedback(Collector):
             self._score(document["prediction"], document["label"], None)
             return
         identifier = document["id"].encode()
-        outputs = self._window.get(identifier)
-        if outputs is None:
+        answer = self._window.find(identifier)
+        if answer is None:
             raise UnknownPrediction(
                 f"no prediction with id {document['id']!r} is remembered here",
-                hint="It is too old, was labelled already, or another replica answered it: send prediction and label.",
+                hint="It is too old or too large, was labelled already, or another replica answered it:"
+                " send prediction and label.",
             )
-        self._join(outputs, document["label"])
+        self._join(answer, document["label"])
         # A label counts once.
-        del self._window[identifier]
+        self._window.forget(identifier)
 
-    def _join(self, outputs: Outputs, label: Any) -> None:
-        predictions = next(iter(outputs.values())).tolist()
+    def _join(self, answer: Answered, label: Any) -> None:
+        array, probabilities, _ = answer
+        predictions = array.tolist()
         labels = label if isinstance(label, list) else [label]
         if len(labels) != len(predictions):
             raise InvalidInput.at("label", f"expected {len(predictions)} labels, one a row, got {len(labels)}")
-        probabilities = outputs.get(self._model.probabilities)
         rows = [None] * len(labels) if probabilities is None else probabilities.tolist()
         # All are looked at before one counts: labels that are sent again, corrected, would count twice.
         for prediction, right in zip(predictions, labels, strict=True):
@@ -83,32 +86,32 @@ class Feedback(Collector):
             self._score(prediction, right, row)
 
     def _score(self, prediction: Any, label: Any, probabilities: list[float] | None) -> None:
-        row = self._telemetry.row
-        if self._is_number and not self._classes:
+        own, places = self._values.own, self._places
+        if self._is_number:
             error = float(prediction) - float(label)
-            row[_ABSOLUTE] += abs(error)
-            row[_SQUARED] += error * error
+            own[places.absolute] += abs(error)
+            own[places.squared] += error * error
         else:
-            places = [self._place(prediction), self._place(label)]
-            row[_CORRECT] += prediction == label
-            if self._classes and max(places) < MOST_CLASSES:
-                row[_CONFUSION + places[1] * MOST_CLASSES + places[0]] += 1
+            predicted, right = self._place(prediction), self._place(label)
+            own[places.correct] += prediction == label
+            if self._classes and max(predicted, right) < MOST_CLASSES:
+                own[places.confusion + right * MOST_CLASSES + predicted] += 1
             if probabilities is not None and self._classes == self._model.classes:
-                loss = -math.log(max(probabilities[places[1]], 1e-15))
-                row[_LOSS] += loss
-                row[_LOSS_SQUARES] += loss * loss
-                row[_LOSSES] += 1
-        row[_COUNT] += 1
+                loss = -math.log(max(probabilities[right], 1e-15))
+                own[places.loss] += loss
+                own[places.loss_squares] += loss * loss
+                own[places.losses] += 1
+        own[places.count] += 1
 
     def _check(self, prediction: Any, label: Any) -> None:
         """Raise InvalidInput for what cannot be scored."""
         for value, field in ((prediction, "prediction"), (label, "label")):
-            if self._is_number and not self._classes:
+            if self._is_number:
                 _number(value, field)
             elif self._classes and value not in self._classes:
                 known = ", ".join(str(known) for known in self._classes[:20])
                 raise InvalidInput.at(field, f"expected one of {known}, got {value!r}")
-        if self._is_number and not self._classes:
+        if self._is_number:
             error = float(prediction) - float(label)
             if not math.isfinite(error * error):
                 raise InvalidInput.at("label", f"{label!r} is too far from the prediction, {prediction!r}")
@@ -117,21 +120,23 @@ class Feedback(Collector):
         return self._classes.index(label) if self._classes else 0
 
     def collect(self) -> Iterable[Metric]:
-        cells, labels = self._telemetry.cells, self._telemetry.identity.labels
-        count = cells.sum(_COUNT)
+        values, places, labels = self._values, self._places, self._telemetry.identity.labels
+        count = values.sum(places.count)
         feedback = CounterMetricFamily(
             "modeldeploy_feedback", "Labels that were joined to a prediction.", labels=(*LABELS, "outcome")
         )
-        if self._is_number and not self._classes:
+        if self._is_number:
             feedback.add_metric((*labels, "scored"), count)
         else:
-            correct = cells.sum(_CORRECT)
+            correct = values.sum(places.correct)
             feedback.add_metric((*labels, "correct"), correct)
             feedback.add_metric((*labels, "wrong"), count - correct)
         yield feedback
-        conversions = CounterMetricFamily("modeldeploy_conversions", "Conversions told.", labels=(*LABELS, "converted"))
-        conversions.add_metric((*labels, "true"), cells.sum(_CONVERTED))
-        conversions.add_metric((*labels, "false"), cells.sum(_NOT_CONVERTED))
+        conversions = CounterMetricFamily(
+            "modeldeploy_conversions", "Conversions that were reported.", labels=(*LABELS, "converted")
+        )
+        conversions.add_metric((*labels, "true"), values.sum(places.converted))
+        conversions.add_metric((*labels, "false"), values.sum(places.not_converted))
         yield conversions
         yield from self._judged(labels)
         quality = GaugeMetricFamily("modeldeploy_quality", "Quality by the labels so far.", labels=(*LABELS, "metric"))
@@ -141,9 +146,11 @@ class Feedback(Collector):
 
     def _judged(self, labels: tuple[str, str, str]) -> Iterable[Metric]:
         """Counters behind precision, recall, f1 and log-loss: only counters say what came between two scrapes."""
-        cells = self._telemetry.cells
+        values, places = self._values, self._places
         rated = CounterMetricFamily(
-            "modeldeploy_rated", "Answers that a measure counts, right or wrong.", labels=(*LABELS, "metric", "outcome")
+            "modeldeploy_rated",
+            "Labelled answers that count for a metric, right or wrong.",
+            labels=(*LABELS, "metric", "outcome"),
         )
         if 0 < len(self._classes) <= MOST_CLASSES:
             for name, (right, wrong) in rated_answers(self._confusion()).items():
@@ -151,27 +158,27 @@ class Feedback(Collector):
                 rated.add_metric((*labels, name, "wrong"), wrong)
         yield rated
         loss = SummaryMetricFamily("modeldeploy_log_loss", "Loss of the labelled answers, in nats.", labels=LABELS)
-        loss.add_metric(labels, int(cells.sum(_LOSSES)), cells.sum(_LOSS))
+        loss.add_metric(labels, int(values.sum(places.losses)), values.sum(places.loss))
         yield loss
         squares = CounterMetricFamily("modeldeploy_log_loss_squares", "The sum of their squares.", labels=LABELS)
-        squares.add_metric(labels, cells.sum(_LOSS_SQUARES))
+        squares.add_metric(labels, values.sum(places.loss_squares))
         yield squares
 
     def _confusion(self) -> list[list[float]]:
-        cells, size = self._telemetry.cells, len(self._classes)
-        return [[cells.sum(_CONFUSION + i * MOST_CLASSES + j) for j in range(size)] for i in range(size)]
+        first, size = self._places.confusion, len(self._classes)
+        return [[self._values.sum(first + i * MOST_CLASSES + j) for j in range(size)] for i in range(size)]
 
     def _quality(self, count: float) -> dict[str, float]:
-        cells = self._telemetry.cells
+        values, places = self._values, self._places
         if not count:
             return {}
-        if self._is_number and not self._classes:
-            return {"mae": cells.sum(_ABSOLUTE) / count, "rmse": math.sqrt(cells.sum(_SQUARED) / count)}
-        found = {"accuracy": cells.sum(_CORRECT) / count}
+        if self._is_number:
+            return {"mae": values.sum(places.absolute) / count, "rmse": math.sqrt(values.sum(places.squared) / count)}
+        found = {"accuracy": values.sum(places.correct) / count}
         if 0 < len(self._classes) <= MOST_CLASSES:
             found |= macro_averages(self._confusion())
-        if cells.sum(_LOSSES):
-            found["log_loss"] = cells.sum(_LOSS) / cells.sum(_LOSSES)
+        if values.sum(places.losses):
+            found["log_loss"] = values.sum(places.loss) / values.sum(places.losses)
         return found
 
 

@@ -20,19 +20,21 @@ import orjson
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from model_server.domain.model import Identity, LoadedModel
+from model_server.domain.tensors import Inputs, Outputs, values_of
 from model_server.errors import SettingsInvalid
-from model_server.lifecycle import Loaded
+from model_server.monitoring.window import bytes_of_all
 from model_server.settings import Settings
-from model_server.telemetry import INPUT_LOG, LABELS, Identity, Telemetry
-from model_server.tensors import Inputs, Outputs
+from model_server.telemetry import LABELS, Telemetry
 
 log = logging.getLogger(__name__)
 
 QUEUE_SIZE = 1_000
+#: Of the arrays that wait in the queue.
+QUEUE_BYTES = 64 * 2**20
 BATCH = 100
 FLUSH_SECONDS = 1.0
 REDACTED = "[redacted]"
-_WRITTEN, _DROPPED = INPUT_LOG.first, INPUT_LOG.first + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class StorageSink:
     """JSON lines in objects below a storage URI, one object a batch."""
 
     def __init__(self, uri: str, environ: Mapping[str, str]) -> None:
-        from model_server.storage.writing import open_folder
+        from model_server.storage.folder import open_folder
 
         self._folder = open_folder(uri, environ)
         self._stem = f"{random.getrandbits(32):08x}"
@@ -110,24 +112,27 @@ class StorageSink:
 class InputLog(Collector):
     """Samples, queues, and writes in a thread of its own."""
 
-    def __init__(self, sink: Sink, settings: Settings, loaded: Loaded, telemetry: Telemetry) -> None:
+    def __init__(self, sink: Sink, settings: Settings, loaded: LoadedModel, telemetry: Telemetry) -> None:
         self._sink = sink
         self._rate = settings.input_log_sample_rate
         self._redact = frozenset(settings.input_log_redact)
         self._loaded = loaded
         self._telemetry = telemetry
-        self._queue: queue.Queue[Record | None] = queue.Queue(QUEUE_SIZE)
+        self._written, self._dropped = (telemetry.values.declare().first for _ in range(2))
+        self._queue: queue.Queue[tuple[Record, int] | None] = queue.Queue(QUEUE_SIZE)
+        # Each is written by one thread: their difference waits.
+        self._offered_bytes = self._taken_bytes = 0
         self._thread = threading.Thread(target=self._run, name="input-log", daemon=True)
         self._thread.start()
         telemetry.registry.register(self)
 
     @classmethod
-    def of(cls, settings: Settings, loaded: Loaded, telemetry: Telemetry) -> InputLog | None:
+    def of(cls, settings: Settings, loaded: LoadedModel, telemetry: Telemetry) -> InputLog | None:
         """The log the settings ask for, None for a rate of 0. Raises SettingsInvalid for an unknown sink."""
         if settings.input_log_sample_rate == 0:
             return None
-        names = {feature.name for feature in loaded.layout.features} or {
-            tensor.name for tensor in loaded.layout.tensors
+        names = {feature.name for feature in loaded.adapter.features} or {
+            tensor.name for tensor in loaded.adapter.tensors
         }
         unknown = sorted(set(settings.input_log_redact) - names)
         if unknown:
@@ -143,10 +148,14 @@ class InputLog(Collector):
 
     def offer(self, record: Record) -> None:
         """Queue a record, or drop and count it."""
+        size = bytes_of_all(record.inputs, QUEUE_BYTES) + bytes_of_all(record.outputs, QUEUE_BYTES)
         try:
-            self._queue.put_nowait(record)
+            if self._offered_bytes - self._taken_bytes + size > QUEUE_BYTES:
+                raise queue.Full
+            self._queue.put_nowait((record, size))
+            self._offered_bytes += size
         except queue.Full:
-            self._telemetry.row[_DROPPED] += 1
+            self._telemetry.values.own[self._dropped] += 1
 
     def close(self) -> None:
         """Write what is queued, for two seconds at most."""
@@ -158,12 +167,12 @@ class InputLog(Collector):
 
     def collect(self) -> Iterable[Metric]:
         labels = self._telemetry.identity.labels
-        for name, cell, text in (
-            ("written", _WRITTEN, "Requests written to the input log."),
-            ("dropped", _DROPPED, "Sampled requests that did not reach the input log."),
+        for name, place, text in (
+            ("written", self._written, "Requests written to the input log."),
+            ("dropped", self._dropped, "Sampled requests that did not reach the input log."),
         ):
             family = CounterMetricFamily(f"modeldeploy_input_log_{name}", text, labels=LABELS)
-            family.add_metric(labels, self._telemetry.cells.sum(cell))
+            family.add_metric(labels, self._telemetry.values.sum(place))
             yield family
 
     def _run(self) -> None:
@@ -179,7 +188,9 @@ class InputLog(Collector):
         records: list[Record] = []
         until = time.monotonic() + FLUSH_SECONDS
         while first is not None:
-            records.append(first)
+            record, size = first
+            self._taken_bytes += size
+            records.append(record)
             left = until - time.monotonic()
             if len(records) >= BATCH or left <= 0:
                 return records, True
@@ -192,10 +203,10 @@ class InputLog(Collector):
     def _write(self, records: list[Record]) -> None:
         try:
             self._sink.write([self._entry(record) for record in records])
-            self._telemetry.row[_WRITTEN] += len(records)
+            self._telemetry.values.own[self._written] += len(records)
         except Exception as error:
             # Whatever the sink's trouble, the log must neither end nor reach the predictions.
-            self._telemetry.row[_DROPPED] += len(records)
+            self._telemetry.values.own[self._dropped] += len(records)
             log.warning("input log: %d entries lost: %s", len(records), error)
 
     def _entry(self, record: Record) -> bytes:
@@ -215,11 +226,11 @@ class InputLog(Collector):
 
     def _rows(self, inputs: Inputs) -> Any:
         """Rows as objects by feature where features have names, else the named arrays."""
-        names = [feature.name for feature in self._loaded.layout.features]
+        names = [feature.name for feature in self._loaded.adapter.features]
         if names and len(inputs) == 1 and names != list(inputs):
             rows = next(iter(inputs.values())).tolist()
             return [{n: REDACTED if n in self._redact else v for n, v in zip(names, row, strict=True)} for row in rows]
-        return {name: REDACTED if name in self._redact else array.tolist() for name, array in inputs.items()}
+        return {name: REDACTED if name in self._redact else values_of(array) for name, array in inputs.items()}
 
 
 def _sink(sink: str, identity: Identity) -> Sink:

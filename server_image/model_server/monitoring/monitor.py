@@ -1,36 +1,38 @@
-"""The routes tell the monitor of each prediction; everything that takes time happens later, off the hot path."""
+"""Observes each prediction of the data plane; everything that takes time happens later, off the hot path."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from model_server.lifecycle import Loaded
+from model_server.domain.model import LoadedModel
+from model_server.domain.tensors import Inputs, Outputs
 from model_server.monitoring.drift import Drift, find_reference
 from model_server.monitoring.feedback import Feedback
 from model_server.monitoring.input_log import InputLog, Record
 from model_server.monitoring.outputs import OutputCounts
-from model_server.monitoring.recent import Recent
+from model_server.monitoring.prediction_log import PredictionLog
+from model_server.monitoring.window import LARGEST_BYTES, bytes_of_all
 from model_server.settings import Settings
-from model_server.telemetry import RECENT, Telemetry
-from model_server.tensors import Inputs, Outputs
+from model_server.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
-# Predictions between two looks; with more than this in a second the rest is left out of the statistics.
+# Predictions between two ticks, by number and by bytes; what is more in a second is left out of the statistics.
 MOST_UNSEEN = 5_000
+MOST_UNSEEN_BYTES = 64 * 2**20
 
 
 class Monitor:
-    """One model's drift, output counts, feedback, input log and recent predictions."""
+    """The `PredictionObserver` of a server: drift, output counts, feedback, input log and recent predictions."""
 
-    def __init__(self, loaded: Loaded, settings: Settings, telemetry: Telemetry) -> None:
-        self._unseen: deque[tuple[Inputs, Outputs]] = deque(maxlen=MOST_UNSEEN)
+    def __init__(self, loaded: LoadedModel, settings: Settings, telemetry: Telemetry) -> None:
+        self._unseen: list[tuple[Inputs, Outputs]] = []
+        self._unseen_bytes = 0
         self._drift = Drift(
-            loaded.layout.features,
+            loaded.adapter.features,
             find_reference(settings.drift_reference, loaded.metadata),
             settings.drift_threshold,
             telemetry,
@@ -38,12 +40,16 @@ class Monitor:
         self._outputs = OutputCounts(loaded, telemetry)
         self._feedback = Feedback(loaded, telemetry)
         self._log = InputLog.of(settings, loaded, telemetry)
-        self.recent = Recent(telemetry.cells, telemetry.row, RECENT)
+        self.recent = PredictionLog(telemetry.values)
 
     def predicted(self, identifier: bytes, inputs: Inputs, outputs: Outputs, body: bytes = b"") -> None:
-        """Called for each answered request: remembers references, computes nothing unless somebody compares."""
-        self._unseen.append((inputs, outputs))
-        self._feedback.remember(identifier, outputs)
+        """Called for each answered request: remembers references, computes nothing unless revisions are compared."""
+        size = self._feedback.remember(identifier, outputs)
+        if len(self._unseen) < MOST_UNSEEN and self._unseen_bytes < MOST_UNSEEN_BYTES:
+            if len(outputs) > 1 or size > LARGEST_BYTES:
+                size = bytes_of_all(outputs, MOST_UNSEEN_BYTES)
+            self._unseen_bytes += size + bytes_of_all(inputs, MOST_UNSEEN_BYTES)
+            self._unseen.append((inputs, outputs))
         if self._log is not None and self._log.is_sampled():
             self._log.offer(Record(identifier.decode("latin-1"), inputs, outputs))
         if self.recent.every and body:
@@ -53,11 +59,11 @@ class Monitor:
         """Feedback came. Raises InvalidInput or UnknownPrediction."""
         self._feedback.receive(document)
 
-    async def pulse(self) -> None:
+    async def tick(self) -> None:
         """Called about once a second: look at what was predicted since."""
         self.recent.refresh()
         if self._unseen:
-            seen = [self._unseen.popleft() for _ in range(len(self._unseen))]
+            seen, self._unseen, self._unseen_bytes = self._unseen, [], 0
             await asyncio.to_thread(self._digest, seen)
 
     def _digest(self, seen: list[tuple[Inputs, Outputs]]) -> None:

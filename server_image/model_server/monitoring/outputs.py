@@ -11,39 +11,32 @@ import numpy as np
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from model_server.lifecycle import Loaded
-from model_server.telemetry import LABELS, OUTPUTS, Telemetry
-from model_server.tensors import Array, Outputs
+from model_server.domain.model import LoadedModel
+from model_server.domain.tensors import Array, Outputs
+from model_server.telemetry import LABELS, Telemetry
 
 # 1, 2, 5, 10, ... on both sides of zero.
 _STEPS = [step * 10.0**power for power in range(-3, 6) for step in (1, 2, 5)]
 BOUNDS = tuple([-step for step in reversed(_STEPS)] + [0.0] + _STEPS)
-MOST_CLASSES = OUTPUTS.size - 1
-
-
-def classes_of(loaded: Loaded) -> tuple[object, ...]:
-    """The labels a model can answer with: its own, else model.yaml's categories, else none."""
-    if loaded.model.classes:
-        return loaded.model.classes
-    outputs = loaded.metadata.output_features
-    return tuple(outputs[0].categories or ()) if outputs else ()
+MOST_CLASSES = 64
 
 
 class OutputCounts(Collector):
     """Counts predictions by class or bucket."""
 
-    def __init__(self, loaded: Loaded, telemetry: Telemetry) -> None:
+    def __init__(self, loaded: LoadedModel, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
-        self._classes = classes_of(loaded)[:MOST_CLASSES]
+        self._counted = telemetry.values.declare(MOST_CLASSES + 1)
+        self._classes = loaded.class_labels[:MOST_CLASSES]
         telemetry.registry.register(self)
 
     def update(self, batches: Sequence[Outputs]) -> None:
         """Count the first output of some requests."""
-        row = self._telemetry.row
+        own, first = self._telemetry.values.own, self._counted.first
         for outputs in batches:
             values = next(iter(outputs.values()))
             for index, count in enumerate(self._counts(values)):
-                row[OUTPUTS.first + index] += count
+                own[first + index] += count
 
     def collect(self) -> Iterable[Metric]:
         labels = self._telemetry.identity.labels
@@ -52,7 +45,7 @@ class OutputCounts(Collector):
         )
         names = [str(label) for label in self._classes] if self._classes else [f"{bound:g}" for bound in BOUNDS]
         names.append("other" if self._classes else "+Inf")
-        for name, count in zip(names, self._telemetry.cells.sums(OUTPUTS), strict=False):
+        for name, count in zip(names, self._telemetry.values.sums(self._counted), strict=False):
             if count:
                 family.add_metric((*labels, name), count)
         yield family

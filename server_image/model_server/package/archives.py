@@ -1,4 +1,4 @@
-"""Unpacks .tar.gz and .zip packages; `package/opening.py` calls it after the digest is verified.
+"""Unpacks .tar.gz and .zip packages; `package/reader.py` calls it after the digest is verified.
 
 An archive is a stranger's program for writing files: each entry is checked before a byte is written.
 """

@@ -1,21 +1,36 @@
 """Which format a package is in: asked for, declared in model.yaml, or found by name and first bytes.
 
-Pure but for the first bytes of a file, which the caller reads. `package/opening.py` calls `choose`.
+Formats are registered as entry points (`plugins.py`), the built-in ones too. The first bytes of a file are what the
+caller reads. `package/reader.py` calls `choose`.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import PurePosixPath
 
-from model_server.errors import FormatAmbiguous, FormatMismatch, FormatUnknown
+from model_server import plugins
+from model_server.errors import (
+    FormatAmbiguous,
+    FormatMismatch,
+    FormatUnknown,
+    SettingsInvalid,
+    StartError,
+)
+from model_server.plugins import registered
+
+log = logging.getLogger(__name__)
 
 AUTO = "auto"
 #: A folder whose MLmodel file names one of the formats below.
 MLFLOW = "mlflow"
 PYTHON = "python"
 MODEL_PY = "model.py"
+#: Of files that are compressed by themselves, as joblib and people do it.
+COMPRESSED_SUFFIXES = (".gz", ".z", ".bz2", ".xz", ".lzma", ".lz4")
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
@@ -28,83 +43,37 @@ class Format:
     runs_code: bool = False
     begins: tuple[bytes, ...] = ()
     description: str = ""
-    # What its library is called among the extras, where that is not the format's name.
-    extra: str = ""
+    #: What loads it, as "module:function": the function takes a `Package` and `threads`, and gives a `Model`.
+    loader: str = ""
+    #: Of `begins`, those that no other kind of file has: by these a file is recognised whatever its name is.
+    signatures: tuple[bytes, ...] = ()
+    #: The entry of MLflow's flavor of this name that names the file, empty where MLflow has no such flavor.
+    mlflow_entry: str = ""
+    #: What pip installs to load it.
+    requires: str = ""
 
 
-PICKLE = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-# What joblib's compressors begin with: zlib, gzip, bz2, xz, lzma, lz4.
-COMPRESSED = (
-    b"\x78\x01",
-    b"\x78\x5e",
-    b"\x78\x9c",
-    b"\x78\xda",
-    b"\x1f\x8b",
-    b"BZh",
-    b"\xfd7zXZ",
-    b"\x5d\x00",
-    b"\x04\x22\x4d\x18",
-)
+@cache
+def known_formats() -> Mapping[str, Format]:
+    """The formats of all installed packages, by name. One that cannot be used is logged, and is not among them."""
+    found = {}
+    for name, entry in registered(plugins.FORMATS).items():
+        try:
+            found[name] = _registered_format(name)
+        except StartError as error:
+            log.warning("format %s is not available: %s", entry.name, error.message)
+    return found
 
-FORMATS: Mapping[str, Format] = {
-    known.name: known
-    for known in (
-        Format(
-            name="sklearn",
-            suffixes=(".joblib", ".pkl", ".pickle"),
-            runs_code=True,
-            begins=PICKLE + COMPRESSED,
-            description="scikit-learn estimators saved with joblib or pickle",
-        ),
-        Format(
-            name="skops",
-            suffixes=(".skops",),
-            begins=(b"PK",),
-            description="scikit-learn estimators saved with skops, which runs no code",
-        ),
-        Format(
-            name="xgboost",
-            suffixes=(".ubj", ".xgb"),
-            begins=(b'{"learner"', b"{L"),
-            description="XGBoost models saved as JSON or UBJ",
-        ),
-        Format(
-            name="lightgbm",
-            suffixes=(".lgb", ".lightgbm"),
-            begins=(b"tree\n",),
-            description="LightGBM models saved as text",
-        ),
-        Format(name="onnx", suffixes=(".onnx",), begins=(b"\x08",), description="ONNX graphs"),
-        Format(
-            name="torchscript",
-            suffixes=(".pt", ".pth", ".pt2"),
-            runs_code=True,
-            begins=(b"PK",),
-            description="PyTorch models saved by TorchScript (.pt) or torch.export (.pt2)",
-            extra="torch",
-        ),
-        Format(
-            name="keras",
-            suffixes=(".keras", ".h5", ".hdf5"),
-            # Layers of the .h5 form may hold code, and the safe mode of the other has been broken more than once.
-            runs_code=True,
-            begins=(b"PK", b"\x89HDF"),
-            description="Keras models",
-        ),
-        Format(
-            name="pmml",
-            suffixes=(".pmml",),
-            begins=(b"<", b"\xef\xbb\xbf<"),
-            description="PMML documents",
-        ),
-        Format(
-            name=PYTHON,
-            suffixes=(),
-            runs_code=True,
-            description="a model.py with load_model(path) and predict(model, inputs)",
-        ),
-    )
-}
+
+def _registered_format(name: str) -> Format:
+    entry = registered(plugins.FORMATS)[name]
+    known = plugins.load(entry)
+    if not isinstance(known, Format) or known.name != name or not known.loader:
+        raise SettingsInvalid(
+            f"{entry.value} is registered as the format {name!r}, and is no Format of this name with a loader",
+            hint="See model_server.package.formats.Format.",
+        )
+    return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +90,11 @@ def named_format(name: str, where: str) -> Format | None:
         return None
     if name == MLFLOW:
         raise FormatMismatch(f"{where} is mlflow, and the package holds no MLmodel file")
-    if name not in FORMATS:
-        raise FormatUnknown(f"{where} is {name!r}", hint=f"Known formats: {AUTO}, {', '.join(sorted(FORMATS))}.")
-    return FORMATS[name]
+    if name not in registered(plugins.FORMATS):
+        raise FormatUnknown(
+            f"{where} is {name!r}", hint=f"Known formats: {AUTO}, {', '.join(registered(plugins.FORMATS))}."
+        )
+    return _registered_format(name)
 
 
 def choose(
@@ -141,8 +112,10 @@ def choose(
     if (wanted is not None and wanted.name == PYTHON) or (wanted is None and not artifacts and MODEL_PY in files):
         if MODEL_PY not in files:
             raise FormatMismatch(f"format python needs {MODEL_PY}, and the package holds {_listed(files)}")
-        return Choice(FORMATS[PYTHON], (MODEL_PY,))
-    candidates = {name: _format_of(name, first_bytes) for name in artifacts or files if _could_be(name, artifacts)}
+        return Choice(known_formats()[PYTHON], (MODEL_PY,))
+    candidates = {
+        name: _format_of(name, first_bytes, wanted) for name in artifacts or files if _could_be(name, artifacts)
+    }
     recognised = {name: found for name, found in candidates.items() if found is not None}
     if wanted is not None:
         recognised = {name: found for name, found in recognised.items() if found is wanted}
@@ -154,7 +127,7 @@ def choose(
     if not recognised:
         raise FormatUnknown(
             f"no model was recognised among {_listed(files)}",
-            hint=f"Known: {', '.join(map(_endings, FORMATS.values()))}; or name the format in model.yaml.",
+            hint=f"Known: {', '.join(map(_endings, known_formats().values()))}; or name the format in model.yaml.",
         )
     if artifacts:
         return _named_pipeline(artifacts, recognised)
@@ -188,21 +161,31 @@ def _could_be(name: str, artifacts: Sequence[str]) -> bool:
     return bool(artifacts) or (len(PurePosixPath(name).parts) == 1 and not is_mac_litter(name))
 
 
-def _format_of(name: str, first_bytes: Callable[[str], bytes]) -> Format | None:
-    suffix = PurePosixPath(name).suffix.lower()
+def _format_of(name: str, first_bytes: Callable[[str], bytes], wanted: Format | None) -> Format | None:
+    path = PurePosixPath(name.lower())
     beginning = first_bytes(name)
-    for known in FORMATS.values():
-        if suffix in known.suffixes:
-            actual = _by_content(beginning)
-            if known.begins and not beginning.startswith(known.begins):
-                what = f"begins like {actual.name}" if actual else "does not begin like one"
-                start = beginning[:4].hex(" ") or "none"
-                raise FormatMismatch(
-                    f"{name} is named like {known.name} and {what} (first bytes {start})",
-                    hint="Upload the model file itself: a web page or a Git LFS pointer is a common mistake.",
-                )
-            return known
-    return None if suffix in _NO_MODELS else _by_content(beginning)
+    # `model.joblib.gz`: what is compressed has its own ending in front.
+    suffix = PurePosixPath(path.stem).suffix if path.suffix in COMPRESSED_SUFFIXES else path.suffix
+    named = [known for known in known_formats().values() if suffix in known.suffixes]
+    if not named:
+        return None if {path.suffix, suffix} & _NO_MODELS else _by_content(beginning)
+    if wanted in named:
+        named = [wanted] if wanted else named
+    fitting = [known for known in named if not known.begins or beginning.startswith(known.begins)]
+    if len(fitting) > 1:
+        raise FormatAmbiguous(
+            f"{name} could be of the formats {', '.join(known.name for known in fitting)}",
+            hint="Name the format in model.yaml.",
+        )
+    if not fitting:
+        actual = _by_content(beginning)
+        what = f"begins like {actual.name}" if actual else "does not begin like one"
+        start = beginning[:4].hex(" ") or "none"
+        raise FormatMismatch(
+            f"{name} is named like {named[0].name} and {what} (first bytes {start})",
+            hint="Upload the model file itself: a web page or a Git LFS pointer is a common mistake.",
+        )
+    return fitting[0]
 
 
 # .json and .txt files are models only when they begin like one.
@@ -210,10 +193,8 @@ _NO_MODELS = frozenset({".yaml", ".yml", ".md", ".py", ".csv", ".parquet", ".gz"
 
 
 def _by_content(beginning: bytes) -> Format | None:
-    # Compressed data and a protobuf's first byte are too common to guess from.
-    if beginning.startswith(PICKLE):
-        return FORMATS["sklearn"]
-    return next((FORMATS[name] for name in ("xgboost", "lightgbm") if beginning.startswith(FORMATS[name].begins)), None)
+    known = (known for known in known_formats().values() if known.signatures)
+    return next((one for one in known if beginning.startswith(one.signatures)), None)
 
 
 def _endings(known: Format) -> str:

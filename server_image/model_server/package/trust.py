@@ -7,7 +7,7 @@ from pathlib import Path
 
 from model_server.errors import ArtifactNotTrusted
 from model_server.package.formats import Format
-from model_server.package.scanning import dangerous_calls
+from model_server.package.pickle_scan import dangerous_calls
 
 
 def require_trust(chosen: Format, *, trusted: bool, digest: str, artifacts: Sequence[Path] = ()) -> None:

@@ -1,1 +1,1 @@
-"""The protocols, one file each: bytes to arrays and back, pure; `routes.py` joins them to the model."""
+"""The protocols, one file each: a codec turns bytes into arrays and back. Pure; `dataplane.py` calls them."""

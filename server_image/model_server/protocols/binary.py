@@ -2,25 +2,26 @@
 
 `Inference-Header-Content-Length` tells where the head ends. Numbers are little-endian in row-major
 order; each BYTES element is preceded by its length in four bytes.
+https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/protocol/extension_binary_data.html
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from model_server.domain.tensors import DTYPES, Array
 from model_server.errors import InvalidInput, MalformedRequest
-from model_server.tensors import DTYPES, Array
 
 HEAD_LENGTH = b"inference-header-content-length"
 MEDIA_TYPE = b"application/octet-stream"
 _LENGTH = struct.Struct("<I")
 
 
-def head_length(headers: dict[bytes, bytes], size: int) -> int | None:
+def head_length(headers: Mapping[bytes, bytes], size: int) -> int | None:
     """Where the JSON head ends, None for a request that is all JSON. Raises MalformedRequest."""
     given = headers.get(HEAD_LENGTH)
     if given is None:

@@ -1,34 +1,52 @@
-"""`POST /invocations`, as MLflow's scoring server takes it: tables in two forms, instances, inputs, CSV."""
+"""`POST /invocations`, as MLflow's scoring server takes it: tables in two forms, instances, inputs, CSV.
+
+https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally/#accepted-input-formats
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from model_server.domain.features import Feature
+from model_server.domain.model import InferenceRequest, InputAdapter, LoadedModel
+from model_server.domain.tensors import Outputs
 from model_server.errors import InvalidInput, MalformedRequest, RequestTooLarge
-from model_server.http import Request
-from model_server.inputs.layout import Layout
+from model_server.inputs.adapter import preview
 from model_server.inputs.text import named_twice, number_or_text, value_of
-from model_server.package.metadata import Feature
-from model_server.protocols.call import Call, limit_rows, require_object, type_name
+from model_server.protocols.checks import limit_rows, require_object, rows_of_columns, type_name
+from model_server.protocols.payload import Answer, Payload
+from model_server.protocols.v1 import predictions
 
+#: The content type of a table as text.
+CSV = b"text/csv"
 _FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
 
-def decode(request: Request, layout: Layout, *, max_rows: int) -> Call:
-    """Arrays of the table. Raises RequestErrors that name row and column."""
-    if request.headers.get(b"content-type", b"").split(b";")[0].strip().lower() == b"text/csv":
-        rows: list[Any] = _from_csv(request.body, layout, max_rows)
-    else:
-        rows = _rows(require_object(request.json()), layout)
-    limit_rows(len(rows), max_rows, "rows")
-    return Call(inputs=layout.from_instances(rows, plain=False))
+class Tables:
+    """The codec of tables; answers are those of `v1`."""
+
+    def decode(self, payload: Payload, loaded: LoadedModel, *, max_rows: int) -> InferenceRequest:
+        """Arrays of the table. Raises RequestErrors that name row and column."""
+        if payload.content_type == CSV:
+            rows = _from_csv(payload.body, loaded.adapter, max_rows)
+        else:
+            document = require_object(payload.json())
+            _check_params(document.get("params"), loaded.params)
+            rows = _rows(document)
+        limit_rows(len(rows), max_rows, "rows")
+        rows = _by_place(rows, loaded.adapter)
+        return InferenceRequest(inputs=loaded.adapter.from_instances(rows, numbers_only=False))
+
+    def encode(self, outputs: Outputs, request: InferenceRequest, loaded: LoadedModel) -> Answer:
+        """The predictions."""
+        return Answer(predictions(outputs, loaded, probabilities=False))
 
 
-def _rows(document: dict[str, object], layout: Layout) -> list[Any]:
+def _rows(document: dict[str, object]) -> list[Any]:
     forms = [name for name in _FORMS if name in document]
     if len(forms) != 1 or document.keys() - {"params", *forms}:
         raise InvalidInput.at(
@@ -38,20 +56,64 @@ def _rows(document: dict[str, object], layout: Layout) -> list[Any]:
     if forms[0] == "dataframe_split":
         return _split(value)
     if forms[0] == "inputs" and isinstance(value, dict):
-        return _from_columns(value, layout)
+        return rows_of_columns(value)
     if not isinstance(value, list):
         raise InvalidInput.at(forms[0], f"expected a list, got {type_name(value)}")
     return value
 
 
+def _by_place(rows: list[Any], adapter: InputAdapter) -> list[Any]:
+    """Columns that are called 0, 1, 2, ..., as those of an array, for a model whose features have no names."""
+    features = adapter.features
+    if any(feature.name != f"x{place}" for place, feature in enumerate(features)):
+        return rows
+    if features:
+        names = {str(place): feature.name for place, feature in enumerate(features)}
+        return [{names.get(key, key): one for key, one in row.items()} if type(row) is dict else row for row in rows]
+    if all(type(row) is dict and list(row) == [str(place) for place in range(len(row))] for row in rows):
+        return [list(row.values()) for row in rows]
+    return rows
+
+
+#: MLflow's names of types, and what JSON has for them.
+_PARAMS: Mapping[str, tuple[type, ...]] = {
+    "integer": (int,),
+    "long": (int,),
+    "float": (int, float),
+    "double": (int, float),
+    "string": (str,),
+    "boolean": (bool,),
+    "datetime": (str,),
+}
+
+
+def _check_params(given: Any, declared: Mapping[str, str]) -> None:
+    """Raise InvalidInput for params that are not of the types that the signature declares. Nothing here uses them."""
+    if given is None:
+        return
+    if not isinstance(given, dict):
+        raise InvalidInput.at("params", f"expected an object, got {type_name(given)}")
+    for name, value in given.items():
+        kinds = _PARAMS.get(declared.get(name, ""))
+        is_boolean = isinstance(value, bool)
+        if kinds is not None and not (isinstance(value, kinds) and (not is_boolean or bool in kinds)):
+            raise InvalidInput.at(f"params.{name}", f"expected a value of type {declared[name]}, got {preview(value)}")
+
+
 def _split(value: object) -> list[Any]:
     if not isinstance(value, dict) or not isinstance(value.get("data"), list):
         raise InvalidInput.at("dataframe_split.data", "expected a list of rows")
+    index = value.get("index")
+    if index is not None and not (isinstance(index, list) and len(index) == len(value["data"])):
+        got = f"{len(index)} values" if isinstance(index, list) else type_name(index)
+        raise InvalidInput.at("dataframe_split.index", f"expected one for each of {len(value['data'])} rows, got {got}")
     columns = value.get("columns")
     if columns is None:
         return list(value["data"])
-    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+    # Whole numbers are what pandas calls the columns of an array.
+    if not isinstance(columns, list) or not all(isinstance(name, str) or type(name) is int for name in columns):
         raise InvalidInput.at("dataframe_split.columns", "expected a list of names")
+    columns = [str(name) for name in columns]
     _require_single(columns, "dataframe_split.columns")
     rows = []
     for index, row in enumerate(value["data"]):
@@ -61,15 +123,7 @@ def _split(value: object) -> list[Any]:
     return rows
 
 
-def _from_columns(columns: dict[str, Any], layout: Layout) -> list[Any]:
-    """`{"a": [1, 2], "b": [3, 4]}`: one list a column."""
-    lengths = {len(values) if isinstance(values, list) else -1 for values in columns.values()}
-    if len(lengths) != 1 or -1 in lengths:
-        raise InvalidInput.at("inputs", "expected lists of one length, one for each column")
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def _from_csv(body: bytes, layout: Layout, max_rows: int) -> list[Any]:
+def _from_csv(body: bytes, adapter: InputAdapter, max_rows: int) -> list[Any]:
     try:
         reader = csv.DictReader(io.StringIO(body.decode("utf-8-sig")), strict=True, restkey="")
         # One more than allowed is enough to refuse them all.
@@ -79,7 +133,7 @@ def _from_csv(body: bytes, layout: Layout, max_rows: int) -> list[Any]:
     _require_single(reader.fieldnames or (), "the header")
     if len(rows) > max_rows:
         raise RequestTooLarge(f"rows: more than the {max_rows} that are allowed in one request", hint="Send several.")
-    features = {feature.name: feature for feature in layout.features}
+    features = {feature.name: feature for feature in adapter.features}
     return [{name: _cell(text, features.get(name)) for name, text in row.items()} for row in rows]
 
 

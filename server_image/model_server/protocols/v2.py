@@ -1,67 +1,154 @@
 """The Open Inference Protocol (V2) over REST, as KServe, Triton and MLServer speak it.
 
+https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
+
 Tensors are JSON or, with the extension of `binary.py`, bytes behind the JSON, in both directions.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import orjson
 
+from model_server.domain.model import InferenceRequest, LoadedModel
+from model_server.domain.tensors import DTYPES, Array, Inputs, Outputs, Tensor, as_json, datatype_of
 from model_server.errors import InvalidInput, PredictionError, RequestTooLarge
-from model_server.http import Request, Response, parse_json
-from model_server.inputs.layout import Layout, shown
-from model_server.lifecycle import Loaded
+from model_server.inputs.adapter import holds_boolean, preview
 from model_server.protocols.binary import HEAD_LENGTH, MEDIA_TYPE, Tail, encoded, head_length
-from model_server.protocols.call import Call, limit_rows, require_object, type_name
-from model_server.runtimes.base import Model
-from model_server.telemetry import Identity
-from model_server.tensors import DTYPES, Array, Outputs, Tensor, as_json, datatype_of
+from model_server.protocols.checks import limit_rows, require_object, type_name
+from model_server.protocols.content_types import table_rows, with_content_type
+from model_server.protocols.payload import Answer, Payload, parse_json
 
 #: One for each feature is the most that makes sense.
 MOST_TENSORS = 10_000
+#: NumPy holds 64, and 32 in its first version.
+MOST_DIMENSIONS = 32
 
 
-def decode(request: Request, layout: Layout, model: Model, known: tuple[Tensor, ...], *, max_rows: int) -> Call:
-    """Arrays of the inference request. Raises RequestErrors that name the tensor."""
-    body = request.body
-    end = head_length(request.headers, len(body))
-    document = require_object(request.json() if end is None else parse_json(body[:end]))
-    tail = None if end is None else Tail(memoryview(body)[end:])
+class Tensors:
+    """The codec of inference requests, in JSON or with tensors as bytes behind it."""
+
+    def decode(self, payload: Payload, loaded: LoadedModel, *, max_rows: int) -> InferenceRequest:
+        """Arrays of the tensors. Raises RequestErrors that name the tensor."""
+        body = payload.body
+        end = head_length(payload.headers, len(body))
+        if end == 0:
+            arrays = loaded.adapter.from_tensors(_raw_tensor(body, loaded.adapter.tensors, max_rows))
+            return InferenceRequest(inputs=arrays)
+        document = require_object(payload.json() if end is None else parse_json(body[:end]))
+        tail = None if end is None else Tail(memoryview(body)[end:])
+        if rows := table_rows(document):
+            limit_rows(len(rows), max_rows, "inputs[0].data")
+            return self._request(document, loaded.adapter.from_instances(rows, numbers_only=False), loaded)
+        tensors = _tensors(document, tail, numbers_only=_is_numbers_only(body, end))
+        limit_rows(len(next(iter(tensors.values()))), max_rows, "inputs[0].shape")
+        arrays = loaded.adapter.from_tensors(tensors)
+        if len(arrays) > 1 and len({len(array) for array in arrays.values()}) > 1:
+            raise InvalidInput.at("inputs", "expected the same number of rows in each tensor")
+        return self._request(document, arrays, loaded)
+
+    def _request(self, document: Mapping[str, Any], arrays: Inputs, loaded: LoadedModel) -> InferenceRequest:
+        identifier = document.get("id")
+        if identifier is not None and not isinstance(identifier, str):
+            raise InvalidInput.at("id", f"expected a string, got {type_name(identifier)}")
+        request = InferenceRequest(
+            inputs=arrays, id=identifier, all_binary=_flag(document, "binary_data_output", "parameters")
+        )
+        if document.get("outputs") is not None:
+            names, request.binary_outputs = _requested(document["outputs"], all_binary=request.all_binary)
+            # What an output says of itself goes before what the request says of all.
+            request.all_binary = request.all_binary and not names
+            want_outputs(request, names, loaded)
+        return request
+
+    def encode(self, outputs: Outputs, request: InferenceRequest, loaded: LoadedModel) -> Answer:
+        """The requested outputs, or all that were computed, in JSON or as bytes."""
+        tensors, chunks = [], []
+        for name in wanted_names(outputs, request):
+            if request.all_binary or name in request.binary_outputs:
+                described, chunk = _as_bytes(name, outputs[name])
+                chunks.append(chunk)
+            else:
+                described = _as_json(name, outputs[name])
+            tensors.append(described)
+        identity = loaded.identity
+        answer: dict[str, Any] = {"model_name": identity.model, "model_version": identity.version, "outputs": tensors}
+        if request.id is not None:
+            answer["id"] = request.id
+        try:
+            head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+        except TypeError as error:
+            raise PredictionError("the model's answer cannot be written as JSON") from error
+        if not chunks:
+            return Answer(head)
+        return Answer(b"".join((head, *chunks)), MEDIA_TYPE, [(HEAD_LENGTH, b"%d" % len(head))])
+
+
+def _raw_tensor(body: bytes, tensors: Sequence[Tensor], max_rows: int) -> dict[str, Array]:
+    """A body without any JSON: the bytes of the only input, whose rows its size tells (Triton's raw request)."""
+    if len(tensors) != 1 or min(tensors[0].shape[1:], default=1) < 0 or tensors[0].datatype == "BYTES":
+        raise InvalidInput.at("", "a body without JSON needs a model with one input of numbers, whose sizes are known")
+    (tensor,) = tensors
+    width = math.prod(tensor.shape[1:]) * tensor.dtype.itemsize
+    if len(body) % width:
+        raise InvalidInput.at("", f"a row of {tensor.name} has {width} bytes, and the body has {len(body)}")
+    rows = len(body) // width
+    limit_rows(rows, max_rows, "the body")
+    count = rows * math.prod(tensor.shape[1:])
+    return {
+        tensor.name: Tail(memoryview(body)).take(len(body), tensor.datatype, count, "").reshape(rows, *tensor.shape[1:])
+    }
+
+
+def want_outputs(request: InferenceRequest, names: Sequence[Any], loaded: LoadedModel) -> None:
+    """Note which outputs should come back. Raises InvalidInput for one that the model does not give."""
+    known = [tensor.name for tensor in loaded.outputs]
+    for index, name in enumerate(names):
+        if not isinstance(name, str) or (known and name not in known):
+            got = repr(name) if isinstance(name, str) else preview(name)
+            expected = ", ".join(known) or "the outputs"
+            raise InvalidInput.at(f"outputs[{index}].name", f"expected one of {expected}, got {got}")
+    request.outputs = tuple(dict.fromkeys(names))
+    # Neither is an output of a model that has it not.
+    request.probabilities = not {loaded.model.probability_output, loaded.score_output}.isdisjoint(request.outputs)
+
+
+def wanted_names(outputs: Outputs, request: InferenceRequest) -> list[str]:
+    """The names of the outputs that the answer holds, in its order. Raises InvalidInput for one that it has not."""
+    for index, name in enumerate(request.outputs):
+        if name not in outputs:
+            raise InvalidInput.at(f"outputs[{index}].name", f"expected one of {', '.join(outputs)}, got {name!r}")
+    return list(request.outputs or outputs)
+
+
+def _is_numbers_only(body: bytes, end: int | None) -> bool:
+    """Whether the JSON of a request holds no true and no false; bytes of tensors say nothing about it."""
+    return body.find(b"true", 0, end) < 0 and body.find(b"false", 0, end) < 0
+
+
+def _tensors(document: dict[str, object], tail: Tail | None, *, numbers_only: bool) -> dict[str, Array]:
     inputs = document.get("inputs")
     if not isinstance(inputs, list) or not inputs:
-        what = "is missing" if "inputs" not in document else f"expected a list of tensors, got {shown(inputs)}"
+        what = "is missing" if "inputs" not in document else f"expected a list of tensors, got {preview(inputs)}"
         raise InvalidInput.at("inputs", what)
     if len(inputs) > MOST_TENSORS:
         raise RequestTooLarge(f"inputs: {len(inputs)} tensors, and {MOST_TENSORS} are allowed in one request")
-    plain = b"true" not in body and b"false" not in body
     tensors: dict[str, Array] = {}
     for index, entry in enumerate(inputs):
-        name, array = _tensor(entry, f"inputs[{index}]", tail, plain=plain)
+        name, array = _tensor(entry, f"inputs[{index}]", tail, numbers_only=numbers_only)
         if name in tensors:
             raise InvalidInput.at(f"inputs[{index}].name", f"{name!r} is given twice")
         tensors[name] = array
     if tail is not None:
         tail.require_empty()
-    limit_rows(len(next(iter(tensors.values()))), max_rows, "inputs[0].shape")
-    arrays = layout.from_tensors(tensors)
-    if len(arrays) > 1 and len({len(array) for array in arrays.values()}) > 1:
-        raise InvalidInput.at("inputs", "expected the same number of rows in each tensor")
-    identifier = document.get("id")
-    if identifier is not None and not isinstance(identifier, str):
-        raise InvalidInput.at("id", f"expected a string, got {type_name(identifier)}")
-    call = Call(inputs=arrays, id=identifier, all_binary=_flag(document, "binary_data_output", "parameters"))
-    if document.get("outputs"):
-        call.outputs, call.binary_outputs = _requested(document["outputs"], known)
-        call.probabilities = model.probabilities in call.outputs
-    return call
+    return tensors
 
 
-def _tensor(entry: Any, where: str, tail: Tail | None, *, plain: bool) -> tuple[str, Array]:
+def _tensor(entry: Any, where: str, tail: Tail | None, *, numbers_only: bool) -> tuple[str, Array]:
     if not isinstance(entry, dict):
         raise InvalidInput.at(where, f"expected an object, got {type_name(entry)}")
     try:
@@ -71,28 +158,31 @@ def _tensor(entry: Any, where: str, tail: Tail | None, *, plain: bool) -> tuple[
     if not isinstance(name, str):
         raise InvalidInput.at(f"{where}.name", f"expected a string, got {type_name(name)}")
     if not isinstance(datatype, str) or datatype not in DTYPES:
-        raise InvalidInput.at(f"{where}.datatype", f"expected one of {', '.join(DTYPES)}, got {shown(datatype)}")
+        raise InvalidInput.at(f"{where}.datatype", f"expected one of {', '.join(DTYPES)}, got {preview(datatype)}")
     shape = shape_of(shape, where)
     if tail is not None and "data" not in entry:
         parameters = entry.get("parameters")
         size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
-        return name, tail.take(size, datatype, math.prod(shape), where).reshape(shape)
+        array = tail.take(size, datatype, math.prod(shape), where).reshape(shape)
+        return name, with_content_type(array, parameters, where) if datatype == "BYTES" else array
     data = entry.get("data")
     if not isinstance(data, list):
         what = f"expected a list, got {type_name(data)}" if "data" in entry else "is missing"
         raise InvalidInput.at(f"{where}.data", what)
-    array = _text_array(data, where) if datatype == "BYTES" else _number_array(data, datatype, where, plain=plain)
-    return name, reshaped(array, shape, where)
+    if datatype != "BYTES":
+        return name, reshaped(_number_array(data, datatype, where, numbers_only=numbers_only), shape, where)
+    array = reshaped(_text_array(data, where), shape, where)
+    return name, array if "parameters" not in entry else with_content_type(array, entry["parameters"], where)
 
 
-def _flag(holder: Mapping[str, Any], name: str, field: str) -> bool:
-    """A boolean in an object's `parameters`, False when it is absent."""
+def _flag(holder: Mapping[str, Any], name: str, field: str, *, default: bool = False) -> bool:
+    """A boolean in an object's `parameters`, `default` when it is absent."""
     parameters = holder.get("parameters")
     if parameters is None:
-        return False
+        return default
     if not isinstance(parameters, dict):
         raise InvalidInput.at(field, f"expected an object, got {type_name(parameters)}")
-    value = parameters.get(name, False)
+    value = parameters.get(name, default)
     if not isinstance(value, bool):
         raise InvalidInput.at(f"{field}.{name}", f"expected true or false, got {type_name(value)}")
     return value
@@ -100,13 +190,13 @@ def _flag(holder: Mapping[str, Any], name: str, field: str) -> bool:
 
 def shape_of(shape: Any, where: str) -> list[int]:
     """A V2 shape: at least the row dimension, no negative sizes. Raises InvalidInput."""
-    if isinstance(shape, list) and 0 < len(shape) <= 32:
+    if isinstance(shape, list) and 0 < len(shape) <= MOST_DIMENSIONS:
         for size in shape:
             if type(size) is not int or not 0 <= size < 2**31:
                 break
         else:
             return shape
-    raise InvalidInput.at(f"{where}.shape", f"expected a list of sizes, rows first, got {shown(shape)}")
+    raise InvalidInput.at(f"{where}.shape", f"expected a list of sizes, rows first, got {preview(shape)}")
 
 
 def reshaped(array: Array, shape: list[int], where: str) -> Array:
@@ -117,7 +207,7 @@ def reshaped(array: Array, shape: list[int], where: str) -> Array:
     return array.reshape(shape)
 
 
-def _number_array(data: list[Any], datatype: str, where: str, *, plain: bool) -> Array:
+def _number_array(data: list[Any], datatype: str, where: str, *, numbers_only: bool) -> Array:
     try:
         array = np.array(data)
     except ValueError:
@@ -126,7 +216,7 @@ def _number_array(data: list[Any], datatype: str, where: str, *, plain: bool) ->
     if array.size == 0:
         return array.astype(dtype)
     kinds = "b" if datatype == "BOOL" else "fiu"
-    if array.dtype.kind not in kinds or (not plain and datatype != "BOOL" and _holds_truth(data)):
+    if array.dtype.kind not in kinds or (not numbers_only and datatype != "BOOL" and holds_boolean(data)):
         raise InvalidInput.at(f"{where}.data", f"expected {datatype} values, got {_first_strange(data, datatype)}")
     if array.dtype == dtype:
         return array
@@ -146,18 +236,16 @@ def _whole_numbers(data: list[Any], dtype: np.dtype[Any], where: str) -> Array:
     limits = np.iinfo(dtype)
     for value in values.flat:
         if not (limits.min <= value <= limits.max and value == int(value)):
-            raise InvalidInput.at(f"{where}.data", f"expected values that fit {datatype_of(dtype)}, got {shown(value)}")
+            raise InvalidInput.at(
+                f"{where}.data", f"expected values that fit {datatype_of(dtype)}, got {preview(value)}"
+            )
     return np.array([int(value) for value in values.flat], dtype=dtype).reshape(values.shape)
-
-
-def _holds_truth(data: list[Any]) -> bool:
-    return any(_holds_truth(value) if isinstance(value, list) else isinstance(value, bool) for value in data)
 
 
 def _first_strange(data: list[Any], datatype: str) -> str:
     for value in _leaves(data):
         if isinstance(value, bool) is not (datatype == "BOOL") or not isinstance(value, int | float):
-            return shown(value)
+            return preview(value)
     return "something else"
 
 
@@ -178,51 +266,24 @@ def _text_array(data: list[Any], where: str) -> Array:
     flat = list(_leaves(data))
     for value in flat:
         if not isinstance(value, str):
-            raise InvalidInput.at(f"{where}.data", f"expected BYTES values as strings, got {shown(value)}")
+            raise InvalidInput.at(f"{where}.data", f"expected BYTES values as strings, got {preview(value)}")
     array = np.empty(len(flat), dtype=object)
     array[:] = flat
     return array
 
 
-def _requested(outputs: Any, known: tuple[Tensor, ...]) -> tuple[tuple[str, ...], frozenset[str]]:
+def _requested(outputs: Any, *, all_binary: bool) -> tuple[list[Any], frozenset[str]]:
     """The outputs that are asked for, and those of them that are wanted as bytes."""
     if not isinstance(outputs, list):
         raise InvalidInput.at("outputs", f"expected a list, got {type_name(outputs)}")
-    names = [tensor.name for tensor in known]
-    wanted, binary = [], []
+    wanted: list[Any] = []
+    binary: list[str] = []
     for index, entry in enumerate(outputs):
         name = entry.get("name") if isinstance(entry, dict) else None
-        if not isinstance(name, str) or (names and name not in names):
-            got = shown(name if isinstance(entry, dict) else entry)
-            expected = ", ".join(names) or "the outputs"
-            raise InvalidInput.at(f"outputs[{index}].name", f"expected one of {expected}, got {got}")
         wanted.append(name)
-        if _flag(entry, "binary_data", f"outputs[{index}].parameters"):
+        if isinstance(name, str) and _flag(entry, "binary_data", f"outputs[{index}].parameters", default=all_binary):
             binary.append(name)
-    return tuple(dict.fromkeys(wanted)), frozenset(binary)
-
-
-def encode(outputs: Outputs, call: Call, identity: Identity) -> Response:
-    """The inference response: the requested outputs, or all that were computed, in JSON or as bytes."""
-    names = [name for name in call.outputs or outputs if name in outputs]
-    tensors, chunks = [], []
-    for name in names:
-        if call.all_binary or name in call.binary_outputs:
-            described, chunk = _as_bytes(name, outputs[name])
-            chunks.append(chunk)
-        else:
-            described = _as_json(name, outputs[name])
-        tensors.append(described)
-    answer: dict[str, Any] = {"model_name": identity.model, "model_version": identity.version, "outputs": tensors}
-    if call.id is not None:
-        answer["id"] = call.id
-    try:
-        head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
-    except TypeError as error:
-        raise PredictionError("the model's answer cannot be written as JSON") from error
-    if not chunks:
-        return Response(200, head)
-    return Response(200, b"".join((head, *chunks)), MEDIA_TYPE, [(HEAD_LENGTH, b"%d" % len(head))])
+    return wanted, frozenset(binary)
 
 
 def _as_json(name: str, array: Array) -> dict[str, Any]:
@@ -261,13 +322,13 @@ def _as_json_text(value: Any) -> str:
     return text.decode()
 
 
-def model_metadata(loaded: Loaded) -> Mapping[str, Any]:
+def model_metadata(loaded: LoadedModel) -> Mapping[str, Any]:
     """`GET /v2/models/{name}`."""
     return {
         "name": loaded.identity.model,
         "versions": [loaded.identity.version] if loaded.identity.version else [],
         "platform": f"modeldeploy_{loaded.identity.format}",
-        "inputs": [_metadata_tensor(tensor) for tensor in loaded.layout.tensors],
+        "inputs": [_metadata_tensor(tensor) for tensor in loaded.adapter.tensors],
         "outputs": [_metadata_tensor(tensor) for tensor in loaded.outputs],
     }
 

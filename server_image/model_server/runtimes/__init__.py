@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import importlib
 
+from model_server.domain.model import Model
 from model_server.errors import DependencyMissing
-from model_server.package.opening import Package
-from model_server.runtimes.base import Model
-
-MODULES = ("keras", "lightgbm", "onnx", "pmml", "python", "skops", "sklearn", "torchscript", "xgboost")
+from model_server.package.reader import Package
 
 
 def load_model(package: Package, *, threads: int) -> Model:
     """Turn a package into a model. Raises LoadFailed, ArtifactCorrupt, DependencyMissing, ..."""
-    name = package.format.name
+    known = package.format
+    module, _, function = known.loader.partition(":")
     try:
-        runtime = importlib.import_module(f"model_server.runtimes.{name}")
+        load = getattr(importlib.import_module(module), function)
     except ModuleNotFoundError as error:
         raise DependencyMissing(
-            f"format {name} needs {error.name}, which is not installed",
-            hint=f"Install modeldeploy[server-{package.format.extra or name}], or use an image that has it.",
+            f"format {known.name} needs {error.name}, which is not installed",
+            hint=f"Install {known.requires or error.name}, or use an image that has it.",
+        ) from None
+    except AttributeError:
+        raise DependencyMissing(
+            f"the loader of format {known.name} is {known.loader}, and there is no such function",
+            hint="Install the package that registers it again, in a version that fits.",
         ) from None
     except (ImportError, OSError) as error:  # as LightGBM without the system's OpenMP
         raise DependencyMissing(
-            f"the library of format {name} is installed and cannot be loaded: {error}",
+            f"the library of format {known.name} is installed and cannot be loaded: {error}",
             hint="Use an image that has what it needs of the system, as libgomp1 for LightGBM.",
         ) from None
-    model: Model = runtime.load(package, threads=threads)
+    model: Model = load(package, threads=threads)
     return model

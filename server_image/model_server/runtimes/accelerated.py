@@ -2,7 +2,7 @@
 
 ONNX Runtime answers in microseconds what the library's own `predict` needs half a millisecond for. It
 computes in single precision, so answers are compared on reference rows; a model that differs by more
-than the tolerance is refused, with the numbers. `loading.py` calls `accelerate`.
+than the tolerance is refused, with the numbers. `loader.py` calls `accelerate`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from collections.abc import Sequence
 import numpy as np
 import onnxruntime
 
-from model_server.errors import AccelerationRefused, DependencyMissing
-from model_server.inputs.layout import Layout
+from model_server.domain.features import Feature, Metadata, ReferenceFeature
+from model_server.domain.model import Convertible, InputAdapter, Model
+from model_server.domain.tensors import Array, Inputs, Outputs, rows_of
+from model_server.errors import AccelerationRefused, DependencyMissing, first_line
 from model_server.inputs.matrix import Matrix
-from model_server.package.metadata import Feature, Metadata, ReferenceFeature
-from model_server.runtimes.base import Convertible, Model
-from model_server.tensors import Array, Inputs, Outputs, rows_of
 
 log = logging.getLogger(__name__)
 
@@ -32,15 +31,15 @@ MOST_OTHER_LABELS = 0.001
 _HINT = "Leave accelerate out to serve this model by its own library."
 
 
-def accelerate(model: Model, layout: Layout, metadata: Metadata, *, threads: int) -> Model:
+def accelerate(model: Model, adapter: InputAdapter, metadata: Metadata, *, threads: int) -> Model:
     """The model as an ONNX graph. Raises AccelerationRefused when it cannot be, or answers differently."""
-    if not isinstance(model, Convertible) or not isinstance(layout, Matrix):
+    if not isinstance(model, Convertible) or not isinstance(adapter, Matrix):
         known = "scikit-learn, LightGBM and XGBoost"
         raise AccelerationRefused(f"only models of {known} for numeric tables can be accelerated", hint=_HINT)
-    graph = Accelerated(model, layout, convert(model, len(layout.features)), threads)
-    rows = reference_rows(layout.features, metadata.reference_profile, np.random.default_rng(0))
-    compare(model, graph, {layout.name: rows.astype(layout.dtype)})
-    one = {layout.name: rows[:1].astype(layout.dtype)}
+    graph = Accelerated(model, adapter, convert(model, len(adapter.features)), threads)
+    rows = reference_rows(adapter.features, metadata.reference_profile, np.random.default_rng(0))
+    compare(model, graph, {adapter.name: rows.astype(adapter.dtype)})
+    one = {adapter.name: rows[:1].astype(adapter.dtype)}
     log.info("accelerated", extra={"original_us": _microseconds(model, one), "onnx_us": _microseconds(graph, one)})
     return graph
 
@@ -60,9 +59,9 @@ def convert(model: Convertible, count: int) -> bytes:
 class Accelerated:
     """Answers like the model it was made from, with the same names and types."""
 
-    is_pure = True
+    runs_inline = True
 
-    def __init__(self, original: Model, layout: Matrix, graph: bytes, threads: int) -> None:
+    def __init__(self, original: Model, adapter: Matrix, graph: bytes, threads: int) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
@@ -70,27 +69,27 @@ class Accelerated:
         self._input = self._session.get_inputs()[0].name
         self._names = [node.name for node in self._session.get_outputs()]
         self.signature = original.signature
-        self.probabilities, self.classes = original.probabilities, original.classes
-        example = original.predict(layout.neutral() or {}, probabilities=False)["predict"]
+        self.probability_output, self.classes = original.probability_output, original.classes
+        example = original.predict(adapter.dummy_rows() or {}, probabilities=False)["predict"]
         self._dtype, self._rank = example.dtype, example.ndim
-        if len(self._names) == 2 and not self.probabilities and self._gives_scores(layout):
+        if len(self._names) == 2 and not self.probability_output and self._gives_scores(adapter):
             # A Booster gives scores where its graph gives labels and the scores of each class.
             self._names = self._names[1:]
 
-    def _gives_scores(self, layout: Matrix) -> bool:
+    def _gives_scores(self, adapter: Matrix) -> bool:
         """Whether the original gives the score of each class, or that of the second of two; else it gives labels."""
-        (row,) = (layout.neutral() or {}).values()
+        (row,) = (adapter.dummy_rows() or {}).values()
         (scores,) = self._session.run(self._names[1:], {self._input: row.astype(np.float32)})
         return self._rank == 2 or bool(scores.shape[1] == 2)
 
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
         (rows,) = inputs.values()
-        names = self._names if probabilities and self.probabilities else self._names[:1]
+        names = self._names if probabilities and self.probability_output else self._names[:1]
         values = self._session.run(names, {self._input: rows.astype(np.float32)})
         first = self._as_vector(values[0]) if self._rank == 1 else values[0]
         outputs = {"predict": first.astype(self._dtype, copy=False)}
         if len(values) > 1:
-            outputs[self.probabilities] = values[1]
+            outputs[self.probability_output] = values[1]
         return outputs
 
     @staticmethod
@@ -130,11 +129,11 @@ def _span(feature: Feature, reference: ReferenceFeature | None) -> tuple[float, 
 
 def compare(original: Model, graph: Model, rows: Inputs) -> None:
     """Raise AccelerationRefused, with the numbers, where the two answer differently."""
-    asks = bool(original.probabilities)
+    asks = bool(original.probability_output)
     try:
         expected, actual = (one.predict(rows, probabilities=asks) for one in (original, graph))
     except ValueError as error:
-        text = (str(error).strip().splitlines() or [""])[0][:300]
+        text = first_line(error, most=300)
         raise AccelerationRefused(f"the model fails on rows that model.yaml allows: {text}", hint=_HINT) from None
     if original.classes or expected["predict"].dtype.kind not in "f":
         other = float(np.mean(expected["predict"] != actual["predict"]))
@@ -142,7 +141,7 @@ def compare(original: Model, graph: Model, rows: Inputs) -> None:
             raise AccelerationRefused(
                 f"the ONNX graph gives another label for {other:.2%} of {rows_of(rows)} rows", hint=_HINT
             )
-        name = original.probabilities
+        name = original.probability_output
         if not asks:
             return
     else:

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from model_server.errors import ArtifactCorrupt, DependencyMissing, InvalidInput, LoadFailed
-from model_server.package.opening import Package
-from model_server.runtimes.base import Signature
-from model_server.tensors import Inputs, Outputs, Tensor, datatype_of
+from model_server.domain.model import Signature
+from model_server.domain.tensors import Inputs, Outputs, Tensor, datatype_of
+from model_server.errors import ArtifactCorrupt, DependencyMissing, InvalidInput, LoadFailed, first_line
+from model_server.package.reader import Package
 
 BACKENDS = {"torch": "torch", "tensorflow": "tensorflow", "jax": "jax"}
 
@@ -31,7 +31,7 @@ def load(package: Package, *, threads: int) -> Network:
         # Its safe mode refuses lambda layers; by now somebody vouched for the package.
         model = keras.saving.load_model(path, compile=False, safe_mode=False)
     except Exception as error:
-        text = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:500]}"
+        text = f"{type(error).__name__}: {first_line(error)}"
         if isinstance(error, OSError | EOFError | KeyError):
             raise ArtifactCorrupt(f"{path.name} is no Keras model: {text}") from None
         raise LoadFailed(
@@ -64,8 +64,8 @@ def _import(threads: int) -> Any:
 class Network:
     """Calls the model's own prediction on the whole batch."""
 
-    is_pure = True
-    probabilities = ""
+    runs_inline = True
+    probability_output = ""
     classes: tuple[object, ...] = ()
 
     def __init__(self, model: Any) -> None:

@@ -7,11 +7,18 @@ from typing import Any
 import lightgbm
 import numpy as np
 
+from model_server.domain.model import Signature
+from model_server.domain.tensors import Inputs, Outputs
 from model_server.errors import ArtifactCorrupt
-from model_server.package.opening import Package
-from model_server.runtimes.base import Signature
-from model_server.runtimes.tables import as_matrix, as_table, given, lightgbm_levels, named, require_pandas
-from model_server.tensors import Inputs, Outputs
+from model_server.package.reader import Package
+from model_server.runtimes.tables import (
+    as_matrix,
+    as_table,
+    lightgbm_categories,
+    real_feature_names,
+    require_pandas,
+    trained_columns,
+)
 
 
 def load(package: Package, *, threads: int) -> Booster:
@@ -27,8 +34,8 @@ def load(package: Package, *, threads: int) -> Booster:
 class Booster:
     """Calls the Booster, which predicts scores: probabilities where its objective gives them."""
 
-    is_pure = True
-    probabilities = ""
+    runs_inline = True
+    probability_output = ""
     classes: tuple[object, ...] = ()
     described = "LightGBM's Booster"
 
@@ -36,22 +43,23 @@ class Booster:
         self._booster = booster
         self._threads = threads
         names = tuple(booster.feature_name())
-        self._levels = named(lightgbm_levels(booster), names)
-        if self._levels:
+        self._categories = lightgbm_categories(booster)
+        if self._categories:
             require_pandas("was trained with pandas categories")
         self.signature = Signature(
-            feature_names=given(names),
+            feature_names=real_feature_names(names),
             feature_count=booster.num_feature(),
-            as_columns=bool(self._levels),
-            levels=self._levels,
+            as_columns=bool(self._categories),
+            columns=trained_columns(booster.num_feature(), self._categories),
+            has_blanks_replaced=True,
         )
 
     def to_onnx(self, count: int) -> bytes:
         """The serialized graph for rows of `count` numbers."""
-        from model_server.runtimes.converting import booster_to_onnx
+        from model_server.runtimes.onnx_conversion import booster_to_onnx
 
         return booster_to_onnx(self._booster, count)
 
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
-        rows = as_table(inputs, self._levels) if self._levels else as_matrix(inputs)
+        rows = as_table(inputs, self._categories) if self._categories else as_matrix(inputs)
         return {"predict": np.asarray(self._booster.predict(rows, num_threads=self._threads))}

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from model_server.domain.model import Signature
+from model_server.domain.tensors import Array, Inputs, Outputs, Tensor, rows_of
 from model_server.errors import ArtifactCorrupt, LoadFailed
-from model_server.package.opening import Package
-from model_server.runtimes.base import Signature
+from model_server.package.reader import Package
 from model_server.runtimes.onnx_labels import labels_in
-from model_server.tensors import Array, Inputs, Outputs, Tensor, rows_of
 
 _DATATYPES = {
     "tensor(float)": "FP32",
@@ -60,7 +60,7 @@ def _short(error: BaseException) -> str:
 class Graph:
     """Calls the session; an `ai.onnx.ml` classifier's map outputs become a matrix of probabilities."""
 
-    is_pure = True
+    runs_inline = True
 
     def __init__(self, session: onnxruntime.InferenceSession, path: Path) -> None:
         self._session = session
@@ -77,7 +77,7 @@ class Graph:
         )
         labels = outputs[0].type in ("tensor(int64)", "tensor(string)") and len(outputs[0].shape) == 1
         self._is_classifier = labels and (self._maps or is_matrix)
-        self.probabilities = self._names[1] if self._is_classifier else ""
+        self.probability_output = self._names[1] if self._is_classifier else ""
         self.classes: tuple[object, ...] = self._find_classes(path) if self._is_classifier else ()
 
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
@@ -87,7 +87,7 @@ class Graph:
             return dict(zip(wanted, values, strict=True))
         outputs = {self._prediction: values[0]}
         if probabilities:
-            outputs[self.probabilities] = _as_matrix(values[1], self.classes) if self._maps else values[1]
+            outputs[self.probability_output] = _as_matrix(values[1], self.classes) if self._maps else values[1]
         return outputs
 
     def _run(self, wanted: list[str], feed: Inputs) -> list[Any]:

@@ -3,6 +3,7 @@
 ONNX Runtime does not tell: the labels are attributes of the classifier's node (`classlabels_strings`, `_ints`,
 `_int64s`), or a constant that converters call `classes`. The file is a protocol buffer, of which this reads the few
 fields that are needed, by their numbers in onnx.proto; without the package `onnx`, which serving does not need.
+https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from xml.etree.ElementTree import ParseError
 from sklearn_pmml_model.auto_detect import auto_detect_estimator
 
 from model_server.errors import ArtifactCorrupt, LoadFailed
-from model_server.package.opening import Package
+from model_server.package.reader import Package
 from model_server.runtimes.estimators import Estimator
 
 _NUMBERS = {"double", "float", "integer"}

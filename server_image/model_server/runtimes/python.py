@@ -12,11 +12,11 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from model_server.errors import DependencyMissing, LoadFailed
-from model_server.package.opening import Package
-from model_server.runtimes.answers import outputs_of
-from model_server.runtimes.base import Signature
-from model_server.tensors import Inputs, Outputs
+from model_server.domain.model import Signature
+from model_server.domain.tensors import Inputs, Outputs
+from model_server.errors import DependencyMissing, LoadFailed, first_line
+from model_server.package.reader import Package
+from model_server.runtimes.outputs import normalize_outputs
 
 _SHAPE = "model.py defines load_model(path) and predict(model, inputs)."
 
@@ -70,7 +70,7 @@ def _where(error: BaseException, path: str) -> str:
             lines.append(trace.tb_lineno)
         trace = trace.tb_next
     line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-    text = (str(error).strip().splitlines() or [""])[0][:500]
+    text = first_line(error)
     return f"{type(error).__name__}: {text}" + (f" (model.py line {line})" if line else "")
 
 
@@ -78,9 +78,9 @@ class Module:
     """Calls the package's predict."""
 
     # It may wait for anything, so it never runs on the event loop.
-    is_pure = False
+    runs_inline = False
     signature = Signature()
-    probabilities = ""
+    probability_output = ""
     classes: tuple[object, ...] = ()
 
     def __init__(self, module: ModuleType, loaded: Any) -> None:
@@ -89,4 +89,4 @@ class Module:
 
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
         given = next(iter(inputs.values())) if len(inputs) == 1 else dict(inputs)
-        return outputs_of(self._predict(self._model, given))
+        return normalize_outputs(self._predict(self._model, given))

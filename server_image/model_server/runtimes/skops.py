@@ -1,4 +1,4 @@
-"""skops: scikit-learn models in a format that runs no code. Types it does not know need somebody's word."""
+"""skops: scikit-learn models in a format that runs no code. Types that it does not know need a pin or trust."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import skops  # noqa: F401 - light, and tells at once where it is absent
 
 from model_server.errors import ArtifactCorrupt, ArtifactNotTrusted, LoadFailed
-from model_server.package.opening import Package
+from model_server.package.reader import Package
 from model_server.runtimes.estimators import Estimator
 from model_server.runtimes.sklearn import import_scikit_learn
 

@@ -9,32 +9,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from model_server.domain.model import TrainedColumn
+from model_server.domain.tensors import Array, Inputs
 from model_server.errors import DependencyMissing, LoadFailed
-from model_server.tensors import Array, Inputs
 
 #: The categories of each column that has some, by the column's place.
-Levels: TypeAlias = Mapping[int, tuple[Any, ...]]
-
-#: Where scikit-learn's estimators keep the fitted ones that they are made of.
-_PARTS = (
-    "steps",
-    "transformers_",
-    "transformer_list",
-    "best_estimator_",
-    "estimator",
-    "estimator_",
-    "estimators_",
-    "final_estimator_",
-    "regressor_",
-    "calibrated_classifiers_",
-)
+Categories: TypeAlias = Mapping[int, tuple[Any, ...]]
 
 
 def require_pandas(why: str) -> None:
@@ -46,16 +33,28 @@ def require_pandas(why: str) -> None:
         )
 
 
-def as_table(inputs: Inputs, levels: Mapping[str, tuple[Any, ...]]) -> Any:
-    """A pandas table of the columns, those in `levels` with their categories; what is missing is NaN."""
+def as_table(inputs: Inputs, categories: Categories, names: Sequence[str] = ()) -> Any:
+    """A pandas table of the columns, those in `categories` with their categories; what is missing is NaN.
+
+    A single array of shape (rows, features) is taken apart into columns of these `names`.
+    """
     import pandas as pd  # type: ignore[import-untyped]
 
+    if len(inputs) == 1 and (array := next(iter(inputs.values()))).ndim == 2:
+        return pd.DataFrame(array, columns=list(names) or None)
     return pd.DataFrame(
         {
-            name: pd.Categorical(values, categories=levels[name]) if name in levels else _with_nan(values)
-            for name, values in inputs.items()
+            name: pd.Categorical(values, categories=categories[place]) if place in categories else _with_nan(values)
+            for place, (name, values) in enumerate(inputs.items())
         }
     )
+
+
+def as_table_of_objects(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """A pandas table of rows that are objects."""
+    import pandas as pd
+
+    return pd.DataFrame(list(rows))
 
 
 def _with_nan(values: Array) -> Array:
@@ -66,95 +65,31 @@ def _with_nan(values: Array) -> Array:
 
 
 def as_matrix(inputs: Inputs) -> Array:
-    """The only array, or columns of numbers and booleans side by side; a column alone gets its second dimension."""
+    """The only array, or columns side by side, with NaN for what is missing; one alone gets its second dimension."""
     arrays = list(inputs.values())
     if len(arrays) == 1:
         return arrays[0] if arrays[0].ndim > 1 else arrays[0].reshape(-1, 1)
-    return np.column_stack(arrays)
+    return np.column_stack([_with_nan(array) for array in arrays])
 
 
-def given(names: Iterable[Any]) -> tuple[str, ...]:
-    """The names of the training data; those that LightGBM makes up where there were none say nothing about it."""
+def real_feature_names(names: Iterable[Any]) -> tuple[str, ...]:
+    """The feature names of the training data, () where LightGBM made them up (`Column_0`, ...)."""
     found = tuple(str(name) for name in names)
     return () if all(name == f"Column_{index}" for index, name in enumerate(found)) else found
 
 
-def named(levels: Levels, names: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-    """Levels by the columns' names."""
-    return {names[place]: values for place, values in levels.items()}
+def trained_columns(count: int, categories: Categories) -> dict[int, TrainedColumn]:
+    """What a booster remembers of its columns: it knows what to do with missing values."""
+    return {place: TrainedColumn(categories=categories.get(place), takes_null=True) for place in range(count)}
 
 
-def selects_columns(estimator: Any) -> bool:
-    """True when it, or something it is made of, picks columns by name, and so needs a table with names."""
-    chosen = [columns for _, _, columns in getattr(estimator, "transformers_", ())]
-    return any(map(_are_names, chosen)) or any(selects_columns(part) for part in _parts(estimator))
-
-
-def text_columns(estimator: Any) -> frozenset[str]:
-    """The named columns whose encoder (one-hot, ordinal, target, ...) was fitted on text."""
-    found: set[str] = set()
-    for _, transformer, columns in getattr(estimator, "transformers_", ()):
-        if _are_names(columns) and not isinstance(columns, slice):
-            names = [columns] if isinstance(columns, str) else list(columns)
-            found.update(name for name, known in zip(names, _categories(transformer), strict=False) if _is_text(known))
-    return frozenset(found).union(*(text_columns(part) for part in _parts(estimator)))
-
-
-def _categories(transformer: Any) -> Iterable[Any]:
-    """What the first step of a transformer that knows categories was fitted on, a list a column.
-
-    Steps before it keep the columns' places only as long as they fill in what is missing.
-    """
-    for _, step in getattr(transformer, "steps", [("", transformer)]):
-        if hasattr(step, "categories_"):
-            return list(step.categories_)
-        if type(step).__name__ != "SimpleImputer":
-            return ()
-    return ()
-
-
-def _is_text(known: Any) -> bool:
-    present = [value for value in known if not (value is None or value != value)]  # NaN is not equal to itself
-    return bool(present) and all(isinstance(value, str) for value in present)
-
-
-def _are_names(columns: Any) -> bool:
-    if isinstance(columns, slice):
-        return isinstance(columns.start, str) or isinstance(columns.stop, str)
-    if isinstance(columns, str):
-        return True
-    found = list(columns) if hasattr(columns, "__iter__") else []
-    return bool(found) and all(isinstance(name, str) for name in found)
-
-
-def _parts(estimator: Any) -> Iterator[Any]:
-    held = getattr(estimator, "__dict__", {})
-    for name in _PARTS:
-        value = held.get(name)
-        for part in value if isinstance(value, list) else [value]:
-            yield from (one for one in (part if isinstance(part, tuple) else (part,)) if hasattr(one, "__dict__"))
-
-
-def levels_of(estimator: Any) -> Levels:
-    """The categories that a wrapper of LightGBM or XGBoost was trained with, alone or found by a search."""
-    while hasattr(estimator, "best_estimator_"):
-        estimator = estimator.best_estimator_
-    library = type(estimator).__module__.split(".")[0]
-    try:
-        if library == "lightgbm":
-            return lightgbm_levels(estimator.booster_)
-        return xgboost_levels(estimator.get_booster()) if library == "xgboost" else {}
-    except AttributeError:
-        return {}  # not fitted, as both libraries say
-
-
-def lightgbm_levels(booster: Any) -> Levels:
+def lightgbm_categories(booster: Any) -> Categories:
     """The categories of LightGBM's Booster. Raises LoadFailed when its file does not tell which columns have them."""
     known = booster.pandas_categorical or []
     if not known:
         return {}
-    told = re.search(r"^\[categorical_feature: ([\d,]*)\]$", booster.model_to_string(num_iteration=1), re.MULTILINE)
-    places = [int(place) for place in told[1].split(",") if place] if told else []
+    found = re.search(r"^\[categorical_feature: ([\d,]*)\]$", booster.model_to_string(num_iteration=1), re.MULTILINE)
+    places = [int(place) for place in found[1].split(",") if place] if found else []
     if len(places) != len(known):
         raise LoadFailed(
             f"LightGBM was trained with {len(known)} columns of categories, and its model tells of {len(places)} which",
@@ -163,7 +98,7 @@ def lightgbm_levels(booster: Any) -> Levels:
     return dict(zip(places, map(tuple, known), strict=True))
 
 
-def xgboost_levels(booster: Any) -> Levels:
+def xgboost_categories(booster: Any) -> Categories:
     """The categories of XGBoost's Booster; none when it was trained with codes, or by a version before 3.1.
 
     Raises LoadFailed where its file does not hold them whole.

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from model_server.domain.model import Signature
+from model_server.domain.tensors import Array, Inputs, Outputs, Tensor
 from model_server.errors import ArtifactCorrupt, InvalidInput, LoadFailed
-from model_server.package.opening import Package
-from model_server.runtimes.base import Signature
-from model_server.tensors import Array, Inputs, Outputs, Tensor
+from model_server.package.reader import Package
 
 _SAVE = "Save it with torch.export.save(program, path), or torch.jit.script(model).save(path)."
 _DATATYPES = {
@@ -68,9 +68,9 @@ def _opened(path: Path, read: Any) -> Any:
 class Script:
     """Calls a TorchScript module; several inputs are given by the names of its arguments."""
 
-    is_pure = True
+    runs_inline = True
     signature = Signature()
-    probabilities = ""
+    probability_output = ""
     classes: tuple[object, ...] = ()
 
     def __init__(self, module: Any) -> None:
@@ -92,8 +92,8 @@ class Script:
 class Program:
     """Calls a program of torch.export, which knows its inputs and their shapes."""
 
-    is_pure = True
-    probabilities = ""
+    runs_inline = True
+    probability_output = ""
     classes: tuple[object, ...] = ()
 
     def __init__(self, name: str, program: Any) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import xgboost
 
+from model_server.domain.model import Signature
+from model_server.domain.tensors import Inputs, Outputs
 from model_server.errors import ArtifactCorrupt
-from model_server.package.opening import Package
-from model_server.runtimes.base import Signature
+from model_server.package.reader import Package
 from model_server.runtimes.estimators import Estimator
-from model_server.runtimes.tables import as_matrix, as_table, named, require_pandas, xgboost_levels
-from model_server.tensors import Inputs, Outputs
+from model_server.runtimes.tables import as_matrix, as_table, require_pandas, trained_columns, xgboost_categories
 
 
 def load(package: Package, *, threads: int) -> Estimator | Booster:
@@ -37,33 +37,33 @@ def load(package: Package, *, threads: int) -> Estimator | Booster:
 class Booster:
     """Calls the Booster itself, which predicts scores: probabilities where its objective gives them."""
 
-    is_pure = True
-    probabilities = ""
+    runs_inline = True
+    probability_output = ""
     classes: tuple[object, ...] = ()
     described = "XGBoost's Booster"
 
     def __init__(self, booster: Any) -> None:
         self._booster = booster
         self._names = booster.feature_names
-        self._levels = named(xgboost_levels(booster), self._names or ())
-        if self._levels:
+        self._categories = xgboost_categories(booster)
+        if self._categories:
             require_pandas("was trained with pandas categories")
         self.signature = Signature(
             feature_names=tuple(self._names or ()),
             feature_count=booster.num_features(),
-            as_columns=bool(self._levels),
-            levels=self._levels,
+            as_columns=bool(self._categories),
+            columns=trained_columns(booster.num_features(), self._categories),
         )
 
     def to_onnx(self, count: int) -> bytes:
         """The serialized graph for rows of `count` numbers."""
-        from model_server.runtimes.converting import booster_to_onnx
+        from model_server.runtimes.onnx_conversion import booster_to_onnx
 
         return booster_to_onnx(self._booster, count)
 
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
-        if self._levels:
-            table = xgboost.DMatrix(as_table(inputs, self._levels), enable_categorical=True)
+        if self._categories:
+            table = xgboost.DMatrix(as_table(inputs, self._categories), enable_categorical=True)
         else:
             table = xgboost.DMatrix(as_matrix(inputs), feature_names=self._names)
         return {"predict": np.asarray(self._booster.predict(table))}

@@ -17,7 +17,9 @@ from obstore.store import AzureStore
 
 from model_server.errors import SettingsInvalid
 from model_server.storage import objects
+from model_server.storage.folder import Folder, unwritable
 from model_server.storage.progress import Progress
+from model_server.storage.uris import split_object_uri
 
 if TYPE_CHECKING:
     from obstore.store import AzureConfig
@@ -42,18 +44,29 @@ def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progres
     return objects.download(azure_store(account, container, environ), key, uri, into, progress)
 
 
-def mark(uri: str, *, environ: Mapping[str, str]) -> str:
+def fingerprint(uri: str, *, environ: Mapping[str, str]) -> str:
     """Made of the blobs' names, sizes and ETags."""
     account, container, key = split(uri)
-    return objects.mark(azure_store(account, container, environ), key, uri)
+    return objects.fingerprint(azure_store(account, container, environ), key, uri)
+
+
+def folder(uri: str, environ: Mapping[str, str]) -> Folder:
+    """A prefix of a container to write to."""
+    account, path = split_object_uri(uri)
+    container, _, prefix = path.partition("/")
+    if not account or not container:
+        raise unwritable(uri)
+    return Folder(azure_store(account, container, environ), prefix, uri)
 
 
 def split(uri: str) -> tuple[str, str, str]:
     """Account, container and key. Raises SettingsInvalid when one is missing."""
-    parts = urlsplit(uri)
-    match = BLOB_HOST.match(uri)
-    account = match["account"] if match else parts.netloc
-    container, _, key = unquote(parts.path).strip("/").partition("/")
+    if match := BLOB_HOST.match(uri):
+        # A web address, and so percent-encoded.
+        account, path = match["account"], unquote(urlsplit(uri).path).strip("/")
+    else:
+        account, path = split_object_uri(uri)
+    container, _, key = path.partition("/")
     if not account or not container or not key:
         raise SettingsInvalid(f"storageUri {uri!r} names no blob", hint="Write az://account/container/path/to/model")
     return account, container, key

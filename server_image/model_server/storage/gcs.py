@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from obstore.store import GCSStore
 
 from model_server.errors import SettingsInvalid
 from model_server.storage import objects
+from model_server.storage.folder import Folder, unwritable
 from model_server.storage.progress import Progress
+from model_server.storage.uris import split_object_uri
 
 if TYPE_CHECKING:
     from obstore.store import GCSConfig
@@ -32,18 +33,25 @@ def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progres
     return objects.download(gcs_store(bucket, environ), key, uri, into, progress)
 
 
-def mark(uri: str, *, environ: Mapping[str, str]) -> str:
+def fingerprint(uri: str, *, environ: Mapping[str, str]) -> str:
     """Made of the objects' names, sizes and ETags."""
     bucket, key = _split(uri)
-    return objects.mark(gcs_store(bucket, environ), key, uri)
+    return objects.fingerprint(gcs_store(bucket, environ), key, uri)
+
+
+def folder(uri: str, environ: Mapping[str, str]) -> Folder:
+    """A prefix of a bucket to write to."""
+    bucket, prefix = split_object_uri(uri)
+    if not bucket:
+        raise unwritable(uri)
+    return Folder(gcs_store(bucket, environ), prefix, uri)
 
 
 def _split(uri: str) -> tuple[str, str]:
-    parts = urlsplit(uri)
-    key = unquote(parts.path).strip("/")
-    if not parts.netloc or not key:
+    bucket, key = split_object_uri(uri)
+    if not bucket or not key:
         raise SettingsInvalid(f"storageUri {uri!r} names no object", hint="Write gs://bucket/path/to/model")
-    return parts.netloc, key
+    return bucket, key
 
 
 def gcs_store(bucket: str, environ: Mapping[str, str]) -> GCSStore:
@@ -58,7 +66,7 @@ def gcs_store(bucket: str, environ: Mapping[str, str]) -> GCSStore:
         emulator = emulator if "://" in emulator else f"http://{emulator}"
         config["base_url"] = emulator
     is_public = environ.get("GOOGLE_SKIP_SIGNATURE", "").lower() == "true"
-    # An emulator takes anybody, but whoever names a metadata server wants its identity to be used.
+    # An emulator needs no credentials, unless a metadata server is named: then its identity is used.
     if is_public or (emulator and not credentials and not environ.get("GCE_METADATA_HOST")):
         config["skip_signature"] = True
     options = objects.client_options((emulator,))

@@ -3,6 +3,7 @@
 `HF_TOKEN` opens private and gated models, `HF_ENDPOINT` names a mirror. What is needed of the Hub's API is two
 requests, the list of files at a commit and a file of it; they are made here, with the attempts, limits and
 progress of every other download, and without the dozen packages of the Hub's own client.
+https://huggingface.co/docs/hub/api
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from model_server.errors import (
     StorageUnavailable,
 )
 from model_server.package.digest import digest
-from model_server.storage import web
-from model_server.storage.marks import marked
+from model_server.storage import https
+from model_server.storage.fingerprints import fingerprint_of
 from model_server.storage.progress import Progress
 
 ENDPOINT = "https://huggingface.co"
@@ -52,7 +53,7 @@ def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progres
 
         def bring(name: str, file: _File) -> None:
             target = root / name if name else root
-            web.download(f"{hub}/{repo}/resolve/{commit}/{quote(file.name)}", target, progress, headers=headers)
+            https.download(f"{hub}/{repo}/resolve/{commit}/{quote(file.name)}", target, progress, headers=headers)
             if file.sha256 and digest(target) != file.sha256:
                 raise ArtifactCorrupt(f"{file.name} of {uri} has another sha256 than the Hub says")
 
@@ -62,11 +63,11 @@ def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progres
     return root
 
 
-def mark(uri: str, *, environ: Mapping[str, str]) -> str:
+def fingerprint(uri: str, *, environ: Mapping[str, str]) -> str:
     """The commit that the revision names now."""
     match, hub, headers = _parts(uri, environ)
     with _explained(uri):
-        return marked([_files(uri, match, hub, headers)[0]])
+        return fingerprint_of([_files(uri, match, hub, headers)[0]])
 
 
 def _parts(uri: str, environ: Mapping[str, str]) -> tuple[re.Match[str], str, dict[str, str]]:
@@ -83,7 +84,7 @@ def _parts(uri: str, environ: Mapping[str, str]) -> tuple[re.Match[str], str, di
 
 def _files(uri: str, match: re.Match[str], hub: str, headers: Mapping[str, str]) -> tuple[str, list[_File]]:
     revision = quote(match["revision"] or "main", safe="")
-    answer = web.ask(f"{hub}/api/models/{match['repo']}/revision/{revision}?blobs=true", headers=headers)
+    answer = https.ask(f"{hub}/api/models/{match['repo']}/revision/{revision}?blobs=true", headers=headers)
     return _listing(answer.body, uri)
 
 

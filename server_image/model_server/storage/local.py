@@ -5,22 +5,42 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from model_server.errors import ArtifactAccessDenied, ArtifactEmpty, ArtifactNotFound, SettingsInvalid
 from model_server.package.digest import list_files
-from model_server.storage.marks import marked
+from model_server.storage.fingerprints import fingerprint_of
 from model_server.storage.progress import Progress
+from model_server.storage.uris import local_path
+
+if TYPE_CHECKING:
+    from model_server.storage.folder import Folder
 
 
 def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path:
     """The path itself: nothing is copied."""
-    return checked(_path(uri), uri, progress)
+    return checked_path(_path(uri), uri, progress)
 
 
-def mark(uri: str, *, environ: Mapping[str, str]) -> str:
+def fingerprint(uri: str, *, environ: Mapping[str, str]) -> str:
     """Made of names, sizes and times."""
-    return mark_of(_path(uri), uri)
+    return fingerprint_of_files(_path(uri), uri)
+
+
+def folder(uri: str, environ: Mapping[str, str]) -> Folder:
+    """A directory to write to, which is made if it is not there."""
+    # Imported only here: most servers write nowhere.
+    from obstore.store import LocalStore
+
+    from model_server.storage.folder import Folder, unwritable
+
+    parts = urlsplit(uri)
+    if parts.netloc:
+        raise unwritable(uri)
+    path = Path("/") / unquote(local_path(uri)).strip("/")
+    path.mkdir(parents=True, exist_ok=True)
+    return Folder(LocalStore(path), "", uri)
 
 
 def _path(uri: str) -> Path:
@@ -29,20 +49,20 @@ def _path(uri: str) -> Path:
         raise SettingsInvalid(
             f"storageUri {uri!r} is not a local path", hint="Write three slashes: file:///models/fraud/7"
         )
-    return Path(unquote(parts.path))
+    return Path(unquote(local_path(uri)))
 
 
-def mark_of(path: Path, uri: str) -> str:
-    """The mark of a file, or of all files of a folder. Raises ArtifactNotFound."""
+def fingerprint_of_files(path: Path, uri: str) -> str:
+    """The fingerprint of a file, or of all files of a folder. Raises ArtifactNotFound."""
     names = list_files(path) if path.is_dir() else [""]
     try:
         stats = [(name, (path / name).stat()) for name in names]
     except OSError:
         raise ArtifactNotFound(f"{uri} does not exist") from None
-    return marked((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+    return fingerprint_of((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 
 
-def checked(path: Path, uri: str, progress: Progress) -> Path:
+def checked_path(path: Path, uri: str, progress: Progress) -> Path:
     """The path, if there is something to read. Raises ArtifactNotFound, ArtifactAccessDenied or ArtifactEmpty."""
     try:
         size = path.stat().st_size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import os
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,12 +18,12 @@ from model_server.errors import (
     ArtifactCorrupt,
     ArtifactEmpty,
     ArtifactNotFound,
-    ArtifactTooLarge,
     ModelServerError,
-    SettingsInvalid,
     StorageUnavailable,
 )
-from model_server.storage.marks import marked
+from model_server.storage.authorities import CA_FILE, certificates
+from model_server.storage.failures import disk_failure, hint_for
+from model_server.storage.fingerprints import fingerprint_of
 from model_server.storage.progress import Progress
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ RETRY: RetryConfig = {
 
 
 def client_options(endpoints: Iterable[str | None], *, verify: bool = True, ca_file: str | None = None) -> ClientConfig:
-    """Time limits of every store, and whom it believes; plain HTTP only where an endpoint says http://.
+    """Time limits of every store, and which certificates it trusts; plain HTTP only where an endpoint says http://.
 
     Raises SettingsInvalid when `ca_file` cannot be read.
     """
@@ -55,14 +55,9 @@ def client_options(endpoints: Iterable[str | None], *, verify: bool = True, ca_f
     }
     if not verify:
         options["allow_invalid_certificates"] = True
-    if ca_file:
-        try:
-            options["root_certificate"] = Path(ca_file).read_bytes()
-        except OSError as error:
-            raise SettingsInvalid(
-                f"the certificates {ca_file} cannot be read: {error.strerror}",
-                hint="AWS_CA_BUNDLE names a file of the pod: mount it, or leave the name out.",
-            ) from None
+    setting = "AWS_CA_BUNDLE" if ca_file else CA_FILE
+    if ca_file := ca_file or os.environ.get(CA_FILE):
+        options["root_certificate"] = certificates(setting, ca_file)
     return options
 
 
@@ -84,34 +79,57 @@ def download(store: ObjectStore, key: str, uri: str, into: Path, progress: Progr
         for part in parts:
             part.finish()
     except (exceptions.BaseError, OSError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise ArtifactTooLarge(f"{uri} does not fit into {into}") from None
+        if isinstance(error, OSError) and error.errno is not None:
+            raise disk_failure(error, uri, into) from None
         raise _translated(error, uri) from None
     return root
 
 
-def mark(store: ObjectStore, key: str, uri: str) -> str:
-    """What `fetch` would read, told by sizes and ETags, or times where a store has no ETags."""
+def fingerprint(store: ObjectStore, key: str, uri: str) -> str:
+    """What `fetch` would read: made of sizes and ETags, or of times where a store has no ETags."""
     try:
         found = _listing(store, key)
     except (exceptions.BaseError, OSError) as error:
         raise _translated(error, uri) from None
     if not found:
         raise ArtifactNotFound(f"{uri} does not exist")
-    return marked(sorted((name, meta["size"], meta["e_tag"] or str(meta["last_modified"])) for name, meta in found))
+    return fingerprint_of(
+        sorted((name, meta["size"], meta["e_tag"] or str(meta["last_modified"])) for name, meta in found)
+    )
 
 
 def _listing(store: ObjectStore, key: str) -> list[tuple[str, ObjectMeta]]:
     """The object itself under the name "", or the objects below it under their relative names."""
     try:
-        return [("", obstore.head(store, key))]
+        itself = obstore.head(store, key)
     except FileNotFoundError:
-        below = f"{key}/"
-        metas = [meta for page in obstore.list(store, prefix=key) for meta in page if meta["path"].startswith(below)]
-    found = [(meta["path"].removeprefix(below), meta) for meta in metas]
+        itself = None
+    # An empty one may stand for the folder: stores with real folders show them so.
+    if itself is not None and itself["size"]:
+        return [("", itself)]
+    below = f"{key}/"
+    metas = [meta for page in obstore.list(store, prefix=key) for meta in page if meta["path"].startswith(below)]
+    found = _without_folders(store, [(meta["path"].removeprefix(below), meta) for meta in metas])
     if any(".." in PurePosixPath(name).parts for name, _ in found):
         raise ArtifactCorrupt(f"{key} holds an object whose name would be written outside the package")
-    return found
+    return found if found or itself is None else [("", itself)]
+
+
+def _without_folders(store: ObjectStore, found: list[tuple[str, ObjectMeta]]) -> list[tuple[str, ObjectMeta]]:
+    """The objects that are files: consoles and file systems mark folders by empty objects whose keys end in a slash.
+
+    The library cuts that slash off. What has something below it is a folder; of other empty objects the store says
+    whether they are. Raises ArtifactCorrupt for a name that is a file and a folder.
+    """
+    folders = {str(parent) for name, _ in found for parent in PurePosixPath(name).parents}
+    doubled = next((name for name, meta in found if name in folders and meta["size"]), None)
+    if doubled is not None:
+        raise ArtifactCorrupt(f"{doubled} is both an object and a folder of objects, which no disk can hold")
+    empty = {meta["path"] for name, meta in found if not meta["size"] and name not in folders}
+    marked: set[str] = set()
+    for parent in {str(PurePosixPath(path).parent) for path in empty}:
+        marked |= set(obstore.list_with_delimiter(store, prefix=parent)["common_prefixes"])
+    return [(name, meta) for name, meta in found if name not in folders and meta["path"] not in marked]
 
 
 class _Part:
@@ -170,4 +188,4 @@ def _translated(error: Exception, uri: str) -> ModelServerError:
             f"{uri} was refused: {reason}",
             hint="Check the keys of the Secret in secretName, and that they may list and read this path.",
         )
-    return StorageUnavailable(f"{uri} could not be read: {reason}")
+    return StorageUnavailable(f"{uri} could not be read: {reason}", hint=hint_for(str(error)))

@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from obstore.store import S3Store
 
 from model_server.errors import SettingsInvalid
 from model_server.storage import objects
+from model_server.storage.folder import Folder, unwritable
 from model_server.storage.progress import Progress
+from model_server.storage.uris import split_object_uri
 
 if TYPE_CHECKING:
     from obstore.store import S3Config
@@ -50,18 +51,25 @@ def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progres
     return objects.download(s3_store(bucket, environ), key, uri, into, progress)
 
 
-def mark(uri: str, *, environ: Mapping[str, str]) -> str:
+def fingerprint(uri: str, *, environ: Mapping[str, str]) -> str:
     """Made of the objects' names, sizes and ETags."""
     bucket, key = _split(uri)
-    return objects.mark(s3_store(bucket, environ), key, uri)
+    return objects.fingerprint(s3_store(bucket, environ), key, uri)
+
+
+def folder(uri: str, environ: Mapping[str, str]) -> Folder:
+    """A prefix of a bucket to write to."""
+    bucket, prefix = split_object_uri(uri)
+    if not bucket:
+        raise unwritable(uri)
+    return Folder(s3_store(bucket, environ), prefix, uri)
 
 
 def _split(uri: str) -> tuple[str, str]:
-    parts = urlsplit(uri)
-    key = unquote(parts.path).strip("/")
-    if not parts.netloc or not key:
+    bucket, key = split_object_uri(uri)
+    if not bucket or not key:
         raise SettingsInvalid(f"storageUri {uri!r} names no object", hint="Write s3://bucket/path/to/model")
-    return parts.netloc, key
+    return bucket, key
 
 
 def s3_store(bucket: str, environ: Mapping[str, str]) -> S3Store:

@@ -12,7 +12,7 @@ import yaml
 from sklearn.datasets import load_wine
 from typer.testing import CliRunner
 
-from model_server.loading import load
+from model_server.loader import load
 from model_server.monitoring.drift import Bins
 from model_server.package.digest import digest
 from model_server.package.metadata import read_metadata
@@ -62,7 +62,7 @@ def test_a_sample_makes_a_package_that_the_server_loads_by_its_pin(tmp_path: Pat
     environ = {"MODEL_SERVER_STORAGE_URI": said["storageUri"], "MODEL_SERVER_SHA256": said["sha256"]}
     found = load(read_settings(environ), tmp_path / "scratch", environ=environ, report=lambda phase, text: None)
     assert (found.identity.version, found.metadata.name) == ("7", "wine")
-    assert [feature.name for feature in found.layout.features] == NAMES
+    assert [feature.name for feature in found.adapter.features] == NAMES
     for index, name in enumerate(NAMES):
         reference = found.metadata.reference_profile[name]
         assert reference.counts is not None

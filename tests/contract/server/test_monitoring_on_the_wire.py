@@ -8,23 +8,22 @@ import numpy as np
 import pytest
 
 from model_operator.clients.pod_metrics import parse
-from model_server.inputs.anything import Anything
-from model_server.lifecycle import Loaded
+from model_server.domain.features import Metadata
+from model_server.domain.model import Identity, LoadedModel, Signature
+from model_server.domain.tensors import Tensor
+from model_server.inputs.untyped import Untyped
 from model_server.monitoring.monitor import Monitor
-from model_server.package.metadata import Metadata
-from model_server.runtimes.base import Signature
 from model_server.settings import Settings
-from model_server.telemetry import Identity, Telemetry
-from model_server.tensors import Tensor
+from model_server.telemetry import Telemetry
 
 
 class Classifier:
     """Knows two classes, and says what its rows say."""
 
     signature = Signature()
-    probabilities = "probabilities"
+    probability_output = "probabilities"
     classes = (0, 1)
-    is_pure = True
+    runs_inline = True
 
     def predict(self, inputs, *, probabilities):
         raise NotImplementedError
@@ -34,10 +33,10 @@ class Classifier:
 def page() -> str:
     telemetry = Telemetry()
     telemetry.loaded(Identity(model="m", version="1", revision="r"))
-    loaded = Loaded(
+    loaded = LoadedModel(
         identity=telemetry.identity,
         metadata=Metadata(),
-        layout=Anything(),
+        adapter=Untyped(),
         model=Classifier(),
         outputs=(Tensor("predictions", "INT64", (-1,)),),
     )
@@ -49,7 +48,7 @@ def page() -> str:
         monitor.predicted(str(number).encode(), {}, outputs)
         monitor.labelled({"id": str(number), "label": right})
     monitor.labelled({"conversion": True})
-    asyncio.run(monitor.pulse())
+    asyncio.run(monitor.tick())
     monitor.close()
     return telemetry.render().decode()
 

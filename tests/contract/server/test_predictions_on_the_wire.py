@@ -16,17 +16,18 @@ from free_ports import free_port
 from model_operator.api.shadow import Prediction, ShadowRequest, ShadowResponse
 from model_operator.clients.shadow import HttpPredictions, parse
 from model_operator.errors import ApiError, ProviderError
-from model_server.auth import KeyGate
+from model_server.auth import ApiKeyAuth
 from model_server.batching import Batcher, BatchLimits
-from model_server.inputs.anything import Anything
-from model_server.lifecycle import Lifecycle, Loaded, Served
+from model_server.dataplane import DataPlane
+from model_server.domain.features import Metadata
+from model_server.domain.model import LoadedModel, Signature
+from model_server.http.comparison import create_comparison_app
+from model_server.inputs.untyped import Untyped
+from model_server.lifecycle import Lifecycle, ServingModel
 from model_server.monitoring.monitor import Monitor
-from model_server.package.metadata import Metadata
-from model_server.runtimes.base import Signature
 from model_server.settings import Settings
-from model_server.shadow import create_shadow_app
 from model_server.telemetry import Telemetry
-from model_server.tracing import ForeignTracer
+from model_server.tracing import PropagateOnlyTracer
 
 SECRETS = {"keys": {"a": " s3cret\n", "b": "other"}, "empty": {"a": " "}}
 
@@ -35,9 +36,9 @@ class Echo:
     """Never asked: the monitor is told what it would have said."""
 
     signature = Signature()
-    probabilities = ""
+    probability_output = ""
     classes = ()
-    is_pure = True
+    runs_inline = True
 
     def predict(self, inputs, *, probabilities):
         raise NotImplementedError
@@ -54,11 +55,12 @@ async def shadow_port(keys: Path) -> AsyncIterator[tuple[str, Monitor]]:
     """The second port of a server whose model is loaded, and what watches its predictions."""
     (keys / "a").write_text("s3cret")
     telemetry, lifecycle = Telemetry(), Lifecycle()
-    loaded = Loaded(identity=telemetry.identity, metadata=Metadata(), layout=Anything(), model=Echo(), outputs=())
+    loaded = LoadedModel(identity=telemetry.identity, metadata=Metadata(), adapter=Untyped(), model=Echo(), outputs=())
     monitor = Monitor(loaded, Settings(storage_uri="file:///m"), telemetry)
     limits = BatchLimits(max_rows=1, max_delay_seconds=0, max_queue=1, timeout_seconds=1)
-    lifecycle.serve(Served(loaded, Batcher(loaded.model, limits, telemetry), monitor))
-    app = create_shadow_app(lifecycle=lifecycle, telemetry=telemetry, tracer=ForeignTracer(), gate=KeyGate(keys))
+    lifecycle.serve(ServingModel(loaded, Batcher(loaded.model, limits, telemetry), monitor))
+    plane = DataPlane(lifecycle, telemetry, PropagateOnlyTracer(), ApiKeyAuth(keys), name="m", max_rows=1)
+    app = create_comparison_app(plane, telemetry)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -67,6 +69,7 @@ async def shadow_port(keys: Path) -> AsyncIterator[tuple[str, Monitor]]:
         finally:
             server.should_exit = True
             await serving
+            plane.close()
             lifecycle.close()
 
 

@@ -11,17 +11,16 @@ import pytest
 import yaml
 from msgspec import structs
 
-from model_server import app, errors
-from model_server.inputs.anything import Anything
-from model_server.lifecycle import Loaded
+from model_server import errors, statuses
+from model_server.domain.features import Feature, Metadata
+from model_server.domain.model import Identity, LoadedModel, Signature
+from model_server.domain.tensors import Tensor
+from model_server.inputs.untyped import Untyped
 from model_server.monitoring.drift import FEWEST_ROWS, Bins, Drift
 from model_server.monitoring.monitor import Monitor
-from model_server.package.formats import AUTO, FORMATS, MLFLOW
-from model_server.package.metadata import Feature, Metadata
-from model_server.runtimes.base import Signature
+from model_server.package.formats import AUTO, MLFLOW, known_formats
 from model_server.settings import Settings
-from model_server.telemetry import SECONDS, Identity, Telemetry
-from model_server.tensors import Tensor
+from model_server.telemetry import SECONDS, Telemetry
 
 ROOT = Path(__file__).resolve().parents[3]
 SETTINGS = {field.name: field for field in structs.fields(Settings)}
@@ -38,9 +37,9 @@ class Classifier:
     """Knows two classes."""
 
     signature = Signature()
-    probabilities = ""
+    probability_output = ""
     classes = (0, 1)
-    is_pure = True
+    runs_inline = True
 
     def predict(self, inputs, *, probabilities):
         raise NotImplementedError
@@ -96,11 +95,11 @@ def test_the_metrics_the_operator_reads_are_written():
 def watched(telemetry: Telemetry) -> None:
     """Let a monitor see one answer and its label."""
     identity, outputs = telemetry.identity, (Tensor("predictions", "INT64", (-1,)),)
-    loaded = Loaded(identity=identity, metadata=Metadata(), layout=Anything(), model=Classifier(), outputs=outputs)
+    loaded = LoadedModel(identity=identity, metadata=Metadata(), adapter=Untyped(), model=Classifier(), outputs=outputs)
     monitor = Monitor(loaded, Settings(storage_uri="file:///m"), telemetry)
     monitor.predicted(b"1", {}, {"predictions": np.array([1])})
     monitor.labelled({"id": "1", "label": 1})
-    asyncio.run(monitor.pulse())
+    asyncio.run(monitor.tick())
     monitor.close()
     drift = Drift((Feature(name="a"),), {"a": Bins(counts=(10, 10), edges=(0, 1, 2))}, 0.2, telemetry)
     drift.update([{"a": np.full(FEWEST_ROWS, 1.5)}])
@@ -110,9 +109,10 @@ def test_the_resource_knows_the_servers_formats():
     crd = yaml.safe_load((ROOT / "crds" / "modeldeployments.yaml").read_text())
     spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     known = spec["properties"]["model"]["properties"]["format"]["enum"]
-    assert set(known) == {AUTO, MLFLOW, *FORMATS}
+    assert set(known) == {AUTO, MLFLOW, *known_formats()}
 
 
 def test_every_request_error_has_a_status():
-    kinds = set(errors.RequestError.__subclasses__())
-    assert kinds == set(app.STATUS_OF)
+    found = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    kinds = {kind for kind in found if issubclass(kind, errors.RequestError)} - {errors.RequestError}
+    assert kinds == set(statuses.STATUS_OF)

@@ -15,9 +15,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
+from model_server.domain.features import Feature, Metadata
 from model_server.errors import AccelerationRefused
-from model_server.inputs.choosing import choose_layout
-from model_server.package.metadata import Feature, Metadata
+from model_server.inputs.selection import select_adapter
 from model_server.runtimes import accelerated
 from model_server.runtimes.sklearn import Estimator
 
@@ -35,8 +35,8 @@ def metadata(rows):
 
 def speed_up(estimator, rows):
     about, model = metadata(rows), Estimator(estimator)
-    layout = choose_layout(about, model.signature)
-    return accelerated.accelerate(model, layout, about, threads=1), layout.name
+    adapter = select_adapter(about, model.signature)
+    return accelerated.accelerate(model, adapter, about, threads=1), adapter.name
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def with_holes(estimator):
     rows[rng.random(rows.shape) < 0.3] = np.nan
     model = Estimator(estimator.fit(rows, labels))
     about = Metadata(input_features=(Feature(name="a", nullable=True), Feature(name="b", nullable=True)))
-    return accelerated.accelerate(model, choose_layout(about, model.signature), about, threads=1), model, rows
+    return accelerated.accelerate(model, select_adapter(about, model.signature), about, threads=1), model, rows
 
 
 def test_a_graph_that_takes_missing_values_for_others_is_refused():
@@ -91,7 +91,7 @@ def test_a_model_that_takes_no_missing_values_cannot_have_nullable_features():
     about = Metadata(input_features=(Feature(name="a", nullable=True),))
     model = Estimator(Ridge().fit(DIABETES.data[:, :1], DIABETES.target))
     with pytest.raises(AccelerationRefused, match="allows: Input X contains NaN"):
-        accelerated.accelerate(model, choose_layout(about, model.signature), about, threads=1)
+        accelerated.accelerate(model, select_adapter(about, model.signature), about, threads=1)
 
 
 class Own(ClassifierMixin, BaseEstimator):
@@ -138,9 +138,9 @@ def xgboost_booster(objective, rows, target, **parameters):
 )
 def test_a_booster_answers_within_the_tolerance(make, objective, target, parameters):
     model, about = make(objective, DIABETES.data, target, **parameters), metadata(DIABETES.data)
-    layout = choose_layout(Metadata(input_features=named_as_in(model, about)), model.signature)
-    graph = accelerated.accelerate(model, layout, about, threads=1)
-    rows = {layout.name: DIABETES.data}
+    adapter = select_adapter(Metadata(input_features=named_as_in(model, about)), model.signature)
+    graph = accelerated.accelerate(model, adapter, about, threads=1)
+    rows = {adapter.name: DIABETES.data}
     expected = model.predict(rows, probabilities=False)["predict"]
     found = graph.predict(rows, probabilities=False)["predict"]
     assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
@@ -168,16 +168,16 @@ def test_a_wrapper_answers_the_same_and_a_classifier_in_a_pipeline_too(library, 
     target = THIRDS if is_classifier else DIABETES.target
     estimator.fit(DIABETES.data, target)
     model, about = Estimator(estimator), metadata(DIABETES.data)
-    layout = choose_layout(about, model.signature)
-    graph = accelerated.Accelerated(model, layout, accelerated.convert(model, 10), 1)
-    rows = {layout.name: DIABETES.data}
+    adapter = select_adapter(about, model.signature)
+    graph = accelerated.Accelerated(model, adapter, accelerated.convert(model, 10), 1)
+    rows = {adapter.name: DIABETES.data}
     expected, found = (one.predict(rows, probabilities=True) for one in (model, graph))
     assert np.mean(np.isclose(found["predict"], expected["predict"], rtol=1e-4)) > 0.99
     assert found.keys() == expected.keys()
 
 
 def test_what_no_converter_knows_is_refused():
-    with pytest.raises(AccelerationRefused, match="Own cannot be converted"):
+    with pytest.raises(AccelerationRefused, match="only models of scikit-learn, LightGBM and XGBoost"):
         speed_up(Own().fit(WINE.data, WINE.target), WINE.data)
 
 
@@ -193,10 +193,10 @@ def test_a_graph_that_differs_is_refused_with_the_numbers(other, message):
     original = Estimator(LogisticRegression().fit(rows, WINE.target))
     weaker = LogisticRegression(C=0.9 if other is None else 1.0)
     wrong = weaker.fit(rows, WINE.target if other is None else other)
-    layout = choose_layout(metadata(rows), original.signature)
-    graph = accelerated.Accelerated(original, layout, accelerated.convert(Estimator(wrong), rows.shape[1]), 1)
+    adapter = select_adapter(metadata(rows), original.signature)
+    graph = accelerated.Accelerated(original, adapter, accelerated.convert(Estimator(wrong), rows.shape[1]), 1)
     with pytest.raises(AccelerationRefused, match=message):
-        accelerated.compare(original, graph, {layout.name: rows})
+        accelerated.compare(original, graph, {adapter.name: rows})
 
 
 def test_the_server_serves_the_graph(serve, wine):

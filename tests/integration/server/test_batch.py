@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import subprocess
@@ -140,3 +141,76 @@ def test_a_file_that_cannot_be_read_is_named_by_its_line(batch, tmp_path, sign, 
     (tmp_path / name).write_text(content)
     assert batch(sign, tmp_path / name, "--keep-bad-rows") == 65
     assert message in json.loads((tmp_path / "termination").read_text())["message"]
+
+
+OBJECTS = [{"a": 1.0, "b": 2.0}, {"a": 3.0, "b": 4.0}]
+LINES = b'{"a": 1.0, "b": 2.0}\n{"a": 3.0, "b": 4.0}\n'
+
+
+@pytest.fixture
+def first(tmp_path):
+    """A package that answers with the first of two features."""
+    folder = tmp_path / "first"
+    folder.mkdir()
+    (folder / "model.py").write_text(
+        "def load_model(path): return 1\ndef predict(model, inputs): return inputs[:, 0]\n"
+    )
+    (folder / "model.yaml").write_text("input_features: [{name: a}, {name: b}]")
+    return f"file://{folder}"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        pytest.param("rows.csv.gz", gzip.compress(b"a,b\n1,2\n3,4\n"), id="csv, compressed"),
+        pytest.param("rows.tsv", b"a\tb\n1\t2\n3\t4\n", id="tsv"),
+        pytest.param("rows.tsv.gz", gzip.compress(b"a\tb\n1\t2\n3\t4\n"), id="tsv, compressed"),
+        pytest.param("rows.json", json.dumps(OBJECTS).encode(), id="a json array"),
+        pytest.param("rows.json", LINES, id="json lines called json"),
+        pytest.param("rows.json.gz", gzip.compress(json.dumps(OBJECTS).encode()), id="a json array, compressed"),
+        pytest.param("rows.jsonl.gz", gzip.compress(LINES), id="json lines, compressed"),
+        pytest.param("ROWS.CSV", b"a,b\n1,2\n3,4\n", id="in capitals"),
+    ],
+)
+def test_a_table_in_whatever_form_it_is_kept(batch, tmp_path, first, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert batch(first, tmp_path / name) == 0
+    assert [row["prediction"] for row in read_parts(tmp_path / "out")] == [1, 3]
+
+
+def test_a_folder_of_parts_as_spark_writes_it(batch, tmp_path, first):
+    pandas = pytest.importorskip("pandas")
+    folder = tmp_path / "rows.parquet"
+    (folder / "day=2").mkdir(parents=True)
+    for number, row in enumerate(OBJECTS):
+        pandas.DataFrame([row]).to_parquet(folder / f"part-0000{number}.snappy.parquet")
+    pandas.DataFrame([{"a": 5.0, "b": 6.0}]).to_parquet(folder / "zz.parquet")
+    (folder / "_SUCCESS").write_bytes(b"")
+    (folder / ".part-00000.crc").write_bytes(b"crc")
+    assert batch(first, folder) == 0
+    assert [row["prediction"] for row in read_parts(tmp_path / "out")] == [1, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        pytest.param("rows.csv", b"a;b\n1;2\n", "separated by ';'", id="semicolons"),
+        pytest.param("rows.csv", b"a\tb\n1\t2\n", "separated by '\\t'", id="tabs called csv"),
+        pytest.param("rows.csv.gz", b"a,b\n1,2\n", "Not a gzipped file", id="not compressed"),
+        pytest.param("rows.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 99)[:-9], "end-of-stream", id="cut short"),
+        pytest.param("rows.json", b"[1, 2]", "row 1 is not a JSON object", id="an array of numbers"),
+        pytest.param("rows.json", b"[{", "is not JSON", id="no json"),
+        pytest.param("rows.xlsx", b"PK", "is no table that is read here", id="another format"),
+    ],
+)
+def test_a_table_that_is_none_is_named(batch, tmp_path, first, name, content, text):
+    (tmp_path / name).write_bytes(content)
+    assert batch(first, tmp_path / name) == 65
+    assert text in json.loads((tmp_path / "termination").read_text())["message"]
+
+
+def test_a_folder_without_a_table(batch, tmp_path, first):
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "_SUCCESS").write_bytes(b"")
+    assert batch(first, tmp_path / "rows") == 65
+    assert "holds no table" in (tmp_path / "termination").read_text()

@@ -129,3 +129,28 @@ def test_texts_travel_as_bytes(text_server):
     assert text_server.client.post("/predict", json=rows).json()["predictions"] == expected
     short = post(text_server, document, texts[:-1] + b"\xff" + ages.tobytes(), path=path)
     assert short.status_code == 422
+
+
+IN_PLACE = """
+def load_model(path): return 10
+def predict(model, inputs):
+    inputs -= model
+    return inputs[:, 0]
+"""
+
+
+def test_a_model_py_may_compute_in_place_whatever_the_tensors_came_as(serve, tmp_path):
+    folder = tmp_path / "in-place"
+    folder.mkdir()
+    (folder / "model.py").write_text(IN_PLACE)
+    server = serve(f"file://{folder}", trusted=True).wait_ready()
+    assert server.client.post("/predict", json={"instances": [[11.5, 2.5]]}).json()["predictions"] == [1.5]
+    rows = np.array([[11.5, 2.5]])
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "FP64", "parameters": {"binary_data_size": rows.nbytes}}
+    head = json.dumps({"inputs": [tensor]}).encode()
+    answer = server.client.post(
+        "/v2/models/model/infer",
+        content=head + rows.tobytes(),
+        headers={"inference-header-content-length": str(len(head))},
+    )
+    assert answer.json()["outputs"][0]["data"] == [1.5]

@@ -30,7 +30,7 @@ from werkzeug.serving import make_server
 
 from model_server.errors import StartError
 from model_server.storage import fetch
-from model_server.storage.writing import open_folder
+from model_server.storage.folder import open_folder
 
 MODEL = bytes(range(256)) * 100
 
@@ -254,13 +254,13 @@ def service_account() -> tuple[rsa.RSAPrivateKey, dict[str, str]]:
     return key, account
 
 
-@pytest.mark.parametrize("layout", ["GOOGLE_APPLICATION_CREDENTIALS", "MODEL_SERVER_CREDENTIALS_DIR"])
-def test_a_service_accounts_file_signs_for_google(store, tmp_path, service_account, layout):
+@pytest.mark.parametrize("variable", ["GOOGLE_APPLICATION_CREDENTIALS", "MODEL_SERVER_CREDENTIALS_DIR"])
+def test_a_service_accounts_file_signs_for_google(store, tmp_path, service_account, variable):
     key, account = service_account
     file = tmp_path / "gcloud-application-credentials.json"
     file.write_text(json.dumps(account))
     store.seen.clear()
-    environ = {"STORAGE_EMULATOR_HOST": store.host, layout: str(file if layout.startswith("GOOGLE") else tmp_path)}
+    environ = {"STORAGE_EMULATOR_HOST": store.host, variable: str(file if variable.startswith("GOOGLE") else tmp_path)}
     assert get("gs://models/fraud/model.onnx", tmp_path / "into", environ) == MODEL
     for asked in store.seen:
         signed, _, signature = asked["authorization"].removeprefix("Bearer ").rpartition(".")

@@ -16,7 +16,7 @@ import pytest
 from pod_events import assert_seen
 
 from model_server.errors import ArchiveUnsafe, StartError
-from model_server.loading import load
+from model_server.loader import load
 from model_server.package.archives import ArchiveLimits, unpack
 from model_server.settings import read_settings
 from model_server.termination import exit_code
@@ -147,7 +147,7 @@ ONE_FEATURE = "input_features: [{name: a, example: 1.0}]\n"
         pytest.param(
             {"model.pkl": pickle.dumps([1])},
             "LoadFailed",
-            "holds a list, which has no predict",
+            "holds a list (0: int), which is not one model",
             id="a list for a model",
         ),
         pytest.param(

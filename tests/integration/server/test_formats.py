@@ -21,8 +21,8 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from sklearn.tree import DecisionTreeClassifier
 
 from model_server.errors import ArtifactNotTrusted, InvalidInput, StartError
-from model_server.loading import load
-from model_server.protocols.plain import encode
+from model_server.loader import load
+from model_server.protocols.v1 import predictions
 from model_server.runtimes.tables import as_table
 from model_server.settings import read_settings
 
@@ -43,7 +43,7 @@ def loaded(tmp_path):
 
 
 def predict(found, rows, *, probabilities=False):
-    inputs = found.layout.from_instances(rows.tolist(), plain=True)
+    inputs = found.adapter.from_instances(rows.tolist(), numbers_only=True)
     return found.model.predict(inputs, probabilities=probabilities)
 
 
@@ -66,7 +66,7 @@ def test_an_xgboost_booster_gives_its_scores(loaded, tmp_path):
     booster = xgboost.train({"nthread": 1}, table, 10)
     booster.save_model(tmp_path / "model.ubj")
     found = loaded(tmp_path / "model.ubj")
-    assert [feature.name for feature in found.layout.features] == names
+    assert [feature.name for feature in found.adapter.features] == names
     assert predict(found, DIABETES.data)["predict"].tolist() == booster.predict(table).tolist()
 
 
@@ -131,7 +131,7 @@ def test_a_model_of_a_table_with_text_gets_a_table(loaded, tmp_path):
         (tmp_path / name).rename(folder / name)
     found = loaded(folder, trusted="true")
     instances = [{"plan": "paid", "age": 33}, [20, "free"]]
-    outputs = found.model.predict(found.layout.from_instances(instances, plain=True), probabilities=False)
+    outputs = found.model.predict(found.adapter.from_instances(instances, numbers_only=True), probabilities=False)
     assert outputs["predict"].tolist() == [1, 0]
 
 
@@ -179,7 +179,7 @@ def test_columns_whose_encoder_learnt_text_are_text_without_a_word_in_model_yaml
     parts = make_column_transformer((encoder, ["plan"]), (OneHotEncoder(), ["zip"]), remainder="passthrough")
     model = make_pipeline(parts, LogisticRegression(max_iter=500)).fit(table, (table["plan"] == "paid").astype(int))
     found = loaded(package(tmp_path, model), trusted="true")
-    assert [feature.dtype for feature in found.layout.features] == ["string", "float64", "float64"]
+    assert [feature.dtype for feature in found.adapter.features] == ["string", "float64", "float64"]
     assert predict(found, table.to_numpy(dtype=object))["predict"].tolist() == model.predict(table).tolist()
 
 
@@ -201,7 +201,7 @@ def test_a_classifier_of_several_outputs_gives_labels_and_no_probabilities(loade
     labels = np.column_stack([WINE.target == 1, np.resize(third, len(WINE.target))]).astype(int)
     model = DecisionTreeClassifier(max_depth=3).fit(WINE.data, labels)
     found = loaded(package(tmp_path, model), trusted="true")
-    assert found.model.probabilities == ""
+    assert found.model.probability_output == ""
     assert predict(found, WINE.data)["predict"].tolist() == model.predict(WINE.data).tolist()
 
 
@@ -238,10 +238,10 @@ def test_categories_are_what_they_were_in_training(loaded, tmp_path, library, sa
     if expected is None:
         expected = trained.predict(xgboost.DMatrix(table[:9], enable_categorical=True))
     rows = [list(row) for row in plain[:9].itertuples(index=False)]
-    inputs = found.layout.from_instances(rows, plain=True)
+    inputs = found.adapter.from_instances(rows, numbers_only=True)
     assert found.model.predict(inputs, probabilities=False)["predict"].tolist() == expected.tolist()
     with pytest.raises(InvalidInput, match="zip: expected one of 100, 205, 417, got 0"):
-        found.layout.from_instances([[1.0, 0, "b"]], plain=True)
+        found.adapter.from_instances([[1.0, 0, "b"]], numbers_only=True)
 
 
 def test_categories_declared_as_something_else_are_refused(loaded, tmp_path):
@@ -277,7 +277,7 @@ def test_an_onnx_classifier_names_its_classes_or_says_that_it_cannot(loaded, tmp
     found = loaded(tmp_path / "model.onnx")
     silent = isinstance(model, KNeighborsClassifier) and labels[0] == 3
     assert found.model.classes == (() if silent else tuple(model.classes_.tolist()))
-    answer = encode(predict(found, rows[:3], probabilities=True), found.model, found.identity, probabilities=True)
+    answer = predictions(predict(found, rows[:3], probabilities=True), found, probabilities=True)
     assert (b'"classes"' in answer) is not silent
 
 
@@ -325,7 +325,7 @@ def test_a_column_of_booleans_is_a_number_to_a_booster(loaded, tmp_path):
     booster.save_model(tmp_path / "package" / "model.txt")
     features = "input_features: [{name: a}, {name: b, dtype: bool}]"
     (tmp_path / "package" / "model.yaml").write_text(features)
-    inputs = loaded(tmp_path / "package").layout.from_instances([[13, True]], plain=False)
+    inputs = loaded(tmp_path / "package").adapter.from_instances([[13, True]], numbers_only=False)
     answer = loaded(tmp_path / "package").model.predict(inputs, probabilities=False)["predict"]
     assert answer.tolist() == booster.predict([[13, 1]]).tolist()
 
@@ -348,7 +348,7 @@ def test_an_mlflow_folder_is_read_by_its_flavor(loaded, tmp_path):
         loaded(folder)
     found = loaded(folder, trusted="true", format="mlflow")
     assert (found.identity.format, found.identity.version) == ("sklearn", "0123456789ab")
-    assert [feature.name for feature in found.layout.features] == list(WINE.feature_names)
+    assert [feature.name for feature in found.adapter.features] == list(WINE.feature_names)
     assert predict(found, WINE.data)["predict"].tolist() == model.predict(WINE.data).tolist()
 
 
@@ -361,7 +361,7 @@ def test_an_mlflow_folder_may_hold_a_pickled_wrapper(loaded, tmp_path):
         loaded(folder)
     found = loaded(folder, trusted="true")
     assert predict(found, WINE.data)["predict"].tolist() == model.predict(WINE.data).tolist()
-    assert found.layout.features[0].name == "alcohol", "the names that LightGBM made up are none"
+    assert found.adapter.features[0].name == "alcohol", "the names that LightGBM made up are none"
 
 
 def test_an_optional_column_of_mlflow_may_be_null(loaded, tmp_path):
@@ -371,7 +371,7 @@ def test_an_optional_column_of_mlflow_may_be_null(loaded, tmp_path):
     document = yaml.safe_load((folder / "MLmodel").read_text()) | {"signature": {"inputs": json.dumps(columns)}}
     (folder / "MLmodel").write_text(yaml.safe_dump(document))
     found = loaded(folder, trusted="true")
-    assert [feature.nullable for feature in found.layout.features] == [False, True]
+    assert [feature.nullable for feature in found.adapter.features] == [False, True]
 
 
 @pytest.mark.parametrize(

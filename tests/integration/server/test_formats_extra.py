@@ -12,7 +12,7 @@ from sklearn.datasets import load_wine
 from sklearn.linear_model import LogisticRegression
 
 from model_server.errors import StartError
-from model_server.loading import load
+from model_server.loader import load
 from model_server.settings import read_settings
 
 WINE = load_wine()
@@ -45,7 +45,7 @@ def package(tmp_path):
 
 
 def predict(found):
-    return found.model.predict(found.layout.from_instances(ROWS.tolist(), plain=True), probabilities=False)
+    return found.model.predict(found.adapter.from_instances(ROWS.tolist(), numbers_only=True), probabilities=False)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_a_program_of_torch_export_knows_its_inputs(loaded, package, torch, netw
     program = torch.export.export(network.eval(), (torch.zeros(2, 13),), dynamic_shapes=({0: rows},))
     torch.export.save(program, package / "model.pt2")
     found = loaded(package)
-    assert len(found.layout.features) == 13
+    assert len(found.adapter.features) == 13
     np.testing.assert_allclose(predict(found)["predict"], answers(torch, network), rtol=1e-5, atol=1e-6)
 
 
@@ -149,7 +149,7 @@ def test_a_keras_model_predicts_like_the_trained_one(loaded, package, keras, suf
     model.save(package / f"model.{suffix}")
     found = loaded(package)
     assert found.identity.format == "keras"
-    assert len(found.layout.features) == 13
+    assert len(found.adapter.features) == 13
     scores = predict(found)["predict"]
     np.testing.assert_allclose(scores, model.predict(ROWS, verbose=0), rtol=1e-5, atol=1e-6)
     assert (scores.argmax(1) == WINE.target).mean() > 0.8
@@ -203,8 +203,8 @@ def test_a_pmml_model_needs_no_trust_and_predicts_like_the_one_it_was_written_fr
     model = LogisticRegression().fit(ROWS, WINE.target_names[WINE.target])
     (package / "model.pmml").write_text(pmml_of(model))
     found = loaded(package, MODEL_SERVER_TRUSTED="false")
-    assert [feature.name for feature in found.layout.features] == [f"x{index}" for index in range(13)]
-    outputs = found.model.predict(found.layout.from_instances(ROWS.tolist(), plain=True), probabilities=True)
+    assert [feature.name for feature in found.adapter.features] == [f"x{index}" for index in range(13)]
+    outputs = found.model.predict(found.adapter.from_instances(ROWS.tolist(), numbers_only=True), probabilities=True)
     assert outputs["predict"].tolist() == model.predict(ROWS).tolist()
     np.testing.assert_allclose(outputs["predict_proba"], model.predict_proba(ROWS), rtol=1e-4)
 

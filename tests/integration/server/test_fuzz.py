@@ -16,16 +16,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from model_server.app import create_app
-from model_server.auth import OpenGate
+from model_server.auth import AllowAll
 from model_server.batching import Batcher, BatchLimits
-from model_server.http import RequestLimits
-from model_server.lifecycle import Lifecycle, Served
-from model_server.loading import load
+from model_server.dataplane import DataPlane
+from model_server.http.app import create_app
+from model_server.http.body import RequestLimits
+from model_server.lifecycle import Lifecycle, ServingModel
+from model_server.loader import load
 from model_server.monitoring.monitor import Monitor
 from model_server.settings import read_settings
 from model_server.telemetry import Telemetry
-from model_server.tracing import ForeignTracer
+from model_server.tracing import PropagateOnlyTracer
 
 # The largest numbers that JSON can hold overflow inside scikit-learn, which warns and answers.
 pytestmark = [
@@ -61,16 +62,10 @@ class InProcess:
         self.lifecycle, telemetry = Lifecycle(), Telemetry()
         limits = BatchLimits(max_rows=64, max_delay_seconds=0, max_queue=100, timeout_seconds=30)
         self.lifecycle.serve(
-            Served(loaded, Batcher(loaded.model, limits, telemetry), Monitor(loaded, given, telemetry))
+            ServingModel(loaded, Batcher(loaded.model, limits, telemetry), Monitor(loaded, given, telemetry))
         )
-        self.app = create_app(
-            lifecycle=self.lifecycle,
-            telemetry=telemetry,
-            tracer=ForeignTracer(),
-            gate=OpenGate(),
-            name="wine",
-            limits=RequestLimits(max_bytes=1_000_000, max_rows=100, timeout_seconds=30),
-        )
+        self.plane = DataPlane(self.lifecycle, telemetry, PropagateOnlyTracer(), AllowAll(), name="wine", max_rows=100)
+        self.app = create_app(self.plane, telemetry, RequestLimits(max_bytes=1_000_000, timeout_seconds=30))
 
     def post(self, path: str, body: bytes, **headers: str) -> tuple[int, bytes]:
         sent = []
@@ -82,12 +77,13 @@ class InProcess:
             sent.append(message)
 
         pairs = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
-        scope = {"type": "http", "method": "POST", "path": path, "headers": pairs}
+        scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": pairs}
         self.loop.run_until_complete(self.app(scope, receive, send))
         return sent[0]["status"], sent[1]["body"]
 
     def close(self) -> None:
         async def end() -> None:
+            self.plane.close()
             self.lifecycle.close()
 
         self.loop.run_until_complete(end())

@@ -10,7 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from model_server.oip.messages import SERVICE, message
+from model_server.grpc.messages import SERVICE, message
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_the_whole_protocol(channel, wine):
     assert probabilities.tolist() == wine.model.predict_proba(rows).tolist()
 
     health = health_pb2_grpc.HealthStub(channel)
-    # The health service follows the server's pulse, once a second.
+    # The health service follows the server's tick, once a second.
     for state in health.Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=10):
         if state.status == health_pb2.HealthCheckResponse.SERVING:
             break
@@ -120,3 +120,52 @@ def test_the_trace_of_a_call_is_an_exemplar(channel, wine, wine_server):
     )
     metrics = wine_server.client.get("/metrics", headers={"accept": "application/openmetrics-text"}).text
     assert f'# {{trace_id="{trace}"}}' in metrics
+
+
+def test_a_version_is_asked_for_by_its_name(channel):
+    assert call(channel, "ModelReady", name="wine", version="3").ready
+    assert not call(channel, "ModelReady", name="wine", version="4").ready
+    assert call(channel, "ModelMetadata", name="wine").properties["format"] == "sklearn"
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        pytest.param({"contents": {"fp64_contents": [1.0] * 13}}, "expected none beside", id="two forms of one tensor"),
+        pytest.param({"shape": [1] * 70}, "expected at most 32 sizes", id="seventy dimensions"),
+        pytest.param({"shape": [1, -13]}, "rows first", id="a negative size"),
+        pytest.param({"shape": [2**40, 2**40]}, "rows first", id="sizes that overflow"),
+        pytest.param({"shape": []}, "rows first", id="no size"),
+    ],
+)
+def test_a_request_that_contradicts_itself_is_an_invalid_argument(channel, wine, given, text):
+    row = wine.rows[:1]
+    with pytest.raises(grpc.RpcError) as caught:
+        call(channel, "ModelInfer", model_name="wine", inputs=[tensor(row) | given], raw_input_contents=[row.tobytes()])
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert text in caught.value.details()
+
+
+HALVES = """
+import numpy as np
+def load_model(path): return None
+def predict(model, inputs): return {"whole": inputs[:, 0], "half": inputs[:, 0].astype(np.float16)}
+"""
+
+
+def test_outputs_come_in_one_form(serve, tmp_path):
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "model.py").write_text(HALVES)
+    (tmp_path / "package" / "model.yaml").write_text("input_features: [{name: a}, {name: b}]")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    serve(f"file://{tmp_path}/package", trusted=True, grpc_port=port).wait_ready()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        typed = [{"name": "x", "datatype": "FP64", "shape": [1, 2], "contents": {"fp64_contents": [1, 2]}}]
+        answer = call(channel, "ModelInfer", model_name="model", inputs=typed)
+    assert [np.frombuffer(answer.raw_output_contents[place], kind)[0] for place, kind in enumerate(("f8", "f2"))] == [
+        1,
+        1,
+    ]
+    assert not any(output.contents.ListFields() for output in answer.outputs)

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from model_server.errors import StartError
-from model_server.storage import fetch, mark
+from model_server.storage import fetch, fingerprint
 
 MODEL = bytes(range(256)) * 4_000
 COMMIT = "c0ffee" * 6 + "abcd"
@@ -279,7 +279,7 @@ def test_files_in_a_registry_are_fetched(host, tmp_path, reference, expected):
 @registry
 def test_another_manifest_behind_a_tag_is_another_mark(host):
     def look(tag):
-        return mark(f"oci://{host}/team/fraud:{tag}", environ={})
+        return fingerprint(f"oci://{host}/team/fraud:{tag}", environ={})
 
     assert look("one") == look("one") != look("two")
 
@@ -287,10 +287,10 @@ def test_another_manifest_behind_a_tag_is_another_mark(host):
 @hub
 def test_another_commit_is_another_mark(host, monkeypatch):
     environ = {"HF_ENDPOINT": f"http://{host}"}
-    before = mark("hf://acme/fraud", environ=environ)
-    assert mark("hf://acme/fraud@v1", environ=environ) == before
+    before = fingerprint("hf://acme/fraud", environ=environ)
+    assert fingerprint("hf://acme/fraud@v1", environ=environ) == before
     monkeypatch.setitem(globals(), "COMMIT", "beef" * 10)
-    assert mark("hf://acme/fraud", environ=environ) != before
+    assert fingerprint("hf://acme/fraud", environ=environ) != before
 
 
 @registry

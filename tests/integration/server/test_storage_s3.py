@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from model_server.errors import StartError
 from model_server.package.digest import digest
-from model_server.storage import fetch, mark
+from model_server.storage import fetch, fingerprint
 from modeldeploy.app import build
 
 
@@ -90,15 +90,15 @@ def test_a_large_object_is_read_in_ranges_and_arrives_whole(bucket, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("uri", ["s3://models/marked/model.onnx", "s3://models/marked"])
+@pytest.mark.parametrize("uri", ["s3://models/fingerprint_of/model.onnx", "s3://models/fingerprint_of"])
 def test_another_object_is_another_mark(bucket, uri):
     marks = []
     for content in (b"one", b"two", b"one"):
-        bucket.client.put_object(Bucket="models", Key="marked/model.onnx", Body=content)
-        marks.append(mark(uri, environ=bucket.environ))
+        bucket.client.put_object(Bucket="models", Key="fingerprint_of/model.onnx", Body=content)
+        marks.append(fingerprint(uri, environ=bucket.environ))
     assert marks[0] == marks[2] != marks[1]
     with pytest.raises(StartError, match="does not exist"):
-        mark(f"{uri}-none", environ=bucket.environ)
+        fingerprint(f"{uri}-none", environ=bucket.environ)
 
 
 @pytest.mark.parametrize(

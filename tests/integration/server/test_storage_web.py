@@ -11,9 +11,9 @@ import pytest
 from pod_events import assert_seen
 
 from model_server.errors import StartError
-from model_server.loading import load
+from model_server.loader import load
 from model_server.settings import read_settings
-from model_server.storage import fetch, mark
+from model_server.storage import fetch, fingerprint
 from model_server.storage.azure import split
 from model_server.termination import exit_code
 
@@ -139,7 +139,7 @@ def test_what_is_missing_of_a_cut_object_is_read_of_the_same_version(web, tmp_pa
     ],
 )
 def test_what_goes_wrong_is_told_without_secrets(web, tmp_path, monkeypatch, way, reason, code):
-    monkeypatch.setattr("model_server.storage.web.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("model_server.storage.https.time.sleep", lambda seconds: None)
     with pytest.raises(StartError) as caught:
         get(f"{web[0]}/{way}/model.onnx?signature=secret", tmp_path)
     assert (caught.value.reason, exit_code(caught.value)) == (reason, code)
@@ -150,11 +150,11 @@ def test_what_goes_wrong_is_told_without_secrets(web, tmp_path, monkeypatch, way
 
 def test_a_mark_costs_one_byte(web):
     address, seen = web
-    first = mark(f"{address}/whole/model.onnx", environ={})
-    assert mark(f"{address}/whole/model.onnx", environ={}) == first
+    first = fingerprint(f"{address}/whole/model.onnx", environ={})
+    assert fingerprint(f"{address}/whole/model.onnx", environ={}) == first
     assert set(seen) == {"bytes=0-0"}
     with pytest.raises(StartError, match="does not exist"):
-        mark(f"{address}/404/model.onnx", environ={})
+        fingerprint(f"{address}/404/model.onnx", environ={})
 
 
 def test_a_claim_is_read_where_it_is_mounted(tmp_path):
@@ -203,7 +203,7 @@ def test_a_source_that_names_no_model_is_a_wrong_setting(tmp_path, uri):
     ],
 )
 def test_an_error_names_the_uri_without_its_secrets(tmp_path, uri, message):
-    for look in (lambda: get(uri, tmp_path), lambda: mark(uri, environ={})):
+    for look in (lambda: get(uri, tmp_path), lambda: fingerprint(uri, environ={})):
         with pytest.raises(StartError) as caught:
             look()
         assert message in caught.value.message

@@ -11,26 +11,26 @@ import numpy as np
 import pytest
 
 from model_server.batching import Batcher, BatchLimits
+from model_server.domain.model import Signature
 from model_server.errors import DeadlineExceeded, InvalidInput, Overloaded, PredictionError
-from model_server.runtimes.base import Signature
 
 
 class Doubling:
     """A real little model: doubles, refuses negative numbers, and can be held up."""
 
     signature = Signature()
-    probabilities = ""
+    probability_output = ""
     classes = ()
-    is_pure = False
+    runs_inline = False
 
     def __init__(self) -> None:
         self.calls: list[int] = []
-        self.gate = threading.Event()
-        self.gate.set()
+        self.authenticator = threading.Event()
+        self.authenticator.set()
         self.called = threading.Event()
 
     def predict(self, inputs, *, probabilities):
-        self.gate.wait(10)
+        self.authenticator.wait(10)
         x = inputs["x"]
         self.calls.append(len(x))
         self.called.set()
@@ -76,13 +76,13 @@ async def test_requests_that_come_together_are_one_call():
 
 async def test_requests_that_come_during_a_call_make_up_the_next():
     model = Doubling()
-    model.gate.clear()
+    model.authenticator.clear()
     async with a_batcher(model) as (batcher, observed):
         first = batcher.submit(one(1))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         rest = [batcher.submit(one(value)) for value in range(2, 6)]
-        model.gate.set()
+        model.authenticator.set()
         await asyncio.gather(first, *rest)
     assert observed.batches == [1, 4]
 
@@ -125,7 +125,7 @@ async def test_an_answer_of_the_wrong_length_is_nobodys_prediction():
 
 async def test_a_full_queue_refuses():
     model = Doubling()
-    model.gate.clear()
+    model.authenticator.clear()
     async with a_batcher(model, max_queue=2) as (batcher, _):
         running = batcher.submit(one(0))
         await asyncio.sleep(0)
@@ -133,13 +133,13 @@ async def test_a_full_queue_refuses():
         waiting = [batcher.submit(one(value)) for value in (1, 2)]
         with pytest.raises(Overloaded, match="2 requests are waiting"):
             batcher.submit(one(3))
-        model.gate.set()
+        model.authenticator.set()
         await asyncio.gather(running, *waiting)
 
 
 async def test_a_deadline_is_kept_and_the_model_is_spared():
     model = Doubling()
-    model.gate.clear()
+    model.authenticator.clear()
     async with a_batcher(model, timeout_seconds=0.05) as (batcher, _):
         running, late = batcher.submit(one(1)), None
         await asyncio.sleep(0)
@@ -151,7 +151,7 @@ async def test_a_deadline_is_kept_and_the_model_is_spared():
             await late
         while not batcher.hung_seconds:  # as long as this is no long call any more
             await asyncio.sleep(0.01)
-        model.gate.set()
+        model.authenticator.set()
         await asyncio.to_thread(model.called.wait, 10)
         while batcher.hung_seconds:
             await asyncio.sleep(0.01)
@@ -162,7 +162,7 @@ async def test_short_calls_of_a_pure_model_stay_on_the_event_loop():
     threads: list[str] = []
 
     class Quick(Doubling):
-        is_pure = True
+        runs_inline = True
 
         def predict(self, inputs, *, probabilities):
             threads.append(threading.current_thread().name)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from model_server.errors import ArtifactNotTrusted, DependencyMissing, FormatAmbiguous, FormatMismatch, FormatUnknown
-from model_server.package.formats import FORMATS, choose, named_format
-from model_server.package.scanning import dangerous_calls
+from model_server.package.formats import choose, known_formats, named_format
+from model_server.package.pickle_scan import dangerous_calls
 from model_server.package.trust import require_trust
 from model_server.runtimes import load_model
 
@@ -56,7 +56,7 @@ def first_bytes(name):
     ],
 )
 def test_a_format_is_found(files, wanted, artifacts, format_name, chosen):
-    choice = choose(files, FORMATS[wanted] if wanted else None, artifacts, first_bytes)
+    choice = choose(files, known_formats()[wanted] if wanted else None, artifacts, first_bytes)
     assert (choice.format.name, list(choice.artifacts)) == (format_name, chosen)
 
 
@@ -103,14 +103,14 @@ def test_a_format_is_found(files, wanted, artifacts, format_name, chosen):
 )
 def test_what_is_not_clear_is_an_error(files, wanted, artifacts, error, message):
     with pytest.raises(error, match=message):
-        choose(files, FORMATS[wanted] if wanted else None, artifacts, first_bytes)
+        choose(files, known_formats()[wanted] if wanted else None, artifacts, first_bytes)
 
 
 def test_an_unknown_name_lists_the_known_ones():
     assert named_format("auto", "x") is None
     with pytest.raises(FormatUnknown) as caught:
         named_format("caffe", "format in model.yaml")
-    assert all(name in caught.value.hint for name in FORMATS)
+    assert all(name in caught.value.hint for name in known_formats())
 
 
 @pytest.mark.parametrize(
@@ -127,10 +127,10 @@ def test_an_unknown_name_lists_the_known_ones():
 )
 def test_trust(name, trusted, allowed):
     if allowed:
-        require_trust(FORMATS[name], trusted=trusted, digest="d")
+        require_trust(known_formats()[name], trusted=trusted, digest="d")
         return
     with pytest.raises(ArtifactNotTrusted) as caught:
-        require_trust(FORMATS[name], trusted=trusted, digest="abc123")
+        require_trust(known_formats()[name], trusted=trusted, digest="abc123")
     assert "abc123" in caught.value.hint
     assert "skops and ONNX" in caught.value.hint
 
@@ -140,7 +140,7 @@ def test_a_library_that_the_system_cannot_load_is_told_as_such(tmp_path, monkeyp
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("lightgbm", "model_server.runtimes.lightgbm"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    package = SimpleNamespace(format=SimpleNamespace(name="lightgbm", extra=""))
+    package = SimpleNamespace(format=known_formats()["lightgbm"])
     with pytest.raises(DependencyMissing, match=r"lightgbm is installed and cannot be loaded: libgomp\.so\.1") as told:
         load_model(package, threads=1)
     assert "libgomp1" in told.value.hint

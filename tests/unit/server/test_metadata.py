@@ -91,7 +91,9 @@ def feature(fields):
         ),
         pytest.param(feature("example: abc"), "example 'abc' is not a float64", id="an example of another type"),
         pytest.param(
-            feature("dtype: int64, nullable: true"), "nullable needs a float or string", id="integers cannot be missing"
+            feature("dtype: int64, nullable: true"),
+            "nullable needs a float, string or time",
+            id="integers cannot be missing",
         ),
         pytest.param("input_features: [{name: x}, {name: x}]", "input_features names 'x' twice", id="one name twice"),
         pytest.param(

@@ -11,17 +11,18 @@ from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 from sklearn.metrics import precision_recall_fscore_support
 
+from model_server.domain.features import Feature, Metadata, ReferenceFeature
+from model_server.domain.model import Identity, LoadedModel
+from model_server.domain.tensors import Tensor
 from model_server.errors import InvalidInput, SettingsInvalid
 from model_server.inputs.columns import Columns
-from model_server.lifecycle import Loaded
 from model_server.monitoring.drift import Bins, Drift, find_reference, learn
 from model_server.monitoring.feedback import Feedback, macro_averages
 from model_server.monitoring.monitor import Monitor
 from model_server.monitoring.statistics import ks, psi
-from model_server.package.metadata import Feature, Metadata, ReferenceFeature
 from model_server.settings import read_settings
-from model_server.telemetry import Identity, Telemetry
-from model_server.tensors import Tensor
+from model_server.shared_values import SharedValues
+from model_server.telemetry import Telemetry
 
 COUNTS = st.lists(st.integers(1, 1000), min_size=4, max_size=4)
 
@@ -85,12 +86,12 @@ def test_categories_are_counted_as_what_their_feature_is(feature, categories, va
 
 
 async def test_answers_that_cannot_be_counted_do_not_end_the_server(caplog):
-    model = SimpleNamespace(classes=(0, 1), probabilities="")
-    layout = Columns([Feature(name="a")])
-    loaded = Loaded(
+    model = SimpleNamespace(classes=(0, 1), probability_output="")
+    adapter = Columns([Feature(name="a")])
+    loaded = LoadedModel(
         identity=Identity(model="m", version="", revision=""),
         metadata=Metadata(),
-        layout=layout,
+        adapter=adapter,
         model=model,
         outputs=(),
     )
@@ -98,7 +99,7 @@ async def test_answers_that_cannot_be_counted_do_not_end_the_server(caplog):
     answers = np.empty(2, dtype=object)
     answers[:] = [np.zeros(2), np.zeros(3)]
     monitor.predicted(b"1", {"a": np.zeros(2)}, {"predict": answers})
-    await monitor.pulse()
+    await monitor.tick()
     assert "some predictions are not counted" in caplog.text
 
 
@@ -176,10 +177,7 @@ def test_an_unknown_reference_is_refused(setting):
 
 
 def test_rows_of_all_workers_are_summed():
-    from model_server.cells import Cells
-    from model_server.telemetry import WIDTH, Identity
-
-    memory = bytearray(Cells.size(2, WIDTH))
+    memory = bytearray(SharedValues.size(2))
     workers = [Telemetry(memory, number) for number in range(2)]
     for worker in workers:
         worker.loaded(Identity(model="m", version="1", revision="r"))
@@ -199,10 +197,10 @@ def test_rows_of_all_workers_are_summed():
 
 def feedback_of(classes, datatype):
     telemetry = Telemetry()
-    model = SimpleNamespace(classes=classes, probabilities="")
+    model = SimpleNamespace(classes=classes, probability_output="")
     outputs = (Tensor("predict", datatype, (-1,)),)
-    about = {"identity": telemetry.identity, "metadata": Metadata(), "layout": Columns([]), "model": model}
-    return Feedback(Loaded(**about, outputs=outputs), telemetry), telemetry
+    about = {"identity": telemetry.identity, "metadata": Metadata(), "adapter": Columns([]), "model": model}
+    return Feedback(LoadedModel(**about, outputs=outputs), telemetry), telemetry
 
 
 def told(telemetry, name):
@@ -225,3 +223,18 @@ def test_a_label_beyond_measure_does_not_make_the_quality_infinite():
         feedback.receive({"prediction": 1.0, "label": 1e200})
     feedback.receive({"prediction": 1.0, "label": 2.0})
     assert told(telemetry, "modeldeploy_quality") == [1, 1]
+
+
+def test_what_waits_for_statistics_is_bounded_by_bytes():
+    telemetry = Telemetry()
+    model = SimpleNamespace(classes=(), probability_output="")
+    about = {"identity": telemetry.identity, "metadata": Metadata(), "adapter": Columns([]), "model": model}
+    monitor = Monitor(
+        LoadedModel(**about, outputs=()), read_settings({"MODEL_SERVER_STORAGE_URI": "file:///m"}), telemetry
+    )
+    answer = np.empty(1, dtype=object)
+    answer[0] = {"parts": ["x" * 1000] * 10_000}
+    for number in range(20):
+        monitor.predicted(b"%d" % number, {}, {"predict": answer})
+    assert len(monitor._unseen) == 7, "ten million bytes each, and 64 MiB are allowed"
+    monitor.close()

@@ -1,0 +1,195 @@
+"""The data plane: answers a request for predictions, whichever protocol brings it.
+
+HTTP and gRPC translate (`http/`, `grpc/`), a codec of `protocols/` decodes and encodes, and what happens in between
+stands here once: who may ask, whether the model is ready and the right one, timing, batching, monitoring, and what
+becomes of an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+from model_server.auth import Authenticator
+from model_server.domain.model import InferenceRequest, LoadedModel
+from model_server.domain.tensors import Outputs
+from model_server.errors import PredictionError, RequestError, UnknownModel, shortened
+from model_server.lifecycle import Lifecycle, Phase
+from model_server.statuses import CLIENT_GONE, STATUS_OF
+from model_server.telemetry import Telemetry
+from model_server.tracing import NO_TRACE, Trace, Tracer
+
+log = logging.getLogger(__name__)
+
+#: Larger bodies are decoded in a thread: the event loop answers probes and other requests meanwhile.
+LARGE_BYTES = 65_536
+
+
+class Payload(Protocol):
+    """A request as it came. `body` are the bytes that a router mirrors, b"" where there are none to compare."""
+
+    @property
+    def body(self) -> bytes: ...
+
+    @property
+    def size(self) -> int: ...
+
+
+P = TypeVar("P", bound=Payload)
+P_contra = TypeVar("P_contra", bound=Payload, contravariant=True)
+A = TypeVar("A")
+A_co = TypeVar("A_co", covariant=True)
+
+
+class Codec(Protocol[P_contra, A_co]):
+    """One protocol: payloads to arrays, and arrays to answers. Pure; both raise RequestErrors."""
+
+    def decode(self, payload: P_contra, loaded: LoadedModel, *, max_rows: int) -> InferenceRequest:
+        """The request's rows as the model's arrays."""
+
+    def encode(self, outputs: Outputs, request: InferenceRequest, loaded: LoadedModel) -> A_co:
+        """The answer with the wanted outputs."""
+
+
+class Disconnected(Exception):
+    """The client went away before its request was whole: there is nobody to answer."""
+
+
+class DataPlane:
+    """One model's predictions. Use it from one event loop; `close` it there too."""
+
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        telemetry: Telemetry,
+        tracer: Tracer,
+        authenticator: Authenticator,
+        *,
+        name: str,
+        max_rows: int,
+    ) -> None:
+        self.lifecycle = lifecycle
+        self.name = name
+        self.max_rows = max_rows
+        self.authenticator = authenticator
+        self._telemetry = telemetry
+        self._tracer = tracer
+        # One thread: decoding holds the interpreter's lock, so that several would only take turns.
+        self._decoder = ThreadPoolExecutor(1, "decode")
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether predictions are answered, by every worker: a client may meet any of them."""
+        return self.lifecycle.phase is Phase.READY and self._telemetry.is_ready_everywhere
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The model. Raises ModelNotReady."""
+        return self.lifecycle.serving.loaded
+
+    def require_model(self, name: str, version: str = "") -> None:
+        """Raise UnknownModel for another model's name or version, ModelNotReady while the version is not known."""
+        if name != self.name:
+            raise UnknownModel(f"model {name!r} is not served here", hint=f"This server serves {self.name!r}.")
+        if version and version != (known := self.loaded.identity.version):
+            raise UnknownModel(f"version {version!r} is not served here", hint=f"This server serves version {known!r}.")
+
+    def feedback(self, document: Mapping[str, Any]) -> None:
+        """Count a label or a conversion. Raises InvalidInput or UnknownPrediction."""
+        self.lifecycle.serving.observer.labelled(document)
+
+    async def call(
+        self,
+        codec: Codec[P, A],
+        read: Callable[[], Awaitable[P]],
+        *,
+        headers: Mapping[bytes, bytes],
+        identifier: bytes,
+        operation: str,
+        path: str,
+        started: float,
+        target: tuple[str, str] | None = None,
+    ) -> A:
+        """Answer one request; counts, times and traces it, and logs why it was refused.
+
+        `read` brings the payload once the client may ask. `operation` is "METHOD route" or "service/method", `path`
+        where the client asked, `started` the time of the request's head, `target` the model and version that are asked
+        for, where they are not known to be the served ones. Raises RequestErrors only, or Disconnected.
+        """
+        telemetry = self._telemetry
+        telemetry.begin()
+        trace = self._tracer.begin(headers)
+        code = CLIENT_GONE
+        try:
+            self.authenticator.check(headers)
+            payload = await read()
+            if target is not None:
+                self.require_model(*target)
+            loaded = self.lifecycle.serving.loaded
+            began = time.perf_counter()
+            if payload.size > LARGE_BYTES:
+                request = await self._decode_aside(codec, payload, loaded)
+            else:
+                request = codec.decode(payload, loaded, max_rows=self.max_rows)
+            telemetry.decoded(time.perf_counter() - began)
+            outputs = await self.infer(request, identifier=identifier, trace=trace, body=payload.body)
+            began = time.perf_counter()
+            answer = codec.encode(outputs, request, loaded)
+            telemetry.encoded(time.perf_counter() - began)
+            code = 200
+            return answer
+        except RequestError as error:
+            code = STATUS_OF[type(error)].http
+            telemetry.refused(type(error))
+            log_refusal(error, code, identifier, path)
+            raise
+        except Disconnected:
+            raise
+        except Exception:
+            code = 500
+            log.exception("request failed", extra={"request_id": identifier.decode(), "path": shortened(path)})
+            raise PredictionError("the server failed on this request") from None
+        finally:
+            telemetry.end(code, time.perf_counter() - started, trace.end(operation, code, began=started))
+
+    async def _decode_aside(self, codec: Codec[P, A], payload: P, loaded: LoadedModel) -> InferenceRequest:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._decoder, lambda: codec.decode(payload, loaded, max_rows=self.max_rows))
+
+    async def infer(
+        self, request: InferenceRequest, *, identifier: bytes, trace: Trace = NO_TRACE, body: bytes = b""
+    ) -> Outputs:
+        """The model's outputs for a decoded request, in a batch with others'; monitoring sees them.
+
+        The future of `Batcher.submit` is answered by `Batcher._start`, in the next turn of the event loop.
+        Raises ModelNotReady, Overloaded, DeadlineExceeded, InputRefused or PredictionError.
+        """
+        serving = self.lifecycle.serving
+        outputs = await serving.batcher.submit(request.inputs, probabilities=request.probabilities, trace=trace)
+        serving.observer.predicted(identifier, request.inputs, outputs, body)
+        if self.lifecycle.awaits_prediction:
+            self._telemetry.predicted()
+            self.confirm()
+        return outputs
+
+    def confirm(self) -> None:
+        """Become ready where a worker has seen the model predict."""
+        if self.lifecycle.awaits_prediction and self._telemetry.has_predicted:
+            self.lifecycle.confirm()
+            self._telemetry.ready(self.lifecycle.phase is Phase.READY)
+
+    def close(self) -> None:
+        """Let the decoding thread go."""
+        self._decoder.shutdown(wait=False, cancel_futures=True)
+
+
+def log_refusal(error: RequestError, code: int, identifier: bytes, path: str) -> None:
+    """Log why a request was refused; a model's failure with its trace."""
+    level = logging.ERROR if code == 500 else logging.INFO
+    if log.isEnabledFor(level):
+        extra = {"request_id": identifier.decode(), "path": shortened(path), "status": code, "reason": error.reason}
+        log.log(level, error.message, extra=extra, exc_info=error.__cause__ if code == 500 else None)

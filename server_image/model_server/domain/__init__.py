@@ -1,0 +1,1 @@
+"""The words of the server: named arrays, features, a loaded model, a request for predictions. Imports nothing above."""

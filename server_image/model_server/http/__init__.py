@@ -1,0 +1,1 @@
+"""HTTP: a FastAPI application with a router for each protocol, and a fast path of the predictions in front of it."""

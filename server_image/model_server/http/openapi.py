@@ -1,0 +1,122 @@
+"""The OpenAPI document of a loaded model: the application's routes, with the model's own names, schemas and examples.
+
+https://spec.openapis.org/oas/v3.1.0
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from model_server import version
+from model_server.domain.model import LoadedModel
+from model_server.http import schemas
+from model_server.http.application import Application
+from model_server.http.examples import Examples
+from model_server.http.model_schemas import request_model, response_model
+
+_TAGS = [
+    {"name": "predict", "description": "Rows in, predictions out; what was right afterwards."},
+    {"name": "v1", "description": "The V1 protocol of KServe and TensorFlow Serving."},
+    {"name": "v2", "description": "The Open Inference Protocol (V2) of KServe, Triton and MLServer."},
+    {"name": "mlflow", "description": "What MLflow's scoring server answers."},
+    {"name": "health", "description": "Probes and metrics."},
+]
+_FAULTS = {
+    400: "The body cannot be read.",
+    401: "The API key is missing or not valid.",
+    404: "This is not known here.",
+    408: "The body did not arrive in time.",
+    413: "Too many bytes or rows.",
+    415: "Not a content type this route reads.",
+    422: "The input does not fit the model; each fault names its field.",
+    500: "The model failed on this input.",
+    503: "The model is not ready, or too many requests are waiting.",
+    504: "No prediction within the request timeout.",
+}
+_BODY_FAULTS = (400, 408, 413, 415, 422, 500, 503, 504)
+
+
+def describe(app: Application, loaded: LoadedModel) -> dict[str, Any]:
+    """The document: names, ranges, categories and examples of the features are those of model.yaml."""
+    identity, metadata = loaded.identity, loaded.metadata
+    document = get_openapi(
+        title=metadata.name or identity.model,
+        version=identity.version or "0",
+        description=metadata.description or f"A {identity.format} model, served by modeldeploy {version()}.",
+        routes=app.routes,
+        tags=_TAGS,
+        # Relative to the document: behind a prefix that a gateway cuts off, requests go below it as well.
+        servers=[{"url": app.root_path or "."}],
+    )
+    components = document.setdefault("components", {})
+    components["schemas"] = {**components.get("schemas", {}), **_schemas(loaded, app.plane.max_rows)}
+    for unused in ("HTTPValidationError", "ValidationError"):
+        components["schemas"].pop(unused, None)
+    document["paths"] = _paths_of(document["paths"], loaded)
+    examples = Examples(loaded)
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            _complete(operation, path, examples)
+    return document
+
+
+def _schemas(loaded: LoadedModel, max_rows: int) -> dict[str, Any]:
+    """The schemas of bodies, which the routes name and do not import."""
+    shapes = [
+        request_model(loaded.adapter, max_rows),
+        response_model(loaded.metadata.output_features),
+        schemas.InferRequest,
+        schemas.InferResponse,
+        schemas.Table,
+        schemas.Feedback,
+        schemas.Error,
+    ]
+    _, found = models_json_schema(
+        [(shape, "validation") for shape in shapes], ref_template="#/components/schemas/{model}"
+    )
+    binary = {"type": "string", "format": "binary", "description": "JSON, and the tensors' bytes behind it."}
+    table = {"type": "string", "description": "A table with a header of column names."}
+    return {**found["$defs"], "Binary": binary, "Csv": table}
+
+
+def _paths_of(paths: dict[str, Any], loaded: LoadedModel) -> dict[str, Any]:
+    """The paths under the model's own name and version, which nobody then has to type."""
+    found = {}
+    for path, operations in paths.items():
+        if "{version}" in path and not loaded.identity.version:
+            continue
+        own = path.replace("{model}", loaded.identity.model)
+        own = own.replace("{version}", quote(loaded.identity.version, safe=""))
+        for operation in operations.values():
+            operation.pop("parameters", None)
+        found[own] = operations
+    return found
+
+
+def _complete(operation: dict[str, Any], path: str, examples: Examples) -> None:
+    """Add examples to the bodies of an operation, and the refusals that it may be answered with."""
+    answers = operation["responses"]
+    answers.pop("422", None)
+    codes = [401] if "security" in operation else []
+    if "/models/" in path or path == "/feedback":
+        codes.append(404)
+    if "requestBody" in operation:
+        codes += _BODY_FAULTS
+        for kind, body in operation["requestBody"]["content"].items():
+            if found := examples.bodies(operation["operationId"], kind):
+                body["examples"] = found
+        answer = examples.answer(operation["operationId"])
+        if answer is not None:
+            answers["200"]["content"]["application/json"]["example"] = answer
+    for code in codes:
+        answers.setdefault(str(code), _refusal(code, path, examples))
+    operation["responses"] = dict(sorted(answers.items()))
+
+
+def _refusal(code: int, path: str, examples: Examples) -> dict[str, Any]:
+    content = {"schema": {"$ref": "#/components/schemas/Error"}, "example": examples.refusal(code, path)}
+    return {"description": _FAULTS[code], "content": {"application/json": content}}

@@ -1,0 +1,1 @@
+"""The routers, one file a protocol; `app.py` includes them."""

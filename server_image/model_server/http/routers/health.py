@@ -1,0 +1,41 @@
+"""Probes and metrics; they need no key."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
+
+from model_server.dataplane import DataPlane
+from model_server.http import schemas
+from model_server.lifecycle import Phase
+from model_server.telemetry import CONTENT_TYPE, OPENMETRICS, Telemetry
+
+
+def create_router(plane: DataPlane, telemetry: Telemetry) -> APIRouter:
+    """The routes of the tag `health`."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/livez", name="livez", summary="Does the server run?")
+    async def livez() -> schemas.Status:
+        return schemas.Status(status="ok")
+
+    @router.get(
+        "/readyz",
+        name="readyz",
+        summary="Phase of the server",
+        description="200 only when predictions are answered.",
+        responses=schemas.unavailable(schemas.Phase),
+    )
+    async def readyz(response: Response) -> schemas.Phase:
+        phase, message = plane.lifecycle.phase, plane.lifecycle.message
+        if phase is Phase.READY and not plane.is_ready:
+            phase, message = Phase.LOADING, "waiting for the other workers"
+        return schemas.answer_ready(schemas.Phase(phase=phase.value, message=message), response, ready=plane.is_ready)
+
+    @router.get("/metrics", name="metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
+    async def metrics(request: Request) -> Response:
+        if b"application/openmetrics-text" in request.scope["request_headers"].get(b"accept", b""):
+            return Response(telemetry.render_openmetrics(), media_type=OPENMETRICS)
+        return Response(telemetry.render(), media_type=CONTENT_TYPE)
+
+    return router

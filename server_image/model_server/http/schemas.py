@@ -1,0 +1,226 @@
+"""The bodies whose shape is the same for every model: what the routers answer with, and what the document describes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from fastapi import Response
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+
+from model_server.domain.tensors import DTYPES
+
+FORBID = ConfigDict(extra="forbid")
+
+
+class ErrorDetail(BaseModel):
+    """One fault of the input."""
+
+    field: str = Field(description="Row and feature, such as `instances[3].age`; empty for the whole body.")
+    message: str = Field(description="What was expected, and what came.")
+
+
+class Error(BaseModel):
+    """What every refused request is answered with."""
+
+    error: str = Field(description="A sentence that says what was wrong and what was expected.")
+    reason: str = Field(description="One stable word for programs.")
+    hint: str | None = None
+    error_code: str | None = Field(None, description="MLflow's word for it, at its paths.")
+    message: str | None = Field(None, description="The sentence again, at MLflow's paths.")
+    details: list[ErrorDetail] | None = Field(None, description="Each fault, for `InvalidInput`.")
+
+
+class Parameters(BaseModel):
+    """What should come back."""
+
+    model_config = FORBID
+    probabilities: bool = Field(False, description="Add the classifier's probabilities and its classes.")
+    scores: bool = Field(False, description="Add the scores of a model that has no probabilities.")
+
+
+class Phase(BaseModel):
+    """How far the server is."""
+
+    phase: Literal["downloading", "loading", "warming", "ready", "draining", "failed"]
+    message: str
+
+
+class Tensor(BaseModel):
+    """A named tensor with its data, flat in row-major order or nested."""
+
+    name: str
+    shape: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    datatype: Literal[tuple(DTYPES)]  # type: ignore[valid-type]
+    parameters: dict[str, Any] | None = None
+    data: list[Any]
+
+
+class RequestOutput(BaseModel):
+    """An output that should come back."""
+
+    name: str
+    parameters: dict[str, Any] | None = None
+
+
+class InferRequest(BaseModel):
+    """An Open Inference Protocol request."""
+
+    id: str | None = None
+    parameters: dict[str, Any] | None = None
+    inputs: list[Tensor] = Field(min_length=1)
+    outputs: list[RequestOutput] | None = None
+
+
+class InferResponse(BaseModel):
+    """An Open Inference Protocol response."""
+
+    model_name: str
+    model_version: str | None = None
+    id: str | None = None
+    outputs: list[Tensor]
+
+
+class Split(BaseModel):
+    """A table as pandas writes it with `orient="split"`."""
+
+    columns: list[str | int] | None = None
+    index: list[Any] | None = None
+    data: list[Any]
+
+
+class SplitTable(BaseModel):
+    """`dataframe_split`."""
+
+    model_config = FORBID
+    dataframe_split: Split
+    params: Any = None
+
+
+class RecordsTable(BaseModel):
+    """`dataframe_records`."""
+
+    model_config = FORBID
+    dataframe_records: list[Any]
+    params: Any = None
+
+
+class Instances(BaseModel):
+    """`instances`."""
+
+    model_config = FORBID
+    instances: list[Any]
+    params: Any = None
+
+
+class Columns(BaseModel):
+    """`inputs`: rows, or a list for each column."""
+
+    model_config = FORBID
+    inputs: list[Any] | dict[str, list[Any]]
+    params: Any = None
+
+
+class Table(RootModel[SplitTable | RecordsTable | Instances | Columns]):
+    """A table in one of MLflow's four forms."""
+
+
+class Feedback(BaseModel):
+    """A label for a prediction that is remembered by its id or sent along, or a conversion."""
+
+    model_config = FORBID
+    id: Any = Field(None, description="The prediction's `x-request-id`.")
+    prediction: Any = None
+    label: Any = Field(None, description="What was right; a list for several rows.")
+    conversion: bool = Field(False, description="Whether the prediction led to what was hoped for.")
+
+
+class Status(BaseModel):
+    """All is well."""
+
+    status: Literal["ok"]
+
+
+class Empty(BaseModel):
+    """Nothing but a status code."""
+
+    model_config = FORBID
+
+
+class V1Models(BaseModel):
+    """The models served here."""
+
+    models: list[str]
+
+
+class ModelReady(BaseModel):
+    """Whether one model answers predictions."""
+
+    name: str
+    ready: bool
+
+
+class ServerMetadata(BaseModel):
+    """Who answers, and what it can do beyond the protocol."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class Live(BaseModel):
+    """The server runs."""
+
+    live: bool
+
+
+class Ready(BaseModel):
+    """Whether the server answers predictions."""
+
+    ready: bool
+
+
+class RepositoryModel(BaseModel):
+    """A model and whether it is ready, as Triton's model repository extension lists it."""
+
+    name: str
+    version: str
+    state: Literal["READY", "UNAVAILABLE"]
+    reason: str
+
+
+class TensorMetadata(BaseModel):
+    """One input or output; a size of -1 is any."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadata(BaseModel):
+    """What a model takes and gives."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+B = TypeVar("B", bound=BaseModel)
+
+
+def answer_ready(document: B, response: Response, *, ready: bool | None = None) -> B:
+    """A document of readiness, with 503 unless it (or `ready`) says that predictions are answered."""
+    is_ready = getattr(document, "ready", False) if ready is None else ready
+    response.status_code = 200 if is_ready else 503
+    return document
+
+
+def unavailable(shape: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """The answer 503 of a route whose body then has this shape."""
+    return {503: {"model": shape, "description": "The model is not ready."}}
+
+
+def json_body(schema: str) -> dict[str, Any]:
+    """A request body of the document: JSON of the schema with this name."""
+    return {"required": True, "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}}

@@ -1,0 +1,212 @@
+"""From settings to a loaded model: fetch, verify, open, trust, load, warm; in a thread of `server.py`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from model_server.domain.features import Metadata
+from model_server.domain.model import Identity, InputAdapter, LoadedModel, Model
+from model_server.domain.tensors import Array, Inputs, Outputs, Tensor, datatype_of, rows_of
+from model_server.errors import DependencyMismatch, DependencyMissing, ModelServerError, PredictFailed, first_line
+from model_server.inputs.selection import select_adapter
+from model_server.lifecycle import Phase
+from model_server.memory import release_code_pages
+from model_server.package.digest import verify_pin
+from model_server.package.reader import Package, open_package
+from model_server.package.trust import require_trust
+from model_server.runtimes import load_model
+from model_server.settings import Settings
+from model_server.storage.cache import obtain
+from model_server.storage.redaction import redacted
+
+log = logging.getLogger(__name__)
+
+Report: TypeAlias = Callable[[Phase, str], None]
+
+
+def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report: Report) -> LoadedModel:
+    """Bring the package to `folder` and its model to memory.
+
+    `report` is called with each phase, and with the download's progress. Raises StartErrors.
+    """
+    uri = settings.storage_uri
+    report(Phase.DOWNLOADING, f"fetching {redacted(uri)}")
+    fetched, sha256 = obtain(
+        uri,
+        folder,
+        settings.cache_dir,
+        settings.sha256,
+        environ=environ,
+        tell=lambda text: report(Phase.DOWNLOADING, text),
+    )
+    report(Phase.LOADING, "verifying the package")
+    verify_pin(sha256, settings.sha256, redacted(uri))
+    trusted = bool(settings.sha256) or settings.trusted
+    package = open_package(fetched, settings.format, folder / f"process-{os.getpid()}", trusted=trusted)
+    require_trust(package.format, trusted=trusted, digest=sha256, artifacts=package.artifacts)
+    if package.requirements:
+        _meet_requirements(package, settings, environ, report)
+    report(
+        Phase.LOADING,
+        f"loading {', '.join(path.name for path in package.artifacts)} as {package.format.name}",
+    )
+    model = load_model(package, threads=settings.threads)
+    signature = model.signature
+    if settings.accelerate:
+        # A graph is compared on what model.yaml allows, and is asked for nothing else.
+        columns = {place: replace(column, takes_null=False) for place, column in signature.columns.items()}
+        signature = replace(signature, columns=columns)
+    adapter = select_adapter(package.metadata, signature, described_in=package.described_in)
+    if settings.accelerate:
+        report(Phase.LOADING, "converting the model to ONNX")
+        model = _accelerated(model, adapter, package.metadata, threads=settings.threads)
+    release_code_pages()
+    report(Phase.WARMING, "predicting the package's own example")
+    outputs, failure = warm(model, adapter)
+    model.classes = settled_classes(model, package.metadata, outputs)
+    return LoadedModel(
+        identity=_identify(settings, package, sha256),
+        metadata=package.metadata,
+        adapter=adapter,
+        model=model,
+        outputs=tuple(
+            Tensor(name, datatype_of(array.dtype), (-1, *array.shape[1:])) for name, array in outputs.items()
+        ),
+        sample=outputs,
+        warm_up_failure=failure,
+        params=package.params,
+    )
+
+
+def _meet_requirements(package: Package, settings: Settings, environ: Mapping[str, str], report: Report) -> None:
+    from model_server.package.installation import install
+    from model_server.package.requirements import check_requirements
+
+    try:
+        check_requirements(package.requirements)
+    except DependencyMismatch:
+        if not settings.install_requirements:
+            raise
+        report(Phase.LOADING, "installing the package's requirements")
+        install(package.requirements, settings.model_dir or Path(tempfile.gettempdir()), environ)
+
+
+def _accelerated(model: Model, adapter: InputAdapter, metadata: Metadata, *, threads: int) -> Model:
+    # Imported only here: the converter is an extra of its own, and not small.
+    try:
+        from model_server.runtimes.accelerated import accelerate
+    except ModuleNotFoundError as error:
+        raise DependencyMissing(
+            f"accelerate needs {error.name}, which is not installed", hint="Install modeldeploy[server-accelerate]."
+        ) from None
+    return accelerate(model, adapter, metadata, threads=threads)
+
+
+def _identify(settings: Settings, package: Package, sha256: str) -> Identity:
+    return Identity(
+        model=settings.name,
+        version=settings.version or package.metadata.version or settings.revision,
+        revision=settings.revision,
+        format=package.format.name,
+        sha256=sha256,
+        uri=redacted(settings.storage_uri),
+    )
+
+
+def warm(model: Model, adapter: InputAdapter) -> tuple[Outputs, str]:
+    """Predict once, so that the first client does not pay for lazy set-up, and see what comes out.
+
+    Gives the outputs and, where a row that was made up here fails, why: either the row or the model is at fault, and
+    only an example or a request can tell. A model that fails on the example its own package gives raises PredictFailed.
+    """
+    example = adapter.example()
+    rows = example if example is not None else adapter.dummy_rows()
+    if rows is None:
+        log.info("the package has no example and no features: nothing to warm the model with")
+        return {}, ""
+    if example is None:
+        return _try_rows(model, [rows, *adapter.other_dummy_rows()])
+    try:
+        outputs = _predict_twice(model, rows)
+        _require_rows(outputs, rows)
+        _require_numbers(outputs)
+    except ModelServerError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PredictFailed(
+            f"the model failed on the example in model.yaml: {type(error).__name__}: {first_line(error)}",
+            hint="Try the example with the model where it was trained; correct model.yaml or the model.",
+        ) from None
+    return outputs, ""
+
+
+def _try_rows(model: Model, candidates: Sequence[Inputs]) -> tuple[Outputs, str]:
+    """The outputs for the first made-up row that the model can predict, else why it cannot predict the first of all."""
+    failures: list[BaseException] = []
+    for rows in candidates:
+        try:
+            outputs = _predict_twice(model, rows)
+            _require_rows(outputs, rows)
+        except (Exception, SystemExit) as error:
+            failures.append(error)
+        else:
+            return outputs, ""
+    first = failures[0]
+    text = first.message if isinstance(first, PredictFailed) else f"{type(first).__name__}: {first_line(first)}"
+    log.warning("the model failed on a made-up row; give examples in model.yaml: %s", text, exc_info=first)
+    return {}, text
+
+
+def settled_classes(model: Model, metadata: Metadata, outputs: Outputs) -> tuple[object, ...]:
+    """The classes in the order of the columns of probabilities: the model's own, else the categories in model.yaml.
+
+    () where neither are as many as the columns: naming them wrongly would be worse than not at all.
+    """
+    if model.probability_output not in outputs:
+        return model.classes
+    count = outputs[model.probability_output].shape[1]
+    declared = metadata.output_features[0].categories if metadata.output_features else None
+    found = next((tuple(names) for names in (model.classes, declared or ()) if len(names) == count), ())
+    if not found:
+        log.warning("the classes of the %d probabilities are not known: list them in model.yaml, as categories", count)
+    return found
+
+
+def _predict_twice(model: Model, rows: Inputs) -> Outputs:
+    probabilities = bool(model.probability_output or getattr(model, "score_output", ""))
+    model.predict(rows, probabilities=probabilities)
+    started = time.perf_counter()
+    outputs = model.predict(rows, probabilities=probabilities)
+    log.info("warmed", extra={"predict_seconds": round(time.perf_counter() - started, 6)})
+    return outputs
+
+
+def _require_rows(outputs: Outputs, rows: Inputs) -> None:
+    count = rows_of(rows)
+    for name, array in outputs.items():
+        if array.ndim == 0 or len(array) != count:
+            raise PredictFailed(
+                f"{name} has shape {list(array.shape)} for {count} row", hint="Return one prediction a row."
+            )
+
+
+def _require_numbers(outputs: Outputs) -> None:
+    for name, array in outputs.items():
+        if _has_nan(array):
+            raise PredictFailed(
+                f"{name} is NaN for the example in model.yaml",
+                hint="A prediction must be a number: check the example and the model.",
+            )
+
+
+def _has_nan(array: Array) -> bool:
+    return array.dtype.kind == "f" and bool(np.isnan(array).any())

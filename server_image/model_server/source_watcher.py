@@ -1,0 +1,59 @@
+"""Polls whether the object at the storage URI is still the one that was loaded; for `server.py`.
+
+The server only says what it sees (`modeldeploy_source_changed`). The operator makes a new revision of it: a
+model is never exchanged under a running server.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+
+from model_server.errors import StartError
+from model_server.storage import fingerprint
+from model_server.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+
+class SourceWatcher:
+    """One source under observation, from a thread of its own."""
+
+    def __init__(self, uri: str, interval_seconds: float, environ: Mapping[str, str], telemetry: Telemetry) -> None:
+        self._uri, self._environ = uri, environ
+        self._interval = interval_seconds
+        self._telemetry = telemetry
+        self._loaded = self._now = ""
+        self._end = threading.Event()
+
+    def remember(self) -> None:
+        """Note what lies at the URI, before it is downloaded: what changes meanwhile is then seen as a change."""
+        self._loaded = self._now = self._look() if self._interval else ""
+
+    def begin(self) -> None:
+        """Poll at every interval from now on; not at all when it is 0."""
+        if self._interval:
+            threading.Thread(target=self._run, name="source-watcher", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop polling."""
+        self._end.set()
+
+    def _run(self) -> None:
+        while not self._end.wait(self._interval):
+            found = self._look()
+            self._loaded = self._loaded or found
+            if found and found != self._now:
+                self._now = found
+                changed = found if found != self._loaded else ""
+                log.info("the object at the storage URI has changed", extra={"fingerprint": found})
+                self._telemetry.source_changed(changed)
+
+    def _look(self) -> str:
+        """The source's fingerprint, "" when storage does not answer: an outage is no change."""
+        try:
+            return fingerprint(self._uri, environ=self._environ)
+        except StartError as error:
+            log.warning("cannot look whether the model has changed: %s", error.message)
+            return ""

@@ -1,0 +1,69 @@
+"""What to do about a storage that does not answer, by the kind of the failure; for the schemes' modules."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from pathlib import Path
+from urllib.request import getproxies
+
+from model_server.errors import ArtifactTooLarge, StorageError, StorageUnavailable
+
+_CERTIFICATE = re.compile(r"certificate|UnknownIssuer|SSL:|tls handshake", re.IGNORECASE)
+_NAME = re.compile(
+    r"name or service not known|name resolution|dns error|lookup address|nodename nor servname|getaddrinfo",
+    re.IGNORECASE,
+)
+_REFUSED = re.compile(r"connection refused|unreachable|no route", re.IGNORECASE)
+_TIME = re.compile(r"timed? ?out|deadline", re.IGNORECASE)
+_PROXY = re.compile(r"proxy|tunnel", re.IGNORECASE)
+
+
+def hint_for(text: str) -> str:
+    """What to look at, from the text of a library's error; "" where it says nothing more than that it failed."""
+    proxy = _proxy()
+    if _CERTIFICATE.search(text):
+        return (
+            "The server's certificate is not trusted: set MODEL_SERVER_CA_FILE to a file with the certificates (PEM) "
+            "of the authority that signed it."
+        )
+    if _NAME.search(text):
+        return "The host's name was not found: check it in the URI or in the endpoint's setting, and the cluster's DNS."
+    if proxy and (_PROXY.search(text) or _REFUSED.search(text) or _TIME.search(text)):
+        return f"The request went through the proxy {proxy}: check that it answers, or list the host in NO_PROXY."
+    if _REFUSED.search(text):
+        return "Nothing answers at that address: check host and port, and that the storage runs."
+    if _TIME.search(text):
+        return "No answer came in time: check that a NetworkPolicy or a firewall lets this pod reach the address."
+    return ""
+
+
+def is_lasting(text: str) -> bool:
+    """Whether another attempt would fail in the same way: a certificate is not trusted a second later."""
+    return bool(_CERTIFICATE.search(text))
+
+
+def is_of_disk(error: OSError) -> bool:
+    """Whether the disk of this pod failed, and not the network."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EISDIR, errno.ENOTDIR)
+
+
+def disk_failure(error: OSError, uri: str, into: Path) -> StorageError | ArtifactTooLarge:
+    """The error for a download that the disk of this pod did not take."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ArtifactTooLarge(f"{uri} does not fit into {into}")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return StorageUnavailable(
+            f"{uri} cannot be written to {into} by user {os.getuid()}: {error.strerror}",
+            hint="Check the volume at that path: its fsGroup, and that it is not read-only.",
+        )
+    return StorageUnavailable(
+        f"{uri} cannot be written to {into}: {error.strerror}", hint="Look at the volume at that path, and its disk."
+    )
+
+
+def _proxy() -> str:
+    """The proxy of the environment without its password, "" when there is none."""
+    known = getproxies()
+    return re.sub(r"//[^/@]*@", "//", known.get("https") or known.get("http") or "")

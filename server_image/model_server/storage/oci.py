@@ -1,0 +1,212 @@
+"""`oci://registry/name[:tag|@digest]`: files in a container registry, pushed as `oras push` does, or in an image.
+
+The registry's protocol (OCI distribution) is a few web requests: a token, a manifest, its blobs. Credentials
+are those of an image pull: a Secret of type kubernetes.io/dockerconfigjson, or `DOCKER_CONFIG`. Registries
+on loopback are spoken to without TLS, as Docker does.
+https://github.com/opencontainers/distribution-spec/blob/main/spec.md
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import orjson
+
+from model_server.errors import (
+    ArtifactAccessDenied,
+    ArtifactCorrupt,
+    ArtifactEmpty,
+    SettingsInvalid,
+    StorageUnavailable,
+)
+from model_server.package.archives import ArchiveLimits, unpack
+from model_server.package.digest import digest
+from model_server.package.formats import is_archive
+from model_server.storage import https, oci_layers
+from model_server.storage.fingerprints import fingerprint_of
+from model_server.storage.progress import Progress
+
+_TITLE = "org.opencontainers.image.title"
+_UNPACK = "io.deis.oras.content.unpack"
+_PACKED = "application/vnd.oci.image.layer.v1.tar+gzip"
+_MANIFESTS = (
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json, "
+    "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json"
+)
+_URI = re.compile(
+    r"^oci://(?P<host>[^/@]+)/(?P<name>[a-z0-9][a-z0-9._/-]*)(:(?P<tag>\w[\w.-]*))?(@(?P<digest>sha256:[0-9a-f]{64}))?$"
+)
+
+
+def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path:
+    """Download the manifest's files, or the image's /models, into `into`; each blob is compared with its digest."""
+    with _explained(uri):
+        place = _find(uri, environ)
+        root = into / PurePosixPath(place.name).name
+        layers = oci_layers.layers_of(place.image_manifest(), uri)
+        files = [layer for layer in layers if _title(layer)]
+        if not any(int(layer["size"]) for layer in files or layers):
+            raise ArtifactEmpty(f"{uri} has no bytes")
+        if files:
+            _check_titles(files, uri)
+            for layer in files:
+                _bring(place, layer, root, progress)
+        else:
+            oci_layers.unpack_models(uri, [_bring_layer(place, layer, into, progress) for layer in layers], root)
+    inside = list(root.iterdir())
+    return inside[0] if len(inside) == 1 else root
+
+
+def fingerprint(uri: str, *, environ: Mapping[str, str]) -> str:
+    """The digest of the manifest that the tag names now."""
+    with _explained(uri):
+        place = _find(uri, environ)
+        return fingerprint_of([_digest_of(place.manifest(place.reference))])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """An artifact in a registry that has let us in."""
+
+    uri: str
+    base: str
+    name: str
+    reference: str
+    headers: Mapping[str, str]
+
+    def manifest(self, reference: str) -> bytes:
+        """A manifest by tag or digest. Raises ArtifactCorrupt when its digest is not the one asked for."""
+        found = https.ask(f"{self.base}/manifests/{reference}", headers={**self.headers, "accept": _MANIFESTS}).body
+        if reference.startswith("sha256:") and f"sha256:{_digest_of(found)}" != reference:
+            raise ArtifactCorrupt(f"{self.uri}: the registry answered with another manifest")
+        return found
+
+    def image_manifest(self) -> bytes:
+        """The manifest, or of an index of several the one for this machine."""
+        found = self.manifest(self.reference)
+        chosen = oci_layers.choose_platform(found, self.uri)
+        return self.manifest(chosen) if chosen else found
+
+    def blob(self, layer: Mapping[str, Any], file: Path, progress: Progress) -> None:
+        """Download a layer. Raises ArtifactCorrupt when its digest is not the manifest's."""
+        https.download(f"{self.base}/blobs/{layer['digest']}", file, progress, headers=self.headers)
+        if f"sha256:{digest(file)}" != layer["digest"]:
+            raise ArtifactCorrupt(f"{_title(layer) or layer['digest']} has another sha256 than its manifest says")
+
+
+def _find(uri: str, environ: Mapping[str, str]) -> _Place:
+    match = _URI.match(uri)
+    if match is None:
+        raise SettingsInvalid(
+            f"storageUri {uri!r} names no artifact",
+            hint="Write oci://registry/name:tag, or oci://registry/name@sha256:...",
+        )
+    host, name = match["host"], match["name"]
+    base = f"{'http' if _is_loopback(host) else 'https'}://{host}/v2"
+    headers = _authorized(base, name, _credentials(host, environ))
+    reference = match["digest"] or match["tag"] or "latest"
+    return _Place(uri=uri, base=f"{base}/{name}", name=name, reference=reference, headers=headers)
+
+
+@contextmanager
+def _explained(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except ArtifactAccessDenied as error:
+        raise ArtifactAccessDenied(
+            f"{uri} was refused: {error.message}",
+            hint="Name a Secret of type kubernetes.io/dockerconfigjson for this registry in secretName. "
+            "Registries refuse names that do not exist as well.",
+        ) from None
+
+
+def _is_loopback(host: str) -> bool:
+    return bool(re.match(r"^(localhost|127\.\d+\.\d+\.\d+)(:\d+)?$", host))
+
+
+def _title(layer: Mapping[str, Any]) -> str:
+    """The file's name that `oras push` gives a layer; layers of images have none."""
+    return str((layer.get("annotations") or {}).get(_TITLE) or "")
+
+
+def _check_titles(layers: Iterable[Mapping[str, Any]], uri: str) -> None:
+    for path in map(PurePosixPath, map(_title, layers)):
+        if path.is_absolute() or ".." in path.parts:
+            raise ArtifactCorrupt(f"{uri} holds {str(path)!r}, which would be written outside the package")
+
+
+def _digest_of(content: bytes) -> str:
+    """The sha256 of bytes, as 64 hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _bring(place: _Place, layer: Mapping[str, Any], root: Path, progress: Progress) -> None:
+    target = root / _title(layer)
+    # Clients mark a packed folder by an annotation, or by a media type under a name that is no archive's.
+    packed = layer.get("mediaType") == _PACKED and not is_archive(target.name)
+    is_folder = packed or layer["annotations"].get(_UNPACK) == "true"
+    file = target.with_name(f"{target.name}.tar.gz") if is_folder else target
+    place.blob(layer, file, progress)
+    if is_folder:
+        unpacked = unpack(file, target.with_name(f"{target.name}.unpacked"), ArchiveLimits())
+        unpacked.rename(target)
+        file.unlink()
+        if unpacked.parent != target.parent:
+            unpacked.parent.rmdir()
+
+
+def _bring_layer(place: _Place, layer: Mapping[str, Any], into: Path, progress: Progress) -> Path:
+    file = into / ".layers" / str(layer["digest"]).removeprefix("sha256:")
+    place.blob(layer, file, progress)
+    return file
+
+
+def _credentials(host: str, environ: Mapping[str, str]) -> str:
+    """`user:password` in base64 for this registry, "" for none. Raises SettingsInvalid for a broken file."""
+    places = [
+        Path(environ.get("MODEL_SERVER_CREDENTIALS_DIR", "/nonexistent")) / ".dockerconfigjson",
+        Path(environ.get("DOCKER_CONFIG", "/nonexistent")) / "config.json",
+    ]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        return ""
+    try:
+        entries = orjson.loads(path.read_bytes()).get("auths", {})
+        found: dict[str, str] = next((entry for name, entry in entries.items() if _host_of(name) == host), {})
+        if "username" in found:
+            return base64.b64encode(f"{found['username']}:{found['password']}".encode()).decode()
+        return str(found.get("auth", ""))
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
+        raise SettingsInvalid(
+            f"{path.name} is no Docker configuration", hint="Make it with: kubectl create secret docker-registry ..."
+        ) from None
+
+
+def _host_of(entry: str) -> str:
+    return entry.removeprefix("https://").removeprefix("http://").split("/")[0]
+
+
+def _authorized(base: str, name: str, credentials: str) -> dict[str, str]:
+    """The headers of a pull: asks the registry what it wants, and a token where it wants one."""
+    basic = {"authorization": f"Basic {credentials}"} if credentials else {}
+    answer = https.ask(f"{base}/", accept=(401, 404))
+    challenge = answer.headers.get("www-authenticate", "") if answer.status == 401 else ""
+    if not challenge.lower().startswith("bearer "):
+        return basic if challenge else {}
+    asked = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
+    realm = asked.get("realm", "")
+    if urlsplit(realm).scheme not in ("https", urlsplit(base).scheme):
+        raise StorageUnavailable(f"the registry names {realm!r} as its token service")
+    query = urlencode(
+        {"scope": f"repository:{name}:pull"} | ({"service": asked["service"]} if "service" in asked else {})
+    )
+    document = orjson.loads(https.ask(f"{realm}?{query}", headers=basic).body)
+    return {"authorization": f"Bearer {document.get('token') or document.get('access_token')}"}

@@ -1,0 +1,35 @@
+"""`pvc://claim/path`: a file or folder of a PersistentVolumeClaim, used in place where the operator mounted it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import unquote
+
+from model_server.errors import SettingsInvalid
+from model_server.storage.local import checked_path, fingerprint_of_files
+from model_server.storage.progress import Progress
+from model_server.storage.uris import local_path
+
+CLAIMS_DIR = "/mnt/claims"
+
+
+def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path:
+    """The path below the claims folder: nothing is copied."""
+    return checked_path(_path(uri, environ), uri, progress)
+
+
+def fingerprint(uri: str, *, environ: Mapping[str, str]) -> str:
+    """Made of names, sizes and times."""
+    return fingerprint_of_files(_path(uri, environ), uri)
+
+
+def _path(uri: str, environ: Mapping[str, str]) -> Path:
+    claim = uri.partition("://")[2].partition("/")[0]
+    if not claim:
+        raise SettingsInvalid(f"storageUri {uri!r} names no claim", hint="Write pvc://claim/path/to/model")
+    root = Path(environ.get("MODEL_SERVER_CLAIMS_DIR") or CLAIMS_DIR) / claim
+    path = (root / unquote(local_path(uri)).strip("/")).resolve()
+    if not path.is_relative_to(root.resolve()):
+        raise SettingsInvalid(f"storageUri {uri!r} leaves its claim", hint="Write pvc://claim/path/to/model")
+    return path
