@@ -54,7 +54,7 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
     package = open_package(fetched, settings.format, folder / f"process-{os.getpid()}", trusted=trusted)
     require_trust(package.format, trusted=trusted, digest=sha256, artifacts=package.artifacts)
     if package.requirements:
-        _meet_requirements(package, settings, environ, report)
+        _meet_requirements(package, sha256, settings, environ, report)
     report(
         Phase.LOADING,
         f"loading {', '.join(path.name for path in package.artifacts)} as {package.format.name}",
@@ -87,8 +87,10 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
     )
 
 
-def _meet_requirements(package: Package, settings: Settings, environ: Mapping[str, str], report: Report) -> None:
-    from model_server.package.installation import install
+def _meet_requirements(
+    package: Package, digest: str, settings: Settings, environ: Mapping[str, str], report: Report
+) -> None:
+    from model_server.package.installation import check_installable, install
     from model_server.package.requirements import check_requirements
 
     try:
@@ -96,8 +98,14 @@ def _meet_requirements(package: Package, settings: Settings, environ: Mapping[st
     except DependencyMismatch:
         if not settings.install_requirements:
             raise
+        check_installable(package.requirements, trusted=package.trusted, digest=digest)
         report(Phase.LOADING, "installing the package's requirements")
-        install(package.requirements, settings.model_dir or Path(tempfile.gettempdir()), environ)
+        install(
+            package.requirements,
+            settings.model_dir or Path(tempfile.gettempdir()),
+            environ,
+            allow_source_builds=settings.allow_source_builds,
+        )
 
 
 def _accelerated(model: Model, adapter: InputAdapter, metadata: Metadata, *, threads: int) -> Model:

@@ -44,6 +44,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     install_requirements: Annotated[
         bool, Meta(description="Install `requirements.txt` instead of reporting a mismatch.")
     ] = False
+    allow_source_builds: Annotated[
+        bool, Meta(description="Install requirements of which there is no wheel, too: building one runs its code.")
+    ] = False
     name: Annotated[
         str,
         Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", description="The model's name in URLs and labels."),

@@ -2,6 +2,10 @@
 
 A process that has imported NumPy cannot change its version, so the server starts itself again with the
 folder in front of its path. pip's own settings (`PIP_INDEX_URL`, `PIP_NO_INDEX`, `PIP_FIND_LINKS`, ...) hold.
+
+What is installed is code that the server runs. So the package has to be trusted or pinned, whatever its format; names
+and versions are taken from requirements.txt, and no addresses; wheels are installed, since building one runs code of
+its own; and pip does not see the server's environment, which has credentials of the storage in it.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from model_server.errors import DependencyMismatch, RestartNeeded
+from model_server.errors import ArtifactNotTrusted, DependencyMismatch, RestartNeeded
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +30,40 @@ TIMEOUT_SECONDS = 900
 INSTALLED = "MODEL_SERVER_INSTALLED"
 
 
-def install(requirements: Sequence[Requirement], into: Path, environ: Mapping[str, str]) -> None:
+# What pip needs of the environment, besides its own settings.
+_PIP_SEES = frozenset(
+    name.casefold()
+    for name in (
+        *("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "XDG_CACHE_HOME", "SYSTEMROOT"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"),
+    )
+)
+
+
+def check_installable(requirements: Sequence[Requirement], *, trusted: bool, digest: str) -> None:
+    """Raise unless somebody vouched for the package and its requirements are names with versions.
+
+    Raises:
+        ArtifactNotTrusted: the package is neither trusted nor pinned; what its requirements install would run as code.
+        DependencyMismatch: a requirement is an address.
+    """
+    if not trusted:
+        raise ArtifactNotTrusted(
+            "installRequirements runs code that requirements.txt names, and this package is neither pinned nor trusted",
+            hint=f"Set sha256 to {digest} if that is the package you mean, or trusted: true; an image that has the"
+            " requirements needs neither.",
+        )
+    addresses = [f"{one.name} @ {_without_password(one.url)}" for one in requirements if one.url]
+    if addresses:
+        raise DependencyMismatch(
+            f"requirements.txt names addresses, which are not installed from: {', '.join(addresses)}",
+            hint="Write name==version, and put the wheel into an index that PIP_INDEX_URL or PIP_FIND_LINKS names.",
+        )
+
+
+def install(
+    requirements: Sequence[Requirement], into: Path, environ: Mapping[str, str], *, allow_source_builds: bool = False
+) -> None:
     """Install and raise RestartNeeded; raise DependencyMismatch when pip fails or it did not help before."""
     wanted = sorted(str(one) for one in requirements)
     key = hashlib.sha256("\n".join([sys.version, *wanted]).encode()).hexdigest()[:16]
@@ -36,27 +73,38 @@ def install(requirements: Sequence[Requirement], into: Path, environ: Mapping[st
             "the installed requirements do not satisfy requirements.txt", hint="Look at pip's log above."
         )
     if not folder.exists():
-        _pip(wanted, folder)
+        _pip(wanted, folder, environ, allow_source_builds=allow_source_builds)
     restarted = dict(environ) | {INSTALLED: str(folder)}
     restarted["PYTHONPATH"] = os.pathsep.join([str(folder), *filter(None, [environ.get("PYTHONPATH")])])
     raise RestartNeeded("the requirements are installed", environ=restarted)
 
 
-def _pip(wanted: Sequence[str], folder: Path) -> None:
+def environment_of_pip(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what pip sees of the server's environment: its own settings, proxies and certificates."""
+    return {name: value for name, value in environ.items() if name.startswith("PIP_") or name.casefold() in _PIP_SEES}
+
+
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if "@" in rest.partition("/")[0] else url
+
+
+def _pip(wanted: Sequence[str], folder: Path, environ: Mapping[str, str], *, allow_source_builds: bool) -> None:
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--target",
-        str(partial),
+        *(sys.executable, "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+        *([] if allow_source_builds else ["--only-binary", ":all:"]),
+        *("--target", str(partial), "--"),
     ]
     try:
-        done = subprocess.run([*command, *wanted], capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+        done = subprocess.run(
+            [*command, *wanted],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+            env=environment_of_pip(environ),
+        )
     except subprocess.TimeoutExpired:
         raise DependencyMismatch(
             f"installing took more than {TIMEOUT_SECONDS} s", hint="Build an image with them."
@@ -67,7 +115,8 @@ def _pip(wanted: Sequence[str], folder: Path) -> None:
         ]
         raise DependencyMismatch(
             f"the requirements cannot be installed: {' '.join(errors)[:600]}",
-            hint="Correct requirements.txt, or point pip to an index that has them: PIP_INDEX_URL.",
+            hint="Correct requirements.txt, or point pip to an index that has wheels of them: PIP_INDEX_URL."
+            " MODEL_SERVER_ALLOW_SOURCE_BUILDS builds what has no wheel.",
         )
     partial.rename(folder)
     log.info("requirements installed", extra={"folder": str(folder), "requirements": list(wanted)})
