@@ -110,16 +110,22 @@ class Children:
         if other is not None:
             told = f"it belongs to the ModelDeployment {other.name}; give one of the two another name"
             raise ApiError(_NOT_OURS, "AlreadyExists", told)
+        # A Service without a selector takes ours without a conflict; of every other kind we set a field that all have.
+        if kind == "Service":
+            await self._refuse_foreign(resource, kind, name)
         try:
             return await self._cluster.apply(child, force=False)
         except ApiError as error:
             if not error.is_conflict:
                 raise
+        await self._refuse_foreign(resource, kind, name)
+        return await self._cluster.apply(child)
+
+    async def _refuse_foreign(self, resource: ModelDeployment, kind: str, name: str) -> None:
         found = await self._cluster.find(kind, ObjectKey(resource.key.namespace, name))
-        if found is None or is_owned(found, resource.uid):
-            return await self._cluster.apply(child)
-        told = f"a {kind} of this name exists and is not this resource's; delete it, or name the resource otherwise"
-        raise ApiError(_NOT_OURS, "AlreadyExists", told)
+        if found is not None and not is_owned(found, resource.uid):
+            told = f"a {kind} of this name exists and is not this resource's; delete it, or name the resource otherwise"
+            raise ApiError(_NOT_OURS, "AlreadyExists", told)
 
     def _tell_refusal(self, resource: ModelDeployment, child: Body, error: ApiError) -> None:
         what, why = f"{child['kind']} {child['metadata']['name']}", error.reason or error.status

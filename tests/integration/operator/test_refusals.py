@@ -33,9 +33,12 @@ def foreign(name: str, kind: str = "Service", **metadata: Any) -> dict[str, Any]
     return {"apiVersion": "v1", "kind": kind, "metadata": about, "spec": {"selector": {"app": "legacy"}}}
 
 
-async def test_an_object_of_somebody_else_is_left_alone_and_told() -> None:
+@pytest.mark.parametrize(
+    "spec", [{"selector": {"app": "legacy"}}, {"ports": [{"port": 5432}]}], ids=["selector", "none"]
+)
+async def test_an_object_of_somebody_else_is_left_alone_and_told(spec: dict[str, Any]) -> None:
     world = World()
-    world.cluster.objects["Service", "default", "shop"] = theirs = foreign("shop")
+    world.cluster.objects["Service", "default", "shop"] = theirs = {**foreign("shop"), "spec": spec}
     key = world.cluster.create("shop", {"model": {"storageUri": "s3://models/shop/1"}})
     with pytest.raises(ApiError, match="exists and is not this resource's"):
         await world.operate(key)
