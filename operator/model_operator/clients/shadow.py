@@ -1,4 +1,4 @@
-"""Asks a pod's server for its recent predictions (docs/wire.md), with an API key where its server wants one."""
+"""Reads the recent predictions of a pod (docs/wire.md), with an API key if its server requires one."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,22 +12,22 @@ from model_operator.clients.http import HttpClient, body_of, session_with_pods
 from model_operator.errors import ProviderError
 
 TIMEOUT = 5.0
-#: An answer beyond this is not a model server's: 64 workers keep 1024 predictions each.
+#: Maximum size of a response, in bytes: 64 workers keep 1024 predictions each.
 _LARGEST = 32 * 2**20
 
 
 class HttpPredictions(HttpClient):
-    """Asks pods over HTTP; use it as an async context manager."""
+    """Reads pods over HTTP; use it as an async context manager."""
 
     def __init__(self, read_secret: ReadSecret) -> None:
         super().__init__(lambda: session_with_pods(TIMEOUT))
         self._read_secret = read_secret
 
     async def api_key(self, namespace: str, secret_name: str) -> str:
-        """Return one of the keys that a Secret holds.
+        """Return one of the keys in a Secret.
 
         Raises:
-            ProviderError: the Secret cannot be read, or holds none.
+            ProviderError: the Secret cannot be read, or has no keys.
         """
         held = await secret_of(self._read_secret, namespace, secret_name)
         keys = [value.strip() for _, value in sorted(held.items()) if value.strip()]
@@ -36,14 +36,14 @@ class HttpPredictions(HttpClient):
         return keys[0]
 
     async def ask(self, url: str, question: ShadowRequest, api_key: str) -> ShadowResponse:
-        """Return what a pod tells.
+        """Return the predictions of a pod.
 
         Raises:
-            ProviderError: it does not answer in time, or not with predictions.
+            ProviderError: the pod does not respond in time, or not with predictions.
         """
         headers = {"Content-Type": "application/json", **({"x-api-key": api_key} if api_key else {})}
         try:
-            # Pods are asked by their addresses, which no certificate names.
+            # Certificates do not name the addresses of pods.
             async with self.session.post(
                 f"{url}/shadow/predictions", data=orjson.dumps(_body(question)), headers=headers, ssl=False
             ) as response:
@@ -51,24 +51,24 @@ class HttpPredictions(HttpClient):
         except TimeoutError as error:
             raise ProviderError(f"{url} did not answer within {TIMEOUT:g} s") from error
         except aiohttp.ClientError as error:
-            raise ProviderError(f"{url} tells no predictions ({error}); older servers have no such port") from error
+            raise ProviderError(f"{url} serves no predictions ({error}); older servers have no such port") from error
         if response.status != 200:
             raise ProviderError(f"{url} answered {response.status}: {text[:200].decode(errors='replace')}")
         return parse(text)
 
 
 def parse(text: bytes) -> ShadowResponse:
-    """Read an answer.
+    """Parse a response.
 
     Raises:
-        ProviderError: it is none of a model server's.
+        ProviderError: it is not a response of a model server.
     """
     try:
         document = orjson.loads(text)
         predictions = tuple(_prediction(one) for one in document["predictions"])
         return ShadowResponse(cursor=tuple(map(int, document["cursor"])), predictions=predictions)
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise ProviderError("a pod's answer about its predictions is not one of a model server") from error
+        raise ProviderError("the response of the pod is not one of a model server") from error
 
 
 def _body(question: ShadowRequest) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
-"""Asks and tells web hooks over HTTP.
+"""Calls webhooks over HTTP: gates and notifications.
 
-A hook with a Secret is called at the Secret's `url` if it has one (that of a Slack hook is a secret itself), with its
-`token` or its `username` and `password`.
+A webhook with a Secret is called at the `url` in the Secret if it has one (the URL of a Slack webhook is a secret),
+with its `token` or its `username` and `password`.
 """
 
 from collections.abc import Mapping
@@ -15,19 +15,19 @@ from model_operator.clients.credentials import ReadSecret, authorization, keys_o
 from model_operator.clients.http import HttpClient, body_of
 from model_operator.errors import ProviderError
 
-#: What is read of an answer, and shown of it.
+#: Maximum size of a response in bytes, and maximum length of its message in characters.
 _LARGEST, _SHOWN = 65_536, 200
 
 
 class HttpWebhooks(HttpClient):
-    """Posts JSON; use it as an async context manager. Redirects are not followed: a hook says itself where it is."""
+    """Posts JSON; use it as an async context manager. It does not follow redirects: the spec names the final URL."""
 
     def __init__(self, read_secret: ReadSecret) -> None:
         super().__init__(lambda: aiohttp.ClientSession(json_serialize=lambda body: orjson.dumps(body).decode()))
         self._read_secret = read_secret
 
     async def ask(self, address: WebhookEndpoint, namespace: str, body: Mapping[str, Any]) -> GateAnswer:
-        """Return whether a gate is open: any 2xx says yes, everything else says no, with the reason."""
+        """Return whether a gate is open: with 2xx it is open, with any other response it is closed, with the reason."""
         try:
             status, text = await self._post(address, namespace, body)
         except ProviderError as error:
@@ -36,10 +36,10 @@ class HttpWebhooks(HttpClient):
         return GateAnswer(is_open=is_open, message=_message(text) or ("open" if is_open else f"answered {status}"))
 
     async def notify(self, address: WebhookEndpoint, namespace: str, body: Mapping[str, Any]) -> None:
-        """Post a notice.
+        """Post a notification.
 
         Raises:
-            ProviderError: nobody took it.
+            ProviderError: the webhook did not accept it.
         """
         status, text = await self._post(address, namespace, body)
         if not 200 <= status < 300:
@@ -56,7 +56,7 @@ class HttpWebhooks(HttpClient):
         except TimeoutError as error:
             raise ProviderError(f"did not answer within {address.timeout.total_seconds():g} s") from error
         except (aiohttp.ClientError, ValueError) as error:
-            # The message of the error has the URL in it, which may be a secret.
+            # The message of the error contains the URL, which may be a secret.
             raise ProviderError(f"cannot be reached ({type(error).__name__})") from error
 
     async def _where(self, address: WebhookEndpoint, namespace: str) -> tuple[str, Mapping[str, str]]:
@@ -70,12 +70,12 @@ class HttpWebhooks(HttpClient):
                 f"Secret {name} needs url, token, or username and password; its keys are: {keys_of(held)}"
             )
         if not url:
-            raise ProviderError(f"Secret {name} has no key url, and the hook has none either")
+            raise ProviderError(f"Secret {name} has no key url, and the webhook has no url either")
         return url, headers or {}
 
 
 def _message(text: bytes) -> str:
-    """Return what an answer says: `message` of a JSON object, or the text as it is, shortened."""
+    """Return the message of a response: `message` of a JSON object, or the text itself, shortened."""
     try:
         body = orjson.loads(text)
     except orjson.JSONDecodeError:

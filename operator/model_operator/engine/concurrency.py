@@ -1,4 +1,4 @@
-"""How evidence, gatekeeper and retrainer look at many resources: one that cannot be looked at stops no other."""
+"""Concurrent polls of many resources in which the error of one does not stop the others."""
 
 import asyncio
 import logging
@@ -10,12 +10,12 @@ log = logging.getLogger(__name__)
 
 
 async def each(keys: Iterable[ObjectKey], look: Callable[[ObjectKey], Awaitable[None]]) -> None:
-    """Look at all of them at once; what goes wrong with one is logged, and it is looked at again the next time."""
+    """Poll all resources concurrently; log the error of one, which is polled again the next time."""
 
     async def guarded(key: ObjectKey) -> None:
         try:
             await look(key)
         except Exception:
-            log.exception("%s/%s: a bug in a look at it", *key)
+            log.exception("%s/%s: the poll failed unexpectedly", *key)
 
     await asyncio.gather(*(guarded(key) for key in keys))

@@ -1,4 +1,4 @@
-"""Tells web hooks of changes of phase: in the background, a few times, and never in the way of a reconcile."""
+"""Sends changes of phase to webhooks in the background, with retries, without blocking a reconcile."""
 
 import asyncio
 import logging
@@ -21,14 +21,14 @@ _AT_ONCE = 8
 
 
 class Notifier:
-    """A bounded queue of notices. What does not fit, and what nobody takes, is dropped and logged."""
+    """A bounded queue of notifications. Those that do not fit, or fail after all retries, are dropped and logged."""
 
     def __init__(self, hooks: Webhooks, clock: Clock) -> None:
         self._hooks, self._clock = hooks, clock
         self._queue: asyncio.Queue[tuple[Notification, str, Mapping[str, Any]]] = asyncio.Queue(_QUEUED)
 
     def notify(self, resource: ModelDeployment, new: Status) -> None:
-        """Queue what the step from the resource's status to a new one means, for each hook that wants to know."""
+        """Queue the notifications for a change from the resource's status to a new one."""
         for notification in resource.spec.hooks.notifications:
             body = notice(notification, resource, new, self._clock.now())
             if body is None:
@@ -36,10 +36,10 @@ class Notifier:
             try:
                 self._queue.put_nowait((notification, resource.key.namespace, body))
             except asyncio.QueueFull:
-                log.warning("notification %s was dropped: too many are waiting", notification.name)
+                log.warning("notification %s was dropped: the queue is full", notification.name)
 
     async def run(self) -> None:
-        """Send queued notices until cancelled."""
+        """Send queued notifications until cancelled."""
         async with asyncio.TaskGroup() as group:
             for _ in range(_AT_ONCE):
                 group.create_task(self._send_all())
@@ -55,7 +55,7 @@ class Notifier:
                 await self._hooks.notify(notification.address, namespace, body)
             except ProviderError as error:
                 if wait is None:
-                    log.warning("notification %s was given up: %s", notification.name, error)
+                    log.warning("notification %s failed: %s", notification.name, error)
                     return
                 await asyncio.sleep(wait)
             else:

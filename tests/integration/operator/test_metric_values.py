@@ -84,9 +84,9 @@ async def test_prometheus_gives_one_number_or_the_reason_why_not(prometheus: str
     assert await values.value(replace(source, query="sum(nothing_of_this_name)"), "team") is None
     assert await values.value(replace(source, query="0 / 0"), "team") is None
     for query, why in (
-        ('"text"', "gives a string where a single number is needed"),
-        ("up[1m]", "gives a matrix where a single number is needed"),
-        ("prometheus_http_requests_total or up", "series where one is needed; aggregate them, as in sum"),
+        ('"text"', "returns a string, but must return a single number"),
+        ("up[1m]", "returns a matrix, but must return a single number"),
+        ("prometheus_http_requests_total or up", "series, but must return one; aggregate them, as in sum"),
         ("sum(", "parse error"),
     ):
         with pytest.raises(ProviderError, match=why.replace("(", r"\(")):
@@ -117,9 +117,9 @@ async def hook() -> AsyncIterator[tuple[str, dict[str, Any]]]:
     ("answer", "why"),
     [
         pytest.param({"status": 503, "text": '{"error": "busy"}'}, "answered 503: busy", id="an error"),
-        pytest.param({"text": "no JSON"}, "answered 200 with something that is no JSON", id="no JSON"),
-        pytest.param({"text": '{"other": 1}'}, "has nothing at \\$.value", id="nothing at the path"),
-        pytest.param({"text": '{"value": "many"}'}, "'many' is no number", id="a word"),
+        pytest.param({"text": "no JSON"}, "answered 200 with a body that is not JSON", id="no JSON"),
+        pytest.param({"text": '{"other": 1}'}, "has no value at \\$.value", id="nothing at the path"),
+        pytest.param({"text": '{"value": "many"}'}, "'many' is not a number", id="a word"),
         pytest.param({"wait": 2.0}, "did not answer within 0.2 s", id="silence"),
     ],
 )
@@ -160,7 +160,7 @@ async def test_credentials_come_from_the_secret(
 @pytest.mark.parametrize(
     ("secret", "why"),
     [
-        pytest.param("missing", "Secret missing: there is none of this name", id="no such Secret"),
+        pytest.param("missing", "Secret missing: it does not exist", id="no such Secret"),
         pytest.param("forbidden", "install the chart with rbac.readSecrets=true", id="no right to read it"),
         pytest.param("empty", "needs the key token, or username and password; its keys are: user", id="other keys"),
     ],
@@ -248,7 +248,7 @@ async def test_datadog_gives_its_last_point(
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
-        pytest.param({"body": points([[1.0, 1.0]], [[1.0, 2.0]])}, "gives 2 series where one is", id="two series"),
+        pytest.param({"body": points([[1.0, 1.0]], [[1.0, 2.0]])}, "2 series, but must return one", id="two series"),
         pytest.param({"body": {"status": "error", "error": "Rule 'a' is bad"}}, "Rule 'a' is bad", id="a bad query"),
         pytest.param({"status": 429, "body": {"errors": ["Rate limit"]}}, "answered 429: Rate limit", id="too often"),
         pytest.param({"body": [1]}, "not one of Datadog's query API", id="another API"),
@@ -280,5 +280,5 @@ async def test_every_source_of_a_spec_has_its_provider(values: MetricProviders) 
     assert set(factory.PROVIDERS) == set(PROVIDERS)
     for source in (Source(url="http://127.0.0.1:1/"), Source(url="http://127.0.0.1:1", query="up"), LOAD):
         missing = replace(source, secret_name="missing")
-        with pytest.raises(ProviderError, match="Secret missing: there is none of this name"):
+        with pytest.raises(ProviderError, match="Secret missing: it does not exist"):
             await values.value(missing, "team")
