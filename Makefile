@@ -1,7 +1,7 @@
 # What a person, CI and the README call. Every target sets itself up: the virtual environment is made
 # when it is missing and brought up to date when pyproject.toml or constraints.txt changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-sandbox bench-analysis bench-server bench-artifacts bench-memory docs crds lock clean
+.PHONY: help setup demo test fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-sandbox bench-analysis bench-server bench-artifacts bench-memory docs lock clean
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -50,7 +50,7 @@ check: $(STAMP) ## Lint, formatting, types (of the tests of operator and command
 	@$(BIN)/python -m model_sandbox.cel.rules crds/modeldeployments.yaml
 	@$(BIN)/lint-imports --verbose --no-cache > $(VENV)/lint-imports.log 2>&1 || { cat $(VENV)/lint-imports.log; exit 1; }
 
-format: $(STAMP) ## Format the code and mend what can be mended
+format: $(STAMP) ## Format the code and fix what can be fixed automatically
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
@@ -84,11 +84,6 @@ bench-artifacts: $(STAMP) ## Measure how fast, and in how much memory, a model g
 
 docs: $(STAMP) ## Write the pages under docs/ that are made from the code
 	@$(BIN)/python docs/generate.py
-
-crds: ## Copy the resource definition to where the chart and the command line read it
-	@mkdir -p helm/modeldeploy/crds cli/modeldeploy/data
-	@cp crds/modeldeployments.yaml helm/modeldeploy/crds/
-	@cp crds/modeldeployments.yaml cli/modeldeploy/data/
 
 lock: $(STAMP) ## Pin the versions of the virtual environment in constraints.txt
 	@.ci/lock $(BIN)/python > constraints.txt.new && mv constraints.txt.new constraints.txt && touch $(STAMP)

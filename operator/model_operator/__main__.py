@@ -33,16 +33,16 @@ from model_operator.versions import support_problem
 
 log = logging.getLogger("model_operator")
 
-#: Seconds after which garbage is collected although the API server has not answered.
+#: Seconds after which garbage collection starts even if the API server has not answered.
 LONGEST_WITHOUT_GARBAGE = 60.0
-#: Seconds for the last writes and for giving the lease back.
+#: Seconds for the last writes and for the release of the Lease.
 RELEASE_TIMEOUT = 5.0
-#: Seconds between two requests for the version of an API server that does not answer.
+#: Seconds between two requests for the version while the API server does not answer.
 VERSION_RETRY = 1.0
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Run the operator until `stop` is set or a signal says so."""
+    """Run the operator until `stop` is set or a signal ends it."""
     telemetry = Telemetry()
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(KubernetesClient(Connection.open, telemetry))
@@ -96,13 +96,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 
 async def until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
-    """Do some work until `stop` is set: kopf waits five seconds for what it finds running at its end."""
+    """Run `work` until `stop` is set: at its end, kopf waits five seconds for tasks that still run."""
     working, told = asyncio.create_task(work), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait([working, told], return_when=asyncio.FIRST_COMPLETED)
         if working.done() and (error := working.exception()):
             log.critical("this process ends at once: %r", error)
-            os._exit(1)  # blind it would go on with what it last saw
+            os._exit(1)  # without watches it would act on stale observations
     finally:
         for task in (working, told):
             task.cancel()
@@ -110,10 +110,10 @@ async def until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
 
 
 async def collect_garbage(engine: Engine) -> None:
-    """Switch the collector on as soon as the caches are full.
+    """Enable garbage collection as soon as the caches are full.
 
-    They hold millions of values for as long as the process lives: looking through them for cycles after every few
-    hundred new ones took a sixth of the time of a start. What is there by then is never looked through again.
+    The caches hold millions of values for the life of the process. Scanning them for cycles after every few hundred
+    allocations took a sixth of the startup time. Objects that exist by then are frozen and never scanned again.
     """
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(engine.wait_until_listed(), LONGEST_WITHOUT_GARBAGE)
@@ -123,13 +123,13 @@ async def collect_garbage(engine: Engine) -> None:
 
 
 async def report_version(client: KubernetesClient) -> None:
-    """Wait for the API server, and log which Kubernetes it is and whether that is supported."""
+    """Wait for the API server, then log its version and whether the operator supports it."""
     while True:
         try:
             found = await client.version()
         except ApiError as error:
             if not error.is_unreachable:
-                log.warning("the API server does not tell its version: %s", error)
+                log.warning("cannot read the version of the API server: %s", error)
             await asyncio.sleep(VERSION_RETRY)
             continue
         problem = support_problem(found)
@@ -138,7 +138,7 @@ async def report_version(client: KubernetesClient) -> None:
 
 
 async def serve(engine: Engine, settings: Settings, connection: Connection, stop: asyncio.Event) -> None:
-    """Run kopf: it answers liveness until it is told to stop; then `stop` is set."""
+    """Run kopf, which serves the liveness endpoint until it stops; then set `stop`."""
     registry, kopf_settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
     handlers.configure(kopf_settings)
     handlers.bind(registry, engine, connection, stop)
@@ -155,9 +155,9 @@ async def serve(engine: Engine, settings: Settings, connection: Connection, stop
 
 
 async def lead(engine: Engine, lease: LeaderLease | None, telemetry: Telemetry, stop: asyncio.Event) -> None:
-    """Work while the Lease is ours; a lost one ends the process at once, a fresh start takes seconds.
+    """Reconcile while this process holds the Lease. Exit at once when it loses the Lease; a restart takes seconds.
 
-    When the process stops, the Lease is given back as soon as the last write is done.
+    When the process stops, it releases the Lease as soon as the last write is done.
     """
     acquired = asyncio.create_task(lease.acquire() if lease else asyncio.sleep(0), name="acquire-lease")
     told = asyncio.create_task(stop.wait(), name="stop")
@@ -174,7 +174,7 @@ async def lead(engine: Engine, lease: LeaderLease | None, telemetry: Telemetry, 
         if not told.done():
             why = repr(work.exception()) if work.done() else "the lease is lost, and only one process may write"
             log.critical("this process ends at once: %s", why)
-            os._exit(1)  # not sys.exit: nothing of this process may write a byte more
+            os._exit(1)  # not sys.exit: no task of this process may write again
     finally:
         for task in (work, held, told):
             task.cancel()

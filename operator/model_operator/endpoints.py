@@ -1,4 +1,4 @@
-"""`GET /metrics` of the operator itself."""
+"""The metrics endpoint of the operator, `GET /metrics`."""
 
 import asyncio
 import errno
@@ -11,11 +11,11 @@ from model_operator.telemetry import Telemetry
 
 
 class PortInUse(OperatorError):
-    """Another process listens where the operator is to listen; the message names the setting to change."""
+    """The address of an endpoint is in use or invalid; the message names the setting to change."""
 
 
 def check_port(host: str, port: int, setting: str) -> None:
-    """Raise `PortInUse` when an address is taken; kopf, which serves `/healthz`, would end with a traceback."""
+    """Raise `PortInUse` if an address is in use; kopf, which serves `/healthz`, would exit with a traceback."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -31,10 +31,10 @@ def _in_use(error: OSError, host: str, port: int, setting: str) -> OperatorError
 
 
 async def start_metrics_server(telemetry: Telemetry, host: str, port: int) -> web.AppRunner:
-    """Serve the metrics until `cleanup()` of what is returned.
+    """Serve the metrics until `cleanup()` of the returned runner.
 
     Raises:
-        PortInUse: the address is taken.
+        PortInUse: the address is in use.
     """
 
     async def metrics(request: web.Request) -> web.Response:
@@ -54,7 +54,7 @@ async def start_metrics_server(telemetry: Telemetry, host: str, port: int) -> we
 
 
 async def end_with(stop: asyncio.Event, runner: web.AppRunner) -> None:
-    """End a server as soon as `stop` is set: its open connections would keep kopf waiting."""
+    """Stop a server as soon as `stop` is set: its open connections would delay the end of kopf."""
     try:
         await stop.wait()
     finally:

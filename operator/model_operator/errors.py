@@ -1,4 +1,4 @@
-"""What can go wrong, in the operator's own words; clients raise these from theirs."""
+"""The errors of the operator; clients raise them from those of their libraries."""
 
 from dataclasses import dataclass
 
@@ -8,22 +8,22 @@ class OperatorError(Exception):
 
 
 class InvalidSpec(OperatorError):
-    """A ModelDeployment that the schema let through but that cannot be understood.
+    """A ModelDeployment that passed the schema but is invalid.
 
-    The message names the field, what was found and what to write instead.
+    The message names the field, its value and what to write instead.
     """
 
 
 class ProviderError(OperatorError):
-    """A provider of metrics failed, or gave something that is no single number; the message says which."""
+    """A metric provider failed, or did not return a single number; the message has the details."""
 
 
 @dataclass
 class ApiError(OperatorError):
-    """An answer of the Kubernetes API that is not a success.
+    """A response of the Kubernetes API that is not a success.
 
-    `status` is the HTTP status (0 when there was no answer at all), `reason` the word of the
-    Status object, `retry_after` the seconds that the server asked for, `causes` the reasons in its details.
+    `status` is the HTTP status code (0 without a response), `reason` that of the Status object, `retry_after` the
+    seconds in the Retry-After header, `causes` the reasons in the details of the Status.
     """
 
     status: int
@@ -37,17 +37,17 @@ class ApiError(OperatorError):
 
     @property
     def is_conflict(self) -> bool:
-        """Whether somebody else wrote first: look again and retry at once."""
+        """Whether another writer was first: read the object again and retry at once."""
         return self.status == 409
 
     @property
     def is_unreachable(self) -> bool:
-        """Whether there was no answer: the connection failed, or it broke."""
+        """Whether there was no response: the connection failed or broke."""
         return self.status == 0
 
     @property
     def is_namespace_terminating(self) -> bool:
-        """Whether the object was refused because its namespace is being deleted."""
+        """Whether the object was rejected because its namespace is being deleted."""
         return "NamespaceTerminating" in self.causes
 
     @property

@@ -1,7 +1,7 @@
 """The kopf bindings: login, liveness, signals and a clean end.
 
-ModelDeployments are watched by the engine's own reflectors, like everything that belongs to them
-(docs/decisions/0005): kopf's handling of an object costs a millisecond at every start, and its deletions can be lost.
+The reflectors of the engine watch ModelDeployments and their objects (docs/decisions/0005): kopf's handling of an
+object costs a millisecond at every start, and it can miss deletions.
 """
 
 import asyncio
@@ -12,12 +12,12 @@ import kopf
 from model_operator.clients.connection import Connection
 from model_operator.engine.engine import Engine
 
-#: A watch that was silent for so long is dead; bookmarks come each minute.
+#: Silence after which a watch counts as dead; bookmarks arrive each minute.
 LONGEST_SILENCE = 150.0
 
 
 def configure(settings: kopf.OperatorSettings) -> None:
-    """Switch off what kopf would write and look for: the engine does both."""
+    """Disable the writes and watches of kopf, which the engine does itself."""
     settings.posting.enabled = False
     settings.scanning.disabled = True
 
@@ -26,9 +26,9 @@ def bind(registry: kopf.OperatorRegistry, engine: Engine, connection: Connection
     """Register the handlers of one engine.
 
     Args:
-        connection: where kopf asks once, at its start, which groups of resources there are.
-        stop: set as soon as kopf ends. kopf waits five seconds for tasks that it did not start, so ours have to end
-            by themselves.
+        connection: the API server, which kopf asks for its API groups once, at its start.
+        stop: set as soon as kopf ends. kopf waits five seconds for tasks that it did not start, so those of the
+            engine must end by themselves.
     """
 
     @kopf.on.login(registry=registry)

@@ -1,4 +1,4 @@
-"""Logs to standard error: JSON lines for machines, plain lines for people."""
+"""Logs to standard error, as JSON lines or as plain text."""
 
 import json
 import logging
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and the stack of an exception."""
+    """Formats one JSON object for each line: time, level, logger, message, and the stack of an exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -22,7 +22,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up(level: str, style: str) -> None:
-    """Send all logs to standard error; those of libraries only from warnings upwards."""
+    """Send all logs to standard error; those of libraries only at warning level and above."""
     handler = logging.StreamHandler()
     plain = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if style == "json" else plain)

@@ -1,4 +1,4 @@
-"""What the engine needs from the world; `clients` implement it, `testing` has small real ones for tests."""
+"""Protocols of the external systems that the engine uses; `clients` implements them, `testing` has fakes for tests."""
 
 from collections.abc import Mapping, Set
 from datetime import datetime
@@ -14,62 +14,63 @@ from model_operator.api.sums import SumStats
 
 
 class Clock(Protocol):
-    """Tells the time."""
+    """A clock."""
 
     def now(self) -> datetime:
         """Return the time, in UTC."""
 
 
 class Cluster(Protocol):
-    """Writes to the Kubernetes API. Every method raises `ApiError` when the server refuses."""
+    """Writes to the Kubernetes API. Every method raises `ApiError` if the server rejects the request."""
 
     async def apply(self, body: Body, *, force: bool = True) -> Body:
-        """Apply an object server-side, as our field manager; return it as it is now.
+        """Apply an object server-side as the operator's field manager; return its new version.
 
-        Without force an object whose fields are others' already is a conflict.
+        Without force, fields of other managers cause a conflict
+        (https://kubernetes.io/docs/reference/using-api/server-side-apply/#conflicts).
         """
 
     async def find(self, kind: str, key: ObjectKey) -> Body | None:
-        """Return an object, None when there is none."""
+        """Return an object, or None if it does not exist."""
 
     async def delete(self, kind: str, key: ObjectKey, uid: str) -> None:
-        """Delete an object of this uid; one that is gone already is no error."""
+        """Delete the object with this uid; if it is gone, do nothing."""
 
     async def patch_status(self, resource: ModelDeployment | ObjectVersion, patch: Body) -> Body:
-        """Merge into the status of exactly this resourceVersion; return the resource as it is now."""
+        """Merge into the status of exactly this resourceVersion; return its new version."""
 
     async def patch_spec(self, resource: ModelDeployment, patch: Body) -> Body:
-        """Merge into the spec of exactly this resourceVersion; return the resource as it is now."""
+        """Merge into the spec of exactly this resourceVersion; return its new version."""
 
     async def post_event(self, body: Body) -> None:
         """Create an Event (v1)."""
 
 
 class PodMetrics(Protocol):
-    """Reads what a pod's server says of itself."""
+    """Reads the state of a pod's server."""
 
     async def read(self, url: str) -> "PodSample | None":
-        """Return the counters of the pod whose server answers at this URL, None when it does not answer."""
+        """Return the counters of the pod with this URL; None if it does not respond."""
 
     async def start(self, url: str) -> "PodStart | None":
-        """Return how far the start of a server is, None when it does not answer or has come to its end."""
+        """Return the progress of the start of a server; None if it does not respond or has finished starting."""
 
 
 class Predictions(Protocol):
-    """Asks pods what they answered last."""
+    """Reads the recent predictions of pods."""
 
     async def api_key(self, namespace: str, secret_name: str) -> str:
-        """Return a key that servers accept whose keys this Secret holds.
+        """Return one of the API keys in a Secret.
 
         Raises:
-            ProviderError: the Secret cannot be read, or holds none.
+            ProviderError: the Secret cannot be read, or has no keys.
         """
 
     async def ask(self, url: str, question: ShadowRequest, api_key: str) -> ShadowResponse:
-        """Return what a pod tells; `url` is that of its port for predictions.
+        """Return the predictions of a pod; `url` is that of its port for predictions.
 
         Raises:
-            ProviderError: it does not answer in time, or not with predictions.
+            ProviderError: the pod does not respond in time, or not with predictions.
         """
 
 
@@ -77,31 +78,31 @@ class MetricValues(Protocol):
     """Fetches values from metric providers."""
 
     async def value(self, source: MetricSource, namespace: str) -> float | None:
-        """Return the value, None when there is none yet; the source's templates are replaced already.
+        """Return the value, or None if there is none yet; templates in the source are already replaced.
 
         `namespace` is that of the source's Secret.
 
         Raises:
-            ProviderError: the provider failed, or answered with something that is no single number.
+            ProviderError: the provider timed out, returned an error, or returned no single number.
         """
 
 
 class Webhooks(Protocol):
-    """Asks gates and tells of changes."""
+    """Calls gates and sends notifications."""
 
     async def ask(self, address: WebhookEndpoint, namespace: str, body: Body) -> GateAnswer:
-        """Return whether a gate is open; one that does not answer is closed, and its message says so."""
+        """Return the answer of a gate; one that does not respond is closed, with a message that says so."""
 
     async def notify(self, address: WebhookEndpoint, namespace: str, body: Body) -> None:
-        """Post a notice.
+        """Post a notification.
 
         Raises:
-            ProviderError: nobody took it.
+            ProviderError: the webhook did not accept it.
         """
 
 
 class PodStart(Protocol):
-    """What `GET /readyz` of a pod that is not ready says (docs/wire.md)."""
+    """Response to `GET /readyz` of a pod that is not ready (docs/wire.md)."""
 
     @property
     def phase(self) -> str:
@@ -109,11 +110,11 @@ class PodStart(Protocol):
 
     @property
     def message(self) -> str:
-        """How far it is, in words."""
+        """Progress, as text."""
 
 
 class PodSample(Protocol):
-    """What `GET /metrics` of one pod says (docs/wire.md)."""
+    """Counters in `GET /metrics` of one pod (docs/wire.md)."""
 
     @property
     def model(self) -> ModelInfo | None:
@@ -121,19 +122,19 @@ class PodSample(Protocol):
 
     @property
     def changed_fingerprint(self) -> str:
-        """Marks another object than the loaded one at the storage URI; empty when there is none."""
+        """Fingerprint of a changed object at the storage URI; empty if it has not changed."""
 
     @property
     def requests(self) -> int:
-        """Answered predictions since the process began."""
+        """Predictions since the start of the process."""
 
     @property
     def assigned(self) -> int:
-        """Users of an A/B test whom a router drew for this revision."""
+        """Users of an A/B test that the router assigned to this revision."""
 
     @property
     def errors(self) -> int:
-        """Those of them that were answered with 5xx."""
+        """Predictions with a 5xx response."""
 
     @property
     def drifted(self) -> Set[str]:
@@ -141,7 +142,7 @@ class PodSample(Protocol):
 
     @property
     def durations(self) -> Mapping[float, int]:
-        """Predictions that took at most so many seconds, by the histogram's bucket edges."""
+        """Cumulative number of predictions by the upper bound of the histogram bucket, in seconds."""
 
     @property
     def outputs(self) -> Mapping[str, float]:

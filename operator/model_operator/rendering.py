@@ -1,4 +1,4 @@
-"""From a plan to objects: every object that one ModelDeployment needs, and nothing else. Pure."""
+"""Renders a plan: yields every object of one ModelDeployment. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
@@ -32,8 +32,8 @@ def render(
 ) -> Iterator[Sequence[JsonObject]]:
     """Yield the objects in stages, which are written one after the other; the objects of a stage are independent.
 
-    Growth comes before the traffic moves, and the traffic moves before anything shrinks: the front Service and
-    the routes stand between the Deployments that get more pods and those that get fewer.
+    Deployments grow before the traffic shifts, and the traffic shifts before Deployments shrink: the front Service and
+    the routes come between the Deployments that get more pods and those that get fewer.
     """
     revisions = [*plan.sizes, *plan.kept]
     growing = [revision for revision in revisions if not _shrinks(plan, observed, revision)]
@@ -82,7 +82,7 @@ def _revision_services(
 ) -> Iterator[JsonObject]:
     """Yield a Service for each revision that a route refers to.
 
-    Allocating a ClusterIP is the slowest write of all, so no other revision gets one; a Service that exists stays.
+    Allocating a ClusterIP is the slowest write of all, so other revisions get no Service; an existing one stays.
     """
     for revision in revisions:
         source = _source(resource, plan, observed, revision)
@@ -106,13 +106,13 @@ def _evaluation_job(
     known = live.get(("Job", evaluation.job))
     source = _source(resource, plan, observed, evaluation.revision)
     if known is not None:
-        yield dict(known)  # a Job's template never changes: whatever made it, it stays as it is
+        yield dict(known)  # the template of a Job is immutable
     elif source is not None:
         yield evaluation_job(resource, evaluation.job, evaluation.revision, source, evaluation.step, settings)
 
 
 def _schemes(resource: ModelDeployment, plan: Plan, observed: Observed) -> Set[str]:
-    """Return what the revisions that there are speak; of one whose memory is lost nothing is known."""
+    """Return the schemes of the existing revisions, except of those whose source is lost."""
     sources = [_source(resource, plan, observed, revision) for revision in (*plan.sizes, *plan.kept)]
     known = {parse_server(source["server"]).scheme for source in sources if source is not None}
     return known or {resource.spec.server.scheme}
@@ -132,7 +132,7 @@ def _revision_objects(
 ) -> Iterator[JsonObject]:
     source = _source(resource, plan, observed, revision)
     if source is None:
-        return  # every object that remembers it was deleted by hand
+        return  # every object that stores it was deleted by hand
     size = plan.sizes.get(revision, 0)
     known = live.get(("Deployment", revision_name(resource.name, revision)))
     scaling = resource.spec.autoscaling
@@ -150,7 +150,7 @@ def _revision_objects(
 
 
 def _source(resource: ModelDeployment, plan: Plan, observed: Observed, revision: str) -> Mapping[str, Any] | None:
-    """Return what a revision is made from: its own memory, or the spec when the spec asks for it."""
+    """Return the source of a revision: the stored one, or the spec if it is the target."""
     remembered = observed.revision(revision).source
     if remembered is None and revision == plan.target:
         return resource.spec.revision_source

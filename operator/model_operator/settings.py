@@ -19,21 +19,21 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
 class InvalidSettings(OperatorError):
-    """An environment variable that is not known or not understood; the message names it."""
+    """An unknown environment variable, or one with an invalid value; the message names it."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator is told at its start. The descriptions are those of docs/operator.md."""
+    """Settings of the operator. docs/operator.md shows the descriptions."""
 
     server_image: Annotated[
         str, Meta(description="Image of the model server, where `spec.server.image` names none.")
     ] = "modeldeploy/server:0.1.0"
-    image_pull_secrets: Annotated[str, Meta(description="Names of Secrets for pulling it, separated by commas.")] = ""
+    image_pull_secrets: Annotated[str, Meta(description="Names of Secrets to pull it with, separated by commas.")] = ""
     monitoring_labels: Annotated[
         str, Meta(description="Labels of models' ServiceMonitors and PrometheusRules, as `key=value,key=value`.")
     ] = ""
     watch_namespaces: Annotated[
-        str, Meta(description="The namespaces that are served, with commas between them; empty means all.")
+        str, Meta(description="The namespaces to watch, separated by commas; empty means all.")
     ] = ""
     egress_hosts: Annotated[
         str,
@@ -51,28 +51,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
     pre_stop_seconds: Annotated[
         int,
-        Meta(
-            ge=0, description="How long a pod that leaves goes on answering, so that everybody learns that it leaves."
-        ),
+        Meta(ge=0, description="Seconds that a terminating pod keeps serving while nodes remove its endpoint."),
     ] = 5
     host: Annotated[str, Meta(description="Address of metrics and health.")] = "0.0.0.0"  # noqa: S104 -- metrics and health of a pod, behind a NetworkPolicy
     metrics_port: Annotated[Port, Meta(description="Port of `/metrics`.")] = 8080
     health_port: Annotated[Port, Meta(description="Port of `/healthz`.")] = 8081
     leader_election: Annotated[
-        bool, Meta(description="Whether a Lease is taken before work; `false` only where surely one operator runs.")
+        bool, Meta(description="Whether to take a Lease before reconciling; `false` only if exactly one operator runs.")
     ] = True
     lease_namespace: Annotated[str, Meta(description="Namespace of the Lease.")] = "default"
     lease_name: Annotated[str, Meta(description="Name of the Lease.")] = "modeldeploy-operator"
-    lease_seconds: Annotated[int, Meta(ge=1, description="How long a silent leader is waited for.")] = 15
-    identity: Annotated[str, Meta(description="Name in the Lease; empty means host name and process id.")] = ""
+    lease_seconds: Annotated[int, Meta(ge=1, description="Seconds without a renewal until a standby takes over.")] = 15
+    identity: Annotated[str, Meta(description="Identity in the Lease; empty means host name and process id.")] = ""
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="`debug`, `info`, `warning` or `error`.")
     ] = "info"
-    log_format: Annotated[Literal["json", "text"], Meta(description="`json`, or `text` for people.")] = "json"
+    log_format: Annotated[Literal["json", "text"], Meta(description="`json` or `text`.")] = "json"
 
     @property
     def namespaces(self) -> tuple[str, ...]:
-        """The namespaces whose ModelDeployments are served; none means all."""
+        """The namespaces to watch; empty means all."""
         return tuple(filter(None, (name.strip() for name in self.watch_namespaces.split(","))))
 
     @property
@@ -97,7 +95,7 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings.
 
     Raises:
-        InvalidSettings: a variable with our prefix is unknown, or its value is of the wrong type.
+        InvalidSettings: a variable with the prefix is unknown, or its value is invalid.
     """
     types = {field.name: field.type for field in msgspec.structs.fields(Settings)}
     values: dict[str, Any] = {"identity": socket.gethostname() + f"-{os.getpid()}"}
@@ -107,7 +105,7 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
         name = variable.removeprefix(PREFIX).lower()
         if name not in types:
             names = ", ".join(PREFIX + known.upper() for known in types)
-            raise InvalidSettings(f"{variable} is not known; known are {names}")
+            raise InvalidSettings(f"{variable} is unknown; the known variables are {names}")
         try:
             values[name] = msgspec.convert(text, types[name], strict=False)
         except msgspec.ValidationError as error:
@@ -119,7 +117,7 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
 
 
 def _wanted(type_: Any, error: msgspec.ValidationError) -> str:
-    """Return what a value of this type is."""
+    """Return a description of the valid values of this type."""
     bare = get_args(type_)[0]
     if bare is bool:
         return "true or false"

@@ -1,4 +1,4 @@
-"""The operator's own metrics, on a registry of their own."""
+"""The metrics of the operator, on their own registry."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,19 +17,19 @@ _ROLLOUT_SECONDS = (1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86
 
 
 class Telemetry:
-    """Counts what the operator does and shows where each model is."""
+    """Counts the work of the operator and exposes the state of each ModelDeployment."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._reconciles = Counter(
             "modeldeploy_operator_reconciles_total",
-            "Passes over a ModelDeployment by result: ok, conflict, error, terminating (of its namespace), bug.",
+            "Reconciles of ModelDeployments by result: ok, conflict, error, terminating (of its namespace), bug.",
             ["result"],
             registry=self.registry,
         )
         self._seconds = Histogram(
             "modeldeploy_operator_reconcile_duration_seconds",
-            "Time of one pass.",
+            "Duration of one reconcile.",
             buckets=_SECONDS,
             registry=self.registry,
         )
@@ -41,24 +41,24 @@ class Telemetry:
         )
         self._rollouts = Counter(
             "modeldeploy_operator_rollouts_total",
-            "Rollouts that ended, by result.",
+            "Finished rollouts by result.",
             ["namespace", "name", "result"],
             registry=self.registry,
         )
         self._rollout_seconds = Histogram(
             "modeldeploy_operator_rollout_duration_seconds",
-            "Time from a rollout's start to its end, by result.",
+            "Duration of finished rollouts by result.",
             ["result"],
             buckets=_ROLLOUT_SECONDS,
             registry=self.registry,
         )
         self.leader = Gauge(
             "modeldeploy_operator_leader",
-            "1 while this process is the one that writes.",
+            "1 while this process is the leader.",
             registry=self.registry,
         )
         self._shown: dict[ObjectKey, Mapping[str, Any]] = {}
-        #: Results of which a resource has series; they go with it.
+        #: Results with series for each resource, which are removed with it.
         self._results: dict[ObjectKey, set[str]] = {}
         self.registry.register(ResourceStates(self._shown))
 
@@ -72,7 +72,7 @@ class Telemetry:
         self._requests.labels(verb, kind, str(code)).inc()
 
     def observe(self, key: ObjectKey, body: Mapping[str, Any] | None) -> None:
-        """Show where a model is; one that is gone leaves no series behind."""
+        """Expose the state of a ModelDeployment; the series of a deleted one are removed."""
         before = self._shown.get(key)
         if body is None:
             self._shown.pop(key, None)
@@ -87,7 +87,7 @@ class Telemetry:
             self._count_rollouts(key, before, status)
 
     def expose(self, names: Sequence[str] = ()) -> bytes:
-        """Return the metrics in Prometheus' text format: all of them, or those of these names."""
+        """Return the metrics in the Prometheus text format: all of them, or those with the given names."""
         return generate_latest(self.registry.restricted_registry(names) if names else self.registry)
 
     def _count_rollouts(self, key: ObjectKey, before: Mapping[str, Any], status: Mapping[str, Any]) -> None:
@@ -103,7 +103,7 @@ class Telemetry:
 
 
 class ResourceStates(Collector):
-    """Shows where each ModelDeployment is; made when somebody asks, since thousands of kept series cost memory."""
+    """Exposes the state of each ModelDeployment; collected at each scrape, since thousands of series need memory."""
 
     def __init__(self, shown: Mapping[ObjectKey, Mapping[str, Any]]) -> None:
         self._shown = shown
@@ -116,17 +116,17 @@ class ResourceStates(Collector):
         """Yield the gauges of every resource's phase, weight and step."""
         phase = GaugeMetricFamily(
             "modeldeploy_operator_phase",
-            "1 for the phase that a ModelDeployment is in; other phases have no series.",
+            "1 for the current phase of a ModelDeployment; other phases have no series.",
             labels=["namespace", "name", "phase"],
         )
         weight = GaugeMetricFamily(
             "modeldeploy_operator_canary_weight",
-            "Percent of the traffic that the canary was given.",
+            "Percentage of the traffic for the canary.",
             labels=["namespace", "name"],
         )
         step = GaugeMetricFamily(
             "modeldeploy_operator_rollout_step",
-            "Index of the step that a rollout is at; -1 when none is on.",
+            "Index of the current step of a rollout; -1 without a rollout.",
             labels=["namespace", "name"],
         )
         for key, status in self._shown.items():

@@ -1,8 +1,8 @@
-"""Small real things for tests: a clock that one sets, and a cluster in memory that behaves like one.
+"""Fakes for tests: a clock that the test sets, and an in-memory cluster with controllers.
 
-`InMemoryCluster` keeps objects with uids, versions and generations, and plays the parts of Kubernetes
-that a rollout rests on: Deployments get pods, pods become ready after a while (or never), owners take
-their children along, gateways answer for routes. Tests say how revisions behave by their storage URI.
+`InMemoryCluster` stores objects with uids, versions and generations, and implements the controllers
+that a rollout depends on: Deployments create pods, pods become ready after a delay (or never), owned
+objects are garbage-collected, gateways accept routes. Tests set the behaviour of revisions by storage URI.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from model_operator.errors import ApiError
 
 
 class VirtualClock:
-    """A clock that moves only when it is told to."""
+    """A clock that only `advance` moves."""
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, 12, tzinfo=UTC)) -> None:
         self._now = start
@@ -32,13 +32,13 @@ class VirtualClock:
         return self._now
 
     def advance(self, span: timedelta) -> None:
-        """Move on."""
+        """Move the clock forward."""
         self._now += span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behaviour:
-    """How pods of a revision behave: seconds until ready (None: never), how they fail, what an evaluation measures."""
+    """Behaviour of the pods of a revision: seconds until ready (None: never), failure, and results of an evaluation."""
 
     ready_after: float | None = 1.0
     termination: Mapping[str, Any] | None = None
@@ -50,7 +50,7 @@ class Behaviour:
 
 @dataclass(slots=True)
 class InMemoryCluster:
-    """A cluster; `tick` lets its controllers work. `before_write` may raise in the writer's stead."""
+    """A cluster; `tick` runs its controllers once. `before_write` is called before each write and may raise."""
 
     clock: VirtualClock
     behaviours: dict[str, Behaviour] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class InMemoryCluster:
     events: list[Mapping[str, Any]] = field(default_factory=list)
     version: int = 0
 
-    # --- what a person does ---------------------------------------------------------------------
+    # --- actions of users - ---------------------------------------------------------------------
 
     def create(self, name: str, spec: Mapping[str, Any], namespace: str = "default") -> ObjectKey:
         """Create a ModelDeployment."""
@@ -81,18 +81,21 @@ class InMemoryCluster:
         self.overwrite(KIND, key, patch)
 
     def overwrite(self, kind: str, key: ObjectKey, patch: Callable[[JsonObject], None]) -> None:
-        """Change any object, as somebody with kubectl would."""
+        """Change any object, as a user with kubectl does."""
         body = copy.deepcopy(self.get(kind, key))
         patch(body)
         self._store(body)
 
     def remove(self, key: ObjectKey) -> None:
-        """Delete a ModelDeployment, and all that it owns."""
+        """Delete a ModelDeployment, and all objects that it owns."""
         body = self.objects.pop((KIND, *key))
         self._collect(body["metadata"]["uid"])
 
     def get(self, kind: str, key: ObjectKey) -> JsonObject:
-        """Return an object; KeyError when there is none."""
+        """Return an object.
+
+        Raises:
+            KeyError: it does not exist."""
         return self.objects[(kind, *key)]
 
     def of_kind(self, kind: str) -> list[JsonObject]:
@@ -119,7 +122,7 @@ class InMemoryCluster:
         return snapshot(stored)
 
     async def find(self, kind: str, key: ObjectKey) -> JsonObject | None:
-        """Return an object, None when there is none."""
+        """Return an object, or None if it does not exist."""
         return self.objects.get((kind, *key))
 
     async def delete(self, kind: str, key: ObjectKey, uid: str) -> None:
@@ -141,7 +144,7 @@ class InMemoryCluster:
         return self._patch("patch", resource, patch)
 
     async def post_event(self, body: Mapping[str, Any]) -> None:
-        """Keep an Event."""
+        """Store an Event."""
         self.events.append(body)
 
     def _patch(self, verb: str, resource: ModelDeployment | ObjectVersion, patch: Mapping[str, Any]) -> JsonObject:
@@ -158,7 +161,7 @@ class InMemoryCluster:
     # --- what the cluster does ------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Let the controllers work once."""
+        """Run the controllers once."""
         for autoscaler in self.of_kind("HorizontalPodAutoscaler"):
             self._run_autoscaler(autoscaler)
         for deployment in self.of_kind("Deployment"):
@@ -169,7 +172,7 @@ class InMemoryCluster:
             self._answer_route(route)
 
     def fail_pods(self, revision: str, behaviour: Behaviour) -> None:
-        """Break the pods that a revision has, as if their processes ended."""
+        """Fail the pods of a revision, as if their processes ended."""
         for pod in self.pods(revision):
             self._store({**pod, "status": pod_status(behaviour, pod, ready=False)})
 
@@ -186,7 +189,7 @@ class InMemoryCluster:
         spec = autoscaler["spec"]
         identity = ("Deployment", autoscaler["metadata"]["namespace"], spec["scaleTargetRef"]["name"])
         deployment = self.objects.get(identity)
-        # As the real one: a Deployment of no pods is switched off and left alone.
+        # As the real autoscaler, which is disabled for a Deployment with 0 replicas.
         if deployment is None or not deployment["spec"]["replicas"]:
             return
         replicas = min(max(self.autoscalers_wish, spec["minReplicas"]), spec["maxReplicas"])
@@ -213,10 +216,10 @@ class InMemoryCluster:
         self._store({**deployment, "status": status})
 
     def _run_job(self, job: JsonObject) -> None:
-        """Start its pod at the first tick, end it at the second; the message is what its model measures."""
+        """Start the pod at the first tick, and complete it at the second with the results of its model."""
         metadata, template = job["metadata"], job["spec"]["template"]
         if EVALUATION not in metadata["labels"]:
-            return  # a user's own: what it does is not played
+            return  # a Job of the user, which is not simulated
         identity = ("Pod", metadata["namespace"], f"{metadata['name']}-0")
         pod = self.objects.get(identity)
         if pod is None:
@@ -279,7 +282,7 @@ class InMemoryCluster:
         self._store({**route, "status": {"parents": parents}})
 
     def _collect(self, uid: str) -> None:
-        """Take the children along, as the garbage collector does."""
+        """Delete owned objects, as the garbage collector does."""
         for identity, body in list(self.objects.items()):
             owners = {reference["uid"] for reference in body["metadata"].get("ownerReferences", ())}
             if uid in owners and self.objects.pop(identity, None) is not None:
@@ -317,7 +320,7 @@ def _conflict(known: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
 
 
 def snapshot(body: Mapping[str, Any]) -> JsonObject:
-    """Copy an object as deep as its readers write into it; stored objects themselves are never changed."""
+    """Copy an object as deep as its readers modify it; stored objects are never modified."""
     return {**body, "metadata": dict(body["metadata"])}
 
 

@@ -1,6 +1,6 @@
-"""ModelDeployment as frozen values: parsed once at the edge, never changed.
+"""The ModelDeployment as frozen values, which are parsed once at the edge and never change.
 
-Everything else in the operator speaks in these types; camelCase and defaults of the wire stay here.
+The rest of the operator uses these types only; camelCase names and the defaults of the wire stay in this package.
 """
 
 from model_operator.api.resource import ModelDeployment, ObjectKey

@@ -1,4 +1,4 @@
-"""What judges a new revision (`strategy.canary.analysis`, `strategy.blueGreen.analysis`) as frozen values."""
+"""The analysis of a new revision (`strategy.canary.analysis`, `strategy.blueGreen.analysis`) as frozen values."""
 
 import operator
 import re
@@ -16,7 +16,7 @@ from model_operator.errors import InvalidSpec
 
 ERRORS, LATENCY, SHIFT, LOG_LOSS = "errors", "latency", "prediction-shift", "log-loss"
 SHADOW_AGREEMENT, SHADOW_DISTANCE = "shadow-agreement", "shadow-distance"
-#: What feedback tells of each answer: right or wrong, converted or not. More is better.
+#: Feedback metrics that are shares of successful answers; more is better.
 SHARES = ("accuracy", "precision", "recall", "f1", "conversion")
 _COMPARE = {
     "<": operator.lt,
@@ -27,14 +27,14 @@ _COMPARE = {
     "!=": operator.ne,
 }
 _CONDITION = re.compile(r"result\s*(<=|>=|==|!=|<|>)\s*(-?[0-9]+(?:\.[0-9]+)?(?:[eE]-?[0-9]+)?)")
-#: Metrics that this operator measures by itself.
+#: Metrics that the operator measures itself.
 BUILT_IN = (ERRORS, LATENCY, SHIFT, LOG_LOSS, *SHARES, SHADOW_AGREEMENT, SHADOW_DISTANCE)
-#: How much worse than stable a metric of quality may be, where the spec does not say it.
+#: Default tolerances by which a feedback metric may be worse than that of stable.
 _FAIL_DROP, _PASS_DROP = 0.01, 0.05
 
 
 class Kind(StrEnum):
-    """How a metric is judged: each kind has a class of its own (`policy.analysis.registry`)."""
+    """Kind of a metric; `policy.analysis.registry` has one class for each kind."""
 
     RATE = "rate"  # the rate of bad requests, compared with stable's
     QUALITY = "quality"  # a mean over labelled answers, compared with stable's
@@ -45,14 +45,14 @@ class Kind(StrEnum):
 
 
 class OnProviderError(StrEnum):
-    """What happens when a provider of metrics fails."""
+    """Action when a metric provider fails."""
 
     HOLD = "Hold"
     ABORT = "Abort"
 
 
 class OnInconclusive(StrEnum):
-    """What happens when an analysis step's time is over without a verdict."""
+    """Action when an analysis step reaches its maximum duration without a verdict."""
 
     PAUSE = "Pause"
     PROMOTE = "Promote"
@@ -60,7 +60,7 @@ class OnInconclusive(StrEnum):
 
 
 class Source(Value, frozen=True, kw_only=True):
-    """Where a guard's value comes from: a PromQL `query`, or a web hook's answer (JSON) at `json_path`."""
+    """Source of the value of a guard: a PromQL `query`, or the JSON response of a web service at `json_path`."""
 
     url: str
     query: str | None = None
@@ -70,7 +70,7 @@ class Source(Value, frozen=True, kw_only=True):
 
     @property
     def provider(self) -> str:
-        """The provider that has the value, as the spec names it."""
+        """Name of the metric provider in the spec."""
         return "web" if self.query is None else "prometheus"
 
     def rendered(self, render: Callable[[str], str]) -> "Source":
@@ -89,7 +89,7 @@ class DatadogSource(Value, frozen=True, kw_only=True):
 
     @property
     def provider(self) -> str:
-        """The provider that has the value, as the spec names it."""
+        """Name of the metric provider in the spec."""
         return "datadog"
 
     def rendered(self, render: Callable[[str], str]) -> "DatadogSource":
@@ -103,7 +103,7 @@ PROVIDERS = ("prometheus", "web", "datadog")
 
 
 class Guard(Value, frozen=True, kw_only=True):
-    """A value with bounds: outside of them in more than `limit` intervals, the canary has failed."""
+    """A value with bounds. The canary fails when the value is out of bounds in more than `limit` intervals."""
 
     source: MetricSource
     minimum: float | None = None
@@ -115,7 +115,7 @@ class Guard(Value, frozen=True, kw_only=True):
         """Whether a value is out of bounds.
 
         Raises:
-            InvalidSpec: the condition is not understood.
+            InvalidSpec: the condition is invalid.
         """
         too_low = self.minimum is not None and value < self.minimum
         too_high = self.maximum is not None and value > self.maximum
@@ -123,18 +123,18 @@ class Guard(Value, frozen=True, kw_only=True):
 
 
 class Method(StrEnum):
-    """When an A/B test is looked at."""
+    """Method of an A/B test."""
 
     Z_TEST = "zTest"  # once, when both revisions have the planned sample
-    SEQUENTIAL = "sequential"  # as often as one likes, from the planned sample on
+    SEQUENTIAL = "sequential"  # at any time, from the planned sample on
 
 
 class Comparison(Value, frozen=True, kw_only=True):
-    """What an A/B test asks: which revision has the larger share of users who did what was hoped for.
+    """The comparison of an A/B test: which revision has the larger share of successful answers.
 
-    No verdict before either revision has `sample` answers, and before the split of users is found to be `weight`
-    percent. `alpha` is the chance to name a winner where there is none. Answers come from feedback, or `source` counts
-    those that are right and `sample_query` all of them, both since the test began.
+    There is no verdict before each revision has `sample` answers and the observed split of users agrees with `weight`
+    percent. `alpha` is the probability of naming a winner where there is none. Answers come from feedback, or `source`
+    counts the successes and `sample_query` all answers, both since the test began.
     """
 
     sample: int
@@ -145,21 +145,22 @@ class Comparison(Value, frozen=True, kw_only=True):
     sample_query: str = ""
 
 
-class Metric(Value, frozen=True, kw_only=True, dict=True):  # a dict keeps what it is asked at each look
-    """One metric: what is bad in the canary's answers, and when there is too much of it.
+class Metric(Value, frozen=True, kw_only=True, dict=True):  # a dict caches the hash that every pass needs
+    """One metric of the analysis and its limits.
 
-    A request is bad when it is answered with 5xx (`errors`), or when it takes longer than `slower_than` (`latency`;
-    None stands for stable's 99th percentile). `fail_ratio` is the multiple of stable's bad rate that is tolerated;
-    the metric passes when the canary is shown to be below `pass_ratio` times stable's rate, or below `pass_rate`.
+    A request is bad when the response is a 5xx (`errors`), or when it takes longer than `slower_than` (`latency`;
+    None stands for the 99th percentile of stable). `fail_ratio` is the tolerated multiple of stable's rate of bad
+    requests. The metric passes when the canary is proven to be below `pass_ratio` times that rate, or below
+    `pass_rate`.
 
-    A metric of quality fails when it is shown to be worse than stable's by more than `fail_drop`, and passes when it
-    is shown to be worse by less than `pass_drop`. `minimum` and `maximum` bound the canary's own value.
+    A feedback metric fails when it is proven to be worse than that of stable by more than `fail_drop`, and passes when
+    it is proven to be worse by less than `pass_drop`. `minimum` and `maximum` bound the value of the canary.
 
-    `shadow-agreement` bounds the share of requests to which both answer the same by `minimum` (numbers within
-    `tolerance`), `shadow-distance` the mean distance of their numbers by `maximum` (`relative` to the larger number).
+    `shadow-agreement` bounds the share of requests with equal answers by `minimum` (numbers within `tolerance`),
+    `shadow-distance` the mean distance of the numbers by `maximum` (`relative` to the larger number).
 
-    None switches a test off. A metric with a `guard` is a value from elsewhere with bounds instead, one with a
-    `comparison` an A/B test.
+    None disables a test. A metric with a `guard` checks a value of a metric provider against bounds, one with a
+    `comparison` is an A/B test.
     """
 
     name: str
@@ -178,7 +179,7 @@ class Metric(Value, frozen=True, kw_only=True, dict=True):  # a dict keeps what 
 
     @cached_property
     def kind(self) -> Kind:
-        """How the metric is judged."""
+        """Kind of the metric."""
         if self.comparison is not None:
             return Kind.COMPARISON
         if self.guard is not None:
@@ -191,9 +192,9 @@ class Metric(Value, frozen=True, kw_only=True, dict=True):  # a dict keeps what 
 
 
 class Judgement(Value, frozen=True, kw_only=True):
-    """What an analysis is, whether the spec has one or not.
+    """Fields that an analysis has, with or without an `analysis` block in the spec.
 
-    `alpha` is the chance that a healthy canary is ever failed, shared out over the metrics.
+    `alpha` is the probability that a healthy canary fails, divided among the metrics.
     """
 
     alpha: Number = 0.05
@@ -203,7 +204,7 @@ class Judgement(Value, frozen=True, kw_only=True):
 
 
 class AnalysisSpec(Judgement, frozen=True, kw_only=True):
-    """The metrics, and how their evidence is taken; without one in the spec, errors are judged alone."""
+    """The metrics and the settings of their sampling; the default is an analysis of errors alone."""
 
     metrics: tuple[Metric, ...] = (Metric(name=ERRORS, fail_ratio=1.25, pass_ratio=2.0, pass_rate=0.01),)
     interval: timedelta = timedelta(seconds=5)
@@ -211,14 +212,14 @@ class AnalysisSpec(Judgement, frozen=True, kw_only=True):
 
 
 class FailFields(Value, frozen=True, kw_only=True):
-    """When a metric has failed (`fail`)."""
+    """Limits beyond which a metric fails (`fail`)."""
 
     ratio_margin: Number = 1.25
     max_drop_from_stable: Number | None = None
 
 
 class PassFields(Value, frozen=True, kw_only=True):
-    """When a metric has passed (`pass`)."""
+    """Limits within which a metric passes (`pass`)."""
 
     ratio_margin: Number = 2
     max_drop_from_stable: Number | None = None
@@ -235,7 +236,7 @@ class PrometheusFields(Value, frozen=True, kw_only=True):
 
     @property
     def source(self) -> Source:
-        """Where the value comes from."""
+        """Source of the value."""
         return Source(url=self.address, query=self.query, timeout=self.timeout, secret_name=self.secret_name)
 
 
@@ -246,7 +247,7 @@ class SampledPrometheusFields(PrometheusFields, frozen=True, kw_only=True):
 
 
 class WebFields(Value, frozen=True, kw_only=True):
-    """A value from a web hook."""
+    """A value from a web service."""
 
     url: str
     json_path: str = "$.value"
@@ -255,7 +256,7 @@ class WebFields(Value, frozen=True, kw_only=True):
 
     @property
     def source(self) -> Source:
-        """Where the value comes from."""
+        """Source of the value."""
         return Source(url=self.url, json_path=self.json_path, timeout=self.timeout, secret_name=self.secret_name)
 
 
@@ -270,14 +271,14 @@ class DatadogFields(Value, frozen=True, kw_only=True):
 
     @property
     def source(self) -> DatadogSource:
-        """Where the value comes from."""
+        """Source of the value."""
         return DatadogSource(
             query=self.query, secret_name=self.secret_name, site=self.site, interval=self.interval, timeout=self.timeout
         )
 
 
 class MetricFields(Value, frozen=True, kw_only=True):
-    """One entry of `analysis.metrics` as it is written; which fields count depends on the name."""
+    """One entry of `analysis.metrics` on the wire; the name decides which fields apply."""
 
     name: str
     slower_than: Duration | None = None
@@ -297,7 +298,7 @@ class MetricFields(Value, frozen=True, kw_only=True):
         """Return the metric as a value.
 
         Raises:
-            InvalidSpec: its name is not known.
+            InvalidSpec: the name of the metric is unknown.
         """
         given = self.prometheus or self.web or self.datadog
         if given is not None:
@@ -305,7 +306,7 @@ class MetricFields(Value, frozen=True, kw_only=True):
         if self.name not in BUILT_IN:
             known = ", ".join(BUILT_IN)
             needs = f"any other needs {' or '.join(PROVIDERS)}"
-            raise InvalidSpec(f"metric {self.name!r} is not known; built in are {known}; {needs}")
+            raise InvalidSpec(f"metric {self.name!r} is unknown; the built-in metrics are {known}; {needs}")
         bounded = Metric(name=self.name, minimum=self.minimum, maximum=self.maximum)
         fails, passes = self.fail, self.passes
         if bounded.kind is Kind.RATE:
@@ -335,7 +336,7 @@ class MetricFields(Value, frozen=True, kw_only=True):
 
 
 class AnalysisFields(Judgement, frozen=True, kw_only=True):
-    """An `analysis` block as it is written."""
+    """An `analysis` block on the wire."""
 
     metrics: tuple[MetricFields, ...]
     interval: Duration = Duration(seconds=15)
@@ -345,7 +346,7 @@ class AnalysisFields(Judgement, frozen=True, kw_only=True):
         """Return the block as a value.
 
         Raises:
-            InvalidSpec: a metric's name is not known.
+            InvalidSpec: the name of a metric is unknown.
         """
         return AnalysisSpec(
             metrics=tuple(metric.value() for metric in self.metrics),
@@ -359,10 +360,10 @@ class AnalysisFields(Judgement, frozen=True, kw_only=True):
 
 
 def parse_analysis(raw: Body | None) -> AnalysisSpec:
-    """Give types to an `analysis` block, as the API server has validated and defaulted it.
+    """Convert an `analysis` block, which the API server has validated and defaulted, to a value.
 
     Raises:
-        InvalidSpec: a metric's name is not known.
+        InvalidSpec: the name of a metric is unknown.
     """
     return AnalysisSpec() if raw is None else read(raw, AnalysisFields, "analysis").value()
 
@@ -374,5 +375,5 @@ def _or(value: Number | None, default: Number) -> Number:
 def _holds(condition: str, value: float) -> bool:
     found = _CONDITION.fullmatch(condition.strip())
     if found is None:
-        raise InvalidSpec(f"failureCondition {condition!r} is not understood; write for example result > 0.98")
+        raise InvalidSpec(f"failureCondition {condition!r} is invalid; write for example result > 0.98")
     return bool(_COMPARE[found[1]](value, float(found[2])))

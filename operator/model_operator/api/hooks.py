@@ -1,4 +1,4 @@
-"""`spec.hooks`: who is asked before a rollout goes on, and who is told how it goes."""
+"""`spec.hooks`: webhooks that approve a rollout (gates), receive notifications, or start a retraining."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -12,21 +12,21 @@ from model_operator.api.values import Duration, Number, Seconds, Value
 
 
 class GatePoint(StrEnum):
-    """What a gate stands before."""
+    """Point of a rollout that a gate guards."""
 
     STEP = "Step"  # each step but the first
     PROMOTION = "Promotion"  # all the traffic
 
 
 class Format(StrEnum):
-    """How a notification is written."""
+    """Format of the body of a notification."""
 
     JSON = "json"
-    SLACK = "slack"  # Slack's incoming web hooks, which Mattermost, Rocket.Chat and others read as well
+    SLACK = "slack"  # incoming webhooks of Slack, which Mattermost, Rocket.Chat and others also accept
 
 
 class WebhookEndpoint(Value, frozen=True, kw_only=True):
-    """Where a hook is, and how long it may take to answer. A URL with credentials in it belongs into the Secret."""
+    """URL and timeout of a webhook. A URL that contains credentials belongs in the Secret."""
 
     url: str
     timeout: timedelta
@@ -34,7 +34,7 @@ class WebhookEndpoint(Value, frozen=True, kw_only=True):
 
 
 class Webhook(Value, frozen=True, kw_only=True):
-    """What all hooks have in common."""
+    """Fields that all webhooks have."""
 
     url: str = ""
     secret_name: str | None = None
@@ -42,26 +42,26 @@ class Webhook(Value, frozen=True, kw_only=True):
 
     @property
     def address(self) -> WebhookEndpoint:
-        """Where it is."""
+        """Endpoint of the webhook."""
         return WebhookEndpoint(url=self.url, timeout=self.timeout, secret_name=self.secret_name)
 
 
 class Gate(Webhook, frozen=True, kw_only=True):
-    """A web hook that has to say yes."""
+    """A webhook that must approve the rollout."""
 
     name: str
     before: tuple[GatePoint, ...] = (GatePoint.PROMOTION,)
 
 
 class GateAnswer(Value, frozen=True, kw_only=True):
-    """What a gate said of the point where a rollout is, and why."""
+    """Response of a gate for one point of a rollout."""
 
     is_open: bool
     message: str = ""
 
 
 class Notification(Webhook, frozen=True, kw_only=True):
-    """A web hook that is told of changes of phase. Without `phases` of all of them."""
+    """A webhook that receives changes of phase: those in `phases`, or all if it is empty."""
 
     name: str
     format: Format = Format.JSON
@@ -69,7 +69,7 @@ class Notification(Webhook, frozen=True, kw_only=True):
 
 
 class Bound(Value, frozen=True, kw_only=True):
-    """The least or largest value of a metric of feedback."""
+    """Minimum or maximum of a feedback metric."""
 
     name: str
     minimum: Number | None = field(name="min", default=None)
@@ -77,9 +77,9 @@ class Bound(Value, frozen=True, kw_only=True):
 
 
 class Retrain(Webhook, frozen=True, kw_only=True):
-    """Who is told when the live model has become worse, at most once in `cooldown`: a web hook, or a Job that is made.
+    """Webhook or Job that trains the model again when the live model degrades, at most once in `cooldown`.
 
-    `drift` is whether drifted inputs count as worse; `bounds` are those of metrics of feedback.
+    `drift` is whether drifted inputs are a cause; `bounds` are those of feedback metrics.
     """
 
     job_template: Body | None = None

@@ -1,7 +1,7 @@
-"""What two specs have in common when they are the same revision: what the user asked for, however it is written.
+"""Identity of revisions: two specs are the same revision when they request the same pods, in any spelling.
 
-A definition may fill in defaults, an API server may fill in those of a newer definition when it reads an object, and
-users spell one quantity in several ways. None of this makes pods differ, so none of it may make a revision.
+The API server fills in the defaults of the definition, a newer definition has further defaults, and users spell one
+quantity in several ways. None of this changes the pods, so none of it may create a revision.
 """
 
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ class Fields(NamedTuple):
     """The fields of one object of the spec.
 
     Attributes:
-        first: fields of the first release with their defaults, None without one. Never to be changed: hashes of
-            revisions hold these defaults, and a hash that changes restarts every model of a cluster.
+        first: fields of the first release with their defaults, None without one. Never change them: the hashes of
+            revisions contain these defaults, and a changed hash restarts every model of a cluster.
         later: fields that came after it. One at its default, or absent, is not part of a revision.
     """
 
@@ -102,7 +102,7 @@ def canonical(source: Body) -> Body:
 
 
 def asked_for(source: Body) -> Body:
-    """Return a revision's source without the fields that are at their default: the least a user writes for it."""
+    """Return a revision's source without the fields that have their default value."""
     form = as_written(source)
     drift = form.get("monitoring", {}).get("drift")
     return {
@@ -142,7 +142,7 @@ def _inner(path: str, name: str, value: Any) -> Any:
 
 
 def _whole_numbers(value: Any) -> Any:
-    """Write 1.0 as 1: JSON has one kind of number, and what an API server answers differs by its way there."""
+    """Write 1.0 as 1: JSON has one type of number, and API servers return either form."""
     if isinstance(value, Mapping):
         return {key: _whole_numbers(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -151,7 +151,7 @@ def _whole_numbers(value: Any) -> Any:
 
 
 def _prune(value: Any) -> Any:
-    """Return a value without empty maps, lists and nulls, which ask for nothing; None when nothing is left."""
+    """Return a value without empty maps, empty lists and nulls, which have no effect; None when no field is left."""
     if isinstance(value, Mapping):
         return {k: pruned for k, inner in value.items() if (pruned := _prune(inner)) is not None} or None
     if isinstance(value, list | tuple):

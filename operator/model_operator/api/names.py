@@ -1,6 +1,7 @@
-"""Names, labels and annotations of everything the operator makes; said once, here.
+"""Names, labels and annotations of all objects that the operator creates.
 
-`app.kubernetes.io/*` are Kubernetes' recommended labels.
+`app.kubernetes.io/*` are the recommended labels of Kubernetes
+(https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/).
 """
 
 from collections.abc import Mapping

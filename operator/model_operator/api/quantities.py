@@ -1,7 +1,7 @@
 """Kubernetes quantities (`500m`, `1Gi`, `2e3`) and the fields of an object that hold them.
 
 The only place that knows both: revisions (`api.identity`) and the comparison with live objects
-(`manifests.compare`) treat two spellings of one number as equal.
+(`manifests.drift`) treat two spellings of one number as equal.
 Format: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
 """
 

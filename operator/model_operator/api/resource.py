@@ -1,4 +1,4 @@
-"""A ModelDeployment as the operator sees it: identity, spec, status, and the tokens people left."""
+"""A ModelDeployment as a value: identity, spec, status, and the request annotations of users."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from model_operator.api.status import Status, status_from_body
 from model_operator.api.values import unknown_fields
 from model_operator.api.version import GROUP
 
-#: Annotations that ask for something once; each names the revision it speaks of.
+#: Annotations that request an action once; each names the revision that it refers to.
 TOKENS = ("promote", "promote-full", "abort", "retry", "undo", "refresh")
 
 
@@ -21,14 +21,14 @@ _PREFIX = f"{GROUP}/"
 
 
 class ObjectKey(NamedTuple):
-    """What a ModelDeployment is known by in caches and queues."""
+    """Key of a ModelDeployment in caches and queues."""
 
     namespace: str
     name: str
 
 
 class ObjectVersion(NamedTuple):
-    """One version of a ModelDeployment, of which a write may want to be the next."""
+    """One version of a ModelDeployment; a write with it fails when the object has changed since."""
 
     key: ObjectKey
     resource_version: str
@@ -39,8 +39,8 @@ class ModelDeployment:
     """One custom resource.
 
     `target` is the revision that the spec asks for, `tokens` holds the annotations of `TOKENS` by
-    their short name, `unknown_annotations` the short names of ours that mean nothing, `unknown_fields` the paths of
-    fields that a newer definition has, as in `spec.server.surprise`.
+    their short name, `unknown_annotations` the short names of unknown annotations of the group, `unknown_fields` the
+    paths of fields that a newer definition has, such as `spec.server.surprise`.
     """
 
     key: ObjectKey
@@ -64,7 +64,7 @@ class ModelDeployment:
         """Read an object of the API server.
 
         Raises:
-            InvalidSpec: the spec is not understood.
+            InvalidSpec: the spec is invalid.
         """
         metadata = body["metadata"]
         annotations = metadata.get("annotations") or {}
@@ -90,13 +90,13 @@ class ModelDeployment:
 
 
 def polled_fingerprint(model: Model, status: Status) -> str:
-    """Return what polling last saw at the spec's URI, empty while that is what the spec began with."""
+    """Return the fingerprint that polling last found at the spec's URI; empty while the object has not changed."""
     source = status.source
     return source.fingerprint if model.poll_interval and source and source.uri == model.storage_uri else ""
 
 
 def version_of(body: Body) -> ObjectVersion:
-    """Return which version an object of the API server is; its spec need not be understood."""
+    """Return the version of an object of the API server, without parsing its spec."""
     return ObjectVersion(key_of(body), body["metadata"]["resourceVersion"])
 
 

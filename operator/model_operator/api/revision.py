@@ -1,4 +1,4 @@
-"""The name of a revision: a hash of what makes pods differ, and of nothing else."""
+"""The name of a revision: a hash of the fields that change the pods, and of no other field."""
 
 import hashlib
 from collections.abc import Mapping, Sequence, Set
@@ -8,7 +8,7 @@ import orjson
 
 from model_operator.api.identity import as_written, canonical
 
-#: Letters of Kubernetes' own pod-template-hash: no vowels, so that no hash spells a word.
+#: Alphabet of the pod-template-hash of Kubernetes: without vowels, so that no hash spells a word.
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _LENGTH = 8
 
@@ -29,12 +29,12 @@ def revision_of(
 ) -> str:
     """Name the revision of a spec's `revision_source`.
 
-    Equal specs have equal names, whatever a definition filled in and however quantities are spelt (`api.identity`).
+    Equal specs have equal names, independent of defaults and of the spelling of quantities (`api.identity`).
 
     Args:
         refresh: the token of the annotation `modeldeploy.dev/refresh`. Another value is another
             revision of the same spec, for artifacts that change behind an unchanged URI.
-        mark: the same for a change that polling saw (`status.source`).
+        mark: the same for a change that polling found (`status.source`).
         existing: revisions that the status names. The first release hashed specs as they were spelt; a revision
             that has its name from there keeps it.
     """

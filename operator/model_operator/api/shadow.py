@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """One answer. `request` is a digest of what was asked; of the output's `size` values the first ones are there.
+    """One prediction. `request` is the digest of the request. Only the first of the `size` output values are included.
 
-    `numbers` holds None where a value is not finite; a model that answers text has digests in `labels` instead.
+    `numbers` holds None where a value is not finite; a model that outputs text has digests in `labels` instead.
     """
 
     request: str
@@ -18,7 +18,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShadowRequest:
-    """Keep one request in `every` for `seconds`, and tell what was kept since `after`; without it, nothing yet."""
+    """Keep one request in `every` for `seconds`, and return the predictions kept since `after`; without it, none."""
 
     every: int
     seconds: float
@@ -27,7 +27,7 @@ class ShadowRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShadowResponse:
-    """A server's answer: what each of its workers has kept since it began, and the predictions since the question."""
+    """Response of a server: the number of predictions that each worker has kept, and the predictions since `after`."""
 
     cursor: tuple[int, ...]
     predictions: tuple[Prediction, ...] = ()

@@ -1,7 +1,7 @@
 """`spec` of a ModelDeployment as frozen values; field by field as in `crds/modeldeployments.yaml`.
 
-The API server has validated and defaulted what arrives here; this module only gives it types. A field that is not
-known is reported and has no effect: the definition may be newer than the operator (docs/decisions/0012).
+The API server has validated and defaulted the input; this module converts it to typed values. An unknown field is
+reported and has no effect: the definition may be newer than the operator (docs/decisions/0012).
 """
 
 from collections.abc import Mapping
@@ -29,14 +29,14 @@ from model_operator.errors import InvalidSpec
 
 
 class Cache(Value, frozen=True, kw_only=True):
-    """Where pods keep packages for each other (`spec.model.cache`): one field is there."""
+    """Shared cache of packages (`spec.model.cache`); exactly one field is set."""
 
     claim_name: str | None = None
     host_path: str | None = None
 
 
 class Model(Value, frozen=True, kw_only=True):
-    """Which model, and how far it is trusted (`spec.model`)."""
+    """The model to serve, and whether its code may run (`spec.model`)."""
 
     storage_uri: str
     format: str = "auto"
@@ -60,7 +60,7 @@ class Model(Value, frozen=True, kw_only=True):
 
 
 class Batching(Value, frozen=True, kw_only=True):
-    """How concurrent requests are gathered (`spec.server.batching`)."""
+    """Dynamic batching of concurrent requests (`spec.server.batching`)."""
 
     max_batch_size: int = 32
     max_delay_milliseconds: int = 1
@@ -75,20 +75,20 @@ class InputLog(Value, frozen=True, kw_only=True):
 
 
 class SecretRef(Value, frozen=True, kw_only=True):
-    """A Secret that is needed (`spec.server.auth`, `spec.server.tls`)."""
+    """Reference to a required Secret (`spec.server.auth`, `spec.server.tls`)."""
 
     secret_name: str
 
 
 class Drift(Value, frozen=True, kw_only=True):
-    """How far inputs may move from the training data (`spec.monitoring.drift`)."""
+    """Detection of drift between the inputs and the training data (`spec.monitoring.drift`)."""
 
     reference: str = "package"
     threshold: Number = 0.2
 
 
 class ServerFields(Value, frozen=True, kw_only=True):
-    """`spec.server` as it is written."""
+    """`spec.server` on the wire."""
 
     image: str = ""
     image_pull_policy: str | None = None
@@ -108,33 +108,33 @@ class ServerFields(Value, frozen=True, kw_only=True):
 
 
 class Server(ServerFields, frozen=True, kw_only=True):
-    """How the model is served: `spec.server`, and what of `spec.monitoring` the server does."""
+    """Settings of the model server: `spec.server`, and the part of `spec.monitoring` that the server implements."""
 
     drift: Drift | None = None
 
     @property
     def max_batch_size(self) -> int:
-        """Most rows in one call of the model."""
+        """Maximum number of rows in one call of the model."""
         return self.batching.max_batch_size
 
     @property
     def max_batch_delay_milliseconds(self) -> int:
-        """How long a request may wait for others."""
+        """Maximum time in milliseconds that a request waits for others to join its batch."""
         return self.batching.max_delay_milliseconds
 
     @property
     def auth_secret_name(self) -> str | None:
-        """The Secret with the API keys that are accepted."""
+        """Name of the Secret with the accepted API keys."""
         return self.auth.secret_name if self.auth else None
 
     @property
     def tls_secret_name(self) -> str | None:
-        """The Secret with the certificate."""
+        """Name of the Secret with the certificate."""
         return self.tls.secret_name if self.tls else None
 
     @property
     def scheme(self) -> str:
-        """What its HTTP port speaks, which is the port's name too."""
+        """Scheme of the HTTP port, which is also the name of the port."""
         return "https" if self.tls else "http"
 
 
@@ -148,7 +148,7 @@ class Autoscaling(Value, frozen=True, kw_only=True):
 
 
 class Monitoring(Value, frozen=True, kw_only=True):
-    """What is watched while the model serves (`spec.monitoring`)."""
+    """Monitoring of the model while it serves (`spec.monitoring`)."""
 
     drift: Drift | None = None
     service_monitor: bool = False
@@ -169,14 +169,14 @@ class _Spec(Value, frozen=True, kw_only=True):
 
 
 class SpecFields(_Spec, frozen=True, kw_only=True):
-    """`spec` as it is written."""
+    """`spec` on the wire."""
 
     server: ServerFields = ServerFields()
     strategy: StrategyFields = StrategyFields(rolling_update=RollingUpdate())
 
 
 class Spec(_Spec, frozen=True, kw_only=True):
-    """What is wanted (`spec`).
+    """Desired state of a ModelDeployment (`spec`).
 
     `revision_source` is the part that makes pods differ, as the API server returned it; `api.identity` says when two
     of them are the same revision.
@@ -188,13 +188,13 @@ class Spec(_Spec, frozen=True, kw_only=True):
 
     @property
     def analysis(self) -> AnalysisSpec:
-        """What judges a new revision; without an `analysis` block errors alone."""
+        """Analysis of a new revision; without an `analysis` block, of errors alone."""
         strategy = self.strategy
         return (strategy.analysis if isinstance(strategy, Canary | BlueGreen) else None) or AnalysisSpec()
 
     @property
     def stickiness(self) -> Stickiness | None:
-        """How users of an A/B test are known again, if there is such a test."""
+        """Identification of returning users in an A/B test; None without such a test."""
         return self.strategy.stickiness if isinstance(self.strategy, Canary) else None
 
     @property
@@ -204,25 +204,25 @@ class Spec(_Spec, frozen=True, kw_only=True):
 
     @property
     def service_monitor(self) -> bool:
-        """Whether the Prometheus operator is told of the model."""
+        """Whether to create a ServiceMonitor."""
         return self.monitoring.service_monitor
 
     @property
     def alerts(self) -> bool:
-        """Whether the Prometheus operator is given alerts."""
+        """Whether to create a PrometheusRule with alerts."""
         return self.monitoring.alerts
 
 
 def parse_spec(body: Body) -> Spec:
-    """Give types to `spec`.
+    """Convert `spec` to a value.
 
     Raises:
-        InvalidSpec: a field is missing or not understood; the message names it.
+        InvalidSpec: a field is missing or invalid; the message names it.
     """
     raw = body.get("spec")
     if not isinstance(raw, Mapping):
         raise InvalidSpec("spec: the field is missing; write at least spec.model.storageUri")
-    # Server and strategy are read on their own: those of many resources are equal, and are one value.
+    # Server and strategy are parsed separately: many resources have equal ones, which share one value.
     shared = read(raw, _Spec, "spec")
     return Spec(
         **{name: getattr(shared, name) for name in _Spec.__struct_fields__},
@@ -233,7 +233,7 @@ def parse_spec(body: Body) -> Spec:
 
 
 def revision_source(spec: Body) -> Body:
-    """Return the part of `spec` that makes pods differ: the model, the server, and its drift detection."""
+    """Return the part of `spec` that determines the pods: the model, the server, and its drift detection."""
     source: dict[str, Any] = {"model": dict(spec["model"]), "server": dict(spec.get("server", {}))}
     drift = spec.get("monitoring", {}).get("drift")
     if drift is not None:
@@ -242,12 +242,12 @@ def revision_source(spec: Body) -> Body:
 
 
 def parse_model(raw: Body) -> Model:
-    """Give types to `spec.model`."""
+    """Convert `spec.model` to a value."""
     return read(raw, Model, "spec.model")
 
 
 def parse_server(raw: Body, monitoring: Body | None = None) -> Server:
-    """Give types to `spec.server`, and to what of `spec.monitoring` the server does; equal ones are read once."""
+    """Convert `spec.server`, and the server's part of `spec.monitoring`, to a value; equal input is parsed once."""
     return _read_server(orjson.dumps({**raw, "drift": (monitoring or {}).get("drift")}))
 
 

@@ -1,7 +1,7 @@
 """`status` of a ModelDeployment as one frozen value.
 
-Facts from which the rest follows: the operator persists them before it acts on them, so that a
-restart between any two writes repeats the same step and no other.
+The operator persists the status before it acts on it, so that a restart between any two writes repeats the same step
+and no other.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class Phase(StrEnum):
-    """Where a model is in its life."""
+    """Phase of the lifecycle of a model."""
 
     PENDING = "Pending"  # the first revision is not ready yet
-    PROGRESSING = "Progressing"  # a new revision is on its way
-    PAUSED = "Paused"  # the rollout waits; pauseConditions say for what
-    PROMOTING = "Promoting"  # the new revision takes all traffic, then the old one drains
-    ROLLING_BACK = "RollingBack"  # the traffic goes back to stable
-    HEALTHY = "Healthy"  # stable serves what the spec asks for
-    DEGRADED = "Degraded"  # stable serves, or should, but the spec's revision failed
+    PROGRESSING = "Progressing"  # a new revision is being rolled out
+    PAUSED = "Paused"  # the rollout waits; pauseConditions have the reason
+    PROMOTING = "Promoting"  # all traffic shifts to the new revision, then the old one drains
+    ROLLING_BACK = "RollingBack"  # the traffic shifts back to stable
+    HEALTHY = "Healthy"  # stable is the revision of the spec, and serves
+    DEGRADED = "Degraded"  # the revision of the spec failed; stable serves, or should
     TERMINATING = "Terminating"  # the resource is being deleted
 
 
 class Mode(StrEnum):
-    """How a rollout goes about its steps."""
+    """Which steps a rollout takes."""
 
     STEPS = "Steps"  # the strategy's steps, in order
-    FAST = "Fast"  # back to a revision that was live before: no steps
-    RESCUE = "Rescue"  # stable serves nobody: only the steps that need no traffic
+    FAST = "Fast"  # rollback to a revision that was live before: no steps
+    RESCUE = "Rescue"  # stable has no ready pod: only the steps that need no traffic
 
 
 class Weights(Value, frozen=True, kw_only=True, omit_defaults=True):
-    """Percent of the traffic for the canary: asked for, told to the router, and counted."""
+    """Percentage of the traffic for the canary: desired, applied to the router, and observed."""
 
     desired: int = 0
     applied: int = 0
@@ -53,7 +53,7 @@ class Weights(Value, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class PauseCondition(Value, frozen=True, kw_only=True, omit_defaults=True):
-    """Why the rollout waits, and since when. `message` has the numbers, where there are any."""
+    """Reason and start time of a pause. `message` has the numbers, if any."""
 
     reason: str
     start_time: Time
@@ -61,7 +61,7 @@ class PauseCondition(Value, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RequestAnswer(Value, frozen=True):
-    """What the operator did about the value of an annotation, or why it did nothing."""
+    """Response of the operator to the value of a request annotation."""
 
     value: str
     is_accepted: bool = field(name="accepted")
@@ -69,14 +69,14 @@ class RequestAnswer(Value, frozen=True):
 
 
 class Rollback(Value, frozen=True, kw_only=True):
-    """Why a rollout went back: one word and one sentence."""
+    """Reason (one CamelCase word) and message of a rollback."""
 
     reason: str
     message: str
 
 
 class PodFailure(Value, frozen=True, kw_only=True):
-    """Why pods of a revision do not serve, and how many of them."""
+    """A failure that keeps pods of a revision from serving, and the number of these pods."""
 
     revision: str
     reason: str
@@ -85,7 +85,7 @@ class PodFailure(Value, frozen=True, kw_only=True):
 
 
 class HistoryEntry(Value, frozen=True, kw_only=True, omit_defaults=True):
-    """How the rollout of one revision ended."""
+    """Result of the rollout of one revision."""
 
     revision: str
     result: str
@@ -107,17 +107,16 @@ class ModelInfo(Value, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Source(Value, frozen=True, kw_only=True):
-    """The object at a storage URI: its fingerprint is another one when its bytes are."""
+    """The object at a storage URI; its fingerprint changes with its content."""
 
     uri: str
     fingerprint: str
 
 
 class Retraining(Value, frozen=True, kw_only=True, omit_defaults=True):
-    """A request to train a model again, and when its hook accepted it.
+    """A request to train a model again, and the time at which its hook accepted it.
 
-    `job` is the name of the Job where the hook is one; `problem` is why it was not taken at the last try, or why
-    the Job failed.
+    `job` is the name of the Job if the hook is one; `problem` is the error of the last attempt or of the Job.
     """
 
     requested_at: Time
@@ -129,7 +128,7 @@ class Retraining(Value, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class IgnoredAnnotation(Value, frozen=True, kw_only=True):
-    """An annotation of ours that has no effect: its full name, its value, and why."""
+    """An annotation of modeldeploy.dev that has no effect: its full name, its value, and the reason."""
 
     name: str
     value: str
@@ -148,7 +147,7 @@ class Condition(Value, frozen=True, kw_only=True):
 
 
 class Status(Value, frozen=True, kw_only=True, omit_defaults=True):
-    """What is, and what the operator has decided to do next."""
+    """Observed state of a ModelDeployment, and the next action that the operator has decided on."""
 
     observed_generation: int = 0
     phase: Phase = Phase.PENDING
@@ -189,7 +188,7 @@ class Status(Value, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def revisions(self) -> Set[str]:
-        """The names of all revisions that the status speaks of."""
+        """Names of all revisions in the status."""
         named = (self.stable, self.canary, self.aborted, self.previous, *(entry.revision for entry in self.history))
         return frozenset(filter(None, named))
 
@@ -198,13 +197,13 @@ class Status(Value, frozen=True, kw_only=True, omit_defaults=True):
         return next((condition for condition in self.conditions if condition.type == type_), None)
 
 
-#: Fields that are written whatever they hold; the others are left out where they are absent or empty.
+#: Fields that are always written; the others are omitted when they are absent or empty.
 _ALWAYS: Body = {"observedGeneration": 0, "phase": "Pending", "replicas": 0, "readyReplicas": 0}
-#: The same while there is a canary; without one these are not written at all.
+#: Fields that are always written while there is a canary, and never without one.
 _DURING_ROLLOUT: Body = {"mode": "Steps", "currentStepIndex": 0}
 _WEIGHTS: Body = {"desired": 0, "applied": 0}
 _WHOLE_SECONDS = len("2026-01-01T00:00:00Z")
-#: Lists, and the fields of their items that hold a time.
+#: Lists, and the time fields of their items.
 _LISTS: Mapping[str, tuple[str, ...]] = {
     "pauseConditions": ("startTime",),
     "podFailures": (),
@@ -221,7 +220,7 @@ _TIMES_OF: Mapping[str, tuple[str, ...]] = {
 
 
 def status_from_body(body: Body) -> Status:
-    """Read `status`; an empty one is that of a resource which was never reconciled.
+    """Read `status`, which is empty before the first reconcile.
 
     Raises:
         msgspec.ValidationError: a field has another type than in the definition, as in one of a newer operator.
@@ -264,18 +263,18 @@ def _write_microseconds(body: JsonObject, times: Iterable[str]) -> None:
 
 
 def _from_first_release(body: Body) -> Body:
-    """Return a status with the words of today in place of those of the first release (`mark`, `told`)."""
+    """Return a status with the field names of the first release (`mark`, `told`) replaced by the current ones."""
     source, retraining = body.get("source"), body.get("retraining")
     if source and not source.get("fingerprint"):
         body = {**body, "source": {**source, "fingerprint": source["mark"]}}
     if retraining and retraining.get("told") and not retraining.get("notifiedAt"):
-        # It kept only that the hook took the request, not when.
+        # The first release recorded that the hook accepted the request, not when.
         body = {**body, "retraining": {**retraining, "notifiedAt": retraining["requestedAt"]}}
     return body
 
 
 def _for_first_release(body: JsonObject) -> JsonObject:
-    """Add the words of the first release to a status: without them a downgrade would be another revision."""
+    """Add the field names of the first release to a status: without them a downgrade would create a revision."""
     if source := body.get("source"):
         source["mark"] = source["fingerprint"]
     if retraining := body.get("retraining"):

@@ -1,8 +1,8 @@
-"""The steps of a canary (`spec.strategy.canary.steps`), one frozen value a kind.
+"""The steps of a canary (`spec.strategy.canary.steps`), one frozen value for each kind.
 
-Words and meaning follow Argo Rollouts (`setWeight`, `pause`, `setCanaryScale`, `setHeaderRoute`,
-`setMirrorRoute`, `analysis`); `evaluate` is ours. `status.currentStepHash` is made of their texts (`repr`): where a
-field is renamed or moved, rollouts that are under way take their steps for changed ones.
+Names and semantics follow Argo Rollouts (https://argo-rollouts.readthedocs.io/en/stable/features/canary/): `setWeight`,
+`pause`, `setCanaryScale`, `setHeaderRoute`, `setMirrorRoute`, `analysis`. Only `evaluate` is new.
+`status.currentStepHash` hashes their `repr`: renaming or moving a field makes running rollouts see changed steps.
 """
 
 from datetime import timedelta
@@ -22,7 +22,7 @@ class SetWeight(Value, frozen=True):
 
 
 class Pause(Value, frozen=True):
-    """Wait for `duration`; for a person when it is None."""
+    """Pause for `duration`; until a user promotes if it is None."""
 
     duration: Duration | None = None
 
@@ -41,9 +41,9 @@ class Compare(Value, frozen=True):
 
 
 class Limit(Value, frozen=True, kw_only=True):
-    """What one measure of an evaluation has to keep; None switches a bound off.
+    """Bounds of one metric of an evaluation; None disables a bound.
 
-    `max_drop` is how much worse than stable on the same data it may be.
+    `max_drop` is the tolerated drop below the value of stable on the same data.
     """
 
     name: str
@@ -53,10 +53,10 @@ class Limit(Value, frozen=True, kw_only=True):
 
 
 class Evaluate(Value, frozen=True, kw_only=True):
-    """Try the candidate on labelled data before it takes traffic.
+    """Evaluate the new model on labelled data before it receives traffic.
 
-    `dataset` is a storage URI, `target` the column with the true answers, `secret_name` the Secret with the
-    data's own credentials (None: those of the model).
+    `dataset` is a storage URI, `target` the column with the true labels, `secret_name` the Secret with the
+    credentials for the data (None: those for the model).
     """
 
     dataset: str
@@ -67,7 +67,7 @@ class Evaluate(Value, frozen=True, kw_only=True):
 
     @property
     def compares(self) -> bool:
-        """Whether stable has to be measured on the same data."""
+        """Whether stable must be evaluated on the same data."""
         return any(limit.max_drop is not None for limit in self.limits)
 
 
@@ -80,19 +80,19 @@ class HeaderMatch(Value, frozen=True):
 
 
 class SetHeaderRoute(Value, frozen=True):
-    """Requests with all these headers go to the canary; no match takes the route away."""
+    """Send requests with all these headers to the canary; without matches, remove the route."""
 
     matches: tuple[HeaderMatch, ...]
 
 
 class SetMirrorRoute(Value, frozen=True):
-    """`percent` of the requests (0-100) are copied to the canary; 0 takes the route away."""
+    """Copy `percent` of the requests (0-100) to the canary; 0 removes the route."""
 
     percent: int = field(name="percentage")
 
 
 class SetCanaryScale(Value, frozen=True):
-    """Size of the canary apart from its weight: pods, percent of the whole, or None for the weight's own."""
+    """Scale the canary independently of its weight, to a number of pods or a percentage; None follows the weight."""
 
     replicas: int | None = None
     weight: int | None = None
@@ -102,7 +102,7 @@ Step = SetWeight | Pause | Analysis | Compare | Evaluate | SetHeaderRoute | SetM
 
 
 class HeaderValueFields(Value, frozen=True, kw_only=True):
-    """How a header's value is compared: exactly one field is there."""
+    """Condition on the value of a header; exactly one field is set."""
 
     exact: str | None = None
     regex: str | None = None
@@ -116,7 +116,7 @@ class HeaderMatchFields(Value, frozen=True, kw_only=True):
     header_value: HeaderValueFields
 
     def value(self, where: str) -> HeaderMatch:
-        """Return it as a value."""
+        """Return the match as a value."""
         given = self.header_value
         match (given.exact, given.regex, given.prefix):
             case (str(value), None, None):
@@ -135,7 +135,7 @@ class HeaderRouteFields(Value, frozen=True, kw_only=True):
 
 
 class CanaryScaleFields(Value, frozen=True, kw_only=True):
-    """The step `setCanaryScale`: exactly one field is there."""
+    """The step `setCanaryScale`; exactly one field is set."""
 
     replicas: int | None = None
     weight: int | None = None
@@ -143,7 +143,7 @@ class CanaryScaleFields(Value, frozen=True, kw_only=True):
 
 
 class StepFields(Value, frozen=True, kw_only=True):
-    """One step as it is written: exactly one field is there."""
+    """One step on the wire; exactly one field is set."""
 
     set_weight: int | None = None
     pause: Pause | None = None
@@ -157,7 +157,7 @@ class StepFields(Value, frozen=True, kw_only=True):
         """Return the step as a value.
 
         Raises:
-            InvalidSpec: it is of no kind, or of several; `where` is its path for the message.
+            InvalidSpec: it has no kind, or several; `where` is its path for the message.
         """
         header, scale = self.set_header_route, self.set_canary_scale
         given: tuple[Step | None, ...] = (
@@ -172,16 +172,16 @@ class StepFields(Value, frozen=True, kw_only=True):
         steps = [step for step in given if step is not None]
         if len(steps) != 1:
             known = ", ".join(self.__struct_encode_fields__)
-            found = f"{len(steps)} steps" if steps else "no step that is known"
+            found = f"{len(steps)} steps" if steps else "not a known step"
             raise InvalidSpec(f"{where} is {found}; write exactly one of {known}")
         return steps[0]
 
 
 def parse_step(raw: Body, where: str) -> Step:
-    """Give a type to one step; `where` is its path for the error.
+    """Convert one step to a value; `where` is its path for the error.
 
     Raises:
-        InvalidSpec: the step is of no known kind.
+        InvalidSpec: the kind of the step is unknown.
     """
     return read(raw, StepFields, where).value(where)
 

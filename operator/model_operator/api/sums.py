@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SumStats:
-    """Labelled answers, and the sums of their badness and of its square."""
+    """Number of labelled answers, and the sums of their loss and of its square."""
 
     count: float = 0
     total: float = 0.0
@@ -23,12 +23,12 @@ class SumStats:
 
     @property
     def mean(self) -> float:
-        """The mean badness; 0 without answers."""
+        """Mean loss; 0 without answers."""
         return self.total / self.count if self.count else 0.0
 
     @property
     def variance(self) -> float:
-        """The variance of one answer's badness, never quite 0: as if one more answer had been half a unit off."""
+        """Variance of the loss of one answer, always above 0: computed with one more answer that is half a unit off."""
         if not self.count:
             return 0.25
         return max(self.squares / self.count - self.mean**2, 0.0) + 0.25 / self.count

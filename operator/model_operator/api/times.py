@@ -7,7 +7,7 @@ from functools import lru_cache
 from model_operator.errors import InvalidSpec
 
 _SECONDS_OF = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-#: Nobody waits longer, and times beyond it are no dates.
+#: Longest accepted duration: a later time could not be represented as a date.
 _LONGEST = timedelta(days=3650)
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 
@@ -16,14 +16,14 @@ def parse_duration(text: str) -> timedelta:
     """Read a duration such as `90s`, `1h30m`, `250ms` or `7d`.
 
     Raises:
-        InvalidSpec: the text is no duration, or one of more than ten years.
+        InvalidSpec: the text is not a duration, or is longer than ten years.
     """
     parts = _PART.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise InvalidSpec(f"{text!r} is no duration; write for example 30s, 5m or 1h30m")
+        raise InvalidSpec(f"{text!r} is not a duration; write for example 30s, 5m or 1h30m")
     seconds = sum(float(number) * _SECONDS_OF[unit] for number, unit in parts)
     if seconds > _LONGEST.total_seconds():
-        raise InvalidSpec(f"{text!r} is longer than {_LONGEST.days} days, the longest duration that is understood")
+        raise InvalidSpec(f"{text!r} is longer than {_LONGEST.days} days, the longest duration that is supported")
     return timedelta(seconds=seconds)
 
 
@@ -33,7 +33,7 @@ def optional_duration(text: str | None) -> timedelta | None:
 
 
 def format_duration(span: timedelta) -> str:
-    """Write a duration for people: `45s`, `2m5s`, `1h30m`."""
+    """Format a duration for users: `45s`, `2m5s`, `1h30m`."""
     seconds = max(0, round(span.total_seconds()))
     hours, rest = divmod(seconds, 3600)
     minutes, seconds = divmod(rest, 60)

@@ -1,8 +1,8 @@
-"""What all values of the API have in common: frozen structs, camelCase on the wire, changed by `replace`.
+"""Base of all values of the API: frozen structs, camelCase on the wire, changed by `replace`.
 
-A struct whose fields differ from those of the definition in name alone is read as it is. Where the two differ in
-shape, a struct `...Fields` beside the value mirrors the definition. Defaults stand in these structs and nowhere else:
-`tests/contract/operator/test_fields.py` holds both, names and defaults, against `crds/modeldeployments.yaml`.
+A struct whose fields differ from those of the definition in name alone is decoded directly. Where the two differ in
+shape, a struct `...Fields` beside the value mirrors the definition. Defaults are defined in these structs only:
+`tests/contract/operator/test_fields.py` compares names and defaults with `crds/modeldeployments.yaml`.
 """
 
 import dataclasses
@@ -18,16 +18,16 @@ from model_operator.api.times import parse_duration
 from model_operator.errors import InvalidSpec
 
 T = TypeVar("T")
-#: A number as it was written: hashes and environment variables tell 2 from 2.0.
+#: A number as the user wrote it: hashes and environment variables distinguish 2 from 2.0.
 Number = int | float
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Base of values that are read from the API server: fields are named in camelCase there."""
+    """Base of values that are read from the API server, where the names of fields are in camelCase."""
 
 
 if TYPE_CHECKING:
-    # Whoever makes or reads values needs to know no more.
+    # Callers that create or read values need no other names.
     from dataclasses import replace as replace
 
     Seconds: TypeAlias = timedelta
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
 else:
 
     class Seconds(timedelta):
-        """A duration that the wire has as a whole number of seconds."""
+        """A duration that is a whole number of seconds on the wire."""
 
         def __repr__(self) -> str:
             """Hashes of steps and metrics are made of it: they are those of a timedelta."""
             return repr(timedelta(days=self.days, seconds=self.seconds, microseconds=self.microseconds))
 
     class Duration(Seconds):
-        """A duration that the wire has as a text such as `1h30m`."""
+        """A duration that is a string such as `1h30m` on the wire."""
 
     def replace(value: Any, /, **changes: Any) -> Any:
-        """Return a struct or dataclass with other fields; mypy checks them as those of `dataclasses.replace`.
+        """Return a copy of a struct or dataclass with changed fields, which mypy checks as for `dataclasses.replace`.
 
         Raises:
             TypeError: it has no field of this name.
@@ -56,13 +56,13 @@ else:
 
 
 def read(raw: Any, type_: type[T], path: str) -> T:
-    """Give a type to JSON of the API server.
+    """Convert JSON of the API server to a value.
 
     Args:
-        path: where `raw` stands, for the error, as in `spec.server`.
+        path: path of `raw` in the resource, for the error, such as `spec.server`.
 
     Raises:
-        InvalidSpec: a field is missing or not understood; the message names it.
+        InvalidSpec: a field is missing or invalid; the message names it.
     """
     try:
         return msgspec.convert(raw, type_, dec_hook=_read_span)
@@ -81,24 +81,24 @@ def _read_span(type_: type[Any], raw: Any) -> Any:
         except InvalidSpec as error:
             raise ValueError(str(error)) from error
     wanted = "a whole number of seconds" if type_ is Seconds else "a duration such as 30s, 5m or 1h30m"
-    raise ValueError(f"{raw!r} is not understood; write {wanted}")
+    raise ValueError(f"{raw!r} is invalid; write {wanted}")
 
 
 def _with_known_words(message: str, type_: Any, place: str) -> str:
-    """Add to an error about a word which words are known."""
+    """Add the known values to an error about an unknown enum value."""
     if not message.startswith("Invalid enum value"):
         return message
     for name in place.replace("[", ".[").strip(".").split("."):
         if not name.startswith("["):
             type_ = fields_of(struct_in(type_)).get(name)
     (enum,) = (one for one in _types_in(type_) if isinstance(one, type) and issubclass(one, StrEnum))
-    return f"{message.removeprefix('Invalid enum value ')} is not known; write one of {', '.join(enum)}"
+    return f"{message.removeprefix('Invalid enum value ')} is unknown; write one of {', '.join(enum)}"
 
 
 def unknown_fields(raw: Any, struct: type[msgspec.Struct], path: str) -> Iterator[str]:
     """Yield the paths of fields that a struct does not have, as in `spec.server.surprise`.
 
-    What is passed through as it is (pod templates, JSON of other kinds) has no unknown fields.
+    Fields that are passed through (pod templates, JSON of other kinds) have no unknown fields.
     """
     if isinstance(raw, list):
         for index, item in enumerate(raw):
@@ -114,7 +114,7 @@ def unknown_fields(raw: Any, struct: type[msgspec.Struct], path: str) -> Iterato
 
 @cache
 def _structs_of(struct: type[msgspec.Struct]) -> Mapping[str, type[msgspec.Struct] | None]:
-    """Return by their names on the wire the structs that a struct's fields hold, None for those that hold none."""
+    """Return the structs that a struct's fields hold, by their names on the wire; None for fields without a struct."""
     return {name: struct_in(type_) for name, type_ in fields_of(struct).items()}
 
 

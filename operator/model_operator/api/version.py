@@ -1,4 +1,4 @@
-"""The names under which the resource is known to the API server (`crds/modeldeployments.yaml`)."""
+"""Group, version and kind of the resource in the API server (`crds/modeldeployments.yaml`)."""
 
 GROUP = "modeldeploy.dev"
 VERSION = "v1alpha1"

@@ -1,1 +1,1 @@
-"""The world outside: the Kubernetes API, the pods' metrics, the clock. Each raises our errors from its own."""
+"""Clients of external systems: the Kubernetes API, the pods, metric providers and webhooks. They raise `errors`."""

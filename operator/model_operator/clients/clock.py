@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 
 class SystemClock:
-    """Tells the time of this machine."""
+    """The clock of this machine."""
 
     def now(self) -> datetime:
         """Return the time, in UTC."""

@@ -1,4 +1,4 @@
-"""The connection to the API server, by the official client: where it is, who we are, and one HTTP session.
+"""The connection to the API server, by the official client: its address, the credentials, and one HTTP session.
 
 Typed calls (Leases, Secrets, Events, the version) go through `Connection.api`, an `ApiClient` of `kubernetes.aio`.
 Apply, list and watch use its session and its credentials without its models, which cost three times the processor time
@@ -24,13 +24,13 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 from model_operator.errors import OperatorError
 
-#: Where a pod finds its ServiceAccount's token.
+#: Path of the ServiceAccount token in a pod.
 _TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _DEFAULT_KUBECONFIG = Path("~/.kube/config")
 
 
 class NoConnection(OperatorError):
-    """There is no way to the API server, or the kubeconfig cannot be read; the message says which and where."""
+    """No configuration for the API server was found, or it cannot be read; the message has the path and the cause."""
 
 
 class Connection:
@@ -42,7 +42,7 @@ class Connection:
         for name, value in headers.items():
             self.api.set_default_header(name, value)
         self._headers = dict(headers)
-        # The library makes its session at the first typed call; the hot path may come before it.
+        # The library creates its session at the first typed call; the hot path may need it earlier.
         self._rest = self.api.rest_client
         self._rest.pool_manager = self._session = self._rest._create_pool_manager()
         self._refreshing = self._refresh(loader)
@@ -52,7 +52,7 @@ class Connection:
         """Connect as KUBECONFIG says if it is set, else as the pod's ServiceAccount, else as ~/.kube/config says.
 
         Raises:
-            NoConnection: none of the three is there, or the kubeconfig cannot be read.
+            NoConnection: none of the three exists, or the kubeconfig cannot be read.
         """
         configuration = Configuration()
         configuration.client_side_validation = False
@@ -71,7 +71,7 @@ class Connection:
 
     @property
     def server(self) -> str:
-        """URL of the API server, without a slash at its end."""
+        """URL of the API server, without a trailing slash."""
         return str(self.configuration.host).rstrip("/")
 
     async def addresses(self) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, ...]:
@@ -84,7 +84,7 @@ class Connection:
         return tuple({ipaddress.ip_address(str(info[4][0]).partition("%")[0]) for info in found})
 
     async def headers(self) -> dict[str, str]:
-        """Return the headers that say who we are; a ServiceAccount's token is read anew each minute."""
+        """Return the authentication headers; the token of a ServiceAccount is read again each minute."""
         token = await self.configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
         return {**self._headers, **({"Authorization": token} if token else {})}
 
@@ -104,7 +104,7 @@ class Connection:
         )
 
     def session(self) -> aiohttp.ClientSession:
-        """Return a further session with the same credentials, for a library that makes its requests itself."""
+        """Return another session with the same credentials, for a library that sends its own requests."""
 
         async def authenticate(request: aiohttp.ClientRequest, handler: Handler) -> aiohttp.ClientResponse:
             request.headers.update(await self.headers())
@@ -131,14 +131,14 @@ class Connection:
 
 
 def _kubeconfig(environment: Mapping[str, str]) -> str | None:
-    """Return the path of the kubeconfig, or the paths with a colon between them; None in a pod without one."""
+    """Return the path of the kubeconfig, or several paths separated by colons; None in a pod without one."""
     named = environment.get("KUBECONFIG", "")
     if not named and _TOKEN.exists():
         return None
     path = named or str(_DEFAULT_KUBECONFIG.expanduser())
     if not any(Path(one).expanduser().exists() for one in path.split(os.pathsep) if one):
         raise NoConnection(
-            f"there is no way to the API server: the kubeconfig {path} does not exist;"
+            f"cannot connect to the API server: the kubeconfig {path} does not exist;"
             " set KUBECONFIG, or run in a pod with a ServiceAccount"
         )
     return path
@@ -149,18 +149,18 @@ async def _load(path: str, configuration: Configuration) -> Any:
     try:
         loader = await config.load_kube_config(config_file=path, client_configuration=configuration)
     except (config.ConfigException, OSError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
-        # The library takes the file's form for granted and fails in many ways where it is another.
+        # The library does not validate the file, and raises many types of errors if it is malformed.
         why = " ".join(str(error).split()) or type(error).__name__
         raise NoConnection(f"the kubeconfig {path} cannot be read: {why}") from error
     user = loader._user
     if user is not None and "exec" in user and not (hasattr(loader, "token") or hasattr(loader, "cert_file")):
         command = user["exec"]["command"]
-        raise NoConnection(f"the kubeconfig {path} gets its credentials from {command!r}, which gave none")
+        raise NoConnection(f"the kubeconfig {path} gets its credentials from {command!r}, which returned none")
     return loader
 
 
 def _impersonation(loader: Any) -> dict[str, str]:
-    """Return the headers for `as` and `as-uid` of a kubeconfig's user, which the library leaves out.
+    """Return the headers for `as` and `as-uid` of a kubeconfig's user, which the library ignores.
 
     https://kubernetes.io/docs/reference/access-authn-authz/authentication/#user-impersonation
     """

@@ -1,4 +1,4 @@
-"""What web requests are authorised with: the keys of a Secret in the resource's own namespace."""
+"""Credentials for web requests, from a Secret in the namespace of the resource."""
 
 import base64
 import re
@@ -13,10 +13,10 @@ ReadSecret = Callable[[str, str], Awaitable[Mapping[str, str]]]
 
 
 async def secret_of(read: ReadSecret, namespace: str, name: str) -> Mapping[str, str]:
-    """Return what a Secret holds.
+    """Return the decoded data of a Secret.
 
     Raises:
-        ProviderError: it is not there, or not for the operator to read.
+        ProviderError: the Secret does not exist, or the operator may not read it.
     """
     if not _DNS_SUBDOMAIN.fullmatch(name):
         raise ProviderError(f"Secret {name!r}: this is no name of a Secret; write lower-case letters, digits, - and .")
@@ -27,7 +27,7 @@ async def secret_of(read: ReadSecret, namespace: str, name: str) -> Mapping[str,
 
 
 def authorization(held: Mapping[str, str]) -> Mapping[str, str] | None:
-    """Return the header for `token`, or for `username` and `password`; None when a Secret holds neither."""
+    """Return the Authorization header for `token`, or for `username` and `password`; None if the Secret has neither."""
     if "token" in held:
         return {"Authorization": f"Bearer {held['token'].strip()}"}
     if "username" in held and "password" in held:
@@ -44,4 +44,4 @@ def keys_of(held: Mapping[str, str]) -> str:
 def _why_unread(error: ApiError) -> str:
     if error.status == 403:
         return "the operator may not read Secrets; install the chart with rbac.readSecrets=true"
-    return "there is none of this name" if error.is_absent else str(error)
+    return "it does not exist" if error.is_absent else str(error)

@@ -1,11 +1,11 @@
-"""What every client that asks over HTTP has: a session while it is entered, and answers that are read whole."""
+"""Base of the HTTP clients: a session with the lifetime of a context manager, and complete response bodies."""
 
 from collections.abc import Callable
 from typing import Self
 
 import aiohttp
 
-#: How long an idle connection is kept: less than a server keeps it (75 s), so that it never closes one under a request.
+#: Seconds to keep an idle connection: less than servers do (75 s), so that none closes one during a request.
 KEPT_SECONDS = 60.0
 
 
@@ -24,7 +24,7 @@ def session_with_pods(timeout: float) -> aiohttp.ClientSession:
 
 
 class HttpClient:
-    """Holds the session that `make` makes; use it as an async context manager, since sessions belong to a loop."""
+    """Holds the session that `make` creates; use it as an async context manager, since a session belongs to a loop."""
 
     def __init__(self, make: Callable[[], aiohttp.ClientSession]) -> None:
         self._make = make
@@ -40,14 +40,14 @@ class HttpClient:
 
     @property
     def session(self) -> aiohttp.ClientSession:
-        """The session of a client that has been entered."""
+        """Session of the client inside its context manager."""
         if self._session is None:
             raise RuntimeError(f"{type(self).__name__} has to be entered before it is used")
         return self._session
 
 
 async def body_of(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """Return the whole body, cut after `limit` bytes; one `read` of a stream gives what has arrived by then."""
+    """Return the whole body, truncated after `limit` bytes; a single `read` may return a part of it."""
     pieces, size = [], 0
     while size < limit and (piece := await response.content.read(limit - size)):
         pieces.append(piece)

@@ -1,4 +1,4 @@
-"""Which kinds the operator touches, under which path, and with which verbs: the source of its RBAC rules."""
+"""The kinds that the operator uses, with their paths and verbs: the source of its RBAC rules."""
 
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -9,7 +9,7 @@ from model_operator.api.version import GROUP, KIND, PLURAL, VERSION
 
 @dataclass(frozen=True, slots=True)
 class KindInfo:
-    """How the API server knows a kind. `selector` limits what is listed and watched."""
+    """API group, version and plural of a kind. `selector` limits lists and watches."""
 
     kind: str
     group: str
@@ -43,11 +43,11 @@ _CHILD = ("get", "list", "watch", "create", "patch", "delete")
 
 RESOURCE = KindInfo(KIND, GROUP, VERSION, PLURAL, ("get", "list", "watch", "patch"), selector="")
 EVENT = KindInfo("Event", "", "v1", "events", ("create",), selector="")
-#: Credentials of providers of metrics; only with the chart's `rbac.readSecrets`.
+#: Credentials of metric providers; only with `rbac.readSecrets` of the chart.
 SECRET = KindInfo("Secret", "", "v1", "secrets", ("get",), selector="")
 LEASE = KindInfo("Lease", "coordination.k8s.io", "v1", "leases", ("get", "create", "update"), selector="")
 
-#: What the operator makes, keeps and removes.
+#: Kinds that the operator creates, updates and deletes.
 CHILDREN = (
     KindInfo("Deployment", "apps", "v1", "deployments", _CHILD),
     KindInfo("Service", "", "v1", "services", _CHILD),
@@ -58,7 +58,7 @@ CHILDREN = (
     KindInfo("ServiceMonitor", "monitoring.coreos.com", "v1", "servicemonitors", _CHILD),
     KindInfo("PrometheusRule", "monitoring.coreos.com", "v1", "prometheusrules", _CHILD),
 )
-#: What it only looks at.
+#: Kinds that it only reads.
 POD = KindInfo("Pod", "", "v1", "pods", ("list", "watch"))
 
 WATCHED = (RESOURCE, *CHILDREN, POD)
@@ -68,14 +68,14 @@ BY_KIND = {info.kind: info for info in (*WATCHED, EVENT, LEASE)}
 def rbac_rules(*, read_secrets: bool = False) -> list[dict[str, list[str]]]:
     """Return the rules of the operator's role, one for each kind and subresource that it uses.
 
-    Leases are not among them: they live in the operator's own namespace, under a role of their own.
+    Leases are not included: they are in the operator's own namespace and have their own role.
     """
     rules = [
         {"apiGroups": [info.group], "resources": [info.plural], "verbs": list(info.verbs)}
         for info in (*WATCHED, EVENT, *((SECRET,) if read_secrets else ()))
     ]
     status = {"apiGroups": [GROUP], "resources": [f"{PLURAL}/status"], "verbs": ["patch"]}
-    # To own children with blockOwnerDeletion, the owner's finalizers have to be in reach
+    # Owner references with blockOwnerDeletion require the right to update the owner's finalizers
     # (OwnerReferencesPermissionEnforcement admission plugin).
     finalizers = {"apiGroups": [GROUP], "resources": [f"{PLURAL}/finalizers"], "verbs": ["update"]}
     return [*rules, status, finalizers]

@@ -1,6 +1,6 @@
 """The Kubernetes API for the engine: server-side apply, merge patches, lists and watches, and a few typed calls.
 
-The session and the credentials are the official client's (`clients.connection`); on a 401 they are read anew.
+The session and the credentials come from the official client (`clients.connection`); a 401 reloads the credentials.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ FIELD_MANAGER = "modeldeploy-operator"
 #: Requests in flight: more only add latency at the API server.
 CONCURRENCY = 32
 REQUEST_TIMEOUT = 30.0
-#: Asked of the server for each watch, and how long a silent one is believed (bookmarks come each minute).
+#: Seconds: timeout that each watch requests, and the longest silence of a live one (bookmarks arrive each minute).
 WATCH_SECONDS = 300
 SILENCE_SECONDS = 90.0
 _PAGE = 500
@@ -72,7 +72,7 @@ class KubernetesClient:
     # --- writes (ports.Cluster) ---------------------------------------------------------------
 
     async def apply(self, body: Mapping[str, Any], *, force: bool = True) -> JsonObject:
-        """Apply an object server-side; with force, our fields are ours."""
+        """Apply an object server-side; force takes over fields of other managers."""
         info, metadata = BY_KIND[body["kind"]], body["metadata"]
         path = info.path(metadata["namespace"], metadata["name"])
         return await self._call(
@@ -85,7 +85,7 @@ class KubernetesClient:
         )
 
     async def find(self, kind: str, key: ObjectKey) -> JsonObject | None:
-        """Return an object, None when there is none."""
+        """Return an object, or None if it does not exist."""
         info = BY_KIND[kind]
         try:
             return await self._call("get", info, "GET", info.path(*key))
@@ -95,7 +95,7 @@ class KubernetesClient:
             raise
 
     async def delete(self, kind: str, key: ObjectKey, uid: str) -> None:
-        """Delete an object of this uid; one that is gone or was replaced already is no error."""
+        """Delete the object with this uid; if it is gone or was replaced, do nothing."""
         info = BY_KIND[kind]
         options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
         try:
@@ -109,7 +109,7 @@ class KubernetesClient:
         return await self._patch_resource("patch-status", resource, "/status", {"status": patch})
 
     async def patch_spec(self, resource: ModelDeployment, patch: Mapping[str, Any]) -> JsonObject:
-        """Merge into the resource (but its status) of exactly this resourceVersion."""
+        """Merge into the resource (except its status) of exactly this resourceVersion."""
         return await self._patch_resource("patch", resource, "", patch)
 
     async def post_event(self, body: Mapping[str, Any]) -> None:
@@ -127,22 +127,22 @@ class KubernetesClient:
     # --- reads --------------------------------------------------------------------------------
 
     async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
-        """Return what a Secret holds, as text; values that are not text are left out."""
+        """Return the data of a Secret as text; binary values are omitted."""
         secret = await self._typed("get", "Secret", lambda api: CoreV1Api(api).read_namespaced_secret(name, namespace))
         held = {key: base64.b64decode(value) for key, value in (secret.data or {}).items()}
         return {key: value.decode() for key, value in held.items() if _is_text(value)}
 
     async def version(self) -> str:
-        """Return the version of the API server, as in `v1.36.2`."""
+        """Return the version of the API server, such as `v1.36.2`."""
         return str((await self._typed("get", "Version", lambda api: VersionApi(api).get_code())).git_version)
 
     async def list(self, info: KindInfo, namespace: str = "") -> AsyncIterator[tuple[list[JsonObject], str]]:
-        """Yield all objects of a kind that are ours, page by page, with the resourceVersion of the list."""
+        """Yield all objects of a kind that the operator manages, page by page, with the resourceVersion of the list."""
         token = ""
         while True:
             query = _query(limit=str(_PAGE), labelSelector=info.selector, **{"continue": token})
             page = await self._call("list", info, "GET", info.collection(namespace) + query)
-            # Items of a list come without their own kind and apiVersion.
+            # Items of a list lack kind and apiVersion.
             for item in page["items"]:
                 item.update(kind=info.kind, apiVersion=info.api_version)
             yield page["items"], page["metadata"]["resourceVersion"]
@@ -154,7 +154,7 @@ class KubernetesClient:
         """Yield (type, object) of each change after a resourceVersion, until the server ends the stream.
 
         Raises:
-            ApiError: the stream broke, went silent, or the version is too old (410).
+            ApiError: the stream broke or was silent for too long, or the version is too old (410).
         """
         query = _query(
             watch="true",
@@ -193,7 +193,7 @@ class KubernetesClient:
         )
 
     async def replace_lease(self, namespace: str, name: str, lease: V1Lease) -> V1Lease:
-        """Replace exactly the version of a Lease that is given."""
+        """Replace exactly the given version of a Lease."""
         return await self._typed(
             "update", "Lease", lambda api: CoordinationV1Api(api).replace_namespaced_lease(name, namespace, lease)
         )
@@ -206,14 +206,14 @@ class KubernetesClient:
             log.warning("the API server at %s answers again", self.connection.server)
 
     def _unreachable(self, request: str, error: BaseException) -> ApiError:
-        """Return the error of a request without an answer; the log has one line for each outage."""
+        """Return the error of a request without a response; the log has one line for each outage."""
         if not self._is_away:
             self._is_away = True
             log.warning("the API server at %s does not answer: %s", self.connection.server, _describe(error))
         return ApiError(0, "Unreachable", f"{request}: {_describe(error)}")
 
     async def _typed(self, verb: str, kind: str, call: Callable[[ApiClient], Awaitable[Answer]]) -> Answer:
-        """Do a call of the library's typed interface, with its errors as ours."""
+        """Make a call of the library's typed interface, and raise its errors as `ApiError`."""
         return await self._with_fresh_credentials(lambda: self._typed_once(verb, kind, call))
 
     async def _typed_once(self, verb: str, kind: str, call: Callable[[ApiClient], Awaitable[Answer]]) -> Answer:
@@ -246,7 +246,7 @@ class KubernetesClient:
             return await self._with_fresh_credentials(lambda: self._once(verb, info, method, path, body, headers))
 
     async def _with_fresh_credentials(self, request: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Repeat a request once with credentials that were read anew when the server does not take the old ones."""
+        """Repeat a request once with reloaded credentials when the server rejects the old ones."""
         used = self.connection
         try:
             return await request()

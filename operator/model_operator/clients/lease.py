@@ -1,7 +1,7 @@
-"""Leader election on a Lease (coordination.k8s.io/v1): one PUT a renewal, given back on a clean stop.
+"""Leader election on a Lease (coordination.k8s.io/v1): one PUT for each renewal, released on a clean stop.
 
-As in client-go, nobody's clock is compared with somebody else's: a standby takes over when it has seen
-no renewal for the lease's duration by its own clock.
+As in client-go, clocks of different machines are never compared: a standby takes over when it has observed
+no renewal for the duration of the Lease by its own clock.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ class LeaderLease:
         self._observed_at = 0.0
 
     async def acquire(self) -> None:
-        """Wait until the Lease is ours."""
+        """Wait until this candidate holds the Lease."""
         while True:
             try:
                 if await self._try():
@@ -49,7 +49,7 @@ class LeaderLease:
             await asyncio.sleep(self._poll)
 
     async def hold(self) -> None:
-        """Renew the Lease; return as soon as it cannot be ours any more."""
+        """Renew the Lease; return as soon as this candidate may have lost it."""
         renewed = time.monotonic()
         while time.monotonic() - renewed < self._duration * 2 / 3:
             await asyncio.sleep(self._renew)
@@ -59,7 +59,7 @@ class LeaderLease:
                 renewed = time.monotonic()
             except ApiError as error:
                 if error.is_conflict or error.is_absent:
-                    log.warning("lease: somebody else wrote it: %s", error)
+                    log.warning("lease: another candidate wrote it: %s", error)
                     return
                 log.warning("lease: not renewed: %s", error)
             except TimeoutError:
@@ -125,6 +125,6 @@ class LeaderLease:
 
 
 def _now() -> datetime:
-    """Return the time with microseconds: a MicroTime without them is refused by the API server."""
+    """Return the time with microseconds: the API server rejects a MicroTime without them."""
     now = datetime.now(UTC)
     return now.replace(microsecond=max(now.microsecond, 1))

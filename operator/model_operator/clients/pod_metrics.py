@@ -23,7 +23,7 @@ _LONGEST_TEXT = 1024
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one pod's server counted since it began, and which model it has."""
+    """Counters of the server of one pod since its start, and the model that it serves."""
 
     model: ModelInfo | None
     requests: int
@@ -38,20 +38,20 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How far the start of one pod's server is."""
+    """Progress of the start of the server of one pod."""
 
     phase: str
     message: str
 
 
 class HttpPodMetrics(HttpClient):
-    """Asks pods over HTTP; use it as an async context manager."""
+    """Reads pods over HTTP; use it as an async context manager."""
 
     def __init__(self) -> None:
         super().__init__(lambda: session_with_pods(TIMEOUT))
 
     async def read(self, url: str) -> Sample | None:
-        """Return what a pod tells, None when it does not answer in time or not with metrics."""
+        """Return the counters of a pod; None if it does not respond in time, or not with metrics."""
         try:
             # Pods are asked by their addresses, which no certificate names; nor do the kubelet's probes verify it.
             async with self.session.get(f"{url}/metrics", ssl=False, allow_redirects=False) as response:
@@ -63,7 +63,7 @@ class HttpPodMetrics(HttpClient):
             return None
 
     async def start(self, url: str) -> Start | None:
-        """Return how far the start of a server is, None when it does not answer or has come to its end."""
+        """Return the progress of the start of a server; None if it does not respond or has finished starting."""
         try:
             async with self.session.get(f"{url}/readyz", ssl=False, allow_redirects=False) as response:
                 told = _STATE.decode(await body_of(response, _LARGEST_STATE))
@@ -84,7 +84,9 @@ _LARGEST_STATE = 64 * 2**10
 
 
 def parse(text: str) -> Sample:
-    """Read a page of metrics; only the lines that are ours to judge, since a page is read every few seconds.
+    """Parse a page of metrics; only the lines that the analysis needs, since a page is read every few seconds.
+
+    The format is https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format.
 
     Raises:
         ValueError: such a line is not in Prometheus' format, or not a number that a model server counts to.
@@ -99,13 +101,13 @@ def parse(text: str) -> Sample:
 
 
 def labels_of(text: str) -> Mapping[str, str]:
-    """Read all labels of a line."""
+    """Parse all labels of a line."""
     return dict(_LABEL.findall(text))
 
 
 def _label(name: str) -> Callable[[str], str]:
-    """Return what finds the value of one label, empty when there is none: a tenth of the time of reading them all."""
-    # It begins with plain letters, for which a pattern looks fastest; that they are a whole name is asked behind them.
+    """Return a function that finds the value of one label, empty if absent: ten times as fast as parsing them all."""
+    # A pattern that begins with plain letters is fastest; the lookbehind checks that they are a whole name.
     search = re.compile(rf'{name}(?<=[{{,]{name})="([^"\\]*(?:\\.[^"\\]*)*)"').search
 
     def find(text: str) -> str:
@@ -121,7 +123,7 @@ _metric, _outcome, _converted = _label("metric"), _label("outcome"), _label("con
 
 @dataclass(slots=True)
 class _Page:
-    """What is found line by line; counts of right and wrong answers are `[right, wrong]`."""
+    """Values collected line by line; counts of right and wrong answers are `[right, wrong]`."""
 
     model: ModelInfo | None = None
     changed_fingerprint: str = ""
@@ -134,50 +136,50 @@ class _Page:
     drifted: set[str] = field(default_factory=set)
     assigned: int = 0
 
-    def told_model(self, text: str, _: float) -> None:
+    def add_model(self, text: str, _: float) -> None:
         labels = labels_of(text)
         self.model = ModelInfo(
             **{name: labels.get(name, "")[:_LONGEST_TEXT] for name in ("uri", "version", "format", "sha256")}
         )
 
-    def told_source(self, text: str, _: float) -> None:
+    def add_source(self, text: str, _: float) -> None:
         self.changed_fingerprint = labels_of(text).get("source", "")[:_LONGEST_TEXT]
 
-    def told_requests(self, text: str, value: float) -> None:
+    def add_requests(self, text: str, value: float) -> None:
         self.requests += int(value)
         self.errors += int(value) if _code(text).startswith("5") else 0
 
-    def told_duration(self, text: str, value: float) -> None:
+    def add_duration(self, text: str, value: float) -> None:
         edge = float(_edge(text))
         self.durations[edge] = self.durations.get(edge, 0) + int(value)
 
-    def told_output(self, text: str, value: float) -> None:
+    def add_output(self, text: str, value: float) -> None:
         self.outputs[_output(text)] = value
 
-    def told_feedback(self, text: str, value: float) -> None:
+    def add_feedback(self, text: str, value: float) -> None:
         self._answered("accuracy", _outcome(text) == "correct", value)
 
-    def told_rated(self, text: str, value: float) -> None:
+    def add_rated(self, text: str, value: float) -> None:
         self._answered(_metric(text), _outcome(text) == "right", value)
 
-    def told_conversions(self, text: str, value: float) -> None:
+    def add_conversions(self, text: str, value: float) -> None:
         self._answered("conversion", _converted(text) == "true", value)
 
     def _answered(self, metric: str, is_right: bool, value: float) -> None:
         self.answers.setdefault(metric, [0.0, 0.0])[0 if is_right else 1] = value
 
-    def told_assigned(self, _: str, value: float) -> None:
+    def add_assigned(self, _: str, value: float) -> None:
         self.assigned = int(value)
 
-    def told_drift(self, text: str, value: float) -> None:
+    def add_drift(self, text: str, value: float) -> None:
         if value:
             self.drifted.add(_feature(text))
 
-    def told_loss(self, place: int, value: float) -> None:
+    def add_loss(self, place: int, value: float) -> None:
         self.losses[place] = value
 
     def sample(self) -> Sample:
-        """Return it as a value."""
+        """Return the page as a value."""
         quality = {
             name: SumStats(count=right + wrong, total=wrong, squares=wrong)
             for name, (right, wrong) in self.answers.items()
@@ -198,20 +200,20 @@ class _Page:
 
 _LABEL = re.compile(r'([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"')
 _READERS: Mapping[str, Callable[[_Page, str, float], None]] = {
-    "modeldeploy_model_info": _Page.told_model,
-    "modeldeploy_source_changed": _Page.told_source,
-    "modeldeploy_requests_total": _Page.told_requests,
-    "modeldeploy_request_duration_seconds_bucket": _Page.told_duration,
-    "modeldeploy_outputs_total": _Page.told_output,
-    "modeldeploy_feedback_total": _Page.told_feedback,
-    "modeldeploy_conversions_total": _Page.told_conversions,
-    "modeldeploy_rated_total": _Page.told_rated,
-    "modeldeploy_assignments_total": _Page.told_assigned,
-    "modeldeploy_drifted": _Page.told_drift,
-    "modeldeploy_log_loss_count": lambda page, _, value: page.told_loss(0, value),
-    "modeldeploy_log_loss_sum": lambda page, _, value: page.told_loss(1, value),
-    "modeldeploy_log_loss_squares_total": lambda page, _, value: page.told_loss(2, value),
+    "modeldeploy_model_info": _Page.add_model,
+    "modeldeploy_source_changed": _Page.add_source,
+    "modeldeploy_requests_total": _Page.add_requests,
+    "modeldeploy_request_duration_seconds_bucket": _Page.add_duration,
+    "modeldeploy_outputs_total": _Page.add_output,
+    "modeldeploy_feedback_total": _Page.add_feedback,
+    "modeldeploy_conversions_total": _Page.add_conversions,
+    "modeldeploy_rated_total": _Page.add_rated,
+    "modeldeploy_assignments_total": _Page.add_assigned,
+    "modeldeploy_drifted": _Page.add_drift,
+    "modeldeploy_log_loss_count": lambda page, _, value: page.add_loss(0, value),
+    "modeldeploy_log_loss_sum": lambda page, _, value: page.add_loss(1, value),
+    "modeldeploy_log_loss_squares_total": lambda page, _, value: page.add_loss(2, value),
 }
-#: One of those lines: its name, its opening brace and the labels, its value. It begins with the end of the line before,
+#: One of those lines: name, opening brace and labels, value. The pattern begins with the end of the line before,
 #: and not with `^`: what a pattern begins with is looked for faster than the places where a line may begin.
 _LINE = re.compile(rf"\n({'|'.join(_READERS)})(\{{.*)\}} (\S+)")

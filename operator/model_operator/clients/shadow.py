@@ -1,4 +1,4 @@
-"""Asks a pod's server for its recent predictions (docs/wire.md), with an API key where its server wants one."""
+"""Reads the recent predictions of a pod (docs/wire.md), with an API key if its server requires one."""
 
 import asyncio
 from collections.abc import Mapping
@@ -42,17 +42,17 @@ _DECODER = msgspec.json.Decoder(_Answer)
 
 
 class HttpPredictions(HttpClient):
-    """Asks pods over HTTP; use it as an async context manager."""
+    """Reads pods over HTTP; use it as an async context manager."""
 
     def __init__(self, read_secret: ReadSecret) -> None:
         super().__init__(lambda: session_with_pods(TIMEOUT))
         self._read_secret = read_secret
 
     async def api_key(self, namespace: str, secret_name: str) -> str:
-        """Return one of the keys that a Secret holds.
+        """Return one of the keys in a Secret.
 
         Raises:
-            ProviderError: the Secret cannot be read, or holds none.
+            ProviderError: the Secret cannot be read, or has no keys.
         """
         held = await secret_of(self._read_secret, namespace, secret_name)
         keys = [value.strip() for _, value in sorted(held.items()) if value.strip()]
@@ -61,14 +61,14 @@ class HttpPredictions(HttpClient):
         return keys[0]
 
     async def ask(self, url: str, question: ShadowRequest, api_key: str) -> ShadowResponse:
-        """Return what a pod tells.
+        """Return the predictions of a pod.
 
         Raises:
-            ProviderError: it does not answer in time, or not with predictions.
+            ProviderError: the pod does not respond in time, or not with predictions.
         """
         headers = {"Content-Type": "application/json", **({"x-api-key": api_key} if api_key else {})}
         try:
-            # Pods are asked by their addresses, which no certificate names.
+            # Certificates do not name the addresses of pods.
             async with self.session.post(
                 f"{url}/shadow/predictions",
                 data=orjson.dumps(_body(question)),
@@ -80,7 +80,7 @@ class HttpPredictions(HttpClient):
         except TimeoutError as error:
             raise ProviderError(f"{url} did not answer within {TIMEOUT:g} s") from error
         except aiohttp.ClientError as error:
-            raise ProviderError(f"{url} tells no predictions ({error}); older servers have no such port") from error
+            raise ProviderError(f"{url} serves no predictions ({error}); older servers have no such port") from error
         if response.status != 200:
             raise ProviderError(f"{url} answered {response.status}: {text[:200].decode(errors='replace')}")
         if len(text) > _LARGEST:
@@ -93,7 +93,7 @@ def parse(text: bytes) -> ShadowResponse:
     """Read an answer; its bytes, its counts and the lengths of its texts are limited before anything is built of them.
 
     Raises:
-        ProviderError: it is none of a model server's.
+        ProviderError: it is not a response of a model server.
     """
     try:
         answer = _DECODER.decode(text)

@@ -1,7 +1,7 @@
 """Requests web hooks: gates, notifications, retraining.
 
-A hook with a Secret is called at the Secret's `url` if it has one (that of a Slack hook is a secret itself), with its
-`token` or its `username` and `password`.
+A webhook with a Secret is called at the `url` in the Secret if it has one (the URL of a Slack webhook is a secret),
+with its `token` or its `username` and `password`.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ _LARGEST = 65_536
 
 
 class HttpWebhooks(HttpClient):
-    """Posts JSON; use it as an async context manager. Redirects are not followed: a hook says itself where it is."""
+    """Posts JSON; use it as an async context manager. It does not follow redirects: the spec names the final URL."""
 
     def __init__(self, read_secret: ReadSecret, egress: EgressPolicy) -> None:
         def make() -> aiohttp.ClientSession:
@@ -35,7 +35,7 @@ class HttpWebhooks(HttpClient):
         self._read_secret, self._egress = read_secret, egress
 
     async def ask(self, address: WebhookEndpoint, namespace: str, body: Mapping[str, Any]) -> GateAnswer:
-        """Return whether a gate is open: any 2xx says yes, everything else says no, with the reason."""
+        """Return whether a gate is open: with 2xx it is open, with any other response it is closed, with the reason."""
         try:
             status = await self._post(address, namespace, body)
         except ProviderError as error:
@@ -44,10 +44,10 @@ class HttpWebhooks(HttpClient):
         return GateAnswer(is_open=is_open, message="open" if is_open else f"answered {status}")
 
     async def notify(self, address: WebhookEndpoint, namespace: str, body: Mapping[str, Any]) -> None:
-        """Post a notice.
+        """Post a notification.
 
         Raises:
-            ProviderError: nobody took it.
+            ProviderError: the webhook did not accept it.
         """
         status = await self._post(address, namespace, body)
         if not 200 <= status < 300:
@@ -71,7 +71,7 @@ class HttpWebhooks(HttpClient):
                 raise ProviderError(str(error.os_error)) from error
             raise ProviderError("cannot be reached") from error
         except (aiohttp.ClientError, ValueError) as error:
-            # The message of the error has the URL in it, which may be a secret.
+            # The message of the error contains the URL, which may be a secret.
             raise ProviderError(f"cannot be reached ({type(error).__name__})") from error
 
     async def _where(self, address: WebhookEndpoint, namespace: str) -> tuple[str, Mapping[str, str]]:
@@ -85,5 +85,5 @@ class HttpWebhooks(HttpClient):
                 f"Secret {name} needs url, token, or username and password; its keys are: {keys_of(held)}"
             )
         if not url:
-            raise ProviderError(f"Secret {name} has no key url, and the hook has none either")
+            raise ProviderError(f"Secret {name} has no key url, and the webhook has no url either")
         return url, headers or {}

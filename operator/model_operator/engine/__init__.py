@@ -1,4 +1,4 @@
-"""The level-triggered engine: caches fed by watches, a queue of keys, and one reconcile for all of them.
+"""The level-triggered engine: caches filled by watches, a work queue of keys, and one reconcile function.
 
-It knows no kopf: whatever can list, watch and write can drive it.
+It does not depend on kopf or on a client: it needs the ports to list, watch and write.
 """

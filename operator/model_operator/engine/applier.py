@@ -1,4 +1,4 @@
-"""Writes what a plan asks for: applies what is absent or differs, deletes what is not wanted, tells what is refused."""
+"""Applies a plan: applies objects that are absent or differ, deletes the others, and reports rejected writes."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -17,44 +17,44 @@ from model_operator.policy.status.events import EventDraft
 from model_operator.ports import Cluster
 from model_operator.rendering import render
 
-Found = Mapping[tuple[str, str], Body]
-#: Answers that say nothing of the object: none at all, somebody wrote first, too many requests, not now.
+LiveObjects = Mapping[tuple[str, str], Body]
+#: Status codes that are not about the object: no response, conflict, too many requests, unavailable.
 _RETRYABLE = frozenset({0, 409, 429, 503, 504})
-#: No conflict (409), after which one tries again at once: here somebody has to act.
+#: Not a conflict (409), which is retried at once: here a user must act.
 _NOT_OURS = 422
 
 
 class Children:
-    """The objects of ModelDeployments. `missing_kinds` are those that the cluster does not know."""
+    """Writes the objects of ModelDeployments. `missing_kinds` are the kinds that the cluster does not have."""
 
     def __init__(
         self, cluster: Cluster, cache: Cache, recorder: EventRecorder, settings: PodSettings, missing_kinds: set[str]
     ) -> None:
         self._cluster, self._cache, self._recorder = cluster, cache, recorder
         self._settings, self._missing_kinds = settings, missing_kinds
-        #: What was last seen to be as it shall be, by key: rendering it again would find nothing to write.
+        #: Inputs of the last pass that needed no write, by key; equal inputs are skipped.
         self._settled: dict[ObjectKey, tuple[Any, ...]] = {}
-        #: The generation that asked for what was refused, and the message.
+        #: Generation and message of the last rejected write, by key.
         self._refusals: dict[ObjectKey, tuple[int, str]] = {}
 
     def refusal(self, resource: ModelDeployment) -> str:
-        """Return which object of the resource could not be written and why; empty when all could, or before a try."""
+        """Return the object of the resource that could not be written, and why; empty if there is none."""
         generation, message = self._refusals.get(resource.key, (0, ""))
         return message if generation == resource.generation else ""
 
     def forget(self, key: ObjectKey) -> None:
-        """Forget a resource that is gone."""
+        """Drop the state of a deleted resource."""
         self._settled.pop(key, None)
         self._refusals.pop(key, None)
 
-    async def write(self, resource: ModelDeployment, plan: Plan, observed: Observed, live: Found) -> bool:
-        """Make the cluster what the plan says; return whether to look again: after a write or a refusal.
+    async def write(self, resource: ModelDeployment, plan: Plan, observed: Observed, live: LiveObjects) -> bool:
+        """Apply the plan; return whether another pass is needed, which is the case after a write or a rejection.
 
         Raises:
-            ApiError: an object was refused, or belongs to somebody else; what comes after it was not written.
+            ApiError: an object was rejected, or has another owner; the stages after it were not written.
         """
-        seen = (resource.uid, resource.generation, plan, frozenset(self._missing_kinds), _versions(live))
-        if self._settled.get(resource.key) == seen:
+        inputs = (resource.uid, resource.generation, plan, frozenset(self._missing_kinds), _versions(live))
+        if self._settled.get(resource.key) == inputs:
             return self._is_over(resource.key)
         stages = list(render(resource, plan, observed, live, self._settings))
         wanted = [child for stage in stages for child in stage]
@@ -63,14 +63,14 @@ class Children:
             has_written |= await self._write_stage(resource, stage, live)
         has_written |= await self._delete_unwanted(resource, wanted, live)
         if not has_written:
-            self._settled[resource.key] = seen
+            self._settled[resource.key] = inputs
         return self._is_over(resource.key) or has_written
 
-    async def _write_stage(self, resource: ModelDeployment, stage: Sequence[Body], live: Found) -> bool:
-        """Write the objects that need it, all at once; return whether there were any.
+    async def _write_stage(self, resource: ModelDeployment, stage: Sequence[Body], live: LiveObjects) -> bool:
+        """Write the objects that need it, concurrently; return whether there were any.
 
         Raises:
-            ApiError: of the first object that was refused. The others are written all the same.
+            ApiError: that of the first rejected object. The others of the stage are written nevertheless.
         """
         found = [(child, live.get((child["kind"], child["metadata"]["name"]))) for child in stage]
         writes = [
@@ -87,24 +87,24 @@ class Children:
         return bool(writes)
 
     def _is_over(self, key: ObjectKey) -> bool:
-        """Forget a refusal; return whether there was one, which status still tells."""
+        """Drop the rejection of a resource; return whether there was one, which the status still reports."""
         return self._refusals.pop(key, None) is not None
 
     async def _apply(self, resource: ModelDeployment, child: Body, known: Body | None) -> None:
-        self._tell_foreign_write(resource, child, known)
+        self._report_drift(resource, child, known)
         try:
             answer = await (self._create(resource, child) if known is None else self._cluster.apply(child))
         except ApiError as error:
             if error.status not in _RETRYABLE and not error.is_namespace_terminating:
-                self._tell_refusal(resource, child, error)
+                self._report_rejection(resource, child, error)
             raise
         self._cache.upsert(dict(answer))
-        # What the server answers holds what we sent; comparing it would only start a quarrel
-        # with an admission webhook that thinks otherwise.
+        # The response counts as what was sent: comparing them would start a fight with a mutating
+        # admission webhook.
         self._cache.verified(answer, applied_hash(child))
 
     async def _create(self, resource: ModelDeployment, child: Body) -> Body:
-        """Apply what we know nothing of: there may be such an object already, and it may be somebody else's."""
+        """Apply an object that is not in the cache: it may exist nevertheless, and may have another owner."""
         kind, name = child["kind"], child["metadata"]["name"]
         other = self._cache.conflicting_owner(resource.key, kind, name)
         if other is not None:
@@ -127,7 +127,7 @@ class Children:
             told = f"a {kind} of this name exists and is not this resource's; delete it, or name the resource otherwise"
             raise ApiError(_NOT_OURS, "AlreadyExists", told)
 
-    def _tell_refusal(self, resource: ModelDeployment, child: Body, error: ApiError) -> None:
+    def _report_rejection(self, resource: ModelDeployment, child: Body, error: ApiError) -> None:
         what, why = f"{child['kind']} {child['metadata']['name']}", error.reason or error.status
         text = f"{what} cannot be written: {why}: {error.message}"
         self._refusals[resource.key] = (resource.generation, text)
@@ -143,15 +143,15 @@ class Children:
             self._cache.verified(live, wanted_hash)
         return False
 
-    def _tell_foreign_write(self, resource: ModelDeployment, wanted: Body, live: Body | None) -> None:
+    def _report_drift(self, resource: ModelDeployment, wanted: Body, live: Body | None) -> None:
         if live is None or applied_hash(live) != applied_hash(wanted):
             return
         if has_drifted(wanted, live):
             what = f"{wanted['kind']} {wanted['metadata']['name']}"
-            message = f"somebody changed fields of the {what} that belong to this resource; they are put right"
+            message = f"another writer changed managed fields of the {what}; the operator restores them"
             self._recorder.record(resource, EventDraft("DriftCorrected", message, is_warning=True))
 
-    async def _delete_unwanted(self, resource: ModelDeployment, wanted: Sequence[Body], live: Found) -> bool:
+    async def _delete_unwanted(self, resource: ModelDeployment, wanted: Sequence[Body], live: LiveObjects) -> bool:
         has_deleted = False
         names = {(child["kind"], child["metadata"]["name"]) for child in wanted}
         for (kind, name), child in live.items():
@@ -166,8 +166,8 @@ class Children:
         return has_deleted
 
 
-def _versions(children: Found) -> Mapping[tuple[str, str], str]:
-    """Return the versions of what is rendered; pods are not, and change all the time."""
+def _versions(children: LiveObjects) -> Mapping[tuple[str, str], str]:
+    """Return the versions of the rendered objects; pods are not rendered, and change all the time."""
     return {key: body["metadata"]["resourceVersion"] for key, body in children.items() if key[0] != "Pod"}
 
 

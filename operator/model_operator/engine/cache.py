@@ -1,7 +1,7 @@
-"""What the cluster looks like, as far as we were told: by watches, by lists, and by our own writes.
+"""Cache of the objects of the cluster, filled by watches, by lists, and by the operator's own writes.
 
-An object never goes back in resourceVersion (they are comparable since Kubernetes 1.35, KEP-5504, and
-etcd has always counted upwards). A change that no decision looks at wakes nobody.
+The resourceVersion of a cached object never decreases (versions are comparable since Kubernetes 1.35, KEP-5504, and
+etcd has always counted upwards). A change that no decision depends on enqueues no key.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +20,7 @@ from model_operator.observation.values import PodProblem
 
 ChildId = tuple[str, str]  # kind, name
 
-#: Fields of an object's status that decisions look at; of other kinds the whole status counts.
+#: Fields of an object's status that decisions depend on; of other kinds, the whole status.
 _STATUS_FIELDS: Mapping[str, tuple[str, ...]] = {
     "Deployment": ("observedGeneration", "availableReplicas", "updatedReplicas", "readyReplicas"),
     "HorizontalPodAutoscaler": (),
@@ -30,7 +30,7 @@ _STATUS_FIELDS: Mapping[str, tuple[str, ...]] = {
     "ServiceMonitor": (),
 }
 
-#: What else of it they look at.
+#: Problems in its conditions that decisions depend on.
 _TROUBLES: Mapping[str, Callable[[Mapping[str, Any]], PodProblem | None]] = {
     "Deployment": deployment_problem,
     "HorizontalPodAutoscaler": autoscaler_problem,
@@ -40,7 +40,7 @@ _METADATA_FIELDS = ("uid", "generation", "deletionTimestamp", "labels", "annotat
 
 
 class CachedObject(NamedTuple):
-    """A child as JSON: as values they take five times the memory. What most questions are about is beside it."""
+    """A child as JSON, which takes a fifth of the memory of a dict, with the fields that most queries need."""
 
     uid: str
     version: int
@@ -48,17 +48,17 @@ class CachedObject(NamedTuple):
 
 
 class Cache:
-    """The resources, and for each of them its children by kind and name."""
+    """The ModelDeployments, and for each of them its children by kind and name."""
 
     def __init__(self) -> None:
         self._resources: dict[ObjectKey, JsonObject] = {}
         self._parsed: dict[ObjectKey, ModelDeployment] = {}
-        # Resources are looked at all the time and stay as they are; reading the children of one takes some 20 us.
+        # Resources are read all the time and rarely change; parsing the children of one takes about 20 us.
         self._children: dict[ObjectKey, dict[ChildId, CachedObject]] = {}
-        #: Keys that lost a child without our doing: their resource may be gone as well.
+        #: Keys that lost a child to another deletion than the operator's: their resource may be gone as well.
         self.lost_a_child: set[ObjectKey] = set()
         self._own_deletions: set[str] = set()
-        #: Resources that a write of ours is on its way to.
+        #: Resources with a write of the operator in flight.
         self._written: set[ObjectKey] = set()
         self._verified: dict[str, tuple[str, str]] = {}
 
@@ -66,14 +66,14 @@ class Cache:
         return len(self._resources)
 
     def resource(self, key: ObjectKey) -> JsonObject | None:
-        """Return a ModelDeployment's body."""
+        """Return the body of a ModelDeployment."""
         return self._resources.get(key)
 
     def get(self, key: ObjectKey) -> ModelDeployment | None:
-        """Return a ModelDeployment; it is read once for all who look at it, until it is another.
+        """Return a ModelDeployment, parsed once for each version.
 
         Raises:
-            InvalidSpec: the spec is not understood.
+            InvalidSpec: the spec is invalid.
         """
         known, body = self._parsed.get(key), self._resources.get(key)
         if known is None and body is not None:
@@ -81,14 +81,14 @@ class Cache:
         return known
 
     def get_valid(self, key: ObjectKey) -> ModelDeployment | None:
-        """Return a ModelDeployment, None as well where its spec is not understood: the reconcile says so."""
+        """Return a ModelDeployment, or None if it is absent or invalid; the reconcile reports an invalid spec."""
         try:
             return self.get(key)
         except InvalidSpec:
             return None
 
     def conflicting_owner(self, key: ObjectKey, kind: str, name: str) -> ObjectKey | None:
-        """Return which other ModelDeployment has a child of this name: its names are its own, or begin with its own."""
+        """Return the other ModelDeployment that owns an object of this name, if any."""
         for owner in (name, name.rpartition("-")[0]):
             other = ObjectKey(key.namespace, owner)
             if other != key and (kind, name) in self._children.get(other, {}):
@@ -96,20 +96,20 @@ class Cache:
         return None
 
     def children(self, key: ObjectKey) -> Mapping[ChildId, JsonObject]:
-        """Return the children of a ModelDeployment, read anew: a change of them changes nothing here."""
+        """Return copies of the children of a ModelDeployment."""
         return {child: orjson.loads(packed.json) for child, packed in self._children.get(key, {}).items()}
 
     def pods(self, key: ObjectKey) -> list[JsonObject]:
-        """Return the pods alone, read anew: whoever needs no more need not read what is ten times as large."""
+        """Return copies of the pods of a ModelDeployment; all its children would be ten times as much to parse."""
         known = self._children.get(key, {}).items()
         return [orjson.loads(packed.json) for (kind, _), packed in known if kind == "Pod"]
 
     def __iter__(self) -> Iterator[ObjectKey]:
-        """Yield the keys of all ModelDeployments, as they are now."""
+        """Yield the keys of a snapshot of all ModelDeployments."""
         return iter(tuple(self._resources))
 
     def upsert(self, body: JsonObject) -> ObjectKey | None:
-        """Take over what is known of an object; return the key to wake, None when nothing changed for us."""
+        """Store a version of an object; return the key to enqueue, or None if no relevant field changed."""
         key = owner_key(body)
         if key is None:
             return None
@@ -136,7 +136,7 @@ class Cache:
 
     @contextmanager
     def suppress_echo(self, key: ObjectKey) -> Iterator[None]:
-        """While a write of ours to a ModelDeployment is on its way, what a watch tells of it wakes nobody."""
+        """Suppress watch events of a ModelDeployment while a write of the operator to it is in flight."""
         self._written.add(key)
         try:
             yield
@@ -144,21 +144,21 @@ class Cache:
             self._written.discard(key)
 
     def upsert_own_write(self, key: ObjectKey, answer: JsonObject) -> bool:
-        """Take over the answer to our own write; return whether somebody wrote after it, which woke nobody."""
+        """Store the response to a write of the operator; return whether a later write was suppressed meanwhile."""
         if key not in self._resources:
-            return False  # it was deleted meanwhile, and the watch told of that first
+            return False  # it was deleted meanwhile, and the watch reported that first
         self.upsert(answer)
         return _version(self._resources[key]) > _version(answer)
 
     def remove(self, body: JsonObject) -> ObjectKey | None:
-        """Forget an object that is gone; return the key to wake."""
+        """Remove a deleted object; return the key to enqueue."""
         key = owner_key(body)
         if key is None:
             return None
         uid, known = _uid(body), self._known_uid(key, body)
         if known == uid:
             self._forget(key, body)
-        # An own deletion is seen twice: when it is done, and when the watch tells of it.
+        # A deletion by the operator arrives twice: when it is done, and as a watch event.
         if body["kind"] not in (KIND, "Pod") and known and uid not in self._own_deletions:
             self.lost_a_child.add(key)
         if not known:
@@ -167,21 +167,21 @@ class Cache:
         return key
 
     def expect_deletion(self, body: JsonObject) -> None:
-        """Remember that we delete this object ourselves, so that its end surprises nobody."""
+        """Record that the operator deletes this object, so that its removal is not reported as a lost child."""
         self._own_deletions.add(body["metadata"]["uid"])
 
     def is_verified(self, live: Mapping[str, Any], wanted_hash: str) -> bool:
-        """Whether exactly this version of a live object was found to hold exactly this content before."""
+        """Whether exactly this version of a live object was compared with exactly this content before."""
         metadata = live["metadata"]
         return self._verified.get(metadata["uid"]) == (metadata["resourceVersion"], wanted_hash)
 
     def verified(self, live: Mapping[str, Any], wanted_hash: str) -> None:
-        """Remember it: comparing an object field by field is most of a pass's work."""
+        """Record the result of a comparison: comparing field by field is most of the work of a pass."""
         metadata = live["metadata"]
         self._verified[metadata["uid"]] = (metadata["resourceVersion"], wanted_hash)
 
     def all_of(self, kind: str) -> Iterator[JsonObject]:
-        """Yield every known object of a kind."""
+        """Yield every cached object of a kind."""
         if kind == KIND:
             yield from tuple(self._resources.values())
             return
@@ -189,7 +189,7 @@ class Cache:
             yield from (orjson.loads(packed.json) for (other, _), packed in tuple(children.items()) if other == kind)
 
     def _known_uid(self, key: ObjectKey, body: JsonObject) -> str:
-        """Return the uid of what is known under an object's name, empty when nothing is."""
+        """Return the uid of the cached object of this name, empty if there is none."""
         if body["kind"] == KIND:
             resource = self._resources.get(key)
             return _uid(resource) if resource else ""
@@ -211,7 +211,7 @@ def _child_id(body: JsonObject) -> ChildId:
 
 
 def owner_key(body: Mapping[str, Any]) -> ObjectKey | None:
-    """Return the key of the ModelDeployment that an object is, or belongs to; None for strangers."""
+    """Return the key of the ModelDeployment that an object is, or belongs to; None for other objects."""
     if body["kind"] == KIND:
         return key_of(body)
     labels = body["metadata"].get("labels") or {}
@@ -220,7 +220,7 @@ def owner_key(body: Mapping[str, Any]) -> ObjectKey | None:
 
 
 def strip_unused_fields(body: JsonObject) -> None:
-    """Drop what nobody reads; managedFields are about half of an object's bytes."""
+    """Drop unused fields; managedFields are about half of the bytes of an object."""
     metadata = body["metadata"]
     metadata.pop("managedFields", None)
     (metadata.get("annotations") or {}).pop("kubectl.kubernetes.io/last-applied-configuration", None)
@@ -237,7 +237,7 @@ def _version(body: JsonObject) -> int:
 
 
 def _is_alike(old: JsonObject, new: JsonObject) -> bool:
-    """Whether no decision could tell the two apart."""
+    """Whether the two differ in no field that a decision depends on."""
     a, b = old["metadata"], new["metadata"]
     if any(a.get(field) != b.get(field) for field in _METADATA_FIELDS):
         return False
@@ -251,5 +251,5 @@ def _is_alike(old: JsonObject, new: JsonObject) -> bool:
     problem = _TROUBLES.get(kind)
     if problem is not None and problem(old_status) != problem(new_status):
         return False
-    # Kinds without a generation say with their spec whether somebody wrote into them.
+    # Kinds without a generation show a foreign write in their spec.
     return kind != "Service" or old.get("spec") == new.get("spec")

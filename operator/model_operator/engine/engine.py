@@ -1,4 +1,4 @@
-"""The engine: reflectors fill the cache, wakes fill the queue, workers empty it."""
+"""The engine: reflectors fill the cache, changes fill the work queue, workers empty it."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ WORKERS = 16
 
 
 class Engine:
-    """Everything between watches and writes. One engine serves all ModelDeployments it is told of."""
+    """Connects watches, queue and reconciler. One engine serves all ModelDeployments."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Engine:
             for source in sources
         ]
         self._telemetry = telemetry
-        #: Namespaces that are being deleted, as far as a write was refused there.
+        #: Namespaces that are being deleted, where a write was rejected for that.
         self._terminating: set[str] = set()
         self._reconciler = Reconciler(
             cluster,
@@ -82,7 +82,7 @@ class Engine:
         )
 
     def changed(self, body: dict[str, Any], change: Change) -> None:
-        """Take over news of a ModelDeployment; a person's change is served before everything else."""
+        """Handle a change of a ModelDeployment; changes by users have the highest priority."""
         known = self.cache.resource(_key(body))
         is_new_spec = known is None or known["metadata"]["generation"] != body["metadata"]["generation"]
         if change is Change.DELETED:
@@ -93,7 +93,7 @@ class Engine:
             self.queue.add(key, Priority.RESYNC if change is Change.LISTED else urgent)
 
     def child_changed(self, body: dict[str, Any], change: Change) -> None:
-        """Take over news of anything that belongs to a ModelDeployment."""
+        """Handle a change of an object that belongs to a ModelDeployment."""
         key = self._taken(body, change)
         if key is not None:
             self.queue.add_debounced(key)
@@ -102,12 +102,12 @@ class Engine:
         return self.cache.remove(body) if change is Change.DELETED else self.cache.upsert(body)
 
     async def wait_until_listed(self) -> None:
-        """Wait until everything was listed once; nothing may be written before."""
+        """Wait until all kinds were listed once; no write may happen before."""
         for reflector in self.reflectors:
             await reflector.listed.wait()
 
     async def reflect(self) -> None:
-        """Keep the caches warm, until cancelled. A standby does no more than this."""
+        """Keep the caches up to date, until cancelled. A standby does no more than this."""
         async with asyncio.TaskGroup() as group:
             for reflector in self.reflectors:
                 group.create_task(reflector.run(), name=f"reflect-{reflector.kind}")
@@ -132,7 +132,7 @@ class Engine:
                 await self._pass(key)
             finally:
                 self.queue.done(key)
-            # A pass that has nothing to write never waits for anything: let the lease and the watches have their turn.
+            # A pass without a write never awaits: yield to the lease and the watches.
             await asyncio.sleep(0)
 
     async def _pass(self, key: ObjectKey) -> None:
@@ -146,13 +146,13 @@ class Engine:
                 return
             wait = self.queue.retry(key, is_conflict=error.is_conflict, retry_after=error.retry_after)
             level = logging.DEBUG if error.is_conflict or error.is_unreachable else logging.WARNING
-            log.log(level, "%s/%s: %s; again in %.1f s", *key, error, wait)
+            log.log(level, "%s/%s: %s; retry in %.1f s", *key, error, wait)
             self._telemetry.reconciled("conflict" if error.is_conflict else "error", started)
             return
         except Exception as error:
-            # One resource with a bug must not stop the others: its status says so, and the log says where.
+            # An unexpected error on one resource must not stop the others; its status and the log report it.
             wait = self.queue.retry(key, is_conflict=False, retry_after=None)
-            log.exception("%s/%s: a bug; again in %.1f s", *key, wait)
+            log.exception("%s/%s: unexpected error; retry in %.1f s", *key, wait)
             self._telemetry.reconciled("bug", started)
             with contextlib.suppress(ApiError):
                 await self._reconciler.report_bug(key, error)
@@ -169,15 +169,15 @@ class Engine:
             self.queue.add(key)
 
     def _leave(self, key: ObjectKey) -> None:
-        """Leave a resource alone whose namespace is being deleted: it is deleted next, and a watch reports that."""
+        """Skip a resource whose namespace is being deleted: its own deletion follows, and the watch reports it."""
         self.queue.succeeded(key)
         self.queue.cancel_timer(key)
         if key.namespace not in self._terminating:
             self._terminating.add(key.namespace)
-            log.debug("the namespace %s is being deleted; nothing is written there", key.namespace)
+            log.debug("the namespace %s is being deleted; the operator skips its resources", key.namespace)
 
     def health(self, longest_silence: float) -> Mapping[str, Any]:
-        """Return what liveness shows: sizes, and the watches that were silent for too long."""
+        """Return the state for the liveness endpoint: sizes, and the watches that were silent for too long."""
         now = time.monotonic()
         silent = {r.kind: round(now - r.last_sign) for r in self.reflectors if now - r.last_sign > longest_silence}
         return {

@@ -1,7 +1,7 @@
-"""Kubernetes Events: told once, never in the way of a reconcile.
+"""Recorder of Kubernetes Events, which does not block a reconcile.
 
-The same news of the same object is told again only after `REPEAT_AFTER`; a bounded queue drops (and
-logs) rather than grows when the API server is slow.
+An equal Event of the same object is recorded again only after `REPEAT_AFTER`; a bounded queue drops (and
+logs) Events when the API server is slow.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ log = logging.getLogger(__name__)
 REPEAT_AFTER = timedelta(minutes=10)
 _REMEMBERED = 10_000
 _QUEUED = 1_000
-#: The API server refuses longer notes.
+#: Maximum length of a message; the API server rejects longer ones.
 _LONGEST_MESSAGE = 1024
 
 
 class EventRecorder:
-    """Turns news into Events, in the background."""
+    """Writes Events in the background."""
 
     def __init__(self, cluster: Cluster, clock: Clock, reporter: str) -> None:
         self._cluster, self._clock, self._reporter = cluster, clock, reporter
@@ -35,7 +35,7 @@ class EventRecorder:
         self._queue: asyncio.Queue[Body] = asyncio.Queue(_QUEUED)
 
     def record(self, resource: ModelDeployment, news: EventDraft) -> None:
-        """Queue an Event about a ModelDeployment, unless it was told lately."""
+        """Queue an Event about a ModelDeployment, unless it was recorded recently."""
         about = {
             "apiVersion": API_VERSION,
             "kind": KIND,
@@ -47,7 +47,7 @@ class EventRecorder:
         self._tell(about, news)
 
     def record_for(self, body: Body, news: EventDraft) -> None:
-        """Queue an Event about any object, unless it was told lately."""
+        """Queue an Event about any object, unless it was recorded recently."""
         metadata = body["metadata"]
         named = {field: metadata[field] for field in ("name", "namespace", "uid", "resourceVersion")}
         self._tell({"apiVersion": body["apiVersion"], "kind": body["kind"], **named}, news)
@@ -65,11 +65,11 @@ class EventRecorder:
             self._queue.put_nowait(event_body(about, news, now, self._reporter))
         except asyncio.QueueFull:
             log.warning(
-                "event %s of %s/%s was dropped: too many are waiting", news.reason, about["namespace"], about["name"]
+                "event %s of %s/%s was dropped: the queue is full", news.reason, about["namespace"], about["name"]
             )
 
     async def run(self) -> None:
-        """Write queued Events until cancelled; one that is refused is logged and forgotten."""
+        """Write queued Events until cancelled; a rejected one is logged and dropped."""
         while True:
             body = await self._queue.get()
             try:

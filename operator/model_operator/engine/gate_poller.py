@@ -1,4 +1,4 @@
-"""Asks the gates of the rollouts that wait at one, again and again until they open."""
+"""Polls the gates of the rollouts that wait at one, until they open."""
 
 import asyncio
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ from model_operator.policy.rollout.gates import question
 from model_operator.policy.rollout.pauses import PauseReason
 from model_operator.ports import Clock, Webhooks
 
-#: Seconds between two looks for rollouts that wait.
+#: Seconds between two searches for waiting rollouts.
 INTERVAL = 1.0
-#: A gate that said no, or nothing, is asked again after so long.
+#: Time after which a gate that is closed, or did not respond, is polled again.
 ASK_AGAIN = timedelta(seconds=10)
 
 
 class _Point(NamedTuple):
-    """Where a rollout waits. An answer is good for this point alone."""
+    """Point at which a rollout waits. An answer is valid for this point only."""
 
     canary: str
     step_index: int
@@ -29,7 +29,7 @@ class _Point(NamedTuple):
 
 
 class GatePoller:
-    """Knows what the gates said."""
+    """Polls gates and holds their answers."""
 
     def __init__(self, cache: Cache, queue: WorkQueue, hooks: Webhooks, clock: Clock) -> None:
         self._cache, self._queue, self._hooks, self._clock = cache, queue, hooks, clock
@@ -38,7 +38,7 @@ class GatePoller:
         self._asked: dict[ObjectKey, datetime] = {}
 
     def answers(self, resource: ModelDeployment) -> Mapping[str, GateAnswer]:
-        """Return what the gates said of the point where the rollout waits, by name."""
+        """Return the answers of the gates, by name, for the point at which the rollout waits."""
         point, answers = self._answers.get(resource.key, (None, {}))
         return answers if point is not None and point == _point(resource) else {}
 

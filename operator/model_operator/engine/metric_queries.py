@@ -1,4 +1,4 @@
-"""Queries of metric providers about a rollout: guards' values, and the answers of an A/B test."""
+"""Queries of metric providers for a rollout: values of guards, and counts of an A/B test."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from model_operator.errors import ProviderError
 from model_operator.policy.analysis.metric_test import Query
 from model_operator.ports import MetricValues
 
-#: Seconds of the shortest range that a query is given.
+#: Shortest range of a query, in seconds.
 _SHORTEST_RANGE = 15
 _TEMPLATE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
@@ -18,7 +18,7 @@ _TEMPLATE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 async def fetch(
     values: MetricValues, resource: ModelDeployment, queries: Sequence[Query], now: datetime
 ) -> Sequence[float | None] | ProviderError:
-    """Return the values of some queries, or the first error."""
+    """Return the values of the queries, or the first error."""
     try:
         return [await _value(values, resource, query, now) for query in queries]
     except ProviderError as error:
@@ -27,7 +27,7 @@ async def fetch(
 
 async def _value(values: MetricValues, resource: ModelDeployment, query: Query, now: datetime) -> float | None:
     since = resource.status.step_started_at or now
-    # Never further back than the step's start, and never so short that nothing was scraped in it.
+    # Begins no earlier than the step, and is long enough to contain a scrape.
     seconds = max(round((now - since).total_seconds()), _SHORTEST_RANGE)
     variables = {
         "name": resource.name,

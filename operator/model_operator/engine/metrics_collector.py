@@ -1,6 +1,6 @@
-"""Collects the metrics of rollouts: counters of the pods, answers of metric providers, predictions of both revisions.
+"""Collects the metrics of rollouts: counters of pods, values of metric providers, predictions of both revisions.
 
-Counters are read from the pods' own `/metrics` while a rollout needs them; no Prometheus is needed.
+It reads the counters from `/metrics` of the pods while a rollout needs them, without a Prometheus server.
 """
 
 import asyncio
@@ -34,15 +34,15 @@ from model_operator.ports import Clock, MetricValues, PodMetrics, PodSample, Pre
 Body = Mapping[str, Any]
 #: Seconds between two polls of the pods of a rollout.
 INTERVAL = 2.0
-#: Counters of a pod that leaves are lost since its last sample.
+#: Seconds between polls while pods may terminate: counts since the last sample of a pod are lost with it.
 _MAX_INTERVAL = timedelta(seconds=15)
 _MAX_CONCURRENT = 32
-#: A server that does not report its model is asked less and less often, up to this many intervals.
+#: Maximum number of intervals between two polls of a server that does not report its model.
 _MAX_BACKOFF = 64
 
 
 class MetricsCollector:
-    """Polls pods and providers in the background, and answers from what it has collected."""
+    """Polls pods and providers in the background, and provides what it has collected."""
 
     def __init__(
         self,
@@ -116,11 +116,11 @@ class MetricsCollector:
             return False
         asked = self._asked.get(key, 0)
         self._asked[key] = asked + 1
-        # Asked in the 1st, 2nd, 4th, 8th ... poll, then in every 64th.
+        # Read in the 1st, 2nd, 4th, 8th ... poll, then in every 64th.
         return asked & (asked + 1) == 0 if asked < _MAX_BACKOFF else asked % _MAX_BACKOFF == 0
 
     def _has_to_poll(self, key: ObjectKey, body: Body) -> bool:
-        """Whether it is time to ask the server again if its source has changed (`spec.model.pollInterval`)."""
+        """Whether to read the server again for a change of its source (`spec.model.pollInterval`)."""
         if "pollInterval" not in body.get("spec", {}).get("model", {}):
             return False
         resource, now = self._cache.get_valid(key), self._clock.now()
@@ -169,14 +169,14 @@ class MetricsCollector:
         return bool(fresh)
 
     def _is_due(self, resource: ModelDeployment) -> bool:
-        """Whether to poll a rollout: once in its interval, and at every chance until its split is verified."""
+        """Whether to poll a rollout: once in its interval, and always until its split is verified."""
         rollout = self._rollouts.get(resource.key)
         if not resource.status.canary or rollout is None or is_split_unverified(resource):
             return True
         return self._clock.now() - rollout.polled_at >= min(resource.spec.analysis.interval, _MAX_INTERVAL)
 
     def _rollout(self, resource: ModelDeployment) -> RolloutEvidence:
-        """Return the evidence of the rollout that is on."""
+        """Return the evidence of the current rollout."""
         known = self._rollouts.get(resource.key)
         if known is None or known.canary != resource.status.canary:
             known = RolloutEvidence.resume(resource, self._clock.now())

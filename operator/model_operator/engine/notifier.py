@@ -79,7 +79,7 @@ class Notifier:
                 await self._hooks.notify(notification.address, namespace, body)
             except ProviderError as error:
                 if wait is None:
-                    log.warning("notification %s was given up: %s", notification.name, error)
+                    log.warning("notification %s failed: %s", notification.name, error)
                     return
                 await asyncio.sleep(wait)
             else:

@@ -1,4 +1,6 @@
-"""A queue of keys: each waits at most once, none is worked on twice at the same time, people come first."""
+"""A work queue of keys, as in client-go: each key is queued at most once and processed by one worker at a time.
+
+Changes by users have priority (https://pkg.go.dev/k8s.io/client-go/util/workqueue)."""
 
 import asyncio
 import itertools
@@ -11,13 +13,13 @@ from model_operator.api.resource import ObjectKey
 FIRST_RETRY = 0.2
 FIRST_CONFLICT_RETRY = 0.05
 LONGEST_RETRY = 60.0
-#: What the cluster does to one resource's children within so many seconds is looked at once:
-#: pods come and change several times at their start, and every look may be a write of status.
+#: Seconds within which changes of the children of one resource are coalesced into one pass:
+#: pods change several times at their start, and every pass may write the status.
 COALESCE_SECONDS = 0.1
 
 
 class Priority(IntEnum):
-    """Who is served first: a person's change before what the cluster did, and that before a resync."""
+    """Priority of a key: changes by users before changes in the cluster, and those before a resync."""
 
     SPEC = 0
     CHILD = 1
@@ -25,7 +27,7 @@ class Priority(IntEnum):
 
 
 class WorkQueue:
-    """Keys to reconcile. Wakes while a key is worked on coalesce into one more pass."""
+    """Keys to reconcile. Additions while a key is processed coalesce into one more pass."""
 
     def __init__(self, uniform: Callable[[float, float], float] = random.uniform) -> None:
         self._ready: asyncio.PriorityQueue[tuple[int, int, ObjectKey]] = asyncio.PriorityQueue()
@@ -42,11 +44,11 @@ class WorkQueue:
 
     @property
     def failing(self) -> int:
-        """How many keys failed at their last try."""
+        """Number of keys whose last pass failed."""
         return len(self._failures)
 
     def add(self, key: ObjectKey, urgency: Priority = Priority.CHILD) -> None:
-        """Ask for a pass over a key, now."""
+        """Enqueue a key now."""
         known = self._waiting.get(key)
         if known is not None and known <= urgency:
             return
@@ -55,33 +57,33 @@ class WorkQueue:
             self._ready.put_nowait((urgency, next(self._order), key))
 
     def add_debounced(self, key: ObjectKey) -> None:
-        """Ask for a pass over a key after what usually comes together has come together."""
+        """Enqueue a key after a delay that coalesces related changes."""
         if key not in self._gathering and key not in self._waiting:
             self._gathering[key] = asyncio.get_running_loop().call_later(COALESCE_SECONDS, self._gathered, key)
 
     def add_after(self, key: ObjectKey, seconds: float) -> None:
-        """Ask for a pass over a key in a while; it replaces an earlier wish of this kind."""
+        """Enqueue a key after a delay; this replaces an earlier timer of the key."""
         self.cancel_timer(key)
         self._timers[key] = asyncio.get_running_loop().call_later(seconds, self._ring, key)
 
     def cancel_timer(self, key: ObjectKey) -> None:
-        """Take back what `add_after` asked for."""
+        """Cancel the timer of `add_after`."""
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
 
     async def get(self) -> ObjectKey:
-        """Wait for the next key and mark it as worked on; `done` has to follow."""
+        """Wait for the next key and mark it as in process; the caller must call `done`."""
         while True:
             urgency, _, key = await self._ready.get()
-            # An entry is stale when the key was taken by a more urgent one meanwhile.
+            # An entry is stale when an entry of higher priority was processed meanwhile.
             if key not in self._busy and self._waiting.get(key) == urgency:
                 del self._waiting[key]
                 self._busy.add(key)
                 return key
 
     def done(self, key: ObjectKey) -> None:
-        """Say that the pass over a key is over."""
+        """Mark the pass over a key as finished."""
         self._busy.discard(key)
         urgency = self._waiting.get(key)
         if urgency is not None:
@@ -92,9 +94,9 @@ class WorkQueue:
         self._failures.pop(key, None)
 
     def retry(self, key: ObjectKey, *, is_conflict: bool, retry_after: float | None) -> float:
-        """Wake a key that failed after a while that grows with each failure, with jitter; return the seconds.
+        """Enqueue a failed key with exponential backoff and jitter; return the delay in seconds.
 
-        What the server asked for in Retry-After is obeyed. A conflict only means that our look was old.
+        A Retry-After of the server is a lower bound. A conflict (the cache is stale) starts with a shorter delay.
         """
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1

@@ -1,4 +1,4 @@
-"""One pass over one ModelDeployment: observe, decide, persist the intent, act, report."""
+"""One reconcile of one ModelDeployment: observe, decide, persist the intent, act, report."""
 
 import logging
 from datetime import timedelta
@@ -9,7 +9,7 @@ from model_operator.api.resource import ModelDeployment, ObjectKey, version_of
 from model_operator.api.status import Phase, RequestAnswer, status_to_body
 from model_operator.api.values import replace
 from model_operator.api.version import KIND
-from model_operator.engine.applier import Children, Found
+from model_operator.engine.applier import Children, LiveObjects
 from model_operator.engine.cache import Cache
 from model_operator.engine.events import EventRecorder
 from model_operator.engine.gate_poller import GatePoller
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Reconciler:
-    """Makes the cluster what spec, status and what is seen ask for."""
+    """Reconciles ModelDeployments one at a time."""
 
     def __init__(
         self,
@@ -52,10 +52,10 @@ class Reconciler:
         self._children = Children(cluster, cache, recorder, settings, missing_kinds)
 
     async def reconcile(self, key: ObjectKey) -> timedelta | None:
-        """Do one pass; return when to look again at the latest.
+        """Reconcile one resource; return the longest time until its next pass, None without a limit.
 
         Raises:
-            ApiError: a write was refused; the pass has to be repeated.
+            ApiError: a write was rejected; the pass must be repeated.
         """
         body = self._cache.resource(key)
         if body is None or "deletionTimestamp" in body["metadata"]:
@@ -86,32 +86,32 @@ class Reconciler:
         self._notifier.notify(before, decision.status)
         for item in decision.news:
             self._recorder.record(resource, item)
-        # What we wrote ourselves no watch will tell us again: look once more.
+        # The cache suppresses watch events of the operator's own writes: make another pass.
         return timedelta(0) if has_written or is_overtaken else decision.requeue_after
 
     async def _mark_terminating(self, body: Body | None) -> None:
-        """While the children of a resource go before it, its phase says so; ownerReferences do the rest."""
+        """Set the phase of a resource that is being deleted; garbage collection deletes its children."""
         if body is None or (body.get("status") or {}).get("phase") == Phase.TERMINATING:
             return
-        told = {"phase": str(Phase.TERMINATING), "message": "what belongs to it is being deleted"}
+        told = {"phase": str(Phase.TERMINATING), "message": "the objects of this resource are being deleted"}
         self._cache.upsert(dict(await self._cluster.patch_status(version_of(body), told)))
 
     async def _tell_misunderstood(self, body: Body, problem: str) -> None:
-        """Say in status and by an Event that a spec is not understood; what it asked for before goes on as it is."""
+        """Report an invalid spec in the status and by an Event; existing objects stay unchanged."""
         patch = invalid_spec_patch(body, problem, self._clock.now())
         if patch:
             self._recorder.record_for(body, EventDraft("InvalidSpec", problem, is_warning=True))
             self._cache.upsert(dict(await self._cluster.patch_status(version_of(body), patch)))
 
     async def report_bug(self, key: ObjectKey, error: Exception) -> None:
-        """Say in status and by an Event that the operator itself failed on a resource."""
+        """Report an unexpected error of the operator in the status and by an Event."""
         body = self._cache.resource(key)
         patch = internal_error_patch(body, error, self._clock.now()) if body is not None else {}
         if body is not None and patch:
             self._recorder.record_for(body, EventDraft(INTERNAL_ERROR, patch["message"], is_warning=True))
             self._cache.upsert(dict(await self._cluster.patch_status(version_of(body), patch)))
 
-    def _observe(self, resource: ModelDeployment, live: Found) -> Observed:
+    def _observe(self, resource: ModelDeployment, live: LiveObjects) -> Observed:
         return observe(
             resource,
             live,
@@ -125,7 +125,7 @@ class Reconciler:
         )
 
     async def _still_exists(self, key: ObjectKey, body: Body) -> bool:
-        """Ask once before a lost child is made again: its resource may be gone, and we merely remember it."""
+        """Read the resource before a lost child is created again: it may be deleted, and the cache stale."""
         found = await self._cluster.find(KIND, key)
         self._cache.lost_a_child.discard(key)
         if found is not None and found["metadata"]["uid"] == body["metadata"]["uid"]:
@@ -134,7 +134,7 @@ class Reconciler:
         return False
 
     async def _undo(self, resource: ModelDeployment, observed: Observed) -> bool:
-        """Do the next write of an undo that a user asked for; return whether there was one."""
+        """Do the next write of an undo that a user requested; return whether there was one."""
         following = undo(resource, observed)
         if following is None:
             return False
@@ -154,9 +154,9 @@ class Reconciler:
         return True
 
     async def _persist(self, resource: ModelDeployment, body: Body, decision: Decision) -> tuple[ModelDeployment, bool]:
-        """Write the status if it changed: the intent is on record before anything follows from it.
+        """Write the status if it changed, so that the intent is persisted before the operator acts on it.
 
-        Returns the resource as it is now, and whether somebody wrote into it after us.
+        Returns the new version of the resource, and whether another writer changed it after the operator.
         """
         if decision.status == resource.status:
             return resource, False
@@ -172,7 +172,7 @@ class Reconciler:
 
 
 def url_of(resource: ModelDeployment) -> str:
-    """Return where requests go that pass through the split."""
+    """Return the URL for requests that pass through the traffic split."""
     gateway = resource.spec.gateway
     if gateway is not None and gateway.hostnames:
         return f"http://{gateway.hostnames[0]}{gateway.path_prefix.rstrip('/')}"

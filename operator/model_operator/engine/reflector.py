@@ -1,4 +1,4 @@
-"""List and watch of one kind into the cache: sees deletions that happened while nobody looked, never gives up."""
+"""List and watch of one kind into the cache; detects deletions during a gap, and retries without limit."""
 
 import asyncio
 import logging
@@ -16,17 +16,17 @@ from model_operator.errors import ApiError
 log = logging.getLogger(__name__)
 
 _LONGEST_BACKOFF = 5.0
-#: After how many seconds a kind that the cluster does not know is asked for again; twice as long each time, up to the
-#: second number.
+#: First and longest delay, in seconds, before a kind that the cluster does not have is listed again; the delay doubles
+#: each time.
 INITIAL_BACKOFF, MAX_BACKOFF = 2.0, 30.0
 
 
 class Change(Enum):
-    """How news of an object came."""
+    """Origin of a change of an object."""
 
-    LISTED = auto()  # it was among those that a list had
-    CHANGED = auto()  # a watch told of it
-    DELETED = auto()  # it does not exist any more
+    LISTED = auto()  # the object was in a list
+    CHANGED = auto()  # a watch event
+    DELETED = auto()  # the object does not exist any more
 
 
 class Source(Protocol):
@@ -66,7 +66,7 @@ class Reflector:
 
     @property
     def kind(self) -> str:
-        """The kind that is kept."""
+        """The kind that the reflector watches."""
         return self._source.kind
 
     async def run(self) -> None:
@@ -99,7 +99,7 @@ class Reflector:
         if self.kind in self._missing_kinds:
             self._missing_kinds.discard(self.kind)
             self._wake_all(self._cache)
-        # Before the first list nothing was known that could be gone.
+        # Before the first list, the cache has no object that could be gone.
         for body in self._cached() if self.listed.is_set() else ():
             if body["metadata"]["uid"] not in alive and int(body["metadata"]["resourceVersion"]) <= int(version):
                 self._take(body, Change.DELETED)
@@ -107,7 +107,7 @@ class Reflector:
         return version
 
     def _cached(self) -> Iterator[JsonObject]:
-        """Yield what the cache has from this source."""
+        """Yield the cached objects of this source."""
         namespace = self._source.namespace
         for body in self._cache.all_of(self.kind):
             if namespace in ("", body["metadata"]["namespace"]):
@@ -124,7 +124,7 @@ class Reflector:
         return version
 
     async def _wait_for_kind(self) -> None:
-        """The cluster does not know the kind: say so, and go on asking."""
+        """Report that the cluster does not have the kind, and keep trying."""
         if self.kind not in self._missing_kinds:
             log.log(logging.WARNING if self.kind == KIND else logging.INFO, "the cluster has no %s", self.kind)
             self._missing_kinds.add(self.kind)
@@ -145,7 +145,7 @@ class Reflector:
 
 
 def _level_of(error: ApiError) -> int:
-    """Return how loud an error is: streams break and versions expire all the time, and the client reports outages."""
+    """Return the log level of an error: broken streams and expired versions are routine; the client logs outages."""
     if error.is_unreachable:
         return logging.DEBUG
     return logging.INFO if error.status == 410 else logging.WARNING

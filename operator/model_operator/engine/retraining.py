@@ -1,4 +1,4 @@
-"""Looks whether live models have become worse, and tells the hook that trains them again, or starts its Job."""
+"""Detects that live models have degraded, and calls the webhook that trains them again, or creates its Job."""
 
 import asyncio
 from collections.abc import Mapping
@@ -22,15 +22,15 @@ from model_operator.observation.values import RetrainView
 from model_operator.policy.rollout.retraining import RetrainingSignals, cause, learn
 from model_operator.ports import Clock, Cluster, PodMetrics, PodSample, Webhooks
 
-#: Seconds between two looks for what is to be done.
+#: Seconds between two polls.
 INTERVAL = 5.0
-#: How often the pods of a live model are read, and a hook that nobody took is told again.
+#: Time between two reads of the pods of a live model, and before a failed call of the webhook is repeated.
 LOOK_EVERY = timedelta(minutes=1)
 
 
 @dataclass(slots=True)
 class _Model:
-    """What is known of one live revision."""
+    """State of one live revision."""
 
     revision: str
     signs: RetrainingSignals = field(default_factory=RetrainingSignals)
@@ -42,7 +42,7 @@ class _Model:
 
 
 class Retrainer:
-    """Knows the signs, and what was told."""
+    """Gathers the signals of degradation, and sends the requests to train."""
 
     def __init__(
         self, cache: Cache, queue: WorkQueue, cluster: Cluster, pods: PodMetrics, hooks: Webhooks, clock: Clock
@@ -53,7 +53,7 @@ class Retrainer:
         self._tasks = KeyedTasks()
 
     def view(self, resource: ModelDeployment) -> RetrainView:
-        """Return why the live model should be trained again, if it should, and which request was told."""
+        """Return why the live model should be trained again, if it should, and which request was accepted."""
         known, hook = self._models.get(resource.key), resource.spec.hooks.retrain
         if known is None or hook is None or known.revision != resource.status.stable:
             return RetrainView()
@@ -101,7 +101,7 @@ class Retrainer:
             self._queue.add(key)
 
     async def _tell(self, resource: ModelDeployment, known: _Model, now: datetime) -> bool:
-        """Tell the hook what status asks for; return whether there is something new to say of it."""
+        """Send the request in the status to the hook; return whether its result changed."""
         asked, hook = resource.status.retraining, resource.spec.hooks.retrain
         if asked is None or hook is None or asked.notified_at or not _is_due(known.tried_at, now):
             return False
@@ -120,7 +120,7 @@ class Retrainer:
         return True
 
     async def _start(self, resource: ModelDeployment, asked: Retraining, template: Body) -> None:
-        """Make the Job, unless it is there already: its template may have changed meanwhile, and a Job's cannot."""
+        """Create the Job unless it exists: its template may have changed meanwhile, and that of a Job is immutable."""
         if ("Job", asked.job) not in self._cache.children(resource.key):
             self._cache.upsert(dict(await self._cluster.apply(retraining_job(resource, asked, template))))
 
@@ -150,7 +150,7 @@ def _notice(resource: ModelDeployment, asked: Retraining) -> Body:
 
 
 def _labels_since(last: Mapping[str, PodSample], found: Mapping[str, PodSample]) -> Mapping[str, SumStats]:
-    """Return what the same processes have counted since the last look, by metric; a restarted one begins anew."""
+    """Return the counts of the same processes since the last poll, by metric; a restarted process starts at zero."""
     more: dict[str, SumStats] = {}
     for uid in found.keys() & last.keys():
         for name, now in found[uid].quality.items():

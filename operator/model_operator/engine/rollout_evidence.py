@@ -1,7 +1,7 @@
-"""The counters and answers of one rollout, and the analysis state that they add up to; `metrics_collector` feeds it.
+"""Counters and provider results of one rollout, and the analysis state computed from them, for `metrics_collector`.
 
-Counts are increases between two samples of the same process; a restarted or new pod begins anew, a vanished one ends:
-neither is a negative count, and neither is evidence.
+Counts are increases between two samples of the same process. A restarted, new or deleted pod contributes none until it
+has two samples.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,10 +36,10 @@ class _Step:
 
 @dataclass(slots=True)
 class RolloutEvidence:
-    """What was counted in one rollout.
+    """Evidence of one rollout.
 
-    `marker` names the weight in force when counting began. `interval` is the one that is not closed yet, by metric; it
-    began at `interval_start`. `samples` are the last ones, by the pods' uids.
+    `marker` identifies the weight under which counting began. `interval` has the counts of the open interval, by
+    metric; it began at `interval_start`. `samples` are the last samples, by the uids of the pods.
     """
 
     canary: str
@@ -55,12 +55,12 @@ class RolloutEvidence:
 
     @classmethod
     def resume(cls, resource: ModelDeployment, now: datetime) -> "RolloutEvidence":
-        """Return the evidence of a rollout that is on; after a restart that is what status has."""
+        """Return the evidence of a running rollout; after a restart it is restored from the status."""
         analysis = state.from_status(resource.spec.analysis, resource.status.analysis)
         return cls(canary=resource.status.canary, analysis=analysis, polled_at=now, interval_start=now)
 
     def count(self, resource: ModelDeployment, found: PodSamples, now: datetime) -> bool:
-        """Add the increases since the last samples; return whether there is something new to decide on."""
+        """Add the increases since the last samples; return whether there is new evidence to decide on."""
         spec, steps = resource.spec.analysis, self._steps(resource, found, now)
         self.samples, self.polled_at = {pod["metadata"]["uid"]: sample for pod, sample in found}, now
         marker = weight_marker(resource)
@@ -90,8 +90,8 @@ class RolloutEvidence:
         ]
 
     def _count_traffic(self, resource: ModelDeployment, steps: Sequence[_Step]) -> bool:
-        """Add what the router split; return whether there was anything."""
-        # Users of an A/B test are split once each, however many requests they send.
+        """Add the requests that the router split; return whether there were any."""
+        # Users of an A/B test are assigned once each, independent of the number of their requests.
         counter: Callable[[PodSample], int] = _assigned if resource.spec.stickiness else _requests
         counts = [(step.is_canary, max(counter(step.after) - counter(step.before), 0)) for step in steps]
         self.traffic = Traffic(
@@ -112,13 +112,13 @@ class RolloutEvidence:
 
 
 def is_split_unverified(resource: ModelDeployment) -> bool:
-    """Whether counted requests have yet to show that the gateway splits by the weight; pods need no such proof."""
+    """Whether the split by the gateway is still to be verified by counted requests; a split by pods is not."""
     weights = resource.status.weights
     return resource.spec.gateway is not None and weights.programmed_at is not None and weights.verified is None
 
 
 def weight_marker(resource: ModelDeployment) -> object:
-    """Return what names the weight in force; None while none is programmed."""
+    """Return an identifier of the current weight; None while none is programmed."""
     weights = resource.status.weights
     return (weights.applied, weights.programmed_at) if weights.programmed_at else None
 
@@ -144,7 +144,7 @@ def _requests(sample: PodSample) -> int:
 
 
 def _stable_durations(resource: ModelDeployment, found: PodSamples) -> Mapping[float, int]:
-    """Return the histogram of all that stable's pods have answered."""
+    """Return the histogram of the durations of all pods of stable."""
     total: dict[float, int] = {}
     for pod, sample in found:
         if revision_of_pod(pod) == resource.status.stable:

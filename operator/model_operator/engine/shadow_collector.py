@@ -1,7 +1,7 @@
-"""Collects what canary and stable answered to the same requests; `metrics_collector` calls it in each poll.
+"""Collects the predictions of canary and stable for the same requests; `metrics_collector` calls it in each poll.
 
-The first poll of a pod is a baseline, as with counters: earlier answers are no evidence. After a restart of the
-operator every pod begins with a baseline again.
+The first poll of a pod is a baseline, as with counters: earlier predictions are not evidence. After a restart of the
+operator, every pod starts with a baseline again.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ from model_operator.policy.analysis.shadow_pairs import Unpaired, next_every, pa
 from model_operator.ports import Predictions
 
 Body = Mapping[str, Any]
-#: Servers keep predictions for so much longer when the next poll is late.
+#: Additional time for which servers keep predictions, in case the next poll is late.
 _GRACE = timedelta(seconds=30)
 
 
 @dataclass(slots=True)
 class ShadowCursor:
-    """Where one rollout is between two polls. `cursors` are by the pods' uids."""
+    """Position of one rollout between two polls. `cursors` are by the uids of the pods."""
 
     every: int = 1
     cursors: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class ShadowCursor:
 
 
 class ShadowCollector:
-    """Asks the pods of a rollout, `limit` pods of all rollouts at once."""
+    """Polls the pods of a rollout; `limit` bounds the concurrent requests of all rollouts."""
 
     def __init__(self, cache: Cache, predictions: Predictions, limit: asyncio.Semaphore) -> None:
         self._cache, self._predictions, self._limit = cache, predictions, limit
@@ -48,7 +48,7 @@ class ShadowCollector:
         """Return the pairs of answers since the last poll; the next one is in about `interval`.
 
         Raises:
-            ProviderError: no pod of the canary, or none of stable, answered.
+            ProviderError: no pod of the canary, or none of stable, responded.
         """
         canary, stable = resource.status.canary, resource.status.stable
         seconds = (2 * interval + _GRACE).total_seconds()
@@ -69,7 +69,7 @@ class ShadowCollector:
     async def _ask_revision(
         self, position: ShadowCursor, resource: ModelDeployment, revision: str, pods: Sequence[Body], seconds: float
     ) -> Mapping[str, ShadowResponse]:
-        """Return the answers of the pods of a revision, by uid; a pod may leave while others answer."""
+        """Return the responses of the pods of a revision, by uid; pods that fail are skipped while another responds."""
         urls = {
             pod["metadata"]["uid"]: url
             for pod in pods

@@ -1,6 +1,6 @@
-"""Events on pods that take long to start: how far the download or the load is, as their `/readyz` says.
+"""Events on pods that take long to start, with the progress of the download or load from their `/readyz`.
 
-A server cannot write Events itself: its pod has no token for the API, and is to have none.
+A server cannot write Events itself: its pod has no token for the Kubernetes API.
 """
 
 import asyncio
@@ -16,44 +16,45 @@ from model_operator.observation.observe import is_ready
 from model_operator.policy.status.events import EventDraft
 from model_operator.ports import Clock, PodMetrics
 
-#: Seconds between two looks.
+#: Seconds between two polls.
 INTERVAL = 5.0
 _FIRST = timedelta(seconds=10)
 _AT_ONCE = 32
 
 
-def is_due(age: timedelta, told: timedelta | None) -> bool:
-    """Whether to tell of a start that has taken so long: after ten seconds, and each time it has doubled.
+def is_due(age: timedelta, reported: timedelta | None) -> bool:
+    """Whether to report a start of this age: after ten seconds, and each time its age has doubled.
 
     Args:
-        told: how long it had taken when it was told last; None when it never was.
+        age: time since the container started.
+        reported: age at the last report; None before the first one.
     """
-    return age >= (_FIRST if told is None else 2 * told)
+    return age >= (_FIRST if reported is None else 2 * reported)
 
 
 class StartupEvents:
-    """Asks the pods that are not ready, and tells what they say."""
+    """Polls the pods that are not ready, and records their progress as Events."""
 
     def __init__(self, cache: Cache, pods: PodMetrics, recorder: EventRecorder, clock: Clock) -> None:
         self._cache, self._pods, self._recorder, self._clock = cache, pods, recorder, clock
-        self._told: dict[str, timedelta] = {}
+        self._reported: dict[str, timedelta] = {}
         self._limit = asyncio.Semaphore(_AT_ONCE)
 
     async def run(self) -> None:
-        """Look again and again, until cancelled."""
+        """Poll until cancelled."""
         while True:
             await self.look()
             await asyncio.sleep(INTERVAL)
 
     async def look(self) -> None:
-        """Tell of every start that is due."""
+        """Report every start that is due."""
         starting = [pod for key in self._cache if self._is_short(key) for pod in self._starting(key)]
         uids = {pod["metadata"]["uid"] for pod in starting}
-        self._told = {uid: age for uid, age in self._told.items() if uid in uids}
+        self._reported = {uid: age for uid, age in self._reported.items() if uid in uids}
         await asyncio.gather(*(self._tell(pod) for pod in starting))
 
     def _is_short(self, key: ObjectKey) -> bool:
-        """Whether fewer pods are ready than there are: most resources need no look at their pods."""
+        """Whether some pods are not ready; most resources have none, so their pods are not read."""
         status = (self._cache.resource(key) or {}).get("status") or {}
         return bool(status.get("readyReplicas", 0) < status.get("replicas", 1))
 
@@ -64,17 +65,17 @@ class StartupEvents:
 
     async def _tell(self, pod: Body) -> None:
         uid, age = pod["metadata"]["uid"], self._clock.now() - parse_time(_running_since(pod))
-        if not is_due(age, self._told.get(uid)):
+        if not is_due(age, self._reported.get(uid)):
             return
         async with self._limit:
             found = await self._pods.start(pod_url(pod, PORT))
         if found is not None:
-            self._told[uid] = age
+            self._reported[uid] = age
             self._recorder.record_for(pod, EventDraft(found.phase.capitalize(), found.message))
 
 
 def _running_since(pod: Body) -> str:
-    """Return when the server's container began to run; empty when it does not, or when the pod is on its way out."""
+    """Return the start time of the server's container; empty if it does not run, or if the pod terminates."""
     if "deletionTimestamp" in pod["metadata"]:
         return ""
     statuses = (pod.get("status") or {}).get("containerStatuses", ())

@@ -1,1 +1,1 @@
-"""Kubernetes objects as dicts, made of plain values. Pure: no clock, no cluster, no defaults of the day."""
+"""Kubernetes objects as dicts, rendered from plain values. Pure: no clock, no cluster, no environment."""

@@ -1,4 +1,4 @@
-"""Whether a live object still is what we applied: by its hash, and field by field for foreign writes."""
+"""Detection of drift between a live object and the applied one: by hash, and field by field for foreign writes."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -9,25 +9,25 @@ import orjson
 from model_operator.api.names import APPLIED_HASH
 from model_operator.api.quantities import canonical_quantity, is_quantity
 
-#: Keys by which lists of maps are merged (Kubernetes' list-map keys that we use).
+#: Keys by which lists of maps are merged (those of the list-map keys of Kubernetes that the operator uses).
 _MERGE_KEYS = ("name", "mountPath", "type")
-#: Fields that are ours as a whole: what somebody added there changes who gets which requests.
+#: Fields that the operator manages exclusively: an added entry would change the routing of requests.
 _EXCLUSIVELY_OWNED_FIELDS = {"Service": ("selector",), "HTTPRoute": ("hostnames", "parentRefs", "rules")}
 
 
 def content_hash(body: Mapping[str, Any]) -> str:
-    """Return a short hash of an object's content; the hash annotation itself does not count."""
+    """Return a short hash of the content of an object, without the hash annotation itself."""
     text = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(text, digest_size=8).hexdigest()
 
 
 def needs_apply(wanted: Mapping[str, Any], live: Mapping[str, Any] | None) -> bool:
-    """Whether the object has to be applied: it is absent, we want another content, or somebody wrote into it."""
+    """Whether to apply the object: it is absent, its desired content changed, or another writer changed it."""
     return live is None or applied_hash(live) != applied_hash(wanted) or has_drifted(wanted, live)
 
 
 def has_drifted(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
-    """Whether the live object lacks a field that we applied, or has another value there, or more where all is ours."""
+    """Whether an applied field is absent or changed in the live object, or an exclusive field has more entries."""
     for field in _EXCLUSIVELY_OWNED_FIELDS.get(wanted["kind"], ()):
         if (live["spec"].get(field) or None) != (wanted["spec"].get(field) or None):
             return True
@@ -39,12 +39,12 @@ def has_drifted(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
 
 
 def applied_hash(body: Mapping[str, Any]) -> str:
-    """Return the content hash that an object carries."""
+    """Return the content hash in the annotation of an object."""
     return str((body["metadata"].get("annotations") or {}).get(APPLIED_HASH, ""))
 
 
 def contains(live: Any, wanted: Any, field: str = "") -> bool:
-    """Whether everything wanted is in a live value; the API server may have added defaults to it.
+    """Whether a live value contains the desired one; the API server may have added defaults.
 
     A field that is absent from the live object has the zero value: 0, "", false, [] or {} (fields with
     `omitempty` are not stored when they are zero).
@@ -54,7 +54,7 @@ def contains(live: Any, wanted: Any, field: str = "") -> bool:
     if isinstance(wanted, dict):
         if not isinstance(live, dict):
             return False
-        # Most fields are equal: they are not worth a call.
+        # Most fields are equal: skip the recursive call.
         others = [(key, live.get(key), value) for key, value in wanted.items() if live.get(key) != value]
         return all(
             canonical_quantity(found) == canonical_quantity(value)

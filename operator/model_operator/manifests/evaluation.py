@@ -1,4 +1,4 @@
-"""The Job that measures one revision on labelled data: the revision's own pod, with other arguments (docs/wire.md)."""
+"""The Job that evaluates one revision on labelled data: the pod of the revision with other arguments (docs/wire.md)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,18 +13,18 @@ from model_operator.manifests.pods import CLAIM_DIR, PodSettings, pod_template
 Body = dict[str, Any]
 
 DATA_SECRET_DIR = "/var/run/secrets/modeldeploy/data"  # noqa: S105 -- a folder
-#: sysexits.h, as the server's: what another try would end with as well.
+#: Permanent exit codes of the server (sysexits.h), for which a retry is useless.
 _PERMANENT = [65, 70, 78]
-#: What is of no use in a pod that nobody asks anything.
+#: Fields of the container that a pod without requests does not need.
 _SERVING = ("ports", "startupProbe", "readinessProbe", "livenessProbe", "lifecycle")
 
 
 def evaluation_job(
     owner: ModelDeployment, name: str, revision: str, source: Mapping[str, Any], step: Evaluate, settings: PodSettings
 ) -> Body:
-    """Return the Job; `source` is the revision's part of the spec, which may be an older spec's.
+    """Return the Job; `source` is the revision's part of the spec, possibly of an older spec.
 
-    Two more tries for storage that does not answer, none for what is permanent.
+    It is retried twice, for example for storage that does not respond, and never after a permanent error.
     """
     spec = {
         "backoffLimit": 2,
@@ -47,7 +47,7 @@ def _template(
 ) -> Body:
     model, server = parse_model(source["model"]), parse_server(source["server"], source.get("monitoring"))
     pod = pod_template(owner.name, revision, model, server, settings)["spec"]
-    # Other containers of the overlay would keep the pod from ending.
+    # Other containers of the overlay would keep the pod from completing.
     container = next(one for one in pod["containers"] if one["name"] == "server")
     container = {key: value for key, value in container.items() if key not in _SERVING}
     container |= {"name": "evaluate", "args": _arguments(step)}

@@ -1,4 +1,4 @@
-"""What every object of ours has: labels, an owner, and the hash of its own content."""
+"""Metadata of every object of the operator: labels, owner reference, and a hash of the content."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,7 +26,8 @@ def owned_object(
     Args:
         content: the fields next to metadata, usually `spec`.
 
-    The object goes with its owner by Kubernetes' garbage collection; no finalizer is needed.
+    Garbage collection deletes the object with its owner; it needs no finalizer
+    (https://kubernetes.io/docs/concepts/architecture/garbage-collection/#owners-dependents).
     """
     body: Body = {
         "apiVersion": api_version,

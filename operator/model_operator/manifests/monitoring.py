@@ -1,6 +1,7 @@
-"""What the Prometheus operator reads: who scrapes a model's servers, and when somebody is to be told.
+"""Objects for the Prometheus operator: a ServiceMonitor for a model's servers, and a PrometheusRule with alerts.
 
-`spec.monitoring.serviceMonitor` and `.alerts` ask for them (monitoring.coreos.com/v1).
+`spec.monitoring.serviceMonitor` and `.alerts` enable them (monitoring.coreos.com/v1,
+https://prometheus-operator.dev/docs/api-reference/api/).
 """
 
 from collections.abc import Iterator, Mapping, Set
@@ -14,17 +15,17 @@ from model_operator.manifests.metadata import owned_object
 Body = dict[str, Any]
 
 API_VERSION = "monitoring.coreos.com/v1"
-#: What servers show as `modeldeploy_quality`.
+#: Metrics that servers expose as `modeldeploy_quality`.
 _SHOWN = ("accuracy", "precision", "recall", "f1", "log-loss")
 SERVICE_MONITOR, RULE = "ServiceMonitor", "PrometheusRule"
 
 
 def monitoring_objects(owner: ModelDeployment, schemes: Set[str], labels: Mapping[str, str]) -> Iterator[Body]:
-    """Yield what the spec asks for.
+    """Yield the objects that the spec enables.
 
     Args:
-        schemes: what the revisions speak, `http` or `https` or both.
-        labels: by which the cluster's Prometheus selects these objects.
+        schemes: schemes of the revisions, `http` or `https` or both.
+        labels: labels by which the Prometheus of the cluster selects these objects.
     """
     if owner.spec.service_monitor:
         content = {"spec": service_monitor(owner, schemes)}
@@ -34,8 +35,8 @@ def monitoring_objects(owner: ModelDeployment, schemes: Set[str], labels: Mappin
 
 
 def service_monitor(owner: ModelDeployment, schemes: Set[str]) -> Body:
-    """Return the spec of a ServiceMonitor: the Services of the revisions, so that no pod is read twice."""
-    # Pods are asked by their addresses, which no certificate names.
+    """Return the spec of a ServiceMonitor for the Services of the revisions, so that no pod is scraped twice."""
+    # Certificates do not name the addresses of pods.
     tls: Body = {"scheme": "https", "tlsConfig": {"insecureSkipVerify": True}}
     return {
         "selector": {
@@ -51,8 +52,8 @@ def service_monitor(owner: ModelDeployment, schemes: Set[str]) -> Body:
 def alerts(owner: ModelDeployment) -> Body:
     """Return the group of alerts of one model.
 
-    Those about its servers read their metrics, with the label `namespace` that a ServiceMonitor adds; those about its
-    rollouts read the operator's.
+    Alerts about servers use the metrics of the servers, with the label `namespace` that a ServiceMonitor adds; alerts
+    about rollouts use the metrics of the operator.
     """
     namespace, name = owner.key.namespace, owner.name
     model = f'model="{name}",namespace="{namespace}"'
@@ -65,23 +66,23 @@ def alerts(owner: ModelDeployment) -> Body:
             "ModelDegraded",
             f'modeldeploy_operator_phase{{{resource},phase="Degraded"}} == 1',
             "critical",
-            f"The model {name} does not serve as its spec asks",
-            f"kubectl describe mdep {name} -n {namespace} tells why.",
+            f"The model {name} is degraded",
+            f"For the reason, run kubectl describe mdep {name} -n {namespace}.",
         ),
         _alert(
             "ModelErrors",
             f"{failed} / {answered % model} > 0.05",
             "critical",
-            f"The model {name} fails",
+            f"The model {name} returns errors",
             "Revision {{ $labels.revision }} answered {{ $value | humanizePercentage }} of its requests with a 5xx.",
         ),
         _alert(
             "ModelRolledBack",
-            # A counter is there from its first count on, of which `increase` knows nothing.
+            # A counter appears with its first count, which `increase` does not include.
             f"increase({aborted}[15m]) > 0 or ({aborted} unless {aborted} offset 15m)",
             "warning",
-            f"A new version of the model {name} went back",
-            f"kubectl modeldeploy history {name} -n {namespace} tells why.",
+            f"A new version of the model {name} was rolled back",
+            f"For the reason, run kubectl modeldeploy history {name} -n {namespace}.",
             after="0m",
         ),
         _alert(
@@ -105,8 +106,8 @@ def _quality_low(metric: Metric, model: str, name: str) -> Body:
         "ModelQualityLow",
         f"avg by (model, namespace, metric) ({series}) {bound}",
         "warning",
-        f"The model {name} has become worse",
-        f"By feedback its {metric.name} is {{{{ printf `%.3g` $value }}}}, which is {bound}.",
+        f"The quality of the model {name} has degraded",
+        f"According to feedback, its {metric.name} is {{{{ printf `%.3g` $value }}}}, which is {bound}.",
         after="15m",
     )
 

@@ -12,12 +12,12 @@ from model_operator.manifests.strategic_merge import overlay
 
 Body = dict[str, Any]
 
-#: Raise it whenever this file renders something else of the same revision: Deployments that an older
-#: renderer made then keep their template, so that an upgrade of the operator restarts no pod.
+#: Increase it with every change of what this file renders for the same revision: Deployments of an older
+#: renderer then keep their template, so that an upgrade of the operator restarts no pod.
 RENDERER = "3"
 
 PORT = 8080
-#: Where servers tell their recent predictions, for comparing revisions; in no Service.
+#: Port of the recent predictions of servers, for comparing revisions; not part of a Service.
 SHADOW_PORT = 8089
 MODEL_DIR = "/var/lib/modeldeploy"
 CREDENTIALS_DIR = "/var/run/secrets/modeldeploy/storage"
@@ -32,23 +32,23 @@ USER = 65532
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodSettings:
-    """What the operator decides for all models: the default image, pull secrets, and the time routers need.
+    """Settings of the operator for all pods: the default image, pull secrets, and the propagation time of endpoints.
 
-    `pre_stop_seconds`: how long a pod goes on serving after it was told to end; at least as
-    long as endpoints take to reach every node.
+    `pre_stop_seconds`: time that a pod keeps serving after its deletion; at least as long as changes of
+    endpoints take to reach every node.
     """
 
     image: str
     image_pull_secrets: tuple[str, ...] = ()
     pre_stop_seconds: int = 5
-    #: Of ServiceMonitors and PrometheusRules, not of pods: no pod template is another for them.
+    #: Labels of ServiceMonitors and PrometheusRules, not of pods: they do not change the pod template.
     monitoring_labels: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
 def pod_template(name: str, revision: str, model: Model, server: Server, settings: PodSettings) -> Body:
     """Return the pod template of a revision.
 
-    Raises nothing: what the overlay breaks, the API server refuses by name.
+    Raises nothing: the API server rejects an invalid result, with the name of the field.
     """
     pull_secrets = [{"name": secret} for secret in settings.image_pull_secrets]
     template = {
@@ -70,7 +70,7 @@ def pod_template(name: str, revision: str, model: Model, server: Server, setting
         },
     }
     merged: Body = overlay(template, server.pod_template)
-    # The selector's labels are not for the overlay to change: the Deployment would be refused.
+    # The overlay cannot change the labels of the selector: the API server would reject the Deployment.
     labels = merged.setdefault("metadata", {}).setdefault("labels", {})
     labels.update(pod_selector(name, revision))
     if server.tls_secret_name:
@@ -79,7 +79,7 @@ def pod_template(name: str, revision: str, model: Model, server: Server, setting
 
 
 def pod_url(pod: Mapping[str, Any], port: int) -> str:
-    """Return where a pod's server answers, as in `http://10.0.0.7:8080`; empty while the pod has no address."""
+    """Return the URL of a pod's server, such as `http://10.0.0.7:8080`; empty while the pod has no address."""
     address = (pod.get("status") or {}).get("podIP", "")
     if not address:
         return ""
@@ -88,7 +88,7 @@ def pod_url(pod: Mapping[str, Any], port: int) -> str:
 
 
 def grace_seconds(server: Server, settings: PodSettings) -> int:
-    """Return the seconds a pod has to end: still serving, then finishing what is in flight, and a margin."""
+    """Return the termination grace period in seconds: time to keep serving, to finish open requests, and a margin."""
     return settings.pre_stop_seconds + math.ceil(server.request_timeout.total_seconds()) + 5
 
 
@@ -128,7 +128,7 @@ def _ports(server: Server) -> list[Body]:
 
 
 def _probe(scheme: str, path: str, *, period: int, failures: int) -> Body:
-    # The API server writes HTTP where nothing is said: saying it would change every pod that there is.
+    # HTTP is the default: writing it would change, and restart, every existing pod.
     told = {"scheme": scheme.upper()} if scheme != "http" else {}
     return {
         "httpGet": {"path": path, "port": scheme, **told},

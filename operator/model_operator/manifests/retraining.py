@@ -1,4 +1,4 @@
-"""The Job that trains a model again (`hooks.retrain.jobTemplate`): the user's own, told why it runs."""
+"""The Job that trains a model again (`hooks.retrain.jobTemplate`), with the reason in its environment."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,9 +13,9 @@ Body = dict[str, Any]
 
 
 def retraining_job(owner: ModelDeployment, asked: Retraining, template: Mapping[str, Any]) -> Body:
-    """Return the Job; every container learns from its environment which model it is about, and why.
+    """Return the Job; the environment of every container has the model and the reason.
 
-    Raises nothing: what the template lacks, the API server refuses by name.
+    Raises nothing: the API server rejects an invalid template, with the name of the field.
     """
     metadata, spec = template.get("metadata") or {}, dict(template["spec"])
     pod_template = dict(spec["template"])
@@ -24,7 +24,7 @@ def retraining_job(owner: ModelDeployment, asked: Retraining, template: Mapping[
     for kind in ("initContainers", "containers"):
         if kind in pod_spec:
             pod_spec[kind] = [_with_environment(container, told) for container in pod_spec[kind]]
-    # A Deployment's pods would be `Always` restarted; of a Job's pod the API server wants another word.
+    # The default restartPolicy is Always, which the API server rejects for a Job.
     pod_spec.setdefault("restartPolicy", "Never")
     spec["template"] = {**pod_template, "spec": pod_spec}
     return owned_object(
@@ -49,7 +49,7 @@ def _told(owner: ModelDeployment, asked: Retraining) -> Mapping[str, str]:
 
 
 def _with_environment(container: Mapping[str, Any], told: Mapping[str, str]) -> Body:
-    """Return a container with our variables, but for those that it has itself."""
+    """Return a container with the added variables, except those that it defines itself."""
     own = container.get("env") or []
     names = {entry["name"] for entry in own}
     ours = [{"name": name, "value": value} for name, value in told.items() if name not in names]

@@ -1,4 +1,4 @@
-"""The overlay of `spec.server.podTemplate` on the pod template: a subset of Kubernetes' strategic merge patch.
+"""The overlay of `spec.server.podTemplate` on the pod template: a subset of the strategic merge patch of Kubernetes.
 
 https://github.com/kubernetes/community/blob/master/contributors/devel/sig-api-machinery/strategic-merge-patch.md
 """
@@ -21,9 +21,9 @@ _KEYS: Mapping[str, tuple[str, type]] = {
     "volumeDevices": ("devicePath", str),
     "hostAliases": ("ip", str),
 }
-#: Fields that are objects wherever they stand; what is wrong elsewhere, the API server refuses by name.
+#: Fields that are objects at any path; the API server rejects errors in other fields, with their name.
 _OBJECTS = frozenset({"metadata", "spec", "labels", "annotations", "resources", "securityContext"})
-#: Maps whose keys users choose; a label `env` is no list of variables.
+#: Maps with keys of the user's choice; a label `env` is not a list of variables.
 _FREE_MAPS = frozenset(
     {"labels", "annotations", "nodeSelector", "matchLabels", "limits", "requests", "volumeAttributes"}
 )
@@ -36,7 +36,7 @@ def check_overlay(patch: Any, path: str) -> None:
         path: of the overlay in the resource, for messages.
 
     Raises:
-        InvalidSpec: an entry of a list has no merge key, two have the same, or a field is of another type.
+        InvalidSpec: an entry of a list has no merge key, two have the same, or a field has the wrong type.
     """
     if isinstance(patch, Mapping):
         for field, value in patch.items():
@@ -100,5 +100,5 @@ def _merge_lists(base: Sequence[Any], patch: Sequence[Any], key: str) -> list[An
 
 
 def _identity(item: Mapping[str, Any], key: str) -> tuple[Any, ...]:
-    """Return what tells the entries of a list apart; one port number may be there for TCP and for UDP."""
+    """Return the identity of an entry of a list; one port number may occur for TCP and for UDP."""
     return (item[key], item.get("protocol", "TCP")) if key == "containerPort" else (item[key],)

@@ -44,10 +44,10 @@ def deployment(
     """Return the Deployment of a revision.
 
     Args:
-        source: the revision's part of the spec (`model` and `server`), which may be an older spec's.
-        live: the Deployment as it is. One that another renderer made keeps the pod template that was
-            applied then (its annotation has a copy): an upgrade of the operator restarts no pod, and
-            changes by others are corrected after it as before.
+        source: the revision's part of the spec (`model` and `server`), possibly of an older spec.
+        live: the live Deployment. One of another renderer keeps the pod template that was applied then
+            (its annotation has a copy): an upgrade of the operator restarts no pod, and foreign changes
+            are still corrected.
     """
     maker = rendered_by(settings)
     kept = (live["metadata"].get("annotations") or {}) if live is not None else {TEMPLATE: ""}
@@ -85,12 +85,12 @@ def _template(owner: ModelDeployment, revision: str, source: Mapping[str, Any], 
 
 
 def source_text(source: Mapping[str, Any]) -> str:
-    """Return a revision's part of the spec as its objects remember it."""
+    """Return a revision's part of the spec as its objects store it."""
     return orjson.dumps(source, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def revision_service(owner: ModelDeployment, revision: str, source: Mapping[str, Any]) -> Body:
-    """Return the Service of one revision. Like the Deployment it remembers what the revision was made from."""
+    """Return the Service of one revision. Like the Deployment, it stores the spec of the revision."""
     server = parse_server(source["server"])
     return owned_object(
         owner,
@@ -115,8 +115,8 @@ def front_service(
 
     Args:
         revision: the revision that it selects, None for all.
-        schemes: what the revisions speak: during a change to HTTPS each is reached at its own port.
-        stable: name and source of the stable revision, to be kept in an annotation.
+        schemes: schemes of the revisions; during a change to HTTPS, each has its own port.
+        stable: name and source of the stable revision, to store in an annotation.
     """
     spec = _service_spec(pod_selector(owner.name, revision), schemes, owner.spec.server.grpc_port)
     annotations = {STABLE_SPEC: source_text({"revision": stable[0], "source": stable[1]})} if stable else {}
@@ -146,9 +146,9 @@ def autoscaler(owner: ModelDeployment, revision: str, scaling: Autoscaling, *, l
 
 
 def disruption_budget(owner: ModelDeployment) -> Body:
-    """Return the PodDisruptionBudget of a model with several pods: of all its revisions, one pod may go at a time.
+    """Return the PodDisruptionBudget of a model with several pods: one pod of all revisions may be evicted at a time.
 
-    Pods that are not ready may always go: else a model that never becomes ready would block the drain of its nodes
+    Pods that are not ready may always be evicted: otherwise a model that never becomes ready would block node drains
     (https://kubernetes.io/docs/tasks/run-application/configure-pdb/#unhealthy-pod-eviction-policy).
     """
     spec = {

@@ -1,1 +1,1 @@
-"""From the objects of the cluster to the values that decisions look at. Pure."""
+"""Converts the objects of the cluster to the values that decisions depend on. Pure."""

@@ -1,6 +1,6 @@
-"""From the Jobs of evaluations and their pods to what was measured; `observe` calls it.
+"""Reads the results of evaluations from their Jobs and pods; `observe` calls it.
 
-The result is in a pod's termination message (docs/wire.md): the server needs no right to write to the cluster.
+The result is in the termination message of a pod (docs/wire.md), so that the server needs no access to the cluster.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,14 +16,14 @@ Children = Mapping[tuple[str, str], Body]
 
 
 def measured(children: Children) -> Mapping[str, Measurement]:
-    """Return what ended, by the name of the Job; one that goes on, or will be tried again, is not among them."""
+    """Return the results by the name of the Job; Jobs that still run, or will be retried, are not included."""
     jobs = {name: body for (kind, name), body in children.items() if kind == "Job"}
     ends = {name: _end_of(job, list(_messages(children, name))) for name, job in jobs.items()}
     return {name: end for name, end in ends.items() if end is not None}
 
 
 def hindrances(children: Children) -> Mapping[str, str]:
-    """Return what keeps Jobs that have not ended from measuring, by their names."""
+    """Return the problems that keep unfinished Jobs from measuring, by their names."""
     found = {}
     for (kind, name), job in children.items():
         if kind == "Job" and not any(c["type"] in ("Complete", "Failed") for c in _conditions(job)):
@@ -33,8 +33,8 @@ def hindrances(children: Children) -> Mapping[str, str]:
             if problem:
                 found[name] = f"{problem.reason}: {problem.message}"
             elif status.get("startTime") and not status.get("active") and not pods:
-                # Why a pod was not made stands in the Job's Events alone.
-                found[name] = f"it has no pod; kubectl describe job {name} says why"
+                # Only the Events of the Job say why it has no pod.
+                found[name] = f"it has no pod; for the reason, run kubectl describe job {name}"
     return found
 
 
@@ -54,7 +54,7 @@ def _end_of(job: Body, messages: list[Body]) -> Measurement | None:
 
 
 def _messages(children: Children, job: str) -> Iterator[Body]:
-    """Yield what the Job's pods have left in their termination messages, as JSON objects."""
+    """Yield the termination messages of the Job's pods, as JSON objects."""
     for pod in _pods(children, job):
         for container in (pod.get("status") or {}).get("containerStatuses", ()):
             ended = (container.get("state") or {}).get("terminated")
@@ -69,7 +69,7 @@ def _pods(children: Children, job: str) -> Iterator[Body]:
 
 
 def _message(ended: Body) -> Body:
-    """A message that is no JSON comes from a process that could not write one: out of memory, or killed."""
+    """Parse a termination message; one that is not JSON comes from a process that was killed or out of memory."""
     text = ended.get("message", "")
     try:
         found = orjson.loads(text)

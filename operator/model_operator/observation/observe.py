@@ -1,4 +1,4 @@
-"""From cached objects to what a decision looks at."""
+"""Converts cached objects to an observation."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,14 +44,14 @@ def observe(
     retrain: RetrainView,
     refusal: str = "",
 ) -> Observed:
-    """Return what is seen of a ModelDeployment.
+    """Return the observation of a ModelDeployment.
 
     Args:
-        models: what the servers said of their models, by revision.
-        missing_kinds: kinds that the cluster does not know.
+        models: models that the servers reported, by revision.
+        missing_kinds: kinds that the cluster does not have.
         retrain: whether the live model should be trained again.
-        refusal: what the API server has against an object of ours.
-        gates: what the gates said of the point where the rollout waits, by name.
+        refusal: error of the API server about an object of the resource, empty without one.
+        gates: answers of the gates, by name, for the point at which the rollout waits.
     """
     revisions = revision_views(children, models)
     front = front_view(children.get(("Service", resource.name)))
@@ -80,7 +80,7 @@ def observe(
 
 
 def revision_views(children: Children, models: Mapping[str, ModelReport]) -> Mapping[str, RevisionView]:
-    """Return what is seen of each revision that has a Deployment, a Service or pods."""
+    """Return the observation of each revision that has a Deployment, a Service or pods."""
     pods: dict[str, list[Body]] = defaultdict(list)
     ended: dict[str, list[Body]] = defaultdict(list)
     deployments: dict[str, Body] = {}
@@ -115,7 +115,7 @@ def revision_views(children: Children, models: Mapping[str, ModelReport]) -> Map
 
 
 def _stable_source(children: Children) -> Iterator[tuple[str, Body]]:
-    """Yield name and source of the stable revision, where the front Service keeps them."""
+    """Yield name and source of the stable revision from the annotation of the front Service."""
     for (kind, _), body in children.items():
         text = (body["metadata"].get("annotations") or {}).get(STABLE_SPEC) if kind == "Service" else None
         if text:
@@ -124,28 +124,28 @@ def _stable_source(children: Children) -> Iterator[tuple[str, Body]]:
 
 
 def source_of(body: Body) -> Body:
-    """Return the part of the spec that a revision's Deployment or Service remembers."""
+    """Return the part of the spec that is stored in a revision's Deployment or Service."""
     source: Body = orjson.loads(body["metadata"]["annotations"][REVISION_SPEC])
     return source
 
 
 def front_view(service: Body | None) -> FrontView:
-    """Return whom the front Service selects."""
+    """Return the selection of the front Service."""
     if service is None:
         return FrontView()
     return FrontView(exists=True, revision=service["spec"].get("selector", {}).get(REVISION))
 
 
 def has_ended(pod: Body) -> bool:
-    """Whether a pod will never run again: evicted, out of its deadline, or on a node that shut down.
+    """Whether a pod has ended for good: evicted, beyond its deadline, or on a node that shut down.
 
-    Its object stays, for users to read, long after its ReplicaSet has replaced it.
+    Its object remains after the ReplicaSet has replaced it.
     """
     return (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded")
 
 
 def is_ready(pod: Body) -> bool:
-    """Whether a pod takes requests: ready, and not on its way out."""
+    """Whether a pod receives requests: it is ready and does not terminate."""
     conditions = (pod.get("status") or {}).get("conditions", ())
     is_up = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
     return is_up and "deletionTimestamp" not in pod["metadata"]
@@ -176,7 +176,7 @@ def _view(
         desired=deployment["spec"].get("replicas") if deployment else None,
         pods=len(pods),
         ready=ready,
-        # The Deployment's own count honours minReadySeconds, but lags behind a pod that just failed.
+        # The count in the Deployment honours minReadySeconds, but lags behind a pod that just failed.
         available=min(status.get("availableReplicas", 0), ready) if deployment else 0,
         is_current=is_current,
         problems=tuple(problems),

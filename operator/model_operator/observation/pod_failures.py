@@ -1,7 +1,7 @@
-"""Why a pod does not serve, or is not made: Kubernetes' own words and the server's termination message.
+"""Failures of pods, from the reasons of Kubernetes and the termination message of the server.
 
 The server writes `{"reason", "message", "hint", "permanent"}` to its termination message
-(docs/wire.md); that sentence is worth more than `CrashLoopBackOff`, so it wins.
+(docs/wire.md), which is more specific than `CrashLoopBackOff` and takes precedence.
 """
 
 import json
@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from model_operator.api.json import Body
 from model_operator.observation.values import PodProblem
 
-#: Waiting reasons that no further waiting changes: the image has to be another one.
+#: Permanent waiting reasons: the image must change.
 IMAGE_REASONS = frozenset({"InvalidImageName", "ErrImageNeverPull"})
-#: Waiting reasons after a pull that failed, for good or because a registry was slow, away or busy.
+#: Waiting reasons after a failed pull, permanent or caused by a slow, unavailable or busy registry.
 PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff"})
-#: Words of registries by which a pull fails for good: there is no such image, or it may not be read.
+#: Parts of messages of registries that mean a permanent failure: the image does not exist, or access is denied.
 _FINAL_PULL_WORDS = (
     "not found",
     "manifest unknown",
@@ -25,14 +25,14 @@ _FINAL_PULL_WORDS = (
     "invalid reference format",
     "no matching manifest",
 )
-#: Waiting reasons of a container that is merely on its way.
+#: Waiting reasons of a container that is starting normally.
 _STARTING = frozenset({"ContainerCreating", "PodInitializing", ""})
-#: Restarts after which a crashing revision counts as broken.
+#: Restarts after which a crashing revision counts as failed.
 CRASH_LIMIT = 3
 
 
 def pod_problem(status: Body) -> PodProblem | None:
-    """Return why a pod does not serve, or None when nothing is known to be wrong.
+    """Return why a pod does not serve, or None if no problem is known.
 
     Args:
         status: `status` of a v1 Pod.
@@ -46,7 +46,7 @@ def pod_problem(status: Body) -> PodProblem | None:
 
 
 def ended_pod_problem(status: Body) -> PodProblem:
-    """Return why a pod ended, for example `Evicted` with the resource that its node was short of.
+    """Return why a pod ended, such as `Evicted` with the resource that its node lacked.
 
     Args:
         status: `status` of a v1 Pod whose phase is Failed or Succeeded.
@@ -58,7 +58,7 @@ def ended_pod_problem(status: Body) -> PodProblem:
 
 
 def deployment_problem(status: Body) -> PodProblem | None:
-    """Return why the cluster makes no pods: a quota, an admission policy, a missing ServiceAccount.
+    """Return why the cluster creates no pods, such as a quota, an admission policy, or a missing ServiceAccount.
 
     Args:
         status: `status` of an apps/v1 Deployment.
@@ -72,7 +72,7 @@ def deployment_problem(status: Body) -> PodProblem | None:
 
 
 def autoscaler_problem(status: Body) -> PodProblem | None:
-    """Return why a number of pods does not follow the load, as for want of metrics or of a request for CPU.
+    """Return why the autoscaler cannot scale, such as missing metrics or a missing CPU request.
 
     Args:
         status: `status` of an autoscaling/v2 HorizontalPodAutoscaler.
@@ -87,23 +87,23 @@ def autoscaler_problem(status: Body) -> PodProblem | None:
 
 
 def is_terminal(problem: PodProblem) -> bool:
-    """Whether the revision has failed, so that its rollout need not wait for the deadline."""
+    """Whether the revision has failed for good, so that its rollout does not wait for the deadline."""
     is_image_wrong = problem.reason in IMAGE_REASONS or is_pull_refused(problem)
     return problem.is_permanent or is_image_wrong or problem.restarts >= CRASH_LIMIT
 
 
 def is_pull_refused(problem: PodProblem) -> bool:
-    """Whether the registry refused an image for good, after the kubelet has tried more than once.
+    """Whether the registry rejects an image for good, after more than one attempt of the kubelet.
 
-    One failed pull may be a limit of requests or a registry that restarts, so the first error never counts, and a
-    back-off counts by what the registry said.
+    One failed pull may be caused by rate limiting or a restart of the registry, so the first error does not count; a
+    back-off counts by the message of the registry.
     """
     text = problem.message.lower()
     return problem.reason == "ImagePullBackOff" and any(word in text for word in _FINAL_PULL_WORDS)
 
 
 def most_severe(problems: Iterable[PodProblem]) -> PodProblem | None:
-    """Return the problem that says most: fatal before others, then most restarts."""
+    """Return the most severe problem: terminal ones first, then by the number of restarts."""
     return max(problems, key=lambda problem: (is_terminal(problem), problem.restarts), default=None)
 
 
@@ -140,7 +140,7 @@ def _from_termination(ended: Body, restarts: int, waiting: Body) -> PodProblem:
 
 
 def _last_log_line(logs: str) -> str:
-    """Return what the last line of a log says; the kubelet gives the log's end when nothing else was told."""
+    """Return the last line of a log, which the kubelet reports if there is no termination message."""
     last = logs.strip().rpartition("\n")[2]
     try:
         return str(json.loads(last)["message"])

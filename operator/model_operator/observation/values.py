@@ -1,4 +1,4 @@
-"""What the operator sees of one ModelDeployment, as frozen values; `engine.observe` fills them in."""
+"""The observation of one ModelDeployment as frozen values, which `observation.observe` creates."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,9 +13,9 @@ from model_operator.api.traffic import RouteView
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodProblem:
-    """Why one pod does not serve.
+    """Problem because of which one pod does not serve.
 
-    `is_permanent`: another start of the same revision cannot help, so nobody needs to wait.
+    `is_permanent`: a restart cannot help, so the rollout does not wait for one.
     """
 
     reason: str
@@ -26,9 +26,9 @@ class PodProblem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelReport:
-    """The model as a revision's server reports it.
+    """The model as the server of a revision reports it.
 
-    `changed_fingerprint` is the fingerprint of another object at its storage URI, empty when there is none.
+    `changed_fingerprint` is the fingerprint of a changed object at its storage URI, empty if it has not changed.
     """
 
     model: ModelInfo
@@ -47,9 +47,9 @@ class RevisionView:
         is_current: whether the Deployment's controller has observed its newest size.
         problems: why pods do not serve, or are not made.
         autoscaler: why the number of pods does not follow the load.
-        ended: why pods ended whose objects are still there. They count for nothing.
-        source: the part of the spec that it was made from, None when it was lost.
-        changed_fingerprint: fingerprint of another object at its storage URI, empty when there is none.
+        ended: why pods ended whose objects still exist. They are not counted.
+        source: the part of the spec that it was created from, None if it was lost.
+        changed_fingerprint: fingerprint of a changed object at its storage URI, empty if it has not changed.
     """
 
     revision: str
@@ -68,14 +68,14 @@ class RevisionView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontView:
-    """The front Service: whom it selects. `revision` is None while it selects all revisions."""
+    """The selection of the front Service. `revision` is None while it selects all revisions."""
 
     exists: bool = False
     revision: str | None = None
 
     @property
     def selects_all_revisions(self) -> bool:
-        """Whether pods of every revision take its requests."""
+        """Whether pods of every revision receive its requests."""
         return self.exists and self.revision is None
 
 
@@ -88,10 +88,10 @@ class Traffic:
 
 
 class Outcome(StrEnum):
-    """What an analysis says. Undecided is no failure, and no data is no evidence.
+    """Outcome of an analysis or of one metric. Undecided is not a failure.
 
-    The last two are words on an A/B test: it was decided, and nobody won; or the router did not split the users as
-    told, so that nothing can be said.
+    The last two belong to A/B tests: the test ended without a winner, or the observed split of users does not agree
+    with the weight, so that the test is invalid.
     """
 
     PASS = "Pass"  # noqa: S105 -- a verdict, not a secret
@@ -103,9 +103,9 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrainView:
-    """Why the live model should be trained again, empty if it need not; and which request its hook has taken.
+    """Reason to train the live model again, empty if there is none; and the request that its hook has accepted.
 
-    `problem` is why it did not take one at the last try.
+    `problem` is the error of the last attempt.
     """
 
     cause: str = ""
@@ -115,14 +115,14 @@ class RetrainView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricState:
-    """What has been gathered about one metric; each kind of metric has a class of its own (`policy.analysis`)."""
+    """State of one metric; each kind of metric has its own class (`policy.analysis`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricResult:
-    """The outcome of one metric, the numbers that decide it in one line, and the state that they come from.
+    """Outcome, one-line message and state of one metric.
 
-    `problem` is the last error of its provider, and `problem_since` the time of the first one in a row.
+    `problem` is the last error of its provider, and `problem_since` the time of the first consecutive error.
     """
 
     name: str
@@ -135,9 +135,9 @@ class MetricResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The outcome of an analysis, the numbers that decide it, and the result of each metric.
+    """Outcome and message of an analysis, and the result of each metric.
 
-    `problem` are the last errors of metric providers, and `problem_since` the time of the first one in a row.
+    `problem` has the last errors of metric providers, and `problem_since` the time of the first consecutive error.
     """
 
     outcome: Outcome = Outcome.UNDECIDED
@@ -149,7 +149,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """What a Job measured on labelled data: `values` by name over `rows`, or the `error` that it ended with."""
+    """Result of an evaluation Job: `values` by name over `rows`, or the `error` that it ended with."""
 
     values: Mapping[str, float] = field(default_factory=dict)
     rows: int = 0
@@ -158,11 +158,11 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """Everything that a decision looks at besides spec, status and time.
+    """Input of a decision besides spec, status and time.
 
-    `measurements` has the evaluations that ended, by the name of their Job, `hindrances` what keeps others from it.
-    `refusal` is what the API server has against an object of ours, empty when it took all of them.
-    `missing_kinds` are those that the cluster does not know.
+    `measurements` has the results of finished evaluations, by the name of their Job; `hindrances` has the problems of
+    unfinished ones. `refusal` is the error of the API server about an object of the resource, empty without one.
+    `missing_kinds` are the kinds that the cluster does not have.
     """
 
     revisions: Mapping[str, RevisionView] = field(default_factory=dict)
@@ -178,5 +178,5 @@ class Observed:
     missing_kinds: frozenset[str] = frozenset()
 
     def revision(self, name: str) -> RevisionView:
-        """Return what is seen of a revision; of an unknown one nothing is seen."""
+        """Return the view of a revision; an unknown revision has an empty one."""
         return self.revisions.get(name) or RevisionView(revision=name)

@@ -1,4 +1,4 @@
-"""The one decision: spec, status, what is seen and the time go in; what shall exist and what is told come out."""
+"""The decision on one ModelDeployment: (spec, status, observation, now) -> (status, plan, Events)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from model_operator.policy.rollout.state_machine import advance
 from model_operator.policy.status.events import EventDraft, news
 from model_operator.policy.status.report import report
 
-#: What only tells, or is counted, and follows from the facts.
+#: Fields of status that are derived from the others or from the observation.
 _DERIVED_FIELDS = {
     "observed_generation",
     "message",
@@ -41,12 +41,12 @@ _WEIGHTS = attrgetter(*(name for name in Weights.__struct_fields__ if name not i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What shall exist: the pods of each living revision, kept ones at none, and who gets which requests.
+    """Desired objects: the number of pods of each active revision, the revisions kept at zero, and the routing.
 
     `front` is the revision that the front Service selects, None for all. `autoscaled` are the
     revisions whose size is left to their autoscaler. `preview` is the revision behind the preview
-    Service, empty without one. `target` is the revision that the spec asks for. `evaluations` are the
-    Jobs that measure revisions on labelled data, `retraining` names the Job that trained last and stays to be read.
+    Service, empty without one. `target` is the revision of the spec. `evaluations` are the
+    Jobs that evaluate revisions on labelled data, `retraining` is the name of the last training Job, which is kept.
     """
 
     target: str
@@ -55,7 +55,7 @@ class Plan:
     front: str | None
     split: TrafficSplit
     autoscaled: Sequence[str] = ()
-    #: Whether stable is to take all traffic again: its autoscaler must not keep it smaller than `sizes` says.
+    #: Whether all traffic returns to stable: its autoscaler must not keep it below its size in `sizes`.
     is_returning: bool = False
     preview: str = ""
     evaluations: Sequence[Evaluation] = ()
@@ -64,7 +64,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What to persist, then do, then tell; and when to look again at the latest."""
+    """The status to persist, the plan to apply, the Events to record, and the longest time until the next pass."""
 
     status: Status
     plan: Plan
@@ -76,7 +76,7 @@ def decide(resource: ModelDeployment, observed: Observed, *, now: datetime, url:
     """Decide on one ModelDeployment.
 
     The plan follows from the new status alone (and spec, observation, time), never from the
-    transition that led to it: whoever is killed after the status was written plans the same again.
+    transition that led to it: an operator that restarts after the status was written makes the same plan.
     """
     before = RolloutContext(resource=resource, status=resource.status, observed=observed, now=now)
     facts = advance(before)
@@ -92,7 +92,7 @@ def decide(resource: ModelDeployment, observed: Observed, *, now: datetime, url:
 
 
 def plan(s: RolloutContext) -> Plan:
-    """Return what shall exist under the status in force."""
+    """Return the desired objects under the current status."""
     wanted = sizes(s)
     return Plan(
         target=s.target,
@@ -111,7 +111,7 @@ def plan(s: RolloutContext) -> Plan:
 def autoscaled(s: RolloutContext) -> Sequence[str]:
     """Return the revisions with an autoscaler of their own.
 
-    Where the number of pods is the split, autoscalers rest while a rollout is on.
+    Where the number of pods splits the traffic, autoscalers are suspended during a rollout.
     """
     if s.spec.autoscaling is None or autoscaler_is_suspended(s):
         return ()
@@ -121,9 +121,9 @@ def autoscaled(s: RolloutContext) -> Sequence[str]:
 
 
 def kept_revisions(s: RolloutContext, wanted: Mapping[str, int]) -> Sequence[str]:
-    """Return the old revisions that stay at no pods for a fast undo: the newest that were promoted.
+    """Return the old revisions to keep at zero pods for a fast undo: the newest promoted ones.
 
-    A revision that still has ready pods stays as well until they are gone.
+    A revision that still has ready pods is also kept until they are gone.
     """
     promoted = [entry.revision for entry in s.status.history if entry.result == "Promoted"]
     exist = [r for r in dict.fromkeys(promoted) if r in s.observed.revisions and r not in wanted]
@@ -133,5 +133,5 @@ def kept_revisions(s: RolloutContext, wanted: Mapping[str, int]) -> Sequence[str
 
 
 def _facts_changed(old: Status, new: Status) -> bool:
-    """Whether a transition was made, so that the next look should follow at once."""
+    """Whether a transition was made, so that the next pass should follow at once."""
     return _STATE_FIELDS(old) != _STATE_FIELDS(new) or _WEIGHTS(old.weights) != _WEIGHTS(new.weights)

@@ -84,10 +84,21 @@ def test_every_field_of_the_spec_says_what_it_is() -> None:
     assert not [path for path in silent if not path.endswith(".maxPauseDuration")]
 
 
+def test_a_description_says_what_the_field_is() -> None:
+    """`kubectl explain` prints it: a noun phrase or a sentence, as in the API reference of Kubernetes."""
+    questions = ("When", "Why", "Who", "What", "Where", "How")
+    unclear = {
+        path: text
+        for path, node in NODES.items()
+        if (text := node.get("description")) and (len(text.split()) < 3 or text.split()[0].rstrip(".") in questions)
+    }
+    assert not unclear
+
+
 @pytest.mark.parametrize(
     "path",
     [pytest.param(path, id=path.lstrip(".")) for path, node in NODES.items() if node.get("x-kubernetes-validations")],
 )
-def test_every_rule_has_a_sentence_for_the_person(path: str) -> None:
+def test_every_rule_has_a_message_for_the_user(path: str) -> None:
     for rule in NODES[path]["x-kubernetes-validations"]:
         assert len(rule["message"].split()) >= 4, rule

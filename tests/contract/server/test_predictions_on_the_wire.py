@@ -116,7 +116,7 @@ async def test_where_nobody_listens_the_server_is_an_older_one() -> None:
     ("secret", "why"),
     [
         pytest.param("empty", "Secret empty holds no API key", id="a Secret without a key"),
-        pytest.param("absent", "Secret absent: there is none of this name", id="no Secret"),
+        pytest.param("absent", "Secret absent: it does not exist", id="no Secret"),
     ],
 )
 async def test_a_secret_without_a_key_is_named(secret: str, why: str) -> None:

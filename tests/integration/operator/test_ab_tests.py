@@ -91,7 +91,7 @@ async def test_the_winner_goes_live_and_history_has_the_numbers() -> None:
     test = await ab_test()
     await test.users(canary=(600, 90), stable=(600, 60))
     assert test.status["phase"] == "Progressing"
-    assert "no look before 1000 of each (400 are missing)" in test.status["message"]
+    assert "no verdict before 1000 of each (400 are missing)" in test.status["message"]
     test.world.start_operator()  # what was counted is remembered
     await test.interval()
     await test.users(canary=(600, 90), stable=(600, 60))

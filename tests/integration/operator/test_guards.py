@@ -113,7 +113,7 @@ async def test_a_condition_that_is_no_comparison_is_named() -> None:
     world, key = await rollout(metrics=[{**GUARD, "failureCondition": "result is bad"}])
     status = await look(world, key, 0.1)
     (condition,) = [one for one in status["conditions"] if one["type"] == "AnalysisHealthy"]
-    assert "'result is bad' is not understood; write for example result > 0.98" in condition["message"]
+    assert "'result is bad' is invalid; write for example result > 0.98" in condition["message"]
 
 
 async def test_an_unknown_template_lists_the_known_ones() -> None:

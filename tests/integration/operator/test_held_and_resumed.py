@@ -180,7 +180,7 @@ async def test_a_promotion_during_an_analysis_is_refused_and_not_done_later() ->
     await world.turn(key, 1)
     answer = request(world, key, "promote")
     assert not answer["accepted"]
-    assert "the analysis of step 2 of 2 still runs; promote --full skips" in answer["message"]
+    assert "the analysis of step 2 of 2 is still running; promote --full skips" in answer["message"]
     await world.run(key, until=at_phase("Paused"))
     await world.turn(key, 30)
     assert world.status(key)["phase"] == "Paused"

@@ -164,7 +164,7 @@ async def test_credentials_come_from_the_secret(
 @pytest.mark.parametrize(
     ("secret", "why"),
     [
-        pytest.param("missing", "Secret missing: there is none of this name", id="no such Secret"),
+        pytest.param("missing", "Secret missing: it does not exist", id="no such Secret"),
         pytest.param("forbidden", "install the chart with rbac.readSecrets=true", id="no right to read it"),
         pytest.param("empty", "needs the key token, or username and password; its keys are: user", id="other keys"),
     ],
@@ -284,5 +284,5 @@ async def test_every_source_of_a_spec_has_its_provider(values: MetricProviders) 
     assert set(factory.PROVIDERS) == set(PROVIDERS)
     for source in (Source(url="http://127.0.0.1:1/"), Source(url="http://127.0.0.1:1", query="up"), LOAD):
         missing = replace(source, secret_name="missing")
-        with pytest.raises(ProviderError, match="Secret missing: there is none of this name"):
+        with pytest.raises(ProviderError, match="Secret missing: it does not exist"):
             await values.value(missing, "team")

@@ -50,11 +50,11 @@ async def test_what_was_answered_before_an_operator_began_is_no_evidence() -> No
 
 async def test_pods_that_do_not_tell_hold_the_rollout() -> None:
     canary = await mirrored()
-    canary.world.predictions.told[canary.stable] = ProviderError("10.0.0.1:8089 tells no predictions")
+    canary.world.predictions.told[canary.stable] = ProviderError("10.0.0.1:8089 serves no predictions")
     await canary.serve(stable=(0, 0), canary=(0, 0))
     unhealthy = next(c for c in canary.status["conditions"] if c["type"] == "AnalysisHealthy")
     assert (unhealthy["status"], unhealthy["reason"]) == ("False", "ProviderError")
-    assert "10.0.0.1:8089 tells no predictions" in unhealthy["message"]
+    assert "10.0.0.1:8089 serves no predictions" in unhealthy["message"]
     await canary.serve(seconds=601, stable=(0, 0), canary=(0, 0))
     assert canary.status["pauseConditions"][0]["reason"] == "ProviderUnavailable"
     canary.world.predictions.told[canary.stable] = []

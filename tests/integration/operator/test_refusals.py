@@ -40,7 +40,7 @@ async def test_an_object_of_somebody_else_is_left_alone_and_told(spec: dict[str,
     world = World()
     world.cluster.objects["Service", "default", "shop"] = theirs = {**foreign("shop"), "spec": spec}
     key = world.cluster.create("shop", {"model": {"storageUri": "s3://models/shop/1"}})
-    with pytest.raises(ApiError, match="exists and is not this resource's"):
+    with pytest.raises(ApiError, match="exists and has another owner"):
         await world.operate(key)
     assert world.cluster.get("Service", ObjectKey("default", "shop")) == theirs
     with pytest.raises(ApiError):

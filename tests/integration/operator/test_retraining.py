@@ -86,7 +86,7 @@ async def test_quality_below_its_bound_is_reported(right: float, is_reported: bo
     assert (asked is not None) is is_reported
     if asked:
         assert asked["reason"].startswith("accuracy is 0.7 on ")
-        assert asked["reason"].endswith("and should be at least 0.9")
+        assert asked["reason"].endswith("and must be at least 0.9")
 
 
 async def test_a_model_that_was_good_for_long_is_found_bad_soon() -> None:

@@ -106,7 +106,7 @@ async def test_a_token_is_sent(hooks: HttpWebhooks, receiver: Receiver) -> None:
     ("secret", "said"),
     [
         pytest.param("other", "needs url, token, or username and password; its keys are: user", id="other keys"),
-        pytest.param("absent", "there is none of this name", id="no Secret"),
+        pytest.param("absent", "it does not exist", id="no Secret"),
     ],
 )
 async def test_a_wrong_secret_says_what_it_needs(

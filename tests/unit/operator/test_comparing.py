@@ -112,13 +112,13 @@ def test_the_line_has_the_numbers() -> None:
     assert Z.message(AbTestState()) == "conversion: no user was assigned to a revision yet"
     few = Z.update(AbTestState(), users((40, 4), (50, 4)))
     assert Z.message(few) == (
-        "conversion: canary 0.1000 of 40 answers, stable 0.0800 of 50, no look before 1000 of each (960 are missing)"
+        "conversion: canary 0.1000 of 40 answers, stable 0.0800 of 50, no verdict before 1000 of each (960 are missing)"
     )
     done = Z.update(AbTestState(), users((1000, 150), (1000, 100)))
     assert Z.message(done).endswith("z 3.38: the canary is better")
     broken = Z.update(AbTestState(), users((1000, 150), (1000, 100), (500, 1500)))
     assert "the split is broken" in Z.message(broken)
-    assert "25.0 % where 50 % are wanted" in Z.message(broken)
+    assert "25.0 %, but the weight is 50 %" in Z.message(broken)
 
 
 def test_a_provider_counts_from_the_start() -> None:

@@ -161,7 +161,7 @@ UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedul
         pytest.param(
             {"startTime": "t"},
             [],
-            "it has no pod; kubectl describe job j says why",
+            "it has no pod; for the reason, run kubectl describe job j",
             id="a quota, or an admission policy",
         ),
         pytest.param(

@@ -108,7 +108,7 @@ def pairs(agreeing: int, differing: int) -> list[Pair]:
             AGREEMENT, pairs(80, 20), Outcome.FAIL, "80 of 100 mirrored requests agree (80.00%)", id="a fifth"
         ),
         pytest.param(
-            AGREEMENT, pairs(96, 4), Outcome.UNDECIDED, "0.95 wanted", id="near the bound there is no verdict"
+            AGREEMENT, pairs(96, 4), Outcome.UNDECIDED, "0.95 required", id="near the bound there is no verdict"
         ),
         pytest.param(
             Metric(name="shadow-agreement", minimum=1), pairs(9999, 0), Outcome.UNDECIDED, "E 1 of 20", id="never all"
@@ -116,7 +116,7 @@ def pairs(agreeing: int, differing: int) -> list[Pair]:
         pytest.param(
             Metric(name="shadow-agreement", minimum=1), pairs(9999, 1), Outcome.FAIL, "at least 1", id="one is enough"
         ),
-        pytest.param(DISTANCE, pairs(49, 0), Outcome.UNDECIDED, "judged from 50", id="few have no distance"),
+        pytest.param(DISTANCE, pairs(49, 0), Outcome.UNDECIDED, "needs 50 for a verdict", id="few have no distance"),
         pytest.param(DISTANCE, pairs(200, 0), Outcome.PASS, "mean 0 of 200", id="no distance"),
         pytest.param(DISTANCE, pairs(100, 60), Outcome.FAIL, "0.1 allowed, E", id="a distance above the bound"),
         pytest.param(DISTANCE, pairs(180, 20), Outcome.UNDECIDED, "mean 0.1", id="the bound itself is allowed"),

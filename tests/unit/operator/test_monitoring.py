@@ -35,20 +35,23 @@ NAMED = {"name": "fraud", "namespace": "shop"}
 TOLD = {
     "ModelErrors": (
         {"severity": "critical", **SERVED, "revision": "r1"},
-        {"summary": "The model fraud fails", "description": "Revision r1 answered 10% of its requests with a 5xx."},
+        {
+            "summary": "The model fraud returns errors",
+            "description": "Revision r1 answered 10% of its requests with a 5xx.",
+        },
     ),
     "ModelDegraded": (
         {"severity": "critical", **NAMED, "phase": "Degraded"},
         {
-            "summary": "The model fraud does not serve as its spec asks",
-            "description": "kubectl describe mdep fraud -n shop tells why.",
+            "summary": "The model fraud is degraded",
+            "description": "For the reason, run kubectl describe mdep fraud -n shop.",
         },
     ),
     "ModelRolledBack": (
         {"severity": "warning", **NAMED, "result": "Aborted"},
         {
-            "summary": "A new version of the model fraud went back",
-            "description": "kubectl modeldeploy history fraud -n shop tells why.",
+            "summary": "A new version of the model fraud was rolled back",
+            "description": "For the reason, run kubectl modeldeploy history fraud -n shop.",
         },
     ),
     "ModelInputsDrifted": (
@@ -61,8 +64,8 @@ TOLD = {
     "ModelQualityLow": (
         {"severity": "warning", **SERVED, "metric": "accuracy"},
         {
-            "summary": "The model fraud has become worse",
-            "description": "By feedback its accuracy is 0.8, which is < 0.9.",
+            "summary": "The quality of the model fraud has degraded",
+            "description": "According to feedback, its accuracy is 0.8, which is < 0.9.",
         },
     ),
 }

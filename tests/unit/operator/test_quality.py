@@ -88,7 +88,7 @@ def test_few_labels_decide_nothing() -> None:
         Labels(canary=SumStats(count=MIN_SAMPLES - 1, total=40, squares=40), stable=SumStats(count=500))
     )
     assert FeedbackTest(NOT_WORSE, DECIDES_AT).verdict(known) is Outcome.UNDECIDED
-    assert "judged from 50 labels of each" in FeedbackTest(NOT_WORSE, DECIDES_AT).message(known)
+    assert "needs 50 labels of each for a verdict" in FeedbackTest(NOT_WORSE, DECIDES_AT).message(known)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,6 @@ def test_a_wrong_value_is_named(name: str, text: str, wanted: str) -> None:
 
 def test_an_unknown_variable_lists_those_that_are_known() -> None:
     with pytest.raises(
-        InvalidSettings, match="MODEL_OPERATOR_PORT is not known; known are MODEL_OPERATOR_SERVER_IMAGE,"
+        InvalidSettings, match="MODEL_OPERATOR_PORT is unknown; the known variables are MODEL_OPERATOR_SERVER_IMAGE,"
     ):
         settings_from({"MODEL_OPERATOR_PORT": "1"})

@@ -77,7 +77,7 @@ def test_inputs_that_change_while_the_weight_grows_are_no_shift() -> None:
 def test_few_answers_decide_nothing_and_say_when_they_will() -> None:
     known = TEST.update(ShiftState(), OutputCounts(canary={"1": MIN_SAMPLES - 1}, stable={"0": 900}))
     assert known.outcome is Outcome.UNDECIDED
-    assert TEST.message(known).endswith("looks again at 200 of each")
+    assert TEST.message(known).endswith("next look at 200 of each")
 
 
 def test_an_interval_without_stable_says_nothing() -> None:

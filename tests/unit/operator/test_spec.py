@@ -31,32 +31,32 @@ def canary(**fields: Any) -> dict[str, Any]:
         pytest.param({"server": {"workers": "2"}}, "spec.server.workers: Expected `int`, got `str`", id="type"),
         pytest.param(
             {"server": {"requestTimeoutSeconds": "30s"}},
-            "spec.server.requestTimeoutSeconds: '30s' is not understood; write a whole number of seconds",
+            "spec.server.requestTimeoutSeconds: '30s' is invalid; write a whole number of seconds",
             id="seconds",
         ),
         pytest.param(
             {"model": {**MODEL, "pollInterval": "soon"}},
-            "spec.model.pollInterval: 'soon' is no duration; write for example 30s, 5m or 1h30m",
+            "spec.model.pollInterval: 'soon' is not a duration; write for example 30s, 5m or 1h30m",
             id="duration",
         ),
         pytest.param(
             {"model": {**MODEL, "pollInterval": 30}},
-            "spec.model.pollInterval: 30 is not understood; write a duration such as 30s, 5m or 1h30m",
+            "spec.model.pollInterval: 30 is invalid; write a duration such as 30s, 5m or 1h30m",
             id="a duration without a unit",
         ),
         pytest.param(
             canary(analysis={"metrics": [METRIC], "onInconclusive": "Stop"}),
-            "spec.strategy.canary.analysis.onInconclusive: 'Stop' is not known; write one of Pause, Promote, Abort",
+            "spec.strategy.canary.analysis.onInconclusive: 'Stop' is unknown; write one of Pause, Promote, Abort",
             id="word",
         ),
         pytest.param(
             {"hooks": {"gates": [{"name": "g", "url": "http://g", "before": ["Start"]}]}},
-            "spec.hooks.gates[0].before[0]: 'Start' is not known; write one of Step, Promotion",
+            "spec.hooks.gates[0].before[0]: 'Start' is unknown; write one of Step, Promotion",
             id="word in a list",
         ),
         pytest.param(
             canary(steps=[{"setWeight": 5}, {"setWeigth": 10}]),
-            "spec.strategy.canary.steps[1] is no step that is known; write exactly one of setWeight, pause, ",
+            "spec.strategy.canary.steps[1] is not a known step; write exactly one of setWeight, pause, ",
             id="step",
         ),
         pytest.param(

@@ -482,7 +482,7 @@ def test_deciding_again_on_the_new_status_changes_nothing_more_without_news(
         pytest.param(
             {"promote": f"{NEW}@0"},
             {"canary": NEW, "step_index": 1},
-            "it is meant for step index 0, but the rollout is at 1",
+            "it applies to step index 0, but the rollout is at 1",
             id="another step",
         ),
         pytest.param(
@@ -501,7 +501,8 @@ def test_an_annotation_without_an_effect_is_named(tokens: Any, status: Any, said
 def test_an_undo_of_a_revision_that_is_not_kept_is_refused() -> None:
     answer = undo(resource(Status(stable=OLD), tokens={"undo": "nope@1"}), seen(view(OLD)))
     assert isinstance(answer, RequestAnswer)
-    assert (answer.is_accepted, answer.message) == (False, f"no revision 'nope' is kept; kept are: {OLD}")
+    assert not answer.is_accepted
+    assert answer.message == f"revision 'nope' is not kept; the kept revisions are: {OLD}"
 
 
 def test_a_condition_tells_which_annotations_are_ignored() -> None:

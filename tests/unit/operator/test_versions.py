@@ -14,7 +14,7 @@ def test_supported(version: str) -> None:
     ("version", "problem"),
     [
         pytest.param("v1.29.9", "runs Kubernetes v1.29.9, which is too old: 1.30 is the oldest", id="an old one"),
-        pytest.param("main", "calls its version 'main'", id="not a version"),
+        pytest.param("main", "reports the version 'main'", id="not a version"),
     ],
 )
 def test_not_supported(version: str, problem: str) -> None:

@@ -1,1 +1,1 @@
-"""Fetch one number from a metric provider: one file a provider, all of them listed in `factory`."""
+"""Fetch one number from a metric provider: one file for each provider, all of them listed in `factory`."""

@@ -10,7 +10,7 @@ from model_operator.errors import ProviderError
 
 
 class DatadogProvider:
-    """Queries the points of a last interval. `address` is that of the API, `{site}` stands for the source's site."""
+    """Queries the points of the last interval. `address` is the URL of the API, in which `{site}` is replaced."""
 
     def __init__(
         self, session: JsonSession, address: str = "https://api.{site}", now: Callable[[], float] = time.time
@@ -30,7 +30,7 @@ class DatadogProvider:
 
 
 def last_point(body: Any) -> float | None:
-    """Read the last point that has a value; None when the series is empty.
+    """Return the last point that has a value; None if the series is empty.
 
     Raises:
         ProviderError: the answer is an error, or has several series.
@@ -41,9 +41,9 @@ def last_point(body: Any) -> float | None:
         series = body["series"]
         if len(series) > 1:
             raise ProviderError(
-                f"the query gives {len(series)} series where one is needed; aggregate them, as in sum:metric{{*}}"
+                f"the query returns {len(series)} series, but must return one; aggregate them, as in sum:metric{{*}}"
             )
         values = [value for _, value in series[0]["pointlist"] if value is not None] if series else []
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ProviderError("the answer is not one of Datadog's query API") from error
+        raise ProviderError("the response is not one of Datadog's query API") from error
     return number(values[-1]) if values else None

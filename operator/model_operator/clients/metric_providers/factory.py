@@ -14,7 +14,7 @@ from model_operator.clients.metric_providers.prometheus import PrometheusProvide
 from model_operator.clients.metric_providers.provider import JsonSession, MetricProvider, Secret
 from model_operator.clients.metric_providers.web import WebProvider
 
-#: A new provider is one line here, and a source in `api.analysis`.
+#: A new provider needs one line here, and a source in `api.analysis`.
 PROVIDERS: Mapping[str, Callable[[JsonSession], MetricProvider[Any]]] = {
     "prometheus": PrometheusProvider,
     "web": WebProvider,
@@ -23,17 +23,17 @@ PROVIDERS: Mapping[str, Callable[[JsonSession], MetricProvider[Any]]] = {
 
 
 class MetricProviders(HttpClient):
-    """Fetches values from whichever provider a source names; use it as an async context manager."""
+    """Fetches values from the provider that a source names; use it as an async context manager."""
 
     def __init__(self, read_secret: ReadSecret, egress: EgressPolicy) -> None:
         super().__init__(lambda: aiohttp.ClientSession(connector=egress.connector()))
         self._read_secret, self._egress = read_secret, egress
 
     async def value(self, source: MetricSource, namespace: str) -> float | None:
-        """Return the value, None when there is none yet; Secrets are `namespace`'s.
+        """Return the value, or None if there is none yet; `namespace` is that of the Secret.
 
         Raises:
-            ProviderError: no answer in time, an error, or something that is no single number.
+            ProviderError: the provider timed out, returned an error, or returned no single number.
         """
         name = source.secret_name or ""
         secret = Secret(name, await secret_of(self._read_secret, namespace, name)) if name else Secret()

@@ -8,7 +8,7 @@ from model_operator.errors import ProviderError
 
 
 class PrometheusProvider:
-    """Evaluates a PromQL query, now."""
+    """Evaluates PromQL queries at the current time."""
 
     def __init__(self, session: JsonSession) -> None:
         self._session = session
@@ -25,7 +25,7 @@ class PrometheusProvider:
 
 
 def result_of(body: Any) -> float | None:
-    """Read the one number of a Prometheus answer.
+    """Return the single number in a response of Prometheus.
 
     Raises:
         ProviderError: the result is a string, a matrix, or has several series.
@@ -34,12 +34,12 @@ def result_of(body: Any) -> float | None:
         kind, result = body["data"]["resultType"], body["data"]["result"]
         if kind == "vector" and len(result) > 1:
             raise ProviderError(
-                f"the query gives {len(result)} series where one is needed; aggregate them, as in sum(...)"
+                f"the query returns {len(result)} series, but must return one; aggregate them, as in sum(...)"
             )
         if kind == "vector":
             return number(result[0]["value"][1]) if result else None
         if kind == "scalar":
             return number(result[1])
     except (KeyError, TypeError, IndexError) as error:
-        raise ProviderError("the answer is not one of Prometheus' query API") from error
-    raise ProviderError(f"the query gives a {kind} where a single number is needed")
+        raise ProviderError("the response is not one of Prometheus' query API") from error
+    raise ProviderError(f"the query returns a {kind}, but must return a single number")

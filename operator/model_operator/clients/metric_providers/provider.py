@@ -1,4 +1,4 @@
-"""What a metric provider is, and what all of them share: an HTTP session that answers with JSON, and numbers."""
+"""Protocol of a metric provider, and the shared parts: an HTTP session for JSON responses, Secrets, and numbers."""
 
 import math
 from collections.abc import Mapping
@@ -14,20 +14,20 @@ from model_operator.clients.egress import LONGEST, EgressPolicy, RefusedAddress
 from model_operator.clients.http import body_of
 from model_operator.errors import ProviderError
 
-#: A larger answer, in bytes, is no single number.
+#: Maximum size of a response, in bytes: a larger one is not a single number.
 _MAX_BYTES = 2**20
 
 SourceT_contra = TypeVar("SourceT_contra", contravariant=True)
 
 
 class Secret:
-    """The keys of the Secret that a source names; an empty name is that of none."""
+    """The keys of the Secret that a source names; an empty name means no Secret."""
 
     def __init__(self, name: str = "", held: Mapping[str, str] | None = None) -> None:
         self._name, self._held = name, held or {}
 
     def headers(self) -> Mapping[str, str]:
-        """Return the header for `token`, or for `username` and `password`; none without a Secret.
+        """Return the Authorization header for `token`, or for `username` and `password`; no header without a Secret.
 
         Raises:
             ProviderError: the Secret has neither.
@@ -54,13 +54,13 @@ class Secret:
 
 
 class JsonSession:
-    """An HTTP session whose answers are JSON."""
+    """An HTTP session for responses in JSON."""
 
     def __init__(self, session: aiohttp.ClientSession, egress: EgressPolicy) -> None:
         self._session, self._egress = session, egress
 
     async def get(self, url: str, *, params: Mapping[str, str], headers: Mapping[str, str], patience: timedelta) -> Any:
-        """Return the answer to a GET request, which may take as long as `patience`.
+        """Return the response to a GET request, which may take as long as `patience`.
 
         Raises:
             ProviderError: no answer in time, an error, no JSON, or a host that may not be requested. The message has
@@ -91,21 +91,21 @@ class JsonSession:
 
 
 class MetricProvider(Protocol[SourceT_contra]):
-    """Where values come from: Prometheus, for example."""
+    """A source of metric values, such as Prometheus."""
 
     async def value(self, source: SourceT_contra, secret: Secret) -> float | None:
-        """Return the value, None when there is none yet (an empty result, NaN, null).
+        """Return the value, or None if there is none yet (an empty result, NaN, null).
 
         Raises:
-            ProviderError: no answer in time, an error, or something that is no single number.
+            ProviderError: the provider timed out, returned an error, or returned no single number.
         """
 
 
 def number(found: Any) -> float | None:
-    """Return a number, None for NaN.
+    """Return a number, or None for NaN.
 
     Raises:
-        ProviderError: it is none.
+        ProviderError: `found` is not a number.
     """
     try:
         value = float(found)

@@ -1,4 +1,4 @@
-"""Any web service that answers GET with JSON."""
+"""Any web service that responds to GET with JSON."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from model_operator.errors import ProviderError
 
 
 class WebProvider:
-    """Reads the number at a path of the answer."""
+    """Reads the number at a path in the response."""
 
     def __init__(self, session: JsonSession) -> None:
         self._session = session
@@ -20,10 +20,10 @@ class WebProvider:
 
 
 def number_at(body: Any, path: str) -> float | None:
-    """Read the number at a path such as `$.data.rate` or `$.values[0]`.
+    """Return the number at a path such as `$.data.rate` or `$.values[0]`.
 
     Raises:
-        ProviderError: there is nothing at the path, or no number.
+        ProviderError: the path does not exist, or its value is not a number.
     """
     found = body
     for part in path.removeprefix("$").replace("[", ".").replace("]", "").split("."):
@@ -32,5 +32,5 @@ def number_at(body: Any, path: str) -> float | None:
         try:
             found = found[int(part)] if isinstance(found, list) else found[part]
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise ProviderError(f"the answer has nothing at {path}") from error
+            raise ProviderError(f"the response has no value at {path}") from error
     return None if found is None else number(found)

@@ -1,16 +1,16 @@
-"""The A/B test: which revision do its users answer better to?
+"""The A/B test: which revision has the larger share of successful answers.
 
-An answer is right or wrong: a conversion or none, a prediction that its label agreed with or not. p_A is stable's share
-of right answers, p_B the canary's.
+An answer is a success or not: a conversion, or a prediction that agrees with its label. p_A is the share of successes
+of stable, p_B that of the canary.
 
-`zTest` is looked at once, at the first closed interval at which both revisions have the planned sample:
-z = (p_B - p_A) / sqrt(p (1 - p) (1/n_A + 1/n_B)) with p pooled, a difference when |z| is beyond the two-sided quantile.
-`sequential` may be looked at any number of times: the mixture test of `feedback_test` on the difference by interval,
-once in each direction, with half of alpha each.
+`zTest` is evaluated once, at the first closed interval at which both revisions have the planned sample:
+z = (p_B - p_A) / sqrt(p (1 - p) (1/n_A + 1/n_B)) with p pooled, a difference when |z| is beyond the two-sided quantile
+(https://en.wikipedia.org/wiki/Two-proportion_Z-test). `sequential` may be evaluated any number of times: the mixture
+test of `feedback_test` on the difference by interval, once in each direction, with half of alpha each.
 
-Before any verdict the users assigned to each revision have to agree with the weight
-(`split_verification.is_split_right`): otherwise the users who are missing on one side may make the difference.
-A verdict stays: answers after the look do not change it.
+Before a verdict, the users assigned to each revision must agree with the weight
+(`split_verification.is_split_right`): otherwise users who are missing on one side may cause the difference.
+A verdict is final: later answers do not change it.
 """
 
 import math
@@ -46,7 +46,7 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserCounts:
-    """One interval: users whom the router assigned to each revision, and answers about predictions."""
+    """Counts of one interval: users assigned to each revision, and labelled answers."""
 
     assignments: Traffic = field(default_factory=Traffic)
     answers: Labels = field(default_factory=Labels)
@@ -77,10 +77,10 @@ class AbTest(CountedTest[AbTestState, UserCounts], QueriedTest[AbTestState]):
 
     @property
     def test(self) -> Comparison:
-        """What the spec asks for.
+        """The comparison in the spec.
 
         Raises:
-            TypeError: the metric is no A/B test.
+            TypeError: the metric is not an A/B test.
         """
         if self.metric.comparison is None:
             raise TypeError(f"{self.metric.name} has no comparison")
@@ -99,7 +99,7 @@ class AbTest(CountedTest[AbTestState, UserCounts], QueriedTest[AbTestState]):
         return AbTestState()
 
     def count(self, state: AbTestState, before: Counters, after: Counters, *, is_canary: bool) -> UserCounts:
-        """Count users, and answers where no provider counts them."""
+        """Count users, and answers if no provider counts them."""
         users = max(after.assigned - before.assigned, 0)
         return UserCounts(
             assignments=Traffic(canary=users) if is_canary else Traffic(stable=users),
@@ -113,7 +113,7 @@ class AbTest(CountedTest[AbTestState, UserCounts], QueriedTest[AbTestState]):
         return self._decided(replace(assigned, answers=state.answers.plus(counts.answers)))
 
     def queries(self, canary: str, stable: str) -> Sequence[Query]:
-        """Ask for right answers and all answers, of the canary and then of stable."""
+        """Query successes and all answers, of the canary and then of stable."""
         source = self.test.source
         if source is None:
             return ()
@@ -121,7 +121,7 @@ class AbTest(CountedTest[AbTestState, UserCounts], QueriedTest[AbTestState]):
         return [Query(source=one, revision=revision) for revision in (canary, stable) for one in (source, all_answers)]
 
     def apply_answer(self, state: AbTestState, values: Sequence[float | None]) -> AbTestState:
-        """Replace the answers, which a provider counts from the start of the test; none is no evidence."""
+        """Replace the counts, which a provider sums from the start of the test; None leaves them unchanged."""
         canary_right, canary, stable_right, stable = values
         labels = Labels(canary=_sums(canary_right, canary), stable=_sums(stable_right, stable))
         answered = state.answered()
@@ -130,7 +130,7 @@ class AbTest(CountedTest[AbTestState, UserCounts], QueriedTest[AbTestState]):
         return self._decided(replace(answered, answers=FeedbackState().plus(labels)))
 
     def verdict(self, state: AbTestState) -> Outcome:
-        """Return the decision; there is none before the split has been checked."""
+        """Return the decision; there is none before the split has been verified."""
         is_right = is_split_right(state.assignments, self.test.weight)
         if is_right is False:
             return Outcome.SAMPLE_RATIO_MISMATCH
@@ -144,7 +144,7 @@ class AbTest(CountedTest[AbTestState, UserCounts], QueriedTest[AbTestState]):
         if share is None:
             return f"{name}: no user was assigned to a revision yet"
         split = (
-            f"{users.canary} of {users.canary + users.stable} users, {share} % where {self.test.weight} % are wanted"
+            f"{users.canary} of {users.canary + users.stable} users, {share} %, but the weight is {self.test.weight} %"
         )
         if is_split_right(users, self.test.weight) is False:
             return f"{name}: the split is broken, so there is no verdict: the canary has {split}"
@@ -185,14 +185,14 @@ class AbTest(CountedTest[AbTestState, UserCounts], QueriedTest[AbTestState]):
     def _progress(self, state: AbTestState) -> str:
         missing = self._needed(state)
         if missing:
-            return f"no look before {self.test.sample} of each ({missing} are missing)"
+            return f"no verdict before {self.test.sample} of each ({missing} are missing)"
         total, words = state.answers.total, _WORDS.get(state.decision, "")
         if self.test.method is Method.Z_TEST:
             return f"z {z_score(total.canary, total.stable):.2f}{words}"
         return f"E {max(state.e_values):.3g} of {self.decides_at:.0f}{words}"
 
     def _needed(self, state: AbTestState) -> int:
-        """Return how many answers are missing on the side with fewer of them; 0 once the test may be decided."""
+        """Return the number of missing answers on the side with fewer of them; 0 once the test may be evaluated."""
         if state.decision is not Outcome.UNDECIDED:
             return 0
         total = state.answers.total
@@ -222,14 +222,14 @@ class AbTest(CountedTest[AbTestState, UserCounts], QueriedTest[AbTestState]):
 
 
 def z_score(canary: SumStats, stable: SumStats) -> float:
-    """Return z of the canary's share of right answers above stable's; 0 when all answers are alike."""
+    """Return z of the canary's share of successes above that of stable; 0 if all answers are equal."""
     pooled = (canary.total + stable.total) / (canary.count + stable.count)
     spread = math.sqrt(pooled * (1 - pooled) * (1 / canary.count + 1 / stable.count))
     return (stable.mean - canary.mean) / spread if spread else 0.0
 
 
 def _sums(right: float | None, all_answers: float | None) -> SumStats:
-    """Return the sums of answers that a provider has counted."""
+    """Return the sums of the answers that a provider counted."""
     if right is None or not all_answers:
         return SumStats()
     wrong = min(max(all_answers - right, 0.0), all_answers)

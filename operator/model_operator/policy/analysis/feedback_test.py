@@ -1,12 +1,12 @@
-"""The test of metrics from feedback: is the canary's mean worse than stable's?
+"""The test of feedback metrics: is the canary's mean worse than that of stable?
 
-Every labelled answer has a loss y: 1 when it is wrong and 0 when it is right (`accuracy`, `precision`, `recall`,
-`f1`, `conversion`), or the log loss in nats (`log-loss`). Of F1's answers, those that are no true negative, the share j
-is right and F1 = 2 j / (1 + j): one falls when the other does.
+Every labelled answer has a loss y: 1 if it is wrong and 0 if it is right (`accuracy`, `precision`, `recall`,
+`f1`, `conversion`), or the log loss in nats (`log-loss`). For F1, true negatives are excluded; with j the share of
+right answers among the others, F1 = 2 j / (1 + j), which increases with j.
 
 Per closed interval i with n_c and n_s labels of canary and stable, d_i is the difference of the mean loss (canary
-minus stable) and w_i = n_c n_s / (n_c + n_s) its weight, as Mantel and Haenszel's: what both revisions share in an
-interval cancels out.
+minus stable) and w_i = n_c n_s / (n_c + n_s) its weight, as in Mantel and Haenszel (1959): effects that both revisions
+share in an interval cancel out.
 
 FAIL tests H0 "d <= margin" by S = sum w_i (d_i - margin) with the variance V = sum w_i^2 (v_c / n_c + v_s / n_s). The
 mixture of exp(h S - h^2 V / 2) over h > 0 with half a normal density of precision rho is
@@ -17,8 +17,8 @@ mixture of exp(h S - h^2 V / 2) over h > 0 with half a normal density of precisi
 variances estimated it holds asymptotically (Waudby-Smith et al., 2024), so there is no verdict on fewer than
 `MIN_SAMPLES` labels of either revision. PASS is the same test of H0 "d >= margin".
 
-A bound of the canary's own value (`minimum`, `maximum`) is tested exactly where answers are right or wrong, and by the
-same mixture where they have a loss.
+A bound of the canary's own value (`minimum`, `maximum`) is tested by an exact test for binary losses, and by the same
+mixture for the log loss.
 """
 
 import math
@@ -34,7 +34,7 @@ from model_operator.policy.analysis.rate_test import limit_e_value
 
 Body = Mapping[str, Any]
 
-#: Labels of each revision below which nothing is decided.
+#: Minimum number of labels of each revision for a verdict.
 MIN_SAMPLES = 50
 #: Weight at which the mixture is sharpest: that of 200 labels of each revision.
 MIXTURE_PRECISION = 100.0
@@ -74,19 +74,19 @@ class FeedbackState(MetricState):
         )
 
     def e_value(self, margin: float, *, sign: int) -> float:
-        """Return E against H0 "sign * (d - margin) <= 0", d the canary's mean loss above stable's."""
+        """Return E against H0 "sign * (d - margin) <= 0", d being the mean loss of the canary minus that of stable."""
         canary, stable = self.total.canary, self.total.stable
         if min(canary.count, stable.count) < MIN_SAMPLES or not self.weight:
             return 1.0
         variance = self.canary_spread * canary.variance + self.stable_spread * stable.variance
         score = sign * (self.difference - self.weight * margin)
-        # In units of the mean variance of one unit of weight, so that the scale of a loss does not matter.
+        # In units of the mean variance per unit of weight, so that the result does not depend on the scale of the loss.
         unit = variance / self.weight
         return mixture(score / math.sqrt(unit), self.weight)
 
 
 class FeedbackTest(CountedTest[FeedbackState, Labels]):
-    """A mean over labelled answers, compared with stable's or with a bound."""
+    """A mean over labelled answers, compared with that of stable or with a bound."""
 
     __slots__ = ()
 
@@ -112,7 +112,7 @@ class FeedbackTest(CountedTest[FeedbackState, Labels]):
         return Outcome.PASS if is_proven else Outcome.UNDECIDED
 
     def fail_evidence(self, state: FeedbackState) -> float:
-        """Return E against the canary: the mean over the tests that the metric has; 0 without one."""
+        """Return E against the canary: the mean over the tests of the metric; 0 without a test."""
         tests = [state.e_value(self.metric.fail_drop, sign=1)] if self.metric.fail_drop is not None else []
         bound = self.largest_loss
         if bound is not None:
@@ -132,7 +132,7 @@ class FeedbackTest(CountedTest[FeedbackState, Labels]):
     def value(self, answers: SumStats) -> float | None:
         """Return the metric by its usual definition: a share of right answers, or the mean loss; None without labels.
 
-        F1 = 2 j / (1 + j), see the top of this module.
+        F1 = 2 j / (1 + j), see the module docstring.
         """
         if not answers.count:
             return None
@@ -149,7 +149,7 @@ class FeedbackTest(CountedTest[FeedbackState, Labels]):
         beside = "no labels of stable" if other is None else f"stable {other:.4f} of {stable.count:.0f}"
         line = f"{self.metric.name}: canary {value:.4f} of {canary.count:.0f} labels, {beside}"
         if self._needed(state):
-            return f"{line}, judged from {MIN_SAMPLES} labels of each"
+            return f"{line}, needs {MIN_SAMPLES} labels of each for a verdict"
         return f"{line}, E {self.fail_evidence(state):.3g} of {self.fail_at:.0f}"
 
     def to_status(self, state: FeedbackState) -> dict[str, Any]:
@@ -168,7 +168,7 @@ class FeedbackTest(CountedTest[FeedbackState, Labels]):
         return feedback_from_status(entry["state"])
 
     def _needed(self, state: FeedbackState) -> int:
-        """Return how many more labels of the revision with fewer of them it takes for a first verdict."""
+        """Return the number of labels that the revision with fewer of them lacks for a first verdict."""
         return max(math.ceil(MIN_SAMPLES - min(state.total.canary.count, state.total.stable.count)), 0)
 
     def _bound_e_value(self, answers: SumStats, bound: float) -> float:
@@ -191,7 +191,7 @@ def labels_to_status(labels: Labels) -> dict[str, int]:
 
 
 def feedback_to_status(state: FeedbackState) -> dict[str, Any]:
-    """Return what `feedback_from_status` reads back, to the last bit."""
+    """Return the state as JSON, from which `feedback_from_status` restores it exactly."""
     sides = (state.total.canary, state.total.stable)
     return {
         "sums": [state.difference, state.weight, state.canary_spread, state.stable_spread],
@@ -200,7 +200,7 @@ def feedback_to_status(state: FeedbackState) -> dict[str, Any]:
 
 
 def feedback_from_status(raw: Body) -> FeedbackState:
-    """Read back what `feedback_to_status` wrote."""
+    """Restore the state that `feedback_to_status` wrote."""
     difference, weight, canary_spread, stable_spread = map(float, raw["sums"])
     canary, stable = (
         SumStats(count=count, total=float(total), squares=float(squares)) for count, total, squares in raw["answers"]

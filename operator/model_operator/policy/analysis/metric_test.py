@@ -1,8 +1,8 @@
-"""What every kind of metric provides: one class a kind, which `registry` lists.
+"""Base classes of the metric tests: one class for each kind of metric, which `registry` lists.
 
-A test is a metric with the evidence at which it decides; it holds no data. What it has gathered is a `MetricState`, an
-immutable value that goes in and comes out. How evidence reaches a test is said by what it inherits: counters of the
-pods (`CountedTest`), answers of a metric provider (`QueriedTest`), predictions of both revisions (`PairedTest`).
+A test is a metric with its decision threshold; it holds no data. Its data is a `MetricState`, an immutable value that
+methods take and return. The base class defines the input of a test: counters of the pods (`CountedTest`), values of a
+metric provider (`QueriedTest`), or predictions of both revisions (`PairedTest`).
 """
 
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ from model_operator.api.sums import SumStats
 from model_operator.observation.values import MetricState, Outcome
 
 Body = Mapping[str, Any]
-#: What the canary and stable answered to one request.
+#: Predictions of the canary and of stable for one request.
 Pair = tuple[Prediction, Prediction]
 
 StateT = TypeVar("StateT", bound=MetricState)
@@ -24,7 +24,7 @@ CountsT = TypeVar("CountsT", bound="IntervalCounts")
 
 
 class Counters(Protocol):
-    """Counters since a server's process began (`ports.PodSample`)."""
+    """Counters since the start of a server's process (`ports.PodSample`)."""
 
     @property
     def requests(self) -> int:
@@ -32,15 +32,15 @@ class Counters(Protocol):
 
     @property
     def errors(self) -> int:
-        """Predictions that were answered with 5xx."""
+        """Predictions with a 5xx response."""
 
     @property
     def assigned(self) -> int:
-        """Users of an A/B test whom a router assigned to the revision."""
+        """Users of an A/B test that the router assigned to the revision."""
 
     @property
     def durations(self) -> Mapping[float, int]:
-        """Predictions that took at most so many seconds, by the histogram's bucket edges (inf is one)."""
+        """Cumulative number of predictions by the upper bound of the histogram bucket in seconds, including inf."""
 
     @property
     def outputs(self) -> Mapping[str, float]:
@@ -52,10 +52,10 @@ class Counters(Protocol):
 
 
 class IntervalCounts(Protocol):
-    """What one interval counted for one metric; its type without arguments is that of nothing."""
+    """Counts of one interval for one metric; an instance without arguments is the zero."""
 
     def __add__(self, other: Self, /) -> Self:
-        """Return both together."""
+        """Return the sum of both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class MetricTest(ABC, Generic[StateT]):
-    """How one metric is judged; `fail_at` is 1/alpha of this metric's share of alpha."""
+    """Test of one metric; `fail_at` is 1/alpha for this metric's share of alpha."""
 
     #: Whether the metric takes a share of the alpha of its analysis.
     shares_alpha: ClassVar[bool] = True
@@ -79,7 +79,7 @@ class MetricTest(ABC, Generic[StateT]):
     @property
     @abstractmethod
     def can_pass(self) -> bool:
-        """Whether promotion waits for this metric: for its proof, or for a first value within bounds."""
+        """Whether the verdict Pass requires this metric: its proof, or a first value within bounds."""
 
     @abstractmethod
     def start(self) -> StateT:
@@ -87,59 +87,59 @@ class MetricTest(ABC, Generic[StateT]):
 
     @abstractmethod
     def verdict(self, state: StateT) -> Outcome:
-        """Return the outcome on what has been gathered."""
+        """Return the outcome of the evidence so far."""
 
     @abstractmethod
     def message(self, state: StateT) -> str:
-        """Return the numbers that decide, in one line that begins with the metric's name."""
+        """Return the deciding numbers in one line that begins with the metric's name."""
 
     @abstractmethod
     def to_status(self, state: StateT) -> dict[str, Any]:
-        """Return the numbers for an entry of `status.analysis.metrics`, and what `from_status` needs."""
+        """Return the numbers for an entry of `status.analysis.metrics`, and the fields that `from_status` needs."""
 
     @abstractmethod
     def from_status(self, entry: Body) -> StateT:
-        """Read back what `to_status` wrote, to the last bit."""
+        """Restore exactly the state that `to_status` wrote."""
 
 
 class CountedTest(MetricTest[StateT], Generic[StateT, CountsT]):
-    """A test on counters of the pods, taken interval by interval."""
+    """A test of counters of the pods, interval by interval."""
 
     __slots__ = ()
 
     @abstractmethod
     def count(self, state: StateT, before: Counters, after: Counters, *, is_canary: bool) -> CountsT | None:
-        """Return what one server counted between two samples; None while the metric cannot be counted."""
+        """Return the counts of one server between two samples; None while the metric cannot be counted."""
 
     @abstractmethod
     def update(self, state: StateT, counts: CountsT) -> StateT:
         """Return the state with one more closed interval."""
 
     def calibrate(self, state: StateT, stable: Mapping[float, int]) -> StateT:
-        """Return the state after a look at the histogram of stable's durations, which may set a threshold."""
+        """Return the state after calibration with the histogram of stable's durations, which may set a threshold."""
         return state
 
 
 class QueriedTest(MetricTest[StateT]):
-    """A test on numbers that a metric provider has. Its state is a `ProviderState`."""
+    """A test of values of a metric provider. Its state is a `ProviderState`."""
 
     __slots__ = ()
 
     @abstractmethod
     def queries(self, canary: str, stable: str) -> Sequence[Query]:
-        """Return what to ask about the two revisions, once in each interval; nothing where feedback is counted."""
+        """Return the queries for the two revisions, once in each interval; none if feedback is counted instead."""
 
     @abstractmethod
     def apply_answer(self, state: StateT, values: Sequence[float | None]) -> StateT:
-        """Return the state after the answers to `queries`, in their order; None is an answer without a number.
+        """Return the state after the results of `queries`, in their order; None is a result without a number.
 
         Raises:
-            InvalidSpec: the spec has a condition that cannot be read.
+            InvalidSpec: the spec has an invalid condition.
         """
 
 
 class PairedTest(MetricTest[StateT]):
-    """A test on what both revisions answered to the same requests. Its state is a `ProviderState`."""
+    """A test of the predictions of both revisions for the same requests. Its state is a `ProviderState`."""
 
     __slots__ = ()
 

@@ -1,6 +1,6 @@
-"""State of metrics that depend on an external provider, which may fail.
+"""State of metrics that depend on an external provider, which may be unavailable.
 
-An outage is neither good nor bad evidence: it is kept beside what has been gathered, with its beginning, until the
+An outage is neither good nor bad evidence: the state keeps it, with its start time, beside the evidence until the
 next answer.
 """
 
@@ -33,13 +33,13 @@ class ProviderState(MetricState):
 
 
 def outage_to_status(state: ProviderState) -> dict[str, Any]:
-    """Return the fields of an outage; none where there is none."""
+    """Return the fields of an outage; empty without one."""
     if not state.problem or state.problem_since is None:
         return {}
     return {"problem": state.problem, "problemSince": format_time(state.problem_since)}
 
 
 def outage_from_status(entry: Body) -> dict[str, Any]:
-    """Read back what `outage_to_status` wrote, as the fields of a `ProviderState`."""
+    """Restore the fields of a `ProviderState` that `outage_to_status` wrote."""
     since = entry.get("problemSince")
     return {"problem": entry.get("problem", ""), "problem_since": parse_time(since) if since else None}

@@ -1,4 +1,4 @@
-"""The test of `errors` and `latency`: anytime-valid on counts, so that it may be evaluated at any time.
+"""The test of `errors` and `latency`: an anytime-valid test of counts, which may be evaluated at any time.
 
 Per closed interval there are n requests and x bad ones among them, of canary (c) and stable (s).
 
@@ -10,7 +10,7 @@ inequality (Ville, 1939; Ramdas et al., 2023, "Game-theoretic statistics and saf
 inference") the chance that it ever reaches 1/alpha is at most alpha, at any number of looks and for
 any error pattern that both revisions share.
 
-PASS is the same test with the roles turned (H0: ratio >= the metric's `pass_ratio`), or a likelihood
+PASS is the same test with the roles swapped (H0: ratio >= the metric's `pass_ratio`), or a likelihood
 ratio against an absolute bad rate (`pass_rate`). An upper bound of the bad rate (`maximum`) is tested
 by likelihood ratios as well (`limit_e_value`); the mean of two e-values is one again.
 """
@@ -31,7 +31,7 @@ Body = Mapping[str, Any]
 RATIOS = (1.5, 2.0, 3.0, 5.0, 10.0)
 #: Divisors of the rate that the alternatives of the PASS test assume.
 DIVISORS = (2.0, 5.0, 20.0)
-#: The part of stable's requests that is slower than what counts as slow, where the spec has no `slowerThan`.
+#: Share of stable's requests above the threshold of a slow request, without `slowerThan` in the spec.
 _SLOW_QUANTILE = 0.99
 
 
@@ -55,7 +55,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateState(MetricState):
-    """Log likelihood ratios (natural) and totals. `threshold` is the seconds above which a request counts as slow."""
+    """Log likelihood ratios (natural) and totals. Above `threshold`, in seconds, a request counts as slow."""
 
     fail: Sequence[float] = (0.0,) * len(RATIOS)
     pass_ratio: Sequence[float] = (0.0,) * len(RATIOS)
@@ -65,7 +65,7 @@ class RateState(MetricState):
 
 
 class RateTest(CountedTest[RateState, Counts]):
-    """The rate of bad requests, compared with stable's."""
+    """The rate of bad requests, compared with that of stable."""
 
     __slots__ = ()
 
@@ -77,7 +77,7 @@ class RateTest(CountedTest[RateState, Counts]):
         return RateState()
 
     def calibrate(self, state: RateState, stable: Mapping[float, int]) -> RateState:
-        """Freeze what counts as slow as soon as stable has answered.
+        """Set the threshold of a slow request as soon as stable has answered requests.
 
         It is the histogram's bucket edge at or above `slowerThan`, or at or above stable's 99th percentile: between two
         edges a histogram has no counts. The last edge is the largest threshold.
@@ -121,7 +121,7 @@ class RateTest(CountedTest[RateState, Counts]):
         return Outcome.PASS if any(passed) else Outcome.UNDECIDED
 
     def fail_evidence(self, state: RateState) -> float:
-        """Return E against the canary: the mean over the tests that the metric has; 0 without one."""
+        """Return E against the canary: the mean over the tests of the metric; 0 without a test."""
         tests = [e_value(state.fail)] if self.metric.fail_ratio is not None else []
         if self.metric.maximum is not None:
             tests.append(limit_e_value(state.total.canary, state.total.canary_bad, self.metric.maximum))
@@ -152,7 +152,7 @@ class RateTest(CountedTest[RateState, Counts]):
                 "canary": round(_rate(total.canary_bad, total.canary), 6),
                 "stable": round(_rate(total.stable_bad, total.stable), 6),
             },
-            # Floats as they are: what is read back is equal to the last bit.
+            # Floats without rounding, so that the restored state is exactly equal.
             "state": {
                 "fail": list(state.fail),
                 "passRatio": list(state.pass_ratio),
@@ -239,7 +239,7 @@ def _ratio_step(counts: Counts, margin: float, phi: float) -> float:
 def _rate_step(counts: Counts, rate: float, divisor: float) -> float:
     """Return the log likelihood ratio of one interval for a bad rate of rate / divisor against rate."""
     good = counts.canary - counts.canary_bad
-    # At a rate of 1 every good answer contradicts the null altogether.
+    # At a rate of 1, a good answer is impossible under the null hypothesis.
     gain = math.log1p(-rate / divisor) - math.log1p(-min(rate, 1 - 1e-9))
     return -counts.canary_bad * math.log(divisor) + good * gain
 

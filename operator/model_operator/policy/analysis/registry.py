@@ -1,4 +1,4 @@
-"""Which class judges which kind of metric: the one place that knows all of them."""
+"""Registry of the metric tests: the class of each kind of metric."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ KINDS: Mapping[Kind, type[MetricTest[Any]]] = {
 
 
 def fail_evidence(spec: AnalysisSpec) -> float:
-    """Return the evidence at which one metric decides: 1 / (alpha / number of metrics that share it)."""
+    """Return the evidence at which one metric fails: 1 / (alpha / number of metrics that share it)."""
     return max(1, sum(KINDS[metric.kind].shares_alpha for metric in spec.metrics)) / spec.alpha
 
 

@@ -32,26 +32,26 @@ Body = Mapping[str, Any]
 
 #: Numbers of this relative distance are the same: batches and libraries round differently.
 ROUNDING = 1e-6
-#: Evidence that is a proof; JSON has no infinity.
+#: Evidence of a certain failure; JSON has no infinity.
 _PROOF = 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShadowState(ProviderState):
-    """How many pairs there were, and the losses of those that have one."""
+    """Number of pairs, and the losses of those that have one."""
 
     pairs: int = 0
     loss: SumStats = field(default_factory=SumStats)
 
 
 class ShadowTest(PairedTest[ShadowState]):
-    """What both revisions answered to the same requests."""
+    """The predictions of both revisions for the same requests."""
 
     __slots__ = ()
 
     @property
     def can_pass(self) -> bool:
-        # Where all answers have to agree, the next one may not.
+        # If all answers must agree, the next one may not.
         return not self.is_agreement or self.metric.minimum != 1
 
     def start(self) -> ShadowState:
@@ -64,11 +64,11 @@ class ShadowTest(PairedTest[ShadowState]):
 
     @property
     def is_agreement(self) -> bool:
-        """Whether answers agree or not, rather than being some distance apart."""
+        """Whether the metric compares answers for agreement, rather than by distance."""
         return self.metric.name == SHADOW_AGREEMENT
 
     def loss(self, ours: Prediction, theirs: Prediction) -> float | None:
-        """Return the loss of one pair; None when it has none: labels have no distance."""
+        """Return the loss of one pair; None if it has none, such as the distance of two labels."""
         if self.is_agreement:
             return 0.0 if agree(ours, theirs, self.metric.tolerance) else 1.0
         return distance(ours, theirs, relative=self.metric.relative)
@@ -98,7 +98,7 @@ class ShadowTest(PairedTest[ShadowState]):
             agreeing = count - round(state.loss.total)
             line = (
                 f"{metric.name}: {agreeing} of {count} mirrored requests agree ({agreeing / count:.2%}),"
-                f" at least {metric.minimum or 0:.4g} wanted, {e_value}"
+                f" at least {metric.minimum or 0:.4g} required, {e_value}"
             )
             more = self._needed(state)
             return line if more is None else f"{line}, needs about {more} more requests"
@@ -110,7 +110,7 @@ class ShadowTest(PairedTest[ShadowState]):
         line = (
             f"{metric.name}: mean {state.loss.mean:.4g} of {count} mirrored requests, {metric.maximum or 0:.4g} allowed"
         )
-        return f"{line}, {e_value}" if count >= MIN_SAMPLES else f"{line}, judged from {MIN_SAMPLES}"
+        return f"{line}, {e_value}" if count >= MIN_SAMPLES else f"{line}, needs {MIN_SAMPLES} for a verdict"
 
     def to_status(self, state: ShadowState) -> dict[str, Any]:
         total, bound = state.loss, "min" if self.is_agreement else "max"
@@ -119,7 +119,7 @@ class ShadowTest(PairedTest[ShadowState]):
             "evidence": round(self.fail_evidence(state), 3),
             bound: (self.metric.minimum if self.is_agreement else self.metric.maximum) or 0,
             "mirrored": state.pairs,
-            "state": {"badness": [total.count, total.total, total.squares]},  # losses, by the first release's name
+            "state": {"badness": [total.count, total.total, total.squares]},  # named as in the first release
         }
         if total.count:
             entry["value"] = round(1 - total.mean if self.is_agreement else total.mean, 6)
@@ -143,7 +143,7 @@ class ShadowTest(PairedTest[ShadowState]):
         return rate_test.rate_logs(round(state.loss.count), round(state.loss.total), self._limit)
 
     def _needed(self, state: ShadowState) -> int | None:
-        """Return about how many more requests with equal answers it takes to pass; None where nobody can tell."""
+        """Return about how many further requests with equal answers are needed to pass; None if unknown."""
         if not self.is_agreement or not self._limit or self.verdict(state) is not Outcome.UNDECIDED:
             return None
         return rate_test.needed(self._pass_logs(state), self._limit, self.fail_at)
@@ -158,12 +158,12 @@ class ShadowTest(PairedTest[ShadowState]):
 
     @property
     def _limit(self) -> float:
-        """The largest share of answers that may differ."""
+        """Largest share of answers that may differ."""
         return 1 - self.metric.minimum if self.metric.minimum is not None else 0.0
 
 
 def agree(ours: Prediction, theirs: Prediction, tolerance: float) -> bool:
-    """Whether two answers are the same."""
+    """Whether two answers agree."""
     if ours.size != theirs.size or ours.labels != theirs.labels or len(ours.numbers) != len(theirs.numbers):
         return False
     return all(
@@ -173,7 +173,7 @@ def agree(ours: Prediction, theirs: Prediction, tolerance: float) -> bool:
 
 
 def distance(ours: Prediction, theirs: Prediction, *, relative: bool) -> float | None:
-    """Return the mean distance of two answers' numbers; None when they are none, or not as many."""
+    """Return the mean distance of the numbers of two answers; None if they have none, or differ in size."""
     if ours.size != theirs.size:
         return None
     finite = [(a, b) for a, b in zip(ours.numbers, theirs.numbers, strict=False) if a is not None and b is not None]

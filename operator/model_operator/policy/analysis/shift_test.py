@@ -29,17 +29,17 @@ from model_operator.policy.analysis.metric_test import CountedTest, Counters
 Body = Mapping[str, Any]
 Bins = Mapping[str, float]
 
-#: Answers of each revision before the first look.
+#: Minimum number of answers of each revision for the first look.
 MIN_SAMPLES = 200
 GROWTH = 1.5
 RARE_SHARE = 0.01
-#: A PSI above this is a shift by common practice, where the spec does not set another bound.
+#: Default bound of the PSI: by common practice, a larger one is a shift.
 DEFAULT_MAXIMUM = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputCounts:
-    """The answers of both revisions in one interval, by class or bucket."""
+    """Answers of both revisions in one interval, by class or bucket."""
 
     canary: Bins = field(default_factory=dict)
     stable: Bins = field(default_factory=dict)
@@ -50,7 +50,7 @@ class OutputCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShiftState(MetricState):
-    """Two histograms and the looks at them.
+    """Two histograms and the number of interim analyses (looks).
 
     `stable` holds stable's shares of each interval times the canary's answers in it, `spread` the sum of
     n_c^2 / n_s over the intervals. `looks` were taken, the last one at `looked_at` answers.
@@ -70,12 +70,12 @@ class ShiftState(MetricState):
 
     @property
     def of_stable(self) -> float:
-        """The answers of stable in one interval that have the information of those in all intervals."""
+        """Effective number of answers of stable: those in one interval with the information of all intervals."""
         return self.answers**2 / self.spread if self.spread else 0.0
 
     @property
     def size(self) -> float:
-        """The answers of the revision that has fewer of them."""
+        """Number of answers of the revision that has fewer of them."""
         return min(self.answers, self.of_stable)
 
     @property
@@ -84,7 +84,7 @@ class ShiftState(MetricState):
         return max(MIN_SAMPLES, GROWTH * self.looked_at)
 
     def plus(self, counts: OutputCounts) -> "ShiftState":
-        """Return the state with one more interval; one without answers of both has no information."""
+        """Return the state with one more interval; an interval without answers of both is ignored."""
         ours, theirs = sum(counts.canary.values()), sum(counts.stable.values())
         if not ours or not theirs:
             return self
@@ -97,7 +97,7 @@ class ShiftState(MetricState):
 
 
 class ShiftTest(CountedTest[ShiftState, OutputCounts]):
-    """The population stability index of both revisions' answers, compared with a bound."""
+    """The population stability index (PSI) of the answers of both revisions, compared with a bound."""
 
     __slots__ = ()
 
@@ -138,7 +138,7 @@ class ShiftTest(CountedTest[ShiftState, OutputCounts]):
         )
         if state.outcome is not Outcome.UNDECIDED:
             return line
-        return f"{line}, looks again at {math.ceil(state.next_look)} of each"
+        return f"{line}, next look at {math.ceil(state.next_look)} of each"
 
     def to_status(self, state: ShiftState) -> dict[str, Any]:
         index, deviation = distance(state)
@@ -179,11 +179,11 @@ class ShiftTest(CountedTest[ShiftState, OutputCounts]):
 
 
 def distance(state: ShiftState) -> tuple[float, float]:
-    """Return the PSI without the part that noise makes, and its standard deviation."""
+    """Return the PSI without its bias from noise, and its standard deviation."""
     ours, theirs, together = state.answers, state.of_stable, _common_bins(state)
     if not ours or not theirs or len(together) < 2:
         return 0.0, 0.0
-    # Half an answer more in each bin: an empty one would be infinitely far away.
+    # Half an answer more in each bin: an empty bin would have an infinite distance.
     p = [(a + 0.5) / (ours + 0.5 * len(together)) for a, _ in together]
     q = [(b + 0.5) / (ours + 0.5 * len(together)) for _, b in together]
     noise = 1 / ours + 1 / theirs
@@ -196,7 +196,7 @@ def distance(state: ShiftState) -> tuple[float, float]:
 
 
 def _common_bins(state: ShiftState) -> list[tuple[float, float]]:
-    """Return (canary, stable) of each bin, the rare ones as one."""
+    """Return (canary, stable) of each bin, with the rare bins merged."""
     pairs = [(state.canary.get(name, 0.0), state.stable.get(name, 0.0)) for name in {*state.canary, *state.stable}]
     least = RARE_SHARE * 2 * state.answers
     common = sorted(pair for pair in pairs if sum(pair) >= least)

@@ -1,10 +1,10 @@
-"""Whether the counted requests, or the users of an A/B test, agree with the configured weight.
+"""Verification that the counted requests, or the users of an A/B test, agree with the configured weight.
 
-No router is trusted: the revisions' own counters are compared with the share they should have. They are right when
-Pearson's chi-square says so. That one look after the other finds no fault is chance's share of every look, and a
-rollout has thousands: at p < 0.001 each, one in twenty healthy routers would be blamed in an hour's pause. So the split
-is wrong only when a test that may be looked at without end says so as well: the likelihood ratio of a beta-binomial
-around the weight (Lindon and Malek, 2022, "Anytime-valid inference for multinomial count data").
+No router is trusted: the counters of the revisions are compared with their expected shares by Pearson's chi-square
+test. Repeated testing inflates false alarms, and a rollout has thousands of tests: at p < 0.001 each, one in twenty
+healthy routers would be reported within an hour. So the split counts as wrong only if an anytime-valid test rejects it
+too: the likelihood ratio of a beta-binomial around the weight (Lindon and Malek, 2022, "Anytime-valid inference for
+multinomial count data", https://arxiv.org/abs/2011.03567).
 """
 
 import math
@@ -13,22 +13,22 @@ from model_operator.observation.values import Traffic
 
 #: Upper 0.1 % point of the chi-square distribution with one degree of freedom.
 CHI_SQUARE_LIMIT = 10.828
-#: Evidence at which the split is wrong: one in a thousand, at any number of looks.
+#: Evidence at which the split is wrong: one false alarm in a thousand, at any number of looks.
 WRONG_AT = math.log(1000)
-#: How near to the weight the beta-binomial expects a broken split: that of a thousand requests.
+#: Concentration of the beta-binomial around the weight, in requests.
 _STRENGTH = 1000
-#: Least expected requests on either side for the chi-square approximation to hold (Cochran, 1954).
+#: Minimum expected requests on either side for the chi-square approximation (Cochran, 1954).
 LEAST_EXPECTED = 5
 
 
 def observed_percent(traffic: Traffic | None) -> float | None:
-    """Return the canary's counted share in percent, None without requests."""
+    """Return the counted share of the canary in percent, None without requests."""
     total = traffic.canary + traffic.stable if traffic else 0
     return round(100 * traffic.canary / total, 1) if traffic and total else None
 
 
 def is_split_right(traffic: Traffic | None, percent: int) -> bool | None:
-    """Whether the counted share agrees with a weight; None while there are too few requests to tell.
+    """Whether the counted share agrees with a weight; None while there are too few requests.
 
     Pearson's chi-square with expected counts `N w` and `N (1 - w)`: True when p >= 0.001.
     """

@@ -1,4 +1,4 @@
-"""What has been gathered about one canary, and the one verdict that follows from all metrics."""
+"""State of the analysis of one canary, and the verdict that follows from all metrics."""
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -29,12 +29,12 @@ _WITHOUT_A_WINNER = (Outcome.SAMPLE_RATIO_MISMATCH, Outcome.NO_DIFFERENCE)
 
 @dataclass(frozen=True, slots=True)
 class AnalysisState:
-    """The state of each metric of one rollout, by name."""
+    """States of all metrics of one rollout, by name."""
 
     metrics: Mapping[str, MetricState] = field(default_factory=dict)
 
     def of(self, test: MetricTest[Any]) -> Any:
-        """Return the state of a test, of the type that the test works on."""
+        """Return the state of a test, with the type that the test requires."""
         return self.metrics.get(test.metric.name) or test.start()
 
     def with_state(self, test: MetricTest[Any], state: MetricState) -> "AnalysisState":
@@ -43,7 +43,7 @@ class AnalysisState:
 
 
 def calibrate(spec: AnalysisSpec, analysis: AnalysisState, stable: Mapping[float, int]) -> AnalysisState:
-    """Return the state after a look at the histogram of stable's durations, which sets the thresholds of latency."""
+    """Return the state after calibration with stable's histogram of durations, which sets the thresholds of latency."""
     for test in metric_tests(spec):
         if isinstance(test, CountedTest):
             before = analysis.of(test)
@@ -55,7 +55,7 @@ def calibrate(spec: AnalysisSpec, analysis: AnalysisState, stable: Mapping[float
 def count(
     spec: AnalysisSpec, analysis: AnalysisState, before: Counters, after: Counters, *, is_canary: bool
 ) -> Mapping[str, IntervalCounts]:
-    """Return what one server counted between two samples, for each metric that can be counted."""
+    """Return the counts of one server between two samples, for each metric that can be counted."""
     counted = {
         test.metric.name: test.count(analysis.of(test), before, after, is_canary=is_canary)
         for test in metric_tests(spec)
@@ -108,7 +108,7 @@ def is_provider_backed(spec: AnalysisSpec) -> bool:
 
 
 def verdict(spec: AnalysisSpec, analysis: AnalysisState) -> Verdict:
-    """Return the verdict on the canary: Fail when any metric fails, Pass when all that can pass have passed."""
+    """Return the verdict on the canary: Fail if any metric fails, Pass if all metrics that can pass have passed."""
     tests = metric_tests(spec)
     results = [_result(test, analysis.of(test)) for test in tests]
     outcome, deciding = _decide(results, can_pass={test.metric.name for test in tests if test.can_pass})
@@ -147,7 +147,7 @@ def _result(test: MetricTest[Any], state: Any) -> MetricResult:
 
 
 def from_status(spec: AnalysisSpec, body: Body | None) -> AnalysisState:
-    """Read back the state from `status.analysis`; evidence that was taken by another rule is not used."""
+    """Restore the state from `status.analysis`; evidence that was gathered under another rule is discarded."""
     entries = {(entry["name"], entry.get("rule")): entry for entry in (body or {}).get("metrics", ())}
     return AnalysisState(
         {
@@ -160,8 +160,8 @@ def from_status(spec: AnalysisSpec, body: Body | None) -> AnalysisState:
 
 @cache
 def rule_of(metric: Metric) -> str:
-    """Return the digest of the rule that evidence is taken by.
+    """Return the digest of the rule that evidence is gathered under.
 
-    Status of running rollouts has it: when a release changes it for a metric, their evidence is lost at the upgrade.
+    The status of running rollouts contains it: a release that changes it for a metric discards their evidence.
     """
     return digest([repr(metric)])

@@ -1,4 +1,4 @@
-"""The check of values with bounds, from a metric provider (guards)."""
+"""Checks of values of a metric provider against bounds (guards)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Body = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThresholdState(ProviderState):
-    """The last value, the intervals that had one, and those with a value out of bounds."""
+    """The last value, the number of intervals with a value, and of those with a value out of bounds."""
 
     value: float | None = None
     intervals: int = 0
@@ -23,17 +23,17 @@ class ThresholdState(ProviderState):
 
 
 class ThresholdCheck(QueriedTest[ThresholdState]):
-    """A value with bounds: Fail above the limit of failures, Pass while the last answer is a value within bounds."""
+    """A value with bounds: Fail above the limit of failures, Pass while the last value is within bounds."""
 
     __slots__ = ()
     shares_alpha = False
 
     @property
     def guard(self) -> Guard:
-        """What the spec asks for.
+        """The guard in the spec.
 
         Raises:
-            TypeError: the metric is no guard.
+            TypeError: the metric is not a guard.
         """
         if self.metric.guard is None:
             raise TypeError(f"{self.metric.name} has no guard")
@@ -76,7 +76,7 @@ class ThresholdCheck(QueriedTest[ThresholdState]):
 
     def to_status(self, state: ThresholdState) -> dict[str, Any]:
         entry: dict[str, Any] = {
-            "looks": state.intervals,  # by the first release's name
+            "looks": state.intervals,  # named as in the first release
             "failures": state.failures,
             "failureLimit": self.guard.limit,
         }

@@ -1,1 +1,1 @@
-"""The rollout: its state machine, its sizes, its traffic, and when to look again. Pure."""
+"""The rollout: state machine, replica counts, routing, and requeue times. Pure."""

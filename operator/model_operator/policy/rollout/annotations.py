@@ -1,10 +1,10 @@
-"""Requests: annotations by which a user asks for something once (`modeldeploy.dev/promote: 6f8d@3`).
+"""Request annotations, by which a user requests an action once (`modeldeploy.dev/promote: 6f8d@3`).
 
-A request is `REVISION` or `REVISION@SUFFIX`. For `promote` the suffix begins with the index of the step that it is
-meant for (`6f8d@3` or `6f8d@3/1764367200`); else it only makes the value new. Every value is answered once, in the
-first pass that finds the rollout at rest: what cannot be done now is refused, and is not done later. Answers are kept
-in status until the annotation changes or goes, so that a GitOps controller that writes the same value again asks for
-nothing.
+A request is `REVISION` or `REVISION@SUFFIX`. For `promote`, the suffix begins with the index of the step that it
+applies to (`6f8d@3` or `6f8d@3/1764367200`); otherwise it only makes the value unique. Every value is answered once, in
+the first pass in which the rollout is at rest: an action that is impossible then is rejected, and not done later.
+Answers are kept in status until the annotation changes or is removed, so that a GitOps controller that writes the same
+value again requests nothing.
 """
 
 from collections.abc import Iterator
@@ -19,12 +19,12 @@ from model_operator.policy.rollout.context import RolloutContext
 from model_operator.policy.rollout.pauses import PauseReason
 
 _OF_CANARY = ("promote", "promote-full", "abort")
-#: Part of the spec: it is never answered, it makes another revision.
+#: Annotations that are part of the revision, and are never answered.
 _STATE = frozenset({"refresh"})
 
 
 def is_asked(s: RolloutContext, token: str, revision: str) -> bool:
-    """Whether a request about this revision is there and was not answered yet."""
+    """Whether there is a request for this revision that was not answered yet."""
     value = s.resource.tokens.get(token, "")
     if not revision or value.partition("@")[0] != revision or s.status.handled_tokens.get(token) == value:
         return False
@@ -36,12 +36,12 @@ def _step_of(value: str) -> str:
 
 
 def accepted(s: RolloutContext, token: str, message: str) -> dict[str, Any]:
-    """Return the facts of a status in which a request is done."""
+    """Return the fields of a status in which a request is accepted."""
     return _answered(s.status, token, RequestAnswer(s.resource.tokens[token], is_accepted=True, message=message))
 
 
 def refused(status: Status, token: str, value: str, message: str) -> Status:
-    """Return the status in which a request is refused."""
+    """Return the status in which a request is rejected."""
     return replace(status, **_answered(status, token, RequestAnswer(value, is_accepted=False, message=message)))
 
 
@@ -53,23 +53,23 @@ def _answered(status: Status, token: str, answer: RequestAnswer) -> dict[str, An
 
 
 def forget_withdrawn(s: RolloutContext) -> Status:
-    """Return the status without answers to annotations that are gone: the same value may then ask again."""
+    """Return the status without answers to removed annotations, so that the same value can be used again."""
     kept = {t: v for t, v in s.status.handled_tokens.items() if s.resource.tokens.get(t) == v}
     answers = {t: answer for t, answer in s.status.answers.items() if s.resource.tokens.get(t) == answer.value}
     return s.changed(handled_tokens=kept, answers=answers)
 
 
 def answer_the_rest(s: RolloutContext) -> Status:
-    """Refuse the requests that no rule has accepted; the rollout is at rest.
+    """Reject the requests that no rule has accepted; the rollout is at rest.
 
-    A promotion that a closed gate holds is accepted, and done when the gate opens.
+    A promotion that waits for a closed gate is accepted, and done when the gate opens.
     """
     status = s.status
     for token, value in s.resource.tokens.items():
         if token in _STATE or token == "undo" or status.handled_tokens.get(token) == value:  # noqa: S105
             continue
         if is_held_by_gate(s, token):
-            answer = RequestAnswer(value, is_accepted=True, message="goes on as soon as the gates are open")
+            answer = RequestAnswer(value, is_accepted=True, message="the rollout continues as soon as the gates open")
             status = replace(status, answers={**status.answers, token: answer})
         else:
             status = refused(status, token, value, why_refused(s, token, value))
@@ -83,7 +83,7 @@ def is_held_by_gate(s: RolloutContext, token: str) -> bool:
 
 
 def why_refused(s: RolloutContext, token: str, value: str) -> str:
-    """Return why a request cannot be done now, and what can be done instead."""
+    """Return why a request is impossible now, and what the user can do instead."""
     revision, status = value.partition("@")[0], s.status
     if token == "retry":  # noqa: S105
         return _why_not_retried(s, revision)
@@ -98,8 +98,8 @@ def why_refused(s: RolloutContext, token: str, value: str) -> str:
         return f"{status.canary} is being promoted to all traffic already"
     step = _step_of(value)
     if token == "promote" and step and step != str(status.step_index):  # noqa: S105
-        return f"it is meant for step index {step}, but the rollout is at {status.step_index}"
-    return f"the rollout is not paused for a user: {_running_step(s)}; promote --full skips all steps that are left"
+        return f"it applies to step index {step}, but the rollout is at {status.step_index}"
+    return f"the rollout is not paused for a user: {_running_step(s)}; promote --full skips all remaining steps"
 
 
 def _why_not_retried(s: RolloutContext, revision: str) -> str:
@@ -113,16 +113,16 @@ def _running_step(s: RolloutContext) -> str:
     where = f"step {s.status.step_index + 1} of {len(s.steps)}"
     match s.current_step:
         case Analysis():
-            return f"the analysis of {where} still runs"
+            return f"the analysis of {where} is still running"
         case Compare():
-            return f"the A/B test of {where} still runs"
+            return f"the A/B test of {where} is still running"
         case Pause():
             return f"{where} waits for the router"
     return f"{where} is not done yet"
 
 
 def ignored_annotations(s: RolloutContext) -> Iterator[IgnoredAnnotation]:
-    """Yield each annotation of ours without an effect, with what is wrong and what to write instead."""
+    """Yield each annotation of modeldeploy.dev without an effect, with its problem and what to write instead."""
     for name in s.resource.unknown_annotations:
         yield IgnoredAnnotation(name=f"{GROUP}/{name}", value="", message=f"unknown; write one of: {', '.join(TOKENS)}")
     for token, answer in sorted(s.status.answers.items()):

@@ -1,4 +1,4 @@
-"""One look at one ModelDeployment: spec, status, what was seen, and the time; with the questions rules ask."""
+"""The input of a decision: spec, status, observation and time of one ModelDeployment, with derived properties."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from model_operator.policy.analysis.registry import metric_tests
 
 
 def _before_all_traffic(strategy: BlueGreen) -> tuple[Step, ...]:
-    """What a blue-green rollout waits for: the proofs that its analysis asks for, then a person."""
+    """Return the steps of a blue-green rollout: its analysis if one can pass, then a user's promotion."""
     judged = strategy.analysis is not None and any(test.can_pass for test in metric_tests(strategy.analysis))
     proofs: tuple[Step, ...] = (Analysis(timedelta(0), None),) if judged else ()
     return proofs if strategy.auto_promote else (*proofs, Pause(None))
@@ -36,7 +36,7 @@ def _before_all_traffic(strategy: BlueGreen) -> tuple[Step, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutContext:
-    """What a decision looks at; `status` is the one in force, which rules replace as they go."""
+    """Input of a decision; `status` is the current one, which rules replace."""
 
     resource: ModelDeployment
     status: Status
@@ -49,12 +49,12 @@ class RolloutContext:
 
     @property
     def target(self) -> str:
-        """The revision that the spec asks for."""
+        """Revision of the spec."""
         return self.resource.target
 
     @property
     def is_superseded(self) -> bool:
-        """Whether the spec asks for a third revision, so that the canary has to make room for it."""
+        """Whether the spec has a third revision, which replaces the canary."""
         status = self.status
         is_open = status.phase in (Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING)
         is_third = self.target not in (status.canary, status.stable)
@@ -75,7 +75,7 @@ class RolloutContext:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """The steps of this rollout: those of the strategy, or what its mode leaves of them."""
+        """Steps of this rollout: those of the strategy that its mode includes."""
         strategy = self.spec.strategy
         if self.status.mode is Mode.FAST:
             return ()
@@ -89,40 +89,40 @@ class RolloutContext:
 
     @property
     def steps_hash(self) -> str:
-        """Hash of the steps that `step_index` counts in."""
+        """Hash of the steps that `step_index` refers to."""
         return digest([repr(step) for step in self.steps])
 
     @property
     def done_steps(self) -> tuple[Step, ...]:
-        """The steps up to and with the current one."""
+        """Steps up to and including the current one."""
         return self.steps[: self.status.step_index + 1]
 
     @property
     def current_step(self) -> Step | None:
-        """The step that the rollout is at; None when all are done."""
+        """Current step of the rollout; None when all are done."""
         return self.steps[self.status.step_index] if self.status.step_index < len(self.steps) else None
 
     @property
     def weight_before(self) -> int:
-        """The weight that was in force before the current step."""
+        """Weight in percent before the current step."""
         done = self.steps[: self.status.step_index]
         return next((step.percent for step in reversed(done) if isinstance(step, SetWeight)), 0)
 
     @property
     def header_matches(self) -> tuple[HeaderMatch, ...]:
-        """The header route in force."""
+        """Current header route."""
         route = next((step for step in reversed(self.done_steps) if isinstance(step, SetHeaderRoute)), None)
         return route.matches if route else ()
 
     @property
     def mirror_percent(self) -> int:
-        """The percentage of requests that are copied to the canary."""
+        """Percentage of requests that are copied to the canary."""
         route = next((step for step in reversed(self.done_steps) if isinstance(step, SetMirrorRoute)), None)
         return route.percent if route else 0
 
     @property
     def has_copies(self) -> bool:
-        """Whether requests were copied to the canary since its weight was set: it counts them like any other."""
+        """Whether requests were copied to the canary since its weight was set: its counters include them."""
         is_mirrored = has_copies = False
         for step in self.done_steps:
             if isinstance(step, SetMirrorRoute):
@@ -134,15 +134,15 @@ class RolloutContext:
 
     @property
     def max_pause(self) -> timedelta | None:
-        """The longest that the rollout waits for a person."""
+        """Maximum time that the rollout waits for a user."""
         strategy = self.spec.strategy
         return strategy.max_pause if isinstance(strategy, Canary | BlueGreen) else None
 
     @property
     def scale_down_delay(self) -> timedelta:
-        """How long the old revision is kept after promotion.
+        """Time to keep the old revision after promotion.
 
-        Where pods themselves are the split, an old pod would still take requests: it leaves at once.
+        Where the number of pods splits the traffic, it is 0: an old pod would still receive requests.
         """
         strategy = self.spec.strategy
         if isinstance(strategy, Canary) and not self.splits_by_replicas:
@@ -151,7 +151,7 @@ class RolloutContext:
 
     @property
     def abort_scale_down_delay(self) -> timedelta:
-        """How long a canary is kept after its traffic has left; not at all where its pods are the split."""
+        """Time to keep a canary after its traffic has shifted away; 0 where the number of pods splits the traffic."""
         strategy = self.spec.strategy
         if isinstance(strategy, Canary) and not self.splits_by_replicas:
             return strategy.abort_scale_down_delay
@@ -159,22 +159,22 @@ class RolloutContext:
 
     @property
     def propagation(self) -> timedelta:
-        """How long the router is given to act on a weight."""
+        """Time after a weight is programmed before its effect is measured."""
         strategy = self.spec.strategy
         return strategy.propagation if isinstance(strategy, Canary) else parse_duration("0s")
 
     def since(self, moment: datetime | None) -> timedelta:
-        """Return the time since a moment; none at all since one that has not been."""
+        """Return the time since a moment; 0 if it is None."""
         return self.now - moment if moment else timedelta(0)
 
     def under(self, status: Status) -> RolloutContext:
-        """Return the same look under another status."""
+        """Return the same context with another status."""
         if status is self.status:
             return self
         return RolloutContext(resource=self.resource, status=status, observed=self.observed, now=self.now)
 
     def changed(self, **facts: Any) -> Status:
-        """Return the status with other facts; the very same one when it says all of this already."""
+        """Return the status with changed fields; the identical object if no field differs."""
         status = self.status
         if all(getattr(status, name) == value for name, value in facts.items()):
             return status

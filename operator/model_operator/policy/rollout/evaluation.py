@@ -1,8 +1,8 @@
-"""The step `evaluate`: which Jobs measure which revisions on labelled data, and what their results decide. Pure.
+"""The step `evaluate`: the Jobs that measure revisions on labelled data, and the decision on their results. Pure.
 
-A Job's name follows from the step, the canary and the revision that it measures, so that whoever is restarted finds the
-same one; it lives as long as the step does. A Job that gives no result is nobody's verdict: the rollout pauses with
-`EvaluationError`, and goes on by itself when there is a result (the step was corrected, or the Job deleted).
+The name of a Job is derived from the step, the canary and the revision that it measures, so that a restarted operator
+finds the same Job; the Job exists as long as the step. A Job without a result is not a verdict: the rollout pauses with
+`EvaluationError`, and resumes when there is a result (after the step was corrected, or the Job deleted).
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from model_operator.api.values import replace
 from model_operator.observation.values import Outcome
 from model_operator.policy.rollout.context import RolloutContext
 
-#: Measures of which less is better; of all others more is.
+#: Metrics for which less is better; for all others, more is better.
 _LESS_IS_BETTER = frozenset({"log-loss", "mse", "mae"})
 
 
 class EvaluationPhase(StrEnum):
-    """How far an evaluation is (`status.evaluation.phase`)."""
+    """Phase of an evaluation (`status.evaluation.phase`)."""
 
     RUNNING = "Running"
     PASSED = "Passed"
@@ -31,7 +31,7 @@ class EvaluationPhase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitResult:
-    """One measure of both revisions, held against its limit; None is not measured."""
+    """One metric of both revisions, compared with its limit; None is not measured."""
 
     limit: Limit
     canary: float | None
@@ -39,18 +39,18 @@ class LimitResult:
 
     @property
     def is_met(self) -> bool:
-        """Whether the canary was measured, and is within all bounds of the limit."""
+        """Whether the canary was measured and is within all bounds of the limit."""
         limit, value = self.limit, self.canary
         return value is not None and (
             (limit.minimum is None or value >= limit.minimum)
             and (limit.maximum is None or value <= limit.maximum)
-            # A rounding error of the last bit is no drop.
+            # A rounding error in the last bit is not a drop.
             and (limit.max_drop is None or self._drop(value) <= limit.max_drop + 1e-12)
         )
 
     @property
     def message(self) -> str:
-        """The value and its bounds, in a few words."""
+        """Value and bounds, as text."""
         limit, bounds = self.limit, []
         if limit.minimum is not None:
             bounds.append(f"at least {limit.minimum:g}")
@@ -70,7 +70,7 @@ class LimitResult:
         return {**entry, "verdict": str(Outcome.PASS if self.is_met else Outcome.FAIL)}
 
     def _drop(self, value: float) -> float:
-        """Return how much worse the canary is than stable; 0 without a value of stable."""
+        """Return the drop of the canary below stable; 0 without a value of stable."""
         if self.stable is None:
             return 0.0
         return value - self.stable if self.limit.name in _LESS_IS_BETTER else self.stable - value
@@ -78,7 +78,7 @@ class LimitResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationResult:
-    """What a step's evaluation has found: nothing while it runs, then a result for each of its limits."""
+    """Result of the evaluation of a step: empty while it runs, then one result for each limit."""
 
     step: int
     dataset: str
@@ -88,7 +88,7 @@ class EvaluationResult:
 
     @property
     def message(self) -> str:
-        """The numbers that decided."""
+        """The deciding numbers, as text."""
         is_good = self.phase is EvaluationPhase.PASSED
         return "; ".join(metric.message for metric in self.metrics if is_good or not metric.is_met)
 
@@ -107,7 +107,7 @@ class EvaluationResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """One Job: `job` is its name, `revision` the one that it measures."""
+    """One Job: `job` is its name, `revision` the revision that it measures."""
 
     job: str
     revision: str
@@ -115,7 +115,7 @@ class Evaluation:
 
 
 def evaluations(s: RolloutContext) -> Sequence[Evaluation]:
-    """Return the Jobs that shall exist: the canary's, and stable's where they are compared."""
+    """Return the desired Jobs: that of the canary, and that of stable if the two are compared."""
     step = s.current_step
     is_on = s.status.canary and s.status.phase in (Phase.PROGRESSING, Phase.PAUSED) and not s.is_superseded
     if not is_on or not isinstance(step, Evaluate):
@@ -125,7 +125,7 @@ def evaluations(s: RolloutContext) -> Sequence[Evaluation]:
 
 
 def compares(s: RolloutContext, step: Evaluate) -> bool:
-    """Whether stable is measured as well; a stable revision that serves nobody must not block its own mending."""
+    """Whether stable is measured too; a stable revision without ready pods must not block its own fix."""
     return step.compares and s.status.mode is Mode.STEPS
 
 
@@ -135,19 +135,19 @@ def job_name(s: RolloutContext, step: Evaluate, revision: str) -> str:
 
 
 def evaluation_error(s: RolloutContext) -> str:
-    """Return why the step's evaluation gives no result; empty when it does, or may still."""
+    """Return why the evaluation of the step has no result; empty if it has one, or is still running."""
     found = [(one.revision, s.observed.measurements.get(one.job)) for one in evaluations(s)]
     return "; ".join(f"revision {revision}: {seen.error}" for revision, seen in found if seen and seen.error)
 
 
 def evaluation_hindrance(s: RolloutContext) -> str:
-    """Return what keeps the step's evaluation from measuring; empty when it gets on."""
+    """Return what keeps the evaluation of the step from measuring; empty if it is running."""
     found = [(one.revision, s.observed.hindrances.get(one.job)) for one in evaluations(s)]
     return "; ".join(f"revision {revision}: {why}" for revision, why in found if why)
 
 
 def evaluate(s: RolloutContext, step: Evaluate) -> EvaluationResult:
-    """Return what the step's evaluation has found so far."""
+    """Return the result of the step's evaluation so far."""
     running = EvaluationResult(step=s.status.step_index, dataset=step.dataset)
     found = [s.observed.measurements.get(one.job) for one in evaluations(s)]
     measured = [one for one in found if one is not None and not one.error]

@@ -1,8 +1,8 @@
-"""Gates: web hooks that have to say yes before a rollout goes on. Pure; the asking is `engine.gatekeeper`'s.
+"""Gates: webhooks that must approve before a rollout continues. Pure; `engine.gate_poller` calls them.
 
-A rule that would pass a gate is answered with a pause instead, until every gate there was seen open. The pause is
-what makes the operator ask, so whoever is restarted in it asks again and goes on from there. Gates stand in the way of
-what is new: an undo and the mending of a broken stable pass.
+The decision of a rule that would pass a gate is replaced by a pause, until every gate at that point is open. The
+operator polls gates during such a pause, so a restarted operator polls them again and continues from there. Gates apply
+to new revisions only: an undo and the fix of a broken stable revision pass.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,13 @@ from model_operator.policy.rollout.transitions import pause
 
 
 def apply_gates(s: RolloutContext, following: Status) -> Status:
-    """Return what a rule decided, or a pause in its place while a gate is not known to be open."""
+    """Return the decision of a rule, or a pause in its place until all gates are open."""
     point = crossed_gate(s.status, following, len(s.steps))
     return pause(s, PauseReason.GATE) if point and closed_gates(s, point) else following
 
 
 def crossed_gate(before: Status, after: Status, steps: int) -> GatePoint | None:
-    """Return what lies between two statuses of one rollout: a further step, the promotion, or nothing."""
+    """Return the gate point between two statuses of one rollout: a further step, the promotion, or None."""
     if before.mode is not Mode.STEPS or not before.canary or after.canary != before.canary:
         return None
     if after.phase is Phase.PROMOTING and before.phase is not Phase.PROMOTING:
@@ -33,29 +33,29 @@ def crossed_gate(before: Status, after: Status, steps: int) -> GatePoint | None:
 
 
 def closed_gates(s: RolloutContext, point: GatePoint) -> Sequence[Gate]:
-    """Return the gates before a point that have not said yes."""
+    """Return the gates of a point that are not open."""
     known = s.observed.gates
     gates = (gate for gate in s.spec.hooks.gates if point in gate.before)
     return [gate for gate in gates if gate.name not in known or not known[gate.name].is_open]
 
 
 def waiting_at(s: RolloutContext) -> GatePoint | None:
-    """Return what a rollout that pauses at a gate waits for; None when it does not."""
+    """Return the point at which a rollout waits for gates; None if it does not."""
     if not any(condition.reason == PauseReason.GATE for condition in s.status.pauses):
         return None
     return GatePoint.STEP if s.status.step_index < len(s.steps) else GatePoint.PROMOTION
 
 
 def gate_words(s: RolloutContext) -> str:
-    """Return what the gates that are in the way have said."""
+    """Return the answers of the gates that are not open, as text."""
     point = waiting_at(s)
     closed = closed_gates(s, point) if point else ()
     answers = ((gate.name, s.observed.gates.get(gate.name)) for gate in closed)
-    return "; ".join(f"gate {name}: {answer.message if answer else 'is being asked'}" for name, answer in answers)
+    return "; ".join(f"gate {name}: {answer.message if answer else 'no answer yet'}" for name, answer in answers)
 
 
 def question(resource: ModelDeployment, gate: Gate) -> Mapping[str, Any]:
-    """Return what a gate is asked: may this rollout go on from where it is?"""
+    """Return the body of the request to a gate."""
     status = resource.status
     return {
         "gate": gate.name,

@@ -1,4 +1,4 @@
-"""Why a rollout pauses: one word for status, one sentence for people, and who ends the pause."""
+"""The reasons of a pause: one CamelCase word, one sentence for users, and the way in which the pause ends."""
 
 from enum import StrEnum
 
@@ -20,17 +20,17 @@ class PauseReason(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> "PauseReason":
-        """Read a reason that another release wrote as one that a user ends."""
+        """Treat an unknown reason of another release as one that a user ends."""
         return cls.PAUSE_STEP
 
     @property
     def ends_with_its_cause(self) -> bool:
-        """Whether the operator goes on by itself when the cause is gone; else a user promotes or aborts."""
+        """Whether the rollout resumes automatically when the cause is gone; otherwise a user promotes or aborts."""
         return self in _ENDED_BY_CAUSE
 
     @property
     def waits_for_a_gate(self) -> bool:
-        """Whether a web hook ends the pause."""
+        """Whether a gate ends the pause."""
         return self is PauseReason.GATE
 
     @property
@@ -40,7 +40,7 @@ class PauseReason(StrEnum):
 
     @property
     def sentence(self) -> str:
-        """What the reason means, where the pause itself has no message."""
+        """Sentence for users, if the pause itself has no message."""
         return _SENTENCES.get(self, str(self))
 
 
@@ -54,7 +54,7 @@ _ENDED_BY_CAUSE = frozenset(
 )
 _SENTENCES = {
     PauseReason.USER_PAUSED: "spec.paused is true",
-    PauseReason.PROVIDER_UNAVAILABLE: "a provider of metrics does not answer",
+    PauseReason.PROVIDER_UNAVAILABLE: "a metric provider does not respond",
     PauseReason.ANALYSIS_INCONCLUSIVE: "the analysis is undecided; promote or abort",
     PauseReason.NO_DIFFERENCE: "the A/B test has no winner; promote or abort",
     PauseReason.SAMPLE_RATIO_MISMATCH: (

@@ -1,4 +1,4 @@
-"""How many pods each revision shall have: one formula for weights, sizes and autoscaling."""
+"""The number of pods of each revision: one formula for weights, sizes and autoscaling."""
 
 import math
 from collections.abc import Mapping
@@ -44,21 +44,21 @@ def resolve(bound: int | str, total: int) -> int:
 
 
 def full_size(s: RolloutContext) -> int:
-    """Return the pods that the model shall have when no rollout is on: replicas, or the autoscaler's wish."""
+    """Return the desired number of pods outside of a rollout: replicas, or the size set by the autoscaler."""
     scaling = s.spec.autoscaling
     if scaling is None:
         return s.spec.replicas
     if autoscaler_is_suspended(s):
         live = s.status.rollout_replicas or s.stable_view.desired or scaling.min_replicas
     else:
-        # During a rollout stable's autoscaler shrinks it as its traffic leaves; that is not the size of the model.
+        # During a rollout, stable's autoscaler shrinks it with its traffic; that is not the size of the model.
         before = s.status.rollout_replicas if s.status.canary else 0
         live = max(before, s.stable_view.desired or 0) or s.canary_view.desired or scaling.min_replicas
     return min(max(live, scaling.min_replicas), scaling.max_replicas)
 
 
 def rollback_size(s: RolloutContext) -> int:
-    """Return the pods that stable needs for all traffic: as many as the model has, and the canary if that has more."""
+    """Return the pods that stable needs for all traffic: the size of the model, or that of a larger canary."""
     scaling, size = s.spec.autoscaling, full_size(s)
     if scaling is None:
         return size
@@ -66,17 +66,17 @@ def rollback_size(s: RolloutContext) -> int:
 
 
 def pods_are_the_split(s: RolloutContext) -> bool:
-    """Whether a revision's share of the traffic is its share of the pods."""
+    """Whether the share of the traffic is the share of the pods."""
     return s.splits_by_replicas and not isinstance(s.spec.strategy, BlueGreen)
 
 
 def autoscaler_is_suspended(s: RolloutContext) -> bool:
-    """Whether the size is that of the rollout's start: an autoscaler would move the traffic with the pods."""
+    """Whether the size is fixed at that of the rollout's start: an autoscaler would shift traffic with the pods."""
     return bool(s.status.canary) and pods_are_the_split(s)
 
 
 def sizes(s: RolloutContext) -> Mapping[str, int]:
-    """Return the wanted pods of each revision that is alive; every other revision shall have none."""
+    """Return the desired pods of each active revision; every other revision has none."""
     status, total = s.status, full_size(s)
     if not status.canary:
         wanted = {status.previous: previous_size(s, total), status.stable: total}
@@ -85,7 +85,7 @@ def sizes(s: RolloutContext) -> Mapping[str, int]:
         wanted = {status.stable: stable, status.canary: canary}
     wanted.pop("", None)
     if is_route_behind(s):
-        # First the weight, then the pods: nobody loses pods in the pass that moves its traffic.
+        # First the weight, then the pods: no revision loses pods in the pass that shifts its traffic.
         return {name: max(size, s.observed.revision(name).desired or 0) for name, size in wanted.items()}
     return wanted
 
@@ -97,14 +97,14 @@ def is_route_behind(s: RolloutContext) -> bool:
 
 
 def previous_size(s: RolloutContext, total: int) -> int:
-    """Return the size of the revision that drains: as it is, until its time is over."""
+    """Return the size of the draining revision: unchanged until the delay is over."""
     if s.since(s.status.drain_started_at) >= s.scale_down_delay:
         return 0
     return s.observed.revision(s.status.previous).desired or total
 
 
 def canary_and_stable(s: RolloutContext, total: int) -> tuple[int, int]:
-    """Return (canary, stable) pods while a rollout is on."""
+    """Return (canary, stable) pods during a rollout."""
     status = s.status
     if total == 0:
         return 0, 0
@@ -117,7 +117,7 @@ def canary_and_stable(s: RolloutContext, total: int) -> tuple[int, int]:
 
 
 def canary_goal(s: RolloutContext, total: int) -> int:
-    """Return the pods that the canary has to reach before the rollout goes on."""
+    """Return the pods that the canary must reach before the rollout continues."""
     if total == 0:
         return 0
     if s.status.phase is Phase.PROMOTING or s.status.mode is not Mode.STEPS or not isinstance(s.spec.strategy, Canary):
@@ -129,14 +129,14 @@ def canary_goal(s: RolloutContext, total: int) -> int:
 
 
 def _within_bounds(s: RolloutContext, total: int, goal: int) -> tuple[int, int]:
-    """Return the sizes of this moment on the way to the goal, where the number of pods is the split.
+    """Return the current sizes on the way to the goal, where the number of pods splits the traffic.
 
     Never more than `total + maxSurge` pods, never fewer ready ones than `total - maxUnavailable`:
-    stable shrinks only as the canary's pods take requests, the canary grows only into what is free.
+    stable shrinks only as the canary's pods become ready, the canary grows only within the free capacity.
     """
     surge, unavailable = _bounds(s, total)
     stable_live = total if s.stable_view.desired is None else s.stable_view.desired
-    # Where there is no room above `total`, stable first gives up what may be missing.
+    # Without surge, stable first gives up the pods that may be unavailable.
     canary = min(goal, max(total + surge - stable_live, 0 if unavailable else 1))
     _, stable_goal = replica_ratio(total, s.status.weights.applied, surge, unavailable)
     if s.observed.front.selects_all_revisions:
@@ -153,7 +153,7 @@ def _bounds(s: RolloutContext, total: int) -> tuple[int, int]:
 
 
 def _leaving_size(s: RolloutContext) -> int:
-    """Return the size of a canary on its way out: it stays until its traffic has left, if it has any."""
+    """Return the size of a canary that is being removed: unchanged until its traffic has shifted away."""
     if s.splits_by_replicas and s.status.weights.applied == 0:
         return 0
     return s.canary_view.desired or 0
@@ -172,14 +172,14 @@ def _scaled_canary(s: RolloutContext, total: int, percent: int) -> int:
 
 
 def has_goal_size(s: RolloutContext) -> bool:
-    """Whether the canary's pods are all there."""
+    """Whether the canary has all its pods available."""
     return s.canary_view.is_current and s.canary_view.available >= canary_goal(s, full_size(s))
 
 
 def may_take_weight(s: RolloutContext) -> bool:
     """Whether the canary has the pods for more weight.
 
-    Where the number of pods is the split, the weight itself makes room for them, pod by pod.
+    Where the number of pods splits the traffic, the weight itself adds them, pod by pod.
     """
     if pods_are_the_split(s):
         return s.canary_view.available > 0

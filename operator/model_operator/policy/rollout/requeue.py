@@ -1,4 +1,4 @@
-"""When to look again although nothing happens: the nearest of all persisted clocks."""
+"""The time until the next pass without a change: the earliest of all persisted timers."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -10,12 +10,12 @@ from model_operator.policy.rollout.pauses import PauseReason
 from model_operator.policy.rollout.rollback import time_until_scale_down
 from model_operator.policy.rollout.rules import PULL_PATIENCE, ROUTE_PATIENCE, deadline_start, is_waiting_for_pods
 
-#: Added to each clock, so that it has surely run out when we look.
+#: Added to each timer, so that it has certainly expired in the next pass.
 _MARGIN = timedelta(milliseconds=5)
 
 
 def requeue_after(s: RolloutContext) -> timedelta | None:
-    """Return the time until the next clock runs out; None when nothing waits for a clock."""
+    """Return the time until the next timer expires; None without a timer."""
     waits = [wait for wait in _clocks(s) if wait > timedelta(0)]
     return min(waits) + _MARGIN if waits else None
 

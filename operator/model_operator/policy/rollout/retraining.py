@@ -1,8 +1,8 @@
-"""When a live model needs training: its inputs drifted, or its quality fell. Pure; `engine.retraining` calls the hook.
+"""Decides when a live model needs training: its inputs drifted, or its quality fell. `engine.retraining` acts on it.
 
-Quality is judged as a canary's bound is (`policy.analysis.feedback_test`): the evidence that the metric is beyond its
-bound has to reach 1/alpha. A model that was good for a year must not need a year to be found bad, so labels are taken
-in windows: each begins anew after `WINDOW` labels.
+Quality is tested like a bound of a canary (`policy.analysis.feedback_test`): the evidence that the metric violates its
+bound must reach 1/alpha. A long good history must not delay the detection, so labels are grouped into windows of
+`WINDOW` labels, each with its own test. Pure.
 """
 
 from collections.abc import Mapping, Set
@@ -18,7 +18,7 @@ from model_operator.observation.values import Outcome
 from model_operator.policy.analysis.feedback_test import FeedbackState, FeedbackTest, Labels
 from model_operator.policy.rollout.context import RolloutContext
 
-#: Looks in a row at which the same feature is found to have drifted.
+#: Number of consecutive polls that must report drift of the same feature.
 LOOKS = 3
 WINDOW = 2_000
 _DECIDES_AT = 100.0
@@ -27,14 +27,14 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrainingSignals:
-    """What was seen of one stable revision: how often in a row features had drifted, and the labels of a window."""
+    """Signals of one stable revision: consecutive polls with drift, by feature, and the labels of the window."""
 
     drifted: Mapping[str, int] = field(default_factory=dict)
     labels: Mapping[str, SumStats] = field(default_factory=dict)
 
 
 def learn(known: RetrainingSignals, drifted: Set[str], labels: Mapping[str, SumStats]) -> RetrainingSignals:
-    """Return the signs with one more look; `labels` are those since the last one, by metric."""
+    """Return the signals after one more poll; `labels` are those since the last one, by metric."""
     windows = {name: window for name, window in known.labels.items() if window.count < WINDOW}
     return RetrainingSignals(
         drifted={feature: known.drifted.get(feature, 0) + 1 for feature in sorted(drifted)},
@@ -43,7 +43,7 @@ def learn(known: RetrainingSignals, drifted: Set[str], labels: Mapping[str, SumS
 
 
 def cause(hook: Retrain, signs: RetrainingSignals) -> str:
-    """Return why the model should be trained again, in one sentence; empty while it need not."""
+    """Return why the model should be trained again, in one sentence; empty if it should not."""
     drifted = [feature for feature, looks in signs.drifted.items() if looks >= LOOKS]
     if hook.drift and drifted:
         more = f" and {len(drifted) - _SHOWN} more" if len(drifted) > _SHOWN else ""
@@ -54,12 +54,12 @@ def cause(hook: Retrain, signs: RetrainingSignals) -> str:
         if test.verdict(FeedbackState(total=Labels(canary=answers))) is Outcome.FAIL:
             bound = f"at least {metric.minimum:g}" if metric.minimum is not None else f"at most {metric.maximum:g}"
             value = test.value(answers) or 0.0
-            return f"{metric.name} is {value:.4g} on {answers.count:.0f} labelled answers, and should be {bound}"
+            return f"{metric.name} is {value:.4g} on {answers.count:.0f} labelled answers, and must be {bound}"
     return ""
 
 
 def retraining(s: RolloutContext) -> Retraining | None:
-    """Return what status says of it: asked for when there is a cause and the last time is long enough ago."""
+    """Return `status.retraining`: a new request if there is a cause and the cooldown is over."""
     known, hook, view = s.status.retraining, s.spec.hooks.retrain, s.observed.retrain
     if hook is None:
         return known
@@ -80,7 +80,7 @@ def retraining(s: RolloutContext) -> Retraining | None:
 
 
 def _job(s: RolloutContext, hook: Retrain, asked: Retraining) -> str:
-    """Return the name of the Job: whoever is restarted finds the same one."""
+    """Return the name of the Job, which is the same after a restart."""
     if hook.job_template is None:
         return ""
     return f"{s.resource.name}-retrain-{digest([format_time(asked.requested_at), asked.revision])}"

@@ -1,4 +1,4 @@
-"""Going back: first stable's capacity, then the traffic, then, when the router has acted, the canary's pods."""
+"""The rollback: first stable's capacity, then the traffic, then, once the router has acted, the canary's pods."""
 
 from datetime import timedelta
 
@@ -8,12 +8,12 @@ from model_operator.policy.rollout.context import RolloutContext
 from model_operator.policy.rollout.replica_counts import rollback_size
 from model_operator.policy.rollout.transitions import remember
 
-#: Reasons after which the model is well again: the spec's own wish was to go back.
+#: Reasons after which the model is healthy: the spec requested the rollback.
 HEALTHY_ROLLBACK_REASONS = frozenset({"Reverted"})
 
 
 def roll_back(s: RolloutContext) -> Status:
-    """One step further on the way back."""
+    """Take the next step of the rollback."""
     if s.status.weights.applied > 0:
         return take_traffic_away(s) if stable_can_carry(s) else s.status
     if not is_traffic_gone(s):
@@ -28,14 +28,14 @@ def roll_back(s: RolloutContext) -> Status:
 
 
 def stable_can_carry(s: RolloutContext) -> bool:
-    """Whether stable has room for all traffic, or the canary has nothing to lose."""
+    """Whether stable has the capacity for all traffic, or the canary serves none."""
     stable, canary = s.stable_view, s.canary_view
     stable_is_hopeless = stable.available == 0 and bool(stable.problems)
     return stable.available >= rollback_size(s) or canary.ready == 0 or stable_is_hopeless
 
 
 def take_traffic_away(s: RolloutContext) -> Status:
-    """Weight 0, as intent; the router is told next."""
+    """Return the status with weight 0 as intent; the router is updated after it is persisted."""
     return s.changed(
         weights=replace(s.status.weights, desired=0, applied=0, applied_at=s.now, programmed_at=None, verified=None)
     )
@@ -51,7 +51,7 @@ def is_traffic_gone(s: RolloutContext) -> bool:
 
 
 def finish(s: RolloutContext) -> Status:
-    """The canary is out: healthy again after a revert, degraded after a failure."""
+    """End the rollback: healthy after a revert, degraded after a failure."""
     status = s.status
     assert status.rollback is not None  # noqa: S101 -- nothing goes back without a reason
     reason, message = status.rollback.reason, status.rollback.message
@@ -75,6 +75,6 @@ def finish(s: RolloutContext) -> Status:
 
 
 def time_until_scale_down(s: RolloutContext) -> timedelta | None:
-    """Return how long the canary's pods are still kept, None when that is not what is waited for."""
+    """Return the time until the canary's pods are removed; None if the rollback does not wait for that."""
     gone_at = s.status.weights.programmed_at
     return None if gone_at is None else s.abort_scale_down_delay - s.since(gone_at)

@@ -1,4 +1,4 @@
-"""Who shall get which requests: the front Service's selector and the router's weights."""
+"""The desired routing: the selector of the front Service and the weights of the router."""
 
 from model_operator.api.status import Phase
 from model_operator.api.traffic import TrafficSplit
@@ -6,9 +6,9 @@ from model_operator.policy.rollout.context import RolloutContext
 
 
 def split_of(s: RolloutContext) -> TrafficSplit:
-    """Return the split that status asks for.
+    """Return the desired split under the current status.
 
-    Header and mirror routes need a canary with a ready pod, and go with the first step back.
+    Header and mirror routes need a canary with a ready pod, and are removed at the start of a rollback.
     """
     status = s.status
     if not status.canary:
@@ -22,16 +22,16 @@ def split_of(s: RolloutContext) -> TrafficSplit:
         weight=status.weights.applied,
         header_matches=s.header_matches,
         mirror_percent=s.mirror_percent,
-        # Whoever takes all requests takes those of every user.
+        # A revision with all requests serves every user.
         stickiness=s.spec.stickiness if 0 < status.weights.applied < 100 else None,
     )
 
 
 def front_revision(s: RolloutContext) -> str | None:
-    """Return the revision that the front Service shall select, None for all of them.
+    """Return the revision that the front Service must select, None for all of them.
 
-    Its selector widens, and narrows only when no ready pod leaves by it: a change of the selector
-    never takes a ready endpoint away, and a canary at weight 0 takes no request.
+    The selector narrows only when it excludes no ready pod: a change of the selector never removes a
+    ready endpoint, and a canary at weight 0 receives no request.
     """
     status, front = s.status, s.observed.front
     has_traffic = bool(status.canary) and status.weights.applied > 0

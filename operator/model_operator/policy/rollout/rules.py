@@ -1,4 +1,4 @@
-"""The rules while a rollout is on: what ends it, and what holds it. `stepping` has what takes it further."""
+"""The rules of a running rollout that end or hold it. Those that advance it are in `steps`."""
 
 from datetime import datetime, timedelta
 
@@ -19,23 +19,23 @@ from model_operator.policy.rollout.rollback import is_traffic_gone, stable_can_c
 from model_operator.policy.rollout.steps import compared_metrics, next_step, promote, promotion, take_step
 from model_operator.policy.rollout.transitions import begin, go_back, pause, remember, resume
 
-#: How long a router may take to act before the rollout pauses.
+#: Time that a router may take to act on a weight before the rollout pauses.
 ROUTE_PATIENCE = timedelta(minutes=2)
-#: How long images may fail to be pulled, for a reason that may pass, before the rollout goes back.
+#: Time that pulls of an image may fail for a transient reason before the rollout is rolled back.
 PULL_PATIENCE = timedelta(minutes=2)
 
 # --- what ends it -----------------------------------------------------------------------------
 
 
 def revert(s: RolloutContext) -> Status | None:
-    """The spec asks for stable again. A rollout that is held by `spec.paused` stays where it is."""
+    """Roll back because the spec has the stable revision again; not while `spec.paused` holds the rollout."""
     if s.target != s.status.stable or s.spec.paused:
         return None
-    return go_back(s, "Reverted", f"the spec asks for revision {s.status.stable} again")
+    return go_back(s, "Reverted", f"the spec has revision {s.status.stable} again")
 
 
 def supersede(s: RolloutContext) -> Status | None:
-    """The spec asks for a third revision: the canary loses its traffic and makes room, then that one starts."""
+    """Replace the canary because the spec has a third revision, which starts when the traffic is back at stable."""
     if not s.is_superseded:
         return None
     if s.status.weights.applied > 0:
@@ -43,20 +43,20 @@ def supersede(s: RolloutContext) -> Status | None:
         return replace(status, phase=Phase.PROGRESSING, pauses=())
     if not is_traffic_gone(s):
         return s.status if s.status.phase is Phase.PROGRESSING else s.changed(phase=Phase.PROGRESSING, pauses=())
-    message = f"the spec asks for revision {s.target} now"
+    message = f"the spec has revision {s.target} now"
     return begin(s, history=remember(s, s.status.canary, "Superseded", "SpecChanged", message))
 
 
 def abort(s: RolloutContext) -> Status | None:
-    """A person asked to go back."""
+    """Roll back because a user requested it."""
     if not is_asked(s, "abort", s.status.canary):
         return None
-    answer = accepted(s, "abort", f"{s.status.canary} is rolled back; {s.status.stable} takes all traffic")
-    return go_back(s, "AbortRequested", "a user asked for it", **answer)
+    answer = accepted(s, "abort", f"{s.status.canary} is being rolled back; all traffic shifts to {s.status.stable}")
+    return go_back(s, "AbortRequested", "a user requested it", **answer)
 
 
 def canary_failed(s: RolloutContext) -> Status | None:
-    """The canary's pods cannot serve, and waiting changes nothing."""
+    """Roll back because the canary's pods have failed for good."""
     problem = most_severe(s.canary_view.problems)
     if problem is None or not (is_terminal(problem) or is_pull_hopeless(s, problem)):
         return None
@@ -64,13 +64,13 @@ def canary_failed(s: RolloutContext) -> Status | None:
 
 
 def is_pull_hopeless(s: RolloutContext, problem: PodProblem) -> bool:
-    """Whether no pod of the canary could pull its image for so long that it is not the registry's bad minute."""
+    """Whether no pod of the canary could pull its image for longer than a transient problem lasts."""
     is_pulling = problem.reason in PULL_REASONS and s.canary_view.ready == 0
     return is_pulling and s.since(deadline_start(s)) >= PULL_PATIENCE
 
 
 def record_progress(s: RolloutContext) -> Status | None:
-    """One more pod of the canary than ever before is available: the deadline counts from now.
+    """Restart the progress deadline when more pods of the canary are available than ever before in this step.
 
     A pod that becomes unready and ready again is not progress.
     """
@@ -80,7 +80,7 @@ def record_progress(s: RolloutContext) -> Status | None:
 
 
 def progress_deadline_exceeded(s: RolloutContext) -> Status | None:
-    """The canary made no progress in time. Readiness flaps do not turn the clock back."""
+    """Roll back, or pause, because the canary made no progress in time. Flapping readiness is not progress."""
     if not is_waiting_for_pods(s) or s.spec.paused or s.status.phase is Phase.PAUSED:
         return None
     if s.since(deadline_start(s)) <= s.spec.progress_deadline:
@@ -97,7 +97,7 @@ def progress_deadline_exceeded(s: RolloutContext) -> Status | None:
 
 
 def fail_analysis(s: RolloutContext) -> Status | None:
-    """The judge found the canary worse."""
+    """Roll back because the analysis failed."""
     verdict = s.observed.verdict
     if verdict.problem and s.spec.analysis.on_provider_error is OnProviderError.ABORT:
         return go_back(s, "ProviderUnavailable", verdict.problem)
@@ -107,7 +107,7 @@ def fail_analysis(s: RolloutContext) -> Status | None:
 
 
 def lost_ab_test(s: RolloutContext) -> bool:
-    """Whether all that speaks against the canary is that it lost an A/B test."""
+    """Whether the lost A/B test is the only failed metric of the canary."""
     failed = {metric.name for metric in s.observed.verdict.metrics if metric.outcome is Outcome.FAIL}
     return bool(failed) and failed <= compared_metrics(s)
 
@@ -116,7 +116,7 @@ def lost_ab_test(s: RolloutContext) -> bool:
 
 
 def canary_lost_endpoints(s: RolloutContext) -> Status | None:
-    """No pod of the canary takes requests any more: its traffic goes to stable at once."""
+    """Shift the traffic to stable at once because the canary has no ready pod."""
     weights = s.status.weights
     if s.canary_view.ready > 0 or not (weights.applied > 0 or was_ready(s)):
         return None
@@ -128,7 +128,7 @@ def canary_lost_endpoints(s: RolloutContext) -> Status | None:
 
 
 def restart_changed_steps(s: RolloutContext) -> Status | None:
-    """The steps changed under the rollout: go on at the first step that asks for no less than there is."""
+    """Continue after a change of the steps at the first step with at least the current weight."""
     if s.status.steps_hash == s.steps_hash or s.status.phase is Phase.PROMOTING:
         return None
     reached = s.status.weights.desired
@@ -144,7 +144,7 @@ def restart_changed_steps(s: RolloutContext) -> Status | None:
 
 
 def externally_paused(s: RolloutContext) -> Status | None:
-    """Something outside the steps holds the rollout: a person's `paused`, an absent router, a provider's outage."""
+    """Pause for a cause outside of the steps: `spec.paused`, an absent router, or an outage of a metric provider."""
     reason = _external_cause(s)
     if reason is not None:
         return pause(s, reason)
@@ -163,23 +163,23 @@ def _external_cause(s: RolloutContext) -> PauseReason | None:
 
 
 def provider_timed_out(s: RolloutContext) -> bool:
-    """Whether a provider of metrics has failed for longer than the spec allows."""
+    """Whether a metric provider has failed for longer than the spec allows."""
     verdict = s.observed.verdict
     return bool(verdict.problem) and s.since(verdict.problem_since) >= s.spec.analysis.provider_timeout
 
 
 def expire_pause(s: RolloutContext) -> Status | None:
-    """Nobody came in time."""
+    """Roll back because no user promoted within `maxPauseDuration`."""
     if s.max_pause is None or not s.status.pauses or not PauseReason(s.status.pauses[0].reason).is_manual:
         return None
     waited = s.since(s.status.pauses[0].start_time)
     if waited < s.max_pause:
         return None
-    return go_back(s, "PauseExpired", f"nobody promoted it within {format_duration(s.max_pause)}")
+    return go_back(s, "PauseExpired", f"no user promoted it within {format_duration(s.max_pause)}")
 
 
 def promote_fully(s: RolloutContext) -> Status | None:
-    """A person asked to skip the rest of the steps."""
+    """Skip the remaining steps because a user requested it."""
     if s.status.phase is Phase.PROMOTING or not is_asked(s, "promote-full", s.status.canary):
         return None
     return s.changed(
@@ -187,12 +187,12 @@ def promote_fully(s: RolloutContext) -> Status | None:
         step_index=len(s.steps),
         step_started_at=s.now,
         pauses=(),
-        **accepted(s, "promote-full", f"the steps that are left are skipped; {s.status.canary} takes all traffic"),
+        **accepted(s, "promote-full", f"the remaining steps are skipped; all traffic shifts to {s.status.canary}"),
     )
 
 
 def wait_for_promotion(s: RolloutContext) -> Status | None:
-    """In a pause that only a person ends, the promote token ends it."""
+    """End a manual pause when a user promotes."""
     if s.status.phase is not Phase.PAUSED or not PauseReason(s.status.pauses[0].reason).is_manual:
         return None
     step = s.current_step
@@ -207,10 +207,10 @@ def wait_for_promotion(s: RolloutContext) -> Status | None:
 
 
 def reconcile_weight(s: RolloutContext) -> Status | None:
-    """Bring the applied weight to the desired one, and see that the router did it."""
+    """Set the applied weight to the desired one, and verify that the router acts on it."""
     weights = s.status.weights
     if full_size(s) == 0:
-        # No pod can show that it serves: the rollout waits until some are wanted. Who takes all traffic has shown it.
+        # Without pods the rollout waits until the model is scaled up. A revision with all traffic has served already.
         return None if weights.applied == 100 else s.status
     if weights.applied != weights.desired:
         if not may_take_weight(s) or s.canary_view.ready == 0:
@@ -227,14 +227,14 @@ def reconcile_weight(s: RolloutContext) -> Status | None:
     if s.since(weights.programmed_at) < s.propagation:
         return s.status
     is_right = None if s.has_copies else is_split_right(s.observed.traffic, weights.applied)
-    # An A/B test with a broken split keeps its users where they are, and gives no verdict.
+    # An A/B test with a wrong split keeps the assignment of its users, and has no verdict.
     if is_right is False and not s.splits_by_replicas and not s.spec.stickiness:
         return route_not_programmed(s)
     return None
 
 
 def route_not_programmed(s: RolloutContext) -> Status:
-    """The router does not do what it was told; after a while the weight before comes back and a person looks."""
+    """Restore the previous weight and pause if the router has not acted on the new one in time."""
     weights = s.status.weights
     if s.since(weights.applied_at) < ROUTE_PATIENCE or s.splits_by_replicas:
         return s.status
@@ -244,7 +244,7 @@ def route_not_programmed(s: RolloutContext) -> Status:
 
 
 def is_programmed(s: RolloutContext) -> bool:
-    """Whether the weight is what the split really does."""
+    """Whether the router has acted on the weight."""
     if not s.splits_by_replicas:
         return s.observed.route.is_programmed and s.observed.route.weight == s.status.weights.applied
     front, status = s.observed.front, s.status
@@ -253,13 +253,13 @@ def is_programmed(s: RolloutContext) -> bool:
 
 
 def was_ready(s: RolloutContext) -> bool:
-    """Whether the canary was known to be ready at the last look."""
+    """Whether the canary was ready in the last pass."""
     condition = s.status.condition("ModelLoaded")
     return condition is not None and condition.status == "True"
 
 
 def is_waiting_for_pods(s: RolloutContext) -> bool:
-    """Whether the rollout waits for the canary's pods, rather than for a person, a router or a verdict."""
+    """Whether the rollout waits for the canary's pods, rather than for a user, a router or a verdict."""
     goal, weights = canary_goal(s, full_size(s)), s.status.weights
     if s.canary_view.ready == 0:
         return goal > 0
@@ -268,7 +268,7 @@ def is_waiting_for_pods(s: RolloutContext) -> bool:
 
 
 def deadline_start(s: RolloutContext) -> datetime | None:
-    """Return when the clock of the progress deadline started: at the last progress, or when the endpoints were lost."""
+    """Return the start of the progress deadline: the last progress, or the loss of the endpoints."""
     return max(filter(None, (s.status.endpoints_lost_at, s.status.progressed_at)), default=None)
 
 

@@ -1,9 +1,9 @@
-"""The rollout's state machine: a list of rules, tried in order; the first that speaks decides.
+"""The state machine of a rollout: a list of rules in order of precedence; the first that applies decides.
 
-A rule is a function of one RolloutContext. It returns the status that shall be, the status as it is (the
-rule holds: nothing later is tried), or None (the rule has nothing to say). `advance` applies
-rules until nothing changes, but never past a change of the applied weight: that has to be persisted
-and done before the next decision.
+A rule is a function of one RolloutContext. It returns a new status, the unchanged status (the rule holds
+the rollout: later rules are skipped), or None (the rule does not apply). `advance` applies rules until
+the status is stable, but stops at a change of the applied weight, which must be persisted and applied
+before the next decision.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,12 +19,12 @@ from model_operator.policy.rollout.transitions import begin, remember
 
 Rule = Callable[[RolloutContext], Status | None]
 
-#: More transitions than any path through the states has; reaching it is a bug, not a busy day.
+#: More transitions than any path through the states has; reaching it is a bug.
 _LIMIT = 100
 
 
 def advance(s: RolloutContext) -> Status:
-    """Return the status after all transitions that need no further look at the cluster."""
+    """Return the status after all transitions that need no further observation."""
     status = detect_changed_artifact(s.under(forget_withdrawn(s)))
     for _ in range(_LIMIT):
         following = _one_step(s.under(status))
@@ -34,7 +34,7 @@ def advance(s: RolloutContext) -> Status:
         status = following
         if has_new_weight:
             return status
-    raise AssertionError(f"the rollout of {s.resource.key} does not come to rest at {status}")
+    raise AssertionError(f"the rollout of {s.resource.key} does not converge at {status}")
 
 
 def _one_step(s: RolloutContext) -> Status:
@@ -46,7 +46,7 @@ def _one_step(s: RolloutContext) -> Status:
 
 
 def rules_of(status: Status) -> Sequence[Rule]:
-    """Return the rules of a state, in the order in which they are tried."""
+    """Return the rules of a state, in order of precedence."""
     if not status.stable:
         return (first_revision,)
     if status.phase is Phase.ROLLING_BACK:
@@ -61,21 +61,21 @@ def rules_of(status: Status) -> Sequence[Rule]:
 
 
 def first_revision(s: RolloutContext) -> Status:
-    """A new resource: its first revision is stable from the start, there is nothing to compare it with."""
+    """Make the first revision of a new resource stable; there is no other to compare it with."""
     return s.changed(
         phase=Phase.PENDING, stable=s.target, progressed_at=s.now, rollout_started_at=s.now, mode=Mode.STEPS
     )
 
 
 def replace_pending(s: RolloutContext) -> Status | None:
-    """The spec changed before anything served: the newer revision simply takes the place."""
+    """Replace the first revision because the spec changed before it served."""
     if s.target == s.status.stable or s.stable_view.available > 0:
         return None
     return s.changed(stable=s.target, progressed_at=s.now, rollout_started_at=s.now, pod_failures=())
 
 
 def first_ready(s: RolloutContext) -> Status | None:
-    """The first revision is up."""
+    """Become healthy when the first revision is available."""
     if s.stable_view.available < full_size(s):
         return None
     has_served = s.stable_view.available > 0
@@ -89,14 +89,14 @@ def first_ready(s: RolloutContext) -> Status | None:
 
 
 def first_progress(s: RolloutContext) -> Status | None:
-    """One more pod of the first revision is available: the deadline counts from now."""
+    """Restart the progress deadline when more pods of the first revision are available."""
     if s.stable_view.available <= s.status.progressed_replicas:
         return None
     return s.changed(progressed_at=s.now, progressed_replicas=s.stable_view.available)
 
 
 def first_failed(s: RolloutContext) -> Status | None:
-    """The first revision cannot come up, or not in time; it goes on trying."""
+    """Become degraded when the first revision fails, or is late; its pods keep trying."""
     problem = most_severe(s.stable_view.problems)
     is_late = s.since(s.status.progressed_at) > s.spec.progress_deadline
     if is_late or (problem is not None and is_terminal(problem)):
@@ -105,16 +105,16 @@ def first_failed(s: RolloutContext) -> Status | None:
 
 
 def leave_degraded(s: RolloutContext) -> Status | None:
-    """The spec asks for stable again after an abort: nothing is wrong any more."""
+    """Become healthy when the spec has the stable revision again after an abort."""
     if s.status.aborted and s.target == s.status.stable:
         return s.changed(phase=Phase.HEALTHY, aborted="", rollback=None, pod_failures=())
     return None
 
 
 def detect_changed_artifact(s: RolloutContext) -> Status:
-    """A server saw another object at the URI than it loaded: with what it saw the spec asks for another revision.
+    """Record that a server found a changed object at the URI, which makes a new revision of the same spec.
 
-    During a rollout only the canary's word counts: it loaded last.
+    During a rollout only the report of the canary counts: it loaded last.
     """
     model = s.spec.model
     fingerprint = (s.canary_view if s.status.canary else s.stable_view).changed_fingerprint
@@ -124,9 +124,9 @@ def detect_changed_artifact(s: RolloutContext) -> Status:
 
 
 def start_rollout(s: RolloutContext) -> Status | None:
-    """The spec asks for a revision that is neither live nor known to be broken.
+    """Start the rollout of a revision of the spec that is neither stable nor aborted.
 
-    A model that is scaled to zero keeps its revision: without a pod nothing can show that the new one serves.
+    A model that is scaled to zero keeps its revision: without a pod, the new one cannot be verified.
     """
     target = s.target
     if target == s.status.stable or s.spec.paused or full_size(s) == 0:
@@ -139,7 +139,7 @@ def start_rollout(s: RolloutContext) -> Status | None:
 
 
 def watch_stable(s: RolloutContext) -> Status | None:
-    """At rest the phase tells whether stable serves at all."""
+    """Set the phase outside of a rollout: healthy if stable serves, degraded otherwise."""
     if s.status.aborted:
         return None
     is_down = s.stable_view.available == 0 and full_size(s) > 0
@@ -153,7 +153,7 @@ def watch_stable(s: RolloutContext) -> Status | None:
 
 
 def drain(s: RolloutContext) -> Status | None:
-    """After the promotion the old revision stays for a while, then it goes."""
+    """Keep the old revision for the scale-down delay after the promotion, then remove it."""
     is_over = s.since(s.status.drain_started_at) >= s.scale_down_delay
     is_empty = s.observed.revision(s.status.previous).ready == 0 and not s.observed.front.selects_all_revisions
     if is_over and is_empty:

@@ -1,4 +1,4 @@
-"""The rules that take a rollout further: its steps one by one, and the promotion at their end."""
+"""The rules that advance a rollout: its steps one by one, and the promotion at their end."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from model_operator.policy.rollout.transitions import go_back, pause, remember, 
 
 
 def take_step(s: RolloutContext) -> Status | None:
-    """Do the current step, or go to the next one when it is done."""
+    """Execute the current step, or go to the next one if it is done."""
     step = s.current_step
     if step is None or s.status.phase is Phase.PROMOTING:
         return None
@@ -62,16 +62,16 @@ def _take_analysis(s: RolloutContext, step: Analysis) -> Status:
     elapsed = s.since(s.status.step_started_at)
     verdict = s.observed.verdict.outcome
     if s.observed.verdict.problem:
-        return s.status  # an outage is neither good nor bad news
+        return s.status  # an outage is neither good nor bad evidence
     if verdict is Outcome.PASS and elapsed >= step.minimum:
         return next_step(s)
     if step.maximum is None or elapsed < step.maximum:
         return s.status
-    return _end_undecided(s, PauseReason.ANALYSIS_INCONCLUSIVE, "the time is over")
+    return _end_undecided(s, PauseReason.ANALYSIS_INCONCLUSIVE, "the analysis reached its maximum duration")
 
 
 def _take_comparison(s: RolloutContext, step: Compare) -> Status:
-    """A winner goes on; who lost has gone back already (`fail_analysis`)."""
+    """Go to the next step if the canary won; a canary that lost was rolled back before (`fail_analysis`)."""
     verdict = s.observed.verdict
     if verdict.problem:
         return s.status
@@ -81,11 +81,11 @@ def _take_comparison(s: RolloutContext, step: Compare) -> Status:
         case Outcome.SAMPLE_RATIO_MISMATCH:
             return pause(s, PauseReason.SAMPLE_RATIO_MISMATCH)
         case Outcome.NO_DIFFERENCE:
-            return _end_undecided(s, PauseReason.NO_DIFFERENCE, "nobody won")
+            return _end_undecided(s, PauseReason.NO_DIFFERENCE, "the A/B test has no winner")
     if s.since(s.status.step_started_at) < step.maximum:
         return s.status
     return _end_undecided(
-        s, PauseReason.NO_DIFFERENCE, f"no difference was shown within {format_duration(step.maximum)}"
+        s, PauseReason.NO_DIFFERENCE, f"no difference was found within {format_duration(step.maximum)}"
     )
 
 
@@ -100,7 +100,7 @@ def _end_undecided(s: RolloutContext, reason: PauseReason, words: str) -> Status
 
 
 def promote(s: RolloutContext) -> Status:
-    """All steps are done: the canary to full size, then all the traffic, then it is stable."""
+    """Promote the canary after all steps: first to full size, then with all traffic, then as stable."""
     status = s.status
     if status.phase is not Phase.PROMOTING:
         weights = replace(status.weights, desired=100)
@@ -123,7 +123,7 @@ def promote(s: RolloutContext) -> Status:
 
 
 def _why_promoted(s: RolloutContext) -> tuple[str, str]:
-    """Return the reason for history, and the numbers that spoke for the canary."""
+    """Return the reason for the history, and the numbers in favour of the canary."""
     verdict, mode = s.observed.verdict, s.status.mode
     if verdict.outcome is Outcome.PASS and s.spec.stickiness:
         compared = compared_metrics(s)
@@ -133,8 +133,8 @@ def _why_promoted(s: RolloutContext) -> tuple[str, str]:
 
 
 def promotion(s: RolloutContext) -> dict[str, Any]:
-    """Return the facts of a status in which the request to promote is done."""
-    return accepted(s, "promote", f"the rollout of {s.status.canary} goes on after step {s.status.step_index + 1}")
+    """Return the fields of a status in which the request to promote is accepted."""
+    return accepted(s, "promote", f"the rollout of {s.status.canary} continues after step {s.status.step_index + 1}")
 
 
 def next_step(s: RolloutContext) -> Status:
@@ -150,5 +150,5 @@ def next_step(s: RolloutContext) -> Status:
 
 
 def compared_metrics(s: RolloutContext) -> frozenset[str]:
-    """Return the names of the metrics that an A/B test is decided by."""
+    """Return the names of the metrics that decide an A/B test."""
     return frozenset(metric.name for metric in s.spec.analysis.metrics if metric.comparison)

@@ -1,4 +1,4 @@
-"""The transitions that several rules share: beginning a rollout, going back, remembering how it ended."""
+"""The transitions that several rules share: start, rollback, pause, resume, and the history."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,7 +28,7 @@ def begin(s: RolloutContext, **facts: Any) -> Status:
         step_index=0,
         step_started_at=s.now,
         rollout_started_at=s.now,
-        # A rollout that takes the place of another one finds stable smaller than it was.
+        # During a rollout that replaces another one, stable may already be smaller.
         rollout_replicas=s.status.rollout_replicas or (full_size(s) if s.spec.autoscaling else 0),
         progressed_at=s.now,
         progressed_replicas=0,
@@ -39,7 +39,7 @@ def begin(s: RolloutContext, **facts: Any) -> Status:
         analysis=None,
         evaluation=None,
         pod_failures=(),
-        # What was said of another revision's model says nothing of this one's.
+        # The condition of the previous revision does not apply to this one.
         conditions=tuple(c for c in s.status.conditions if c.type != "ModelLoaded"),
         **facts,
     )
@@ -47,9 +47,9 @@ def begin(s: RolloutContext, **facts: Any) -> Status:
 
 
 def mode_of(s: RolloutContext) -> Mode:
-    """Return how the rollout of the target goes about its steps.
+    """Return the mode of the rollout of the target.
 
-    Back to a revision that was good goes fast; a stable revision that serves nobody must not block its own fix.
+    A return to a known good revision is fast; a stable revision without ready pods must not block its own fix.
     """
     if is_known_good(s, s.target) and s.observed.revision(s.target).source is not None:
         return Mode.FAST
@@ -60,7 +60,7 @@ def mode_of(s: RolloutContext) -> Mode:
 
 
 def is_known_good(s: RolloutContext, revision: str) -> bool:
-    """Return whether a revision was live and was left for a newer one: one that was undone has to prove itself."""
+    """Return whether a revision was promoted and later superseded by a newer one, and was not undone."""
     last = next((entry.result for entry in s.status.history if entry.revision == revision), "")
     return last == "Promoted"
 
@@ -83,8 +83,8 @@ def remember(s: RolloutContext, revision: str, result: str, reason: str, message
 
 
 def _with_undone(s: RolloutContext, history: tuple[HistoryEntry, ...]) -> tuple[HistoryEntry, ...]:
-    """Note that stable is left for an older revision: when the spec asks for it again, its steps are taken again."""
-    message = f"the spec asks for revision {s.target} again"
+    """Record that stable is replaced by an older revision, so that its next rollout takes all steps again."""
+    message = f"the spec has revision {s.target} again"
     entry = remember(s, s.status.stable, "Undone", "WentBack", message)[0]
     return (entry, *history)[:HISTORY_LIMIT]
 
@@ -102,7 +102,7 @@ def go_back(s: RolloutContext, reason: str, message: str, **facts: Any) -> Statu
 
 
 def pause(s: RolloutContext, reason: PauseReason, message: str = "") -> Status:
-    """Return the status in a pause for this reason; a pause for the same reason goes on, with its clock."""
+    """Return the status in a pause for this reason; an existing pause for the same reason keeps its start time."""
     if s.status.phase is Phase.PAUSED and [p.reason for p in s.status.pauses] == [reason]:
         return s.status
     condition = PauseCondition(reason=str(reason), start_time=s.now, message=message)
@@ -110,21 +110,21 @@ def pause(s: RolloutContext, reason: PauseReason, message: str = "") -> Status:
 
 
 def resume(s: RolloutContext) -> Status:
-    """Return the status without a pause. The clocks of the step and of the pods stood still in one from outside."""
+    """Return the status without a pause. A pause with a cause outside of the steps stops all timers."""
     is_promoting = s.status.phase is Phase.PROMOTING
     phase = Phase.PROMOTING if is_promoting else Phase.PROGRESSING
     return replace(_with_clocks_moved(s), phase=phase, pauses=())
 
 
 def _with_clocks_moved(s: RolloutContext) -> Status:
-    """Move the clocks by the time that a pause took, unless the pause was a part of the step."""
+    """Move the timers by the duration of the pause, unless the pause was part of the step."""
     status = s.status
     if status.phase is not Phase.PAUSED or not status.pauses:
         return status
     condition = status.pauses[0]
     held = s.since(condition.start_time)
     if not PauseReason(condition.reason).ends_with_its_cause:
-        # A user looked at the pods, or at the numbers, and lets the rollout go on: the pods get their whole time again.
+        # A user continues the rollout: the progress deadline of the pods starts again.
         return replace(status, progressed_at=_moved(status.progressed_at, held))
     weights = status.weights
     if weights.programmed_at is None:

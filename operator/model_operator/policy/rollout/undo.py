@@ -1,4 +1,4 @@
-"""Undo: the spec is set back to what an earlier revision was made from. Pure; `engine.reconcile` writes the patch."""
+"""Undo: restores the spec of an earlier revision. Pure; `engine.reconcile` writes the patch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,10 +11,10 @@ from model_operator.observation.values import Observed
 
 
 def undo(resource: ModelDeployment, observed: Observed) -> Mapping[str, Any] | RequestAnswer | None:
-    """Return the patch of `spec` that a request for an undo still needs, or the answer to it; None without a request.
+    """Return the remaining patch of `spec` for a requested undo, or the answer to the request; None without a request.
 
-    After a patch, and after a restart of the operator between the two writes, nothing is left to patch: then the
-    request is done.
+    After the patch, also if the operator restarts between the two writes, no difference is left: then the request is
+    accepted.
     """
     value = resource.tokens.get("undo", "")
     if not value or resource.status.handled_tokens.get("undo") == value:
@@ -23,13 +23,14 @@ def undo(resource: ModelDeployment, observed: Observed) -> Mapping[str, Any] | R
     source = observed.revision(revision).source
     if source is None:
         kept = ", ".join(sorted(observed.revisions)) or "none"
-        return RequestAnswer(value, is_accepted=False, message=f"no revision {revision!r} is kept; kept are: {kept}")
+        message = f"revision {revision!r} is not kept; the kept revisions are: {kept}"
+        return RequestAnswer(value, is_accepted=False, message=message)
     patch = merge_patch(asked_for(resource.spec.revision_source), asked_for(source))
     if patch:
         return patch
     if resource.target != revision:
         return RequestAnswer(value, is_accepted=False, message=_only_the_artifact_differs(resource, revision))
-    return RequestAnswer(value, is_accepted=True, message=f"the spec asks for revision {revision} again")
+    return RequestAnswer(value, is_accepted=True, message=f"the spec has revision {revision} again")
 
 
 def _only_the_artifact_differs(resource: ModelDeployment, revision: str) -> str:

@@ -1,1 +1,1 @@
-"""What users read: conditions, the status message, Events and notifications. Pure."""
+"""Output for users: conditions, the status message, Events and notifications. Pure."""

@@ -1,7 +1,7 @@
-"""How the evidence of a rollout grew: a bounded record in `status.analysis.samples`, for reports. Pure.
+"""The history of the evidence of a rollout, in `status.analysis.samples`, for reports. Pure.
 
-A sample is written when a weight changed or an interval was closed. When there are too many, every second one is
-dropped: the record covers the whole rollout, only coarser.
+A sample is added when a weight changes or an interval closes. When there are too many, every second one is
+dropped, so that the history covers the whole rollout at a lower resolution.
 """
 
 from collections.abc import Sequence
@@ -11,21 +11,21 @@ from typing import Any
 from model_operator.api.json import Body
 from model_operator.api.times import format_time
 
-#: Samples of one rollout; with four metrics they take about ten kilobytes of status.
+#: Maximum number of samples of one rollout; with four metrics they take about ten kilobytes of status.
 MAX_SAMPLES = 60
 
 
 def samples_of(analysis: Body) -> Sequence[Body]:
-    """Return the samples of `status.analysis`; the first release called them its trail."""
+    """Return the samples of `status.analysis`; the first release named the field `trail`."""
     samples: Sequence[Body] = analysis.get("samples") or analysis.get("trail") or ()
     return samples
 
 
 def append_sample(samples: Sequence[Body], *, weight: int, metrics: Sequence[Body], now: datetime) -> Sequence[Body]:
-    """Return the samples with one more, or as they are when the last one says the same.
+    """Return the samples with one more, or unchanged if it equals the last one.
 
     Args:
-        weight: percent of the traffic that the canary was given.
+        weight: percentage of the traffic for the canary.
         metrics: the entries of `status.analysis.metrics`.
     """
     point = {"weight": weight, "metrics": {metric["name"]: _numbers(metric) for metric in metrics}}
@@ -36,7 +36,7 @@ def append_sample(samples: Sequence[Body], *, weight: int, metrics: Sequence[Bod
 
 
 def _numbers(metric: Body) -> Body:
-    """Return what a metric's entry counts or measures, without how."""
+    """Return the counts and values of a metric's entry."""
     numbers: dict[str, Any] = {}
     if "requests" in metric and "bad" in metric:
         requests, bad = metric["requests"], metric["bad"]
@@ -48,7 +48,7 @@ def _numbers(metric: Body) -> Body:
 
 
 def _downsample(samples: Sequence[Body]) -> Sequence[Body]:
-    """Return every second point, and the last; of few weights each one's first as well."""
+    """Return every second sample, the last one, and, if there are few weights, the first one of each weight."""
     last = len(samples) - 1
     firsts = {0, *(i for i in range(1, len(samples)) if samples[i]["weight"] != samples[i - 1]["weight"])}
     kept = firsts if len(firsts) < MAX_SAMPLES // 2 else {0}

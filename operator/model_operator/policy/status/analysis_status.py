@@ -1,4 +1,4 @@
-"""`status.analysis`: the results of all metrics as JSON, with what the state is read back from."""
+"""`status.analysis`: the results of all metrics as JSON, with the state that a restart restores."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,9 +20,9 @@ _PHASES = {
 
 
 def analysis_status(s: RolloutContext) -> Mapping[str, Any] | None:
-    """Return the evidence as it is now; after a rollout the last of it stays."""
+    """Return `status.analysis`; after a rollout the last one is kept."""
     verdict, before = s.observed.verdict, s.status.analysis or {}
-    # In the pass that ends a rollout, status has the evidence that ended it.
+    # In the pass that ends a rollout, status contains the evidence that ended it.
     status = s.status if s.status.canary else s.resource.status
     if not status.canary or not verdict.metrics:
         return s.status.analysis

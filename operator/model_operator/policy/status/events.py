@@ -1,4 +1,4 @@
-"""Events: what a change of status means to people. Derived from the two statuses, so none is forgotten."""
+"""The Events for a change of status, derived from the old and the new status, so that none is missed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from model_operator.api.status import Phase, Status
 
 @dataclass(frozen=True, slots=True)
 class EventDraft:
-    """One Kubernetes Event. `is_warning` picks its type."""
+    """One Kubernetes Event, of type Warning if `is_warning`, else Normal."""
 
     reason: str
     message: str
@@ -16,9 +16,9 @@ class EventDraft:
 
 
 def news(old: Status, new: Status) -> Iterator[EventDraft]:
-    """Yield what happened between two statuses of one resource."""
+    """Yield the Events for the change between two statuses of one resource."""
     if new.source and new.source != old.source:
-        yield EventDraft("SourceChanged", f"another object lies at {new.source.uri}: it becomes a new revision")
+        yield EventDraft("SourceChanged", f"the object at {new.source.uri} changed: it becomes a new revision")
     if new.retraining and (old.retraining is None or new.retraining.requested_at != old.retraining.requested_at):
         by = f"; Job {new.retraining.job} trains it" if new.retraining.job else ""
         message = f"revision {new.retraining.revision}: {new.retraining.reason}{by}"
@@ -26,7 +26,7 @@ def news(old: Status, new: Status) -> Iterator[EventDraft]:
     if new.retraining and new.retraining.notified_at and new.retraining.problem not in ("", _problem(old)):
         yield EventDraft("RetrainFailed", f"Job {new.retraining.job}: {new.retraining.problem}", is_warning=True)
     if new.canary and new.canary != old.canary:
-        yield EventDraft("RolloutStarted", f"revision {new.canary} is on its way; {new.stable} goes on serving")
+        yield EventDraft("RolloutStarted", f"the rollout of revision {new.canary} started; {new.stable} keeps serving")
     if new.weights.applied != old.weights.applied and new.canary:
         yield EventDraft("WeightSet", f"{new.weights.applied} % of the traffic for {new.canary}")
     if new.phase is Phase.PAUSED and new.pauses != old.pauses:
@@ -35,7 +35,7 @@ def news(old: Status, new: Status) -> Iterator[EventDraft]:
     if evaluation.get("phase") == "Passed" and new.evaluation != old.evaluation:
         yield EventDraft("EvaluationPassed", f"{new.canary} on {evaluation['dataset']}: {evaluation['message']}")
     if new.phase is Phase.ROLLING_BACK and old.phase is not new.phase and new.rollback:
-        message = f"{new.canary} goes back: {new.rollback.message}"
+        message = f"{new.canary} is being rolled back: {new.rollback.message}"
         yield EventDraft(new.rollback.reason, message, is_warning=new.rollback.reason != "Reverted")
     yield from _ends(old, new)
     yield from _troubles(old, new)

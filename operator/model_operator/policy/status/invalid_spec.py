@@ -1,7 +1,7 @@
-"""What status says of a ModelDeployment that the operator cannot reconcile. Pure.
+"""The status of a ModelDeployment that the operator cannot reconcile. Pure.
 
-Either its spec passed the schema and is not valid all the same, or the operator has a bug: both are told to the user,
-and what ran before goes on as it is.
+Either its spec passed the schema and is invalid nevertheless, or the operator has a bug. The status reports both, and
+existing objects stay unchanged.
 """
 
 from datetime import datetime
@@ -15,18 +15,18 @@ INTERNAL_ERROR = "InternalError"
 
 
 def invalid_spec_patch(body: Body, problem: str, now: datetime) -> dict[str, Any]:
-    """Return the patch of status for a spec that is not valid; empty when status says it already."""
-    return _stalled_patch(body, INVALID_SPEC, f"the spec is not understood: {problem}", now)
+    """Return the patch of status for an invalid spec; empty if the status reports it already."""
+    return _stalled_patch(body, INVALID_SPEC, f"the spec is invalid: {problem}", now)
 
 
 def internal_error_patch(body: Body, error: Exception, now: datetime) -> dict[str, Any]:
-    """Return the patch of status for a bug of the operator; empty when status says it already."""
+    """Return the patch of status for a bug of the operator; empty if the status reports it already."""
     message = f"the operator failed on this resource ({type(error).__name__}: {error}); its log has the details"
     return _stalled_patch(body, INTERNAL_ERROR, message[:1024], now)
 
 
 def _stalled_patch(body: Body, reason: str, message: str, now: datetime) -> dict[str, Any]:
-    """Return the patch of status that says why nothing goes on; conditions of other types stay."""
+    """Return the patch of status with the reason of the stall; conditions of other types stay."""
     generation, status = body["metadata"]["generation"], body.get("status") or {}
     wanted = {"Ready": "False", "Stalled": "True"}
     conditions = list(status.get("conditions") or ())

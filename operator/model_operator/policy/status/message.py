@@ -1,4 +1,4 @@
-"""`status.message`: one sentence that tells where the model is and what it waits for."""
+"""`status.message`: one sentence with the current activity and what it waits for."""
 
 from model_operator.api.status import PauseCondition, Phase
 from model_operator.api.steps import (
@@ -22,7 +22,7 @@ from model_operator.policy.rollout.replica_counts import canary_goal, full_size
 
 
 def status_message(s: RolloutContext) -> str:
-    """Return the sentence."""
+    """Return the message."""
     status = s.status
     if s.observed.refusal:
         return s.observed.refusal
@@ -30,9 +30,9 @@ def status_message(s: RolloutContext) -> str:
         return _of_rollout(s)
     if status.previous:
         view = s.observed.revision(status.previous)
-        return f"{status.stable} takes all traffic; {status.previous} leaves ({_pods(view.pods)})"
+        return f"{status.stable} serves all traffic; {status.previous} is draining ({_pods(view.pods)})"
     if status.aborted and status.rollback:
-        return f"{status.aborted} went back: {status.rollback.reason}: {status.rollback.message}"
+        return f"{status.aborted} was rolled back: {status.rollback.reason}: {status.rollback.message}"
     view, total = s.stable_view, full_size(s)
     problem = most_severe(view.problems)
     if problem and view.available < total:
@@ -40,14 +40,14 @@ def status_message(s: RolloutContext) -> str:
     if s.target != status.stable and s.spec.paused:
         return f"revision {s.target} waits: spec.paused is true"
     if s.target != status.stable and total == 0:
-        return f"revision {s.target} waits for pods to show that it serves: the model is scaled to zero"
+        return f"revision {s.target} waits for pods that verify it: the model is scaled to zero"
     if total == 0:
         return f"revision {status.stable} is scaled to zero: no pod serves"
     if view.available < total:
         return f"waiting for revision {status.stable}: {view.available} of {total} pods are available"
     route = s.observed.route
     if not s.splits_by_replicas and not route.is_programmed:
-        return f"revision {status.stable} is up, but not routed to: {route.missing or route.message}"
+        return f"revision {status.stable} is available, but receives no traffic: {route.missing or route.message}"
     return f"revision {status.stable} serves with {_pods(view.available)}"
 
 
@@ -56,7 +56,7 @@ def _pods(count: int) -> str:
 
 
 def step_column(s: RolloutContext) -> str:
-    """Return `3/9`: the step that is on, of all steps; empty when no rollout by steps is on."""
+    """Return the current step and the number of steps, such as `3/9`; empty without a rollout by steps."""
     if not s.status.canary or not s.steps:
         return ""
     return f"{min(s.status.step_index + 1, len(s.steps))}/{len(s.steps)}"
@@ -65,21 +65,21 @@ def step_column(s: RolloutContext) -> str:
 def _of_rollout(s: RolloutContext) -> str:
     status = s.status
     if status.phase is Phase.ROLLING_BACK and status.rollback:
-        return f"{status.canary} goes back: {status.rollback.reason}: {status.rollback.message}"
+        return f"{status.canary} is being rolled back: {status.rollback.reason}: {status.rollback.message}"
     where = f"step {step_column(s)}: " if s.steps else ""
     if s.is_superseded:
-        return f"{status.canary} makes room for {s.target}"
+        return f"{status.canary} is being replaced by {s.target}"
     if status.phase is Phase.PAUSED and status.pauses[0].reason != PauseReason.PAUSE_STEP:
         return f"{where}paused: {_pause_sentence(s, status.pauses[0])}"
     if full_size(s) == 0:
-        return f"{where}{status.canary} waits for pods to show that it serves: the model is scaled to zero"
+        return f"{where}{status.canary} waits for pods that verify it: the model is scaled to zero"
     wanted, view = canary_goal(s, full_size(s)), s.canary_view
     if view.available < wanted and status.phase is not Phase.PAUSED:
         problem = most_severe(view.problems)
         why = f": {problem.reason}: {problem.message}" if problem else ""
         return f"{where}waiting for {status.canary}: {view.available} of {wanted} pods are available{why}"
     if status.phase is Phase.PROMOTING:
-        return f"{status.canary} takes all traffic"
+        return f"all traffic shifts to {status.canary}"
     return f"{where}{_step_words(s, s.current_step)}"
 
 
@@ -93,7 +93,7 @@ def _pause_sentence(s: RolloutContext, condition: PauseCondition) -> str:
         case PauseReason.GATE:
             return gate_words(s)
         case PauseReason.EVALUATION_ERROR:
-            return f"the evaluation gave no result: {evaluation_error(s)}"
+            return f"the evaluation has no result: {evaluation_error(s)}"
         case PauseReason.ROUTE_NOT_PROGRAMMED:
             return f"the router did not act on the weight: {s.observed.route.message or 'no answer'}"
     is_test = isinstance(s.current_step, Compare)
@@ -101,7 +101,7 @@ def _pause_sentence(s: RolloutContext, condition: PauseCondition) -> str:
 
 
 def _route_words(s: RolloutContext) -> str:
-    """What has become of a route that acted already."""
+    """Return the problem of a route that was programmed before, as text."""
     route, lost_ab_test = s.observed.route, s.status.weights.programmed_at is not None and not s.splits_by_replicas
     return f" (the router does not act on it: {route.message})" if lost_ab_test and not route.is_programmed else ""
 

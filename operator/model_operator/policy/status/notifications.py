@@ -1,4 +1,4 @@
-"""What a notification says of a change of phase. Pure."""
+"""The body of a notification about a change of phase. Pure."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -20,7 +20,7 @@ _SIGNS = {
 def notice(
     notification: Notification, resource: ModelDeployment, new: Status, now: datetime
 ) -> Mapping[str, Any] | None:
-    """Return the body to send; None when the phase is the same or not asked for."""
+    """Return the body to send; None if the phase is unchanged or not selected."""
     old = resource.status
     if new.phase is old.phase or (notification.phases and new.phase not in notification.phases):
         return None
@@ -43,5 +43,5 @@ def notice(
 
 
 def _plain(text: str) -> str:
-    """Escape what Slack reads as its own marks."""
+    """Escape the control characters of Slack (https://docs.slack.dev/messaging/formatting-message-text#escaping)."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,7 +1,7 @@
-"""What status tells besides the facts: counts, conditions, the message. A pure function of one look.
+"""The derived fields of status: counts, conditions, the message. A pure function of one context.
 
 `Ready`, `Reconciling` and `Stalled` follow kstatus, so that `kubectl wait`, Argo CD, Flux and Helm can
-read them; the others say more to people.
+read them (https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md).
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ ConditionDraft = tuple[str, str, str, str]  # type, status, reason, message
 
 
 def report(s: RolloutContext, *, url: str) -> Status:
-    """Return the status with everything that follows from the facts and from what is seen."""
+    """Return the status with all fields that are derived from the others and from the observation."""
     counted = s.changed(
         observed_generation=s.resource.generation,
         url=url,
@@ -44,14 +44,14 @@ def report(s: RolloutContext, *, url: str) -> Status:
 
 
 def _declared_model(s: RolloutContext) -> ModelInfo | None:
-    """Until the server has reported, status keeps what it said of the same revision before."""
+    """Return the last reported model of the same revision, until the server reports again."""
     if s.status.model and s.stable_view.revision == s.resource.status.stable:
         return s.status.model
     return None
 
 
 def _completed(entry: HistoryEntry, s: RolloutContext) -> HistoryEntry:
-    """An entry with what its server told of the model only after the rollout was over."""
+    """Return an entry of the history with the version that its server reported after the rollout."""
     model = s.observed.revision(entry.revision).model
     if entry.version or model is None or not model.version:
         return entry
@@ -73,7 +73,7 @@ def _counted_weights(s: RolloutContext) -> object:
 
 
 def _pod_failures(s: RolloutContext) -> tuple[PodFailure, ...]:
-    """One entry for each revision and reason; an aborted revision's are kept after its pods are gone."""
+    """Return one entry for each revision and reason; those of an aborted revision outlive its pods."""
     failures: dict[tuple[str, str], PodFailure] = {}
     alive = {s.status.stable, s.status.canary, s.status.aborted}
     for view in s.observed.revisions.values():
@@ -165,7 +165,7 @@ def _model_loaded(s: RolloutContext) -> ConditionDraft:
     if view.ready > 0:
         return "ModelLoaded", "True", "Loaded", f"revision {view.revision} is loaded and warmed"
     if full_size(s) == 0:
-        return "ModelLoaded", "Unknown", "ScaledToZero", "no pod is wanted"
+        return "ModelLoaded", "Unknown", "ScaledToZero", "the model is scaled to zero"
     if s.status.aborted:
         view = s.observed.revision(s.status.aborted)
     problem = most_severe(view.problems)
@@ -191,7 +191,7 @@ def _route_programmed(s: RolloutContext) -> Iterator[ConditionDraft]:
     if route.missing:
         yield "RouteProgrammed", "False", "RouterMissing", route.missing
     elif route.is_programmed:
-        yield "RouteProgrammed", "True", "Programmed", f"{route.weight or 0} % go to the canary"
+        yield "RouteProgrammed", "True", "Programmed", f"{route.weight or 0} % of the traffic go to the canary"
     else:
         yield "RouteProgrammed", "Unknown", "Waiting", route.message or "the router has not answered yet"
 
@@ -231,11 +231,11 @@ def _annotations_accepted(s: RolloutContext) -> Iterator[ConditionDraft]:
 
 
 def _spec_supported(s: RolloutContext) -> Iterator[ConditionDraft]:
-    """Yield the fields that have no effect: the definition is newer than the operator (docs/decisions/0012)."""
+    """Yield a condition about fields without an effect, those of a newer definition (docs/decisions/0012)."""
     if s.resource.unknown_fields:
         fields = ", ".join(s.resource.unknown_fields)
         message = (
-            f"fields that this operator does not know have no effect: {fields}; upgrade the operator or remove them"
+            f"fields that are unknown to this operator have no effect: {fields}; upgrade the operator or remove them"
         )
         yield "SpecSupported", "False", "UnknownFields", message
 
