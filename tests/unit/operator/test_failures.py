@@ -170,6 +170,13 @@ def test_the_worst_trouble_is_the_fatal_one() -> None:
             PodProblem(reason="F", message="missing request for cpu in c; set spec.server.resources.requests.cpu"),
             id="pods without a request",
         ),
+        pytest.param(
+            [{"type": "ScalingActive", "status": "False", "reason": "F", "message": "missing request for memory in c"}],
+            PodProblem(
+                reason="F", message="missing request for memory in c; set spec.server.resources.requests.memory"
+            ),
+            id="pods without a request for memory",
+        ),
     ],
 )
 def test_why_an_autoscaler_does_nothing(conditions: list[dict[str, str]], problem: PodProblem | None) -> None:
