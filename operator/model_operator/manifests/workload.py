@@ -58,7 +58,7 @@ def deployment(
     """
     maker = rendered_by(settings)
     kept = (live["metadata"].get("annotations") or {}) if live is not None else {TEMPLATE: ""}
-    template = _template(owner, revision, source, settings)
+    template = revision_template(owner.name, revision, source, settings)
     if live is not None and kept.get(RENDERED_BY, maker) != maker:
         maker = kept[RENDERED_BY]
         template = orjson.loads(kept[TEMPLATE]) if kept.get(TEMPLATE) else live["spec"]["template"]
@@ -86,9 +86,10 @@ def deployment(
     )
 
 
-def _template(owner: ModelDeployment, revision: str, source: Mapping[str, Any], settings: PodSettings) -> Body:
+def revision_template(name: str, revision: str, source: Mapping[str, Any], settings: PodSettings) -> Body:
+    """Return the pod template that a new Deployment of a revision gets."""
     model, server = parse_model(source["model"]), parse_server(source["server"], source.get("monitoring"))
-    return pod_template(owner.name, revision, model, server, settings)
+    return pod_template(name, revision, model, server, settings)
 
 
 def source_text(source: Mapping[str, Any]) -> str:

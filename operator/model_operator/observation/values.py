@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from model_operator.api.hooks import GateAnswer
 from model_operator.api.json import Body
-from model_operator.api.status import ModelInfo
+from model_operator.api.status import ModelInfo, ServerInfo
 from model_operator.api.traffic import RouteView
 
 
@@ -50,6 +50,7 @@ class RevisionView:
         ended: why pods ended whose objects are still there. They count for nothing.
         source: the part of the spec that it was made from, None when it was lost.
         changed_fingerprint: fingerprint of another object at its storage URI, empty when there is none.
+        server: which image it has and would have today, None without a Deployment or its source.
     """
 
     revision: str
@@ -64,6 +65,7 @@ class RevisionView:
     source: Body | None = None
     model: ModelInfo | None = None
     changed_fingerprint: str = ""
+    server: ServerInfo | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
