@@ -28,7 +28,7 @@ def outdated(
     """
     rollouts = session.rollouts(everywhere=all_namespaces)
     found = [one for one in rollouts if one.server is not None and one.server.is_outdated]
-    unknown = [one for one in rollouts if one.server is None and one.stable]
+    unknown = [one for one in rollouts if one.server is None and one.stable and one.phase != "Pending"]
     if found:
         session.show(outdated_of(found, with_namespace=all_namespaces))
         refresh = f"kubectl annotate mdep NAME {GROUP}/refresh=$(date +%s) --overwrite"

@@ -395,7 +395,9 @@ class TestOutdated:
         assert "default/fraud: the operator has not reported its server image" in done.err
 
     def test_a_model_that_is_not_live_yet_has_nothing_to_compare(self, run: Run, kube: Kube, fraud: str) -> None:
-        set_status(kube, {"stableRevision": None})
+        set_status(kube, {"phase": "Pending"})
+        assert run("outdated").code == 0
+        set_status(kube, {"phase": "Progressing", "stableRevision": None})
         assert run("outdated").code == 0
 
     def test_another_namespace_is_another_list(self, run: Run, kube: Kube, fraud: str) -> None:

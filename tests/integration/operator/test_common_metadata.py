@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,8 +11,11 @@ from rollout_scenarios import EVALUATE, GATEWAY, GOOD, NEXT, live, spec, storage
 from rollout_world import World
 
 from model_operator.api.names import NAME
-from model_operator.api.resource import ObjectKey
+from model_operator.api.resource import ModelDeployment, ObjectKey
+from model_operator.api.status import Retraining
 from model_operator.clients.kinds import BY_KIND, RESOURCE
+from model_operator.manifests.pods import PodSettings
+from model_operator.manifests.retraining import retraining_job
 
 Body = dict[str, Any]
 
@@ -128,6 +132,26 @@ async def test_the_operator_wins_over_a_label_of_its_own() -> None:
     for body in children(world, key):
         assert body["metadata"]["labels"][NAME] == "fraud"
         assert body["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "modeldeploy"
+
+
+async def test_the_labels_by_which_prometheus_selects_win() -> None:
+    world = World()
+    world.settings = PodSettings(image="server", monitoring_labels=(("release", "prometheus"),))
+    world.start_operator()
+    common = {"commonLabels": {"release": "7", **LABELS}}
+    await live(world, {"rollingUpdate": {}}, monitoring={"serviceMonitor": True}, **common)
+    (monitor,) = world.cluster.of_kind("ServiceMonitor")
+    assert (monitor["metadata"]["labels"]["release"], has(monitor, LABELS, {})) == ("prometheus", True)
+    assert {body["metadata"]["labels"]["release"] for body in world.cluster.of_kind("Service")} == {"7"}
+
+
+def test_the_template_of_a_training_job_wins() -> None:
+    metadata = {"name": "fraud", "namespace": "default", "uid": "1", "generation": 1, "resourceVersion": "1"}
+    owner = ModelDeployment.from_body({"metadata": metadata, "spec": {"model": {"storageUri": GOOD}, **COMMON}})
+    asked = Retraining(requested_at=datetime(2026, 1, 1, tzinfo=UTC), reason="drift", revision="r", job="fraud-train")
+    own = {"labels": {"example.com/team": "training"}}
+    job = retraining_job(owner, asked, {"metadata": own, "spec": {"template": {"spec": {"containers": []}}}})
+    assert has(job, {"example.com/team": "training", NAME: "fraud"}, ANNOTATIONS)
 
 
 async def test_a_revision_that_is_kept_has_them_too() -> None:

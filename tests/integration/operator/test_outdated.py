@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 from operator_in_cluster import Api, api_of, control_plane, eventually, operator
-from rollout_scenarios import NEXT, annotate, at_phase, canary, live, storage
+from rollout_scenarios import BAD, BROKEN, GOOD, NEXT, annotate, at_phase, canary, live, spec, storage
 from rollout_world import World
 
 from model_operator.api.names import RENDERED_BY, TEMPLATE
@@ -38,6 +38,25 @@ async def test_another_default_image_outdates_a_model_and_restarts_no_pod() -> N
     assert [pod["metadata"]["uid"] for pod in world.cluster.of_kind("Pod")] == pods
     await upgrade(world, key, image="server")
     assert server(world, key) == CURRENT
+
+
+async def test_a_model_that_is_not_live_yet_has_no_server_to_report() -> None:
+    world = World()
+    key = world.cluster.create("fraud", spec(GOOD, {"rollingUpdate": {}}))
+    await world.operate(key)
+    assert world.status(key)["phase"] == "Pending"
+    assert "server" not in world.status(key)
+    await world.run(key)
+    assert server(world, key) == CURRENT
+
+
+async def test_a_first_revision_that_failed_is_reported() -> None:
+    world = World()
+    world.cluster.behaviours[BAD] = BROKEN
+    key = world.cluster.create("fraud", spec(BAD, {"rollingUpdate": {}}))
+    await world.run(key, until=at_phase("Degraded"))
+    await upgrade(world, key, image="server:2")
+    assert server(world, key) == {"image": "server", "currentImage": "server:2", "outdated": True}
 
 
 async def test_a_refresh_rolls_out_the_current_image() -> None:
