@@ -6,6 +6,7 @@ import typer
 
 from modeldeploy.commands import act, show
 from modeldeploy.commands.lint import lint
+from modeldeploy.commands.outdated import outdated
 from modeldeploy.commands.package import package
 from modeldeploy.commands.report import report
 from modeldeploy.connection import chosen_first, connected
@@ -15,6 +16,7 @@ _ON_A_CLUSTER: tuple[Callable[..., None], ...] = (
     show.watch,
     show.status,
     show.history,
+    outdated,
     report,
     act.promote,
     act.abort,

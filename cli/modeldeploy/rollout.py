@@ -29,6 +29,15 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """The server of the stable revision: its image, and the image that a new revision of the same spec would have."""
+
+    image: str
+    current_image: str
+    is_outdated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
     """How the rollout of one revision ended."""
 
@@ -69,6 +78,7 @@ class Rollout:
     history: tuple[Past, ...]
     metrics: tuple[Body, ...] = ()
     is_asked: bool = False
+    server: Server | None = None
 
     @classmethod
     def from_body(cls, body: Body) -> Self:
@@ -101,6 +111,7 @@ class Rollout:
             history=tuple(_past(one) for one in status.get("history", ())),
             metrics=tuple((status.get("analysis") or {}).get("metrics", ())),
             is_asked=_is_asked(metadata.get("annotations") or {}, status),
+            server=_server(status.get("server")),
         )
 
     @property
@@ -128,6 +139,12 @@ def _is_asked(annotations: Body, status: Body) -> bool:
 
 def _condition(status: Body, wanted: str) -> str:
     return next((str(one["status"]) for one in status.get("conditions", ()) if one["type"] == wanted), "Unknown")
+
+
+def _server(raw: Body | None) -> Server | None:
+    if not raw:
+        return None
+    return Server(image=raw["image"], current_image=raw["currentImage"], is_outdated=raw["outdated"])
 
 
 def _past(raw: Body) -> Past:

@@ -44,6 +44,20 @@ def table_of(rollouts: Sequence[Rollout], *, with_namespace: bool) -> Table:
     return table
 
 
+def outdated_of(rollouts: Sequence[Rollout], *, with_namespace: bool) -> Table:
+    """One row for each rollout whose server is outdated: its images, and what makes it outdated."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    columns = ["NAME", "REVISION", "IMAGE", "CURRENT IMAGE", "OUTDATED"]
+    for column in (["NAMESPACE"] if with_namespace else []) + columns:
+        table.add_column(column, overflow="fold")
+    for one in rollouts:
+        if one.server is not None and one.server.is_outdated:
+            what = "pod template" if one.server.image == one.server.current_image else "image"
+            cells: list[str | Text] = [one.name, one.stable, one.server.image, one.server.current_image, what]
+            table.add_row(*_plain([one.namespace, *cells] if with_namespace else cells))
+    return table
+
+
 def history_of(rollout: Rollout) -> Table:
     """How the rollouts of a ModelDeployment ended, newest first; where the live revision last went live is marked."""
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -354,6 +354,51 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         "jobTemplate.spec.template.spec",
     ),
     (
+        "metrics beside a target",
+        {"autoscaling": {"maxReplicas": 3, "targetRequestsPerSecond": 5, "metrics": [{"type": "Resource"}]}},
+        "give either autoscaling.metrics or target",
+    ),
+    (
+        "a target of no requests",
+        {"autoscaling": {"maxReplicas": 3, "targetRequestsPerSecond": 0}},
+        "spec.autoscaling.targetRequestsPerSecond",
+    ),
+    (
+        "a negative tolerance",
+        {"autoscaling": {"maxReplicas": 3, "behavior": {"scaleUp": {"tolerance": -1}}}},
+        "tolerance must not be negative",
+    ),
+    (
+        "a policy without a period",
+        {"autoscaling": {"maxReplicas": 3, "behavior": {"scaleUp": {"policies": [{"type": "Pods", "value": 1}]}}}},
+        "spec.autoscaling.behavior.scaleUp.policies[0].periodSeconds: Required value",
+    ),
+    (
+        "no policy at all",
+        {"autoscaling": {"maxReplicas": 3, "behavior": {"scaleDown": {"policies": []}}}},
+        "spec.autoscaling.behavior.scaleDown.policies",
+    ),
+    (
+        "a window of a day",
+        {"autoscaling": {"maxReplicas": 3, "behavior": {"scaleDown": {"stabilizationWindowSeconds": 86400}}}},
+        "spec.autoscaling.behavior.scaleDown.stabilizationWindowSeconds",
+    ),
+    ("a label with blanks", {"commonLabels": {"my team": "risk"}}, "commonLabels: a key must be a name"),
+    ("a label of ours", {"commonLabels": {"modeldeploy.dev/name": "x"}}, "commonLabels: keys under modeldeploy.dev"),
+    (
+        "a label that we set",
+        {"commonLabels": {"app.kubernetes.io/name": "x"}},
+        "commonLabels: keys under modeldeploy.dev",
+    ),
+    ("a label with a long value", {"commonLabels": {"team": "x" * 64}}, "spec.commonLabels.team"),
+    ("a value that is none", {"commonLabels": {"team": "risk & fraud"}}, "spec.commonLabels.team"),
+    ("an annotation's key", {"commonAnnotations": {"a/b/c": ""}}, "commonAnnotations: a key must be a name"),
+    (
+        "an annotation of a controller",
+        {"commonAnnotations": {"deployment.kubernetes.io/revision": "7"}},
+        "commonAnnotations: keys under modeldeploy.dev",
+    ),
+    (
         "a retraining for no cause",
         {"hooks": {"retrain": {"url": "http://train", "drift": False}}},
         "retrain needs a cause: drift true",

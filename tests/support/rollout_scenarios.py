@@ -408,6 +408,23 @@ async def autoscaled(world: World, strategy: dict[str, Any]) -> ObjectKey:
     return key
 
 
+async def relabelled(world: World, strategy: dict[str, Any]) -> ObjectKey:
+    """The labels of all objects come, change and go while the rollout is on its way."""
+    key = await live(world, strategy)
+    world.cluster.change(key, storage(NEXT))
+    for labels in ({"team": "risk"}, {"team": "fraud", "cost-center": "7"}, {}):
+        await world.turn(key, 4)
+        assert world.status(key).get("canaryRevision"), "the rollout is on its way"
+        patch = {"commonLabels": labels, "commonAnnotations": labels}
+        world.cluster.change(key, lambda body, patch=patch: body["spec"].update(patch))  # type: ignore[misc]
+        await world.operate(key)
+        for body in (*world.cluster.of_kind("Deployment"), *world.cluster.of_kind("Service")):
+            for found in (body["metadata"]["labels"], body["metadata"]["annotations"]):
+                assert {name: found[name] for name in ("team", "cost-center") if name in found} == labels
+    await world.run(key)
+    return key
+
+
 async def without_surge(world: World, strategy: dict[str, Any]) -> ObjectKey:
     """No room for one more pod: each new one takes the place of an old one, and one at most is missing."""
     strategy["canary"].update(maxSurge=0, maxUnavailable=1)
@@ -527,6 +544,7 @@ SCENARIOS: dict[str, Scenario] = {
     "the autoscaler is followed all the way": Scenario(
         autoscaled, "Healthy", NEXT, ("ratio", "gateway", "blueGreen", "rollingUpdate")
     ),
+    "labels change in a rollout": Scenario(relabelled, "Healthy", NEXT),
     "without surge pods change places one by one": Scenario(without_surge, "Healthy", NEXT, ("ratio",)),
     "a foreign write to the weights is put right": Scenario(foreign_write, "Healthy", NEXT, ("gateway",)),
     "a router that vanishes pauses and returns": Scenario(route_kind_vanishes, "Healthy", NEXT, ("gateway",)),

@@ -142,6 +142,7 @@ class World:
 
     def start_operator(self) -> None:
         self.cache, self.queue = Cache(), WorkQueue()
+        self.settings = getattr(self, "settings", PodSettings(image="server"))
         self._told: dict[Any, Body] = {}
         self.pods = getattr(self, "pods", CountingPods())
         self.values = getattr(self, "values", GivenValues())
@@ -162,7 +163,7 @@ class World:
             evidence,
             self.recorder,
             self.clock,
-            PodSettings(image="server"),
+            self.settings,
             self.missing,
             self.gatekeeper,
             self.notifier,

@@ -42,8 +42,8 @@ def revision_name(name: str, revision: str) -> str:
     return f"{name}-{revision}"
 
 
-def common_labels(name: str) -> dict[str, str]:
-    """Return the labels of every object of one ModelDeployment."""
+def own_labels(name: str) -> dict[str, str]:
+    """Return the labels that the operator sets on every object of one ModelDeployment."""
     return {
         NAME: name,
         MANAGED_BY: MANAGER,

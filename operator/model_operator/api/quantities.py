@@ -16,7 +16,11 @@ _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 _MAPS = frozenset({"requests", "limits", "overhead"})
 #: Fields that hold one quantity: `emptyDir.sizeLimit`, `resourceFieldRef.divisor`, the targets of an autoscaler.
 _LEAVES = frozenset({"sizeLimit", "divisor", "averageValue"})
-_LEAVES_OF = {"target": frozenset({"value"})}
+_LEAVES_OF = {
+    "target": frozenset({"value"}),
+    "scaleUp": frozenset({"tolerance"}),
+    "scaleDown": frozenset({"tolerance"}),
+}
 
 
 def parse_quantity(text: str) -> Decimal:

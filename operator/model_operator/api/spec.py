@@ -143,8 +143,11 @@ class Autoscaling(Value, frozen=True, kw_only=True):
 
     min_replicas: int = 1
     max_replicas: int
-    target_cpu_percent: int = field(name="targetCPUUtilizationPercentage", default=70)
+    target_cpu_percent: int | None = field(name="targetCPUUtilizationPercentage", default=None)
+    target_memory_percent: int | None = field(name="targetMemoryUtilizationPercentage", default=None)
+    target_requests_per_second: Number | None = None
     metrics: tuple[Body, ...] = ()
+    behavior: Body = field(default_factory=dict)
 
 
 class Monitoring(Value, frozen=True, kw_only=True):
@@ -164,6 +167,8 @@ class _Spec(Value, frozen=True, kw_only=True):
     progress_deadline_abort: bool = True
     revision_history_limit: int = 3
     paused: bool = False
+    common_labels: Mapping[str, str] = field(default_factory=dict)
+    common_annotations: Mapping[str, str] = field(default_factory=dict)
     hooks: Hooks = Hooks()
     monitoring: Monitoring = Monitoring()
 

@@ -106,6 +106,14 @@ class ModelInfo(Value, frozen=True, kw_only=True, omit_defaults=True):
     sha256: str = ""
 
 
+class ServerInfo(Value, frozen=True, kw_only=True):
+    """The server of a revision: its image, and the image that a new revision of the same spec would have."""
+
+    image: str
+    current_image: str
+    is_outdated: bool = field(name="outdated")
+
+
 class Source(Value, frozen=True, kw_only=True):
     """The object at a storage URI; its fingerprint changes with its content."""
 
@@ -161,6 +169,7 @@ class Status(Value, frozen=True, kw_only=True, omit_defaults=True):
     aborted: str = field(name="abortedRevision", default="")
     previous: str = field(name="previousRevision", default="")
     model: ModelInfo | None = None
+    server: ServerInfo | None = None
     source: Source | None = None
     retraining: Retraining | None = None
     mode: Mode = Mode.STEPS

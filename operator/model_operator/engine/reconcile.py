@@ -49,6 +49,7 @@ class Reconciler:
         self._cluster, self._cache, self._evidence = cluster, cache, evidence
         self._recorder, self._clock, self._missing_kinds = recorder, clock, missing_kinds
         self._gatekeeper, self._notifier, self._retrainer = gatekeeper, notifier, retrainer
+        self._settings = settings
         self._children = Children(cluster, cache, recorder, settings, missing_kinds)
 
     async def reconcile(self, key: ObjectKey) -> timedelta | None:
@@ -121,6 +122,7 @@ class Reconciler:
             missing_kinds=frozenset(self._missing_kinds),
             gates=self._gatekeeper.answers(resource),
             retrain=self._retrainer.view(resource),
+            settings=self._settings,
             refusal=self._children.refusal(resource),
         )
 

@@ -11,6 +11,7 @@ from model_operator.api.quantities import canonical_quantity, is_quantity
 
 #: Keys by which lists of maps are merged (those of the list-map keys of Kubernetes that the operator uses).
 _MERGE_KEYS = ("name", "mountPath", "type")
+_IDENTITY = frozenset({"apiVersion", "kind", "metadata"})
 #: Fields that the operator manages exclusively: an added entry would change the routing of requests.
 _EXCLUSIVELY_OWNED_FIELDS = {"Service": ("selector",), "HTTPRoute": ("hostnames", "parentRefs", "rules")}
 
@@ -31,11 +32,9 @@ def has_drifted(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
     for field in _EXCLUSIVELY_OWNED_FIELDS.get(wanted["kind"], ()):
         if (live["spec"].get(field) or None) != (wanted["spec"].get(field) or None):
             return True
-    return not all(
-        contains(live.get(part), value)
-        for part, value in wanted.items()
-        if part not in ("apiVersion", "kind", "metadata")
-    ) or not contains(live["metadata"].get("labels"), wanted["metadata"]["labels"])
+    parts = ((live.get(part), value) for part, value in wanted.items() if part not in _IDENTITY)
+    metadata = ((live["metadata"].get(part), wanted["metadata"].get(part)) for part in ("labels", "annotations"))
+    return not all(contains(found, value) for found, value in (*parts, *metadata))
 
 
 def applied_hash(body: Mapping[str, Any]) -> str:
@@ -70,8 +69,14 @@ def contains(live: Any, wanted: Any, field: str = "") -> bool:
 def _contains_list(live: Any, wanted: Sequence[Any], field: str) -> bool:
     if not isinstance(live, list) or len(live) < len(wanted):
         return False
-    key = next((k for k in _MERGE_KEYS if all(isinstance(item, dict) and k in item for item in wanted)), "")
+    key = next((key for key in _MERGE_KEYS if _identifies(key, wanted)), "")
     if key and wanted:
         by_key = {item.get(key): item for item in live if isinstance(item, dict)}
         return all(by_key.get(item[key]) == item or contains(by_key.get(item[key]), item, field) for item in wanted)
     return len(live) == len(wanted) and all(contains(a, b, field) for a, b in zip(live, wanted, strict=True))
+
+
+def _identifies(key: str, items: Sequence[Any]) -> bool:
+    """Whether a key tells items apart; an autoscaler may have several metrics of one `type`, whose order counts."""
+    values = [item[key] for item in items if isinstance(item, dict) and key in item]
+    return len(values) == len(items) == len(set(values))

@@ -1,9 +1,9 @@
-"""Metadata of every object of the operator: labels, owner reference, and a hash of the content."""
+"""Metadata of every object of the operator: labels, annotations, owner reference, and a hash of the content."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from model_operator.api.names import APPLIED_HASH, common_labels
+from model_operator.api.names import APPLIED_HASH, own_labels
 from model_operator.api.resource import ModelDeployment
 from model_operator.api.version import API_VERSION, KIND
 from model_operator.manifests.drift import content_hash
@@ -25,6 +25,8 @@ def owned_object(
 
     Args:
         content: the fields next to metadata, usually `spec`.
+        labels: of this object; they win over `spec.commonLabels`.
+        annotations: of this object; they win over `spec.commonAnnotations`.
 
     Garbage collection deletes the object with its owner; it needs no finalizer
     (https://kubernetes.io/docs/concepts/architecture/garbage-collection/#owners-dependents).
@@ -35,8 +37,8 @@ def owned_object(
         "metadata": {
             "name": name,
             "namespace": owner.key.namespace,
-            "labels": {**common_labels(owner.name), **(labels or {})},
-            "annotations": dict(annotations or {}),
+            "labels": {**owner.spec.common_labels, **own_labels(owner.name), **(labels or {})},
+            "annotations": {**owner.spec.common_annotations, **(annotations or {})},
             "ownerReferences": [
                 {
                     "apiVersion": API_VERSION,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from model_operator.api.names import REVISION, SCHEME, common_labels, pod_selector
+from model_operator.api.names import REVISION, SCHEME, own_labels, pod_selector
 from model_operator.api.spec import Model, Server
 from model_operator.manifests.strategic_merge import overlay
 
@@ -52,7 +52,7 @@ def pod_template(name: str, revision: str, model: Model, server: Server, setting
     """
     pull_secrets = [{"name": secret} for secret in settings.image_pull_secrets]
     template = {
-        "metadata": {"labels": {**common_labels(name), REVISION: revision}},
+        "metadata": {"labels": {**own_labels(name), REVISION: revision}},
         "spec": {
             "containers": [_container(name, revision, model, server, settings)],
             "volumes": _volumes(model, server),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from model_operator.api.names import common_labels
+from model_operator.api.names import own_labels
 from model_operator.api.resource import ModelDeployment
 from model_operator.api.status import Retraining
 from model_operator.api.times import format_time
@@ -33,7 +33,7 @@ def retraining_job(owner: ModelDeployment, asked: Retraining, template: Mapping[
         "Job",
         asked.job,
         {"spec": spec},
-        labels={**(metadata.get("labels") or {}), **common_labels(owner.name)},
+        labels={**(metadata.get("labels") or {}), **own_labels(owner.name)},
         annotations=metadata.get("annotations"),
     )
 

@@ -16,6 +16,7 @@ from model_operator.api.names import (
     pod_selector,
     revision_name,
 )
+from model_operator.api.quantities import canonical_quantity
 from model_operator.api.resource import ModelDeployment
 from model_operator.api.spec import Autoscaling, parse_model, parse_server
 from model_operator.manifests.drift import content_hash
@@ -23,6 +24,12 @@ from model_operator.manifests.metadata import owned_object
 from model_operator.manifests.pods import RENDERER, PodSettings, pod_template
 
 Body = dict[str, Any]
+
+#: Average CPU use that an autoscaler without any target aims at, in percent of the request.
+DEFAULT_CPU_PERCENT = 70
+#: Pod metric of the custom metrics API behind `spec.autoscaling.targetRequestsPerSecond`: the rate of the servers'
+#: `modeldeploy_requests_total` (docs/rollouts.md has the rule for prometheus-adapter).
+REQUESTS_PER_SECOND = "modeldeploy_requests_per_second"
 
 
 @functools.lru_cache(maxsize=4)
@@ -51,7 +58,7 @@ def deployment(
     """
     maker = rendered_by(settings)
     kept = (live["metadata"].get("annotations") or {}) if live is not None else {TEMPLATE: ""}
-    template = _template(owner, revision, source, settings)
+    template = revision_template(owner.name, revision, source, settings)
     if live is not None and kept.get(RENDERED_BY, maker) != maker:
         maker = kept[RENDERED_BY]
         template = orjson.loads(kept[TEMPLATE]) if kept.get(TEMPLATE) else live["spec"]["template"]
@@ -79,9 +86,10 @@ def deployment(
     )
 
 
-def _template(owner: ModelDeployment, revision: str, source: Mapping[str, Any], settings: PodSettings) -> Body:
+def revision_template(name: str, revision: str, source: Mapping[str, Any], settings: PodSettings) -> Body:
+    """Return the pod template that a new Deployment of a revision gets."""
     model, server = parse_model(source["model"]), parse_server(source["server"], source.get("monitoring"))
-    return pod_template(owner.name, revision, model, server, settings)
+    return pod_template(name, revision, model, server, settings)
 
 
 def source_text(source: Mapping[str, Any]) -> str:
@@ -125,24 +133,34 @@ def front_service(
 
 def autoscaler(owner: ModelDeployment, revision: str, scaling: Autoscaling, *, least: int) -> Body:
     """Return the HorizontalPodAutoscaler of one revision; `least` is its lower bound."""
-    metrics = [dict(metric) for metric in scaling.metrics] or [
-        {
-            "type": "Resource",
-            "resource": {
-                "name": "cpu",
-                "target": {"type": "Utilization", "averageUtilization": scaling.target_cpu_percent},
-            },
-        }
-    ]
     name = revision_name(owner.name, revision)
     spec = {
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
         "minReplicas": max(1, min(least, scaling.max_replicas)),
         "maxReplicas": scaling.max_replicas,
-        "metrics": metrics,
+        "metrics": [dict(metric) for metric in scaling.metrics] or _target_metrics(scaling),
     }
+    if scaling.behavior:
+        spec["behavior"] = dict(scaling.behavior)
     labels = {REVISION: revision}
     return owned_object(owner, "autoscaling/v2", "HorizontalPodAutoscaler", name, {"spec": spec}, labels=labels)
+
+
+def _target_metrics(scaling: Autoscaling) -> list[Body]:
+    """Return the metrics of the targets, CPU first, which is the order in which autoscaling/v1 keeps them."""
+    cpu, memory, rate = scaling.target_cpu_percent, scaling.target_memory_percent, scaling.target_requests_per_second
+    if cpu is None and memory is None and rate is None:
+        cpu = DEFAULT_CPU_PERCENT
+    metrics = [_utilization(name, percent) for name, percent in (("cpu", cpu), ("memory", memory)) if percent]
+    if rate is not None:
+        target = {"type": "AverageValue", "averageValue": canonical_quantity(f"{rate:.3f}")}
+        metrics.append({"type": "Pods", "pods": {"metric": {"name": REQUESTS_PER_SECOND}, "target": target}})
+    return metrics
+
+
+def _utilization(name: str, percent: int) -> Body:
+    target = {"type": "Utilization", "averageUtilization": percent}
+    return {"type": "Resource", "resource": {"name": name, "target": target}}
 
 
 def disruption_budget(owner: ModelDeployment) -> Body:

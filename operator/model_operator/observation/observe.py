@@ -9,7 +9,10 @@ from model_operator.api.hooks import GateAnswer
 from model_operator.api.json import Body
 from model_operator.api.names import REVISION, REVISION_SPEC, STABLE_SPEC
 from model_operator.api.resource import ModelDeployment
+from model_operator.api.status import ServerInfo
 from model_operator.api.values import replace
+from model_operator.manifests.outdated import server_info
+from model_operator.manifests.pods import PodSettings
 from model_operator.observation.job_results import hindrances, measured
 from model_operator.observation.pod_failures import (
     autoscaler_problem,
@@ -42,6 +45,7 @@ def observe(
     missing_kinds: frozenset[str],
     gates: Mapping[str, GateAnswer],
     retrain: RetrainView,
+    settings: PodSettings,
     refusal: str = "",
 ) -> Observed:
     """Return the observation of a ModelDeployment.
@@ -50,10 +54,11 @@ def observe(
         models: models that the servers reported, by revision.
         missing_kinds: kinds that the cluster does not have.
         retrain: whether the live model should be trained again.
+        settings: settings of the pod templates that are made now.
         refusal: error of the API server about an object of the resource, empty without one.
         gates: answers of the gates, by name, for the point at which the rollout waits.
     """
-    revisions = revision_views(children, models)
+    revisions = revision_views(children, models, settings)
     front = front_view(children.get(("Service", resource.name)))
     stable, canary = resource.status.stable, resource.status.canary
     seen = Seen(
@@ -79,7 +84,9 @@ def observe(
     )
 
 
-def revision_views(children: Children, models: Mapping[str, ModelReport]) -> Mapping[str, RevisionView]:
+def revision_views(
+    children: Children, models: Mapping[str, ModelReport], settings: PodSettings
+) -> Mapping[str, RevisionView]:
     """Return the observation of each revision that has a Deployment, a Service or pods."""
     pods: dict[str, list[Body]] = defaultdict(list)
     ended: dict[str, list[Body]] = defaultdict(list)
@@ -108,10 +115,15 @@ def revision_views(children: Children, models: Mapping[str, ModelReport]) -> Map
         view.revision: replace(
             view,
             autoscaler=autoscalers.get(view.revision),
+            server=_server(deployments.get(view.revision), view.source, settings),
             ended=tuple(ended_pod_problem(pod.get("status") or {}) for pod in ended[view.revision]),
         )
         for view in views
     }
+
+
+def _server(deployment: Body | None, source: Body | None, settings: PodSettings) -> ServerInfo | None:
+    return None if deployment is None or source is None else server_info(deployment, source, settings)
 
 
 def _stable_source(children: Children) -> Iterator[tuple[str, Body]]:

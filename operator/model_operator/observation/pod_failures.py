@@ -81,9 +81,18 @@ def autoscaler_problem(status: Body) -> PodProblem | None:
         is_off = condition.get("type") in ("AbleToScale", "ScalingActive") and condition.get("status") == "False"
         if is_off and condition.get("reason") != "ScalingDisabled":
             message = condition.get("message", "")
-            hint = "; set spec.server.resources.requests.cpu" if "missing request for cpu" in message else ""
-            return PodProblem(reason=condition.get("reason") or "Unknown", message=_shorten(message) + hint)
+            return PodProblem(reason=condition.get("reason") or "Unknown", message=_shorten(message) + _hint(message))
     return None
+
+
+def _hint(message: str) -> str:
+    """Return what to do about a message of an autoscaler, empty where the message says it all."""
+    for resource in ("cpu", "memory"):
+        if f"missing request for {resource}" in message:
+            return f"; set spec.server.resources.requests.{resource}"
+    if "custom metrics API" in message:
+        return "; install an adapter that serves the metric, as docs/rollouts.md describes for prometheus-adapter"
+    return ""
 
 
 def is_terminal(problem: PodProblem) -> bool:

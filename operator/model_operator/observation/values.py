@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from model_operator.api.hooks import GateAnswer
 from model_operator.api.json import Body
-from model_operator.api.status import ModelInfo
+from model_operator.api.status import ModelInfo, ServerInfo
 from model_operator.api.traffic import RouteView
 
 
@@ -50,6 +50,7 @@ class RevisionView:
         ended: why pods ended whose objects still exist. They are not counted.
         source: the part of the spec that it was created from, None if it was lost.
         changed_fingerprint: fingerprint of a changed object at its storage URI, empty if it has not changed.
+        server: the image that it has and the one it would get, None without a Deployment or its source.
     """
 
     revision: str
@@ -64,6 +65,7 @@ class RevisionView:
     source: Body | None = None
     model: ModelInfo | None = None
     changed_fingerprint: str = ""
+    server: ServerInfo | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,7 @@ from model_sandbox.client import ApiFailure, Obj
 from model_sandbox.controllers.base import AUTOSCALERS, World, status_of, with_condition
 
 PERIOD = 15.0  # seconds
-_NO_METRICS = (
-    "the HPA was unable to compute the replica count: failed to get cpu utilization: unable to get metrics for "
-    "resource cpu: unable to fetch metrics from resource metrics API: the server could not find the requested "
-    "resource (get pods.metrics.k8s.io)"
-)
+_UNABLE = "the HPA was unable to compute the replica count: "
 _TARGET = "the HPA controller was {}able to get the target's current scale"
 
 
@@ -63,7 +59,28 @@ def decide(body: Obj, scale: Obj | None, problem: str, now: datetime) -> tuple[O
         message = f"the HPA controller was able to update the target scale to {wanted}"
         held = told(held, "AbleToScale", True, "SucceededRescale", message)
         return {**status, "desiredReplicas": wanted, "conditions": held}, wanted
-    held = told(held, "ScalingActive", False, "FailedGetResourceMetric", _NO_METRICS)
-    if metrics := body["spec"].get("metrics"):
+    metrics = body["spec"].get("metrics") or []
+    if metrics:
+        held = told(held, "ScalingActive", False, *missing(metrics[0]))
         status["currentMetrics"] = [{"type": ""} for _ in metrics]
     return {**status, "conditions": held}, None
+
+
+def missing(metric: Obj) -> tuple[str, str]:
+    """Reason and message for a metrics API that is not there; a cluster names the API of the first metric."""
+    kind = metric["type"]
+    if kind in ("Resource", "ContainerResource"):
+        name = metric["resource" if kind == "Resource" else "containerResource"]["name"]
+        lost = "the server could not find the requested resource (get pods.metrics.k8s.io)"
+        api = f"unable to fetch metrics from resource metrics API: {lost}"
+        return (
+            f"FailedGet{kind}Metric",
+            f"{_UNABLE}failed to get {name} utilization: unable to get metrics for resource {name}: {api}",
+        )
+    name = metric[kind.lower()]["metric"]["name"]
+    api = "external" if kind == "External" else "custom"
+    lost = f"no {api} metrics API ({api}.metrics.k8s.io) registered"
+    return (
+        f"FailedGet{kind}Metric",
+        f"{_UNABLE}unable to get metric {name}: unable to fetch metrics from {api} metrics API: {lost}",
+    )

@@ -15,13 +15,14 @@ from rollout_scenarios import BAD, BROKEN, NEXT, annotate, at_phase, canary, fas
 from rollout_world import World
 
 from model_operator.api.resource import ObjectKey
+from model_operator.manifests.pods import PodSettings
 from model_operator.policy.analysis.state import from_status, verdict
 from model_operator.policy.status.analysis_status import metric_entries
 from modeldeploy.commands.show import STATUS_OF
 from modeldeploy.evidence import evidence_line
 from modeldeploy.report.story import JudgedRollout
 from modeldeploy.rollout import Rollout
-from modeldeploy.view import table_of
+from modeldeploy.view import outdated_of, table_of
 
 Body = dict[str, Any]
 GATEWAY = canary(True)
@@ -266,3 +267,17 @@ async def test_only_the_message_is_reworded() -> None:
     with console.capture() as capture:
         console.print(table_of([Rollout.from_body(reworded(await paused()))], with_namespace=False))
     assert REWORDED in capture.get()
+
+
+async def test_what_the_operator_reports_of_servers_is_what_outdated_lists() -> None:
+    world = World()
+    key = await live(world, GATEWAY)
+    rollout = Rollout.from_body(body_of(world, key))
+    assert not outdated_of([rollout], with_namespace=False).row_count
+    world.settings = PodSettings(image="server:2")
+    world.start_operator()
+    await world.run(key)
+    rollout = Rollout.from_body(body_of(world, key))
+    table = outdated_of([rollout], with_namespace=True)
+    cells = [str(next(iter(column.cells))) for column in table.columns]
+    assert cells == ["default", "fraud", rollout.stable, "server", "server:2", "image"]

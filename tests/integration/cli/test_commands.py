@@ -360,3 +360,46 @@ def test_a_request_without_an_answer_in_time_is_not_over(run: Run, fraud: str, m
     done = run("abort", fraud)
     assert done.code == 2
     assert "the operator has not answered" in done.err
+
+
+OLD = {"image": "modeldeploy/server:1", "currentImage": "modeldeploy/server:2", "outdated": True}
+
+
+class TestOutdated:
+    def test_an_outdated_model_is_listed_with_both_images(self, run: Run, kube: Kube, fraud: str) -> None:
+        set_status(kube, {"server": OLD})
+        done = run("outdated")
+        assert done.code == 1
+        header, row = done.out.splitlines()
+        assert header.split() == ["NAME", "REVISION", "IMAGE", "CURRENT", "IMAGE", "OUTDATED"]
+        assert row.split() == ["fraud", "5c1a", "modeldeploy/server:1", "modeldeploy/server:2", "image"]
+        assert "1 of 1 outdated" in done.err
+        assert "kubectl annotate mdep NAME modeldeploy.dev/refresh=" in done.err
+
+    def test_an_older_pod_template_is_named(self, run: Run, kube: Kube, fraud: str) -> None:
+        set_status(kube, {"server": {**OLD, "image": "modeldeploy/server:2"}})
+        done = run("outdated", "-A")
+        assert done.code == 1
+        assert done.out.splitlines()[1].split()[0] == "default"
+        assert done.out.splitlines()[1].endswith("pod template")
+
+    def test_none_is_outdated(self, run: Run, kube: Kube, fraud: str) -> None:
+        set_status(kube, {"server": {**OLD, "outdated": False}})
+        done = run("outdated")
+        assert (done.code, done.out) == (0, "")
+        assert "none of 1 outdated" in done.err
+
+    def test_silence_is_not_taken_for_current(self, run: Run, fraud: str) -> None:
+        done = run("outdated")
+        assert (done.code, done.out) == (2, "")
+        assert "default/fraud: the operator has not reported its server image" in done.err
+
+    def test_a_model_that_is_not_live_yet_has_nothing_to_compare(self, run: Run, kube: Kube, fraud: str) -> None:
+        set_status(kube, {"phase": "Pending"})
+        assert run("outdated").code == 0
+        set_status(kube, {"phase": "Progressing", "stableRevision": None})
+        assert run("outdated").code == 0
+
+    def test_another_namespace_is_another_list(self, run: Run, kube: Kube, fraud: str) -> None:
+        set_status(kube, {"server": OLD})
+        assert run("outdated", "-n", "nowhere").code == 0

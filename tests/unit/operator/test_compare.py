@@ -31,6 +31,18 @@ from model_operator.manifests.drift import contains, has_drifted
             False,
             id="a named entry is missing",
         ),
+        pytest.param(
+            {"metrics": [{"type": "Resource", "resource": "cpu"}, {"type": "Resource", "resource": "memory"}]},
+            {"metrics": [{"type": "Resource", "resource": "cpu"}, {"type": "Resource", "resource": "memory"}]},
+            True,
+            id="two metrics of one type are two",
+        ),
+        pytest.param(
+            {"metrics": [{"type": "Resource", "resource": "cpu"}, {"type": "Resource", "resource": "cpu"}]},
+            {"metrics": [{"type": "Resource", "resource": "cpu"}, {"type": "Resource", "resource": "memory"}]},
+            False,
+            id="the second metric of a type is another one",
+        ),
         pytest.param({"args": ["a", "b"]}, {"args": ["a"]}, False, id="a plain list is compared whole"),
     ],
 )
@@ -78,4 +90,15 @@ def test_what_somebody_added_elsewhere_is_none() -> None:
     live["spec"]["ports"] = [{"name": "http", "port": 80}, {"name": "debug", "port": 81}]
     wanted = service(app="a")
     wanted["spec"]["ports"] = [{"name": "http", "port": 80}]
+    assert not has_drifted(wanted, live)
+
+
+@pytest.mark.parametrize("part", ["labels", "annotations"])
+def test_metadata_of_ours_that_is_lost_or_changed_is_a_drift(part: str) -> None:
+    wanted, live = service(app="a"), service(app="a")
+    wanted["metadata"][part] = {"example.com/team": "risk"}
+    assert has_drifted(wanted, live)
+    live["metadata"][part] = {"example.com/team": "fraud"}
+    assert has_drifted(wanted, live)
+    live["metadata"][part] = {"example.com/team": "risk", "of-somebody-else": "x"}
     assert not has_drifted(wanted, live)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from model_operator.manifests.pods import PodSettings
 from model_operator.observation.observe import revision_views
 from model_operator.observation.pod_failures import (
     autoscaler_problem,
@@ -115,7 +116,7 @@ def deployment(**failure: str) -> dict[str, Any]:
 def test_what_keeps_a_deployment_from_making_pods(failure: dict[str, str], problem: PodProblem | None) -> None:
     body = deployment(**failure)
     assert deployment_problem(body["status"]) == problem
-    view = revision_views({("Deployment", "fraud-6f8d"): body}, {})["6f8d"]
+    view = revision_views({("Deployment", "fraud-6f8d"): body}, {}, PodSettings(image="server"))["6f8d"]
     assert view.problems == ((problem,) if problem else ())
 
 
@@ -169,6 +170,13 @@ def test_the_worst_trouble_is_the_fatal_one() -> None:
             [{"type": "ScalingActive", "status": "False", "reason": "F", "message": "missing request for cpu in c"}],
             PodProblem(reason="F", message="missing request for cpu in c; set spec.server.resources.requests.cpu"),
             id="pods without a request",
+        ),
+        pytest.param(
+            [{"type": "ScalingActive", "status": "False", "reason": "F", "message": "missing request for memory in c"}],
+            PodProblem(
+                reason="F", message="missing request for memory in c; set spec.server.resources.requests.memory"
+            ),
+            id="pods without a request for memory",
         ),
     ],
 )

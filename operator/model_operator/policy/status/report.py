@@ -30,6 +30,8 @@ def report(s: RolloutContext, *, url: str) -> Status:
         replicas=sum(sizes(s).values()),
         ready_replicas=sum(view.ready for view in s.observed.revisions.values()),
         model=s.stable_view.model or _declared_model(s),
+        # A model that is not live yet runs what was made just now; telling that would be one more write for each.
+        server=None if s.status.phase is Phase.PENDING else s.stable_view.server,
         pod_failures=_pod_failures(s),
         step=step_column(s),
         weights=_counted_weights(s),
