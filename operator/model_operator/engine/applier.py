@@ -15,7 +15,7 @@ from model_operator.observation.values import Observed
 from model_operator.policy.decide import Plan
 from model_operator.policy.status.events import EventDraft
 from model_operator.ports import Cluster
-from model_operator.rendering import render
+from model_operator.rendering import EXCLUSIVELY_OWNED_FIELDS, render
 
 Found = Mapping[tuple[str, str], Body]
 #: Answers that say nothing of the object: none at all, somebody wrote first, too many requests, not now.
@@ -131,7 +131,7 @@ class Children:
         wanted_hash = applied_hash(wanted)
         if live is not None and self._cache.is_verified(live, wanted_hash):
             return False
-        if needs_apply(wanted, live):
+        if needs_apply(wanted, live, EXCLUSIVELY_OWNED_FIELDS.get(wanted["kind"], ())):
             return True
         if live is not None:
             self._cache.verified(live, wanted_hash)
@@ -140,7 +140,7 @@ class Children:
     def _tell_foreign_write(self, resource: ModelDeployment, wanted: Body, live: Body | None) -> None:
         if live is None or applied_hash(live) != applied_hash(wanted):
             return
-        if has_drifted(wanted, live):
+        if has_drifted(wanted, live, EXCLUSIVELY_OWNED_FIELDS.get(wanted["kind"], ())):
             what = f"{wanted['kind']} {wanted['metadata']['name']}"
             message = f"somebody changed fields of the {what} that belong to this resource; they are put right"
             self._recorder.record(resource, EventDraft("DriftCorrected", message, is_warning=True))

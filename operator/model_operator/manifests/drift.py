@@ -11,8 +11,6 @@ from model_operator.api.quantities import canonical_quantity, is_quantity
 
 #: Keys by which lists of maps are merged (Kubernetes' list-map keys that we use).
 _MERGE_KEYS = ("name", "mountPath", "type")
-#: Fields that are ours as a whole: what somebody added there changes who gets which requests.
-_EXCLUSIVELY_OWNED_FIELDS = {"Service": ("selector",), "HTTPRoute": ("hostnames", "parentRefs", "rules")}
 
 
 def content_hash(body: Mapping[str, Any]) -> str:
@@ -21,14 +19,18 @@ def content_hash(body: Mapping[str, Any]) -> str:
     return hashlib.blake2b(text, digest_size=8).hexdigest()
 
 
-def needs_apply(wanted: Mapping[str, Any], live: Mapping[str, Any] | None) -> bool:
-    """Whether the object has to be applied: it is absent, we want another content, or somebody wrote into it."""
-    return live is None or applied_hash(live) != applied_hash(wanted) or has_drifted(wanted, live)
+def needs_apply(wanted: Mapping[str, Any], live: Mapping[str, Any] | None, owned: Sequence[str] = ()) -> bool:
+    """Whether the object has to be applied: it is absent, we want another content, or another client wrote into it."""
+    return live is None or applied_hash(live) != applied_hash(wanted) or has_drifted(wanted, live, owned)
 
 
-def has_drifted(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
-    """Whether the live object lacks a field that we applied, or has another value there, or more where all is ours."""
-    for field in _EXCLUSIVELY_OWNED_FIELDS.get(wanted["kind"], ()):
+def has_drifted(wanted: Mapping[str, Any], live: Mapping[str, Any], owned: Sequence[str] = ()) -> bool:
+    """Whether the live object lacks a field that we applied, or has another value there.
+
+    Args:
+        owned: fields of `spec` that are ours as a whole; there a field more is a drift too.
+    """
+    for field in owned:
         if (live["spec"].get(field) or None) != (wanted["spec"].get(field) or None):
             return True
     return not all(
