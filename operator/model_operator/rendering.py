@@ -21,10 +21,11 @@ from model_operator.manifests.workload import (
 from model_operator.observation.values import Observed
 from model_operator.policy.decide import Plan
 from model_operator.policy.rollout.evaluation import Evaluation
-from model_operator.routers import router_for
-from model_operator.routers.gateway_api import API_VERSION as GATEWAY_API_VERSION
+from model_operator.routers import OWNED_FIELDS, router_for
 
 Children = Mapping[tuple[str, str], Mapping[str, Any]]
+#: Fields of `spec` that are ours as a whole, by kind: what is added there changes who gets which requests.
+EXCLUSIVELY_OWNED_FIELDS = {"Service": ("selector",), **OWNED_FIELDS}
 
 
 def render(
@@ -47,10 +48,10 @@ def render(
     budget = [disruption_budget(resource)] if sum(plan.sizes.values()) > 1 else []
     yield [*grown, *budget, *_revision_services(resource, plan, observed, live, revisions), *absent]
     yield [service for service in services if service not in absent]
-    router = router_for(resource.spec.gateway)
+    router = router_for(resource.spec.routing)
     yield [
-        owned_object(resource, GATEWAY_API_VERSION, kind, resource.name, {"spec": spec})
-        for kind, spec in router.desired(resource.name, resource.key.namespace, plan.split).items()
+        owned_object(resource, one.kind.api_version, one.kind.kind, one.name, one.content)
+        for one in router.desired(resource.name, resource.key.namespace, plan.split)
     ]
     yield [
         *(job for one in plan.evaluations for job in _evaluation_job(resource, one, plan, observed, live, settings)),
@@ -92,7 +93,7 @@ def _revision_services(
 
 
 def _needs_services(resource: ModelDeployment) -> bool:
-    return resource.spec.gateway is not None
+    return router_for(resource.spec.routing).splits_requests
 
 
 def _evaluation_job(

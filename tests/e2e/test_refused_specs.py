@@ -38,6 +38,10 @@ def gateway(**fields: Any) -> dict[str, Any]:
     return canary(trafficRouting={"gatewayAPI": {"parentRefs": [{"name": "public"}], **fields}})
 
 
+def add_header(name: str, value: str) -> dict[str, Any]:
+    return {"type": "RequestHeaderModifier", "requestHeaderModifier": {"add": [{"name": name, "value": value}]}}
+
+
 def match(name: str, **value: str) -> dict[str, Any]:
     return {"headerName": name, "headerValue": value}
 
@@ -164,11 +168,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         canary(maxSurge=0, maxUnavailable=0),
         "maxSurge and maxUnavailable must not both be 0",
     ),
-    ("no router named", canary(trafficRouting={}), "trafficRouting needs gatewayAPI; leave trafficRouting out"),
+    ("no router named", canary(trafficRouting={}), "trafficRouting needs gatewayAPI, which Istio"),
     (
         "a router by its own resource",
         canary(trafficRouting={"istio": {"hosts": ["fraud.example.com"]}}),
-        "Istio and Traefik implement the Gateway API: write trafficRouting.gatewayAPI",
+        'unknown field "spec.strategy.canary.trafficRouting.istio"',
     ),
     ("a hostname with a scheme", gateway(hostnames=["https://fraud.example.com"]), "and no scheme, port or address"),
     ("a hostname in capitals", gateway(hostnames=["Fraud.example.com"]), "a hostname has lower-case letters"),
@@ -187,6 +191,47 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         "a Gateway and one listener of it",
         gateway(parentRefs=[{"name": "public"}, {"name": "public", "sectionName": "http"}]),
         "parentRefs to one Gateway must all have a sectionName",
+    ),
+    ("a parent without a name", gateway(parentRefs=[{"kind": "Gateway"}]), "a parent needs a name"),
+    (
+        "a Service of the group of Gateways",
+        gateway(parentRefs=[{"kind": "Service"}]),
+        "a parent of kind Service has the group ''",
+    ),
+    ("a timeout without a unit", gateway(timeouts={"request": "30"}), "timeouts.request"),
+    (
+        "a backend timeout above the whole",
+        gateway(timeouts={"request": "10s", "backendRequest": "1m"}),
+        "timeouts.backendRequest must not be longer",
+    ),
+    ("a filter that redirects", gateway(filters=[{"type": "RequestRedirect"}]), "filters[0].type: Unsupported value"),
+    ("a filter without its field", gateway(filters=[{"type": "URLRewrite"}]), "a filter has the field of its type"),
+    (
+        "two filters of one type",
+        gateway(filters=[add_header("x-team", "a"), add_header("x-plan", "b")]),
+        "a filter of each type goes once",
+    ),
+    (
+        "a header of the operator",
+        gateway(filters=[add_header("X-Modeldeploy-Assigned", "1")]),
+        "headers whose names begin with x-modeldeploy-",
+    ),
+    (
+        "a filter that changes no header",
+        gateway(filters=[{"type": "ResponseHeaderModifier", "responseHeaderModifier": {}}]),
+        "write at least one of set, add and remove",
+    ),
+    (
+        "a path rewritten in two ways",
+        gateway(
+            filters=[
+                {
+                    "type": "URLRewrite",
+                    "urlRewrite": {"path": {"type": "ReplaceFullPath", "replacePrefixMatch": "/"}},
+                }
+            ]
+        ),
+        "path has the field of its type",
     ),
     ("a namespace that is none", gateway(parentRefs=[{"name": "public", "namespace": "My_Space"}]), "[0].namespace"),
     (

@@ -14,10 +14,10 @@ from msgspec import field
 from model_operator.api.analysis import AnalysisSpec
 from model_operator.api.hooks import Hooks
 from model_operator.api.json import Body
+from model_operator.api.routing import Routing
 from model_operator.api.strategy import (
     BlueGreen,
     Canary,
-    GatewayRouting,
     RollingUpdate,
     Stickiness,
     Strategy,
@@ -203,9 +203,9 @@ class Spec(_Spec, frozen=True, kw_only=True):
         return self.strategy.stickiness if isinstance(self.strategy, Canary) else None
 
     @property
-    def gateway(self) -> GatewayRouting | None:
-        """The Gateway API's part of the strategy, if the traffic is split there."""
-        return self.strategy.gateway if isinstance(self.strategy, Canary) else None
+    def routing(self) -> Routing | None:
+        """What the router needs to know; None where the number of pods is the split."""
+        return self.strategy.routing if isinstance(self.strategy, Canary) else None
 
     @property
     def service_monitor(self) -> bool:

@@ -19,26 +19,10 @@ from model_operator.api.analysis import (
     SampledPrometheusFields,
 )
 from model_operator.api.json import Body
+from model_operator.api.routing import Routing, TrafficRoutingFields
 from model_operator.api.steps import Compare, SetWeight, Step, StepFields, parse_steps
-from model_operator.api.values import Duration, Number, Seconds, Value, read, unknown_fields
+from model_operator.api.values import Duration, Number, Seconds, Value, read
 from model_operator.errors import InvalidSpec
-
-
-class ParentRef(Value, frozen=True, kw_only=True):
-    """A Gateway that a route is attached to."""
-
-    name: str
-    namespace: str | None = None
-    section_name: str | None = None
-    port: int | None = None
-
-
-class GatewayRouting(Value, frozen=True, kw_only=True):
-    """An HTTPRoute of the Gateway API (`trafficRouting.gatewayAPI`)."""
-
-    parent_refs: tuple[ParentRef, ...]
-    hostnames: tuple[str, ...] = ()
-    path_prefix: str = "/"
 
 
 class Stickiness(Value, frozen=True, kw_only=True):
@@ -85,7 +69,7 @@ class Canary(_Canary, frozen=True, kw_only=True):
 
     steps: tuple[Step, ...]
     analysis: AnalysisSpec = AnalysisSpec()
-    gateway: GatewayRouting | None = None
+    routing: Routing | None = None
     propagation: timedelta = timedelta(0)
     stickiness: Stickiness | None = None
 
@@ -103,15 +87,6 @@ class BlueGreenFields(_BlueGreen, frozen=True, kw_only=True):
         return BlueGreen(**_shared(self, _BlueGreen), analysis=self.analysis.value() if self.analysis else None)
 
 
-class TrafficRoutingFields(Value, frozen=True, kw_only=True):
-    """`canary.trafficRouting` as it is written; `istio` and `traefik` are there to be refused."""
-
-    propagation: Seconds = field(name="propagationSeconds", default=Seconds(seconds=10))
-    gateway: GatewayRouting | None = field(name="gatewayAPI", default=None)
-    istio: Body | None = None
-    traefik: Body | None = None
-
-
 class CanaryFields(_Canary, frozen=True, kw_only=True):
     """`strategy.canary` as it is written."""
 
@@ -121,13 +96,13 @@ class CanaryFields(_Canary, frozen=True, kw_only=True):
 
     def value(self) -> Canary:
         """Return it as a value."""
-        routing = self.traffic_routing or TrafficRoutingFields()
+        routing = self.traffic_routing
         return Canary(
             **_shared(self, _Canary),
             steps=parse_steps(self.steps, "spec.strategy.canary.steps"),
             analysis=self.analysis.value() if self.analysis else AnalysisSpec(),
-            gateway=routing.gateway,
-            propagation=routing.propagation if routing.gateway else timedelta(0),
+            routing=routing.router("spec.strategy.canary.trafficRouting") if routing else None,
+            propagation=routing.propagation if routing else timedelta(0),
         )
 
 
@@ -136,13 +111,6 @@ class StickinessFields(Value, frozen=True, kw_only=True):
 
     header: str | None = None
     cookie: str | None = None
-
-
-class UserRoutingFields(Value, frozen=True, kw_only=True):
-    """`abTest.trafficRouting` as it is written: pods cannot tell users apart."""
-
-    propagation: Seconds = field(name="propagationSeconds", default=Seconds(seconds=10))
-    gateway: GatewayRouting = field(name="gatewayAPI")
 
 
 class AbTestFields(Value, frozen=True, kw_only=True):
@@ -158,7 +126,7 @@ class AbTestFields(Value, frozen=True, kw_only=True):
     max_pause: Duration | None = field(name="maxPauseDuration", default=None)
     stickiness: StickinessFields = StickinessFields()
     prometheus: SampledPrometheusFields | None = None
-    traffic_routing: UserRoutingFields
+    traffic_routing: TrafficRoutingFields
 
     def value(self) -> Canary:
         """Return the test as a canary: its two steps, its metrics with the comparison, and who stays where."""
@@ -166,7 +134,7 @@ class AbTestFields(Value, frozen=True, kw_only=True):
         return Canary(
             steps=(SetWeight(self.weight), Compare(longest)),
             analysis=self._analysis(),
-            gateway=self.traffic_routing.gateway,
+            routing=self.traffic_routing.router("spec.strategy.abTest.trafficRouting"),
             propagation=self.traffic_routing.propagation,
             max_pause=self.max_pause,
             stickiness=Stickiness(
@@ -221,20 +189,7 @@ def _read(text: bytes) -> Strategy:
         known = ", ".join(StrategyFields.__struct_encode_fields__)
         raise InvalidSpec(f"spec.strategy: {sorted(raw)} is not understood; write exactly one of {known}")
     (strategy,) = given
-    if isinstance(strategy, CanaryFields) and strategy.traffic_routing:
-        _check_routing(strategy.traffic_routing, raw["canary"]["trafficRouting"])
     return strategy if isinstance(strategy, RollingUpdate) else strategy.value()
-
-
-def _check_routing(routing: TrafficRoutingFields, raw: Body) -> None:
-    """Refuse a router of another kind: without it the traffic would be split by pods, which nobody asked for."""
-    path = "spec.strategy.canary.trafficRouting"
-    others = [name for name in ("istio", "traefik") if name in raw]
-    if routing.gateway is None:
-        others += [one.removeprefix(f"{path}.") for one in unknown_fields(raw, TrafficRoutingFields, path)]
-    for other in others:
-        known = "write gatewayAPI, which Istio and Traefik implement"
-        raise InvalidSpec(f"{path}: {other!r} is not known; {known}")
 
 
 def _shared(fields: Value, type_: type[Value]) -> dict[str, Any]:

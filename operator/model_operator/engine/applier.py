@@ -15,7 +15,7 @@ from model_operator.observation.values import Observed
 from model_operator.policy.decide import Plan
 from model_operator.policy.status.events import EventDraft
 from model_operator.ports import Cluster
-from model_operator.rendering import render
+from model_operator.rendering import EXCLUSIVELY_OWNED_FIELDS, render
 
 LiveObjects = Mapping[tuple[str, str], Body]
 #: Status codes that are not about the object: no response, conflict, too many requests, unavailable.
@@ -137,7 +137,7 @@ class Children:
         wanted_hash = applied_hash(wanted)
         if live is not None and self._cache.is_verified(live, wanted_hash):
             return False
-        if needs_apply(wanted, live):
+        if needs_apply(wanted, live, EXCLUSIVELY_OWNED_FIELDS.get(wanted["kind"], ())):
             return True
         if live is not None:
             self._cache.verified(live, wanted_hash)
@@ -146,7 +146,7 @@ class Children:
     def _report_drift(self, resource: ModelDeployment, wanted: Body, live: Body | None) -> None:
         if live is None or applied_hash(live) != applied_hash(wanted):
             return
-        if has_drifted(wanted, live):
+        if has_drifted(wanted, live, EXCLUSIVELY_OWNED_FIELDS.get(wanted["kind"], ())):
             what = f"{wanted['kind']} {wanted['metadata']['name']}"
             message = f"another writer changed managed fields of the {what}; the operator restores them"
             self._recorder.record(resource, EventDraft("DriftCorrected", message, is_warning=True))

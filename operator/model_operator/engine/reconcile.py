@@ -26,6 +26,7 @@ from model_operator.policy.rollout.undo import undo
 from model_operator.policy.status.events import EventDraft
 from model_operator.policy.status.invalid_spec import INTERNAL_ERROR, internal_error_patch, invalid_spec_patch
 from model_operator.ports import Clock, Cluster
+from model_operator.routers import FrontAddress, router_for
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +176,5 @@ class Reconciler:
 
 def url_of(resource: ModelDeployment) -> str:
     """Return the URL for requests that pass through the traffic split."""
-    gateway = resource.spec.gateway
-    if gateway is not None and gateway.hostnames:
-        return f"http://{gateway.hostnames[0]}{gateway.path_prefix.rstrip('/')}"
-    return f"{resource.spec.server.scheme}://{resource.name}.{resource.key.namespace}.svc"
+    front = FrontAddress(resource.name, resource.key.namespace, resource.spec.server.scheme)
+    return router_for(resource.spec.routing).url(front)

@@ -19,6 +19,7 @@ from model_operator.policy.analysis import state
 from model_operator.policy.analysis.metric_test import IntervalCounts
 from model_operator.policy.analysis.state import AnalysisState
 from model_operator.ports import PodSample
+from model_operator.routers import router_for
 
 Body = Mapping[str, Any]
 PodSamples = Sequence[tuple[Body, PodSample]]
@@ -113,8 +114,8 @@ class RolloutEvidence:
 
 def is_split_unverified(resource: ModelDeployment) -> bool:
     """Whether the split by the gateway is still to be verified by counted requests; a split by pods is not."""
-    weights = resource.status.weights
-    return resource.spec.gateway is not None and weights.programmed_at is not None and weights.verified is None
+    weights, router = resource.status.weights, router_for(resource.spec.routing)
+    return router.splits_requests and weights.programmed_at is not None and weights.verified is None
 
 
 def weight_marker(resource: ModelDeployment) -> object:

@@ -12,8 +12,6 @@ from model_operator.api.quantities import canonical_quantity, is_quantity
 #: Keys by which lists of maps are merged (those of the list-map keys of Kubernetes that the operator uses).
 _MERGE_KEYS = ("name", "mountPath", "type")
 _IDENTITY = frozenset({"apiVersion", "kind", "metadata"})
-#: Fields that the operator manages exclusively: an added entry would change the routing of requests.
-_EXCLUSIVELY_OWNED_FIELDS = {"Service": ("selector",), "HTTPRoute": ("hostnames", "parentRefs", "rules")}
 
 
 def content_hash(body: Mapping[str, Any]) -> str:
@@ -22,14 +20,18 @@ def content_hash(body: Mapping[str, Any]) -> str:
     return hashlib.blake2b(text, digest_size=8).hexdigest()
 
 
-def needs_apply(wanted: Mapping[str, Any], live: Mapping[str, Any] | None) -> bool:
-    """Whether to apply the object: it is absent, its desired content changed, or another writer changed it."""
-    return live is None or applied_hash(live) != applied_hash(wanted) or has_drifted(wanted, live)
+def needs_apply(wanted: Mapping[str, Any], live: Mapping[str, Any] | None, owned: Sequence[str] = ()) -> bool:
+    """Whether the object has to be applied: it is absent, we want another content, or another client wrote into it."""
+    return live is None or applied_hash(live) != applied_hash(wanted) or has_drifted(wanted, live, owned)
 
 
-def has_drifted(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
-    """Whether an applied field is absent or changed in the live object, or an exclusive field has more entries."""
-    for field in _EXCLUSIVELY_OWNED_FIELDS.get(wanted["kind"], ()):
+def has_drifted(wanted: Mapping[str, Any], live: Mapping[str, Any], owned: Sequence[str] = ()) -> bool:
+    """Whether the live object lacks a field that we applied, or has another value there.
+
+    Args:
+        owned: fields of `spec` that are ours as a whole; there a field more is a drift too.
+    """
+    for field in owned:
         if (live["spec"].get(field) or None) != (wanted["spec"].get(field) or None):
             return True
     parts = ((live.get(part), value) for part, value in wanted.items() if part not in _IDENTITY)

@@ -30,7 +30,7 @@ from model_operator.observation.values import (
     Traffic,
     Verdict,
 )
-from model_operator.routers import Seen, router_for
+from model_operator.routers import RouterState, router_for
 
 Children = Mapping[tuple[str, str], Body]
 
@@ -61,14 +61,16 @@ def observe(
     revisions = revision_views(children, models, settings)
     front = front_view(children.get(("Service", resource.name)))
     stable, canary = resource.status.stable, resource.status.canary
-    seen = Seen(
-        objects={kind: body for (kind, name), body in children.items() if name == resource.name},
+    router = router_for(resource.spec.routing)
+    kinds = {kind.kind for kind in router.kinds}
+    state = RouterState(
+        objects={key: body for key, body in children.items() if key[0] in kinds},
         missing_kinds=missing_kinds,
         stable_ready=revisions[stable].ready if stable in revisions else 0,
         canary_ready=revisions[canary].ready if canary in revisions else 0,
         front_is_wide=front.selects_all_revisions,
     )
-    route = router_for(resource.spec.gateway).observe(resource.name, canary, seen)
+    route = router.observe(resource.name, canary, state)
     return Observed(
         revisions=revisions,
         front=front,

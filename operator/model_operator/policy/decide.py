@@ -115,7 +115,7 @@ def autoscaled(s: RolloutContext) -> Sequence[str]:
     """
     if s.spec.autoscaling is None or autoscaler_is_suspended(s):
         return ()
-    if s.status.canary and not s.splits_by_replicas:
+    if s.status.canary and s.splits_requests:
         return (s.status.stable, s.status.canary)
     return (s.status.stable,)
 

@@ -1,31 +1,55 @@
-"""Who splits the traffic: one file a router, all with the same two functions.
+"""Who splits the traffic: one file for each router.
 
-`desired` says which objects shall exist for a split, `observe` what the live ones tell of it.
+A new router is a module here and a line in `_ROUTERS`, a struct in `api/routing.py`, a line in `clients/kinds.py` for
+each kind that it writes, and a field of `trafficRouting` in the resource definition.
 """
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
-from model_operator.api.json import Body
-from model_operator.api.strategy import GatewayRouting
+from model_operator.api.routing import GatewayRouting, Routing
 from model_operator.api.traffic import RouteView, TrafficSplit
 from model_operator.routers.gateway_api import GatewayApiRouter
 from model_operator.routers.replicas import ReplicaRouter
-from model_operator.routers.state import Seen
+from model_operator.routers.state import FrontAddress, RouterKind, RouterObject, RouterState
 
-__all__ = ["Router", "Seen", "router_for"]
+__all__ = ["OWNED_FIELDS", "FrontAddress", "Router", "RouterKind", "RouterObject", "RouterState", "router_for"]
 
 
 class Router(Protocol):
     """One way to split the traffic."""
 
-    def desired(self, name: str, namespace: str, split: TrafficSplit) -> Mapping[str, Body]:
-        """Return the `spec` of each object that shall exist, by kind; all are named like the model."""
+    @property
+    def kinds(self) -> tuple[RouterKind, ...]:
+        """The kinds that it writes and watches."""
 
-    def observe(self, name: str, canary: str, seen: Seen) -> RouteView:
+    @property
+    def splits_requests(self) -> bool:
+        """Whether it splits requests by weight, whatever the number of pods, and needs a Service of each revision."""
+
+    def desired(self, name: str, namespace: str, split: TrafficSplit) -> Sequence[RouterObject]:
+        """Return each object that must exist for a split."""
+
+    def observe(self, name: str, canary: str, state: RouterState) -> RouteView:
         """Return whether the last split is in force, and the weight of the revision `canary`."""
 
+    def url(self, front: FrontAddress) -> str:
+        """Return where requests go that are split."""
 
-def router_for(gateway: GatewayRouting | None) -> Router:
+
+#: The router of each struct of `trafficRouting`.
+_ROUTERS: Mapping[type[Routing], type[Any]] = {GatewayRouting: GatewayApiRouter}
+_BY_REPLICAS = ReplicaRouter()
+
+#: Fields of `spec` that belong to routers as a whole, by kind.
+OWNED_FIELDS: Mapping[str, tuple[str, ...]] = {
+    kind.kind: kind.owned_fields for router in _ROUTERS.values() for kind in router.kinds
+}
+
+
+def router_for(routing: Routing | None) -> Router:
     """Return the router that a spec asks for; without one, the number of pods is the split."""
-    return ReplicaRouter() if gateway is None else GatewayApiRouter(gateway)
+    if routing is None:
+        return _BY_REPLICAS
+    router: Router = _ROUTERS[type(routing)](routing)
+    return router

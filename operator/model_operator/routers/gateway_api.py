@@ -8,18 +8,21 @@ Weights are relative numbers of backendRefs; we write percents, so that they sum
 acted when every parent says Accepted and ResolvedRefs for the route's current generation.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from model_operator.api.json import Body
-from model_operator.api.names import revision_name
-from model_operator.api.steps import HeaderMatch
-from model_operator.api.strategy import GatewayRouting, ParentRef, Stickiness
-from model_operator.api.traffic import RouteView, TrafficSplit
-from model_operator.routers.state import Seen
+import msgspec
 
-API_VERSION = "gateway.networking.k8s.io/v1"
-KIND = "HTTPRoute"
+from model_operator.api.json import Body, JsonObject
+from model_operator.api.names import revision_name
+from model_operator.api.routing import GATEWAY_API, GatewayRouting, ParentRef
+from model_operator.api.steps import HeaderMatch
+from model_operator.api.strategy import Stickiness
+from model_operator.api.traffic import RouteView, TrafficSplit
+from model_operator.routers.route_filters import header_filter, merged_filters
+from model_operator.routers.state import FrontAddress, RouterKind, RouterObject, RouterState
+
+HTTP_ROUTE = RouterKind(f"{GATEWAY_API}/v1", "HTTPRoute", ("hostnames", "parentRefs", "rules"))
 #: Header by which a server counts the users that were drawn for it (docs/wire.md).
 ASSIGNED = "x-modeldeploy-assigned"
 
@@ -33,11 +36,14 @@ MISSING = (
 class GatewayApiRouter:
     """One HTTPRoute, named like the model."""
 
+    kinds: tuple[RouterKind, ...] = (HTTP_ROUTE,)
+    splits_requests = True
+
     def __init__(self, routing: GatewayRouting) -> None:
         self._routing = routing
 
-    def desired(self, name: str, namespace: str, split: TrafficSplit) -> Mapping[str, Body]:
-        """Return the `spec` of the HTTPRoute for a split."""
+    def desired(self, name: str, namespace: str, split: TrafficSplit) -> tuple[RouterObject, ...]:
+        """Return the HTTPRoute for a split."""
         routing = self._routing
         rules = [_rule(name, routing, split)]
         if split.canary and split.header_matches:
@@ -46,32 +52,55 @@ class GatewayApiRouter:
             rules[:0] = [
                 _sticky_rule(name, routing, split.stickiness, revision) for revision in (split.canary, split.stable)
             ]
-        spec: dict[str, Any] = {
-            "parentRefs": [_parent_ref(ref, namespace) for ref in routing.parent_refs],
-            "rules": rules,
-        }
+        spec: dict[str, Any] = {"parentRefs": _parent_refs(routing, name, namespace), "rules": rules}
         if routing.hostnames:
             spec["hostnames"] = list(routing.hostnames)
-        return {KIND: spec}
+        return (RouterObject(HTTP_ROUTE, name, {"spec": spec}),)
 
-    def observe(self, name: str, canary: str, seen: Seen) -> RouteView:
-        """Return what the live HTTPRoute tells: whether its gateways acted, and on which weight."""
-        if KIND in seen.missing_kinds:
+    def observe(self, name: str, canary: str, state: RouterState) -> RouteView:
+        """Return the state of the live HTTPRoute: whether all parents accepted it, and the weight of the canary."""
+        if HTTP_ROUTE.kind in state.missing_kinds:
             return RouteView(is_programmed=False, weight=None, missing=MISSING)
-        live = seen.objects.get(KIND)
+        live = state.objects.get((HTTP_ROUTE.kind, name))
         if live is None:
             return RouteView(is_programmed=False, weight=None, message="the HTTPRoute does not exist yet")
         problem = _first_trouble(live)
         return RouteView(is_programmed=not problem, weight=_weight_of(live, name, canary), message=problem)
 
+    def url(self, front: FrontAddress) -> str:
+        """Return the first host name on a Gateway, else the Service whose requests a mesh splits.
 
-def _parent_ref(ref: ParentRef, namespace: str) -> dict[str, Any]:
+        A Gateway's own address is not known here: without a host name it is the front Service.
+        """
+        routing = self._routing
+        prefix = routing.path_prefix.rstrip("/")
+        if routing.hostnames and not all(ref.is_service for ref in routing.parent_refs):
+            return f"http://{routing.hostnames[0]}{prefix}"
+        service = next((ref for ref in routing.parent_refs if ref.is_service), None)
+        if service is None:
+            return front.url
+        namespace = service.namespace or front.namespace
+        port = f":{service.port}" if service.port not in (None, 80) else ""
+        return f"{FrontAddress(service.name or front.name, namespace, front.scheme).url}{port}{prefix}"
+
+
+def _parent_refs(routing: GatewayRouting, name: str, namespace: str) -> list[JsonObject]:
+    """Return the parents; the front Service stands once, whether it is written by name or by default."""
+    refs: list[JsonObject] = []
+    for ref in routing.parent_refs:
+        parent = _parent_ref(ref, name, namespace)
+        if parent not in refs:
+            refs.append(parent)
+    return refs
+
+
+def _parent_ref(ref: ParentRef, name: str, namespace: str) -> JsonObject:
     listener = {"sectionName": ref.section_name, "port": ref.port}
     return {
-        "group": "gateway.networking.k8s.io",
-        "kind": "Gateway",
+        "group": ref.group,
+        "kind": ref.kind,
         "namespace": ref.namespace or namespace,
-        "name": ref.name,
+        "name": ref.name or name,
         **{key: value for key, value in listener.items() if value is not None},
     }
 
@@ -83,20 +112,33 @@ def _rule(name: str, routing: GatewayRouting, split: TrafficSplit) -> dict[str, 
     if split.stickiness:
         for backend, revision in zip(backends, (split.stable, split.canary), strict=True):
             backend["filters"] = _drawing_filters(name, routing, split.stickiness, revision)
-    rule: dict[str, Any] = {"matches": [{"path": _path(routing)}], "backendRefs": backends}
+    ours = []
     if split.canary and split.mirror_percent:
         target = {key: value for key, value in _backend(name, split.canary, 1).items() if key != "weight"}
         mirror = {"backendRef": target, "percent": split.mirror_percent}
-        rule["filters"] = [{"type": "RequestMirror", "requestMirror": mirror}]
+        ours = [{"type": "RequestMirror", "requestMirror": mirror}]
+    return _with_options(routing, {"matches": [{"path": _path(routing)}], "backendRefs": backends}, ours)
+
+
+def _with_options(routing: GatewayRouting, rule: dict[str, Any], ours: Sequence[Body] = ()) -> dict[str, Any]:
+    """Return a rule with the timeouts and filters that the user wrote, and with our filters."""
+    filters = merged_filters(routing.filters, ours)
+    if filters:
+        rule["filters"] = filters
+    timeouts = msgspec.to_builtins(routing.timeouts) if routing.timeouts else {}
+    given = {name: duration for name, duration in timeouts.items() if duration is not None}
+    if given:
+        rule["timeouts"] = given
     return rule
 
 
 def _header_rule(name: str, routing: GatewayRouting, split: TrafficSplit) -> dict[str, Any]:
     headers = [_header(match) for match in split.header_matches]
-    return {
+    rule = {
         "matches": [{"path": _path(routing), "headers": headers}],
         "backendRefs": [_backend(name, split.canary, 1)],
     }
+    return _with_options(routing, rule)
 
 
 def _sticky_rule(name: str, routing: GatewayRouting, stickiness: Stickiness, revision: str) -> dict[str, Any]:
@@ -106,12 +148,9 @@ def _sticky_rule(name: str, routing: GatewayRouting, stickiness: Stickiness, rev
         pair = f"{_quote(_cookie(name, stickiness))}={revision}"
         # Anchored, since some gateways match the whole value and others a part of it.
         header = {"name": "Cookie", "type": "RegularExpression", "value": f"^(.*; *)?{pair}(;.*)?$"}
-    return {
-        "matches": [{"path": _path(routing), "headers": [header]}],
-        # Only the route says who was drawn, never a client.
-        "filters": [{"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": [ASSIGNED]}}],
-        "backendRefs": [_backend(name, revision, 1)],
-    }
+    rule = {"matches": [{"path": _path(routing), "headers": [header]}], "backendRefs": [_backend(name, revision, 1)]}
+    # Only the route says who was drawn, never a client.
+    return _with_options(routing, rule, [header_filter("request", "remove", ASSIGNED)])
 
 
 def _drawing_filters(name: str, routing: GatewayRouting, stickiness: Stickiness, revision: str) -> list[dict[str, Any]]:
@@ -125,13 +164,9 @@ def _drawing_filters(name: str, routing: GatewayRouting, stickiness: Stickiness,
             "value": f"{cookie}; Path={routing.path_prefix}; Max-Age={age}; HttpOnly; SameSite=Lax",
         }
     return [
-        _header_filter("request", "set", {"name": ASSIGNED, "value": "1"}),
-        _header_filter("response", "add", answer),
+        header_filter("request", "set", {"name": ASSIGNED, "value": "1"}),
+        header_filter("response", "add", answer),
     ]
-
-
-def _header_filter(side: str, how: str, header: Mapping[str, str]) -> dict[str, Any]:
-    return {"type": f"{side.capitalize()}HeaderModifier", f"{side}HeaderModifier": {how: [header]}}
 
 
 def _cookie(name: str, stickiness: Stickiness) -> str:
@@ -183,22 +218,28 @@ def _first_trouble(live: Body) -> str:
     for ref in live["spec"]["parentRefs"]:
         conditions = parents.get(_key(ref))
         if conditions is None:
-            return f"no controller has answered for the Gateway {ref['name']}"
+            return f"no controller has answered for the {_title(ref)}"
         for wanted in ("Accepted", "ResolvedRefs"):
-            problem = _condition_trouble(conditions, wanted, generation, ref["name"])
+            problem = _condition_trouble(conditions, wanted, generation, _title(ref))
             if problem:
                 return problem
     return ""
 
 
-def _condition_trouble(conditions: Sequence[Body], wanted: str, generation: int, gateway: str) -> str:
+def _condition_trouble(conditions: Sequence[Body], wanted: str, generation: int, parent: str) -> str:
     found = next((c for c in conditions if c["type"] == wanted), None)
     if found is None or found.get("observedGeneration", 0) < generation:
-        return f"the Gateway {gateway} has not looked at the newest weights yet ({wanted})"
+        return f"the {parent} has not looked at the newest weights yet ({wanted})"
     if found["status"] != "True":
-        return f"the Gateway {gateway} says {wanted}={found['status']}: {found.get('reason')}: {found.get('message')}"
+        return f"the {parent} says {wanted}={found['status']}: {found.get('reason')}: {found.get('message')}"
     return ""
 
 
+def _title(ref: Body) -> str:
+    return f"{ref.get('kind', 'Gateway')} {ref['name']}"
+
+
 def _key(ref: Body) -> tuple[Any, ...]:
-    return ref.get("namespace"), ref["name"], ref.get("sectionName"), ref.get("port")
+    """Return what tells parents apart; a controller may leave out the defaults of group and kind."""
+    parent = ref.get("group", GATEWAY_API), ref.get("kind", "Gateway"), ref.get("namespace"), ref["name"]
+    return *parent, ref.get("sectionName"), ref.get("port")

@@ -4,23 +4,27 @@ The share is that of connections, not of requests (kube-proxy picks a pod for ea
 coarse as whole pods are.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from model_operator.api.traffic import RouteView, TrafficSplit
-from model_operator.routers.state import Seen
+from model_operator.routers.state import FrontAddress, RouterKind, RouterObject, RouterState
 
 
 class ReplicaRouter:
     """Sizes and the front Service's selector are the split."""
 
-    def desired(self, name: str, namespace: str, split: TrafficSplit) -> Mapping[str, Mapping[str, Any]]:
-        """There is nothing to write."""
-        return {}
+    kinds: tuple[RouterKind, ...] = ()
+    splits_requests = False
 
-    def observe(self, name: str, canary: str, seen: Seen) -> RouteView:
+    def desired(self, name: str, namespace: str, split: TrafficSplit) -> tuple[RouterObject, ...]:
+        """There is nothing to write."""
+        return ()
+
+    def observe(self, name: str, canary: str, state: RouterState) -> RouteView:
         """Return the share that the ready pods give to the canary."""
-        total = seen.stable_ready + seen.canary_ready
-        if not seen.front_is_wide or total == 0:
+        total = state.stable_ready + state.canary_ready
+        if not state.front_is_wide or total == 0:
             return RouteView(weight=0)
-        return RouteView(weight=round(100 * seen.canary_ready / total))
+        return RouteView(weight=round(100 * state.canary_ready / total))
+
+    def url(self, front: FrontAddress) -> str:
+        """Return the address of the front Service."""
+        return front.url

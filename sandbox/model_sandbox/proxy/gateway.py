@@ -133,6 +133,8 @@ class Gateways:
         before = {_parent_key(one["parentRef"]): one for one in parents}
         found = [one for one in parents if one["controllerName"] != CONTROLLER]
         for reference in route["spec"].get("parentRefs") or []:
+            if not routing.is_gateway(reference):
+                continue  # a Service, say, which a mesh answers for
             gateway = world[GATEWAYS].get(reference.get("namespace", namespace), reference["name"])
             if gateway is not None and self._is_ours(gateway):
                 held = before.get(_parent_key(reference), {})
@@ -214,13 +216,15 @@ def _address(gateway: Obj) -> str:
 
 
 def _parent_key(reference: Obj) -> tuple[Any, ...]:
-    return tuple(map(reference.get, ("namespace", "name", "sectionName", "port")))
+    return tuple(map(reference.get, ("group", "kind", "namespace", "name", "sectionName", "port")))
 
 
 def _is_attached(route: Obj, gateway: Key) -> bool:
     """Whether a Gateway has accepted a route."""
     for parent in status_of(route).get("parents") or []:
         reference = parent["parentRef"]
+        if not routing.is_gateway(reference):
+            continue
         to = reference.get("namespace", route["metadata"]["namespace"]), reference["name"]
         if to == gateway and any((one["type"], one["status"]) == ("Accepted", "True") for one in parent["conditions"]):
             return True

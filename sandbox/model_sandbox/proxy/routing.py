@@ -125,6 +125,12 @@ def changed(kind: str, headers: Iterable[tuple[str, str]], *filtered: Obj) -> li
 Told = tuple[str, bool, str, str]  # type, status, reason and message of a condition
 
 
+def is_gateway(reference: Obj) -> bool:
+    """Whether a parent of a route is a Gateway."""
+    group, kind = reference.get("group", "gateway.networking.k8s.io"), reference.get("kind", "Gateway")
+    return (group, kind) == ("gateway.networking.k8s.io", "Gateway")
+
+
 def accepted(route: Obj, gateway: Obj, reference: Obj) -> Told:
     """Whether a Gateway takes a route that names it as its parent."""
     missing = unsupported(route)

@@ -69,7 +69,7 @@ def test_the_fields_are_the_same() -> None:
 
 def test_only_json_of_other_kinds_is_passed_through() -> None:
     names = {path.rpartition(".")[2] for path in OPAQUE}
-    assert names == {"behavior", "env", "istio", "jobTemplate", "metrics", "podTemplate", "resources", "traefik"}
+    assert names == {"behavior", "env", "jobTemplate", "metrics", "podTemplate", "resources"}
     assert "spec.autoscaling.metrics" in OPAQUE
     assert "spec.strategy.canary.analysis.metrics" not in OPAQUE
 

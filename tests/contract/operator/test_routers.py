@@ -3,49 +3,86 @@
 import os
 import re
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
 
+from model_operator.api.routing import (
+    Cors,
+    ExtensionRef,
+    GatewayRouting,
+    Header,
+    HeaderModifier,
+    ParentRef,
+    PathModifier,
+    RouteFilter,
+    RouteTimeouts,
+    UrlRewrite,
+)
 from model_operator.api.steps import HeaderMatch
-from model_operator.api.strategy import GatewayRouting, ParentRef, Stickiness
+from model_operator.api.strategy import Stickiness
 from model_operator.api.traffic import TrafficSplit
-from model_operator.routers import Router, Seen, router_for
+from model_operator.api.values import replace
+from model_operator.clients.kinds import BY_KIND
+from model_operator.routers import FrontAddress, Router, RouterState, router_for
+from model_sandbox.apiserver.defaults import apply_defaults
+from model_sandbox.apiserver.schema import Node, decode, from_openapi
+from model_sandbox.apiserver.validation import check, compile_rules
 
 NAME, STABLE, CANARY = "fraud", "bbbbbbbb", "cccccccc"
 ROUTING = GatewayRouting(
     parent_refs=(ParentRef(name="public", namespace="gateways"),), hostnames=("fraud.example.com",)
 )
-ROUTERS = [pytest.param(router_for(None), id="replicas"), pytest.param(router_for(ROUTING), id="gatewayAPI")]
+MESH = GatewayRouting(parent_refs=(ParentRef(group="", kind="Service"),))
+ROUTERS = [
+    pytest.param(router_for(None), id="replicas"),
+    pytest.param(router_for(ROUTING), id="gatewayAPI"),
+    pytest.param(router_for(MESH), id="gatewayAPI of a mesh"),
+]
 
-#: The official resource definitions, where a checkout of them lies.
-OFFICIAL = Path(os.environ.get("GATEWAY_API_CRDS", Path(__file__).parents[4] / "shared" / "gateway-api"))
+#: Resource definitions of the Gateway API: our subset, and the official ones where GATEWAY_API_CRDS names their folder.
+OURS = str(files("model_sandbox") / "data" / "gateway.yaml")
+OFFICIAL = os.environ.get("GATEWAY_API_CRDS")
+DEFINITIONS = [OURS, *([str(Path(OFFICIAL) / "httproutes.yaml")] if OFFICIAL else [])]
 
 
 def split(weight: int, **more: Any) -> TrafficSplit:
     return TrafficSplit(stable=STABLE, canary=CANARY, weight=weight, **more)
 
 
-def in_force(router: Router, weight: int, *, accepted: str = "True", seen_generation: int = 1) -> Seen:
+def http_route(router: Router, wish: TrafficSplit) -> Any:
+    """The `spec` of the one HTTPRoute that a router asks for."""
+    (found,) = router.desired(NAME, "default", wish)
+    assert (found.kind.kind, found.name) == ("HTTPRoute", NAME)
+    return found.content["spec"]
+
+
+def in_force(router: Router, weight: int, *, accepted: str = "True", seen_generation: int = 1) -> RouterState:
     """What is seen once the cluster has done what the router asked for."""
-    objects: dict[str, Any] = {}
-    for kind, spec in router.desired(NAME, "default", split(weight)).items():
+    objects: dict[tuple[str, str], Any] = {}
+    for one in router.desired(NAME, "default", split(weight)):
         conditions = [
             {
                 "type": type_,
                 "status": accepted,
-                "reason": "ShadowResponse",
+                "reason": "Played",
                 "message": "",
                 "observedGeneration": seen_generation,
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
             }
             for type_ in ("Accepted", "ResolvedRefs")
         ]
-        parents = [{"parentRef": ref, "conditions": conditions} for ref in spec["parentRefs"]]
-        objects[kind] = {"metadata": {"generation": 1}, "spec": spec, "status": {"parents": parents}}
-    return Seen(objects=objects, stable_ready=100 - weight, canary_ready=weight, front_is_wide=weight > 0)
+        spec = one.content["spec"]
+        parents = [
+            {"parentRef": ref, "controllerName": "example.com/played", "conditions": conditions}
+            for ref in spec["parentRefs"]
+        ]
+        body = {"metadata": {"generation": 1}, "spec": spec, "status": {"parents": parents}}
+        objects[one.kind.kind, one.name] = body
+    return RouterState(objects=objects, stable_ready=100 - weight, canary_ready=weight, front_is_wide=weight > 0)
 
 
 @pytest.mark.parametrize("router", ROUTERS)
@@ -62,7 +99,44 @@ def test_the_same_split_asks_for_the_same_objects(router: Router) -> None:
 
 @pytest.mark.parametrize("router", ROUTERS)
 def test_where_nothing_exists_the_canary_has_no_weight(router: Router) -> None:
-    assert not router.observe(NAME, CANARY, Seen()).weight
+    assert not router.observe(NAME, CANARY, RouterState()).weight
+
+
+@pytest.mark.parametrize("router", ROUTERS)
+def test_the_operator_watches_and_may_write_what_a_router_needs(router: Router) -> None:
+    for one in router.desired(NAME, "default", split(25)):
+        assert one.kind in router.kinds
+    for kind in router.kinds:
+        info = BY_KIND[kind.kind]
+        assert info.api_version == kind.api_version
+        assert {"watch", "create", "patch", "delete"} <= set(info.verbs)
+
+
+@pytest.mark.parametrize(
+    ("routing", "url"),
+    [
+        pytest.param(None, "https://fraud.prod.svc", id="pods"),
+        pytest.param(ROUTING, "http://fraud.example.com", id="a host name of a Gateway"),
+        pytest.param(replace(ROUTING, path_prefix="/v1/"), "http://fraud.example.com/v1", id="a host name and a path"),
+        pytest.param(replace(ROUTING, hostnames=()), "https://fraud.prod.svc", id="a Gateway whose address is unknown"),
+        pytest.param(MESH, "https://fraud.prod.svc", id="the front Service of a mesh"),
+        pytest.param(
+            replace(MESH, hostnames=("fraud.example.com",)), "https://fraud.prod.svc", id="a mesh has no host names"
+        ),
+        pytest.param(
+            replace(MESH, parent_refs=(ParentRef(group="", kind="Service", name="models", namespace="m", port=8080),)),
+            "https://models.m.svc:8080",
+            id="another Service of a mesh",
+        ),
+        pytest.param(
+            replace(ROUTING, parent_refs=(*MESH.parent_refs, *ROUTING.parent_refs)),
+            "http://fraud.example.com",
+            id="a mesh and a Gateway",
+        ),
+    ],
+)
+def test_the_url_leads_through_the_split(routing: GatewayRouting | None, url: str) -> None:
+    assert router_for(routing).url(FrontAddress(NAME, "prod", "https")) == url
 
 
 class TestGateway:
@@ -80,11 +154,11 @@ class TestGateway:
 
     def test_a_parent_that_nobody_answers_for_is_named(self) -> None:
         seen = in_force(self.router, 25)
-        seen.objects["HTTPRoute"]["status"]["parents"].clear()
+        seen.objects["HTTPRoute", NAME]["status"]["parents"].clear()
         assert "public" in self.router.observe(NAME, CANARY, seen).message
 
     def test_a_cluster_without_the_kind_says_what_to_do(self) -> None:
-        view = self.router.observe(NAME, CANARY, Seen(missing_kinds=frozenset({"HTTPRoute"})))
+        view = self.router.observe(NAME, CANARY, RouterState(missing_kinds=frozenset({"HTTPRoute"})))
         assert "install the Gateway API" in view.missing
 
     @pytest.mark.parametrize(
@@ -99,7 +173,7 @@ class TestGateway:
         ],
     )
     def test_a_user_goes_where_the_cookie_says(self, cookies: str, revision: str) -> None:
-        rules = self.router.desired(NAME, "default", split(50, stickiness=Stickiness()))["HTTPRoute"]["rules"]
+        rules = http_route(self.router, split(50, stickiness=Stickiness()))["rules"]
         taken = [
             rule["backendRefs"][0]["name"]
             for rule in rules[:-1]
@@ -110,54 +184,165 @@ class TestGateway:
 
     def test_a_client_that_comes_back_cannot_say_that_it_was_drawn(self) -> None:
         wish = split(30, stickiness=Stickiness(kind="header", name="x-variant"))
-        *sticky, _ = self.router.desired(NAME, "default", wish)["HTTPRoute"]["rules"]
+        *sticky, _ = http_route(self.router, wish)["rules"]
         removed = [rule["filters"][0]["requestHeaderModifier"]["remove"] for rule in sticky]
         assert removed == [["x-modeldeploy-assigned"]] * 2
 
     def test_the_first_answer_tells_the_user_and_the_server_who_was_drawn(self) -> None:
         wish = split(30, stickiness=Stickiness(kind="header", name="x-variant"))
-        backends = self.router.desired(NAME, "default", wish)["HTTPRoute"]["rules"][-1]["backendRefs"]
+        backends = http_route(self.router, wish)["rules"][-1]["backendRefs"]
         assert [backend["weight"] for backend in backends] == [70, 30]
         for backend, revision in zip(backends, (STABLE, CANARY), strict=True):
             ask, answer = backend["filters"]
             assert ask["requestHeaderModifier"]["set"] == [{"name": "x-modeldeploy-assigned", "value": "1"}]
             assert answer["responseHeaderModifier"]["add"] == [{"name": "x-variant", "value": revision}]
 
-    @pytest.mark.skipif(not OFFICIAL.is_dir(), reason="needs the official resource definitions: GATEWAY_API_CRDS")
-    @pytest.mark.parametrize(
-        "wish",
-        [
-            pytest.param(TrafficSplit(stable=STABLE), id="at rest"),
-            pytest.param(split(5), id="a weight"),
-            pytest.param(split(0, mirror_percent=20), id="a mirror"),
-            pytest.param(split(50, stickiness=Stickiness()), id="users with a cookie"),
-            pytest.param(split(50, stickiness=Stickiness(kind="header", name="x-variant")), id="users with a header"),
-            pytest.param(
-                split(0, header_matches=(HeaderMatch("x-canary", "exact", "1"), HeaderMatch("x-user", "prefix", "a."))),
-                id="headers",
+
+class TestParents:
+    def test_a_service_without_a_name_is_the_front_service(self) -> None:
+        (parent,) = http_route(router_for(MESH), split(25))["parentRefs"]
+        assert parent == {"group": "", "kind": "Service", "namespace": "default", "name": NAME}
+
+    def test_the_front_service_by_name_and_by_default_is_one_parent(self) -> None:
+        twice = replace(MESH, parent_refs=(*MESH.parent_refs, ParentRef(group="", kind="Service", name=NAME)))
+        assert len(http_route(router_for(twice), split(25))["parentRefs"]) == 1
+
+    def test_parents_of_one_name_and_two_kinds_answer_for_themselves(self) -> None:
+        both = replace(MESH, parent_refs=(*MESH.parent_refs, ParentRef(name=NAME)))
+        state = in_force(router_for(both), 25)
+        route = state.objects["HTTPRoute", NAME]
+        assert router_for(both).observe(NAME, CANARY, state).is_programmed
+        route["status"]["parents"].pop(0)
+        view = router_for(both).observe(NAME, CANARY, state)
+        assert (view.is_programmed, view.message) == (False, f"no controller has answered for the Service {NAME}")
+
+    def test_a_controller_may_leave_the_defaults_of_a_parent_out(self) -> None:
+        state = in_force(router_for(ROUTING), 25)
+        parent = state.objects["HTTPRoute", NAME]["status"]["parents"][0]
+        parent["parentRef"] = {k: v for k, v in parent["parentRef"].items() if k not in ("group", "kind")}
+        assert router_for(ROUTING).observe(NAME, CANARY, state).is_programmed
+
+
+def change_request(**headers: Any) -> RouteFilter:
+    """A filter that changes headers of requests."""
+    return RouteFilter(type="RequestHeaderModifier", request_header_modifier=HeaderModifier(**headers))
+
+
+def change_response(**headers: Any) -> RouteFilter:
+    """A filter that changes headers of responses."""
+    return RouteFilter(type="ResponseHeaderModifier", response_header_modifier=HeaderModifier(**headers))
+
+
+TEAM = Header(name="x-team", value="risk")
+OPTIONS = replace(
+    ROUTING,
+    timeouts=RouteTimeouts(request="10s", backend_request="2s500ms"),
+    filters=(
+        change_request(set=(TEAM,), remove=("x-debug",)),
+        change_response(add=(TEAM,)),
+        RouteFilter(
+            type="URLRewrite",
+            url_rewrite=UrlRewrite(
+                hostname="pods.example.com", path=PathModifier(type="ReplacePrefixMatch", replace_prefix_match="")
             ),
-        ],
-    )
-    def test_the_official_schema_takes_what_is_asked_for(self, wish: TrafficSplit) -> None:
-        jsonschema.validate(dict(self.router.desired(NAME, "default", wish)["HTTPRoute"]), official_schema())
+        ),
+        RouteFilter(type="ExtensionRef", extension_ref=ExtensionRef(group="example.com", kind="Limit", name="slow")),
+        RouteFilter(type="CORS", cors=Cors(allow_origins=("https://*.example.com",), allow_methods=("POST",))),
+    ),
+)
+WISHES = [
+    pytest.param(TrafficSplit(stable=STABLE), id="at rest"),
+    pytest.param(split(5), id="a weight"),
+    pytest.param(split(0, mirror_percent=20), id="a mirror"),
+    pytest.param(split(50, stickiness=Stickiness()), id="users with a cookie"),
+    pytest.param(split(50, stickiness=Stickiness(kind="header", name="x-variant")), id="users with a header"),
+    pytest.param(
+        split(0, header_matches=(HeaderMatch("x-canary", "exact", "1"), HeaderMatch("x-user", "prefix", "a."))),
+        id="headers",
+    ),
+]
+
+
+class TestOptions:
+    @pytest.mark.parametrize("wish", WISHES)
+    def test_each_rule_has_the_timeouts_and_the_filters(self, wish: TrafficSplit) -> None:
+        for rule in http_route(router_for(OPTIONS), wish)["rules"]:
+            assert rule["timeouts"] == {"request": "10s", "backendRequest": "2s500ms"}
+            types = [item["type"] for item in rule["filters"]]
+            assert types[:5] == [
+                "RequestHeaderModifier",
+                "ResponseHeaderModifier",
+                "URLRewrite",
+                "ExtensionRef",
+                "CORS",
+            ]
+            assert set(types[5:]) <= {"RequestMirror"}
+
+    def test_without_them_a_rule_has_neither(self) -> None:
+        (rule,) = http_route(router_for(ROUTING), split(25))["rules"]
+        assert set(rule) == {"matches", "backendRefs"}
+
+    def test_header_changes_of_the_user_and_of_the_router_are_one_filter(self) -> None:
+        *sticky, _ = http_route(router_for(OPTIONS), split(30, stickiness=Stickiness()))["rules"]
+        for rule in sticky:
+            assert rule["filters"][0]["requestHeaderModifier"] == {
+                "set": [{"name": "x-team", "value": "risk"}],
+                "remove": ["x-debug", "x-modeldeploy-assigned"],
+            }
+
+    def test_where_both_name_a_header_the_router_decides(self) -> None:
+        forged = Header(name="X-Modeldeploy-Assigned", value="1")
+        routing = replace(ROUTING, filters=(change_request(add=(forged,)),))
+        first, *_ = http_route(router_for(routing), split(30, stickiness=Stickiness()))["rules"]
+        (only,) = first["filters"]
+        assert only["requestHeaderModifier"] == {"remove": ["x-modeldeploy-assigned"]}
+
+    def test_an_empty_prefix_is_written(self) -> None:
+        (rule,) = http_route(router_for(OPTIONS), TrafficSplit(stable=STABLE))["rules"]
+        path = rule["filters"][2]["urlRewrite"]["path"]
+        assert path == {"type": "ReplacePrefixMatch", "replacePrefixMatch": ""}
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS)
+class TestDefinition:
+    @pytest.mark.parametrize("routing", [ROUTING, MESH, OPTIONS], ids=["gateway", "mesh", "options"])
+    @pytest.mark.parametrize("wish", WISHES)
+    def test_the_api_server_stores_what_is_asked_for_as_it_is(
+        self, definition: str, wish: TrafficSplit, routing: GatewayRouting
+    ) -> None:
+        """A default that the API server adds would be taken for a change by another client, again and again."""
+        spec, node = http_route(router_for(routing), wish), http_route_node(definition)
+        unknown: list[str] = []
+        stored = apply_defaults(node, decode(node, {"spec": spec}, unknown))
+        assert unknown == []
+        assert stored == {"spec": spec}
+        assert check(node, stored, None) == []
+
+    def test_the_status_that_is_read_is_one_that_controllers_may_write(self, definition: str) -> None:
+        state = in_force(router_for(MESH), 25)
+        body = state.objects["HTTPRoute", NAME]
+        unknown: list[str] = []
+        node = http_route_node(definition)
+        decode(node, {"status": body["status"]}, unknown)
+        assert unknown == []
+        assert check(node, {"spec": body["spec"], "status": body["status"]}, None) == []
+
+    def test_what_the_gateway_api_refuses_is_refused(self, definition: str) -> None:
+        modifier = {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": ["a"]}}
+        spec = http_route(router_for(ROUTING), split(25))
+        spec["rules"][0] |= {"filters": [modifier, modifier], "timeouts": {"request": "1 minute"}}
+        causes = check(http_route_node(definition), {"spec": spec}, None)
+        assert {cause.field for cause in causes} == {"spec.rules[0].filters", "spec.rules[0].timeouts.request"}
 
 
 @cache
-def official_schema() -> Any:
-    """The schema of an HTTPRoute's `spec`, in which unknown fields are errors."""
-    # The loader in C, where there is one: the file is large.
+def http_route_node(path: str) -> Node:
+    """The schema of an HTTPRoute, with its rules."""
+    # The loader in C, where there is one: the official file is large.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    definition = yaml.load((OFFICIAL / "httproutes.yaml").read_text(), loader)
+    definitions = yaml.load_all(Path(path).read_text(), loader)
+    definition = next(one for one in definitions if one["metadata"]["name"].startswith("httproutes."))
     version = next(v for v in definition["spec"]["versions"] if v["name"] == "v1")
-    return closed(version["schema"]["openAPIV3Schema"]["properties"]["spec"])
-
-
-def closed(schema: Any) -> Any:
-    """Refuse fields that the schema does not name, as strict field validation does."""
-    if not isinstance(schema, dict):
-        return schema
-    inner = {key: closed(value) for key, value in schema.items()}
-    if "properties" in schema:
-        inner["properties"] = {key: closed(value) for key, value in schema["properties"].items()}
-        inner.setdefault("additionalProperties", False)
-    return inner
+    node = from_openapi(version["schema"]["openAPIV3Schema"])
+    assert compile_rules(node) == []
+    return node

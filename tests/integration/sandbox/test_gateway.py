@@ -61,8 +61,9 @@ def route(weights: dict[str, int], **more: Any) -> Any:
     }
 
 
-def response_header(name: str, value: str) -> Any:
-    return {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"add": [{"name": name, "value": value}]}}
+def response_headers(**values: str) -> Any:
+    added = [{"name": name.replace("_", "-"), "value": value} for name, value in values.items()]
+    return {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"add": added}}
 
 
 def held(body: Any, kind: str) -> Any:
@@ -135,7 +136,7 @@ async def test_requests_are_split_matched_and_mirrored(api_of: Any, eventually: 
 
             _, current = await api.send("GET", f"{GATEWAY}/httproutes/r")
             sticky = route({"old": 0, "new": 1})["spec"]
-            filters = [response_header("Set-Cookie", "variant=new; Path=/"), response_header("x-variant", "new")]
+            filters = [response_headers(Set_Cookie="variant=new; Path=/", x_variant="new")]
             sticky["rules"][1]["backendRefs"][1]["filters"] = filters
             await api.send("PUT", f"{GATEWAY}/httproutes/r", {**current, "spec": sticky})
             await eventually(accepted)

@@ -158,6 +158,22 @@ def a_query(query: str) -> str:
             a_canary("gatewayAPI: {parentRefs: [{name: a, sectionName: x}, {name: a, sectionName: y}]}"),
             id="two listeners of one Gateway",
         ),
+        pytest.param(a_canary("gatewayAPI: {parentRefs: [{group: '', kind: Service}]}"), id="the model's own Service"),
+        pytest.param(
+            a_canary("gatewayAPI: {parentRefs: [{name: a}, {name: a, group: '', kind: Service}]}"),
+            id="a Gateway and a Service of one name",
+        ),
+        pytest.param(
+            a_canary(
+                "gatewayAPI: {parentRefs: [{name: a}], timeouts: {request: 1m30s, backendRequest: 500ms}, filters: ["
+                "{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-team, value: risk}]}},"
+                "{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /}}},"
+                "{type: ExtensionRef, extensionRef: {group: example.com, kind: Limit, name: a}},"
+                "{type: ExtensionRef, extensionRef: {group: example.com, kind: Limit, name: b}},"
+                "{type: CORS, cors: {allowOrigins: ['*'], allowMethods: [POST]}}]}"
+            ),
+            id="timeouts and filters",
+        ),
         pytest.param(
             a_canary("gatewayAPI: {parentRefs: [{name: a}, {name: a, namespace: other}]}"),
             id="two Gateways of one name",

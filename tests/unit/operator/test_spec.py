@@ -71,7 +71,7 @@ def canary(**fields: Any) -> dict[str, Any]:
         ),
         pytest.param(
             canary(trafficRouting={"linkerd": {}}),
-            "spec.strategy.canary.trafficRouting: 'linkerd' is not known; write gatewayAPI",
+            "spec.strategy.canary.trafficRouting: write exactly one router, of gatewayAPI; Istio, Linkerd",
             id="another router, without which pods would split the traffic",
         ),
     ],
@@ -108,8 +108,8 @@ def test_a_step_does_one_thing() -> None:
             id="of a step",
         ),
         pytest.param(
-            canary(trafficRouting={"gatewayAPI": {"parentRefs": [{"name": "a"}, {"name": "b", "group": "x"}]}}),
-            ("spec.strategy.canary.trafficRouting.gatewayAPI.parentRefs[1].group",),
+            canary(trafficRouting={"gatewayAPI": {"parentRefs": [{"name": "a"}, {"name": "b", "weight": 1}]}}),
+            ("spec.strategy.canary.trafficRouting.gatewayAPI.parentRefs[1].weight",),
             id="of an entry of a list",
         ),
         pytest.param(
@@ -141,5 +141,5 @@ def test_what_is_not_written_has_its_default() -> None:
     spec = resource(strategy={"canary": {}}).spec
     assert (spec.server.max_batch_size, spec.server.request_timeout) == (32, timedelta(seconds=30))
     assert isinstance(spec.strategy, Canary)
-    assert (spec.strategy.propagation, spec.strategy.gateway) == (timedelta(0), None)
+    assert (spec.strategy.propagation, spec.strategy.routing) == (timedelta(0), None)
     assert spec.analysis.interval == timedelta(seconds=5)

@@ -538,7 +538,7 @@ def test_history_learns_the_version_that_a_server_tells_after_its_rollout_is_ove
 
 
 def test_a_router_that_an_older_schema_took_is_no_split_by_pods() -> None:
-    with pytest.raises(InvalidSpec, match="'istio' is not known; write gatewayAPI, which Istio and Traefik implement"):
+    with pytest.raises(InvalidSpec, match=r"trafficRouting: write exactly one router, of gatewayAPI; Istio"):
         parse_strategy({"canary": {"trafficRouting": {"istio": {}, "propagationSeconds": 10}}})
 
 

@@ -25,6 +25,7 @@ from model_operator.api.times import parse_duration
 from model_operator.api.values import replace
 from model_operator.observation.values import Observed, RevisionView
 from model_operator.policy.analysis.registry import metric_tests
+from model_operator.routers import router_for
 
 
 def _before_all_traffic(strategy: BlueGreen) -> tuple[Step, ...]:
@@ -69,9 +70,9 @@ class RolloutContext:
         return self.observed.revision(self.status.canary)
 
     @property
-    def splits_by_replicas(self) -> bool:
-        """Whether the traffic is split by the number of pods behind the front Service."""
-        return self.spec.gateway is None
+    def splits_requests(self) -> bool:
+        """Whether a router splits requests; otherwise the number of pods behind the front Service is the split."""
+        return router_for(self.spec.routing).splits_requests
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -145,7 +146,7 @@ class RolloutContext:
         Where the number of pods splits the traffic, it is 0: an old pod would still receive requests.
         """
         strategy = self.spec.strategy
-        if isinstance(strategy, Canary) and not self.splits_by_replicas:
+        if isinstance(strategy, Canary) and self.splits_requests:
             return strategy.scale_down_delay
         return timedelta(0)
 
@@ -153,7 +154,7 @@ class RolloutContext:
     def abort_scale_down_delay(self) -> timedelta:
         """Time to keep a canary after its traffic has shifted away; 0 where the number of pods splits the traffic."""
         strategy = self.spec.strategy
-        if isinstance(strategy, Canary) and not self.splits_by_replicas:
+        if isinstance(strategy, Canary) and self.splits_requests:
             return strategy.abort_scale_down_delay
         return timedelta(0)
 

@@ -67,7 +67,7 @@ def rollback_size(s: RolloutContext) -> int:
 
 def pods_are_the_split(s: RolloutContext) -> bool:
     """Whether the share of the traffic is the share of the pods."""
-    return s.splits_by_replicas and not isinstance(s.spec.strategy, BlueGreen)
+    return not s.splits_requests and not isinstance(s.spec.strategy, BlueGreen)
 
 
 def autoscaler_is_suspended(s: RolloutContext) -> bool:
@@ -93,7 +93,7 @@ def sizes(s: RolloutContext) -> Mapping[str, int]:
 def is_route_behind(s: RolloutContext) -> bool:
     """Whether the router's objects do not have the applied weight yet."""
     weight = s.observed.route.weight
-    return not s.splits_by_replicas and weight is not None and weight != s.status.weights.applied
+    return s.splits_requests and weight is not None and weight != s.status.weights.applied
 
 
 def previous_size(s: RolloutContext, total: int) -> int:
@@ -123,7 +123,7 @@ def canary_goal(s: RolloutContext, total: int) -> int:
     if s.status.phase is Phase.PROMOTING or s.status.mode is not Mode.STEPS or not isinstance(s.spec.strategy, Canary):
         return total
     percent = max(s.status.weights.desired, s.status.weights.applied)
-    if not s.splits_by_replicas:
+    if s.splits_requests:
         return _scaled_canary(s, total, percent)
     return max(1, replica_ratio(total, percent, *_bounds(s, total))[0])
 
@@ -154,7 +154,7 @@ def _bounds(s: RolloutContext, total: int) -> tuple[int, int]:
 
 def _leaving_size(s: RolloutContext) -> int:
     """Return the size of a canary that is being removed: unchanged until its traffic has shifted away."""
-    if s.splits_by_replicas and s.status.weights.applied == 0:
+    if not s.splits_requests and s.status.weights.applied == 0:
         return 0
     return s.canary_view.desired or 0
 

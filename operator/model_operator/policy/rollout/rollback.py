@@ -43,7 +43,7 @@ def take_traffic_away(s: RolloutContext) -> Status:
 
 def is_traffic_gone(s: RolloutContext) -> bool:
     """Whether no request can reach the canary any more."""
-    if s.splits_by_replicas:
+    if not s.splits_requests:
         return s.canary_view.ready == 0 or not s.observed.front.selects_all_revisions
     if s.observed.route.missing:
         return True  # no router, no traffic through it

@@ -35,7 +35,7 @@ def front_revision(s: RolloutContext) -> str | None:
     """
     status, front = s.status, s.observed.front
     has_traffic = bool(status.canary) and status.weights.applied > 0
-    if has_traffic and (s.splits_by_replicas or status.phase is Phase.PROMOTING):
+    if has_traffic and (not s.splits_requests or status.phase is Phase.PROMOTING):
         return None
     if not front.exists or front.revision == status.stable:
         return status.stable

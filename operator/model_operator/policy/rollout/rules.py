@@ -228,7 +228,7 @@ def reconcile_weight(s: RolloutContext) -> Status | None:
         return s.status
     is_right = None if s.has_copies else is_split_right(s.observed.traffic, weights.applied)
     # An A/B test with a wrong split keeps the assignment of its users, and has no verdict.
-    if is_right is False and not s.splits_by_replicas and not s.spec.stickiness:
+    if is_right is False and s.splits_requests and not s.spec.stickiness:
         return route_not_programmed(s)
     return None
 
@@ -236,7 +236,7 @@ def reconcile_weight(s: RolloutContext) -> Status | None:
 def route_not_programmed(s: RolloutContext) -> Status:
     """Restore the previous weight and pause if the router has not acted on the new one in time."""
     weights = s.status.weights
-    if s.since(weights.applied_at) < ROUTE_PATIENCE or s.splits_by_replicas:
+    if s.since(weights.applied_at) < ROUTE_PATIENCE or not s.splits_requests:
         return s.status
     before = min(s.weight_before, weights.applied)
     restored = Weights(desired=before, applied=before, applied_at=s.now, programmed_at=s.now, verified=False)
@@ -245,7 +245,7 @@ def route_not_programmed(s: RolloutContext) -> Status:
 
 def is_programmed(s: RolloutContext) -> bool:
     """Whether the router has acted on the weight."""
-    if not s.splits_by_replicas:
+    if s.splits_requests:
         return s.observed.route.is_programmed and s.observed.route.weight == s.status.weights.applied
     front, status = s.observed.front, s.status
     reaches_canary = front.selects_all_revisions or front.revision == status.canary

@@ -46,7 +46,7 @@ def status_message(s: RolloutContext) -> str:
     if view.available < total:
         return f"waiting for revision {status.stable}: {view.available} of {total} pods are available"
     route = s.observed.route
-    if not s.splits_by_replicas and not route.is_programmed:
+    if not route.is_programmed:
         return f"revision {status.stable} is available, but receives no traffic: {route.missing or route.message}"
     return f"revision {status.stable} serves with {_pods(view.available)}"
 
@@ -102,8 +102,8 @@ def _pause_sentence(s: RolloutContext, condition: PauseCondition) -> str:
 
 def _route_words(s: RolloutContext) -> str:
     """Return the problem of a route that was programmed before, as text."""
-    route, lost_ab_test = s.observed.route, s.status.weights.programmed_at is not None and not s.splits_by_replicas
-    return f" (the router does not act on it: {route.message})" if lost_ab_test and not route.is_programmed else ""
+    route, has_acted = s.observed.route, s.status.weights.programmed_at is not None
+    return f" (the router does not act on it: {route.message})" if has_acted and not route.is_programmed else ""
 
 
 def _step_words(s: RolloutContext, step: Step | None) -> str:

@@ -70,7 +70,7 @@ def _counted_weights(s: RolloutContext) -> object:
     return replace(
         weights,
         observed=weights.observed if observed is None else observed,
-        verified=None if s.splits_by_replicas else is_split_right(s.observed.traffic, weights.applied),
+        verified=is_split_right(s.observed.traffic, weights.applied) if s.splits_requests else None,
     )
 
 
@@ -121,7 +121,7 @@ def _findings(s: RolloutContext) -> Iterator[ConditionDraft]:
     is_held = (s.spec.paused or total == 0) and not is_wanted
     is_failed = status.phase is Phase.DEGRADED
 
-    is_routed = s.splits_by_replicas or s.observed.route.is_programmed
+    is_routed = s.observed.route.is_programmed
     is_refused = bool(s.observed.refusal)
     is_ready = is_resting and has_size and is_routed and is_wanted and status.phase is Phase.HEALTHY and not is_refused
     waits_for = (
@@ -187,7 +187,7 @@ def _autoscaler_active(s: RolloutContext) -> Iterator[ConditionDraft]:
 
 
 def _route_programmed(s: RolloutContext) -> Iterator[ConditionDraft]:
-    if s.splits_by_replicas:
+    if not s.splits_requests:
         return
     route = s.observed.route
     if route.missing:

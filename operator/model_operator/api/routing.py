@@ -1,0 +1,129 @@
+"""Who splits the traffic (`trafficRouting`) as frozen values: a struct for each router."""
+
+from typing import Literal, TypeAlias
+
+from msgspec import field
+
+from model_operator.api.values import Seconds, Value
+from model_operator.errors import InvalidSpec
+
+GATEWAY_API = "gateway.networking.k8s.io"
+
+
+class ParentRef(Value, frozen=True, kw_only=True):
+    """What a route is attached to: a Gateway, or a Service whose requests a mesh splits.
+
+    A Service without a name is the model's front Service.
+    """
+
+    group: str = GATEWAY_API
+    kind: str = "Gateway"
+    name: str | None = None
+    namespace: str | None = None
+    section_name: str | None = None
+    port: int | None = None
+
+    @property
+    def is_service(self) -> bool:
+        """Whether requests to a Service are split (https://gateway-api.sigs.k8s.io/mesh/)."""
+        return (self.group, self.kind) == ("", "Service")
+
+
+class RouteTimeouts(Value, frozen=True, kw_only=True):
+    """Timeouts of a route as durations of the Gateway API (GEP-2257); the wire has them as they are."""
+
+    request: str | None = None
+    backend_request: str | None = None
+
+
+class Header(Value, frozen=True, kw_only=True):
+    """A header and its value."""
+
+    name: str
+    value: str
+
+
+class HeaderModifier(Value, frozen=True, kw_only=True):
+    """What is set, added and removed among the headers of a request or a response."""
+
+    set: tuple[Header, ...] = ()
+    add: tuple[Header, ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+class PathModifier(Value, frozen=True, kw_only=True):
+    """How the path of a request is written anew; the field of the type holds the new path."""
+
+    type: Literal["ReplaceFullPath", "ReplacePrefixMatch"]
+    replace_full_path: str | None = None
+    replace_prefix_match: str | None = None
+
+
+class UrlRewrite(Value, frozen=True, kw_only=True):
+    """Host name and path of a request as the pods receive them."""
+
+    hostname: str | None = None
+    path: PathModifier | None = None
+
+
+class ExtensionRef(Value, frozen=True, kw_only=True):
+    """A filter of the gateway's own kind, in the namespace of the route."""
+
+    group: str
+    kind: str
+    name: str
+
+
+class Cors(Value, frozen=True, kw_only=True):
+    """Which web pages of other origins may read responses."""
+
+    allow_origins: tuple[str, ...] = ()
+    allow_credentials: bool | None = None
+    allow_methods: tuple[str, ...] = ()
+    allow_headers: tuple[str, ...] = ()
+    expose_headers: tuple[str, ...] = ()
+    max_age: int = 5
+
+
+class RouteFilter(Value, frozen=True, kw_only=True):
+    """A filter of each rule of a route: its type, and the field of the type."""
+
+    type: Literal["RequestHeaderModifier", "ResponseHeaderModifier", "URLRewrite", "ExtensionRef", "CORS"]
+    request_header_modifier: HeaderModifier | None = None
+    response_header_modifier: HeaderModifier | None = None
+    url_rewrite: UrlRewrite | None = None
+    extension_ref: ExtensionRef | None = None
+    cors: Cors | None = None
+
+
+class GatewayRouting(Value, frozen=True, kw_only=True):
+    """An HTTPRoute of the Gateway API (`trafficRouting.gatewayAPI`)."""
+
+    parent_refs: tuple[ParentRef, ...]
+    hostnames: tuple[str, ...] = ()
+    path_prefix: str = "/"
+    timeouts: RouteTimeouts | None = None
+    filters: tuple[RouteFilter, ...] = ()
+
+
+#: What the routers need to know, one struct for each; `model_operator.routers` has the router of a struct.
+Routing: TypeAlias = GatewayRouting
+
+
+class TrafficRoutingFields(Value, frozen=True, kw_only=True):
+    """`trafficRouting` as it is written: exactly one router is there."""
+
+    propagation: Seconds = field(name="propagationSeconds", default=Seconds(seconds=10))
+    gateway: GatewayRouting | None = field(name="gatewayAPI", default=None)
+
+    def router(self, path: str) -> Routing:
+        """Return what was written for the router.
+
+        Raises:
+            InvalidSpec: there is none. Without it the number of pods would split the traffic, which was not asked for.
+        """
+        given = [one for name in self.__struct_fields__ if isinstance(one := getattr(self, name), Routing)]
+        if len(given) != 1:
+            known = ", ".join(name for name in self.__struct_encode_fields__ if name != "propagationSeconds")
+            raise InvalidSpec(f"{path}: write exactly one router, of {known}; Istio, Linkerd and Traefik implement it")
+        return given[0]
