@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -333,6 +334,26 @@ class TestDefinition:
         spec["rules"][0] |= {"filters": [modifier, modifier], "timeouts": {"request": "1 minute"}}
         causes = check(http_route_node(definition), {"spec": spec}, None)
         assert {cause.field for cause in causes} == {"spec.rules[0].filters", "spec.rules[0].timeouts.request"}
+
+    def test_our_definition_has_the_fields_of_the_specification(self, definition: str) -> None:
+        """Names, defaults, and which are required; fields of the experimental channel are ours alone."""
+        ours, theirs = (dict(fields_of(http_route_node(path))) for path in (OURS, definition))
+        for body in (ours, theirs):
+            for path in (".apiVersion", ".kind", ".metadata", ".spec.rules.retry", ".spec.rules.sessionPersistence"):
+                body.pop(path, None)
+        assert ours == theirs
+        assert ours[".spec.parentRefs.name"] == (None, True)
+
+
+def fields_of(node: Node, path: str = "") -> Iterator[tuple[str, tuple[Any, bool]]]:
+    """Yield the path of each field, with its default and whether it is required."""
+    for name, field in node.fields.items():
+        inner = f"{path}.{name}"
+        default = field.default if field.has_default else None
+        yield inner, (default, name in node.needed)
+        yield from fields_of(field, inner)
+    if node.items is not None:
+        yield from fields_of(node.items, path)
 
 
 @cache
