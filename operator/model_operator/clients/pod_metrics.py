@@ -63,8 +63,8 @@ class HttpPodMetrics(HttpClient):
         """Return the progress of the start of a server; None if it does not respond or has finished starting."""
         try:
             async with self.session.get(f"{url}/readyz", ssl=False) as response:
-                told = orjson.loads(await body_of(response, _LARGEST))
-                phase, message = str(told["phase"]), str(told["message"])
+                body = orjson.loads(await body_of(response, _LARGEST))
+                phase, message = str(body["phase"]), str(body["message"])
         except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError, KeyError, TypeError):
             return None
         return Start(phase, message) if phase in _STARTING else None

@@ -80,5 +80,5 @@ def _message(text: bytes) -> str:
         body = orjson.loads(text)
     except orjson.JSONDecodeError:
         body = None
-    told = body.get("message", "") if isinstance(body, dict) else text.decode(errors="replace")
-    return " ".join(str(told).split())[:_SHOWN]
+    message = body.get("message", "") if isinstance(body, dict) else text.decode(errors="replace")
+    return " ".join(str(message).split())[:_SHOWN]

@@ -9,12 +9,12 @@ from model_operator.api.resource import ObjectKey
 log = logging.getLogger(__name__)
 
 
-async def each(keys: Iterable[ObjectKey], look: Callable[[ObjectKey], Awaitable[None]]) -> None:
+async def each(keys: Iterable[ObjectKey], poll: Callable[[ObjectKey], Awaitable[None]]) -> None:
     """Poll all resources concurrently; log the error of one, which is polled again the next time."""
 
     async def guarded(key: ObjectKey) -> None:
         try:
-            await look(key)
+            await poll(key)
         except Exception:
             log.exception("%s/%s: the poll failed unexpectedly", *key)
 

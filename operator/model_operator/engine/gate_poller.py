@@ -44,10 +44,10 @@ class GatePoller:
     async def run(self) -> None:
         """Poll until cancelled."""
         while True:
-            await self.look()
+            await self.poll()
             await asyncio.sleep(INTERVAL)
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Poll the gates of every waiting rollout that has no recent answer."""
         waiting = [key for key in self._cache if self._is_waiting(key)]
         for key in {*self._answers, *self._asked}.difference(waiting):
