@@ -97,16 +97,16 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 async def until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
     """Run `work` until `stop` is set: at its end, kopf waits five seconds for tasks that still run."""
-    working, told = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    working, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait([working, told], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([working, stopped], return_when=asyncio.FIRST_COMPLETED)
         if working.done() and (error := working.exception()):
             log.critical("this process ends at once: %r", error)
             os._exit(1)  # without watches it would act on stale observations
     finally:
-        for task in (working, told):
+        for task in (working, stopped):
             task.cancel()
-        await asyncio.gather(working, told, return_exceptions=True)
+        await asyncio.gather(working, stopped, return_exceptions=True)
 
 
 async def collect_garbage(engine: Engine) -> None:
@@ -160,9 +160,9 @@ async def lead(engine: Engine, lease: LeaderLease | None, telemetry: Telemetry, 
     When the process stops, it releases the Lease as soon as the last write is done.
     """
     acquired = asyncio.create_task(lease.acquire() if lease else asyncio.sleep(0), name="acquire-lease")
-    told = asyncio.create_task(stop.wait(), name="stop")
-    await asyncio.wait([acquired, told], return_when=asyncio.FIRST_COMPLETED)
-    if told.done():
+    stopped = asyncio.create_task(stop.wait(), name="stop")
+    await asyncio.wait([acquired, stopped], return_when=asyncio.FIRST_COMPLETED)
+    if stopped.done():
         acquired.cancel()
         return
     log.info("this process leads")
@@ -170,15 +170,15 @@ async def lead(engine: Engine, lease: LeaderLease | None, telemetry: Telemetry, 
     work = asyncio.create_task(engine.work(), name="work")
     held = asyncio.create_task(lease.hold() if lease else asyncio.Event().wait(), name="hold-lease")
     try:
-        await asyncio.wait([work, held, told], return_when=asyncio.FIRST_COMPLETED)
-        if not told.done():
+        await asyncio.wait([work, held, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if not stopped.done():
             why = repr(work.exception()) if work.done() else "the lease is lost, and only one process may write"
             log.critical("this process ends at once: %s", why)
             os._exit(1)  # not sys.exit: no task of this process may write again
     finally:
-        for task in (work, held, told):
+        for task in (work, held, stopped):
             task.cancel()
-        await asyncio.gather(work, held, told, return_exceptions=True)
+        await asyncio.gather(work, held, stopped, return_exceptions=True)
         if lease is not None:
             await lease.release()
 

@@ -104,10 +104,10 @@ def _evaluation_job(
     live: Children,
     settings: PodSettings,
 ) -> Iterator[JsonObject]:
-    known = live.get(("Job", evaluation.job))
+    existing = live.get(("Job", evaluation.job))
     source = _source(resource, plan, observed, evaluation.revision)
-    if known is not None:
-        yield dict(known)  # the template of a Job is immutable
+    if existing is not None:
+        yield dict(existing)  # the template of a Job is immutable
     elif source is not None:
         yield evaluation_job(resource, evaluation.job, evaluation.revision, source, evaluation.step, settings)
 
@@ -115,8 +115,8 @@ def _evaluation_job(
 def _schemes(resource: ModelDeployment, plan: Plan, observed: Observed) -> Set[str]:
     """Return the schemes of the existing revisions, except of those whose source is lost."""
     sources = [_source(resource, plan, observed, revision) for revision in (*plan.sizes, *plan.kept)]
-    known = {parse_server(source["server"]).scheme for source in sources if source is not None}
-    return known or {resource.spec.server.scheme}
+    schemes = {parse_server(source["server"]).scheme for source in sources if source is not None}
+    return schemes or {resource.spec.server.scheme}
 
 
 def _shrinks(plan: Plan, observed: Observed, revision: str) -> bool:
@@ -135,15 +135,15 @@ def _revision_objects(
     if source is None:
         return  # every object that stores it was deleted by hand
     size = plan.sizes.get(revision, 0)
-    known = live.get(("Deployment", revision_name(resource.name, revision)))
+    existing = live.get(("Deployment", revision_name(resource.name, revision)))
     scaling = resource.spec.autoscaling
     is_autoscaled = scaling is not None and revision in plan.autoscaled
     is_stable = revision == plan.split.stable
-    if is_autoscaled and known is not None:
-        live_size = known["spec"].get("replicas", size) or size
+    if is_autoscaled and existing is not None:
+        live_size = existing["spec"].get("replicas", size) or size
         size = max(live_size, size) if is_stable and plan.is_returning else live_size
     yield deployment(
-        resource, revision, source, replicas=size, role=_role(plan, revision), settings=settings, live=known
+        resource, revision, source, replicas=size, role=_role(plan, revision), settings=settings, live=existing
     )
     if scaling is not None and is_autoscaled:
         least = scaling.min_replicas if is_stable and not plan.is_returning else plan.sizes.get(revision, 1)

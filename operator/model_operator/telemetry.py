@@ -91,9 +91,9 @@ class Telemetry:
         return generate_latest(self.registry.restricted_registry(names) if names else self.registry)
 
     def _count_rollouts(self, key: ObjectKey, before: Mapping[str, Any], status: Mapping[str, Any]) -> None:
-        known = {(entry["revision"], entry["at"]) for entry in before.get("history", ())}
+        recorded = {(entry["revision"], entry["at"]) for entry in before.get("history", ())}
         for entry in status.get("history", ()):
-            if (entry["revision"], entry["at"]) in known:
+            if (entry["revision"], entry["at"]) in recorded:
                 break
             self._rollouts.labels(*key, entry["result"]).inc()
             self._results.setdefault(key, set()).add(entry["result"])

@@ -100,7 +100,7 @@ class InMemoryCluster:
 
     def of_kind(self, kind: str) -> list[JsonObject]:
         """Return all objects of a kind, by name."""
-        return [body for (known, _, _), body in sorted(self.objects.items()) if known == kind]
+        return [body for (stored, _, _), body in sorted(self.objects.items()) if stored == kind]
 
     # --- what the operator does (ports.Cluster) -------------------------------------------------
 
@@ -114,9 +114,9 @@ class InMemoryCluster:
         if known is not None and not force and not _share_owner(known, body) and _conflict(known, body):
             raise ApiError(409, "Conflict", "conflicts with somebody else's fields")
         merged = dict(body)
-        if known is not None:
-            merged["status"] = known.get("status", {})
-            merged["metadata"] = {**known["metadata"], **merged["metadata"]}
+        if existing is not None:
+            merged["status"] = existing.get("status", {})
+            merged["metadata"] = {**existing["metadata"], **merged["metadata"]}
         stored = self._store(merged)
         self.after_write("apply", stored)
         return snapshot(stored)
@@ -148,13 +148,13 @@ class InMemoryCluster:
         self.events.append(body)
 
     def _patch(self, verb: str, resource: ModelDeployment | ObjectVersion, patch: Mapping[str, Any]) -> JsonObject:
-        known = self.objects.get((KIND, *resource.key))
-        if known is None:
+        existing = self.objects.get((KIND, *resource.key))
+        if existing is None:
             raise ApiError(404, "NotFound", f"no {resource.key.name}")
-        if known["metadata"]["resourceVersion"] != resource.resource_version:
+        if existing["metadata"]["resourceVersion"] != resource.resource_version:
             raise ApiError(409, "Conflict", "the object has been modified")
         self.before_write(verb, patch)
-        stored = self._store(merge(dict(known), patch))
+        stored = self._store(merge(dict(existing), patch))
         self.after_write(verb, stored)
         return snapshot(stored)
 
@@ -291,16 +291,16 @@ class InMemoryCluster:
     def _store(self, body: JsonObject) -> JsonObject:
         metadata = body["metadata"]
         identity = (body["kind"], metadata["namespace"], metadata["name"])
-        known = self.objects.get(identity)
-        if known is not None and _content(known) == _content(body):
-            return known
+        existing = self.objects.get(identity)
+        if existing is not None and _content(existing) == _content(body):
+            return existing
         self.version += 1
         version = str(self.version)
-        is_new_spec = known is None or known.get("spec") != body.get("spec")
-        generation = (known["metadata"]["generation"] if known else 0) + int(is_new_spec)
+        is_new_spec = existing is None or existing.get("spec") != body.get("spec")
+        generation = (existing["metadata"]["generation"] if existing else 0) + int(is_new_spec)
         body["metadata"] = {
             **metadata,
-            "uid": known["metadata"]["uid"] if known else f"uid-{version}",
+            "uid": existing["metadata"]["uid"] if existing else f"uid-{version}",
             "resourceVersion": version,
             "generation": generation,
         }

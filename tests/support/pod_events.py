@@ -2,7 +2,7 @@
 
 from model_operator.api.status import PodFailure, Status
 from model_operator.observation.pod_failures import is_terminal, pod_problem
-from model_operator.policy.status.events import EventDraft, news
+from model_operator.policy.status.events import EventDraft, events
 from model_server.errors import StartError
 from model_server.termination import exit_code, termination_message
 
@@ -14,7 +14,7 @@ def event_of(error: StartError) -> tuple[EventDraft, bool]:
     problem = pod_problem({"containerStatuses": [container]})
     assert problem is not None
     failure = PodFailure(revision="bcdfghjk", reason=problem.reason, message=problem.message)
-    (event,) = news(Status(), Status(pod_failures=(failure,)))
+    (event,) = events(Status(), Status(pod_failures=(failure,)))
     return event, is_terminal(problem)
 
 

@@ -213,7 +213,7 @@ class World:
     async def _come_to_rest(self, key: ObjectKey) -> None:
         for _ in range(200):
             self.sync()
-            await self.gatekeeper.look()
+            await self.gatekeeper.poll()
             self._pass_writes = []
             try:
                 again = await self.reconciler.reconcile(key)

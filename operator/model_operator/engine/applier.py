@@ -74,9 +74,9 @@ class Children:
         """
         found = [(child, live.get((child["kind"], child["metadata"]["name"]))) for child in stage]
         writes = [
-            self._apply(resource, child, known)
-            for child, known in found
-            if child["kind"] not in self._missing_kinds and self._needs_apply(child, known)
+            self._apply(resource, child, existing)
+            for child, existing in found
+            if child["kind"] not in self._missing_kinds and self._needs_apply(child, existing)
         ]
         if len(writes) == 1:
             await writes[0]
@@ -90,10 +90,10 @@ class Children:
         """Drop the rejection of a resource; return whether there was one, which the status still reports."""
         return self._refusals.pop(key, None) is not None
 
-    async def _apply(self, resource: ModelDeployment, child: Body, known: Body | None) -> None:
-        self._report_drift(resource, child, known)
+    async def _apply(self, resource: ModelDeployment, child: Body, existing: Body | None) -> None:
+        self._report_drift(resource, child, existing)
         try:
-            answer = await (self._create(resource, child) if known is None else self._cluster.apply(child))
+            answer = await (self._create(resource, child) if existing is None else self._cluster.apply(child))
         except ApiError as error:
             if error.status not in _RETRYABLE and not error.is_namespace_terminating:
                 self._report_rejection(resource, child, error)

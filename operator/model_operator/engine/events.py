@@ -34,7 +34,7 @@ class EventRecorder:
         self._told: OrderedDict[tuple[str, EventDraft], datetime] = OrderedDict()
         self._queue: asyncio.Queue[Body] = asyncio.Queue(_QUEUED)
 
-    def record(self, resource: ModelDeployment, news: EventDraft) -> None:
+    def record(self, resource: ModelDeployment, event: EventDraft) -> None:
         """Queue an Event about a ModelDeployment, unless it was recorded recently."""
         about = {
             "apiVersion": API_VERSION,
@@ -44,16 +44,16 @@ class EventRecorder:
             "uid": resource.uid,
             "resourceVersion": resource.resource_version,
         }
-        self._tell(about, news)
+        self._enqueue(about, event)
 
-    def record_for(self, body: Body, news: EventDraft) -> None:
+    def record_for(self, body: Body, event: EventDraft) -> None:
         """Queue an Event about any object, unless it was recorded recently."""
         metadata = body["metadata"]
         named = {field: metadata[field] for field in ("name", "namespace", "uid", "resourceVersion")}
-        self._tell({"apiVersion": body["apiVersion"], "kind": body["kind"], **named}, news)
+        self._enqueue({"apiVersion": body["apiVersion"], "kind": body["kind"], **named}, event)
 
-    def _tell(self, about: Body, news: EventDraft) -> None:
-        now, key = self._clock.now(), (about["uid"], news)
+    def _enqueue(self, about: Body, event: EventDraft) -> None:
+        now, key = self._clock.now(), (about["uid"], event)
         last = self._told.get(key)
         if last is not None and now - last < REPEAT_AFTER:
             return
@@ -62,10 +62,10 @@ class EventRecorder:
         while len(self._told) > _REMEMBERED:
             self._told.popitem(last=False)
         try:
-            self._queue.put_nowait(event_body(about, news, now, self._reporter))
+            self._queue.put_nowait(event_body(about, event, now, self._reporter))
         except asyncio.QueueFull:
             log.warning(
-                "event %s of %s/%s was dropped: the queue is full", news.reason, about["namespace"], about["name"]
+                "event %s of %s/%s was dropped: the queue is full", event.reason, about["namespace"], about["name"]
             )
 
     async def run(self) -> None:
@@ -79,19 +79,19 @@ class EventRecorder:
                 log.log(level, "event %s was not written: %s", body["reason"], error)
 
 
-def event_body(about: Body, news: EventDraft, now: datetime, reporter: str) -> Body:
+def event_body(about: Body, event: EventDraft, now: datetime, reporter: str) -> Body:
     """Return the v1 Event; `kubectl describe` finds it by `involvedObject`, which is `about`."""
     stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    told = f"{about['uid']}/{news}/{now.isoformat()}"
-    suffix = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+    seed = f"{about['uid']}/{event}/{now.isoformat()}"
+    suffix = hashlib.blake2b(seed.encode(), digest_size=8).hexdigest()
     return {
         "apiVersion": "v1",
         "kind": "Event",
         "metadata": {"name": f"{about['name']}.{suffix}", "namespace": about["namespace"]},
         "involvedObject": about,
-        "reason": news.reason,
-        "message": news.message[:_LONGEST_MESSAGE],
-        "type": "Warning" if news.is_warning else "Normal",
+        "reason": event.reason,
+        "message": event.message[:_LONGEST_MESSAGE],
+        "type": "Warning" if event.is_warning else "Normal",
         "firstTimestamp": stamp,
         "lastTimestamp": stamp,
         "count": 1,

@@ -86,7 +86,7 @@ class Reconciler:
         resource, is_overtaken = await self._persist(resource, body, decision)
         has_written = await self._children.write(resource, decision.plan, observed, live)
         self._notifier.notify(before, decision.status)
-        for item in decision.news:
+        for item in decision.events:
             self._recorder.record(resource, item)
         # The cache suppresses watch events of the operator's own writes: make another pass.
         return timedelta(0) if has_written or is_overtaken else decision.requeue_after
@@ -95,8 +95,8 @@ class Reconciler:
         """Set the phase of a resource that is being deleted; garbage collection deletes its children."""
         if body is None or (body.get("status") or {}).get("phase") == Phase.TERMINATING:
             return
-        told = {"phase": str(Phase.TERMINATING), "message": "the objects of this resource are being deleted"}
-        self._cache.upsert(dict(await self._cluster.patch_status(version_of(body), told)))
+        change = {"phase": str(Phase.TERMINATING), "message": "the objects of this resource are being deleted"}
+        self._cache.upsert(dict(await self._cluster.patch_status(version_of(body), change)))
 
     async def _tell_misunderstood(self, body: Body, problem: str) -> None:
         """Report an invalid spec in the status and by an Event; existing objects stay unchanged."""

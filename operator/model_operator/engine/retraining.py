@@ -35,7 +35,7 @@ class _Model:
     revision: str
     signs: RetrainingSignals = field(default_factory=RetrainingSignals)
     last: dict[str, PodSample] = field(default_factory=dict)
-    looked_at: datetime | None = None
+    polled_at: datetime | None = None
     tried_at: datetime | None = None
     notified: datetime | None = None
     problem: str = ""
@@ -54,10 +54,10 @@ class Retrainer:
 
     def view(self, resource: ModelDeployment) -> RetrainView:
         """Return why the live model should be trained again, if it should, and which request was accepted."""
-        known, hook = self._models.get(resource.key), resource.spec.hooks.retrain
-        if known is None or hook is None or known.revision != resource.status.stable:
+        state, hook = self._models.get(resource.key), resource.spec.hooks.retrain
+        if state is None or hook is None or state.revision != resource.status.stable:
             return RetrainView()
-        return RetrainView(cause=cause(hook, known.signs), notified=known.notified, problem=known.problem)
+        return RetrainView(cause=cause(hook, state.signs), notified=state.notified, problem=state.problem)
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -89,63 +89,63 @@ class Retrainer:
         resource = self._cache.get_valid(key)
         if resource is None:
             return
-        known, now = self._models.get(key), self._clock.now()
-        if known is None or known.revision != resource.status.stable:
-            self._models[key] = known = _Model(revision=resource.status.stable)
-        is_new = await self._tell(resource, known, now)
-        if not resource.status.canary and _is_due(known.looked_at, now):
-            known.looked_at = now
-            await self._read(resource, known)
+        state, now = self._models.get(key), self._clock.now()
+        if state is None or state.revision != resource.status.stable:
+            self._models[key] = state = _Model(revision=resource.status.stable)
+        is_new = await self._send(resource, state, now)
+        if not resource.status.canary and _is_due(state.polled_at, now):
+            state.polled_at = now
+            await self._read(resource, state)
             is_new |= bool(self.view(resource).cause)
         if is_new:
             self._queue.add(key)
 
-    async def _tell(self, resource: ModelDeployment, known: _Model, now: datetime) -> bool:
+    async def _send(self, resource: ModelDeployment, state: _Model, now: datetime) -> bool:
         """Send the request in the status to the hook; return whether its result changed."""
-        asked, hook = resource.status.retraining, resource.spec.hooks.retrain
-        if asked is None or hook is None or asked.notified_at or not _is_due(known.tried_at, now):
+        request, hook = resource.status.retraining, resource.spec.hooks.retrain
+        if request is None or hook is None or request.notified_at or not _is_due(state.tried_at, now):
             return False
-        if hook.job_template is not None and not asked.job:
+        if hook.job_template is not None and not request.job:
             return False  # the hook has just become a Job, and status does not name it yet
-        known.tried_at = now
+        state.tried_at = now
         try:
             if hook.job_template is not None:
-                await self._start(resource, asked, hook.job_template)
+                await self._start(resource, request, hook.job_template)
             else:
-                await self._hooks.notify(hook.address, resource.key.namespace, _notice(resource, asked))
+                await self._hooks.notify(hook.address, resource.key.namespace, _notice(resource, request))
         except (ApiError, ProviderError) as error:
-            known.problem = str(error)
-            return known.problem != asked.problem
-        known.notified, known.problem = asked.requested_at, ""
+            state.problem = str(error)
+            return state.problem != request.problem
+        state.notified, state.problem = request.requested_at, ""
         return True
 
-    async def _start(self, resource: ModelDeployment, asked: Retraining, template: Body) -> None:
+    async def _start(self, resource: ModelDeployment, request: Retraining, template: Body) -> None:
         """Create the Job unless it exists: its template may have changed meanwhile, and that of a Job is immutable."""
-        if ("Job", asked.job) not in self._cache.children(resource.key):
-            self._cache.upsert(dict(await self._cluster.apply(retraining_job(resource, asked, template))))
+        if ("Job", request.job) not in self._cache.children(resource.key):
+            self._cache.upsert(dict(await self._cluster.apply(retraining_job(resource, request, template))))
 
-    async def _read(self, resource: ModelDeployment, known: _Model) -> None:
+    async def _read(self, resource: ModelDeployment, state: _Model) -> None:
         pods = [
             pod
             for (kind, _), pod in self._cache.children(resource.key).items()
-            if kind == "Pod" and is_ready(pod) and pod["metadata"]["labels"].get(REVISION) == known.revision
+            if kind == "Pod" and is_ready(pod) and pod["metadata"]["labels"].get(REVISION) == state.revision
         ]
         samples = await asyncio.gather(*(self._pods.read(pod_url(pod, PORT)) for pod in pods))
         found = {
             pod["metadata"]["uid"]: sample for pod, sample in zip(pods, samples, strict=True) if sample is not None
         }
         drifted = {feature for sample in found.values() for feature in sample.drifted}
-        known.signs = learn(known.signs, drifted, _labels_since(known.last, found))
-        known.last = found
+        state.signs = learn(state.signs, drifted, _labels_since(state.last, found))
+        state.last = found
 
 
-def _notice(resource: ModelDeployment, asked: Retraining) -> Body:
+def _notice(resource: ModelDeployment, request: Retraining) -> Body:
     return {
         "namespace": resource.key.namespace,
         "name": resource.name,
-        "revision": asked.revision,
-        "reason": asked.reason,
-        "requestedAt": format_time(asked.requested_at),
+        "revision": request.revision,
+        "reason": request.reason,
+        "requestedAt": format_time(request.requested_at),
     }
 
 

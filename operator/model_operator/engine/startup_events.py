@@ -43,15 +43,15 @@ class StartupEvents:
     async def run(self) -> None:
         """Poll until cancelled."""
         while True:
-            await self.look()
+            await self.poll()
             await asyncio.sleep(INTERVAL)
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Report every start that is due."""
         starting = [pod for key in self._cache if self._is_short(key) for pod in self._starting(key)]
         uids = {pod["metadata"]["uid"] for pod in starting}
         self._reported = {uid: age for uid, age in self._reported.items() if uid in uids}
-        await asyncio.gather(*(self._tell(pod) for pod in starting))
+        await asyncio.gather(*(self._report(pod) for pod in starting))
 
     def _is_short(self, key: ObjectKey) -> bool:
         """Whether some pods are not ready; most resources have none, so their pods are not read."""
@@ -63,7 +63,7 @@ class StartupEvents:
             pod for pod in self._cache.pods(key) if not is_ready(pod) and _running_since(pod) and pod_url(pod, PORT)
         ]
 
-    async def _tell(self, pod: Body) -> None:
+    async def _report(self, pod: Body) -> None:
         uid, age = pod["metadata"]["uid"], self._clock.now() - parse_time(_running_since(pod))
         if not is_due(age, self._reported.get(uid)):
             return

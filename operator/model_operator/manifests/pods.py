@@ -129,9 +129,9 @@ def _ports(server: Server) -> list[Body]:
 
 def _probe(scheme: str, path: str, *, period: int, failures: int) -> Body:
     # HTTP is the default: writing it would change, and restart, every existing pod.
-    told = {"scheme": scheme.upper()} if scheme != "http" else {}
+    explicit = {"scheme": scheme.upper()} if scheme != "http" else {}
     return {
-        "httpGet": {"path": path, "port": scheme, **told},
+        "httpGet": {"path": path, "port": scheme, **explicit},
         "periodSeconds": period,
         "timeoutSeconds": 5,
         "failureThreshold": failures,

@@ -12,7 +12,7 @@ from model_operator.manifests.metadata import owned_object
 Body = dict[str, Any]
 
 
-def retraining_job(owner: ModelDeployment, asked: Retraining, template: Mapping[str, Any]) -> Body:
+def retraining_job(owner: ModelDeployment, request: Retraining, template: Mapping[str, Any]) -> Body:
     """Return the Job; the environment of every container has the model and the reason.
 
     Raises nothing: the API server rejects an invalid template, with the name of the field.
@@ -20,10 +20,10 @@ def retraining_job(owner: ModelDeployment, asked: Retraining, template: Mapping[
     metadata, spec = template.get("metadata") or {}, dict(template["spec"])
     pod_template = dict(spec["template"])
     pod_spec = dict(pod_template["spec"])
-    told = _told(owner, asked)
+    variables = _variables(owner, request)
     for kind in ("initContainers", "containers"):
         if kind in pod_spec:
-            pod_spec[kind] = [_with_environment(container, told) for container in pod_spec[kind]]
+            pod_spec[kind] = [_with_environment(container, variables) for container in pod_spec[kind]]
     # The default restartPolicy is Always, which the API server rejects for a Job.
     pod_spec.setdefault("restartPolicy", "Never")
     spec["template"] = {**pod_template, "spec": pod_spec}
@@ -31,26 +31,26 @@ def retraining_job(owner: ModelDeployment, asked: Retraining, template: Mapping[
         owner,
         "batch/v1",
         "Job",
-        asked.job,
+        request.job,
         {"spec": spec},
         labels={**(metadata.get("labels") or {}), **own_labels(owner.name)},
         annotations=metadata.get("annotations"),
     )
 
 
-def _told(owner: ModelDeployment, asked: Retraining) -> Mapping[str, str]:
+def _variables(owner: ModelDeployment, request: Retraining) -> Mapping[str, str]:
     return {
         "MODELDEPLOY_NAME": owner.name,
         "MODELDEPLOY_NAMESPACE": owner.key.namespace,
-        "MODELDEPLOY_REVISION": asked.revision,
-        "MODELDEPLOY_REASON": asked.reason,
-        "MODELDEPLOY_REQUESTED_AT": format_time(asked.requested_at),
+        "MODELDEPLOY_REVISION": request.revision,
+        "MODELDEPLOY_REASON": request.reason,
+        "MODELDEPLOY_REQUESTED_AT": format_time(request.requested_at),
     }
 
 
-def _with_environment(container: Mapping[str, Any], told: Mapping[str, str]) -> Body:
+def _with_environment(container: Mapping[str, Any], variables: Mapping[str, str]) -> Body:
     """Return a container with the added variables, except those that it defines itself."""
     own = container.get("env") or []
     names = {entry["name"] for entry in own}
-    ours = [{"name": name, "value": value} for name, value in told.items() if name not in names]
+    ours = [{"name": name, "value": value} for name, value in variables.items() if name not in names]
     return {**container, "env": [*ours, *own]}

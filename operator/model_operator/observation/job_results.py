@@ -46,9 +46,9 @@ def _end_of(job: Body, messages: list[Body]) -> Measurement | None:
     failed = next((c for c in _conditions(job) if c["type"] == "Failed" and c["status"] == "True"), None)
     if permanent is None and failed is None:
         return None
-    told = permanent or (messages[-1] if messages else {})
-    if "reason" in told:
-        return Measurement(error=f"{told['reason']}: {told.get('message', '')} {told.get('hint', '')}".strip())
+    failure = permanent or (messages[-1] if messages else {})
+    if "reason" in failure:
+        return Measurement(error=f"{failure['reason']}: {failure.get('message', '')} {failure.get('hint', '')}".strip())
     why = failed or {}
     return Measurement(error=f"{why.get('reason', 'Failed')}: {why.get('message', '')}")
 

@@ -133,18 +133,18 @@ def _trouble_of_container(container: Body) -> PodProblem | None:
 def _from_termination(ended: Body, restarts: int, waiting: Body) -> PodProblem:
     written = ended.get("message", "")
     try:
-        told = json.loads(written)
-        reason, message = str(told["reason"]), str(told["message"])
+        report = json.loads(written)
+        reason, message = str(report["reason"]), str(report["message"])
     except (ValueError, KeyError, TypeError):
         reason = ended.get("reason") or waiting.get("reason") or "Error"
         message = _last_log_line(written) or f"the server ended with exit code {ended['exitCode']}"
         return PodProblem(reason=reason, message=_shorten(message), restarts=restarts)
-    hint = str(told.get("hint") or "")
+    hint = str(report.get("hint") or "")
     return PodProblem(
         reason=reason,
         message=_shorten(f"{message}. {hint}" if hint else message),
         restarts=restarts,
-        is_permanent=bool(told.get("permanent")),
+        is_permanent=bool(report.get("permanent")),
     )
 
 

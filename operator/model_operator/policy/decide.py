@@ -15,7 +15,7 @@ from model_operator.policy.rollout.replica_counts import autoscaler_is_suspended
 from model_operator.policy.rollout.requeue import requeue_after
 from model_operator.policy.rollout.routing import front_revision, split_of
 from model_operator.policy.rollout.state_machine import advance
-from model_operator.policy.status.events import EventDraft, news
+from model_operator.policy.status.events import EventDraft, events
 from model_operator.policy.status.report import report
 
 #: Fields of status that are derived from the others or from the observation.
@@ -68,7 +68,7 @@ class Decision:
 
     status: Status
     plan: Plan
-    news: Sequence[EventDraft]
+    events: Sequence[EventDraft]
     requeue_after: timedelta | None
 
 
@@ -86,7 +86,7 @@ def decide(resource: ModelDeployment, observed: Observed, *, now: datetime, url:
     return Decision(
         status=status,
         plan=plan(after),
-        news=tuple(news(resource.status, status)),
+        events=tuple(events(resource.status, status)),
         requeue_after=timedelta(0) if is_moving else requeue_after(after),
     )
 

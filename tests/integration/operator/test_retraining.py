@@ -49,10 +49,10 @@ async def minutes(world: World, key: ObjectKey, count: int, *, drifted: bool = F
         )
         world.clock.advance(timedelta(seconds=61))
         world.sync()
-        await world.retrainer.look()
+        await world.retrainer.poll()
         await world.operate(key)
         world.sync()
-        await world.retrainer.look()
+        await world.retrainer.poll()
         await world.operate(key)
     return world.status(key).get("retraining")
 

@@ -48,7 +48,7 @@ async def test_a_long_download_is_told_on_its_pod() -> None:
     for percent in range(2, 60):
         world.pods.starts[revision] = Start("downloading", f"{percent} % of 4.0 GB, 40.0 MB/s, 60 s left")
         world.sync()
-        await world.starts.look()
+        await world.starts.poll()
         world.clock.advance(timedelta(seconds=1))
     events = await written(world)
     assert {(event["reason"], event["type"]) for event in events} == {("Downloading", "Normal")}

@@ -534,7 +534,7 @@ def test_history_learns_the_version_that_a_server_tells_after_its_rollout_is_ove
     model = ModelInfo(uri="s3://models/new", version="7", format="sklearn", sha256="ab")
     decision = decide(resource(standing), seen(view(NEW, model=model), view(OLD, 0)), now=NOW, url="")
     assert decision.status.history == (replace(first, version="7", sha256="ab"), older)
-    assert [one.reason for one in decision.news if one.reason.startswith("Revision")] == []
+    assert [one.reason for one in decision.events if one.reason.startswith("Revision")] == []
 
 
 def test_a_router_that_an_older_schema_took_is_no_split_by_pods() -> None:
@@ -566,7 +566,7 @@ def test_pods_that_the_cluster_refuses_are_told(status: Status, observed: Observ
     assert [(one.revision, one.reason) for one in decision.status.pod_failures] == [(NEW, "FailedCreate")]
     assert loaded is not None
     assert (loaded.status, loaded.reason) == ("False", "FailedCreate")
-    assert "FailedCreate" in [one.reason for one in decision.news if one.is_warning]
+    assert "FailedCreate" in [one.reason for one in decision.events if one.is_warning]
 
 
 def test_an_autoscaler_that_does_nothing_is_told_and_holds_nothing() -> None:

@@ -137,7 +137,11 @@ def job_name(s: RolloutContext, step: Evaluate, revision: str) -> str:
 def evaluation_error(s: RolloutContext) -> str:
     """Return why the evaluation of the step has no result; empty if it has one, or is still running."""
     found = [(one.revision, s.observed.measurements.get(one.job)) for one in evaluations(s)]
-    return "; ".join(f"revision {revision}: {seen.error}" for revision, seen in found if seen and seen.error)
+    return "; ".join(
+        f"revision {revision}: {measurement.error}"
+        for revision, measurement in found
+        if measurement and measurement.error
+    )
 
 
 def evaluation_hindrance(s: RolloutContext) -> str:

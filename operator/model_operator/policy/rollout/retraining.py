@@ -19,7 +19,7 @@ from model_operator.policy.analysis.feedback_test import FeedbackState, Feedback
 from model_operator.policy.rollout.context import RolloutContext
 
 #: Number of consecutive polls that must report drift of the same feature.
-LOOKS = 3
+POLLS = 3
 WINDOW = 2_000
 _DECIDES_AT = 100.0
 _SHOWN = 5
@@ -33,18 +33,18 @@ class RetrainingSignals:
     labels: Mapping[str, SumStats] = field(default_factory=dict)
 
 
-def learn(known: RetrainingSignals, drifted: Set[str], labels: Mapping[str, SumStats]) -> RetrainingSignals:
+def learn(signals: RetrainingSignals, drifted: Set[str], labels: Mapping[str, SumStats]) -> RetrainingSignals:
     """Return the signals after one more poll; `labels` are those since the last one, by metric."""
-    windows = {name: window for name, window in known.labels.items() if window.count < WINDOW}
+    windows = {name: window for name, window in signals.labels.items() if window.count < WINDOW}
     return RetrainingSignals(
-        drifted={feature: known.drifted.get(feature, 0) + 1 for feature in sorted(drifted)},
+        drifted={feature: signals.drifted.get(feature, 0) + 1 for feature in sorted(drifted)},
         labels={**windows, **{name: windows.get(name, SumStats()) + more for name, more in labels.items()}},
     )
 
 
 def cause(hook: Retrain, signs: RetrainingSignals) -> str:
     """Return why the model should be trained again, in one sentence; empty if it should not."""
-    drifted = [feature for feature, looks in signs.drifted.items() if looks >= LOOKS]
+    drifted = [feature for feature, polls in signs.drifted.items() if polls >= POLLS]
     if hook.drift and drifted:
         more = f" and {len(drifted) - _SHOWN} more" if len(drifted) > _SHOWN else ""
         return f"the inputs have drifted: {', '.join(drifted[:_SHOWN])}{more}"
@@ -60,27 +60,27 @@ def cause(hook: Retrain, signs: RetrainingSignals) -> str:
 
 def retraining(s: RolloutContext) -> Retraining | None:
     """Return `status.retraining`: a new request if there is a cause and the cooldown is over."""
-    known, hook, view = s.status.retraining, s.spec.hooks.retrain, s.observed.retrain
+    current, hook, view = s.status.retraining, s.spec.hooks.retrain, s.observed.retrain
     if hook is None:
-        return known
-    if known and known.notified_at is None:
-        is_notified = view.notified == known.requested_at
+        return current
+    if current and current.notified_at is None:
+        is_notified = view.notified == current.requested_at
         return replace(
-            known,
+            current,
             notified_at=s.now if is_notified else None,
-            job=_job(s, hook, known),
+            job=_job(s, hook, current),
             problem="" if is_notified else view.problem,
         )
-    is_cool = known is None or s.since(known.requested_at) >= hook.cooldown
+    is_cool = current is None or s.since(current.requested_at) >= hook.cooldown
     if view.cause and is_cool and not s.status.canary:
-        asked = Retraining(requested_at=s.now, reason=view.cause, revision=s.status.stable)
-        return replace(asked, job=_job(s, hook, asked))
-    ended = s.observed.measurements.get(known.job) if known else None
-    return replace(known, problem=f"its Job failed: {ended.error}") if known and ended and ended.error else known
+        request = Retraining(requested_at=s.now, reason=view.cause, revision=s.status.stable)
+        return replace(request, job=_job(s, hook, request))
+    ended = s.observed.measurements.get(current.job) if current else None
+    return replace(current, problem=f"its Job failed: {ended.error}") if current and ended and ended.error else current
 
 
-def _job(s: RolloutContext, hook: Retrain, asked: Retraining) -> str:
+def _job(s: RolloutContext, hook: Retrain, request: Retraining) -> str:
     """Return the name of the Job, which is the same after a restart."""
     if hook.job_template is None:
         return ""
-    return f"{s.resource.name}-retrain-{digest([format_time(asked.requested_at), asked.revision])}"
+    return f"{s.resource.name}-retrain-{digest([format_time(request.requested_at), request.revision])}"

@@ -15,7 +15,7 @@ class EventDraft:
     is_warning: bool = False
 
 
-def news(old: Status, new: Status) -> Iterator[EventDraft]:
+def events(old: Status, new: Status) -> Iterator[EventDraft]:
     """Yield the Events for the change between two statuses of one resource."""
     if new.source and new.source != old.source:
         yield EventDraft("SourceChanged", f"the object at {new.source.uri} changed: it becomes a new revision")

@@ -30,11 +30,12 @@ def _stalled_patch(body: Body, reason: str, message: str, now: datetime) -> dict
     generation, status = body["metadata"]["generation"], body.get("status") or {}
     wanted = {"Ready": "False", "Stalled": "True"}
     conditions = list(status.get("conditions") or ())
-    known = {condition["type"]: condition for condition in conditions}
-    if status.get("message") == message and known.get("Stalled", {}).get("observedGeneration") == generation:
+    existing = {condition["type"]: condition for condition in conditions}
+    if status.get("message") == message and existing.get("Stalled", {}).get("observedGeneration") == generation:
         return {}
     new = [
-        _condition(known.get(type_), type_, value, reason, message, generation, now) for type_, value in wanted.items()
+        _condition(existing.get(type_), type_, value, reason, message, generation, now)
+        for type_, value in wanted.items()
     ]
     return {"message": message, "conditions": [*(c for c in conditions if c["type"] not in wanted), *new]}
 

@@ -81,22 +81,22 @@ def _pod_failures(s: RolloutContext) -> tuple[PodFailure, ...]:
     for view in s.observed.revisions.values():
         for problem in (*view.problems, *view.ended) if view.revision in alive else ():
             key = (view.revision, problem.reason)
-            known = failures.get(key)
+            counted = failures.get(key)
             failures[key] = PodFailure(
                 revision=view.revision,
                 reason=problem.reason,
                 message=problem.message,
-                count=known.count + 1 if known else 1,
+                count=counted.count + 1 if counted else 1,
             )
-    seen = {revision for revision, _ in failures}
-    kept = (f for f in s.status.pod_failures if f.revision == s.status.aborted and f.revision not in seen)
+    present = {revision for revision, _ in failures}
+    kept = (f for f in s.status.pod_failures if f.revision == s.status.aborted and f.revision not in present)
     return (*sorted(failures.values(), key=lambda f: (f.revision, f.reason)), *kept)
 
 
 def _conditions(s: RolloutContext) -> Iterator[Condition]:
-    known, generation = {condition.type: condition for condition in s.status.conditions}, s.resource.generation
+    existing, generation = {condition.type: condition for condition in s.status.conditions}, s.resource.generation
     for type_, value, reason, message in _findings(s):
-        old = known.get(type_)
+        old = existing.get(type_)
         is_same = old is not None and old.status == value
         if old and is_same and (old.reason, old.message, old.observed_generation) == (reason, message, generation):
             yield old
@@ -209,8 +209,8 @@ def _analysis_healthy(s: RolloutContext) -> Iterator[ConditionDraft]:
 
 
 def _monitored(s: RolloutContext) -> Iterator[ConditionDraft]:
-    asked = {"ServiceMonitor": s.spec.service_monitor, "PrometheusRule": s.spec.alerts}
-    wanted = {kind for kind, is_wanted in asked.items() if is_wanted}
+    enabled = {"ServiceMonitor": s.spec.service_monitor, "PrometheusRule": s.spec.alerts}
+    wanted = {kind for kind, is_wanted in enabled.items() if is_wanted}
     if not wanted:
         return
     missing = sorted(wanted & s.observed.missing_kinds)
