@@ -110,8 +110,8 @@ class InMemoryCluster:
         if body["kind"] in self.missing_kinds:
             raise ApiError(404, "NotFound", f"no kind {body['kind']}")
         metadata = body["metadata"]
-        known = self.objects.get((body["kind"], metadata["namespace"], metadata["name"]))
-        if known is not None and not force and not _share_owner(known, body) and _conflict(known, body):
+        existing = self.objects.get((body["kind"], metadata["namespace"], metadata["name"]))
+        if existing is not None and not force and not _share_owner(existing, body) and _conflict(existing, body):
             raise ApiError(409, "Conflict", "conflicts with somebody else's fields")
         merged = dict(body)
         if existing is not None:

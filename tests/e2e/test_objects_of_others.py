@@ -29,7 +29,7 @@ def test_a_service_of_somebody_else_is_neither_taken_nor_deleted(space: Any, sel
 
     message = wait_until(refused, f"{name} is Stalled", seconds=60)
     assert f"Service {name} cannot be written" in message
-    assert "is not this resource's" in message
+    assert "has another owner" in message
     assert space.kube.get(SERVICES, name)["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
     assert space.kubectl("delete", "mdep", name, "--timeout=60s").returncode == 0
     assert space.kube.get(SERVICES, name)["spec"] == before["spec"]

@@ -124,7 +124,7 @@ class Children:
     async def _refuse_foreign(self, resource: ModelDeployment, kind: str, name: str) -> None:
         found = await self._cluster.find(kind, ObjectKey(resource.key.namespace, name))
         if found is not None and not is_owned(found, resource.uid):
-            told = f"a {kind} of this name exists and is not this resource's; delete it, or name the resource otherwise"
+            told = f"a {kind} of this name exists and has another owner; delete it, or rename the ModelDeployment"
             raise ApiError(_NOT_OURS, "AlreadyExists", told)
 
     def _report_rejection(self, resource: ModelDeployment, child: Body, error: ApiError) -> None:

@@ -51,7 +51,7 @@ class GatePoller:
         finally:
             await self._tasks.close()
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Request everything once, and wait until that is over."""
         self._start_requests()
         await self._tasks.settle()

@@ -68,7 +68,7 @@ class Retrainer:
         finally:
             await self._tasks.close()
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Do everything that is due once, and wait until that is over."""
         self._start_looks()
         await self._tasks.settle()

@@ -88,9 +88,9 @@ async def test_prometheus_gives_one_number_or_the_reason_why_not(prometheus: str
     assert await values.value(replace(source, query="sum(nothing_of_this_name)"), "team") is None
     assert await values.value(replace(source, query="0 / 0"), "team") is None
     for query, why in (
-        ('"text"', "gives a string where a single number is needed"),
-        ("up[1m]", "gives a matrix where a single number is needed"),
-        ("prometheus_http_requests_total or up", "series where one is needed; aggregate them, as in sum"),
+        ('"text"', "returns a string, but must return a single number"),
+        ("up[1m]", "returns a matrix, but must return a single number"),
+        ("prometheus_http_requests_total or up", "series, but must return one; aggregate them, as in sum"),
         ("sum(", "answered 400"),
     ):
         with pytest.raises(ProviderError, match=why.replace("(", r"\(")):
@@ -122,7 +122,7 @@ async def hook() -> AsyncIterator[tuple[str, dict[str, Any]]]:
     [
         pytest.param({"status": 503, "text": '{"error": "busy"}'}, "answered 503", id="an error"),
         pytest.param({"text": "no JSON"}, "answered 200 with something that is no JSON", id="no JSON"),
-        pytest.param({"text": '{"other": 1}'}, "has nothing at \\$.value", id="nothing at the path"),
+        pytest.param({"text": '{"other": 1}'}, "has no value at \\$.value", id="nothing at the path"),
         pytest.param({"text": '{"value": "many"}'}, "the answer has a text where a number is needed", id="a word"),
         pytest.param({"wait": 2.0}, "did not answer within 0.2 s", id="silence"),
     ],
@@ -252,7 +252,7 @@ async def test_datadog_gives_its_last_point(
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
-        pytest.param({"body": points([[1.0, 1.0]], [[1.0, 2.0]])}, "gives 2 series where one is", id="two series"),
+        pytest.param({"body": points([[1.0, 1.0]], [[1.0, 2.0]])}, "returns 2 series", id="two series"),
         pytest.param({"body": {"status": "error", "error": "Rule 'a' is bad"}}, "the query failed", id="a bad query"),
         pytest.param({"status": 429, "body": {"errors": ["Rate limit"]}}, "answered 429", id="too often"),
         pytest.param({"body": [1]}, "not one of Datadog's query API", id="another API"),
