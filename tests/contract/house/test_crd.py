@@ -1,12 +1,11 @@
 """The resource definition: what a real API server demands of it, and what its users do."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
-import json
-
 import pytest
 import yaml
 
