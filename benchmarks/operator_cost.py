@@ -14,7 +14,6 @@ import json
 import os
 import re
 import signal
-import socket
 import ssl
 import statistics
 import sys
@@ -29,7 +28,7 @@ import dead_canary
 from report import Row, Table, keep, publish
 
 from modeldeploy.kube.access import read_access
-from modeldeploy.stand import Child, install_crd
+from modeldeploy.stand import Child, free_port, install_crd
 
 ROOT = "/apis/modeldeploy.dev/v1alpha1"
 RESOURCES = f"{ROOT}/namespaces/default/modeldeployments"
@@ -387,12 +386,6 @@ async def failover(api: Api, kubeconfig: Path, leader: Operator, rows: list[Row]
 def goal(many: int, thousand: float, five_thousand: float) -> float:
     """Return the goal for up to 1,000 resources, or the one for 5,000."""
     return thousand if many <= 1000 else five_thousand
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def main() -> int:

@@ -16,7 +16,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,8 @@ from typing import Any
 from models import WORKS, Work, train
 from servers import CONTESTANTS, Contestant, Endpoint, environment
 from tables import publish
+
+from modeldeploy.stand import free_port
 
 HERE = Path(__file__).parent
 CONCURRENCY = (1, 16, 64)
@@ -171,7 +172,7 @@ def _check(port: int, endpoint: Endpoint, work: Work, body: bytes, expected: lis
 @contextmanager
 def running(one: Contestant, python: Path, folder: Path, model: str) -> Iterator[tuple[int, int, float]]:
     """Process id, port and seconds to readiness of a server that ends with the block."""
-    port = _free_port()
+    port = free_port()
     own = folder / f"own-{one.name}"
     own.mkdir(exist_ok=True)
     command = one.command(python, port, folder / "models", own)
@@ -200,12 +201,6 @@ def _is_ready(port: int, path: str) -> bool:
         return False
     finally:
         connection.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _tree(pid: int) -> list[int]:

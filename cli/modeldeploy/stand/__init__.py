@@ -6,6 +6,7 @@ are started with `python -m`; nothing here imports them.
 
 from modeldeploy.stand.lifecycle import Stand, joined, stand, start_sandbox
 from modeldeploy.stand.operator import INSTALL, Operator, ProcessOperator, has_helm, install_crd, installed
+from modeldeploy.stand.ports import free_port
 from modeldeploy.stand.process import Child, StartError, wait_until
 from modeldeploy.stand.source import checkout
 
@@ -17,6 +18,7 @@ __all__ = [
     "Stand",
     "StartError",
     "checkout",
+    "free_port",
     "has_helm",
     "install_crd",
     "installed",

@@ -3,13 +3,10 @@
 Either way it is one thing to those who stand on it: it can be looked at, and killed as a crash would.
 """
 
-import contextlib
 import importlib.util
 import json
 import os
-import secrets
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,6 +18,7 @@ import httpx
 import yaml
 
 from modeldeploy.kube import CRDS, PODS, Kube, KubeError
+from modeldeploy.stand.ports import free_port
 from modeldeploy.stand.process import Child, StartError, environment, find_process, wait_until
 from modeldeploy.stand.source import checkout
 
@@ -139,14 +137,14 @@ class ProcessOperator:
     def __init__(self, folder: Path, kubeconfig: Path, settings: Mapping[str, str]) -> None:
         self.told = ""
         self._log = folder / "operator.log"
-        self._health = _free_port()
+        self._health = free_port()
         self._env = {
             **environment(),
             "KUBECONFIG": str(kubeconfig),
             **_LOOPBACK,
             "MODEL_OPERATOR_HOST": "127.0.0.1",
             "MODEL_OPERATOR_IDENTITY": "operator-0",  # one name for the lease: restarted, it leads at once
-            "MODEL_OPERATOR_METRICS_PORT": str(_free_port()),
+            "MODEL_OPERATOR_METRICS_PORT": str(free_port()),
             "MODEL_OPERATOR_HEALTH_PORT": str(self._health),
             **settings,
         }
@@ -207,12 +205,3 @@ def _is_established(kube: Kube, name: str) -> bool:
     except KubeError:
         return False
     return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
-
-
-def _free_port() -> int:
-    """A port that nobody listens on, below those that the system gives to clients: no client takes it meanwhile."""
-    while True:
-        port = 10_000 + secrets.randbelow(20_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port

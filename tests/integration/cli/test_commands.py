@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+import http_servers
 import pytest
 import typer.main
 import yaml
@@ -257,23 +257,11 @@ def stranger() -> Iterator[Callable[[int, str, str], str]]:
     with ExitStack() as stack:
 
         def start(code: int, media_type: str, body: str) -> str:
-            class Answer(BaseHTTPRequestHandler):
+            class Answer(http_servers.Handler):
                 def do_GET(self) -> None:
-                    self.send_response(code)
-                    self.send_header("Content-Type", media_type)
-                    self.send_header("Content-Length", str(len(body)))
-                    self.end_headers()
-                    self.wfile.write(body.encode())
+                    self.answer(body.encode(), code, content_type=media_type)
 
-                def log_message(self, *_: object) -> None:
-                    """Say nothing."""
-
-            server = stack.enter_context(HTTPServer(("127.0.0.1", 0), Answer))
-            thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-            thread.start()
-            stack.callback(thread.join)
-            stack.callback(server.shutdown)
-            return f"http://127.0.0.1:{server.server_port}"
+            return f"http://{stack.enter_context(http_servers.served(Answer))}"
 
         yield start
 

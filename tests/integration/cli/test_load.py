@@ -1,12 +1,11 @@
 """The load that proves "no failed request": it must see failures and wrong answers when there are any."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import http_servers
 import pytest
 
 from modeldeploy.demo.load import Load
@@ -20,30 +19,16 @@ EXPECTED = {"1": [10, 20]}
 def a_server(answer: dict[str, Any], status: int = 200) -> Iterator[str]:
     """A server that answers each request with its row's number put into `answer`."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(http_servers.Handler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            sent = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            sent = json.loads(self.body())
             body = json.dumps({"predictions": [int(sent["instances"][0][0] * 10)], **answer}).encode()
-            self.send_response(status)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(body, status)
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/predict"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with http_servers.served(Handler) as host:
+        yield f"http://{host}/predict"
 
 
 def run(url: str) -> Any:

@@ -1,12 +1,11 @@
 """What keeps the sandbox or one of its parts from starting is told in one line, without a traceback."""
 
-import http.server
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
 
+import http_servers
 import pytest
 
 KUBECONFIG = """
@@ -27,20 +26,13 @@ def errors_of(*words: str | Path) -> str:
 @pytest.fixture
 def taken() -> Iterator[int]:
     """A port that another server listens on: one that answers 404 to everything."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Silent) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server.server_port
-        server.shutdown()
-        thread.join()
+    with http_servers.served(NotFound) as host:
+        yield int(host.rpartition(":")[2])
 
 
-class Silent(http.server.BaseHTTPRequestHandler):
+class NotFound(http_servers.Handler):
     def do_GET(self) -> None:
         self.send_error(404)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
 
 @pytest.mark.parametrize("command", ["up", "apiserver"])

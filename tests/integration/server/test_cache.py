@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import http_servers
 import pytest
 
 from model_server.storage.cache import obtain
@@ -21,24 +20,13 @@ PIN = hashlib.sha256(CONTENT).hexdigest()
 def source() -> Iterator[tuple[str, list[str]]]:
     asked: list[str] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(http_servers.Handler):
         def do_GET(self):
             asked.append(self.path)
-            self.send_response(200)
-            self.send_header("content-length", str(len(CONTENT)))
-            self.end_headers()
-            self.wfile.write(CONTENT)
+            self.answer(CONTENT)
 
-        def log_message(self, *args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/model.onnx", asked
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with http_servers.served(Handler) as host:
+        yield f"http://{host}/model.onnx", asked
 
 
 def get(uri: str, own: Path, cache: Path | None, pin: str) -> tuple[Path, str]:

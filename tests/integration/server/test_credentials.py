@@ -16,11 +16,11 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import boto3
+import http_servers
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -191,7 +191,7 @@ def test_a_secret_with_a_mistake_is_told_by_its_key(store, tmp_path, environ, me
     assert caught.value.reason == "SettingsInvalid"
 
 
-class Metadata(BaseHTTPRequestHandler):
+class Metadata(http_servers.Handler):
     """What a node tells a pod of its identity: Google's metadata server, and EKS Pod Identity's agent."""
 
     def do_GET(self):
@@ -207,25 +207,14 @@ class Metadata(BaseHTTPRequestHandler):
                 "Expiration": "2099-01-01T00:00:00Z",
             }
         body = json.dumps(answer).encode() if answer else b""
-        self.send_response(200 if answer else 404)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
+        self.answer(body, 200 if answer else 404)
 
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[str]:
     """Host and port of the node's own server."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield f"127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with http_servers.served(Metadata) as host:
+        yield host
 
 
 def test_a_pods_identity_is_exchanged_for_keys_by_the_nodes_agent(store, node, tmp_path):
@@ -317,7 +306,7 @@ def decoded(text: str) -> bytes:
 # --- Azure: a token from Entra, or Azurite, Microsoft's emulator -------------------------------------
 
 
-class Entra(BaseHTTPRequestHandler):
+class Entra(http_servers.Handler):
     """Hands out a token for an identity, and has one blob for it."""
 
     protocol_version = "HTTP/1.1"
@@ -327,16 +316,16 @@ class Entra(BaseHTTPRequestHandler):
         right = "client_assertion=the.pods.token" in body or "client_secret=right" in body
         assert self.path == "/tenant/oauth2/v2.0/token"
         answer = {"access_token": "entra-token", "expires_in": 3600, "token_type": "Bearer"}
-        self.answer(200 if right else 401, json.dumps(answer if right else {"error": "invalid_client"}).encode())
+        self.answer(json.dumps(answer if right else {"error": "invalid_client"}).encode(), 200 if right else 401)
 
     def do_HEAD(self):
         self.do_GET()
 
     def do_GET(self):
         right = self.headers.get("authorization") == "Bearer entra-token"
-        self.answer(200 if right and self.path == "/models/fraud.onnx" else 403, MODEL if right else b"")
+        self.answer(MODEL if right else b"", 200 if right and self.path == "/models/fraud.onnx" else 403)
 
-    def answer(self, status, body):
+    def answer(self, body=b"", status=200):
         self.send_response(status)
         found = re.match(r"bytes=(\d+)-(\d+)", self.headers.get("range") or "")
         if found and status == 200:
@@ -352,19 +341,11 @@ class Entra(BaseHTTPRequestHandler):
         is_part = self.headers.get("range") and status == 200
         super().send_response(206 if is_part else status, message)
 
-    def log_message(self, *args):
-        pass
-
 
 @pytest.fixture(scope="module")
 def entra() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Entra)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with http_servers.served(Entra) as host:
+        yield f"http://{host}"
 
 
 @pytest.mark.parametrize(

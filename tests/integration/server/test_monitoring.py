@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import http_servers
 import numpy as np
 import pytest
 
@@ -73,28 +72,19 @@ def test_outputs_and_drift_are_shown(serve, sign):
     assert metric(server, "modeldeploy_outputs_total", output="0") == 1600 - 2 * positive
 
 
-class Events(BaseHTTPRequestHandler):
+class Events(http_servers.Handler):
     received: list[dict]
 
     def do_POST(self):
-        self.received += json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.send_response(202)
-        self.end_headers()
-
-    def log_message(self, *args):
-        pass
+        self.received += json.loads(self.body())
+        self.answer(status=202)
 
 
 @pytest.fixture
 def events():
     handler = type("Handler", (Events,), {"received": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", handler.received
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with http_servers.served(handler) as host:
+        yield f"http://{host}", handler.received
 
 
 def test_inputs_are_logged_as_cloud_events_without_what_is_secret(serve, sign, events):

@@ -8,11 +8,10 @@ import io
 import json
 import platform
 import tarfile
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 from urllib.parse import urlsplit
 
+import http_servers
 import pytest
 
 from model_server.errors import StartError
@@ -27,21 +26,10 @@ def sha256(content):
     return hashlib.sha256(content).hexdigest()
 
 
-class Web(BaseHTTPRequestHandler):
-    """What both servers need: answers with lengths, and silence."""
+class Web(http_servers.Handler):
+    """The protocol of both servers."""
 
     protocol_version = "HTTP/1.1"
-
-    def answer(self, body=b"", status=200, **headers):
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
 
 
 class Hub(Web):
@@ -193,13 +181,8 @@ class Registry(Web):
 
 @pytest.fixture(scope="module")
 def host(request):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), request.param)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield f"127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with http_servers.served(request.param) as address:
+        yield address
 
 
 hub = pytest.mark.parametrize("host", [pytest.param(Hub, id="")], indirect=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import http_servers
 import pytest
 from pod_events import assert_seen
 
@@ -20,7 +19,7 @@ from model_server.termination import exit_code
 CONTENT = bytes(range(256)) * 20_000
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(http_servers.Handler):
     """Serves CONTENT in the way its path names; `seen` are the ranges that were asked for."""
 
     protocol_version = "HTTP/1.1"
@@ -30,16 +29,16 @@ class Handler(BaseHTTPRequestHandler):
         way = self.path.split("?")[0].strip("/").split("/")[0]
         self.seen.append(self.headers.get("range"))
         if way.isdigit():
-            return self.answer(int(way), b"no")
+            return self.answer(b"no", int(way))
         if way == "loop":
-            return self.answer(302, b"", location=self.path)
+            return self.answer(b"", 302, location=self.path)
         if way == "busy" and len(self.seen) == 1:
-            return self.answer(503, b"later")
+            return self.answer(b"later", 503)
         if way == "models":
             assert self.headers["if-match"] == '"v1"'
             return self.send_object(CONTENT)
         if way == "empty":
-            return self.answer(200, b"")
+            return self.answer(b"")
         return self.send_content(way)
 
     def send_content(self, way):
@@ -73,28 +72,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content[start : end if len(self.seen) > 2 else start + (end - start) // 3])
         self.close_connection = True
 
-    def answer(self, status, body, **headers):
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
-
 
 @pytest.fixture
 def web() -> Iterator[tuple[str, list[str | None]]]:
     handler = type("Served", (Handler,), {"seen": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", handler.seen
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with http_servers.served(handler) as host:
+        yield f"http://{host}", handler.seen
 
 
 def get(uri, into, told=None):

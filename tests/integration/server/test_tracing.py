@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import socket
-import threading
 from collections import defaultdict
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
+import http_servers
 import httpx
 import pytest
+from free_ports import free_port
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -36,34 +35,24 @@ def exemplars(client):
     }
 
 
-class Collector(BaseHTTPRequestHandler):
+class Collector(http_servers.Handler):
     """What an OTLP/HTTP receiver does: reads the protobuf and answers with an empty one."""
 
     received: list[ExportTraceServiceRequest]
 
     def do_POST(self):
-        body = self.rfile.read(int(self.headers["content-length"]))
+        body = self.body()
         body = gzip.decompress(body) if self.headers.get("content-encoding") == "gzip" else body
         assert (self.path, self.headers["content-type"]) == ("/v1/traces", "application/x-protobuf")
         self.received.append(ExportTraceServiceRequest.FromString(body))
-        self.send_response(200)
-        self.send_header("content-type", "application/x-protobuf")
-        self.end_headers()
-
-    def log_message(self, *args):
-        pass
+        self.answer(content_type="application/x-protobuf")
 
 
 @pytest.fixture
 def collector():
     handler = type("Handler", (Collector,), {"received": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", handler.received
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with http_servers.served(handler) as host:
+        yield f"http://{host}", handler.received
 
 
 def attributes(item):
@@ -108,12 +97,6 @@ def test_what_names_no_kept_trace_is_no_exemplar(wine_server, wine, header):
     body = {"instances": wine.rows[:1].tolist()}
     assert wine_server.client.post("/predict", json=body, headers={"traceparent": header}).status_code == 200
     assert TRACE not in {name.lower() for name in exemplars(wine_server.client)}
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def infer(channel, traceparent):
