@@ -23,7 +23,7 @@ class ApiError(OperatorError):
     """A response of the Kubernetes API that is not a success.
 
     `status` is the HTTP status code (0 without a response), `reason` that of the Status object, `retry_after` the
-    seconds in the Retry-After header, `causes` the reasons in the details of the Status.
+    seconds in the Retry-After header, `causes` the reasons in the details of the Status, `kind` the resource there.
     """
 
     status: int
@@ -31,6 +31,7 @@ class ApiError(OperatorError):
     message: str
     retry_after: float | None = None
     causes: tuple[str, ...] = ()
+    kind: str = ""
 
     def __str__(self) -> str:
         return f"{self.status} {self.reason}: {self.message}"
@@ -47,8 +48,8 @@ class ApiError(OperatorError):
 
     @property
     def is_namespace_terminating(self) -> bool:
-        """Whether the object was rejected because its namespace is being deleted."""
-        return "NamespaceTerminating" in self.causes
+        """Whether the object was rejected because its namespace is being deleted, or is gone already."""
+        return "NamespaceTerminating" in self.causes or (self.is_absent and self.kind == "namespaces")
 
     @property
     def is_absent(self) -> bool:

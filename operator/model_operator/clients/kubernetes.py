@@ -343,6 +343,9 @@ async def _raise_for_status(response: aiohttp.ClientResponse) -> None:
 def _error_of(body: Any, status: int, retry_after: float | None) -> ApiError:
     fields: JsonObject = body if isinstance(body, dict) else {"message": str(body)}
     details = fields.get("details")
-    causes = details.get("causes") if isinstance(details, dict) else None
+    about: JsonObject = details if isinstance(details, dict) else {}
+    causes = about.get("causes")
     reasons = tuple(str(cause.get("reason", "")) for cause in causes or ())
-    return ApiError(status, fields.get("reason", ""), fields.get("message", ""), retry_after, reasons)
+    return ApiError(
+        status, fields.get("reason", ""), fields.get("message", ""), retry_after, reasons, about.get("kind", "")
+    )

@@ -133,7 +133,15 @@ async def test_the_deletion_of_a_namespace_is_no_fault() -> None:
     assert loud == []
 
 
-async def test_a_write_into_a_namespace_that_is_being_deleted_is_not_reported_as_refused() -> None:
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        ApiError(403, "Forbidden", "it is being terminated", causes=("NamespaceTerminating",)),
+        ApiError(404, "NotFound", 'namespaces "default" not found', kind="namespaces"),
+    ],
+    ids=["being deleted", "gone"],
+)
+async def test_a_write_into_a_namespace_that_is_being_deleted_is_not_reported_as_refused(refusal: ApiError) -> None:
     world = World()
     key = await live(world, canary(routing=False))
     front = ("Service", "default", key.name)
@@ -141,7 +149,7 @@ async def test_a_write_into_a_namespace_that_is_being_deleted_is_not_reported_as
 
     def refuse(verb: str, _: object) -> None:
         if verb == "apply":
-            raise ApiError(403, "Forbidden", "it is being terminated", causes=("NamespaceTerminating",))
+            raise refusal
 
     world.cluster.before_write = refuse
     world.sync()
