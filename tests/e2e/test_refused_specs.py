@@ -381,6 +381,16 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         },
         "server.tls goes without trafficRouting",
     ),
+    (
+        "the Secret of another namespace",
+        {"hooks": {"gates": [{"name": "g", "secretName": "../../kube-system/secrets/token"}]}},
+        "spec.hooks.gates[0].secretName",
+    ),
+    (
+        "a Secret for the storage that is a path",
+        {"model": {"storageUri": "s3://models/a", "secretName": "../other"}},
+        "spec.model.secretName",
+    ),
     ("a gate nowhere", {"hooks": {"gates": [{"name": "g"}]}}, "a gate needs url, or secretName"),
     ("a notification to nobody", {"hooks": {"notifications": [{"name": "chat"}]}}, "a notification needs url"),
     ("a retraining by nobody", {"hooks": {"retrain": {}}}, "retrain needs url, or secretName"),
