@@ -16,12 +16,14 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path, PurePosixPath
+from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from model_server.errors import (
     ArtifactAccessDenied,
     ArtifactEmpty,
     ArtifactNotFound,
+    ArtifactNotTrusted,
     ArtifactTooLarge,
     SettingsInvalid,
     StartError,
@@ -158,10 +160,36 @@ def _request(uri: str, headers: Mapping[str, str]) -> urllib.request.Request:
     return request
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but none from https to http: what an unpinned model is could then be changed on the way."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        if req.type == "https" and urlsplit(newurl).scheme != "https":
+            fp.close()
+            raise ArtifactNotTrusted(
+                f"{redacted(req.full_url)} redirects to {redacted(newurl)}, which is not encrypted",
+                hint="Write an https:// address that stays one; http:// only where the URI itself says so.",
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def _open(request: urllib.request.Request) -> http.client.HTTPResponse:
-    """Send a request; trusts the authorities of the system, and those of MODEL_SERVER_CA_FILE."""
-    response: http.client.HTTPResponse = urllib.request.urlopen(  # noqa: S310 - http(s) only
-        request, timeout=TIMEOUT_SECONDS, context=ssl_context(os.environ.get(CA_FILE, ""))
+    """Send a request; trusts the authorities of the system, and those of MODEL_SERVER_CA_FILE.
+
+    Raises:
+        ArtifactNotTrusted: an https address redirects to http.
+    """
+    secure = urllib.request.HTTPSHandler(context=ssl_context(os.environ.get(CA_FILE, "")))
+    response: http.client.HTTPResponse = urllib.request.build_opener(secure, _Redirects).open(
+        request, timeout=TIMEOUT_SECONDS
     )
     return response
 

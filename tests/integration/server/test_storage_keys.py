@@ -169,6 +169,19 @@ def test_a_disk_that_cannot_be_written_is_no_storage_that_does_not_answer(bucket
     assert (str(os.getuid()) in denied.message, "fsGroup" in denied.hint) == (True, True)
 
 
+class Files(SimpleHTTPRequestHandler):
+    """Serves files; two addresses redirect to one of them, with and without encryption."""
+
+    def do_GET(self):
+        scheme = {"/secure.onnx": "https", "/plain.onnx": "http"}.get(self.path)
+        if scheme is None:
+            return super().do_GET()
+        self.send_response(302)
+        self.send_header("location", f"{scheme}://{self.headers['host']}/model.onnx?signature=s3cret")
+        self.send_header("content-length", "0")
+        return self.end_headers()
+
+
 @pytest.fixture
 def secure_uri(tmp_path, same):
     """A model on a web server whose certificate is its own authority's, in `tls.crt`."""
@@ -185,7 +198,7 @@ def secure_uri(tmp_path, same):
     (tmp_path / "tls.key").write_bytes(pem)
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "model.onnx").write_bytes(same)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "web")))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Files, directory=str(tmp_path / "web")))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
     server.socket = context.wrap_socket(server.socket, server_side=True)
@@ -205,6 +218,20 @@ def test_a_certificate_authority_of_ones_own(serve, tmp_path, secure_uri):
     assert serve(secure_uri, ca_file=tmp_path / "tls.crt").wait_ready()
     missing = serve(secure_uri, ca_file=tmp_path / "none.pem")
     assert missing.wait_exit() == 78
+
+
+@pytest.mark.parametrize("path", ["/plain.onnx", "/secure.onnx"])
+def test_https_stays_https(serve, tmp_path, secure_uri, path):
+    server = serve(secure_uri.replace("/model.onnx", path), ca_file=tmp_path / "tls.crt")
+    if path == "/secure.onnx":
+        assert server.wait_ready()
+        return
+    assert server.wait_exit() == 65, server.describe()
+    told = server.termination()
+    assert "redirects to http://" in told["message"]
+    assert "which is not encrypted" in told["message"]
+    assert "s3cret" not in str(told)
+    assert "https:// address" in told["hint"]
 
 
 def test_nothing_listens():
