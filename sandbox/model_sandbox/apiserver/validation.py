@@ -218,6 +218,9 @@ def _number_causes(node: Node, value: float, path: str) -> list[Cause]:
         (least, schema.get("exclusiveMinimum"), 1, "greater"),
         (most, schema.get("exclusiveMaximum"), -1, "less"),
     ):
+        # kube-openapi compares an integer with the bound as an integer: 0 is not below 0.001 (`MinimumNativeType`).
+        if bound is not None and isinstance(value, int):
+            bound = int(bound)
         if bound is not None and ((value - bound) * sign < 0 or (strict and value == bound)):
             told = f"should be {word} than{'' if strict else ' or equal to'} {bound}"
             if node.strict:

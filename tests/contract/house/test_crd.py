@@ -104,3 +104,9 @@ def test_a_description_says_what_the_field_is() -> None:
 def test_every_rule_has_a_message_for_the_user(path: str) -> None:
     for rule in NODES[path]["x-kubernetes-validations"]:
         assert len(rule["message"].split()) >= 4, rule
+
+
+def test_a_bound_below_is_an_integer() -> None:
+    """An API server compares an integer with the integer part of a bound, and so takes 0 where 0.001 is the minimum."""
+    fractional = {path: node["minimum"] for path, node in NODES.items() if node.get("minimum", 0) % 1}
+    assert not fractional
