@@ -23,12 +23,11 @@ class Clock(Protocol):
 class Cluster(Protocol):
     """Writes to the Kubernetes API. Every method raises `ApiError` if the server rejects the request."""
 
-    async def apply(self, body: Body, *, force: bool = True) -> Body:
-        """Apply an object server-side as the operator's field manager; return its new version.
+    async def apply(self, body: Body) -> Body:
+        """Apply an object server-side as the operator's field manager, with force; return its new version."""
 
-        Without force, fields of other managers cause a conflict
-        (https://kubernetes.io/docs/reference/using-api/server-side-apply/#conflicts).
-        """
+    async def apply_new(self, body: Body) -> Body:
+        """Apply an object that must not exist; one of the name is a conflict, and is not changed."""
 
     async def find(self, kind: str, key: ObjectKey) -> Body | None:
         """Return an object, or None if it does not exist."""

@@ -104,15 +104,20 @@ class InMemoryCluster:
 
     # --- what the operator does (ports.Cluster) -------------------------------------------------
 
-    async def apply(self, body: Mapping[str, Any], *, force: bool = True) -> JsonObject:
-        """Apply an object; without force a field that somebody else has set to another value is a conflict."""
+    async def apply_new(self, body: Mapping[str, Any]) -> JsonObject:
+        """Apply an object that must not exist."""
+        metadata = body["metadata"]
+        if (body["kind"], metadata["namespace"], metadata["name"]) in self.objects:
+            raise ApiError(409, "Conflict", "the object has been modified")
+        return await self.apply(body)
+
+    async def apply(self, body: Mapping[str, Any]) -> JsonObject:
+        """Apply an object with force."""
         self.before_write("apply", body)
         if body["kind"] in self.missing_kinds:
             raise ApiError(404, "NotFound", f"no kind {body['kind']}")
         metadata = body["metadata"]
         existing = self.objects.get((body["kind"], metadata["namespace"], metadata["name"]))
-        if existing is not None and not force and not _share_owner(existing, body) and _conflict(existing, body):
-            raise ApiError(409, "Conflict", "conflicts with somebody else's fields")
         merged = dict(body)
         if existing is not None:
             merged["status"] = existing.get("status", {})
@@ -306,17 +311,6 @@ class InMemoryCluster:
         }
         self.objects[identity] = body
         return body
-
-
-def _share_owner(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    owners = [{owner["uid"] for owner in body["metadata"].get("ownerReferences", ())} for body in (one, other)]
-    return bool(owners[0] & owners[1])
-
-
-def _conflict(known: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
-    """Whether the specs differ in a field that both have; ports are merged by their numbers."""
-    held, wanted = known.get("spec", {}), body.get("spec", {})
-    return any(held[name] != value for name, value in wanted.items() if name in held and name != "ports")
 
 
 def snapshot(body: Mapping[str, Any]) -> JsonObject:

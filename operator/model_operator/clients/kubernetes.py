@@ -16,8 +16,6 @@ from kubernetes.aio.client import (
     ApiClient,
     ApiException,
     CoordinationV1Api,
-    CoreV1Api,
-    CoreV1Event,
     V1Lease,
     VersionApi,
 )
@@ -25,13 +23,16 @@ from kubernetes.aio.client import (
 from model_operator.api.json import JsonObject
 from model_operator.api.resource import ModelDeployment, ObjectKey, ObjectVersion
 from model_operator.clients.connection import Connection
-from model_operator.clients.kinds import BY_KIND, RESOURCE, KindInfo
+from model_operator.clients.kinds import BY_KIND, EVENT, RESOURCE, SECRET, KindInfo
 from model_operator.errors import ApiError
 from model_operator.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
 FIELD_MANAGER = "modeldeploy-operator"
+#: A resourceVersion that no object has: objects start at 2, since 1 is that of an empty etcd. An apply with a version
+#: updates no object of another one, and creates an object that is absent.
+_NO_VERSION = "1"
 #: Requests in flight: more only add latency at the API server.
 CONCURRENCY = 32
 REQUEST_TIMEOUT = 30.0
@@ -71,15 +72,19 @@ class KubernetesClient:
 
     # --- writes (ports.Cluster) ---------------------------------------------------------------
 
-    async def apply(self, body: Mapping[str, Any], *, force: bool = True) -> JsonObject:
-        """Apply an object server-side; force takes over fields of other managers."""
+    async def apply_new(self, body: Mapping[str, Any]) -> JsonObject:
+        """Apply an object server-side that must not exist yet."""
+        return await self.apply({**body, "metadata": {**body["metadata"], "resourceVersion": _NO_VERSION}})
+
+    async def apply(self, body: Mapping[str, Any]) -> JsonObject:
+        """Apply an object server-side, and take over fields of other managers."""
         info, metadata = BY_KIND[body["kind"]], body["metadata"]
         path = info.path(metadata["namespace"], metadata["name"])
         return await self._call(
             "apply",
             info,
             "PATCH",
-            path + _query(fieldManager=FIELD_MANAGER, force="true" if force else ""),
+            path + _query(fieldManager=FIELD_MANAGER, force="true"),
             body,
             "application/apply-patch+yaml",
         )
@@ -114,8 +119,7 @@ class KubernetesClient:
 
     async def post_event(self, body: Mapping[str, Any]) -> None:
         """Create an Event."""
-        event, namespace = CoreV1Event.model_validate(body), body["metadata"]["namespace"]
-        await self._typed("create", "Event", lambda api: CoreV1Api(api).create_namespaced_event(namespace, event))
+        await self._call("create", EVENT, "POST", EVENT.collection(body["metadata"]["namespace"]), body)
 
     async def _patch_resource(
         self, verb: str, resource: ModelDeployment | ObjectVersion, subresource: str, patch: Mapping[str, Any]
@@ -128,8 +132,8 @@ class KubernetesClient:
 
     async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
         """Return the data of a Secret as text; binary values are omitted."""
-        secret = await self._typed("get", "Secret", lambda api: CoreV1Api(api).read_namespaced_secret(name, namespace))
-        held = {key: base64.b64decode(value) for key, value in (secret.data or {}).items()}
+        secret = await self._call("get", SECRET, "GET", SECRET.path(namespace, name))
+        held = {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}
         return {key: value.decode() for key, value in held.items() if _is_text(value)}
 
     async def version(self) -> str:

@@ -104,28 +104,18 @@ class Children:
         self._cache.verified(answer, applied_hash(child))
 
     async def _create(self, resource: ModelDeployment, child: Body) -> Body:
-        """Apply an object that is not in the cache: it may exist nevertheless, and may have another owner."""
-        kind, name = child["kind"], child["metadata"]["name"]
-        other = self._cache.conflicting_owner(resource.key, kind, name)
-        if other is not None:
-            told = f"it belongs to the ModelDeployment {other.name}; give one of the two another name"
-            raise ApiError(_NOT_OURS, "AlreadyExists", told)
-        # A Service without a selector takes ours without a conflict; of every other kind we set a field that all have.
-        if kind == "Service":
-            await self._refuse_foreign(resource, kind, name)
+        """Create an object that is not in the cache; it may exist nevertheless, and may have another owner."""
         try:
-            return await self._cluster.apply(child, force=False)
+            return await self._cluster.apply_new(child)
         except ApiError as error:
             if not error.is_conflict:
                 raise
-        await self._refuse_foreign(resource, kind, name)
-        return await self._cluster.apply(child)
-
-    async def _refuse_foreign(self, resource: ModelDeployment, kind: str, name: str) -> None:
+        kind, name = child["kind"], child["metadata"]["name"]
         found = await self._cluster.find(kind, ObjectKey(resource.key.namespace, name))
         if found is not None and not is_owned(found, resource.uid):
-            told = f"a {kind} of this name exists and has another owner; delete it, or rename the ModelDeployment"
-            raise ApiError(_NOT_OURS, "AlreadyExists", told)
+            message = f"a {kind} of this name exists and has another owner{_owner(found)}; delete it, or rename the "
+            raise ApiError(_NOT_OURS, "AlreadyExists", message + "ModelDeployment")
+        return await self._cluster.apply(child)
 
     def _report_rejection(self, resource: ModelDeployment, child: Body, error: ApiError) -> None:
         what, why = f"{child['kind']} {child['metadata']['name']}", error.reason or error.status
@@ -169,6 +159,12 @@ class Children:
 def _versions(children: LiveObjects) -> Mapping[tuple[str, str], str]:
     """Return the versions of the rendered objects; pods are not rendered, and change all the time."""
     return {key: body["metadata"]["resourceVersion"] for key, body in children.items() if key[0] != "Pod"}
+
+
+def _owner(child: Body) -> str:
+    """Return the owner of an object in parentheses; empty if it has none."""
+    owners = child["metadata"].get("ownerReferences") or ()
+    return "".join(f" (the {owner['kind']} {owner['name']})" for owner in owners[:1])
 
 
 def is_owned(child: Body, uid: str) -> bool:

@@ -87,14 +87,6 @@ class Cache:
         except InvalidSpec:
             return None
 
-    def conflicting_owner(self, key: ObjectKey, kind: str, name: str) -> ObjectKey | None:
-        """Return the other ModelDeployment that owns an object of this name, if any."""
-        for owner in (name, name.rpartition("-")[0]):
-            other = ObjectKey(key.namespace, owner)
-            if other != key and (kind, name) in self._children.get(other, {}):
-                return other
-        return None
-
     def children(self, key: ObjectKey) -> Mapping[ChildId, JsonObject]:
         """Return copies of the children of a ModelDeployment."""
         return {child: orjson.loads(packed.json) for child, packed in self._children.get(key, {}).items()}

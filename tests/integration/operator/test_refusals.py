@@ -153,7 +153,7 @@ async def test_two_models_do_not_share_a_service() -> None:
         except ApiError as error:
             told = error.message
             break
-    assert told.startswith(f"it belongs to the ModelDeployment {key.name}")
+    assert f"has another owner (the ModelDeployment {key.name})" in told
     assert world.cluster.get("Service", ObjectKey("default", f"{key.name}-preview")) == taken
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
+from aiohttp import web
+from aiohttp.test_utils import RawTestServer
 
 from model_operator.clients.connection import Connection, NoConnection
 
@@ -90,3 +92,33 @@ async def test_the_proxy_and_the_server_name_of_a_kubeconfig_are_used(tmp_path: 
         assert connection.configuration.tls_server_name == "api.example.com"
     finally:
         await connection.close()
+
+
+async def test_the_proxy_of_the_environment_is_used_where_the_kubeconfig_has_none(tmp_path: Path) -> None:
+    file = kubeconfig(tmp_path, server="http://api.example.com")
+    proxied = {"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "10.0.0.0/8"}
+    connection = await Connection.open({**environment(file), **proxied})
+    try:
+        assert connection.configuration.proxy == "http://127.0.0.1:9"
+    finally:
+        await connection.close()
+
+
+async def test_a_password_of_netrc_is_not_sent_to_the_api_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    received: list[str | None] = []
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        received.append(request.headers.get("Authorization"))
+        return web.json_response({})
+
+    async with RawTestServer(answer, host="127.0.0.1") as server:
+        connection = await Connection.open(environment(kubeconfig(tmp_path, server=str(server.make_url("")))))
+        try:
+            await (await connection.request("GET", "/version", headers={})).release()
+        finally:
+            await connection.close()
+    assert received == [None]
