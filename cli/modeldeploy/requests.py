@@ -1,7 +1,8 @@
 """What a user may ask of a rollout, as merge patches. PURE; used by `commands/act.py`.
 
-Commands that are no state are requests in annotations. A request names its revision (and, to promote, the step), and
-ends with the time, so that the operator answers each one once. `kubectl annotate` does the same.
+Commands that are no state are requests in annotations. A request names its revision (and, to promote, the step), the
+time, so that the operator answers each one once, and the user, which the operator records. `kubectl annotate` does the
+same.
 """
 
 from collections.abc import Collection, Mapping
@@ -30,10 +31,10 @@ class Refused(Exception):
     """There is nothing that the request could do; the message says why, and what would."""
 
 
-def promote(rollout: Rollout, *, now: datetime) -> Patch:
+def promote(rollout: Rollout, *, now: datetime, user: str = "") -> Patch:
     """Go on with the next step."""
     canary = _canary(rollout, "promote")
-    return _token("promote", f"{canary}@{rollout.step_index}/{int(now.timestamp())}")
+    return _token("promote", f"{canary}@{rollout.step_index}/{int(now.timestamp())}", user)
 
 
 def answer_to(patch: Patch, status: Mapping[str, Any]) -> Answer | None:
@@ -48,25 +49,25 @@ def answer_to(patch: Patch, status: Mapping[str, Any]) -> Answer | None:
     return Answer(answer["accepted"], answer["message"]) if answer.get("value") == value else None
 
 
-def promote_full(rollout: Rollout, *, now: datetime) -> Patch:
+def promote_full(rollout: Rollout, *, now: datetime, user: str = "") -> Patch:
     """Skip all steps that are left."""
-    return _token("promote-full", _once(_canary(rollout, "promote"), now))
+    return _token("promote-full", _once(_canary(rollout, "promote"), now), user)
 
 
-def abort(rollout: Rollout, *, now: datetime) -> Patch:
+def abort(rollout: Rollout, *, now: datetime, user: str = "") -> Patch:
     """Take the new revision back."""
-    return _token("abort", _once(_canary(rollout, "abort"), now))
+    return _token("abort", _once(_canary(rollout, "abort"), now), user)
 
 
-def retry(rollout: Rollout, *, now: datetime) -> Patch:
+def retry(rollout: Rollout, *, now: datetime, user: str = "") -> Patch:
     """Try the aborted revision again."""
     if not rollout.aborted:
         raise Refused(f"{rollout.name} is {rollout.phase}: no revision was aborted, so there is none to retry")
-    return _token("retry", _once(rollout.aborted, now))
+    return _token("retry", _once(rollout.aborted, now), user)
 
 
 def undo(
-    rollout: Rollout, to_revision: str | None, *, kept: Collection[str] | None, now: datetime
+    rollout: Rollout, to_revision: str | None, *, kept: Collection[str] | None, now: datetime, user: str = ""
 ) -> tuple[Patch, str]:
     """Go back to `to_revision`, by default the one that was live before; returns patch and revision.
 
@@ -86,7 +87,7 @@ def undo(
         there = ", ".join(sorted(set(kept) - {rollout.stable})) or "none"
         gone = f"revision {to_revision} of {rollout.name} is no longer kept (spec.revisionHistoryLimit)"
         raise Refused(f"{gone}; kept are: {there}. Apply its manifest again instead")
-    return _token("undo", _once(to_revision, now)), to_revision
+    return _token("undo", _once(to_revision, now), user), to_revision
 
 
 def pause(*, paused: bool) -> Patch:
@@ -106,5 +107,6 @@ def _once(revision: str, now: datetime) -> str:
     return f"{revision}@{int(now.timestamp())}"
 
 
-def _token(name: str, value: str) -> Patch:
-    return {"metadata": {"annotations": {f"{GROUP}/{name}": value}}}
+def _token(name: str, value: str, user: str) -> Patch:
+    by = f" by {user}" if user else ""
+    return {"metadata": {"annotations": {f"{GROUP}/{name}": value + by}}}

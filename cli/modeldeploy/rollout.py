@@ -47,6 +47,7 @@ class Past:
     reason: str
     message: str
     at: str
+    requested_by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,4 +156,5 @@ def _past(raw: Body) -> Past:
         reason=raw.get("reason", ""),
         message=raw.get("message", ""),
         at=raw.get("at", ""),
+        requested_by=raw.get("requestedBy", ""),
     )

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.table import Table
 
-from modeldeploy.kube import DEPLOYMENTS, EVENTS, MODELDEPLOYMENTS, PODS, Body, Kube, KubeError
+from modeldeploy.kube import DEPLOYMENTS, EVENTS, MODELDEPLOYMENTS, PODS, SELF_REVIEWS, Body, Kube, KubeError
 from modeldeploy.plain import plain
 from modeldeploy.rollout import GROUP, Rollout
 
@@ -29,6 +29,15 @@ class Session:
     def now(self) -> datetime:
         """The time, in UTC."""
         return datetime.now(UTC)
+
+    def user(self) -> str:
+        """Return the name that the API server has for this user; empty where it does not say."""
+        try:
+            body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+            review = self.kube.create(SELF_REVIEWS, body)
+        except KubeError:
+            return ""
+        return str(review["status"]["userInfo"].get("username", ""))
 
     def show(self, table: Table) -> None:
         """Print a table; elsewhere than on a terminal without the blanks that fill its last column."""

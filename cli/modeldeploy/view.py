@@ -61,12 +61,13 @@ def outdated_of(rollouts: Sequence[Rollout], *, with_namespace: bool) -> Table:
 def history_of(rollout: Rollout) -> Table:
     """How the rollouts of a ModelDeployment ended, newest first; where the live revision last went live is marked."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("REVISION", "VERSION", "RESULT", "REASON", "WHEN", "MESSAGE"):
+    for column in ("REVISION", "VERSION", "RESULT", "REASON", "WHEN", "BY", "MESSAGE"):
         table.add_column(column, overflow="fold")
     live = next((one for one in rollout.history if one.revision == rollout.stable and one.result == "Promoted"), None)
     for past in rollout.history:
         name = f"{past.revision} (live)" if past is live else past.revision
-        table.add_row(*_plain([name, past.version, past.result, past.reason, _to_seconds(past.at), past.message]))
+        cells = [name, past.version, past.result, past.reason, _to_seconds(past.at), past.requested_by, past.message]
+        table.add_row(*_plain(cells))
     return table
 
 

@@ -27,17 +27,17 @@ def promote(
     """Let a rollout go on with its next step, or all the way."""
     rollout = session.rollout(name)
     ask = requests.promote_full if full else requests.promote
-    _request(session, name, ask(rollout, now=session.now()), wait=wait)
+    _request(session, name, ask(rollout, now=session.now(), user=session.user()), wait=wait)
 
 
 def abort(session: Session, name: Name, wait: Wait = True) -> None:
     """Take the new revision back; the stable one keeps all traffic."""
-    _request(session, name, requests.abort(session.rollout(name), now=session.now()), wait=wait)
+    _request(session, name, requests.abort(session.rollout(name), now=session.now(), user=session.user()), wait=wait)
 
 
 def retry(session: Session, name: Name, wait: Wait = True) -> None:
     """Try the revision again that was aborted."""
-    _request(session, name, requests.retry(session.rollout(name), now=session.now()), wait=wait)
+    _request(session, name, requests.retry(session.rollout(name), now=session.now(), user=session.user()), wait=wait)
 
 
 def undo(
@@ -51,7 +51,7 @@ def undo(
 ) -> None:
     """Go back to the revision that was live before."""
     kept = session.kept_revisions(name)
-    patch, _ = requests.undo(session.rollout(name), to_revision, kept=kept, now=session.now())
+    patch, _ = requests.undo(session.rollout(name), to_revision, kept=kept, now=session.now(), user=session.user())
     _request(session, name, patch, wait=wait)
 
 

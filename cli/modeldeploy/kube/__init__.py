@@ -8,7 +8,16 @@ before `Kube.connect`.
 from modeldeploy.kube.client import Body, Kube
 from modeldeploy.kube.errors import KubeconfigError, KubeError, KubeUnreachable
 from modeldeploy.kube.impersonation import Impersonation
-from modeldeploy.kube.resources import CRDS, DEPLOYMENTS, EVENTS, MODELDEPLOYMENTS, PODS, SERVICES, Resource
+from modeldeploy.kube.resources import (
+    CRDS,
+    DEPLOYMENTS,
+    EVENTS,
+    MODELDEPLOYMENTS,
+    PODS,
+    SELF_REVIEWS,
+    SERVICES,
+    Resource,
+)
 
 __all__ = [
     "CRDS",
@@ -16,6 +25,7 @@ __all__ = [
     "EVENTS",
     "MODELDEPLOYMENTS",
     "PODS",
+    "SELF_REVIEWS",
     "SERVICES",
     "Body",
     "Impersonation",

@@ -15,6 +15,7 @@ Body = dict[str, Any]
 
 _AS_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 _MANAGER = "modeldeploy"
+_METHODS = {"list": "get", "create": "post"}
 
 
 class Kube:
@@ -70,6 +71,10 @@ class Kube:
         """Return the objects as the server prints them: `columnDefinitions` and `rows`."""
         return self._send("list", resource, namespace, accept=_AS_TABLE)
 
+    def create(self, resource: Resource, body: Mapping[str, Any], namespace: str | None = None) -> Body:
+        """Create an object, or have a review answered."""
+        return self._send("create", resource, namespace, content_type="application/json", body=body)
+
     def apply(self, resource: Resource, manifest: Mapping[str, Any], namespace: str | None = None) -> Body:
         """Server-side apply."""
         return self._send(
@@ -119,7 +124,7 @@ class Kube:
         **request: Any,
     ) -> Body:
         space = None if everywhere or not resource.namespaced else namespace or self.namespace
-        method, path = "get" if verb == "list" else verb, resource.path(space, name, subresource)
+        method, path = _METHODS.get(verb, verb), resource.path(space, name, subresource)
         try:
             return self._send_signed_in(method, path, **request)
         except KubeError as error:

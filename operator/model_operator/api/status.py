@@ -52,6 +52,10 @@ class Weights(Value, frozen=True, kw_only=True, omit_defaults=True):
     verified: bool | None = None
 
 
+#: Separates the user from the rest of a request.
+REQUESTED_BY = " by "
+
+
 class PauseCondition(Value, frozen=True, kw_only=True, omit_defaults=True):
     """Reason and start time of a pause. `message` has the numbers, if any."""
 
@@ -66,6 +70,16 @@ class RequestAnswer(Value, frozen=True):
     value: str
     is_accepted: bool = field(name="accepted")
     message: str
+
+    @property
+    def revision(self) -> str:
+        """Revision that the request names."""
+        return self.value.partition("@")[0]
+
+    @property
+    def user(self) -> str:
+        """User who made the request (`REVISION@SUFFIX by USER`); empty if the value names none."""
+        return self.value.partition(REQUESTED_BY)[2]
 
 
 class Rollback(Value, frozen=True, kw_only=True):
@@ -95,6 +109,7 @@ class HistoryEntry(Value, frozen=True, kw_only=True, omit_defaults=True):
     version: str = ""
     uri: str = ""
     sha256: str = ""
+    requested_by: str = ""
 
 
 class ModelInfo(Value, frozen=True, kw_only=True, omit_defaults=True):

@@ -8,6 +8,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from model_operator.api.resource import TOKENS
 from model_operator.clients import kinds as kinds_of_operator
 from model_operator.settings import settings_from
 
@@ -26,6 +27,7 @@ VALUES: dict[str, dict[str, Any]] = {
         "image": {"registry": "mirror.example.com:5000/x", "pullSecrets": [{"name": "mirror"}]},
         "metrics": {"port": 9999, "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
         "networkPolicy": {"enabled": True},
+        "rolloutVerbs": {"enabled": True},
         "serviceAccount": {"name": "op", "annotations": {"a": "b"}},
         "podAnnotations": {"a": "b"},
         "podLabels": {"team": "ml"},
@@ -83,7 +85,12 @@ def test_objects_have_distinct_names_and_the_release_namespace(values: dict[str,
     objects = render(values)
     keys = [(one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]) for one in objects]
     assert len(keys) == len(set(keys))
-    cluster_wide = {"ClusterRole", "ClusterRoleBinding"}
+    cluster_wide = {
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+    }
     watched = set(values.get("watch", {}).get("namespaces", ()))
     for kind, namespace, _ in keys:
         assert (namespace is None) == (kind in cluster_wide)
@@ -180,6 +187,22 @@ def test_the_role_is_exactly_what_the_operator_uses() -> None:
     assert role({"watch": {"namespaces": ["team-a"]}}, "Role", "serving-md-modeldeploy") == used
     reader = flat(kinds_of_operator.rbac_rules(read_secrets=True))
     assert role({"rbac": {"readSecrets": True}}, "ClusterRole", "serving-md-modeldeploy") == reader
+
+
+def test_the_policy_of_verbs_covers_every_request_and_edit_has_them() -> None:
+    values = {"rolloutVerbs": {"enabled": True}}
+    policy = only("ValidatingAdmissionPolicy", render(values))
+    rules = " ".join(one["expression"] for one in policy["spec"]["validations"])
+    for token in TOKENS:
+        assert f"variables.after[?'modeldeploy.dev/{token}']" in rules
+    verbs = {verb for _, _, verb in role(values, "ClusterRole", "serving-md-modeldeploy-edit")}
+    checked = {verb for verb in verbs if f"check('{verb}')" in rules}
+    assert checked == {"promote", "abort", "retry", "undo", "refresh", "pause"}
+    kept = {"rolloutVerbs": {"enabled": True, "aggregateToEdit": False}}
+    assert ("modeldeploy.dev", "modeldeployments", "promote") not in role(
+        kept, "ClusterRole", "serving-md-modeldeploy-edit"
+    )
+    assert "ValidatingAdmissionPolicy" not in kinds({})
 
 
 def test_the_lease_is_all_that_the_operator_may_write_in_its_own_namespace() -> None:

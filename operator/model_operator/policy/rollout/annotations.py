@@ -1,17 +1,19 @@
 """Request annotations, by which a user requests an action once (`modeldeploy.dev/promote: 6f8d@3`).
 
 A request is `REVISION` or `REVISION@SUFFIX`. For `promote`, the suffix begins with the index of the step that it
-applies to (`6f8d@3` or `6f8d@3/1764367200`); otherwise it only makes the value unique. Every value is answered once, in
-the first pass in which the rollout is at rest: an action that is impossible then is rejected, and not done later.
-Answers are kept in status until the annotation changes or is removed, so that a GitOps controller that writes the same
-value again requests nothing.
+applies to (`6f8d@3` or `6f8d@3/1764367200`); otherwise it only makes the value unique. `REVISION@SUFFIX by USER` names
+the user who makes the request; the policy `rolloutVerbs` of the chart rejects another name.
+
+Every value is answered once, in the first pass in which the rollout is at rest: an action that is impossible then is
+rejected, and not done later. Answers are kept in status until the annotation changes or is removed, so that a GitOps
+controller that writes the same value again requests nothing.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
 from model_operator.api.resource import TOKENS
-from model_operator.api.status import IgnoredAnnotation, Phase, RequestAnswer, Status
+from model_operator.api.status import REQUESTED_BY, IgnoredAnnotation, Phase, RequestAnswer, Status
 from model_operator.api.steps import Analysis, Compare, Pause
 from model_operator.api.values import replace
 from model_operator.api.version import GROUP
@@ -32,7 +34,7 @@ def is_asked(s: RolloutContext, token: str, revision: str) -> bool:
 
 
 def _step_of(value: str) -> str:
-    return value.partition("@")[2].partition("/")[0]
+    return value.partition(REQUESTED_BY)[0].partition("@")[2].partition("/")[0]
 
 
 def accepted(s: RolloutContext, token: str, message: str) -> dict[str, Any]:

@@ -65,10 +65,17 @@ def is_known_good(s: RolloutContext, revision: str) -> bool:
     return last == "Promoted"
 
 
-def remember(s: RolloutContext, revision: str, result: str, reason: str, message: str = "") -> tuple[HistoryEntry, ...]:
-    """Return the history with one more entry in front, at most as many as `HISTORY_LIMIT`."""
+def remember(
+    s: RolloutContext, revision: str, result: str, reason: str, message: str = "", *, requested: str = ""
+) -> tuple[HistoryEntry, ...]:
+    """Return the history with one more entry in front, at most as many as `HISTORY_LIMIT`.
+
+    The entry has the users of the accepted requests for its revision, and for `requested` if that is another one.
+    """
     view = s.observed.revision(revision)
     model = (view.source or {}).get("model", {})
+    accepted = [answer for answer in s.status.answers.values() if answer.is_accepted]
+    users = {answer.user for answer in accepted if answer.user and answer.revision in (revision, requested)}
     entry = HistoryEntry(
         revision=revision,
         result=result,
@@ -78,6 +85,7 @@ def remember(s: RolloutContext, revision: str, result: str, reason: str, message
         version=view.model.version if view.model else model.get("version", ""),
         uri=model.get("storageUri", ""),
         sha256=view.model.sha256 if view.model else model.get("sha256", ""),
+        requested_by=", ".join(sorted(users)),
     )
     return (entry, *s.status.history)[:HISTORY_LIMIT]
 
@@ -85,7 +93,7 @@ def remember(s: RolloutContext, revision: str, result: str, reason: str, message
 def _with_undone(s: RolloutContext, history: tuple[HistoryEntry, ...]) -> tuple[HistoryEntry, ...]:
     """Record that stable is replaced by an older revision, so that its next rollout takes all steps again."""
     message = f"the spec has revision {s.target} again"
-    entry = remember(s, s.status.stable, "Undone", "WentBack", message)[0]
+    entry = remember(s, s.status.stable, "Undone", "WentBack", message, requested=s.target)[0]
     return (entry, *history)[:HISTORY_LIMIT]
 
 

@@ -37,6 +37,12 @@ def events(old: Status, new: Status) -> Iterator[EventDraft]:
     if new.phase is Phase.ROLLING_BACK and old.phase is not new.phase and new.rollback:
         message = f"{new.canary} is being rolled back: {new.rollback.message}"
         yield EventDraft(new.rollback.reason, message, is_warning=new.rollback.reason != "Reverted")
+    for token, answer in new.answers.items():
+        if answer.is_accepted and answer != old.answers.get(token):
+            by = f" by {answer.user}" if answer.user else ""
+            yield EventDraft(
+                "RequestAccepted", f"{token} of revision {answer.revision} requested{by}: {answer.message}"
+            )
     yield from _ends(old, new)
     yield from _troubles(old, new)
 
