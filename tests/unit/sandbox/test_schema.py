@@ -30,6 +30,20 @@ def spec_of(**properties: Any) -> Any:
     [
         pytest.param({"type": "integer", "minimum": 1}, 0, [("FieldValueInvalid", "x")], id="below the minimum"),
         pytest.param({"type": "integer"}, 1.0, [], id="a whole number may be written with a point"),
+        # As kube-apiserver 1.36.2 answers: an integer is compared with the integer part of the bound.
+        pytest.param({"type": "number", "minimum": 0.001}, 0, [], id="an integer meets the truncated minimum"),
+        pytest.param(
+            {"type": "number", "minimum": 0.001}, 0.0, [("FieldValueInvalid", "x")], id="a float is below the minimum"
+        ),
+        pytest.param(
+            {"type": "number", "maximum": 1.5}, 2, [("FieldValueInvalid", "x")], id="an integer above the maximum"
+        ),
+        pytest.param(
+            {"type": "number", "minimum": 0.5, "exclusiveMinimum": True},
+            0,
+            [("FieldValueInvalid", "x")],
+            id="an integer at the truncated exclusive minimum",
+        ),
         pytest.param(
             {"type": "string", "enum": ["a"]}, "b", [("FieldValueNotSupported", "x")], id="not among the known"
         ),
