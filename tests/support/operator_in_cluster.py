@@ -18,6 +18,8 @@ from free_ports import free_port
 
 from model_operator.clients.kinds import BY_KIND, RESOURCE, KindInfo
 
+#: Metric of an operator that holds the Lease.
+LEADS = "modeldeploy_operator_leader 1.0"
 CRD = Path(__file__).parents[2] / "crds" / "modeldeployments.yaml"
 
 
@@ -87,14 +89,25 @@ class Operator:
         return counted
 
     async def knows(self, resources: int) -> bool:
-        """Whether it leads, and has looked at so many ModelDeployments."""
+        """Whether it leads, and has reconciled so many ModelDeployments."""
+        page = await self._page()
+        return LEADS in page and page.count("\nmodeldeploy_operator_rollout_step{") == resources
+
+    async def is_up(self) -> bool:
+        """Whether it serves its metrics."""
+        return bool(await self._page())
+
+    async def leads(self) -> bool:
+        """Whether it holds the Lease."""
+        return LEADS in await self._page()
+
+    async def _page(self) -> str:
+        """Return the metrics; empty while they are not served."""
         try:
             async with self.session.get(self.metrics) as response:
-                page = await response.text()
+                return await response.text()
         except aiohttp.ClientError:
-            return False
-        looked_at = page.count("\nmodeldeploy_operator_rollout_step{")
-        return "modeldeploy_operator_leader 1.0" in page and looked_at == resources
+            return ""
 
     async def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, and return the exit status."""

@@ -381,6 +381,31 @@ async def gateway_refuses(world: World, strategy: dict[str, Any]) -> ObjectKey:
     return key
 
 
+async def routing_is_removed_and_returns(world: World, strategy: dict[str, Any]) -> ObjectKey:
+    """The split changes between requests and pods while a canary waits for a user."""
+    strategy["canary"]["steps"] = [{"setWeight": 50}, {"pause": {}}]
+    key = await live(world, strategy)
+    world.cluster.change(key, storage(NEXT))
+    await world.run(key, until=at_phase("Paused"))
+    stable, canary = (world.status(key)[part] for part in ("stableRevision", "canaryRevision"))
+
+    def front() -> str | None:
+        selected: str | None = world.cluster.get("Service", key)["spec"]["selector"].get(REVISION)
+        return selected
+
+    assert front() == stable
+    world.cluster.change(key, lambda body: body["spec"]["strategy"]["canary"].pop("trafficRouting"))
+    await world.run(key)
+    assert front() is None, "the number of pods is the split"
+    world.cluster.change(key, lambda body: body["spec"]["strategy"]["canary"].update(trafficRouting=GATEWAY))
+    await world.run(key)
+    assert front() == stable, "who does not use the router reaches stable alone"
+    assert world.status(key)["weights"]["applied"] == 50
+    annotate(world, key, "promote", f"{canary}@1")
+    await world.run(key)
+    return key
+
+
 async def header_and_mirror(world: World, strategy: dict[str, Any]) -> ObjectKey:
     strategy["canary"]["steps"] = [
         {"setMirrorRoute": {"percentage": 20}},
@@ -560,6 +585,9 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "an evaluation without a result pauses until it has one": Scenario(evaluation_is_mended, "Healthy", NEXT),
     "a revert in an evaluation ends healthy": Scenario(reverted_while_evaluated, "Healthy", GOOD),
+    "a router that leaves the spec and returns splits again": Scenario(
+        routing_is_removed_and_returns, "Healthy", NEXT, ("gateway",)
+    ),
     "header and mirror routes come and go": Scenario(header_and_mirror, "Healthy", NEXT, ("gateway",)),
 }
 
