@@ -42,6 +42,12 @@ def add_header(name: str, value: str) -> dict[str, Any]:
     return {"type": "RequestHeaderModifier", "requestHeaderModifier": {"add": [{"name": name, "value": value}]}}
 
 
+def response_headers(**changes: Any) -> dict[str, Any]:
+    """A route of an A/B test that changes headers of responses."""
+    change = {"type": "ResponseHeaderModifier", "responseHeaderModifier": changes}
+    return {"gatewayAPI": {"parentRefs": [{"name": "public"}], "filters": [change]}}
+
+
 def match(name: str, **value: str) -> dict[str, Any]:
     return {"headerName": name, "headerValue": value}
 
@@ -347,6 +353,41 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         "a test without a user",
         ab_test(stickiness={}),
         "stickiness needs exactly one of header or cookie",
+    ),
+    (
+        "a filter that replaces the cookie of a test",
+        ab_test(trafficRouting=response_headers(set=[{"name": "set-cookie", "value": "a=b"}])),
+        "a filter must not set or remove Set-Cookie, in which the A/B test",
+    ),
+    (
+        "a filter that removes a named cookie of a test",
+        ab_test(stickiness={"cookie": "who"}, trafficRouting=response_headers(remove=["Set-Cookie"])),
+        "a filter must not set or remove Set-Cookie, in which the A/B test",
+    ),
+    (
+        "a filter that would set the header of a test",
+        ab_test(stickiness={"header": "X-Who"}, trafficRouting=response_headers(set=[{"name": "x-who", "value": "a"}])),
+        "a filter must not change the header stickiness.header",
+    ),
+    (
+        "a filter that would add the header of a test",
+        ab_test(stickiness={"header": "X-Who"}, trafficRouting=response_headers(add=[{"name": "x-who", "value": "a"}])),
+        "a filter must not change the header stickiness.header",
+    ),
+    (
+        "a filter that would remove the header of a test",
+        ab_test(stickiness={"header": "X-Who"}, trafficRouting=response_headers(remove=["x-who"])),
+        "a filter must not change the header stickiness.header",
+    ),
+    (
+        "a filter that removes a header of the operator",
+        gateway(filters=[{"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": ["x-modeldeploy-a"]}}]),
+        "headers whose names begin with x-modeldeploy-",
+    ),
+    (
+        "a header of the operator as that of a test",
+        ab_test(stickiness={"header": "x-modeldeploy-assigned"}),
+        "headers whose names begin with x-modeldeploy-",
     ),
     ("a test of errors", ab_test(metric="errors", prometheus=COUNTS), "errors are judged in every A/B test"),
     ("a test of nothing that feedback knows", ab_test(metric="revenue"), "unknown metric; feedback knows conversion"),

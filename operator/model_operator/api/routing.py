@@ -1,5 +1,6 @@
 """Who splits the traffic (`trafficRouting`) as frozen values: a struct for each router."""
 
+from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
 from msgspec import field
@@ -104,6 +105,15 @@ class GatewayRouting(Value, frozen=True, kw_only=True):
     path_prefix: str = "/"
     timeouts: RouteTimeouts | None = None
     filters: tuple[RouteFilter, ...] = ()
+
+    def response_header_changes(self) -> Iterator[tuple[str, str, str]]:
+        """Yield each change of a response header by the user's filters: its path in this struct, the verb, the name."""
+        for index, one in enumerate(self.filters):
+            modifier = one.response_header_modifier or HeaderModifier()
+            path = f"gatewayAPI.filters[{index}].responseHeaderModifier"
+            yield from ((f"{path}.set", "set", header.name) for header in modifier.set)
+            yield from ((f"{path}.add", "add", header.name) for header in modifier.add)
+            yield from ((f"{path}.remove", "remove", name) for name in modifier.remove)
 
 
 #: What the routers need to know, one struct for each; `model_operator.routers` has the router of a struct.

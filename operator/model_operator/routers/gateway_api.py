@@ -154,18 +154,15 @@ def _sticky_rule(name: str, routing: GatewayRouting, stickiness: Stickiness, rev
 
 
 def _drawing_filters(name: str, routing: GatewayRouting, stickiness: Stickiness, revision: str) -> list[dict[str, Any]]:
-    """Tell the server that it was drawn for a user, and the user's client what to bring back."""
-    answer = {"name": stickiness.name, "value": revision}
+    """Return the filters of the first assignment: a header for the server, and a header or cookie for the client."""
+    value = revision
     if stickiness.kind == "cookie":
-        cookie = f"{_cookie(name, stickiness)}={revision}"
         age = round(stickiness.lifetime.total_seconds())
-        answer = {
-            "name": "Set-Cookie",
-            "value": f"{cookie}; Path={routing.path_prefix}; Max-Age={age}; HttpOnly; SameSite=Lax",
-        }
+        pair = f"{_cookie(name, stickiness)}={revision}"
+        value = f"{pair}; Path={routing.path_prefix}; Max-Age={age}; HttpOnly; SameSite=Lax"
     return [
         header_filter("request", "set", {"name": ASSIGNED, "value": "1"}),
-        header_filter("response", "add", answer),
+        header_filter("response", "add", {"name": stickiness.response_header, "value": value}),
     ]
 
 
