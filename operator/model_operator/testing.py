@@ -105,14 +105,14 @@ class InMemoryCluster:
     # --- what the operator does (ports.Cluster) -------------------------------------------------
 
     async def apply(self, body: Mapping[str, Any], *, force: bool = True) -> JsonObject:
-        """Apply an object; without force a field that somebody else has set to another value is a conflict."""
+        """Apply an object; without force a field that another manager has set to another value is a conflict."""
         self.before_write("apply", body)
         if body["kind"] in self.missing_kinds:
             raise ApiError(404, "NotFound", f"no kind {body['kind']}")
         metadata = body["metadata"]
         existing = self.objects.get((body["kind"], metadata["namespace"], metadata["name"]))
         if existing is not None and not force and not _share_owner(existing, body) and _conflict(existing, body):
-            raise ApiError(409, "Conflict", "conflicts with somebody else's fields")
+            raise ApiError(409, "Conflict", "conflicts with fields of another manager")
         merged = dict(body)
         if existing is not None:
             merged["status"] = existing.get("status", {})
@@ -198,10 +198,10 @@ class InMemoryCluster:
     def _run_deployment(self, deployment: JsonObject) -> None:
         metadata = deployment["metadata"]
         revision = metadata["labels"][REVISION]
-        pods, wanted = self.pods(revision), deployment["spec"]["replicas"]
-        for number in range(len(pods), wanted):
+        pods, replicas = self.pods(revision), deployment["spec"]["replicas"]
+        for number in range(len(pods), replicas):
             self._start_pod(deployment, number)
-        for pod in pods[wanted:]:
+        for pod in pods[replicas:]:
             del self.objects[("Pod", metadata["namespace"], pod["metadata"]["name"])]
         behaviour = self._behaviour(deployment)
         for pod in self.pods(revision):
@@ -209,7 +209,7 @@ class InMemoryCluster:
         ready = sum(is_pod_ready(pod) for pod in self.pods(revision))
         status = {
             "observedGeneration": metadata["generation"],
-            "replicas": wanted,
+            "replicas": replicas,
             "readyReplicas": ready,
             "availableReplicas": ready,
         }
@@ -313,10 +313,10 @@ def _share_owner(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return bool(owners[0] & owners[1])
 
 
-def _conflict(known: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
+def _conflict(existing: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
     """Whether the specs differ in a field that both have; ports are merged by their numbers."""
-    held, wanted = known.get("spec", {}), body.get("spec", {})
-    return any(held[name] != value for name, value in wanted.items() if name in held and name != "ports")
+    held, applied = existing.get("spec", {}), body.get("spec", {})
+    return any(held[name] != value for name, value in applied.items() if name in held and name != "ports")
 
 
 def snapshot(body: Mapping[str, Any]) -> JsonObject:
