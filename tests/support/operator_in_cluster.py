@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import aiohttp
 import yaml
 from control_planes import ControlPlane, control_plane
 from free_ports import free_port
+from waiting import eventually
 
 from model_operator.clients.kinds import BY_KIND, RESOURCE, KindInfo
 
@@ -56,17 +57,6 @@ class Api:
 
     async def status(self, name: str) -> Any:
         return (await self.get(RESOURCE, name)).get("status") or {}
-
-
-async def eventually(check: Callable[[], Any], what: str, seconds: float = 30) -> Any:
-    """Ask until the answer is truthy."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while True:
-        answer = await check()
-        if answer:
-            return answer
-        assert asyncio.get_running_loop().time() < deadline, f"in vain waited for: {what}"
-        await asyncio.sleep(0.02)
 
 
 @dataclass
@@ -154,4 +144,4 @@ async def operator(cluster: ControlPlane, **settings: str) -> AsyncIterator[Oper
                 await running.end()
 
 
-__all__ = ["Api", "ControlPlane", "Operator", "api_of", "control_plane", "eventually", "operator"]
+__all__ = ["Api", "ControlPlane", "Operator", "api_of", "control_plane", "operator"]

@@ -5,7 +5,8 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from operator_in_cluster import Api, ControlPlane, Operator, api_of, control_plane, eventually, operator
+from operator_in_cluster import Api, ControlPlane, Operator, api_of, control_plane, operator
+from waiting import eventually
 
 from model_operator.clients.kinds import RESOURCE
 
