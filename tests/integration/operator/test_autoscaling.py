@@ -3,7 +3,7 @@
 from typing import Any
 
 from operator_in_cluster import Api, api_of, control_plane, operator
-from rollout_scenarios import live
+from rollout_actions import live
 from rollout_world import World
 from waiting import eventually
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from rollout_scenarios import GOOD, NEXT, SLOW, annotate, at_phase, canary, live, replicas_of, spec, storage
+from rollout_actions import GOOD, NEXT, SLOW, annotate, at_phase, canary, live, replicas_of, spec, storage
 from rollout_world import World
 
 from model_operator.api.names import REVISION

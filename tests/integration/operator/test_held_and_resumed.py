@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from rollout_scenarios import BAD, GATEWAY, GOOD, NEXT, THIRD, annotate, at_phase, canary, live, spec, storage
+from rollout_actions import BAD, GATEWAY, GOOD, NEXT, THIRD, annotate, at_phase, canary, live, spec, storage
 from rollout_world import World
 
 from model_operator.api.names import RENDERED_BY, REVISION, TEMPLATE

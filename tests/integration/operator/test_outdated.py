@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 from operator_in_cluster import Api, api_of, control_plane, operator
-from rollout_scenarios import BAD, BROKEN, GOOD, NEXT, annotate, at_phase, canary, live, spec, storage
+from rollout_actions import BAD, BROKEN, GOOD, NEXT, annotate, at_phase, canary, live, spec, storage
 from rollout_world import World
 from waiting import eventually
 

@@ -12,7 +12,7 @@ import yaml
 from control_planes import control_plane
 from free_ports import free_port
 from operator_in_cluster import api_of
-from rollout_scenarios import canary, live
+from rollout_actions import canary, live
 from rollout_world import World
 from waiting import eventually
 

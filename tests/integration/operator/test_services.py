@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rollout_scenarios import GATEWAY, GOOD, NEXT, at_phase, canary, live, storage
+from rollout_actions import GATEWAY, GOOD, NEXT, at_phase, canary, live, storage
 from rollout_world import World
 
 from model_operator.api.names import revision_name
