@@ -103,14 +103,14 @@ class Transport:
 
     def _untrusted(self, reason: str) -> Exception:
         """Return the error for a failed handshake: what the kubeconfig has to change, where it is the certificate."""
-        reason = " ".join(reason.removeprefix("SSLError").split())
-        if "CERTIFICATE_VERIFY_FAILED" not in reason:
-            return KubeUnreachable(f"{self._shown} does not answer: {reason}")
-        if "ostname mismatch" in reason or "IP address mismatch" in reason:
+        text = " ".join(reason.removeprefix("SSLError").split())
+        if "CERTIFICATE_VERIFY_FAILED" not in text:
+            return KubeUnreachable(f"{self._shown} does not answer: {text}")
+        if "ostname mismatch" in text or "IP address mismatch" in text:
             hint = "set tls-server-name of the kubeconfig's cluster to a name that it is valid for"
         else:
             hint = "set certificate-authority of the kubeconfig's cluster to the authority that signed it"
-        return KubeconfigError(f"the certificate of {self._shown} is not trusted: {_reason(reason)}; {hint}")
+        return KubeconfigError(f"the certificate of {self._shown} is not trusted: {_reason(text)}; {hint}")
 
 
 def _address(url: str) -> str:

@@ -27,7 +27,7 @@ class TensorAdapter:
         if len(self.tensors) == 1 and len(tensors) == 1:
             # Peers accept any name for the only input.
             tensors = {self.tensors[0].name: next(iter(tensors.values()))}
-        names = [tensor.name for tensor in self.tensors]
+        names = [one.name for one in self.tensors]
         problems = [
             Problem(f"inputs[{name}]", f"is not an input of this model; known are {', '.join(names)}")
             for name in tensors
@@ -79,7 +79,7 @@ class TensorAdapter:
 
     def _value(self, tensor: Tensor, instance: Any, where: str) -> tuple[Any, str]:
         """One row's part for one input, and where it was found."""
-        names = [tensor.name for tensor in self.tensors]
+        names = [one.name for one in self.tensors]
         if not isinstance(instance, dict):
             if len(names) > 1:
                 raise InvalidInput.at(where, f"expected an object with {', '.join(names)}, got {preview(instance)}")

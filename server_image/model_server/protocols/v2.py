@@ -106,11 +106,11 @@ def _raw_tensor(body: bytes, tensors: Sequence[Tensor], max_rows: int) -> dict[s
 
 def want_outputs(request: InferenceRequest, names: Sequence[Any], loaded: LoadedModel) -> None:
     """Note which outputs should come back. Raises InvalidInput for one that the model does not give."""
-    names = [tensor.name for tensor in loaded.outputs]
+    given = [tensor.name for tensor in loaded.outputs]
     for index, name in enumerate(names):
-        if not isinstance(name, str) or (names and name not in names):
+        if not isinstance(name, str) or (given and name not in given):
             got = repr(name) if isinstance(name, str) else preview(name)
-            expected = ", ".join(names) or "the outputs"
+            expected = ", ".join(given) or "the outputs"
             raise InvalidInput.at(f"outputs[{index}].name", f"expected one of {expected}, got {got}")
     request.outputs = tuple(dict.fromkeys(names))
     # Neither is an output of a model that has it not.
