@@ -96,6 +96,13 @@ class RouteFilter(Value, frozen=True, kw_only=True):
     extension_ref: ExtensionRef | None = None
     cors: Cors | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a filter without the field of its type, or with that of another."""
+        fields = dict(zip(self.__struct_encode_fields__, self.__struct_fields__, strict=True))
+        given = [name for name, field in fields.items() if name != "type" and getattr(self, field) is not None]
+        if [name.lower() for name in given] != [self.type.lower()]:
+            raise ValueError(f"a filter of type {self.type} has the field of its type and no other; found {given}")
+
 
 class GatewayRouting(Value, frozen=True, kw_only=True):
     """An HTTPRoute of the Gateway API (`trafficRouting.gatewayAPI`)."""

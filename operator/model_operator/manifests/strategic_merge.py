@@ -24,14 +24,21 @@ def check_overlay(patch: Any, path: str) -> None:
         path: of the overlay in the resource, for messages.
 
     Raises:
-        InvalidSpec: an entry of a list has no merge key, two have the same, or a field has the wrong type.
+        InvalidSpec: an entry of a list has no merge key, two have the same, a field has the wrong type, or the overlay
+            removes the whole spec.
     """
+    if isinstance(patch, Mapping) and patch.get("spec", {}) is None:
+        raise InvalidSpec(f"{path}.spec must be an object, and is null: a pod needs a spec")
+    _check_value(patch, path)
+
+
+def _check_value(patch: Any, path: str) -> None:
     if isinstance(patch, Mapping):
         for field, value in patch.items():
             _check_field(field, value, f"{path}.{field}")
     elif isinstance(patch, Sequence) and not isinstance(patch, str):
         for index, item in enumerate(patch):
-            check_overlay(item, f"{path}[{index}]")
+            _check_value(item, f"{path}[{index}]")
 
 
 def _check_field(field: str, value: Any, path: str) -> None:
@@ -40,7 +47,7 @@ def _check_field(field: str, value: Any, path: str) -> None:
     if field in MERGE_KEYS and value is not None:
         _check_list(value, field, path)
     if field not in _FREE_MAPS:
-        check_overlay(value, path)
+        _check_value(value, path)
 
 
 def _check_list(value: Any, field: str, path: str) -> None:

@@ -74,6 +74,16 @@ def canary(**fields: Any) -> dict[str, Any]:
             "spec.strategy.canary.trafficRouting: write exactly one router, of gatewayAPI; Istio, Linkerd",
             id="another router, without which pods would split the traffic",
         ),
+        pytest.param(
+            canary(trafficRouting={"gatewayAPI": {**GATEWAY, "filters": [{"type": "URLRewrite"}]}}),
+            "spec.strategy.canary.trafficRouting.gatewayAPI.filters[0]: a filter of type URLRewrite has the field",
+            id="a filter without its field",
+        ),
+        pytest.param(
+            canary(trafficRouting={"gatewayAPI": {**GATEWAY, "filters": [{"type": "CORS", "urlRewrite": {}}]}}),
+            "spec.strategy.canary.trafficRouting.gatewayAPI.filters[0]: a filter of type CORS has the field",
+            id="a filter with the field of another type",
+        ),
     ],
 )
 def test_what_is_not_understood_is_named(spec: dict[str, Any], message: str) -> None:
