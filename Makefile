@@ -28,9 +28,9 @@ demo: $(STAMP) ## Run the product's main job from one end to the other, without 
 test: $(STAMP) ## Run every test
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-fuzz: $(STAMP) ## Send the model server a million made-up requests, the sandbox some thousands (FUZZ=n: so many; FUZZ_SEED=n: others)
+fuzz: $(STAMP) ## Send the model server a million random requests, the sandbox and the operator thousands (FUZZ=n: so many; FUZZ_SEED=n: others)
 	@FUZZ=$(or $(FUZZ),1000000) HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest --timeout 0 tests/integration/sandbox/test_fuzz.py \
-		tests/integration/server/test_fuzz.py tests/integration/server/test_schema.py $(PYTEST_ARGS)
+		tests/integration/operator/test_random_specs.py tests/integration/server/test_fuzz.py tests/integration/server/test_schema.py $(PYTEST_ARGS)
 
 clients: ## Run Triton's, KServe's and MLflow's own clients against the model server, in .venvs/clients
 	@test -x .venvs/clients/bin/pip || { python=$$(.ci/find-python) && "$$python" -m venv .venvs/clients; }

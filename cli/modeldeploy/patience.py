@@ -1,4 +1,4 @@
-"""Looking again while somebody waits: an API server that is away for a moment ends no wait.
+"""Retries of a command that waits: an API server that is unavailable for a moment does not end the wait.
 
 Used by `watch` and by `status --wait`.
 """

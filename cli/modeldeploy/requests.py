@@ -75,14 +75,14 @@ def undo(
     """
     if rollout.canary:
         raise Refused(f"{rollout.name} is rolling out {rollout.canary}: abort it instead")
-    known = list(dict.fromkeys(past.revision for past in rollout.history if past.revision != rollout.stable))
+    in_history = list(dict.fromkeys(past.revision for past in rollout.history if past.revision != rollout.stable))
     live = [past.revision for past in rollout.history if past.result == "Promoted" and past.revision != rollout.stable]
     if to_revision is None:
         if not live:
             raise Refused(f"{rollout.name} has no earlier revision that was live")
         to_revision = live[0]
-    elif to_revision not in known:
-        raise Refused(f"{rollout.name} has no revision {to_revision!r}; known are: {', '.join(known) or 'none'}")
+    elif to_revision not in in_history:
+        raise Refused(f"{rollout.name} has no revision {to_revision!r}; known are: {', '.join(in_history) or 'none'}")
     if kept is not None and to_revision not in kept:
         there = ", ".join(sorted(set(kept) - {rollout.stable})) or "none"
         gone = f"revision {to_revision} of {rollout.name} is no longer kept (spec.revisionHistoryLimit)"

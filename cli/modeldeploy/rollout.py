@@ -54,7 +54,7 @@ class Past:
 class Rollout:
     """One ModelDeployment. Revisions are hashes, empty where there is none; weights are percent.
 
-    `is_asked`: somebody asked for an undo or a retry, which the operator has not looked at yet.
+    `is_asked`: a user requested an undo or a retry that the operator has not answered yet.
     """
 
     name: str
@@ -138,8 +138,8 @@ def _is_asked(annotations: Body, status: Body) -> bool:
     return any(value and answered.get(word) != value for word, value in asked.items())
 
 
-def _condition(status: Body, wanted: str) -> str:
-    return next((str(one["status"]) for one in status.get("conditions", ()) if one["type"] == wanted), "Unknown")
+def _condition(status: Body, type_: str) -> str:
+    return next((str(one["status"]) for one in status.get("conditions", ()) if one["type"] == type_), "Unknown")
 
 
 def _server(raw: Body | None) -> Server | None:

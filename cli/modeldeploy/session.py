@@ -61,8 +61,8 @@ class Session:
         except KubeError as error:
             if error.code != 404:
                 raise
-        known = ", ".join(one.name for one in self.rollouts()) or "none"
-        raise UnknownName(f"no ModelDeployment {name!r} in namespace {self.namespace}; there are: {known}")
+        names = ", ".join(one.name for one in self.rollouts()) or "none"
+        raise UnknownName(f"no ModelDeployment {name!r} in namespace {self.namespace}; there are: {names}")
 
     def rollouts(self, *, everywhere: bool = False) -> list[Rollout]:
         """All ModelDeployments of the namespace, or of all namespaces."""
@@ -71,8 +71,8 @@ class Session:
         except KubeError as error:
             if error.code != 404:
                 raise
-            told = f"the API server has no ModelDeployments; install modeldeploy's chart in the cluster: {_INSTALL}"
-            raise KubeError(404, error.reason, told) from error
+            reason = f"the API server has no ModelDeployments; install modeldeploy's chart in the cluster: {_INSTALL}"
+            raise KubeError(404, error.reason, reason) from error
         return [Rollout.from_body(plain(body)) for body in bodies]
 
     def pods(self, name: str) -> list[Body]:

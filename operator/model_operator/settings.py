@@ -104,7 +104,7 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
             continue
         name = variable.removeprefix(PREFIX).lower()
         if name not in types:
-            names = ", ".join(PREFIX + known.upper() for known in types)
+            names = ", ".join(PREFIX + field.upper() for field in types)
             raise InvalidSettings(f"{variable} is unknown; the known variables are {names}")
         try:
             values[name] = msgspec.convert(text, types[name], strict=False)

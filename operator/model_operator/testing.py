@@ -89,7 +89,7 @@ class InMemoryCluster:
     def remove(self, key: ObjectKey) -> None:
         """Delete a ModelDeployment, and all objects that it owns."""
         body = self.objects.pop((KIND, *key))
-        self._collect(body["metadata"]["uid"])
+        self.collect(body["metadata"]["uid"])
 
     def get(self, kind: str, key: ObjectKey) -> JsonObject:
         """Return an object.
@@ -137,7 +137,7 @@ class InMemoryCluster:
             return
         self.before_write("delete", body)
         del self.objects[(kind, *key)]
-        self._collect(uid)
+        self.collect(uid)
         self.after_write("delete", body)
 
     async def patch_status(self, resource: ModelDeployment | ObjectVersion, patch: Mapping[str, Any]) -> JsonObject:
@@ -203,10 +203,10 @@ class InMemoryCluster:
     def _run_deployment(self, deployment: JsonObject) -> None:
         metadata = deployment["metadata"]
         revision = metadata["labels"][REVISION]
-        pods, wanted = self.pods(revision), deployment["spec"]["replicas"]
-        for number in range(len(pods), wanted):
+        pods, replicas = self.pods(revision), deployment["spec"]["replicas"]
+        for number in range(len(pods), replicas):
             self._start_pod(deployment, number)
-        for pod in pods[wanted:]:
+        for pod in pods[replicas:]:
             del self.objects[("Pod", metadata["namespace"], pod["metadata"]["name"])]
         behaviour = self._behaviour(deployment)
         for pod in self.pods(revision):
@@ -214,7 +214,7 @@ class InMemoryCluster:
         ready = sum(is_pod_ready(pod) for pod in self.pods(revision))
         status = {
             "observedGeneration": metadata["generation"],
-            "replicas": wanted,
+            "replicas": replicas,
             "readyReplicas": ready,
             "availableReplicas": ready,
         }
@@ -286,12 +286,12 @@ class InMemoryCluster:
         parents = [{"parentRef": ref, "conditions": conditions} for ref in route["spec"]["parentRefs"]]
         self._store({**route, "status": {"parents": parents}})
 
-    def _collect(self, uid: str) -> None:
+    def collect(self, uid: str) -> None:
         """Delete owned objects, as the garbage collector does."""
         for identity, body in list(self.objects.items()):
             owners = {reference["uid"] for reference in body["metadata"].get("ownerReferences", ())}
             if uid in owners and self.objects.pop(identity, None) is not None:
-                self._collect(body["metadata"]["uid"])
+                self.collect(body["metadata"]["uid"])
 
     def _store(self, body: JsonObject) -> JsonObject:
         metadata = body["metadata"]

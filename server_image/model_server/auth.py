@@ -65,7 +65,7 @@ class ApiKeyAuth:
             )
         digest = hashlib.sha256(given).digest()
         # Every key is compared, whichever matches: the time taken tells nothing.
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        matches = [hmac.compare_digest(digest, accepted) for accepted in self._digests]
         if not any(matches):
             raise Unauthorized("this API key is not valid here")
 

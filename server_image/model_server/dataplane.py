@@ -95,8 +95,8 @@ class DataPlane:
         """Raise UnknownModel for another model's name or version, ModelNotReady while the version is not known."""
         if name != self.name:
             raise UnknownModel(f"model {name!r} is not served here", hint=f"This server serves {self.name!r}.")
-        if version and version != (known := self.loaded.identity.version):
-            raise UnknownModel(f"version {version!r} is not served here", hint=f"This server serves version {known!r}.")
+        if version and version != (own := self.loaded.identity.version):
+            raise UnknownModel(f"version {version!r} is not served here", hint=f"This server serves version {own!r}.")
 
     def feedback(self, document: Mapping[str, Any]) -> None:
         """Count a label or a conversion. Raises InvalidInput or UnknownPrediction."""

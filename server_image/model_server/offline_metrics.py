@@ -64,8 +64,8 @@ class ClassificationMetrics:
         label = _plain(value)
         if label not in self._places:
             if not self._is_open:
-                known = ", ".join(map(str, self._classes[:20]))
-                raise DatasetInvalid(f"row {self.rows}: {value!r} is no class of the model; its classes: {known}")
+                classes = ", ".join(map(str, self._classes[:20]))
+                raise DatasetInvalid(f"row {self.rows}: {value!r} is no class of the model; its classes: {classes}")
             self._places[label] = len(self._classes)
             self._classes.append(value)
         return self._places[label]

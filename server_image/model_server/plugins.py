@@ -24,10 +24,10 @@ def registered(group: str) -> Mapping[str, EntryPoint]:
     """What is registered in a group, by name; imports nothing. Raises SettingsInvalid for a name given twice."""
     found: dict[str, EntryPoint] = {}
     for entry in sorted(entry_points(group=group)):
-        known = found.setdefault(entry.name, entry)
-        if known.value != entry.value:
+        first = found.setdefault(entry.name, entry)
+        if first.value != entry.value:
             raise SettingsInvalid(
-                f"two installed packages register {entry.name!r} in {group}: {known.value} and {entry.value}",
+                f"two installed packages register {entry.name!r} in {group}: {first.value} and {entry.value}",
                 hint="Uninstall one of them.",
             )
     return found

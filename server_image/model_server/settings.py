@@ -158,10 +158,10 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     """
     given = {name.removeprefix(PREFIX): value for name, value in environ.items() if name.startswith(PREFIX)}
     given = {name: value for name, value in given.items() if value != "" and not SERVICE_LINK.match(name)}
-    known = {field.name.upper() for field in structs.fields(Settings)} | {"INSTALLED"}
-    unknown = sorted(given.keys() - known)
+    names = {field.name.upper() for field in structs.fields(Settings)} | {"INSTALLED"}
+    unknown = sorted(given.keys() - names)
     if unknown:
-        raise SettingsInvalid(f"{PREFIX}{unknown[0]} is not a setting", hint=_known_hint(unknown[0], known))
+        raise SettingsInvalid(f"{PREFIX}{unknown[0]} is not a setting", hint=_known_hint(unknown[0], names))
     given.pop("INSTALLED", None)  # left by the server for itself, see package/installation.py
     document: dict[str, object] = {name.lower(): value for name, value in given.items()}
     for name in LISTS & given.keys():
@@ -175,11 +175,11 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     return settings
 
 
-def _known_hint(unknown: str, known: set[str]) -> str:
+def _known_hint(unknown: str, names: set[str]) -> str:
     # Imported only here: nearly every start is without a misspelt name.
     from difflib import get_close_matches
 
-    close = get_close_matches(unknown, known, n=1)
+    close = get_close_matches(unknown, names, n=1)
     return (
-        f"Did you mean {PREFIX}{close[0]}?" if close else f"Known: {', '.join(sorted(PREFIX + one for one in known))}."
+        f"Did you mean {PREFIX}{close[0]}?" if close else f"Known: {', '.join(sorted(PREFIX + one for one in names))}."
     )

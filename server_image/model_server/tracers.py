@@ -17,8 +17,8 @@ def open_tracer(environ: Mapping[str, str], settings: Settings) -> Tracer:
 
     Raises SettingsInvalid for another protocol than OTLP over HTTP, and DependencyMissing without its library.
     """
-    wanted = any(environ.get(name) for name in _ENDPOINTS) and environ.get("OTEL_TRACES_EXPORTER") != "none"
-    if not wanted or environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+    has_endpoint = any(environ.get(name) for name in _ENDPOINTS) and environ.get("OTEL_TRACES_EXPORTER") != "none"
+    if not has_endpoint or environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return PropagateOnlyTracer()
     for name in _PROTOCOLS:
         if environ.get(name, "") not in ("", "http/protobuf"):

@@ -98,11 +98,11 @@ def _parts(value: Any, kind: Any, where: str) -> Iterator[tuple[Any, Any, str]]:
 
 def _strange_and_missing(value: Mapping[Any, Any], kind: type[Struct], where: str) -> Iterator[FieldError]:
     fields = structs.fields(kind)
-    known = [field.name for field in fields]
+    names = [field.name for field in fields]
     inside = f"{where}." if where else ""
     for name in value:
-        if name not in known:
-            yield FieldError(f"{inside}{name}", f"is not a field; known are {', '.join(known)}")
+        if name not in names:
+            yield FieldError(f"{inside}{name}", f"is not a field; known are {', '.join(names)}")
     for field in fields:
         if field.name not in value and field.default is NODEFAULT and field.default_factory is NODEFAULT:
             yield FieldError(f"{inside}{field.name}", "is missing")

@@ -16,9 +16,10 @@ from pathlib import Path
 import model_packages
 import pytest
 import yaml
+from waiting import wait_until
 
 from modeldeploy.kube import MODELDEPLOYMENTS, SERVICES, Kube, Resource
-from modeldeploy.stand import Stand, joined, stand, wait_until
+from modeldeploy.stand import Stand, joined, stand
 
 NAMESPACES = Resource("", "v1", "namespaces", namespaced=False)
 

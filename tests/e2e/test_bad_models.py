@@ -5,9 +5,9 @@ from typing import Any
 import httpx
 import pytest
 from model_packages import own_predictions, some_rows
+from waiting import wait_until
 
 from modeldeploy.kube import EVENTS, MODELDEPLOYMENTS
-from modeldeploy.stand import wait_until
 
 NAME = "patient"
 

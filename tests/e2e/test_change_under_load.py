@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 from model_packages import VERSIONS, own_predictions, some_rows
+from waiting import wait_until
 
 from modeldeploy.demo.load import Load
 from modeldeploy.kube import PODS
-from modeldeploy.stand import wait_until
 
 NAME = "busy"
 

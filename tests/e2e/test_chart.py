@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from modeldeploy.kube import PODS, Kube, Resource
-from modeldeploy.stand import start_sandbox, wait_until
+from modeldeploy.stand import start_sandbox
 
 pytest.importorskip("helm_python", reason="helm-python-sdk has no wheel for this machine")
 

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from modeldeploy.stand import wait_until
+from waiting import wait_until
 
 
 @pytest.mark.timeout(180)

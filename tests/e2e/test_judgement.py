@@ -11,9 +11,9 @@ import pytest
 from free_ports import free_port
 from labelled_load import LabelledLoad
 from model_packages import judged_label, some_rows
+from waiting import wait_until
 
 from modeldeploy.kube import EVENTS, MODELDEPLOYMENTS
-from modeldeploy.stand import wait_until
 
 NAME = "judged"
 STEPS = [{"setWeight": 50}, {"analysis": {"minDuration": "1s", "maxDuration": "2m"}}]

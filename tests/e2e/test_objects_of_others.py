@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from modeldeploy.kube import MODELDEPLOYMENTS, SERVICES
-from modeldeploy.stand import wait_until
 
 
 @pytest.mark.parametrize("selector", [None, {"app": "ledger"}], ids=["without a selector", "with a selector"])

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 from model_packages import VERSIONS, own_predictions, some_rows
+from waiting import wait_until
 
 from modeldeploy.demo.load import Load
 from modeldeploy.kube import MODELDEPLOYMENTS, PODS, SERVICES, Kube, Resource
-from modeldeploy.stand import Operator, stand, wait_until
+from modeldeploy.stand import Operator, stand
 
 GATEWAYS = Resource("gateway.networking.k8s.io", "v1", "gateways")
 ROUTES = Resource("gateway.networking.k8s.io", "v1", "httproutes")

@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 import yaml
 from model_packages import VERSIONS, own_predictions, some_rows
+from waiting import wait_until
 
 from modeldeploy.demo.load import Load
 from modeldeploy.kube import DEPLOYMENTS, MODELDEPLOYMENTS, PODS, SERVICES
-from modeldeploy.stand import checkout, wait_until
+from modeldeploy.stand import checkout
 
 pytest.importorskip("helm_python", reason="helm-python-sdk has no wheel for this machine")
 

@@ -21,6 +21,7 @@ import aiohttp
 import pytest
 import yaml
 from free_ports import free_port
+from waiting import eventually
 
 from model_sandbox.client import Connection
 from model_sandbox.controllers import manager, scheduler
@@ -106,13 +107,14 @@ async def until_ready(url: str, token: str) -> None:
     headers = {"Authorization": f"Bearer {token}"}
     connector = aiohttp.TCPConnector(ssl=unverified())
     async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
-        for _ in range(300):
+
+        async def is_ready() -> bool:
             with contextlib.suppress(aiohttp.ClientError):
                 async with session.get(f"{url}/readyz") as response:
-                    if response.status == 200:
-                        return
-            await asyncio.sleep(0.1)
-    pytest.fail(f"the API server at {url} did not get ready in 30 s")
+                    return response.status == 200
+            return False
+
+        await eventually(is_ready, f"the API server at {url} is ready")
 
 
 async def run(*command: str | Path) -> None:

@@ -4,7 +4,7 @@ import copy
 from datetime import timedelta
 from typing import Any
 
-from rollout_scenarios import GATEWAY, NEXT, live, storage
+from rollout_actions import GATEWAY, NEXT, live, storage
 from rollout_world import World
 
 from model_operator.api.resource import ObjectKey

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,12 @@ import aiohttp
 import yaml
 from control_planes import ControlPlane, control_plane
 from free_ports import free_port
+from waiting import eventually
 
 from model_operator.clients.kinds import BY_KIND, RESOURCE, KindInfo
 
+#: Metric of an operator that holds the Lease.
+LEADS = "modeldeploy_operator_leader 1.0"
 CRD = Path(__file__).parents[2] / "crds" / "modeldeployments.yaml"
 
 
@@ -56,17 +59,6 @@ class Api:
         return (await self.get(RESOURCE, name)).get("status") or {}
 
 
-async def eventually(check: Callable[[], Any], what: str, seconds: float = 30) -> Any:
-    """Ask until the answer is truthy."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while True:
-        answer = await check()
-        if answer:
-            return answer
-        assert asyncio.get_running_loop().time() < deadline, f"in vain waited for: {what}"
-        await asyncio.sleep(0.02)
-
-
 @dataclass
 class Operator:
     """A running operator."""
@@ -87,14 +79,25 @@ class Operator:
         return counted
 
     async def knows(self, resources: int) -> bool:
-        """Whether it leads, and has looked at so many ModelDeployments."""
+        """Whether it leads, and has reconciled so many ModelDeployments."""
+        page = await self._page()
+        return LEADS in page and page.count("\nmodeldeploy_operator_rollout_step{") == resources
+
+    async def is_up(self) -> bool:
+        """Whether it serves its metrics."""
+        return bool(await self._page())
+
+    async def leads(self) -> bool:
+        """Whether it holds the Lease."""
+        return LEADS in await self._page()
+
+    async def _page(self) -> str:
+        """Return the metrics; empty while they are not served."""
         try:
             async with self.session.get(self.metrics) as response:
-                page = await response.text()
+                return await response.text()
         except aiohttp.ClientError:
-            return False
-        looked_at = page.count("\nmodeldeploy_operator_rollout_step{")
-        return "modeldeploy_operator_leader 1.0" in page and looked_at == resources
+            return ""
 
     async def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, and return the exit status."""
@@ -141,4 +144,4 @@ async def operator(cluster: ControlPlane, **settings: str) -> AsyncIterator[Oper
                 await running.end()
 
 
-__all__ = ["Api", "ControlPlane", "Operator", "api_of", "control_plane", "eventually", "operator"]
+__all__ = ["Api", "ControlPlane", "Operator", "api_of", "control_plane", "operator"]

@@ -311,8 +311,10 @@ class World:
             if not self.reached or self.reached[-1] != pair:
                 self.reached.append(pair)
         if body["kind"] == "Service" and body["metadata"]["name"] == self._only_resource()["metadata"]["name"]:
-            lost = self._front_before - self._ready_behind_front(body)
-            assert not lost, f"a change of the front selector took ready pods away: {lost}"
+            remaining = self._ready_behind_front(body)
+            lost, needed = self._front_before - remaining, self._only_resource()["spec"].get("replicas", 1)
+            suffices = bool(self._only_resource()["status"].get("canaryRevision")) and len(remaining) >= needed
+            assert not lost or suffices, f"a change of the front selector took ready pods away: {lost}"
         if body["kind"] == "HTTPRoute":
             self._check_route(body)
 

@@ -78,12 +78,12 @@ def _write_metadata(
         raise Refused(f"{path} exists: leave --sample out to keep it, or write over it with --force")
     if target is not None and target not in columns:
         raise Refused(f"the sample has no column {target!r}; it has {', '.join(columns)}")
-    known = feature_names(folder, trusted=trusted)
-    absent = [one for one in known if one not in columns]
+    features = feature_names(folder, trusted=trusted)
+    absent = [one for one in features if one not in columns]
     if absent:
         raise Refused(f"the model was trained with {absent[0]!r}, and the sample has {', '.join(columns)}")
     # Without the model's word the sample's own order is the model's.
-    names = known or [one for one in columns if one != target]
+    names = features or [one for one in columns if one != target]
     empty = [one for one in names if not any(cell.strip() for cell in columns[one])]
     if empty:
         raise Refused(f"column {empty[0]!r} of the sample has no value in any row")
@@ -93,7 +93,7 @@ def _write_metadata(
     document |= describe(names, columns, ranges=ranges)
     path.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
     print(f"wrote {path}: {len(names)} features", file=sys.stderr)
-    if not known:
+    if not features:
         taken = "all columns of the sample" if target is None else f"the sample's columns but {target}"
         hint = "; --target leaves out the one that is predicted" if target is None else ""
         print(

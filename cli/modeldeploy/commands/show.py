@@ -16,7 +16,7 @@ from modeldeploy.view import history_of, line_of, table_of, tree_of
 
 Name = Annotated[str, typer.Argument(help="Name of the ModelDeployment.", metavar="NAME", show_default=False)]
 
-#: Seconds between two looks of somebody who waits.
+#: Seconds between two requests of a command that waits.
 _SOON = 0.5
 #: Seconds that a watch waits for an API server that went away.
 _PATIENCE = 60.0

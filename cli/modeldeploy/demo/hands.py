@@ -137,8 +137,8 @@ class Client:
         """Status and events as YAML."""
         self._narrator.command(["kube.get", "modeldeployments", name])
         status = self._kube.get(MODELDEPLOYMENTS, name).get("status", {})
-        told = self._kube.list(EVENTS, fields=f"involvedObject.name={name}")
-        events = [f"{one.get('type')} {one.get('reason')}: {one.get('message')}" for one in told]
+        found = self._kube.list(EVENTS, fields=f"involvedObject.name={name}")
+        events = [f"{one.get('type')} {one.get('reason')}: {one.get('message')}" for one in found]
         text = yaml.safe_dump({"status": status, "events": events}, sort_keys=False, width=100)
         self._narrator.output(_the_end_of_it(text))
         return text

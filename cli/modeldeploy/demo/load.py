@@ -104,14 +104,14 @@ class Load:
             with self._lock:
                 self.report.failed.append(f"row {index}: {type(error).__name__}: {error}")
             return
-        known = self._expected.get(version)
+        expected = self._expected.get(version)
         with self._lock:
             self.report.answered[version] += 1
-            if known is None:
+            if expected is None:
                 self.report.differing.append(f"row {index}: answered by unknown version {version!r}")
-            elif prediction != known[index]:
+            elif prediction != expected[index]:
                 self.report.differing.append(
-                    f"row {index}: served {prediction}, version {version} itself says {known[index]}"
+                    f"row {index}: served {prediction}, version {version} itself says {expected[index]}"
                 )
 
 

@@ -86,7 +86,7 @@ class Story:
         else:
             self._narrator.say("There is no Helm engine for this machine: the operator is started as a process.")
         operator = self._started.enter_context(installed(self._folder, kubeconfig, replicas=2))
-        self._narrator.output(operator.told)
+        self._narrator.output(operator.output)
         return operator
 
     def _go_live(self, kube: Kube, user: Hands) -> None:
@@ -141,9 +141,9 @@ class Story:
             user.apply(self._manifest(NAME, "3-is-not-there"))
             with user.watching(NAME):
                 failures = wait_until(lambda: self._failures(kube, NAME), "status names the failure", seconds=60)
-            wide, told = user.wide(), user.describe(NAME)
+            wide, description = user.wide(), user.describe(NAME)
         reason = failures[0]["reason"]
-        for where, text in (("the wide table", wide), ("the description", told)):
+        for where, text in (("the wide table", wide), ("the description", description)):
             self._narrator.check(reason in text, f"{where} says {reason}", f"{where} does not say {reason}:\n{text}")
         self._judge(load)
 

@@ -137,8 +137,8 @@ def _entry(merger: Any, section: str, name: Any, shown: str) -> dict[str, Any]:
     """Return what stands under a name. Raises `KubeconfigError` with the names that there are."""
     entries = {node["name"]: node.value for node in merger.config.value[section]}
     if name not in entries:
-        known = ", ".join(sorted(map(str, entries))) or "none"
-        raise KubeconfigError(f"{shown} has no entry {name!r} in {section}; known are: {known}")
+        names = ", ".join(sorted(map(str, entries))) or "none"
+        raise KubeconfigError(f"{shown} has no entry {name!r} in {section}; known are: {names}")
     return entries[name].get(section.removesuffix("s")) or {}
 
 
@@ -175,12 +175,12 @@ def _check_tls(configuration: Any, link: dict[str, Any]) -> None:
     try:
         tls = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
     except (ssl.SSLError, OSError) as error:
-        told = "certificate-authority is no certificate in PEM"
-        raise KubeconfigError(f"cluster {link.get('cluster')!r}: {told}") from error
+        problem = "certificate-authority is no certificate in PEM"
+        raise KubeconfigError(f"cluster {link.get('cluster')!r}: {problem}") from error
     if not configuration.cert_file:
         return
     try:
         tls.load_cert_chain(configuration.cert_file, configuration.key_file)
     except (ssl.SSLError, OSError) as error:
-        told = "client-certificate and client-key are no pair in PEM"
-        raise KubeconfigError(f"user {link.get('user')!r}: {told}") from error
+        problem = "client-certificate and client-key are no pair in PEM"
+        raise KubeconfigError(f"user {link.get('user')!r}: {problem}") from error

@@ -131,8 +131,8 @@ class Kube:
             if error.code != 403 or " cannot " in str(error):  # then the API server says itself who may not do what
                 raise
             where = f" in namespace {space}" if space else ""
-            told = f"the verb {verb!r} on {resource.qualified}{where} is not allowed to this user: {error}"
-            raise KubeError(error.code, error.reason, told) from error
+            reason = f"the verb {verb!r} on {resource.qualified}{where} is not allowed to this user: {error}"
+            raise KubeError(error.code, error.reason, reason) from error
 
     def _send_signed_in(self, method: str, path: str, **request: Any) -> Body:
         """Send a request, once more with new credentials: those of plugins, files and identity providers expire."""

@@ -29,20 +29,20 @@ class Credential:
 
 def ask(plugin: Any, cluster: Any, who: str, folder: Path) -> Credential:
     """Run a plugin from `folder`, to which its command may be relative. Raises `KubeconfigError` with what it said."""
-    told = f"{who}: the credential plugin {plugin.safe_get('command')}"
+    plugin_name = f"{who}: the credential plugin {plugin.safe_get('command')}"
     shown = _with_authority(cluster) if plugin.safe_get("provideClusterInfo") else cluster
     try:
         return _credential(ExecProvider(plugin, str(folder), shown).run())
     except FileNotFoundError as error:
         hint = " ".join(str(plugin.safe_get("installHint") or "").split())
-        raise KubeconfigError(f"{told} is not installed{': ' + hint if hint else ''}") from error
+        raise KubeconfigError(f"{plugin_name} is not installed{': ' + hint if hint else ''}") from error
     except ConfigException as error:
-        raise KubeconfigError(f"{told} gave no credential: {_one_line(error)}") from error
+        raise KubeconfigError(f"{plugin_name} gave no credential: {_one_line(error)}") from error
     except AttributeError as error:
         # On a terminal the library leaves its standard error to the plugin, and then asks for its text.
-        raise KubeconfigError(f"{told} failed; what it says stands above") from error
+        raise KubeconfigError(f"{plugin_name} failed; what it says stands above") from error
     except (OSError, TypeError, ValueError, KeyError) as error:
-        raise KubeconfigError(f"{told} gave no credential: {_one_line(error)}") from error
+        raise KubeconfigError(f"{plugin_name} gave no credential: {_one_line(error)}") from error
 
 
 def _credential(status: Any) -> Credential:
@@ -72,8 +72,8 @@ def _with_authority(cluster: Any) -> Any:
         try:
             data = (Path(cluster.path).parent / name).read_bytes()
         except OSError as error:
-            told = f"certificate-authority {error.filename} cannot be read: {error.strerror}"
-            raise KubeconfigError(told) from error
+            problem = f"certificate-authority {error.filename} cannot be read: {error.strerror}"
+            raise KubeconfigError(problem) from error
         fields["certificate-authority-data"] = base64.b64encode(data).decode()
     return ConfigNode(cluster.name, fields, cluster.path)
 

@@ -35,8 +35,8 @@ class Loader(KubeConfigLoader):  # type: ignore[misc]
         if not provider:
             return None
         if provider.get("name") != "oidc":
-            told = f"auth-provider {provider.get('name')!r} is not known; known is: oidc. Others are exec plugins now"
-            raise KubeconfigError(f"{self._who}: {told}")
+            problem = f"auth-provider {provider.get('name')!r} is not supported; write oidc, or use an exec plugin"
+            raise KubeconfigError(f"{self._who}: {problem}")
         return super()._load_auth_provider_token()
 
     def _load_oid_token(self, provider: Any) -> Any:
@@ -53,7 +53,7 @@ class Loader(KubeConfigLoader):  # type: ignore[misc]
         return token
 
     def _refresh_oidc(self, provider: Any) -> None:
-        """Refresh, with the provider's certificate always verified, a client secret or none, and errors told."""
+        """Refresh the token. The provider's certificate is always verified; errors become `KubeconfigError`."""
         config = provider["config"].value
         asked = {"client-secret": "", **config, "idp-issuer-url": str(config.get("idp-issuer-url", "")).rstrip("/")}
         if authority := config.get("idp-certificate-authority"):
@@ -61,17 +61,17 @@ class Loader(KubeConfigLoader):  # type: ignore[misc]
         elif not config.get("idp-certificate-authority-data"):
             # Without one the library asks an unverified server where to send the refresh token.
             asked["idp-certificate-authority"] = ssl.get_default_verify_paths().cafile or certifi.where()
-        old, told = config.get("id-token"), f"no new token from {asked['idp-issuer-url']}"
+        old, problem = config.get("id-token"), f"no new token from {asked['idp-issuer-url']}"
         try:
             super()._refresh_oidc(ConfigNode(provider.name, {"config": asked}))
         except OAuth2Error as error:
-            raise KubeconfigError(f"{self._who}: {told}: {error}; log in again") from error
+            raise KubeconfigError(f"{self._who}: {problem}: {error}; log in again") from error
         except (ApiException, urllib3.exceptions.HTTPError, requests.RequestException, OSError) as error:
-            raise KubeconfigError(f"{self._who}: {told}: {' '.join(str(error).split())}") from error
+            raise KubeconfigError(f"{self._who}: {problem}: {' '.join(str(error).split())}") from error
         except (ValueError, KeyError) as error:
-            raise KubeconfigError(f"{self._who}: {told}: its answer is not that of an OpenID provider") from error
+            raise KubeconfigError(f"{self._who}: {problem}: its answer is not that of an OpenID provider") from error
         if asked.get("id-token") in (None, old):
-            raise KubeconfigError(f"{self._who}: {told}; log in again")
+            raise KubeconfigError(f"{self._who}: {problem}; log in again")
         config.update({name: asked[name] for name in ("id-token", "refresh-token")})
 
     def _load_user_token(self) -> Any:

@@ -85,32 +85,32 @@ class Transport:
         except SSLError as error:
             raise self._untrusted(str(error)) from error
         except ProxyError as error:
-            told = f"{self._shown} is not reached by the proxy {self._proxy}: {_reason(error.original_error)}"
-            raise KubeUnreachable(told) from error
+            problem = f"{self._shown} is not reached by the proxy {self._proxy}: {_reason(error.original_error)}"
+            raise KubeUnreachable(problem) from error
         except HTTPError as error:
             raise KubeUnreachable(f"{self._shown} does not answer: {_reason(error)}") from error
         except ValueError:  # from http.client, with the header's content: it may be a token
-            told = "a token or a name of the kubeconfig does not fit into a header: it has a line break in it"
-            raise KubeconfigError(told) from None
+            problem = "a token or a name of the kubeconfig does not fit into a header: it has a line break in it"
+            raise KubeconfigError(problem) from None
         answer = _json(text)
         if not isinstance(answer, dict) or "kind" not in answer:
             raise self._stranger(status)
         return answer
 
     def _stranger(self, status: int) -> KubeUnreachable:
-        told = f"answers with {status} and no object of Kubernetes: is there an API server at this address?"
-        return KubeUnreachable(f"{self._shown} {told}")
+        problem = f"answers with {status} and no object of Kubernetes: is there an API server at this address?"
+        return KubeUnreachable(f"{self._shown} {problem}")
 
     def _untrusted(self, reason: str) -> Exception:
         """Return the error for a failed handshake: what the kubeconfig has to change, where it is the certificate."""
-        told = " ".join(reason.removeprefix("SSLError").split())
-        if "CERTIFICATE_VERIFY_FAILED" not in told:
-            return KubeUnreachable(f"{self._shown} does not answer: {told}")
-        if "ostname mismatch" in told or "IP address mismatch" in told:
+        text = " ".join(reason.removeprefix("SSLError").split())
+        if "CERTIFICATE_VERIFY_FAILED" not in text:
+            return KubeUnreachable(f"{self._shown} does not answer: {text}")
+        if "ostname mismatch" in text or "IP address mismatch" in text:
             hint = "set tls-server-name of the kubeconfig's cluster to a name that it is valid for"
         else:
             hint = "set certificate-authority of the kubeconfig's cluster to the authority that signed it"
-        return KubeconfigError(f"the certificate of {self._shown} is not trusted: {_reason(told)}; {hint}")
+        return KubeconfigError(f"the certificate of {self._shown} is not trusted: {_reason(text)}; {hint}")
 
 
 def _address(url: str) -> str:

@@ -75,25 +75,25 @@ _METADATA: Schema = {
 
 def _closed(schema: Schema) -> dict[str, Any]:
     """The schema in the words of JSON schema, with unknown fields forbidden as `kubectl apply` does."""
-    told = dict(schema)
+    closed = dict(schema)
     if schema.get("x-kubernetes-int-or-string"):
-        told["type"] = ["integer", "string"]
+        closed["type"] = ["integer", "string"]
     if "properties" in schema:
-        told["properties"] = {name: _closed(child) for name, child in schema["properties"].items()}
+        closed["properties"] = {name: _closed(child) for name, child in schema["properties"].items()}
         if not schema.get("x-kubernetes-preserve-unknown-fields"):
-            told["additionalProperties"] = False
+            closed["additionalProperties"] = False
     if "items" in schema:
-        told["items"] = _closed(schema["items"])
+        closed["items"] = _closed(schema["items"])
     if isinstance(schema.get("additionalProperties"), dict):
-        told["additionalProperties"] = _closed(schema["additionalProperties"])
-    return told
+        closed["additionalProperties"] = _closed(schema["additionalProperties"])
+    return closed
 
 
 def _without_nulls(value: Any, schema: Schema) -> Any:
     """A copy without the fields that are null, which the API server takes for absent."""
     if isinstance(value, dict):
-        known, others = schema.get("properties", {}), schema.get("additionalProperties")
-        schemas = {name: known.get(name, others) for name in value}
+        fields, others = schema.get("properties", {}), schema.get("additionalProperties")
+        schemas = {name: fields.get(name, others) for name in value}
         kept = {name: child for name, child in value.items() if child is not None or not schemas[name]}
         return {name: _without_nulls(child, schemas[name] or {}) for name, child in kept.items()}
     if isinstance(value, list):
@@ -108,13 +108,13 @@ def _duplicates(value: Any, schema: Schema, path: Path) -> Iterator[Problem]:
             if name in value:
                 yield from _duplicates(value[name], child, (*path, name))
     elif isinstance(value, list):
-        known = []
+        identities = []
         for index, item in enumerate(value):
             yield from _duplicates(item, schema.get("items", {}), (*path, index))
             identity = _identity(item, schema)
-            if identity and identity in known:
+            if identity and identity in identities:
                 yield Problem((*path, index), f"{identity} stands here twice")
-            known.append(identity)
+            identities.append(identity)
 
 
 def _identity(item: Any, schema: Schema) -> str:
@@ -128,26 +128,26 @@ def _identity(item: Any, schema: Schema) -> str:
 def _problems(error: jsonschema.ValidationError) -> Iterator[Problem]:
     path: Path = tuple(error.absolute_path)
     given: Any = error.instance
-    wanted: Any = error.validator_value
+    expected: Any = error.validator_value
     schema: Any = error.schema
     if error.validator == "additionalProperties":
-        known = list(schema["properties"])
-        for name in map(_written, given.keys() - known):
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+        names = list(schema["properties"])
+        for name in map(_written, given.keys() - names):
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(names)}"
             yield Problem((*path, name), f"unknown field; {hint}")
     elif error.validator == "required":
         # One error speaks of one field, and names it first.
-        name = next(name for name in wanted if error.message.startswith(f"'{name}'"))
+        name = next(name for name in expected if error.message.startswith(f"'{name}'"))
         yield Problem((*path, name), "is required")
-    elif error.validator == "pattern" and "(ms|s|m|h" in wanted:
+    elif error.validator == "pattern" and "(ms|s|m|h" in expected:
         yield Problem(path, f"{_quoted(given)} is no duration; write one as in 90s or 1h30m")
     elif error.validator == "enum":
-        yield Problem(path, f"{_quoted(given)} is unknown; known are {', '.join(map(str, wanted))}")
+        yield Problem(path, f"{_quoted(given)} is unknown; known are {', '.join(map(str, expected))}")
     elif error.validator == "type":
-        yield Problem(path, f"{_quoted(given)} is no {_words(wanted)}")
+        yield Problem(path, f"{_quoted(given)} is no {_words(expected)}")
     elif error.validator in _LIMITS:
-        yield Problem(path, _LIMITS[error.validator].format(wanted))
+        yield Problem(path, _LIMITS[error.validator].format(expected))
     else:
         yield Problem(path, error.message)
 

@@ -36,12 +36,12 @@ def check_file(path: Path, definition: Definition) -> Checked:
     """
     shown = "standard input" if str(path) == "-" else str(path)
     try:
-        seen = [_check(file, definition) for file in _files_of(path)]
+        checked = [_check(file, definition) for file in _files_of(path)]
     except OSError as error:
         raise typer.BadParameter(f"{shown}: {error.strerror}") from error
-    count, problems = sum(one.count for one in seen), [line for one in seen for line in one.problems]
+    count, problems = sum(one.count for one in checked), [line for one in checked for line in one.problems]
     if not count and not problems:
-        kinds = ", ".join(sorted({kind for one in seen for kind in one.kinds}))
+        kinds = ", ".join(sorted({kind for one in checked for kind in one.kinds}))
         found = f"; there are: {kinds}" if kinds else ""
         problems = [f"{shown}: has no {definition.kind}: nothing was checked{found}"]
     return Checked(count, problems)

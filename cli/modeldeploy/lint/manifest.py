@@ -82,11 +82,11 @@ _Loader.yaml_implicit_resolvers = {
 
 def _repeated(node: yaml.Node, path: Path) -> Iterator[Problem]:
     if isinstance(node, yaml.MappingNode):
-        known = set()
+        keys = set()
         for key, value in node.value:
-            if key.value in known:
+            if key.value in keys:
                 yield Problem((*path, key.value), "stands here twice")
-            known.add(key.value)
+            keys.add(key.value)
             yield from _repeated(value, (*path, key.value))
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):

@@ -17,15 +17,15 @@ def charts_of(rollout: JudgedRollout) -> Iterator[Chart]:
     """Yield the charts in the order in which they are read."""
     yield _weights(rollout)
     for metric in rollout.metrics:
-        seen = [
+        series = [
             ((point.at - rollout.started).total_seconds(), point.metrics[metric["name"]])
             for point in rollout.points
             if metric["name"] in point.metrics
         ]
         seconds = rollout.took.total_seconds()
-        yield from _rates(metric["name"], seen, seconds)
-        yield from _values(metric["name"], seen, seconds)
-        yield from _evidence(metric, seen, seconds)
+        yield from _rates(metric["name"], series, seconds)
+        yield from _values(metric["name"], series, seconds)
+        yield from _evidence(metric, series, seconds)
 
 
 def _weights(rollout: JudgedRollout) -> Chart:
@@ -41,9 +41,9 @@ def _weights(rollout: JudgedRollout) -> Chart:
     )
 
 
-def _rates(name: str, seen: Sequence[tuple[float, Numbers]], seconds: float) -> Iterator[Chart]:
+def _rates(name: str, series: Sequence[tuple[float, Numbers]], seconds: float) -> Iterator[Chart]:
     """The bad requests' share of both revisions, with how sure one can be of it."""
-    counted = [(at, numbers.counts) for at, numbers in seen if numbers.counts and numbers.counts.canary]
+    counted = [(at, numbers.counts) for at, numbers in series if numbers.counts and numbers.counts.canary]
     if not counted:
         return
     sides: dict[str, Callable[[Counts], tuple[int, int]]] = {
@@ -53,10 +53,10 @@ def _rates(name: str, seen: Sequence[tuple[float, Numbers]], seconds: float) -> 
     lines, bands = [], []
     for side, of in sides.items():
         totals = [(at, *of(counts)) for at, counts in counted]
-        known = [(at, n, bad) for at, n, bad in totals if n]
-        if known:
-            lines.append(Line(label=side, points=[(at, 100 * bad / n) for at, n, bad in known]))
-            bands.append(Band(label=side, points=[(at, *_percent(n, bad)) for at, n, bad in known]))
+        points = [(at, n, bad) for at, n, bad in totals if n]
+        if points:
+            lines.append(Line(label=side, points=[(at, 100 * bad / n) for at, n, bad in points]))
+            bands.append(Band(label=side, points=[(at, *_percent(n, bad)) for at, n, bad in points]))
     # The first looks are hardly sure of anything; they must not flatten the rest.
     high = max([2 * value for line in lines for _, value in line.points] + [band.points[-1][2] for band in bands])
     yield Chart(
@@ -75,13 +75,13 @@ def _percent(trials: int, bad: int) -> tuple[float, float]:
     return 100 * low, 100 * high
 
 
-def _values(name: str, seen: Sequence[tuple[float, Numbers]], seconds: float) -> Iterator[Chart]:
+def _values(name: str, series: Sequence[tuple[float, Numbers]], seconds: float) -> Iterator[Chart]:
     """A value that was measured and not counted."""
-    labels = dict.fromkeys(label for _, numbers in seen for label in numbers.values)
+    labels = dict.fromkeys(label for _, numbers in series for label in numbers.values)
     lines = [
         Line(
             label=label if label in _SIDES else "canary",
-            points=[(at, numbers.values[label]) for at, numbers in seen if label in numbers.values],
+            points=[(at, numbers.values[label]) for at, numbers in series if label in numbers.values],
         )
         for label in labels
     ]
@@ -92,9 +92,9 @@ def _values(name: str, seen: Sequence[tuple[float, Numbers]], seconds: float) ->
     yield Chart(title=name, note="As measured.", seconds=seconds, y=Axis(low=low, high=high or 1.0), lines=lines)
 
 
-def _evidence(metric: Mapping[str, Any], seen: Sequence[tuple[float, Numbers]], seconds: float) -> Iterator[Chart]:
+def _evidence(metric: Mapping[str, Any], series: Sequence[tuple[float, Numbers]], seconds: float) -> Iterator[Chart]:
     """E, on its way to what it decides at."""
-    points = [(at, max(numbers.evidence, _LEAST_EVIDENCE)) for at, numbers in seen if numbers.evidence is not None]
+    points = [(at, max(numbers.evidence, _LEAST_EVIDENCE)) for at, numbers in series if numbers.evidence is not None]
     if not points:
         return
     decides = float(metric["failAt"])

@@ -21,8 +21,8 @@ def confidence_sequence(trials: int, bad: int, alpha: float = 0.05) -> tuple[flo
     def is_in(rate: float) -> bool:
         return _log_likelihood(trials, bad, rate) > most
 
-    seen = bad / trials
-    return _edge(0.0, seen, is_in_first=bad == 0, is_in=is_in), _edge(1.0, seen, is_in_first=bad == trials, is_in=is_in)
+    rate = bad / trials
+    return _edge(0.0, rate, is_in_first=bad == 0, is_in=is_in), _edge(1.0, rate, is_in_first=bad == trials, is_in=is_in)
 
 
 def _edge(outside: float, inside: float, *, is_in_first: bool, is_in: Callable[[float], bool]) -> float:

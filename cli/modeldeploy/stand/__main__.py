@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from modeldeploy.stand.failures import told
+from modeldeploy.stand.failures import exit_status_of
 from modeldeploy.stand.lifecycle import stand
 from modeldeploy.stand.process import StartError, wait_until
 from modeldeploy.stand.source import checkout
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or arguments[0] not in commands:
         print(f"usage: python -m modeldeploy.stand {'|'.join(commands)}", file=sys.stderr)
         return 2
-    return told(lambda: commands[arguments[0]](checkout() / ".sandbox"))
+    return exit_status_of(lambda: commands[arguments[0]](checkout() / ".sandbox"))
 
 
 def up(folder: Path) -> int:

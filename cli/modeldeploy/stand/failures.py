@@ -23,7 +23,7 @@ FAILURES = (
 INTERRUPTED = 130
 
 
-def told(command: Callable[[], int]) -> int:
+def exit_status_of(command: Callable[[], int]) -> int:
     """Run a command and return its exit status: 1 with a line on standard error for a failure, 130 after Ctrl-C."""
     try:
         return command()

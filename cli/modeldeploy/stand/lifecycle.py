@@ -34,7 +34,7 @@ def stand(folder: Path, *options: str, **settings: str) -> Iterator[Stand]:
 
 @contextmanager
 def joined(folder: Path, kubeconfig: Path, *options: str, **settings: str) -> Iterator[Stand]:
-    """This machine as a node of somebody's control plane, with proxy, gateway and the chart, until exit.
+    """This machine as a node of another control plane, with proxy, gateway and the chart, until exit.
 
     Pods have network namespaces, which needs root. `options` are the node's, `settings` environment variables of the
     operator.

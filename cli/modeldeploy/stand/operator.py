@@ -29,9 +29,9 @@ INSTALL = ["helm", "install", "modeldeploy", "helm/modeldeploy", "-n", NAMESPACE
 
 
 class Operator(Protocol):
-    """A running operator; `told` is what its installation said."""
+    """A running operator; `output` is what its installation said."""
 
-    told: str
+    output: str
 
     @property
     def pid(self) -> int:
@@ -95,8 +95,8 @@ def _helm(action: str, kubeconfig: Path, *options: str) -> "subprocess.Completed
 class PodOperator:
     """Pods of the sandbox, with the rights of their ServiceAccount."""
 
-    def __init__(self, folder: Path, kubeconfig: Path, told: str) -> None:
-        self.told = told
+    def __init__(self, folder: Path, kubeconfig: Path, output: str) -> None:
+        self.output = output
         self._folder = folder
         self._kubeconfig = kubeconfig
         self._kills = 0
@@ -135,7 +135,7 @@ class ProcessOperator:
     """A process of this machine that works as the administrator. `stop` it."""
 
     def __init__(self, folder: Path, kubeconfig: Path, settings: Mapping[str, str]) -> None:
-        self.told = ""
+        self.output = ""
         self._log = folder / "operator.log"
         self._health = free_port()
         self._env = {

@@ -111,13 +111,13 @@ def environment() -> dict[str, str]:
     return env
 
 
-def find_process(program: str, known: str) -> int | None:
-    """Process id of a running `program` (a part of its command line) with `known` in its environment (Linux)."""
+def find_process(program: str, variable: str) -> int | None:
+    """Process id of a running `program` (a part of its command line) with `variable` in its environment (Linux)."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if (
                 program.encode() in (folder / "cmdline").read_bytes()
-                and known.encode() in (folder / "environ").read_bytes()
+                and variable.encode() in (folder / "environ").read_bytes()
             ):
                 return int(folder.name)
         except OSError:  # it ended meanwhile, or is not ours to see
@@ -126,12 +126,12 @@ def find_process(program: str, known: str) -> int | None:
 
 
 def wait_until(look: Callable[[], Seen | None], what: str, *, seconds: float) -> Seen:
-    """Look again and again until something true is seen, and return it. Raises `TimeoutError`."""
+    """Call `look` until its result is true, and return the result. Raises `TimeoutError`."""
     deadline = time.monotonic() + seconds
     while True:
-        seen = look()
-        if seen:
-            return seen
+        result = look()
+        if result:
+            return result
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {seconds:g} s in vain until {what}")
         time.sleep(0.1)

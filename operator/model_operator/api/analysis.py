@@ -304,9 +304,9 @@ class MetricFields(Value, frozen=True, kw_only=True):
         if given is not None:
             return Metric(name=self.name, guard=self._guard(given.source))
         if self.name not in BUILT_IN:
-            known = ", ".join(BUILT_IN)
+            names = ", ".join(BUILT_IN)
             needs = f"any other needs {' or '.join(PROVIDERS)}"
-            raise InvalidSpec(f"metric {self.name!r} is unknown; the built-in metrics are {known}; {needs}")
+            raise InvalidSpec(f"metric {self.name!r} is unknown; the built-in metrics are {names}; {needs}")
         bounded = Metric(name=self.name, minimum=self.minimum, maximum=self.maximum)
         fails, passes = self.fail, self.passes
         if bounded.kind is Kind.RATE:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from model_operator.api.json import Body
+from model_operator.api.pod_template import effective_overlay
 from model_operator.api.quantities import with_canonical_quantities
 from model_operator.api.times import parse_duration
 
@@ -95,9 +96,12 @@ def canonical(source: Body) -> Body:
     model, server = dict(form["model"]), dict(form["server"])
     if "pollInterval" in model:
         model["pollInterval"] = f"{parse_duration(model['pollInterval']).total_seconds():g}s"
-    for field in ("env", "resources", "podTemplate"):
+    for field in ("env", "resources"):
         if field in server and not _prune(server[field]):
             del server[field]
+    template = effective_overlay(server.pop("podTemplate", {}))
+    if template:
+        server["podTemplate"] = template
     return {**form, "model": model, "server": server}
 
 

@@ -1,5 +1,6 @@
-"""Who splits the traffic (`trafficRouting`) as frozen values: a struct for each router."""
+"""Routers (`trafficRouting`) as frozen values: a struct for each."""
 
+from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
 from msgspec import field
@@ -11,9 +12,9 @@ GATEWAY_API = "gateway.networking.k8s.io"
 
 
 class ParentRef(Value, frozen=True, kw_only=True):
-    """What a route is attached to: a Gateway, or a Service whose requests a mesh splits.
+    """Parent of a route: a Gateway, or a Service whose requests a mesh splits.
 
-    A Service without a name is the model's front Service.
+    A Service without a name is the front Service of the model.
     """
 
     group: str = GATEWAY_API
@@ -30,7 +31,7 @@ class ParentRef(Value, frozen=True, kw_only=True):
 
 
 class RouteTimeouts(Value, frozen=True, kw_only=True):
-    """Timeouts of a route as durations of the Gateway API (GEP-2257); the wire has them as they are."""
+    """Timeouts of a route as durations of the Gateway API (https://gateway-api.sigs.k8s.io/geps/gep-2257/)."""
 
     request: str | None = None
     backend_request: str | None = None
@@ -44,7 +45,7 @@ class Header(Value, frozen=True, kw_only=True):
 
 
 class HeaderModifier(Value, frozen=True, kw_only=True):
-    """What is set, added and removed among the headers of a request or a response."""
+    """Headers of a request or a response that are set, added and removed."""
 
     set: tuple[Header, ...] = ()
     add: tuple[Header, ...] = ()
@@ -52,7 +53,7 @@ class HeaderModifier(Value, frozen=True, kw_only=True):
 
 
 class PathModifier(Value, frozen=True, kw_only=True):
-    """How the path of a request is written anew; the field of the type holds the new path."""
+    """Rewrite of the path of a request; the field of the type holds the new path."""
 
     type: Literal["ReplaceFullPath", "ReplacePrefixMatch"]
     replace_full_path: str | None = None
@@ -67,7 +68,7 @@ class UrlRewrite(Value, frozen=True, kw_only=True):
 
 
 class ExtensionRef(Value, frozen=True, kw_only=True):
-    """A filter of the gateway's own kind, in the namespace of the route."""
+    """Reference to a filter of a kind of the gateway, in the namespace of the route."""
 
     group: str
     kind: str
@@ -75,7 +76,7 @@ class ExtensionRef(Value, frozen=True, kw_only=True):
 
 
 class Cors(Value, frozen=True, kw_only=True):
-    """Which web pages of other origins may read responses."""
+    """Cross-origin requests that responses allow."""
 
     allow_origins: tuple[str, ...] = ()
     allow_credentials: bool | None = None
@@ -86,7 +87,7 @@ class Cors(Value, frozen=True, kw_only=True):
 
 
 class RouteFilter(Value, frozen=True, kw_only=True):
-    """A filter of each rule of a route: its type, and the field of the type."""
+    """A filter of all rules of a route; the field of its type is set."""
 
     type: Literal["RequestHeaderModifier", "ResponseHeaderModifier", "URLRewrite", "ExtensionRef", "CORS"]
     request_header_modifier: HeaderModifier | None = None
@@ -94,6 +95,13 @@ class RouteFilter(Value, frozen=True, kw_only=True):
     url_rewrite: UrlRewrite | None = None
     extension_ref: ExtensionRef | None = None
     cors: Cors | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a filter without the field of its type, or with that of another."""
+        fields = dict(zip(self.__struct_encode_fields__, self.__struct_fields__, strict=True))
+        given = [name for name, field in fields.items() if name != "type" and getattr(self, field) is not None]
+        if [name.lower() for name in given] != [self.type.lower()]:
+            raise ValueError(f"a filter of type {self.type} has the field of its type and no other; found {given}")
 
 
 class GatewayRouting(Value, frozen=True, kw_only=True):
@@ -105,25 +113,34 @@ class GatewayRouting(Value, frozen=True, kw_only=True):
     timeouts: RouteTimeouts | None = None
     filters: tuple[RouteFilter, ...] = ()
 
+    def response_header_changes(self) -> Iterator[tuple[str, str, str]]:
+        """Yield each change of a response header by the user's filters: its path in this struct, the verb, the name."""
+        for index, one in enumerate(self.filters):
+            modifier = one.response_header_modifier or HeaderModifier()
+            path = f"gatewayAPI.filters[{index}].responseHeaderModifier"
+            yield from ((f"{path}.set", "set", header.name) for header in modifier.set)
+            yield from ((f"{path}.add", "add", header.name) for header in modifier.add)
+            yield from ((f"{path}.remove", "remove", name) for name in modifier.remove)
 
-#: What the routers need to know, one struct for each; `model_operator.routers` has the router of a struct.
+
+#: Settings of a router, one struct for each; `model_operator.routers` has the router of a struct.
 Routing: TypeAlias = GatewayRouting
 
 
 class TrafficRoutingFields(Value, frozen=True, kw_only=True):
-    """`trafficRouting` as it is written: exactly one router is there."""
+    """`trafficRouting` on the wire: exactly one router is set."""
 
     propagation: Seconds = field(name="propagationSeconds", default=Seconds(seconds=10))
     gateway: GatewayRouting | None = field(name="gatewayAPI", default=None)
 
     def router(self, path: str) -> Routing:
-        """Return what was written for the router.
+        """Return the settings of the router.
 
         Raises:
-            InvalidSpec: there is none. Without it the number of pods would split the traffic, which was not asked for.
+            InvalidSpec: there is none. The number of pods must not split the traffic where a router was requested.
         """
         given = [one for name in self.__struct_fields__ if isinstance(one := getattr(self, name), Routing)]
         if len(given) != 1:
-            known = ", ".join(name for name in self.__struct_encode_fields__ if name != "propagationSeconds")
-            raise InvalidSpec(f"{path}: write exactly one router, of {known}; Istio, Linkerd and Traefik implement it")
+            names = ", ".join(name for name in self.__struct_encode_fields__ if name != "propagationSeconds")
+            raise InvalidSpec(f"{path}: write exactly one router, of {names}; Istio, Linkerd and Traefik implement it")
         return given[0]

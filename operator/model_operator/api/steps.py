@@ -171,9 +171,9 @@ class StepFields(Value, frozen=True, kw_only=True):
         )
         steps = [step for step in given if step is not None]
         if len(steps) != 1:
-            known = ", ".join(self.__struct_encode_fields__)
+            kinds = ", ".join(self.__struct_encode_fields__)
             found = f"{len(steps)} steps" if steps else "not a known step"
-            raise InvalidSpec(f"{where} is {found}; write exactly one of {known}")
+            raise InvalidSpec(f"{where} is {found}; write exactly one of {kinds}")
         return steps[0]
 
 

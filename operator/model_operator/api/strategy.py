@@ -1,4 +1,4 @@
-"""How a new revision goes live (`spec.strategy`) as frozen values."""
+"""Strategies of a rollout (`spec.strategy`) as frozen values."""
 
 from datetime import timedelta
 from functools import lru_cache
@@ -26,14 +26,19 @@ from model_operator.errors import InvalidSpec
 
 
 class Stickiness(Value, frozen=True, kw_only=True):
-    """How a user of an A/B test is known again: by a cookie, or by a header that clients send back.
+    """Identification of a returning user in an A/B test: a cookie, or a header that clients send back.
 
-    `name` is empty for the model's own (`NAME-variant`); a cookie lives for `lifetime`.
+    `name` is empty for the default, the cookie `NAME-variant`; a cookie lives for `lifetime`.
     """
 
     kind: Literal["cookie", "header"] = "cookie"
     name: str = ""
     lifetime: timedelta = timedelta(days=7)
+
+    @property
+    def response_header(self) -> str:
+        """Name of the response header that carries the revision of the user."""
+        return "Set-Cookie" if self.kind == "cookie" else self.name
 
 
 class RollingUpdate(Value, frozen=True, kw_only=True):
@@ -78,7 +83,7 @@ Strategy = RollingUpdate | BlueGreen | Canary
 
 
 class BlueGreenFields(_BlueGreen, frozen=True, kw_only=True):
-    """`strategy.blueGreen` as it is written."""
+    """`strategy.blueGreen` on the wire."""
 
     analysis: AnalysisFields | None = None
 
@@ -88,7 +93,7 @@ class BlueGreenFields(_BlueGreen, frozen=True, kw_only=True):
 
 
 class CanaryFields(_Canary, frozen=True, kw_only=True):
-    """`strategy.canary` as it is written."""
+    """`strategy.canary` on the wire."""
 
     steps: tuple[StepFields, ...] = tuple(StepFields(set_weight=weight) for weight in (5, 25, 50))
     analysis: AnalysisFields | None = None
@@ -107,14 +112,19 @@ class CanaryFields(_Canary, frozen=True, kw_only=True):
 
 
 class StickinessFields(Value, frozen=True, kw_only=True):
-    """`abTest.stickiness` as it is written: one field is there."""
+    """`abTest.stickiness` on the wire: exactly one field is set."""
 
     header: str | None = None
     cookie: str | None = None
 
+    def value(self, lifetime: timedelta) -> Stickiness:
+        """Return it as a value; `lifetime` is that of a cookie."""
+        kind: Literal["cookie", "header"] = "header" if self.header else "cookie"
+        return Stickiness(kind=kind, name=self.header or self.cookie or "", lifetime=lifetime)
+
 
 class AbTestFields(Value, frozen=True, kw_only=True):
-    """`strategy.abTest` as it is written."""
+    """`strategy.abTest` on the wire."""
 
     weight: int = 50
     metric: str
@@ -129,23 +139,25 @@ class AbTestFields(Value, frozen=True, kw_only=True):
     traffic_routing: TrafficRoutingFields
 
     def value(self) -> Canary:
-        """Return the test as a canary: its two steps, its metrics with the comparison, and who stays where."""
-        known, longest = self.stickiness, self.max_duration
+        """Return the test as a canary: its two steps, its metrics with the comparison, and the stickiness.
+
+        Raises:
+            InvalidSpec: there is no router, or a filter of the route changes the header that identifies users.
+        """
+        path = "spec.strategy.abTest.trafficRouting"
+        routing, stickiness = self.traffic_routing.router(path), self.stickiness.value(self.max_duration)
+        _check_filters(routing, stickiness, path)
         return Canary(
-            steps=(SetWeight(self.weight), Compare(longest)),
+            steps=(SetWeight(self.weight), Compare(self.max_duration)),
             analysis=self._analysis(),
-            routing=self.traffic_routing.router("spec.strategy.abTest.trafficRouting"),
+            routing=routing,
             propagation=self.traffic_routing.propagation,
             max_pause=self.max_pause,
-            stickiness=Stickiness(
-                kind="header" if known.header else "cookie",
-                name=known.header or known.cookie or "",
-                lifetime=longest,
-            ),
+            stickiness=stickiness,
         )
 
     def _analysis(self) -> AnalysisSpec:
-        """Return what judges the test: its comparison, and errors beside it."""
+        """Return the analysis of the test: its comparison, and the error rate."""
         prometheus = self.prometheus
         comparison = Comparison(
             sample=self.minimum_sample_size,
@@ -163,7 +175,7 @@ class AbTestFields(Value, frozen=True, kw_only=True):
 
 
 class StrategyFields(Value, frozen=True, kw_only=True):
-    """`spec.strategy` as it is written: exactly one field is there."""
+    """`spec.strategy` on the wire: exactly one field is set."""
 
     rolling_update: RollingUpdate | None = None
     canary: CanaryFields | None = None
@@ -172,10 +184,10 @@ class StrategyFields(Value, frozen=True, kw_only=True):
 
 
 def parse_strategy(raw: Body) -> Strategy:
-    """Give types to `spec.strategy`; equal ones, of which there are many, are read once and are one value.
+    """Convert `spec.strategy` to a value; equal ones share one value.
 
     Raises:
-        InvalidSpec: it is none that this operator knows.
+        InvalidSpec: it is not exactly one of the strategies, or a field of it is invalid.
     """
     return _read(orjson.dumps(raw))
 
@@ -186,12 +198,27 @@ def _read(text: bytes) -> Strategy:
     fields = read(raw, StrategyFields, "spec.strategy")
     given = [one for one in msgspec.structs.astuple(fields) if one is not None]
     if len(given) != 1:
-        known = ", ".join(StrategyFields.__struct_encode_fields__)
-        raise InvalidSpec(f"spec.strategy: {sorted(raw)} is not understood; write exactly one of {known}")
+        kinds, found = ", ".join(StrategyFields.__struct_encode_fields__), ", ".join(sorted(raw)) or "none"
+        raise InvalidSpec(f"spec.strategy: found {found}; write exactly one of {kinds}")
     (strategy,) = given
     return strategy if isinstance(strategy, RollingUpdate) else strategy.value()
 
 
+def _check_filters(routing: Routing, stickiness: Stickiness, path: str) -> None:
+    """Refuse filters of the user that change the response header that identifies the users of an A/B test.
+
+    Several cookies may be set; of another header one value counts.
+    """
+    is_cookie = stickiness.kind == "cookie"
+    for place, verb, name in routing.response_header_changes():
+        if name.lower() == stickiness.response_header.lower() and not (is_cookie and verb == "add"):
+            advice = "write add, which keeps this cookie" if is_cookie else "use another name for one of the two"
+            raise InvalidSpec(
+                f"{path}.{place}: must not {verb} {name}, in which the A/B test writes the {stickiness.kind} that"
+                f" identifies its users; {advice}"
+            )
+
+
 def _shared(fields: Value, type_: type[Value]) -> dict[str, Any]:
-    """Return the fields that a value has in common with what was written."""
+    """Return the fields that the value has in common with the form on the wire."""
     return {name: getattr(fields, name) for name in type_.__struct_fields__}

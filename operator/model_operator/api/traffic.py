@@ -1,4 +1,4 @@
-"""The split between revisions: what a router is asked for, and what it says."""
+"""The split of the traffic between two revisions: the desired split, and the observed one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +9,15 @@ from model_operator.api.strategy import Stickiness
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficSplit:
-    """What a router shall do. `canary` is empty when there is none; `weight` is its percent (0-100).
+    """Desired split of a router.
 
-    With `stickiness` the weight is that of users: each stays with the revision that was drawn at the first request.
+    Attributes:
+        stable: revision that receives the rest of the requests.
+        canary: the other revision, empty without one.
+        weight: percentage of the requests for the canary, 0-100; with `stickiness`, of the users.
+        header_matches: requests with one of these headers go to the canary.
+        mirror_percent: percentage of the requests that are copied to the canary.
+        stickiness: identification of returning users, each of whom stays with the revision of the first request.
     """
 
     stable: str
@@ -24,10 +30,13 @@ class TrafficSplit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteView:
-    """What the router says: is it there, did it act, and on which weight.
+    """Observed split.
 
-    `weight` is the canary's percent as the live objects have it, None when they do not tell.
-    `missing` is a sentence about what the cluster lacks, empty when nothing is missing.
+    Attributes:
+        is_programmed: whether the router has acted on its objects.
+        weight: percentage of the canary in the live objects, None if they have none.
+        missing: sentence about the kind that the cluster does not serve, empty if there is none.
+        message: sentence about why the router has not acted, empty if it has.
     """
 
     is_programmed: bool = True

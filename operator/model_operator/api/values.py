@@ -80,8 +80,8 @@ def _read_span(type_: type[Any], raw: Any) -> Any:
             return Duration(seconds=parse_duration(raw).total_seconds())
         except InvalidSpec as error:
             raise ValueError(str(error)) from error
-    wanted = "a whole number of seconds" if type_ is Seconds else "a duration such as 30s, 5m or 1h30m"
-    raise ValueError(f"{raw!r} is invalid; write {wanted}")
+    form = "a whole number of seconds" if type_ is Seconds else "a duration such as 30s, 5m or 1h30m"
+    raise ValueError(f"{raw!r} is invalid; write {form}")
 
 
 def _with_known_words(message: str, type_: Any, place: str) -> str:

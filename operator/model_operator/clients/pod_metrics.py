@@ -66,10 +66,10 @@ class HttpPodMetrics(HttpClient):
         """Return the progress of the start of a server; None if it does not respond or has finished starting."""
         try:
             async with self.session.get(f"{url}/readyz", ssl=False, allow_redirects=False) as response:
-                told = _STATE.decode(await body_of(response, _LARGEST_STATE))
+                state = _STATE.decode(await body_of(response, _LARGEST_STATE))
         except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError, RecursionError):
             return None
-        return Start(told.phase, told.message[:_LONGEST_TEXT]) if told.phase in _STARTING else None
+        return Start(state.phase, state.message[:_LONGEST_TEXT]) if state.phase in _STARTING else None
 
 
 class _State(msgspec.Struct, frozen=True):

@@ -57,11 +57,11 @@ class Children:
         if self._settled.get(resource.key) == inputs:
             return self._is_over(resource.key)
         stages = list(render(resource, plan, observed, live, self._settings))
-        wanted = [child for stage in stages for child in stage]
+        desired = [child for stage in stages for child in stage]
         has_written = False
         for stage in stages:
             has_written |= await self._write_stage(resource, stage, live)
-        has_written |= await self._delete_unwanted(resource, wanted, live)
+        has_written |= await self._delete_unwanted(resource, desired, live)
         if not has_written:
             self._settled[resource.key] = inputs
         return self._is_over(resource.key) or has_written
@@ -123,27 +123,27 @@ class Children:
         self._refusals[resource.key] = (resource.generation, text)
         self._recorder.record(resource, EventDraft("ApplyFailed", text, is_warning=True))
 
-    def _needs_apply(self, wanted: Body, live: Body | None) -> bool:
-        wanted_hash = applied_hash(wanted)
-        if live is not None and self._cache.is_verified(live, wanted_hash):
+    def _needs_apply(self, desired: Body, live: Body | None) -> bool:
+        desired_hash = applied_hash(desired)
+        if live is not None and self._cache.is_verified(live, desired_hash):
             return False
-        if needs_apply(wanted, live, EXCLUSIVELY_OWNED_FIELDS.get(wanted["kind"], ())):
+        if needs_apply(desired, live, EXCLUSIVELY_OWNED_FIELDS.get(desired["kind"], ())):
             return True
         if live is not None:
-            self._cache.verified(live, wanted_hash)
+            self._cache.verified(live, desired_hash)
         return False
 
-    def _report_drift(self, resource: ModelDeployment, wanted: Body, live: Body | None) -> None:
-        if live is None or applied_hash(live) != applied_hash(wanted):
+    def _report_drift(self, resource: ModelDeployment, desired: Body, live: Body | None) -> None:
+        if live is None or applied_hash(live) != applied_hash(desired):
             return
-        if has_drifted(wanted, live, EXCLUSIVELY_OWNED_FIELDS.get(wanted["kind"], ())):
-            what = f"{wanted['kind']} {wanted['metadata']['name']}"
+        if has_drifted(desired, live, EXCLUSIVELY_OWNED_FIELDS.get(desired["kind"], ())):
+            what = f"{desired['kind']} {desired['metadata']['name']}"
             message = f"another writer changed managed fields of the {what}; the operator restores them"
             self._recorder.record(resource, EventDraft("DriftCorrected", message, is_warning=True))
 
-    async def _delete_unwanted(self, resource: ModelDeployment, wanted: Sequence[Body], live: LiveObjects) -> bool:
+    async def _delete_unwanted(self, resource: ModelDeployment, desired: Sequence[Body], live: LiveObjects) -> bool:
         has_deleted = False
-        names = {(child["kind"], child["metadata"]["name"]) for child in wanted}
+        names = {(child["kind"], child["metadata"]["name"]) for child in desired}
         for (kind, name), child in live.items():
             if (kind, name) in names or kind == "Pod" or "deletionTimestamp" in child["metadata"]:
                 continue

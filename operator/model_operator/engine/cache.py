@@ -75,10 +75,10 @@ class Cache:
         Raises:
             InvalidSpec: the spec is invalid.
         """
-        known, body = self._parsed.get(key), self._resources.get(key)
-        if known is None and body is not None:
-            self._parsed[key] = known = ModelDeployment.from_body(body)
-        return known
+        parsed, body = self._parsed.get(key), self._resources.get(key)
+        if parsed is None and body is not None:
+            self._parsed[key] = parsed = ModelDeployment.from_body(body)
+        return parsed
 
     def get_valid(self, key: ObjectKey) -> ModelDeployment | None:
         """Return a ModelDeployment, or None if it is absent or invalid; the reconcile reports an invalid spec."""
@@ -93,8 +93,8 @@ class Cache:
 
     def pods(self, key: ObjectKey) -> list[JsonObject]:
         """Return copies of the pods of a ModelDeployment; all its children would be ten times as much to parse."""
-        known = self._children.get(key, {}).items()
-        return [orjson.loads(packed.json) for (kind, _), packed in known if kind == "Pod"]
+        children = self._children.get(key, {}).items()
+        return [orjson.loads(packed.json) for (kind, _), packed in children if kind == "Pod"]
 
     def __iter__(self) -> Iterator[ObjectKey]:
         """Yield the keys of a snapshot of all ModelDeployments."""
@@ -147,13 +147,13 @@ class Cache:
         key = owner_key(body)
         if key is None:
             return None
-        uid, known = _uid(body), self._known_uid(key, body)
-        if known == uid:
+        uid, previous_uid = _uid(body), self._known_uid(key, body)
+        if previous_uid == uid:
             self._forget(key, body)
         # A deletion by the operator arrives twice: when it is done, and as a watch event.
-        if body["kind"] not in (KIND, "Pod") and known and uid not in self._own_deletions:
+        if body["kind"] not in (KIND, "Pod") and previous_uid and uid not in self._own_deletions:
             self.lost_a_child.add(key)
-        if not known:
+        if not previous_uid:
             self._own_deletions.discard(uid)
         self._verified.pop(uid, None)
         return key

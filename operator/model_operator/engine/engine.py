@@ -83,8 +83,8 @@ class Engine:
 
     def changed(self, body: dict[str, Any], change: Change) -> None:
         """Handle a change of a ModelDeployment; changes by users have the highest priority."""
-        known = self.cache.resource(_key(body))
-        is_new_spec = known is None or known["metadata"]["generation"] != body["metadata"]["generation"]
+        previous = self.cache.resource(_key(body))
+        is_new_spec = previous is None or previous["metadata"]["generation"] != body["metadata"]["generation"]
         if change is Change.DELETED:
             self.queue.cancel_timer(_key(body))
         key = self._taken(body, change)

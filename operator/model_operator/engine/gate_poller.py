@@ -77,11 +77,15 @@ class GatePoller:
         if resource is None or point is None:
             return
         self._asked[key] = self._clock.now()
-        known = dict(self.answers(resource))
-        gates = [gate for gate in resource.spec.hooks.gates if gate.name not in known or not known[gate.name].is_open]
+        answers_by_gate = dict(self.answers(resource))
+        gates = [
+            gate
+            for gate in resource.spec.hooks.gates
+            if gate.name not in answers_by_gate or not answers_by_gate[gate.name].is_open
+        ]
         answers = await asyncio.gather(*(self._answer(resource, gate) for gate in gates))
-        known.update(zip((gate.name for gate in gates), answers, strict=True))
-        self._answers[key] = (point, known)
+        answers_by_gate.update(zip((gate.name for gate in gates), answers, strict=True))
+        self._answers[key] = (point, answers_by_gate)
         self._queue.add(key)
 
     async def _answer(self, resource: ModelDeployment, gate: Gate) -> GateAnswer:

@@ -48,8 +48,8 @@ def render_templates(source: MetricSource, variables: Mapping[str, str]) -> Metr
     def fill(text: str) -> str:
         unknown = {name for name in _TEMPLATE.findall(text) if name not in variables}
         if unknown:
-            known = ", ".join("{{" + name + "}}" for name in sorted(variables))
-            raise ProviderError(f"unknown template {{{{{min(unknown)}}}}}; write one of {known}")
+            names = ", ".join("{{" + name + "}}" for name in sorted(variables))
+            raise ProviderError(f"unknown template {{{{{min(unknown)}}}}}; write one of {names}")
         return _TEMPLATE.sub(lambda match: variables[match[1]], text)
 
     return source.rendered(fill)

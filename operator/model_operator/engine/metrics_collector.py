@@ -158,14 +158,14 @@ class MetricsCollector:
             return await self._pods.read(url)
 
     def _update_models(self, key: ObjectKey, found: PodSamples) -> bool:
-        known = self._models.setdefault(key, {})
+        models = self._models.setdefault(key, {})
         reports = {
             revision_of_pod(pod): ModelReport(model=sample.model, changed_fingerprint=sample.changed_fingerprint)
             for pod, sample in found
             if sample.model is not None
         }
-        fresh = {revision: report for revision, report in reports.items() if known.get(revision) != report}
-        known.update(fresh)
+        fresh = {revision: report for revision, report in reports.items() if models.get(revision) != report}
+        models.update(fresh)
         return bool(fresh)
 
     def _is_due(self, resource: ModelDeployment) -> bool:
@@ -177,11 +177,11 @@ class MetricsCollector:
 
     def _rollout(self, resource: ModelDeployment) -> RolloutEvidence:
         """Return the evidence of the current rollout."""
-        known = self._rollouts.get(resource.key)
-        if known is None or known.canary != resource.status.canary:
-            known = RolloutEvidence.resume(resource, self._clock.now())
-            self._rollouts[resource.key] = known
-        return known
+        evidence = self._rollouts.get(resource.key)
+        if evidence is None or evidence.canary != resource.status.canary:
+            evidence = RolloutEvidence.resume(resource, self._clock.now())
+            self._rollouts[resource.key] = evidence
+        return evidence
 
     async def _query(self, resource: ModelDeployment, rollout: RolloutEvidence) -> bool:
         """Query the metric providers, once in an interval; return whether there are any."""

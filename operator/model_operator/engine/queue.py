@@ -49,8 +49,8 @@ class WorkQueue:
 
     def add(self, key: ObjectKey, urgency: Priority = Priority.CHILD) -> None:
         """Enqueue a key now."""
-        known = self._waiting.get(key)
-        if known is not None and known <= urgency:
+        waiting = self._waiting.get(key)
+        if waiting is not None and waiting <= urgency:
             return
         self._waiting[key] = urgency
         if key not in self._busy:

@@ -75,11 +75,11 @@ class Retrainer:
 
     def _start_looks(self) -> None:
         """Start what is due for every resource with such a hook."""
-        wanted = [key for key in self._cache if self._has_hook(key)]
-        for key in self._models.keys() - set(wanted):
+        with_hook = [key for key in self._cache if self._has_hook(key)]
+        for key in self._models.keys() - set(with_hook):
             del self._models[key]
-        self._tasks.cancel_except(wanted)
-        self._tasks.start(wanted, self._look_at)
+        self._tasks.cancel_except(with_hook)
+        self._tasks.start(with_hook, self._look_at)
 
     def _has_hook(self, key: ObjectKey) -> bool:
         spec = (self._cache.resource(key) or {}).get("spec", {})

@@ -20,22 +20,22 @@ def content_hash(body: Mapping[str, Any]) -> str:
     return hashlib.blake2b(text, digest_size=8).hexdigest()
 
 
-def needs_apply(wanted: Mapping[str, Any], live: Mapping[str, Any] | None, owned: Sequence[str] = ()) -> bool:
+def needs_apply(desired: Mapping[str, Any], live: Mapping[str, Any] | None, owned: Sequence[str] = ()) -> bool:
     """Whether the object has to be applied: it is absent, we want another content, or another client wrote into it."""
-    return live is None or applied_hash(live) != applied_hash(wanted) or has_drifted(wanted, live, owned)
+    return live is None or applied_hash(live) != applied_hash(desired) or has_drifted(desired, live, owned)
 
 
-def has_drifted(wanted: Mapping[str, Any], live: Mapping[str, Any], owned: Sequence[str] = ()) -> bool:
+def has_drifted(desired: Mapping[str, Any], live: Mapping[str, Any], owned: Sequence[str] = ()) -> bool:
     """Whether the live object lacks a field that we applied, or has another value there.
 
     Args:
         owned: fields of `spec` that are ours as a whole; there a field more is a drift too.
     """
     for field in owned:
-        if (live["spec"].get(field) or None) != (wanted["spec"].get(field) or None):
+        if (live["spec"].get(field) or None) != (desired["spec"].get(field) or None):
             return True
-    parts = ((live.get(part), value) for part, value in wanted.items() if part not in _IDENTITY)
-    metadata = ((live["metadata"].get(part), wanted["metadata"].get(part)) for part in ("labels", "annotations"))
+    parts = ((live.get(part), value) for part, value in desired.items() if part not in _IDENTITY)
+    metadata = ((live["metadata"].get(part), desired["metadata"].get(part)) for part in ("labels", "annotations"))
     return not all(contains(found, value) for found, value in (*parts, *metadata))
 
 
@@ -44,38 +44,38 @@ def applied_hash(body: Mapping[str, Any]) -> str:
     return str((body["metadata"].get("annotations") or {}).get(APPLIED_HASH, ""))
 
 
-def contains(live: Any, wanted: Any, field: str = "") -> bool:
+def contains(live: Any, desired: Any, field: str = "") -> bool:
     """Whether a live value contains the desired one; the API server may have added defaults.
 
     A field that is absent from the live object has the zero value: 0, "", false, [] or {} (fields with
     `omitempty` are not stored when they are zero).
     """
     if live is None:
-        return not wanted
-    if isinstance(wanted, dict):
+        return not desired
+    if isinstance(desired, dict):
         if not isinstance(live, dict):
             return False
         # Most fields are equal: skip the recursive call.
-        others = [(key, live.get(key), value) for key, value in wanted.items() if live.get(key) != value]
+        others = [(key, live.get(key), value) for key, value in desired.items() if live.get(key) != value]
         return all(
             canonical_quantity(found) == canonical_quantity(value)
             if is_quantity(field, key)
             else contains(found, value, key)
             for key, found, value in others
         )
-    if isinstance(wanted, list):
-        return _contains_list(live, wanted, field)
-    return bool(live == wanted)
+    if isinstance(desired, list):
+        return _contains_list(live, desired, field)
+    return bool(live == desired)
 
 
-def _contains_list(live: Any, wanted: Sequence[Any], field: str) -> bool:
-    if not isinstance(live, list) or len(live) < len(wanted):
+def _contains_list(live: Any, desired: Sequence[Any], field: str) -> bool:
+    if not isinstance(live, list) or len(live) < len(desired):
         return False
-    key = next((key for key in _MERGE_KEYS if _identifies(key, wanted)), "")
-    if key and wanted:
+    key = next((key for key in _MERGE_KEYS if _identifies(key, desired)), "")
+    if key and desired:
         by_key = {item.get(key): item for item in live if isinstance(item, dict)}
-        return all(by_key.get(item[key]) == item or contains(by_key.get(item[key]), item, field) for item in wanted)
-    return len(live) == len(wanted) and all(contains(a, b, field) for a, b in zip(live, wanted, strict=True))
+        return all(by_key.get(item[key]) == item or contains(by_key.get(item[key]), item, field) for item in desired)
+    return len(live) == len(desired) and all(contains(a, b, field) for a, b in zip(live, desired, strict=True))
 
 
 def _identifies(key: str, items: Sequence[Any]) -> bool:

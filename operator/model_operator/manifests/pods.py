@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from model_operator.api.names import REVISION, SCHEME, own_labels, pod_selector
+from model_operator.api.pod_template import SERVER_CONTAINER
 from model_operator.api.spec import Model, Server
 from model_operator.manifests.strategic_merge import overlay
 
@@ -94,7 +95,7 @@ def grace_seconds(server: Server, settings: PodSettings) -> int:
 
 def _container(name: str, revision: str, model: Model, server: Server, settings: PodSettings) -> Body:
     container: Body = {
-        "name": "server",
+        "name": SERVER_CONTAINER,
         "image": server.image or settings.image,
         "ports": _ports(server),
         "env": _environment(name, revision, model, server) + [dict(entry) for entry in server.env],

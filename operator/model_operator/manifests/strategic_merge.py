@@ -6,21 +6,9 @@ https://github.com/kubernetes/community/blob/master/contributors/devel/sig-api-m
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from model_operator.api.pod_template import MERGE_KEYS
 from model_operator.errors import InvalidSpec
 
-#: Merge keys of lists, as in the Kubernetes API; other lists are replaced as a whole.
-_KEYS: Mapping[str, tuple[str, type]] = {
-    "containers": ("name", str),
-    "initContainers": ("name", str),
-    "ephemeralContainers": ("name", str),
-    "volumes": ("name", str),
-    "env": ("name", str),
-    "imagePullSecrets": ("name", str),
-    "ports": ("containerPort", int),
-    "volumeMounts": ("mountPath", str),
-    "volumeDevices": ("devicePath", str),
-    "hostAliases": ("ip", str),
-}
 #: Fields that are objects at any path; the API server rejects errors in other fields, with their name.
 _OBJECTS = frozenset({"metadata", "spec", "labels", "annotations", "resources", "securityContext"})
 #: Maps with keys of the user's choice; a label `env` is not a list of variables.
@@ -36,27 +24,34 @@ def check_overlay(patch: Any, path: str) -> None:
         path: of the overlay in the resource, for messages.
 
     Raises:
-        InvalidSpec: an entry of a list has no merge key, two have the same, or a field has the wrong type.
+        InvalidSpec: an entry of a list has no merge key, two have the same, a field has the wrong type, or the overlay
+            removes the whole spec.
     """
+    if isinstance(patch, Mapping) and patch.get("spec", {}) is None:
+        raise InvalidSpec(f"{path}.spec must be an object, and is null: a pod needs a spec")
+    _check_value(patch, path)
+
+
+def _check_value(patch: Any, path: str) -> None:
     if isinstance(patch, Mapping):
         for field, value in patch.items():
             _check_field(field, value, f"{path}.{field}")
     elif isinstance(patch, Sequence) and not isinstance(patch, str):
         for index, item in enumerate(patch):
-            check_overlay(item, f"{path}[{index}]")
+            _check_value(item, f"{path}[{index}]")
 
 
 def _check_field(field: str, value: Any, path: str) -> None:
     if field in _OBJECTS and not isinstance(value, Mapping | None):
         raise InvalidSpec(f"{path} must be an object, and is {_kind(value)}")
-    if field in _KEYS and value is not None:
+    if field in MERGE_KEYS and value is not None:
         _check_list(value, field, path)
     if field not in _FREE_MAPS:
-        check_overlay(value, path)
+        _check_value(value, path)
 
 
 def _check_list(value: Any, field: str, path: str) -> None:
-    key, type_ = _KEYS[field]
+    key, type_ = MERGE_KEYS[field]
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise InvalidSpec(f"{path} must be a list, and is {_kind(value)}")
     found = set[Any]()
@@ -87,16 +82,16 @@ def overlay(base: Any, patch: Any, field: str = "") -> Any:
             if value is not None:
                 merged[key] = overlay(base.get(key), value, key)
         return merged
-    if field in _KEYS and isinstance(base, Sequence) and isinstance(patch, Sequence):
-        return _merge_lists(base, patch, _KEYS[field][0])
+    if field in MERGE_KEYS and isinstance(base, Sequence) and isinstance(patch, Sequence):
+        return _merge_lists(base, patch, MERGE_KEYS[field][0])
     return patch
 
 
 def _merge_lists(base: Sequence[Any], patch: Sequence[Any], key: str) -> list[Any]:
     patches = {_identity(item, key): item for item in patch}
-    known = [_identity(item, key) for item in base]
-    merged = [overlay(item, patches.get(identity, {})) for item, identity in zip(base, known, strict=True)]
-    return merged + [item for item in patch if _identity(item, key) not in known]
+    identities = [_identity(item, key) for item in base]
+    merged = [overlay(item, patches.get(identity, {})) for item, identity in zip(base, identities, strict=True)]
+    return merged + [item for item in patch if _identity(item, key) not in identities]
 
 
 def _identity(item: Mapping[str, Any], key: str) -> tuple[Any, ...]:

@@ -68,7 +68,7 @@ def observe(
         missing_kinds=missing_kinds,
         stable_ready=revisions[stable].ready if stable in revisions else 0,
         canary_ready=revisions[canary].ready if canary in revisions else 0,
-        front_is_wide=front.selects_all_revisions,
+        front_selects_all=front.selects_all_revisions,
     )
     route = router.observe(resource.name, canary, state)
     return Observed(

@@ -93,11 +93,11 @@ def decide(resource: ModelDeployment, observed: Observed, *, now: datetime, url:
 
 def plan(s: RolloutContext) -> Plan:
     """Return the desired objects under the current status."""
-    wanted = sizes(s)
+    replicas = sizes(s)
     return Plan(
         target=s.target,
-        sizes=wanted,
-        kept=kept_revisions(s, wanted),
+        sizes=replicas,
+        kept=kept_revisions(s, replicas),
         front=front_revision(s),
         split=split_of(s),
         autoscaled=autoscaled(s),
@@ -120,15 +120,15 @@ def autoscaled(s: RolloutContext) -> Sequence[str]:
     return (s.status.stable,)
 
 
-def kept_revisions(s: RolloutContext, wanted: Mapping[str, int]) -> Sequence[str]:
+def kept_revisions(s: RolloutContext, active: Mapping[str, int]) -> Sequence[str]:
     """Return the old revisions to keep at zero pods for a fast undo: the newest promoted ones.
 
     A revision that still has ready pods is also kept until they are gone.
     """
     promoted = [entry.revision for entry in s.status.history if entry.result == "Promoted"]
-    exist = [r for r in dict.fromkeys(promoted) if r in s.observed.revisions and r not in wanted]
+    exist = [r for r in dict.fromkeys(promoted) if r in s.observed.revisions and r not in active]
     kept = exist[: s.spec.revision_history_limit]
-    leaving = [v.revision for v in s.observed.revisions.values() if v.ready and v.revision not in wanted]
+    leaving = [v.revision for v in s.observed.revisions.values() if v.ready and v.revision not in active]
     return tuple(dict.fromkeys([*kept, *leaving]))
 
 

@@ -1,4 +1,4 @@
-"""Who splits the traffic: one file for each router.
+"""Routers, which split the traffic: one file for each.
 
 A new router is a module here and a line in `_ROUTERS`, a struct in `api/routing.py`, a line in `clients/kinds.py` for
 each kind that it writes, and a field of `trafficRouting` in the resource definition.
@@ -17,24 +17,30 @@ __all__ = ["OWNED_FIELDS", "FrontAddress", "Router", "RouterKind", "RouterObject
 
 
 class Router(Protocol):
-    """One way to split the traffic."""
+    """A way to split the traffic between two revisions."""
 
     @property
     def kinds(self) -> tuple[RouterKind, ...]:
-        """The kinds that it writes and watches."""
+        """Kinds of the objects that the router writes and watches."""
 
     @property
     def splits_requests(self) -> bool:
-        """Whether it splits requests by weight, whatever the number of pods, and needs a Service of each revision."""
+        """Whether it splits requests by weight, independent of the number of pods, with a Service of each revision."""
 
     def desired(self, name: str, namespace: str, split: TrafficSplit) -> Sequence[RouterObject]:
-        """Return each object that must exist for a split."""
+        """Return the desired objects of a split.
+
+        Args:
+            name: of the ModelDeployment.
+            namespace: of the ModelDeployment.
+            split: revisions, weight in percent, and further routes.
+        """
 
     def observe(self, name: str, canary: str, state: RouterState) -> RouteView:
-        """Return whether the last split is in force, and the weight of the revision `canary`."""
+        """Return whether the last split is in effect, and the weight of the revision `canary` in percent."""
 
     def url(self, front: FrontAddress) -> str:
-        """Return where requests go that are split."""
+        """Return the URL of the requests that the router splits."""
 
 
 #: The router of each struct of `trafficRouting`.
@@ -48,7 +54,7 @@ OWNED_FIELDS: Mapping[str, tuple[str, ...]] = {
 
 
 def router_for(routing: Routing | None) -> Router:
-    """Return the router that a spec asks for; without one, the number of pods is the split."""
+    """Return the router of a spec; without `trafficRouting` the number of pods is the split."""
     if routing is None:
         return _BY_REPLICAS
     router: Router = _ROUTERS[type(routing)](routing)

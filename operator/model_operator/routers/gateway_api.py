@@ -1,11 +1,11 @@
-"""The split by an HTTPRoute of the Gateway API (gateway.networking.k8s.io/v1).
+"""The split by an HTTPRoute of the Gateway API: https://gateway-api.sigs.k8s.io/reference/spec/#httproute
 
-Users of an A/B test are split once: the answer to the first request carries a cookie, or a header, that names the
-revision, and rules before the split send whoever brings it back there. Route filters do both, so that the test needs
-no change of the pods that serve already; the Gateway API's own `sessionPersistence` is in its experimental channel.
+A user of an A/B test is assigned once: the first response carries a cookie, or a header, with the name of the revision,
+and rules before the split route requests with it to that revision. Filters of the route do both, so that the test needs
+no change of the pods; `sessionPersistence` of the Gateway API is in its experimental channel.
 
-Weights are relative numbers of backendRefs; we write percents, so that they sum to 100. A route has
-acted when every parent says Accepted and ResolvedRefs for the route's current generation.
+Weights of backendRefs are relative; the operator writes percentages, so that they sum to 100. A route is programmed
+when each parent reports Accepted and ResolvedRefs for the current generation of the route.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from model_operator.routers.route_filters import header_filter, merged_filters
 from model_operator.routers.state import FrontAddress, RouterKind, RouterObject, RouterState
 
 HTTP_ROUTE = RouterKind(f"{GATEWAY_API}/v1", "HTTPRoute", ("hostnames", "parentRefs", "rules"))
-#: Header by which a server counts the users that were drawn for it (docs/wire.md).
+#: Header of a first request, by which a server counts the users that were assigned to it (docs/wire.md).
 ASSIGNED = "x-modeldeploy-assigned"
 
 
@@ -34,7 +34,7 @@ MISSING = (
 
 
 class GatewayApiRouter:
-    """One HTTPRoute, named like the model."""
+    """An HTTPRoute with the name of the model."""
 
     kinds: tuple[RouterKind, ...] = (HTTP_ROUTE,)
     splits_requests = True
@@ -64,13 +64,13 @@ class GatewayApiRouter:
         live = state.objects.get((HTTP_ROUTE.kind, name))
         if live is None:
             return RouteView(is_programmed=False, weight=None, message="the HTTPRoute does not exist yet")
-        problem = _first_trouble(live)
+        problem = _first_problem(live)
         return RouteView(is_programmed=not problem, weight=_weight_of(live, name, canary), message=problem)
 
     def url(self, front: FrontAddress) -> str:
-        """Return the first host name on a Gateway, else the Service whose requests a mesh splits.
+        """Return the URL of the first host name, or of the Service whose requests a mesh splits.
 
-        A Gateway's own address is not known here: without a host name it is the front Service.
+        The address of a Gateway is in its own status: without a host name it is the front Service.
         """
         routing = self._routing
         prefix = routing.path_prefix.rstrip("/")
@@ -85,7 +85,7 @@ class GatewayApiRouter:
 
 
 def _parent_refs(routing: GatewayRouting, name: str, namespace: str) -> list[JsonObject]:
-    """Return the parents; the front Service stands once, whether it is written by name or by default."""
+    """Return the parents without duplicates: the front Service may be given by name and by default."""
     refs: list[JsonObject] = []
     for ref in routing.parent_refs:
         parent = _parent_ref(ref, name, namespace)
@@ -111,18 +111,18 @@ def _rule(name: str, routing: GatewayRouting, split: TrafficSplit) -> dict[str, 
         backends.append(_backend(name, split.canary, split.weight))
     if split.stickiness:
         for backend, revision in zip(backends, (split.stable, split.canary), strict=True):
-            backend["filters"] = _drawing_filters(name, routing, split.stickiness, revision)
-    ours = []
+            backend["filters"] = _assignment_filters(name, routing, split.stickiness, revision)
+    mirrors: list[Body] = []
     if split.canary and split.mirror_percent:
         target = {key: value for key, value in _backend(name, split.canary, 1).items() if key != "weight"}
         mirror = {"backendRef": target, "percent": split.mirror_percent}
-        ours = [{"type": "RequestMirror", "requestMirror": mirror}]
-    return _with_options(routing, {"matches": [{"path": _path(routing)}], "backendRefs": backends}, ours)
+        mirrors = [{"type": "RequestMirror", "requestMirror": mirror}]
+    return _with_options(routing, {"matches": [{"path": _path(routing)}], "backendRefs": backends}, mirrors)
 
 
-def _with_options(routing: GatewayRouting, rule: dict[str, Any], ours: Sequence[Body] = ()) -> dict[str, Any]:
-    """Return a rule with the timeouts and filters that the user wrote, and with our filters."""
-    filters = merged_filters(routing.filters, ours)
+def _with_options(routing: GatewayRouting, rule: dict[str, Any], own: Sequence[Body] = ()) -> dict[str, Any]:
+    """Return a rule with the timeouts and filters of the user, and with filters of the operator."""
+    filters = merged_filters(routing.filters, own)
     if filters:
         rule["filters"] = filters
     timeouts = msgspec.to_builtins(routing.timeouts) if routing.timeouts else {}
@@ -142,30 +142,29 @@ def _header_rule(name: str, routing: GatewayRouting, split: TrafficSplit) -> dic
 
 
 def _sticky_rule(name: str, routing: GatewayRouting, stickiness: Stickiness, revision: str) -> dict[str, Any]:
-    """Requests of the users for whom a revision was drawn."""
+    """Return the rule for requests of the users who are assigned to a revision."""
     header = {"name": stickiness.name, "type": "Exact", "value": revision}
     if stickiness.kind == "cookie":
         pair = f"{_quote(_cookie(name, stickiness))}={revision}"
         # Anchored, since some gateways match the whole value and others a part of it.
         header = {"name": "Cookie", "type": "RegularExpression", "value": f"^(.*; *)?{pair}(;.*)?$"}
     rule = {"matches": [{"path": _path(routing), "headers": [header]}], "backendRefs": [_backend(name, revision, 1)]}
-    # Only the route says who was drawn, never a client.
+    # Only the route reports an assignment, never a client.
     return _with_options(routing, rule, [header_filter("request", "remove", ASSIGNED)])
 
 
-def _drawing_filters(name: str, routing: GatewayRouting, stickiness: Stickiness, revision: str) -> list[dict[str, Any]]:
-    """Tell the server that it was drawn for a user, and the user's client what to bring back."""
-    answer = {"name": stickiness.name, "value": revision}
+def _assignment_filters(
+    name: str, routing: GatewayRouting, stickiness: Stickiness, revision: str
+) -> list[dict[str, Any]]:
+    """Return the filters of the first assignment: a header for the server, and a header or cookie for the client."""
+    value = revision
     if stickiness.kind == "cookie":
-        cookie = f"{_cookie(name, stickiness)}={revision}"
         age = round(stickiness.lifetime.total_seconds())
-        answer = {
-            "name": "Set-Cookie",
-            "value": f"{cookie}; Path={routing.path_prefix}; Max-Age={age}; HttpOnly; SameSite=Lax",
-        }
+        pair = f"{_cookie(name, stickiness)}={revision}"
+        value = f"{pair}; Path={routing.path_prefix}; Max-Age={age}; HttpOnly; SameSite=Lax"
     return [
         header_filter("request", "set", {"name": ASSIGNED, "value": "1"}),
-        header_filter("response", "add", answer),
+        header_filter("response", "add", {"name": stickiness.response_header, "value": value}),
     ]
 
 
@@ -181,7 +180,7 @@ def _header(match: HeaderMatch) -> dict[str, str]:
 
 
 def _quote(text: str) -> str:
-    """Escape what RE2, PCRE and Python's re all read as an operator."""
+    """Escape the characters that are operators in RE2, PCRE and Python's re."""
     return "".join(f"\\{char}" if char in r"\.+*?()|[]{}^$" else char for char in text)
 
 
@@ -200,7 +199,7 @@ def _backend(name: str, revision: str, weight: int) -> dict[str, Any]:
 
 
 def _weight_of(live: Body, name: str, canary: str) -> int | None:
-    """Return the percent that the last rule (the one without headers) gives to the canary."""
+    """Return the weight of the canary in percent, from the last rule, which is the one without headers."""
     rules: Sequence[Body] = live["spec"].get("rules") or ()
     weights: dict[str, int] = (
         {ref["name"]: ref.get("weight", 1) for ref in (rules[-1].get("backendRefs") or ())} if rules else {}
@@ -211,27 +210,27 @@ def _weight_of(live: Body, name: str, canary: str) -> int | None:
     return round(100 * weights.get(revision_name(name, canary), 0) / total)
 
 
-def _first_trouble(live: Body) -> str:
-    """Return why the route has not acted yet; empty when every parent accepted it as it is."""
+def _first_problem(live: Body) -> str:
+    """Return why the route is not programmed; empty if each parent accepted its current generation."""
     generation = live["metadata"].get("generation", 0)
     parents = {_key(p["parentRef"]): p.get("conditions", ()) for p in live.get("status", {}).get("parents", ())}
     for ref in live["spec"]["parentRefs"]:
         conditions = parents.get(_key(ref))
         if conditions is None:
-            return f"no controller has answered for the {_title(ref)}"
-        for wanted in ("Accepted", "ResolvedRefs"):
-            problem = _condition_trouble(conditions, wanted, generation, _title(ref))
+            return f"no controller reports on the route for the {_title(ref)}"
+        for condition in ("Accepted", "ResolvedRefs"):
+            problem = _condition_problem(conditions, condition, generation, _title(ref))
             if problem:
                 return problem
     return ""
 
 
-def _condition_trouble(conditions: Sequence[Body], wanted: str, generation: int, parent: str) -> str:
-    found = next((c for c in conditions if c["type"] == wanted), None)
+def _condition_problem(conditions: Sequence[Body], condition: str, generation: int, parent: str) -> str:
+    found = next((c for c in conditions if c["type"] == condition), None)
     if found is None or found.get("observedGeneration", 0) < generation:
-        return f"the {parent} has not looked at the newest weights yet ({wanted})"
+        return f"the {parent} has not observed the latest weights ({condition})"
     if found["status"] != "True":
-        return f"the {parent} says {wanted}={found['status']}: {found.get('reason')}: {found.get('message')}"
+        return f"the {parent} reports {condition}={found['status']}: {found.get('reason')}: {found.get('message')}"
     return ""
 
 
@@ -240,6 +239,6 @@ def _title(ref: Body) -> str:
 
 
 def _key(ref: Body) -> tuple[Any, ...]:
-    """Return what tells parents apart; a controller may leave out the defaults of group and kind."""
+    """Return the identity of a parent; a controller may omit the defaults of group and kind."""
     parent = ref.get("group", GATEWAY_API), ref.get("kind", "Gateway"), ref.get("namespace"), ref["name"]
     return *parent, ref.get("sectionName"), ref.get("port")

@@ -1,7 +1,7 @@
-"""The split by the number of pods behind the front Service: no object of its own, works on every cluster.
+"""The split by the number of pods behind the front Service, which needs no further object and works on every cluster.
 
-The share is that of connections, not of requests (kube-proxy picks a pod for each connection), and as
-coarse as whole pods are.
+The weight is a share of connections, since kube-proxy chooses a pod for each connection, and it is only as fine as the
+number of pods allows.
 """
 
 from model_operator.api.traffic import RouteView, TrafficSplit
@@ -9,19 +9,19 @@ from model_operator.routers.state import FrontAddress, RouterKind, RouterObject,
 
 
 class ReplicaRouter:
-    """Sizes and the front Service's selector are the split."""
+    """The split by numbers of pods and the selector of the front Service."""
 
     kinds: tuple[RouterKind, ...] = ()
     splits_requests = False
 
     def desired(self, name: str, namespace: str, split: TrafficSplit) -> tuple[RouterObject, ...]:
-        """There is nothing to write."""
+        """Return no object."""
         return ()
 
     def observe(self, name: str, canary: str, state: RouterState) -> RouteView:
-        """Return the share that the ready pods give to the canary."""
+        """Return the canary's share of the ready pods as its weight."""
         total = state.stable_ready + state.canary_ready
-        if not state.front_is_wide or total == 0:
+        if not state.front_selects_all or total == 0:
             return RouteView(weight=0)
         return RouteView(weight=round(100 * state.canary_ready / total))
 

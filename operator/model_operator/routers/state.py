@@ -1,4 +1,4 @@
-"""What routers and the rest of the operator give each other: objects, and what the cluster says of them."""
+"""Input and output of routers: their objects, and the observed state of the cluster."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,8 +10,8 @@ from model_operator.api.json import Body
 class RouterKind:
     """A kind of object that a router writes and watches.
 
-    `owned_fields` are the fields of `spec` that belong to the router as a whole: what another client adds there is
-    removed, since it would change who gets which requests.
+    `owned_fields` are the fields of `spec` that the router owns exclusively: the operator removes what another client
+    adds there, since it would change the split.
     """
 
     api_version: str
@@ -21,7 +21,7 @@ class RouterKind:
 
 @dataclass(frozen=True, slots=True)
 class RouterObject:
-    """An object that a router needs; `content` are the fields next to metadata."""
+    """A desired object of a router; `content` has the fields beside metadata."""
 
     kind: RouterKind
     name: str
@@ -30,26 +30,26 @@ class RouterObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouterState:
-    """What a router may look at.
+    """Observed state that a router may use.
 
     Attributes:
         objects: live objects of the router's kinds, by kind and name.
-        missing_kinds: kinds that the cluster does not know.
+        missing_kinds: kinds that the cluster does not serve.
         stable_ready: ready pods of the stable revision.
         canary_ready: ready pods of the canary.
-        front_is_wide: whether the front Service selects all revisions.
+        front_selects_all: whether the front Service selects all revisions.
     """
 
     objects: Mapping[tuple[str, str], Body] = field(default_factory=dict)
     missing_kinds: frozenset[str] = frozenset()
     stable_ready: int = 0
     canary_ready: int = 0
-    front_is_wide: bool = False
+    front_selects_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class FrontAddress:
-    """The front Service of a model: where requests go that no router takes elsewhere."""
+    """Address of the front Service of a model, which receives the requests that no router routes."""
 
     name: str
     namespace: str

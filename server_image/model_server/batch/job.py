@@ -63,15 +63,15 @@ class Summary:
 
 def begin(plan: Plan, folder: Folder) -> set[str]:
     """The parts that an earlier run of the same plan has written. Raises SettingsInvalid for another plan's."""
-    wanted = asdict(plan)
+    document = asdict(plan)
     names = folder.names()
     if JOB not in names:
-        folder.write(JOB, orjson.dumps(wanted, option=orjson.OPT_INDENT_2))
+        folder.write(JOB, orjson.dumps(document, option=orjson.OPT_INDENT_2))
         return set()
     found = orjson.loads(folder.read(JOB))
-    other = [name for name, value in wanted.items() if found.get(name) != value]
+    other = [name for name, value in document.items() if found.get(name) != value]
     if other:
-        was, now = found.get(other[0]), wanted[other[0]]
+        was, now = found.get(other[0]), document[other[0]]
         raise SettingsInvalid(
             f"the output folder holds another job's parts: {other[0]} was {was!r}, and is {now!r} now",
             hint="Choose an empty output folder, or repeat the earlier job to finish it.",

@@ -168,8 +168,8 @@ class Metadata(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def _check_categories(feature: Feature) -> None:
     for category in feature.categories or ():
         if not feature.has_type(category):
-            wanted = "string: put it in quotes" if feature.dtype == "string" else feature.dtype
-            raise ValueError(f"category {category!r} of {feature.name!r} is not a {wanted}")
+            expected = "string: put it in quotes" if feature.dtype == "string" else feature.dtype
+            raise ValueError(f"category {category!r} of {feature.name!r} is not a {expected}")
 
 
 def _check_profile(feature: Feature, reference: ReferenceFeature) -> None:

@@ -126,8 +126,8 @@ class Examples:
             return {}
         found: dict[str, Any] = {"One row": {"inputs": tensors}}
         if self._loaded.outputs:
-            wanted = [{"name": tensor.name} for tensor in self._loaded.outputs]
-            found["With all outputs"] = {"id": "1", "inputs": tensors, "outputs": wanted}
+            outputs = [{"name": tensor.name} for tensor in self._loaded.outputs]
+            found["With all outputs"] = {"id": "1", "inputs": tensors, "outputs": outputs}
         return found
 
     def _tables(self) -> dict[str, Any]:

@@ -46,8 +46,8 @@ def select_adapter(
 
 def _samples(features: tuple[Feature, ...], signature: Signature) -> dict[str, Scalar]:
     """Values that the model was trained with, by feature."""
-    known = ((feature.name, signature.columns.get(place)) for place, feature in enumerate(features))
-    return {name: column.sample for name, column in known if column is not None and column.sample is not None}
+    columns = ((feature.name, signature.columns.get(place)) for place, feature in enumerate(features))
+    return {name: column.sample for name, column in columns if column is not None and column.sample is not None}
 
 
 def _is_matrix(tensors: tuple[Tensor, ...]) -> bool:
@@ -76,18 +76,18 @@ def _graph_adapter(declared: tuple[Feature, ...], tensors: tuple[Tensor, ...]) -
 
 def _fitted(feature: Feature, tensor: Tensor) -> Feature:
     """The feature, no wider than its tensor: what the graph could not hold must be refused and not be changed."""
-    wanted = _dtype_of(tensor)
-    if wanted in ("string", "bool") or not feature.is_numeric:
-        if feature.dtype != wanted:
+    dtype = _dtype_of(tensor)
+    if dtype in ("string", "bool") or not feature.is_numeric:
+        if feature.dtype != dtype:
             raise MetadataInvalid(
                 f"model.yaml: {feature.name} is of dtype {feature.dtype}, and the model takes {tensor.datatype}"
             )
         return feature
     # A whole number stays one, though a graph of floats holds the largest ones to some digits only.
-    if np.can_cast(feature.dtype, wanted) or (feature.is_integer and wanted in ("float32", "float64")):
+    if np.can_cast(feature.dtype, dtype) or (feature.is_integer and dtype in ("float32", "float64")):
         return feature
     try:
-        return replace(feature, dtype=wanted)
+        return replace(feature, dtype=dtype)
     except ValueError as error:
         raise MetadataInvalid(f"model.yaml: {feature.name}: {error}: the model takes {tensor.datatype}") from None
 
@@ -143,20 +143,20 @@ def _check_against_model(declared: tuple[Feature, ...], signature: Signature, de
         count = signature.tensors[0].shape[1]
     if count is not None and len(names) != count:
         raise MetadataInvalid(f"{described_in} lists {len(names)}, and the model was trained with {count}")
-    known = signature.feature_names
+    trained = signature.feature_names
     if signature.has_blanks_replaced:
         # LightGBM replaces them in its own file, and the training table keeps them.
         names = tuple(name.replace(" ", "_") for name in names)
-    if known and names != known:
-        if set(names) == set(known):
+    if trained and names != trained:
+        if set(names) == set(trained):
             raise MetadataInvalid(
                 f"{described_in} are in another order than the model was trained with",
-                hint=f"The model's order: {', '.join(known)}.",
+                hint=f"The model's order: {', '.join(trained)}.",
             )
-        strange = next(name for name in names if name not in known)
+        strange = next(name for name in names if name not in trained)
         raise MetadataInvalid(
             f"{described_in} names {strange!r}, which the model was not trained with",
-            hint=f"The model's features: {', '.join(known)}.",
+            hint=f"The model's features: {', '.join(trained)}.",
         )
 
 

@@ -27,7 +27,7 @@ class TensorAdapter:
         if len(self.tensors) == 1 and len(tensors) == 1:
             # Peers accept any name for the only input.
             tensors = {self.tensors[0].name: next(iter(tensors.values()))}
-        names = [tensor.name for tensor in self.tensors]
+        names = [one.name for one in self.tensors]
         problems = [
             Problem(f"inputs[{name}]", f"is not an input of this model; known are {', '.join(names)}")
             for name in tensors
@@ -79,7 +79,7 @@ class TensorAdapter:
 
     def _value(self, tensor: Tensor, instance: Any, where: str) -> tuple[Any, str]:
         """One row's part for one input, and where it was found."""
-        names = [known.name for known in self.tensors]
+        names = [one.name for one in self.tensors]
         if not isinstance(instance, dict):
             if len(names) > 1:
                 raise InvalidInput.at(where, f"expected an object with {', '.join(names)}, got {preview(instance)}")
@@ -106,8 +106,8 @@ class TensorAdapter:
             array = array.reshape(-1, 1)
         sizes = zip(array.shape[1:], tensor.shape[1:], strict=False)
         if array.ndim != len(tensor.shape) or any(want not in (-1, got) for got, want in sizes):
-            wanted = [size if size != -1 else "any" for size in tensor.shape[1:]]
-            raise InvalidInput.at(where, f"expected rows of shape {preview(wanted)}, got {list(array.shape[1:])}")
+            expected = [size if size != -1 else "any" for size in tensor.shape[1:]]
+            raise InvalidInput.at(where, f"expected rows of shape {preview(expected)}, got {list(array.shape[1:])}")
         if not _kind_fits(array, tensor):
             raise InvalidInput.at(where, f"expected {tensor.datatype} values, got {datatype_of(array.dtype)}")
         with np.errstate(over="ignore", invalid="ignore"):

@@ -43,8 +43,8 @@ class Bins:
         Values beyond the outer edges belong to the outer bins; the last bin of categories is for others.
         """
         if self.categories:
-            known = [np.count_nonzero(values == category) for category in self.categories]
-            return np.array([*known, len(values) - sum(known)])
+            counts = [np.count_nonzero(values == category) for category in self.categories]
+            return np.array([*counts, len(values) - sum(counts)])
         if values.dtype == object:
             # A column of anything: what is no number has no place among the edges.
             values = np.array([value for value in values if type(value) in (int, float)], dtype=np.float64)
@@ -68,9 +68,9 @@ def find_reference(setting: str, metadata: Metadata) -> Mapping[str, Bins] | int
 
 def _bins_of(name: str, reference: ReferenceFeature, feature: Feature | None) -> Bins | None:
     if reference.categories is not None:
-        known = reference.categories
-        categories = known if feature is None else [feature.value_of(text) for text in known]
-        bins = Bins(counts=(*known.values(), 0), categories=tuple(categories))
+        given = reference.categories
+        categories = given if feature is None else [feature.value_of(text) for text in given]
+        bins = Bins(counts=(*given.values(), 0), categories=tuple(categories))
     else:
         bins = Bins(counts=reference.counts or (), edges=reference.edges or ())
     if len(bins.counts) > BINS or sum(bins.counts) == 0:

@@ -109,8 +109,8 @@ class Feedback(Collector):
             if self._is_number:
                 _number(value, field)
             elif self._classes and value not in self._classes:
-                known = ", ".join(str(known) for known in self._classes[:20])
-                raise InvalidInput.at(field, f"expected one of {known}, got {value!r}")
+                classes = ", ".join(map(str, self._classes[:20]))
+                raise InvalidInput.at(field, f"expected one of {classes}, got {value!r}")
         if self._is_number:
             error = float(prediction) - float(label)
             if not math.isfinite(error * error):

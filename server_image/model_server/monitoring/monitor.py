@@ -63,16 +63,16 @@ class Monitor:
         """Called about once a second: look at what was predicted since."""
         self.recent.refresh()
         if self._unseen:
-            seen, self._unseen, self._unseen_bytes = self._unseen, [], 0
-            await asyncio.to_thread(self._digest, seen)
+            predictions, self._unseen, self._unseen_bytes = self._unseen, [], 0
+            await asyncio.to_thread(self._digest, predictions)
 
-    def _digest(self, seen: list[tuple[Inputs, Outputs]]) -> None:
+    def _digest(self, predictions: list[tuple[Inputs, Outputs]]) -> None:
         try:
-            self._drift.update([inputs for inputs, _ in seen])
-            self._outputs.update([outputs for _, outputs in seen])
+            self._drift.update([inputs for inputs, _ in predictions])
+            self._outputs.update([outputs for _, outputs in predictions])
         except Exception:
             # A model.py may answer with anything. Statistics are not worth a server's life.
-            log.exception("some predictions are not counted", extra={"predictions": len(seen)})
+            log.exception("some predictions are not counted", extra={"predictions": len(predictions)})
 
     def close(self) -> None:
         """Write what is left of the input log."""

@@ -52,8 +52,8 @@ class OutputCounts(Collector):
 
     def _counts(self, values: Array) -> list[int]:
         if self._classes:
-            known = [int(np.count_nonzero(values == label)) for label in self._classes]
-            return [*known, values.size - sum(known)]
+            counts = [int(np.count_nonzero(values == label)) for label in self._classes]
+            return [*counts, values.size - sum(counts)]
         if values.dtype.kind not in "fiu":
             return []
         places = np.searchsorted(BOUNDS, values.reshape(-1), side="left")

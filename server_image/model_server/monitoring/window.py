@@ -52,9 +52,9 @@ class AnswerWindow:
 
     def forget(self, identifier: bytes) -> None:
         """Let an answer go, if it is there."""
-        known = self._answers.pop(identifier, None)
-        if known is not None:
-            self._bytes -= known[2]
+        answer = self._answers.pop(identifier, None)
+        if answer is not None:
+            self._bytes -= answer[2]
 
 
 def bytes_of(array: Array, limit: int) -> int:

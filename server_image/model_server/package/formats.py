@@ -67,13 +67,13 @@ def known_formats() -> Mapping[str, Format]:
 
 def _registered_format(name: str) -> Format:
     entry = registered(plugins.FORMATS)[name]
-    known = plugins.load(entry)
-    if not isinstance(known, Format) or known.name != name or not known.loader:
+    format_ = plugins.load(entry)
+    if not isinstance(format_, Format) or format_.name != name or not format_.loader:
         raise SettingsInvalid(
             f"{entry.value} is registered as the format {name!r}, and is no Format of this name with a loader",
             hint="See model_server.package.formats.Format.",
         )
-    return known
+    return format_
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,31 +98,31 @@ def named_format(name: str, where: str) -> Format | None:
 
 
 def choose(
-    files: Sequence[str], wanted: Format | None, artifacts: Sequence[str], first_bytes: Callable[[str], bytes]
+    files: Sequence[str], asked: Format | None, artifacts: Sequence[str], first_bytes: Callable[[str], bytes]
 ) -> Choice:
     """Decide format and artifacts of a package.
 
-    `files` are relative paths; `wanted` comes from settings or model.yaml; `artifacts` from model.yaml.
+    `files` are relative paths; `asked` comes from settings or model.yaml; `artifacts` from model.yaml.
     Raises FormatUnknown, FormatAmbiguous (which lists the candidates) or FormatMismatch.
     """
     if artifacts:
         missing = [name for name in artifacts if name not in files]
         if missing:
             raise FormatUnknown(f"model.yaml names {missing[0]!r}, and the package holds {_listed(files)}")
-    if (wanted is not None and wanted.name == PYTHON) or (wanted is None and not artifacts and MODEL_PY in files):
+    if (asked is not None and asked.name == PYTHON) or (asked is None and not artifacts and MODEL_PY in files):
         if MODEL_PY not in files:
             raise FormatMismatch(f"format python needs {MODEL_PY}, and the package holds {_listed(files)}")
         return Choice(known_formats()[PYTHON], (MODEL_PY,))
     candidates = {
-        name: _format_of(name, first_bytes, wanted) for name in artifacts or files if _could_be(name, artifacts)
+        name: _format_of(name, first_bytes, asked) for name in artifacts or files if _could_be(name, artifacts)
     }
     recognised = {name: found for name, found in candidates.items() if found is not None}
-    if wanted is not None:
-        recognised = {name: found for name, found in recognised.items() if found is wanted}
+    if asked is not None:
+        recognised = {name: found for name, found in recognised.items() if found is asked}
         if not recognised:
             raise FormatMismatch(
-                f"format {wanted.name} was asked for, and the package holds {_listed(files)}",
-                hint=f"Files of this format end in {', '.join(wanted.suffixes)}; or correct the format.",
+                f"format {asked.name} was asked for, and the package holds {_listed(files)}",
+                hint=f"Files of this format end in {', '.join(asked.suffixes)}; or correct the format.",
             )
     if not recognised:
         raise FormatUnknown(
@@ -161,20 +161,20 @@ def _could_be(name: str, artifacts: Sequence[str]) -> bool:
     return bool(artifacts) or (len(PurePosixPath(name).parts) == 1 and not is_mac_litter(name))
 
 
-def _format_of(name: str, first_bytes: Callable[[str], bytes], wanted: Format | None) -> Format | None:
+def _format_of(name: str, first_bytes: Callable[[str], bytes], asked: Format | None) -> Format | None:
     path = PurePosixPath(name.lower())
     beginning = first_bytes(name)
     # `model.joblib.gz`: what is compressed has its own ending in front.
     suffix = PurePosixPath(path.stem).suffix if path.suffix in COMPRESSED_SUFFIXES else path.suffix
-    named = [known for known in known_formats().values() if suffix in known.suffixes]
+    named = [format_ for format_ in known_formats().values() if suffix in format_.suffixes]
     if not named:
         return None if {path.suffix, suffix} & _NO_MODELS else _by_content(beginning)
-    if wanted in named:
-        named = [wanted] if wanted else named
-    fitting = [known for known in named if not known.begins or beginning.startswith(known.begins)]
+    if asked in named:
+        named = [asked] if asked else named
+    fitting = [format_ for format_ in named if not format_.begins or beginning.startswith(format_.begins)]
     if len(fitting) > 1:
         raise FormatAmbiguous(
-            f"{name} could be of the formats {', '.join(known.name for known in fitting)}",
+            f"{name} could be of the formats {', '.join(format_.name for format_ in fitting)}",
             hint="Name the format in model.yaml.",
         )
     if not fitting:
@@ -193,12 +193,12 @@ _NO_MODELS = frozenset({".yaml", ".yml", ".md", ".py", ".csv", ".parquet", ".gz"
 
 
 def _by_content(beginning: bytes) -> Format | None:
-    known = (known for known in known_formats().values() if known.signatures)
-    return next((one for one in known if beginning.startswith(one.signatures)), None)
+    signed = (format_ for format_ in known_formats().values() if format_.signatures)
+    return next((one for one in signed if beginning.startswith(one.signatures)), None)
 
 
-def _endings(known: Format) -> str:
-    return f"{known.name} ({', '.join(known.suffixes) or MODEL_PY})"
+def _endings(format_: Format) -> str:
+    return f"{format_.name} ({', '.join(format_.suffixes) or MODEL_PY})"
 
 
 def _listed(files: Sequence[str]) -> str:

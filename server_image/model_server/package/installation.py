@@ -65,15 +65,15 @@ def install(
     requirements: Sequence[Requirement], into: Path, environ: Mapping[str, str], *, allow_source_builds: bool = False
 ) -> None:
     """Install and raise RestartNeeded; raise DependencyMismatch when pip fails or it did not help before."""
-    wanted = sorted(str(one) for one in requirements)
-    key = hashlib.sha256("\n".join([sys.version, *wanted]).encode()).hexdigest()[:16]
+    specifiers = sorted(str(one) for one in requirements)
+    key = hashlib.sha256("\n".join([sys.version, *specifiers]).encode()).hexdigest()[:16]
     folder = into / f"requirements-{key}"
     if environ.get(INSTALLED) == str(folder):
         raise DependencyMismatch(
             "the installed requirements do not satisfy requirements.txt", hint="Look at pip's log above."
         )
     if not folder.exists():
-        _pip(wanted, folder, environ, allow_source_builds=allow_source_builds)
+        _pip(specifiers, folder, environ, allow_source_builds=allow_source_builds)
     restarted = dict(environ) | {INSTALLED: str(folder)}
     restarted["PYTHONPATH"] = os.pathsep.join([str(folder), *filter(None, [environ.get("PYTHONPATH")])])
     raise RestartNeeded("the requirements are installed", environ=restarted)
@@ -89,7 +89,7 @@ def _without_password(url: str) -> str:
     return f"{scheme}{separator}{rest.rpartition('@')[2]}" if "@" in rest.partition("/")[0] else url
 
 
-def _pip(wanted: Sequence[str], folder: Path, environ: Mapping[str, str], *, allow_source_builds: bool) -> None:
+def _pip(specifiers: Sequence[str], folder: Path, environ: Mapping[str, str], *, allow_source_builds: bool) -> None:
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     command = [
@@ -99,7 +99,7 @@ def _pip(wanted: Sequence[str], folder: Path, environ: Mapping[str, str], *, all
     ]
     try:
         done = subprocess.run(
-            [*command, *wanted],
+            [*command, *specifiers],
             capture_output=True,
             text=True,
             timeout=TIMEOUT_SECONDS,
@@ -119,4 +119,4 @@ def _pip(wanted: Sequence[str], folder: Path, environ: Mapping[str, str], *, all
             " MODEL_SERVER_ALLOW_SOURCE_BUILDS builds what has no wheel.",
         )
     partial.rename(folder)
-    log.info("requirements installed", extra={"folder": str(folder), "requirements": list(wanted)})
+    log.info("requirements installed", extra={"folder": str(folder), "requirements": list(specifiers)})

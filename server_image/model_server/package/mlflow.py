@@ -43,7 +43,7 @@ def read_mlmodel(path: Path) -> Described:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         flavors = document["flavors"]
-        formats = {known.name: known for known in known_formats().values() if known.mlflow_entry}
+        formats = {format_.name: format_ for format_ in known_formats().values() if format_.mlflow_entry}
         found = [name for name in formats if name in flavors]
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise MetadataInvalid(f"{ML_MODEL} cannot be read: {error}", hint="Save the model again with MLflow.") from None

@@ -41,10 +41,10 @@ class Package:
     described_in: str = DESCRIBED_IN
 
 
-def open_package(fetched: Path, wanted: str, scratch: Path, *, trusted: bool) -> Package:
+def open_package(fetched: Path, requested: str, scratch: Path, *, trusted: bool) -> Package:
     """Unpack if needed, read model.yaml and requirements.txt, choose the format. Loads nothing.
 
-    `wanted` is the format the settings ask for; `scratch` a folder for unpacked files. Raises ArtifactErrors.
+    `requested` is the format the settings ask for; `scratch` a folder for unpacked files. Raises ArtifactErrors.
     """
     root = _unpack(fetched, scratch) if fetched.is_file() and formats.is_archive(fetched.name) else fetched
     files = [root.name] if root.is_file() else list_files(root)
@@ -54,7 +54,7 @@ def open_package(fetched: Path, wanted: str, scratch: Path, *, trusted: bool) ->
         raise ArtifactEmpty(f"{fetched.name} holds nothing")
     metadata = read_metadata(root / "model.yaml") if "model.yaml" in files else Metadata()
     described = (
-        read_mlmodel(root / ML_MODEL) if ML_MODEL in files and wanted in (formats.AUTO, formats.MLFLOW) else None
+        read_mlmodel(root / ML_MODEL) if ML_MODEL in files and requested in (formats.AUTO, formats.MLFLOW) else None
     )
     from_mlflow = described is not None and "model.yaml" not in files
     if described is not None and from_mlflow:
@@ -70,7 +70,7 @@ def open_package(fetched: Path, wanted: str, scratch: Path, *, trusted: bool) ->
         requirements = [one for one in requirements if not one.name.startswith("mlflow")]
         choice = formats.choose(files, described.format, (described.artifact,), first_bytes)
     else:
-        asked = formats.named_format(wanted, "the format asked for") or formats.named_format(
+        asked = formats.named_format(requested, "the format asked for") or formats.named_format(
             metadata.format, "format in model.yaml"
         )
         choice = formats.choose(files, asked, metadata.artifacts, first_bytes)

@@ -78,18 +78,18 @@ def _parameters(parameters: Any, loaded: LoadedModel) -> bool:
     for name in parameters:
         if name not in _PARAMETERS:
             raise InvalidInput.at(f"parameters.{name}", f"is not a parameter; known are {', '.join(_PARAMETERS)}")
-    wanted = {name: parameters.get(name, False) for name in _PARAMETERS}
-    for name, value in wanted.items():
+    options = {name: parameters.get(name, False) for name in _PARAMETERS}
+    for name, value in options.items():
         if not isinstance(value, bool):
             raise InvalidInput.at(f"parameters.{name}", f"expected true or false, got {type_name(value)}")
     has_scores, has_probabilities = bool(loaded.score_output), bool(loaded.model.probability_output)
-    if wanted["probabilities"] and not has_probabilities:
+    if options["probabilities"] and not has_probabilities:
         instead = "; it gives scores" if has_scores else ""
         raise InvalidInput.at("parameters.probabilities", f"this model gives no probabilities{instead}")
-    if wanted["scores"] and not has_scores:
+    if options["scores"] and not has_scores:
         instead = "; it gives probabilities" if has_probabilities else ""
         raise InvalidInput.at("parameters.scores", f"this model gives no scores{instead}")
-    return bool(wanted["probabilities"] or wanted["scores"])
+    return bool(options["probabilities"] or options["scores"])
 
 
 def predictions(outputs: Outputs, loaded: LoadedModel, *, probabilities: bool) -> bytes:

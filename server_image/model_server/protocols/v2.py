@@ -106,11 +106,11 @@ def _raw_tensor(body: bytes, tensors: Sequence[Tensor], max_rows: int) -> dict[s
 
 def want_outputs(request: InferenceRequest, names: Sequence[Any], loaded: LoadedModel) -> None:
     """Note which outputs should come back. Raises InvalidInput for one that the model does not give."""
-    known = [tensor.name for tensor in loaded.outputs]
+    given = [tensor.name for tensor in loaded.outputs]
     for index, name in enumerate(names):
-        if not isinstance(name, str) or (known and name not in known):
+        if not isinstance(name, str) or (given and name not in given):
             got = repr(name) if isinstance(name, str) else preview(name)
-            expected = ", ".join(known) or "the outputs"
+            expected = ", ".join(given) or "the outputs"
             raise InvalidInput.at(f"outputs[{index}].name", f"expected one of {expected}, got {got}")
     request.outputs = tuple(dict.fromkeys(names))
     # Neither is an output of a model that has it not.
@@ -276,14 +276,14 @@ def _requested(outputs: Any, *, all_binary: bool) -> tuple[list[Any], frozenset[
     """The outputs that are asked for, and those of them that are wanted as bytes."""
     if not isinstance(outputs, list):
         raise InvalidInput.at("outputs", f"expected a list, got {type_name(outputs)}")
-    wanted: list[Any] = []
+    names: list[Any] = []
     binary: list[str] = []
     for index, entry in enumerate(outputs):
         name = entry.get("name") if isinstance(entry, dict) else None
-        wanted.append(name)
+        names.append(name)
         if isinstance(name, str) and _flag(entry, "binary_data", f"outputs[{index}].parameters", default=all_binary):
             binary.append(name)
-    return wanted, frozenset(binary)
+    return names, frozenset(binary)
 
 
 def _as_json(name: str, array: Array) -> dict[str, Any]:

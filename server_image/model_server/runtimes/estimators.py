@@ -44,10 +44,10 @@ class Estimator:
         count = _feature_count(estimator)
         if count is None and names:
             count = len(names)
-        known = inspect(estimator, count, has_names=bool(names))
-        self._categories = known.categories
+        inspected = inspect(estimator, count, has_names=bool(names))
+        self._categories = inspected.categories
         own_code = runs_own_code(estimator)
-        takes_table = as_columns or known.needs_table or bool(self._categories) or (own_code and bool(names))
+        takes_table = as_columns or inspected.needs_table or bool(self._categories) or (own_code and bool(names))
         if takes_table:
             require_pandas("was trained with pandas categories" if self._categories else "takes a table")
         texts = count is None and takes_texts(estimator)
@@ -57,7 +57,7 @@ class Estimator:
             feature_count=count,
             as_columns=takes_table,
             may_use_names=own_code,
-            columns={0: TrainedColumn("string", sample=text_sample(estimator))} if texts else known.columns,
+            columns={0: TrainedColumn("string", sample=text_sample(estimator))} if texts else inspected.columns,
             has_blanks_replaced=has_blanks_replaced(estimator),
             takes_texts=texts,
         )

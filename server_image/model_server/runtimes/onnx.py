@@ -81,21 +81,21 @@ class Graph:
         self.classes: tuple[object, ...] = self._find_classes(path) if self._is_classifier else ()
 
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
-        wanted = self._names if probabilities or not self._is_classifier else [self._prediction]
-        values = self._run(wanted, {name: self._shaped(name, array) for name, array in inputs.items()})
+        names = self._names if probabilities or not self._is_classifier else [self._prediction]
+        values = self._run(names, {name: self._shaped(name, array) for name, array in inputs.items()})
         if not self._is_classifier:
-            return dict(zip(wanted, values, strict=True))
+            return dict(zip(names, values, strict=True))
         outputs = {self._prediction: values[0]}
         if probabilities:
             outputs[self.probability_output] = _as_matrix(values[1], self.classes) if self._maps else values[1]
         return outputs
 
-    def _run(self, wanted: list[str], feed: Inputs) -> list[Any]:
+    def _run(self, names: list[str], feed: Inputs) -> list[Any]:
         count = rows_of(feed)
         if not self._takes_one_row or count == 1:
-            return list(self._session.run(wanted, feed))
+            return list(self._session.run(names, feed))
         each = [
-            self._session.run(wanted, {name: array[row : row + 1] for name, array in feed.items()})
+            self._session.run(names, {name: array[row : row + 1] for name, array in feed.items()})
             for row in range(count)
         ]
         return [

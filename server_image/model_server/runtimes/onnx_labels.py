@@ -78,8 +78,8 @@ def _labels(fields: list[_Field], strings: int, ints: int) -> Iterator[Labels]:
         yield tuple(number - 2**64 if number >= 2**63 else number for number in numbers)
 
 
-def _text(fields: list[_Field], wanted: int) -> str:
-    return next((bytes(value).decode() for number, value in fields if number == wanted), "")
+def _text(fields: list[_Field], field_number: int) -> str:
+    return next((bytes(value).decode() for number, value in fields if number == field_number), "")
 
 
 def _fields(message: memoryview) -> Iterator[_Field]:

@@ -85,17 +85,17 @@ def trained_columns(count: int, categories: Categories) -> dict[int, TrainedColu
 
 def lightgbm_categories(booster: Any) -> Categories:
     """The categories of LightGBM's Booster. Raises LoadFailed when its file does not tell which columns have them."""
-    known = booster.pandas_categorical or []
-    if not known:
+    columns = booster.pandas_categorical or []
+    if not columns:
         return {}
     found = re.search(r"^\[categorical_feature: ([\d,]*)\]$", booster.model_to_string(num_iteration=1), re.MULTILINE)
     places = [int(place) for place in found[1].split(",") if place] if found else []
-    if len(places) != len(known):
+    if len(places) != len(columns):
         raise LoadFailed(
-            f"LightGBM was trained with {len(known)} columns of categories, and its model tells of {len(places)} which",
+            f"LightGBM was trained with {len(columns)} columns of categories, and its model names {len(places)}",
             hint="Train it with unordered pandas categories and categorical_feature='auto', or serve it by a model.py.",
         )
-    return dict(zip(places, map(tuple, known), strict=True))
+    return dict(zip(places, map(tuple, columns), strict=True))
 
 
 def xgboost_categories(booster: Any) -> Categories:

@@ -11,8 +11,9 @@ import pytest
 from analysis_rows import ROWS, spec_of
 from judged_rollout import answer, mirrored, rollout
 from rich.console import Console
-from rollout_scenarios import BAD, BROKEN, NEXT, annotate, at_phase, canary, fast_bad, good, live, spec, storage
+from rollout_actions import BAD, BROKEN, NEXT, annotate, at_phase, canary, live, spec, storage
 from rollout_world import World
+from version_scenarios import fast_bad, good
 
 from model_operator.api.resource import ObjectKey
 from model_operator.manifests.pods import PodSettings

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 import aiohttp
+from waiting import eventually
 from yarl import URL
 
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -245,8 +246,11 @@ class Replayer:
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         await self._send({"method": "POST", "path": "/api/v1/namespaces", "body": body})
         account = {"method": "GET", "path": f"/api/v1/namespaces/{name}/serviceaccounts/default"}
-        while (await self._send(account))["status"] != 200:
-            await asyncio.sleep(0.01)
+
+        async def is_there() -> bool:
+            return (await self._send(account))["status"] == 200
+
+        await eventually(is_there, f"the ServiceAccount default of {name} is there")
         return name
 
     async def _open(self, request: dict[str, Any]) -> aiohttp.ClientResponse:

@@ -83,7 +83,7 @@ def in_force(router: Router, weight: int, *, accepted: str = "True", seen_genera
         ]
         body = {"metadata": {"generation": 1}, "spec": spec, "status": {"parents": parents}}
         objects[one.kind.kind, one.name] = body
-    return RouterState(objects=objects, stable_ready=100 - weight, canary_ready=weight, front_is_wide=weight > 0)
+    return RouterState(objects=objects, stable_ready=100 - weight, canary_ready=weight, front_selects_all=weight > 0)
 
 
 @pytest.mark.parametrize("router", ROUTERS)
@@ -146,7 +146,7 @@ class TestGateway:
     def test_a_gateway_that_has_not_looked_yet_is_waited_for(self) -> None:
         view = self.router.observe(NAME, CANARY, in_force(self.router, 25, seen_generation=0))
         assert not view.is_programmed
-        assert "has not looked at the newest weights" in view.message
+        assert "has not observed the latest weights" in view.message
 
     def test_a_gateway_that_refuses_is_quoted(self) -> None:
         view = self.router.observe(NAME, CANARY, in_force(self.router, 25, accepted="False"))
@@ -215,7 +215,10 @@ class TestParents:
         assert router_for(both).observe(NAME, CANARY, state).is_programmed
         route["status"]["parents"].pop(0)
         view = router_for(both).observe(NAME, CANARY, state)
-        assert (view.is_programmed, view.message) == (False, f"no controller has answered for the Service {NAME}")
+        assert (view.is_programmed, view.message) == (
+            False,
+            f"no controller reports on the route for the Service {NAME}",
+        )
 
     def test_a_controller_may_leave_the_defaults_of_a_parent_out(self) -> None:
         state = in_force(router_for(ROUTING), 25)

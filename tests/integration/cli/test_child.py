@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
-from modeldeploy.stand import Child, StartError, wait_until
+from modeldeploy.stand import Child, StartError
 
 
 def a_child(folder: Path, code: str) -> Child:

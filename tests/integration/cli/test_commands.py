@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 from typing import Any
 
 import http_servers
 import pytest
 import typer.main
 import yaml
+from waiting import wait_until
 
 from modeldeploy.app import build
 from modeldeploy.commands import act
@@ -331,8 +332,7 @@ def test_a_request_waits_for_the_operators_answer(
 ) -> None:
     def operator() -> None:
         """Answer the request as soon as it is there."""
-        while not (value := annotations(kube).get("abort")):
-            Event().wait(0.01)
+        value = wait_until(lambda: annotations(kube).get("abort"), "the request is there")
         answer = {"value": value, "accepted": is_accepted, "message": "as the operator says"}
         set_status(kube, {"requests": {"abort": answer}})
 

@@ -1,4 +1,4 @@
-"""What keeps a stand from coming up is told in a line."""
+"""A stand that does not start reports the reason in one line."""
 
 import os
 import socket
@@ -9,7 +9,7 @@ import pytest
 
 from modeldeploy.kube import Kube
 from modeldeploy.stand import Child, start_sandbox
-from modeldeploy.stand.failures import INTERRUPTED, told
+from modeldeploy.stand.failures import INTERRUPTED, exit_status_of
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_a_port_in_use(tmp_path: Path, taken: int, capsys: pytest.CaptureFixture
         start_sandbox(tmp_path, "--port", str(taken))
         return 0
 
-    assert told(start) == 1
+    assert exit_status_of(start) == 1
     said = f"error: sandbox ended with 1: cannot listen on 127.0.0.1:{taken}: Address already in use\n"
     assert capsys.readouterr().err == said
 
@@ -41,7 +41,7 @@ def test_no_way_to_a_cluster(tmp_path: Path, capsys: pytest.CaptureFixture[str],
         Kube.connect(tmp_path / kubeconfig)
         return 0
 
-    assert told(connect) == 1
+    assert exit_status_of(connect) == 1
     assert capsys.readouterr().err.startswith(said.format(tmp_path))
 
 
@@ -52,7 +52,7 @@ def test_a_file_in_the_place_of_a_folder(tmp_path: Path, capsys: pytest.CaptureF
         start_sandbox(tmp_path / "stand")
         return 0
 
-    assert told(start) == 1
+    assert exit_status_of(start) == 1
     assert capsys.readouterr().err == f"error: {tmp_path}/stand: File exists\n"
 
 
@@ -64,7 +64,7 @@ def test_a_child_without_a_line_of_its_own_is_told_with_its_last_lines(
             child.wait_for("ready", seconds=20)
         return 0
 
-    assert told(start) == 1
+    assert exit_status_of(start) == 1
     assert capsys.readouterr().err == "error: child ended with 3: \none\ntwo\n"
 
 
@@ -72,10 +72,10 @@ def test_ctrl_c_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted() -> int:
         raise KeyboardInterrupt
 
-    assert told(interrupted) == INTERRUPTED
+    assert exit_status_of(interrupted) == INTERRUPTED
     assert capsys.readouterr().err == ""
 
 
 def test_an_error_of_ours_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
-        told(lambda: 1 // 0)
+        exit_status_of(lambda: 1 // 0)

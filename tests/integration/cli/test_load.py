@@ -7,9 +7,9 @@ from typing import Any
 
 import http_servers
 import pytest
+from waiting import wait_until
 
 from modeldeploy.demo.load import Load
-from modeldeploy.stand import wait_until
 
 ROWS = [[1.0], [2.0]]
 EXPECTED = {"1": [10, 20]}

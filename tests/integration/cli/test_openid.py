@@ -106,7 +106,7 @@ def test_a_session_that_is_over_is_told(run: Run, server: Front, tmp_path: Path)
 @pytest.mark.parametrize(
     ("provider", "said"),
     [
-        pytest.param({"name": "azure"}, "auth-provider 'azure' is not known; known is: oidc", id="one of old times"),
+        pytest.param({"name": "azure"}, "auth-provider 'azure' is not supported; write oidc", id="one of old times"),
         pytest.param(oidc("x", **{"id-token": "no.jwt"})["auth-provider"], "no JSON Web Token", id="no token"),
         pytest.param({"name": "oidc"}, "Expected key config", id="nothing but a name"),
     ],

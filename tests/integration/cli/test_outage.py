@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from free_ports import free_port
+from waiting import wait_until
 
 from modeldeploy.kube import MODELDEPLOYMENTS, Kube
-from modeldeploy.stand import install_crd, start_sandbox, wait_until
+from modeldeploy.stand import install_crd, start_sandbox
 
 MANIFEST = {
     "apiVersion": "modeldeploy.dev/v1alpha1",

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from rollout_scenarios import GATEWAY, NEXT, annotate, at_phase, live, storage
+from rollout_actions import GATEWAY, NEXT, annotate, at_phase, live, storage
 from rollout_world import World
 
 from model_operator.api.resource import ObjectKey

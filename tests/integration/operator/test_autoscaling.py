@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from operator_in_cluster import Api, api_of, control_plane, eventually, operator
-from rollout_scenarios import live
+from operator_in_cluster import Api, api_of, control_plane, operator
+from rollout_actions import live
 from rollout_world import World
+from waiting import eventually
 
 from model_operator.clients.kinds import BY_KIND, RESOURCE
 

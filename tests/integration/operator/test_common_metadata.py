@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from operator_in_cluster import Api, api_of, control_plane, eventually, operator
-from rollout_scenarios import EVALUATE, GATEWAY, GOOD, NEXT, live, spec, storage
+from cluster_scenarios import EVALUATE
+from operator_in_cluster import Api, api_of, control_plane, operator
+from rollout_actions import GATEWAY, GOOD, NEXT, live, spec, storage
 from rollout_world import World
+from waiting import eventually
 
 from model_operator.api.names import NAME
 from model_operator.api.resource import ModelDeployment, ObjectKey

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from judged_rollout import ANALYSIS, BLUE_GREEN, CANARY, rollout
-from rollout_scenarios import GATEWAY, at_phase
+from rollout_actions import GATEWAY, at_phase
 
 from model_operator.clients.pod_metrics import Sample
 

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from rollout_scenarios import NEXT, at_phase, live, storage
+from rollout_actions import NEXT, at_phase, live, storage
 from rollout_world import World
 
 from model_operator.api.resource import ObjectKey

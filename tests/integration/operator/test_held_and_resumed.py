@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from rollout_scenarios import BAD, GATEWAY, GOOD, NEXT, THIRD, annotate, at_phase, canary, live, spec, storage
+from rollout_actions import BAD, GATEWAY, GOOD, NEXT, THIRD, annotate, at_phase, canary, live, spec, storage
 from rollout_world import World
 
 from model_operator.api.names import RENDERED_BY, REVISION, TEMPLATE
@@ -346,6 +346,7 @@ async def test_a_foreign_edit_is_corrected_after_an_upgrade_too() -> None:
             "containers[0].ports[0] needs the field containerPort",
         ),
         ({"spec": "x"}, "spec.server.podTemplate.spec must be an object, and is a string"),
+        ({"spec": None}, "spec.server.podTemplate.spec must be an object, and is null"),
         (
             {"spec": {"containers": [{"name": "a"}, {"name": "a"}]}},
             "containers[1] has the name 'a' of an entry before it",

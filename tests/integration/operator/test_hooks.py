@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from rollout_scenarios import GOOD, NEXT, at_phase, live, storage
+from rollout_actions import GOOD, NEXT, at_phase, live, storage
 from rollout_world import World
 
 from model_operator.api.resource import ObjectKey

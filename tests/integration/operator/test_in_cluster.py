@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from operator_in_cluster import Api, Operator, api_of, control_plane, eventually, operator
+from operator_in_cluster import Api, Operator, api_of, control_plane, operator
+from waiting import eventually
 
 from model_operator.clients.kinds import BY_KIND, RESOURCE
 

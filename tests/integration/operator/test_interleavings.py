@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rollout_scenarios import BAD, BROKEN, GOOD, NEXT, THIRD, annotate, spec, storage, strategy_of
+from rollout_actions import BAD, BROKEN, GOOD, NEXT, THIRD, annotate, spec, storage, strategy_of
 from rollout_world import World
 
 from model_operator.api.resource import ObjectKey

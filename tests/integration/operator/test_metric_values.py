@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 from free_ports import free_port
+from waiting import eventually
 
 from model_operator.api.analysis import PROVIDERS, DatadogSource, Source
 from model_operator.api.values import replace
@@ -64,9 +65,8 @@ async def prometheus(tmp_path: Path) -> AsyncIterator[str]:
         "--log.level=error",
     )
     try:
-        async with ClientSession() as session, asyncio.timeout(60):
-            while not await scraped(session, address):
-                await asyncio.sleep(0.1)
+        async with ClientSession() as session:
+            await eventually(lambda: scraped(session, address), "Prometheus has scraped itself", seconds=60)
         yield f"http://{address}"
     finally:
         process.terminate()

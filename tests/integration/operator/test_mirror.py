@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from judged_rollout import SHADOW, Rollout, answer, mirrored, rollout
-from rollout_scenarios import at_phase
+from rollout_actions import at_phase
 from rollout_world import World
 
 from model_operator.errors import ProviderError

@@ -1,7 +1,8 @@
 """Every story of a rollout, with the operator killed after each of its writes (see `rollout_world`)."""
 
 import pytest
-from rollout_scenarios import CASES, SCENARIOS, strategy_of
+from rollout_actions import strategy_of
+from rollout_scenarios import CASES, SCENARIOS
 from rollout_world import World
 
 from model_operator.api.names import REVISION, REVISION_SPEC

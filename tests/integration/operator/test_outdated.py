@@ -3,9 +3,10 @@
 from typing import Any
 
 import orjson
-from operator_in_cluster import Api, api_of, control_plane, eventually, operator
-from rollout_scenarios import BAD, BROKEN, GOOD, NEXT, annotate, at_phase, canary, live, spec, storage
+from operator_in_cluster import Api, api_of, control_plane, operator
+from rollout_actions import BAD, BROKEN, GOOD, NEXT, annotate, at_phase, canary, live, spec, storage
 from rollout_world import World
+from waiting import eventually
 
 from model_operator.api.names import RENDERED_BY, TEMPLATE
 from model_operator.api.resource import ObjectKey

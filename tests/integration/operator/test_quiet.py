@@ -11,9 +11,10 @@ import pytest
 import yaml
 from control_planes import control_plane
 from free_ports import free_port
-from operator_in_cluster import api_of, eventually
-from rollout_scenarios import canary, live
+from operator_in_cluster import api_of
+from rollout_actions import canary, live
 from rollout_world import World
+from waiting import eventually
 
 from model_operator.clients.kinds import RESOURCE
 from model_operator.errors import ApiError

@@ -1,6 +1,10 @@
-"""Whatever the schema lets through ends in a state that status reports, and never in a traceback."""
+"""Whatever the schema lets through ends in a state that status reports, and never in a traceback.
+
+`make fuzz` tries thousands (FUZZ=n: a two-hundredth of that).
+"""
 
 import copy
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,7 @@ CRD = yaml.safe_load((Path(__file__).parents[3] / "crds/modeldeployments.yaml").
 SPEC = CRD["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
 
 
+EXAMPLES = max(25, int(os.environ.get("FUZZ", "0")) // 200)
 SPECS = values(SPEC)
 TEMPLATES = st.recursive(
     st.none() | st.booleans() | st.integers(-1, 70000) | st.text(max_size=5),
@@ -47,7 +52,7 @@ async def end_of(spec: dict[str, Any]) -> dict[str, Any]:
     return status
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(SPECS)
 async def test_a_random_spec_ends_in_a_reported_state(spec: dict[str, Any]) -> None:
     status = await end_of(copy.deepcopy(spec))
@@ -55,7 +60,7 @@ async def test_a_random_spec_ends_in_a_reported_state(spec: dict[str, Any]) -> N
     assert any(one["type"] == "Ready" for one in status["conditions"])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2 * EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(TEMPLATES)
 async def test_a_random_pod_template_ends_in_a_reported_state(template: Any) -> None:
     status = await end_of({"server": {"podTemplate": template} if isinstance(template, dict) else {}})

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from rollout_scenarios import live
+from rollout_actions import live
 from rollout_world import World
 
 from model_operator.api.resource import ModelDeployment, ObjectKey

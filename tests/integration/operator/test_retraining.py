@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from rollout_scenarios import live
+from rollout_actions import live
 from rollout_world import World
 
 from model_operator.api.resource import ObjectKey

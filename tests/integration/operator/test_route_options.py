@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rollout_scenarios import GATEWAY, NEXT, at_phase, canary, live, storage
+from rollout_actions import GATEWAY, NEXT, at_phase, canary, live, storage
 from rollout_world import World
 
 MESH = {"gatewayAPI": {"parentRefs": [{"group": "", "kind": "Service"}]}, "propagationSeconds": 2}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rollout_scenarios import GATEWAY, GOOD, NEXT, at_phase, canary, live, storage
+from rollout_actions import GATEWAY, GOOD, NEXT, at_phase, canary, live, storage
 from rollout_world import World
 
 from model_operator.api.names import revision_name
@@ -72,7 +72,7 @@ async def test_a_stable_deployment_deleted_during_a_rollout_is_made_again() -> N
     stable = own(world, key)
     before = world.cluster.get("Deployment", ObjectKey("default", stable))
     deployment = world.cluster.objects.pop(("Deployment", "default", stable))
-    world.cluster._collect(deployment["metadata"]["uid"])
+    world.cluster.collect(deployment["metadata"]["uid"])
     world.start_operator()
     await world.turn(key, 5)
     after = world.cluster.get("Deployment", ObjectKey("default", stable))

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from rollout_scenarios import GOOD, NEXT, annotate, at_phase, canary, live, storage
+from rollout_actions import GOOD, NEXT, annotate, at_phase, canary, live, storage
 from rollout_world import World
 
 from model_operator.api.resource import ObjectKey

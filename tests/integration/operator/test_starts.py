@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from free_ports import free_port
-from rollout_scenarios import SLOW, spec
+from rollout_actions import SLOW, spec
 from rollout_world import World
 
 from model_operator.clients.pod_metrics import HttpPodMetrics, Start

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rollout_scenarios import at_phase, canary, live
+from rollout_actions import at_phase, canary, live
 from rollout_world import World
 
 from model_operator.api.resource import ObjectKey

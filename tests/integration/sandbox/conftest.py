@@ -68,16 +68,3 @@ def kubectl_of(tmp_path: Path) -> Callable[[Path], Kubectl]:
         return kubectl
 
     return make
-
-
-async def until(check: Callable[[], Awaitable[Any]], seconds: float = 60) -> Any:
-    """Ask until the answer is truthy."""
-    async with asyncio.timeout(seconds):
-        while not (found := await check()):
-            await asyncio.sleep(0.05)
-        return found
-
-
-@pytest.fixture
-def eventually() -> Callable[..., Awaitable[Any]]:
-    return until

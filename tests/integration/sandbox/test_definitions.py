@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from waiting import eventually
 
 from model_sandbox.apiserver.auth import User
 from model_sandbox.client import Connection
@@ -243,7 +244,7 @@ def allowed() -> list[Any]:
     return [("clusterroles", {**rbac, "kind": "ClusterRole", "rules": rules}), ("clusterrolebindings", binding)]
 
 
-async def test_a_gateway_whose_definitions_are_refused_uses_those_that_come(api_of: Any, eventually: Any) -> None:
+async def test_a_gateway_whose_definitions_are_refused_uses_those_that_come(api_of: Any) -> None:
     text = (files("model_sandbox") / "data" / "gateway.yaml").read_text()
     definitions = [body for body in yaml.safe_load_all(text) if body["kind"] == "CustomResourceDefinition"]
     user = User("gateway", ("system:authenticated",))

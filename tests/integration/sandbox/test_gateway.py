@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 import aiohttp
+from waiting import eventually
 
 from model_sandbox.testing import sandbox
 
@@ -70,7 +71,7 @@ def held(body: Any, kind: str) -> Any:
     return next((one for one in body.get("conditions") or [] if one["type"] == kind), {})
 
 
-async def test_requests_are_split_matched_and_mirrored(api_of: Any, eventually: Any) -> None:
+async def test_requests_are_split_matched_and_mirrored(api_of: Any) -> None:
     images = {"python": (sys.executable, "-c")}
     async with sandbox(controllers=True, pods="process", gateway=True, images=images) as server:
         api = api_of(server)
@@ -154,7 +155,7 @@ async def test_requests_are_split_matched_and_mirrored(api_of: Any, eventually: 
             await eventually(unresolved)
 
 
-async def test_a_filter_that_is_left_out_is_said_in_the_status(api_of: Any, eventually: Any) -> None:
+async def test_a_filter_that_is_left_out_is_said_in_the_status(api_of: Any) -> None:
     async with sandbox(controllers=True, gateway=True) as server:
         api = api_of(server)
 

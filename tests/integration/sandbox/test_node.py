@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 import yaml
+from waiting import eventually
 
 from model_sandbox.control_plane import control_plane
 from model_sandbox.testing import sandbox
@@ -43,7 +44,7 @@ def pod(name: str, code: str, *arguments: str, policy: str = "Always", spec: Any
     }
 
 
-async def ended(api: Any, name: str, eventually: Any) -> Any:
+async def ended(api: Any, name: str) -> Any:
     async def look() -> Any:
         _, body = await api.send("GET", f"{PODS}/{name}")
         statuses = body["status"].get("containerStatuses") or [{}]
@@ -52,7 +53,7 @@ async def ended(api: Any, name: str, eventually: Any) -> Any:
     return await eventually(look)
 
 
-async def status(api: Any, name: str, eventually: Any, **wanted: Any) -> Any:
+async def status(api: Any, name: str, **wanted: Any) -> Any:
     async def look() -> Any:
         _, body = await api.send("GET", f"{PODS}/{name}")
         found = body["status"]
@@ -66,20 +67,20 @@ async def log(api: Any, name: str, query: str = "") -> str:
         return str(await response.text())
 
 
-async def test_a_pod_runs_to_its_end(api_of: Any, eventually: Any) -> None:
+async def test_a_pod_runs_to_its_end(api_of: Any) -> None:
     code = "import sys; print('one'); print('two'); open('/dev/termination-log', 'w').write('why'); sys.exit(3)"
     code = code.replace("'/dev/termination-log'", "sys.argv[1]")
     async with sandbox(controllers=True, pods="process", images=PYTHON) as server:
         api = api_of(server)
         await api.send("POST", PODS, pod("job", code, "/dev/termination-log", policy="Never"))
-        found = await status(api, "job", eventually, phase="Failed")
+        found = await status(api, "job", phase="Failed")
         state = found["containerStatuses"][0]["state"]["terminated"]
         assert (state["exitCode"], state["reason"], state["message"]) == (3, "Error", "why")
         assert await log(api, "job") == "one\ntwo\n"
         assert await log(api, "job", "?tailLines=1") == "two\n"
 
 
-async def test_a_crashing_container_is_restarted_with_pauses(api_of: Any, eventually: Any) -> None:
+async def test_a_crashing_container_is_restarted_with_pauses(api_of: Any) -> None:
     async with sandbox(controllers=True, pods="process", images=PYTHON, backoff=0.1) as server:
         api = api_of(server)
         await api.send("POST", PODS, pod("crash", "print('bye'); raise SystemExit(1)"))
@@ -123,7 +124,7 @@ async def test_a_container_that_cannot_start_says_why(
         assert told in (await eventually(waiting))["message"]
 
 
-async def test_a_service_reaches_ready_pods_alone_and_lets_them_finish(api_of: Any, eventually: Any) -> None:
+async def test_a_service_reaches_ready_pods_alone_and_lets_them_finish(api_of: Any) -> None:
     probe = {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1}
     fields = {
         "env": [{"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
@@ -160,7 +161,7 @@ async def test_a_service_reaches_ready_pods_alone_and_lets_them_finish(api_of: A
         assert await eventually(refused)
 
 
-async def test_volumes_and_paths(api_of: Any, eventually: Any) -> None:
+async def test_volumes_and_paths(api_of: Any) -> None:
     code = (
         "import os, sys; print(open(sys.argv[1]).read()); print(os.environ['WHERE']); "
         "print(open(os.environ['PODINFO'] + '/name').read())"
@@ -184,18 +185,18 @@ async def test_volumes_and_paths(api_of: Any, eventually: Any) -> None:
         await api.send(
             "POST", PODS, pod("vol", code, "/etc/cm/k", policy="Never", spec=spec, volumeMounts=mounts, env=env)
         )
-        await status(api, "vol", eventually, phase="Succeeded")
+        await status(api, "vol", phase="Succeeded")
         content, where, name = (await log(api, "vol")).splitlines()
         assert (content, name) == ("v", "vol")
         assert where.endswith("/volumes/cm/k")
 
 
-async def test_a_pod_reaches_the_api_server_as_its_service_account(api_of: Any, eventually: Any) -> None:
+async def test_a_pod_reaches_the_api_server_as_its_service_account(api_of: Any) -> None:
     code = "import os; print(open(os.environ['KUBECONFIG']).read())"
     async with sandbox(controllers=True, pods="process", images=PYTHON) as server:
         api = api_of(server)
         await api.send("POST", PODS, pod("who", code, policy="Never"))
-        await status(api, "who", eventually, phase="Succeeded")
+        await status(api, "who", phase="Succeeded")
         config = yaml.safe_load(await log(api, "who"))
         token = config["users"][0]["user"]["token"]
         # Where kubectl in a pod finds it; nobody else's token stands there.
@@ -206,7 +207,7 @@ async def test_a_pod_reaches_the_api_server_as_its_service_account(api_of: Any, 
         assert 'User "system:serviceaccount:default:default" cannot list resource "pods"' in told
 
 
-async def test_a_pod_is_asked_and_then_made_to_end(api_of: Any, eventually: Any) -> None:
+async def test_a_pod_is_asked_and_then_made_to_end(api_of: Any) -> None:
     stubborn = (
         "import signal, time; signal.signal(signal.SIGTERM, lambda *_: print('no', flush=True)); "
         "print('up', flush=True); time.sleep(60)"
@@ -241,7 +242,7 @@ def processes(text: str) -> list[int]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["a signal to end", "kill -9"])
-async def test_nothing_is_left_behind(number: signal.Signals, tmp_path: Path, api_of: Any, eventually: Any) -> None:
+async def test_nothing_is_left_behind(number: signal.Signals, tmp_path: Path, api_of: Any) -> None:
     mark = f"sandbox-test-{os.getpid()}-{number}"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "model_sandbox", "up", "--state", str(tmp_path / "state"), "--token", "token",
@@ -304,7 +305,7 @@ async def test_a_state_that_is_none_is_refused(tmp_path: Path) -> None:
         pytest.param("raise SystemExit(1)", 0, "Failed", {}, id="until too many failed"),
     ],
 )
-async def test_a_job_runs(code: str, limit: int, condition: str, counts: Any, api_of: Any, eventually: Any) -> None:
+async def test_a_job_runs(code: str, limit: int, condition: str, counts: Any, api_of: Any) -> None:
     jobs = "/apis/batch/v1/namespaces/default/jobs"
     container = {"name": "main", "image": "python", "args": [code]}
     spec = {

@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from waiting import eventually
 
 from model_sandbox.client import Connection, read_kubeconfig
 from model_sandbox.controllers import scheduler
@@ -63,7 +64,7 @@ def template(name: str, *arguments: str, policy: str = "Always") -> Any:
     }
 
 
-async def logged(api: Any, pod: str, eventually: Any) -> str:
+async def logged(api: Any, pod: str) -> str:
     """The log of a pod, once there is one."""
 
     async def look() -> str:
@@ -73,7 +74,7 @@ async def logged(api: Any, pod: str, eventually: Any) -> str:
     return str(await eventually(look))
 
 
-async def test_controllers_and_a_node_join_another_api_server(api_of: Any, eventually: Any, tmp_path: Path) -> None:
+async def test_controllers_and_a_node_join_another_api_server(api_of: Any, tmp_path: Path) -> None:
     async with sandbox() as server:
         connection = Connection(server.url, server.token)
         scheduling = asyncio.create_task(run(connection, scheduler.run))
@@ -117,7 +118,7 @@ async def test_controllers_and_a_node_join_another_api_server(api_of: Any, event
                 await eventually(ready)
                 _, pods = await api.send("GET", f"/api/v1{SPACE}/pods")
                 assert {pod["spec"]["nodeName"] for pod in pods["items"]} == {"joined"}
-                assert await logged(api, pods["items"][0]["metadata"]["name"], eventually) == "listening\n"
+                assert await logged(api, pods["items"][0]["metadata"]["name"]) == "listening\n"
         finally:
             scheduling.cancel()
             await asyncio.gather(scheduling, return_exceptions=True)
@@ -146,7 +147,7 @@ def left_of(bridge: str) -> list[str]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("ip"), reason="namespaces need root and iproute2")
-async def test_pods_in_namespaces_reach_each_other_and_leave_nothing(eventually: Any, tmp_path: Path) -> None:
+async def test_pods_in_namespaces_reach_each_other_and_leave_nothing(tmp_path: Path) -> None:
     words = ("up", "--network", "netns", "--image", IMAGE, "--state", str(tmp_path), "--exit-with-parent")
     async with (
         part(*words, stdout=asyncio.subprocess.PIPE) as process,

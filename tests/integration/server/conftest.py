@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from sklearn.datasets import load_breast_cancer, load_iris, load_wine
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from waiting import wait_until
 
 DEADLINE_SECONDS = 30
 # Variables with meanings of their own: given to a server as they are.
@@ -140,12 +140,14 @@ class Server:
             return "unreachable"
 
     def wait_ready(self) -> Server:
-        until(lambda: self.phase() == "ready" or self.process.poll() is not None, self.describe)
+        wait_until(
+            lambda: self.phase() == "ready" or self.process.poll() is not None, self.describe, seconds=DEADLINE_SECONDS
+        )
         assert self.process.poll() is None, self.describe()
         return self
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        until(condition, self.describe)
+        wait_until(condition, self.describe, seconds=DEADLINE_SECONDS)
 
     def wait_exit(self) -> int:
         return self.process.wait(DEADLINE_SECONDS)
@@ -160,13 +162,6 @@ class Server:
 
     def describe(self) -> str:
         return f"phase {self.phase()}, exit {self.process.poll()}, log:\n{self.log.read_text()}"
-
-
-def until(condition: Callable[[], bool], describe: Callable[[], str]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, describe()
-        time.sleep(0.02)
 
 
 @contextmanager

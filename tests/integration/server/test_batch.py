@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import wait_until
 
 from model_server.batch.__main__ import main
 
@@ -98,13 +99,8 @@ def test_a_killed_job_goes_on_without_losing_or_doubling_a_row(tmp_path):
 
 
 def wait_for_parts(out: Path, count: int, process: subprocess.Popen[bytes]) -> None:
-    import time
-
-    deadline = time.monotonic() + 30
-    while len(list(out.glob("part-*.jsonl"))) < count:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: len(list(out.glob("part-*.jsonl"))) >= count or process.poll() is not None, f"{count} parts")
+    assert process.poll() is None
 
 
 def test_a_bad_row_is_named_or_kept(batch, tmp_path, wine, caplog):

@@ -11,7 +11,6 @@ import shutil
 import socket
 import subprocess
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from moto.server import DomainDispatcherApplication, create_backend_app
+from waiting import wait_until
 from werkzeug.serving import make_server
 
 from model_server.errors import StartError
@@ -376,6 +376,14 @@ ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 
+def is_open(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
 @pytest.fixture(scope="module")
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Azurite with one blob in a private container and one in a public one."""
@@ -390,15 +398,8 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([program, *words, "--skipApiVersionCheck"], cwd=folder, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                is_starting = time.monotonic() < deadline and process.poll() is None
-                assert is_starting, (folder / "log").read_text()
-                time.sleep(0.05)
+        wait_until(lambda: is_open(port) or process.poll() is not None, (folder / "log").read_text)
+        assert process.poll() is None, (folder / "log").read_text()
         endpoint = f"http://127.0.0.1:{port}/{ACCOUNT}"
         for container, access in (("private", {}), ("public", {"x-ms-blob-public-access": "container"})):
             azure_put(f"{endpoint}/{container}", "restype=container", b"", access)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from model_operator.api.pod_template import effective_overlay
 from model_operator.manifests.strategic_merge import overlay
 
 BASE = {"spec": {"containers": [{"name": "server", "image": "a", "env": [{"name": "X", "value": "1"}]}]}}
@@ -48,3 +49,18 @@ def test_null_removes() -> None:
 def test_the_base_is_left_alone() -> None:
     overlay(BASE, {"spec": {"containers": [{"name": "server", "image": "b"}]}})
     assert BASE["spec"]["containers"][0]["image"] == "a"
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        pytest.param({"spec": {"containers": [{"name": "server", "env": []}]}}, id="nothing of the server"),
+        pytest.param({"spec": {"containers": [{"name": "server", "image": None}]}}, id="a null"),
+        pytest.param({"spec": {"containers": [{"name": "server"}, {"name": "proxy"}]}}, id="another container"),
+        pytest.param({"spec": {"containers": [{"name": "server", "args": []}], "volumes": []}}, id="a plain list"),
+    ],
+)
+def test_the_part_of_an_overlay_that_has_an_effect_makes_the_same_pods(patch: dict[str, Any]) -> None:
+    expected = overlay(BASE, patch)
+    expected["spec"] = {name: value for name, value in expected["spec"].items() if value}
+    assert overlay(BASE, effective_overlay(patch)) == expected

@@ -41,6 +41,46 @@ def test_what_leaves_pods_alone_is_the_same_revision(change: dict[str, Any]) -> 
     assert revision({**SPEC, **change}) == revision(SPEC)
 
 
+def with_overlay(overlay: dict[str, Any]) -> str:
+    return revision({**SPEC, "server": {"workers": 1, "podTemplate": overlay}})
+
+
+@pytest.mark.parametrize(
+    "overlay",
+    [
+        pytest.param({}, id="an empty overlay"),
+        pytest.param({"metadata": {"labels": {}}, "spec": {"nodeSelector": {}}}, id="empty maps"),
+        pytest.param({"spec": {"containers": [], "volumes": []}}, id="empty lists that merge by key"),
+        pytest.param({"spec": {"containers": [{"name": "server"}]}}, id="the server's container without a field"),
+        pytest.param(
+            {"spec": {"containers": [{"name": "server", "securityContext": {}, "env": []}]}},
+            id="the server's container with empty fields",
+        ),
+    ],
+)
+def test_an_overlay_without_effect_is_no_revision(overlay: dict[str, Any]) -> None:
+    sidecar = {"name": "proxy", "image": "proxy:1"}
+    spec = {**overlay.get("spec", {}), "containers": [*overlay.get("spec", {}).get("containers", ()), sidecar]}
+    assert with_overlay(overlay) == revision(SPEC)
+    assert with_overlay({**overlay, "spec": spec}) == with_overlay({"spec": {"containers": [sidecar]}})
+
+
+@pytest.mark.parametrize(
+    "overlay",
+    [
+        pytest.param({"spec": {"terminationGracePeriodSeconds": None}}, id="a null removes a field"),
+        pytest.param(
+            {"spec": {"containers": [{"name": "server", "livenessProbe": None}]}}, id="a null removes a probe"
+        ),
+        pytest.param({"spec": {"containers": [{"name": "proxy"}]}}, id="another container"),
+        pytest.param({"spec": {"volumes": [{"name": "scratch", "emptyDir": {}}]}}, id="an empty map in a list"),
+        pytest.param({"spec": {"topologySpreadConstraints": []}}, id="an empty list that replaces another"),
+    ],
+)
+def test_an_overlay_with_an_effect_is_a_revision(overlay: dict[str, Any]) -> None:
+    assert with_overlay(overlay) != revision(SPEC)
+
+
 def test_a_refresh_token_is_another_revision_of_the_same_spec() -> None:
     assert revision(SPEC, **{"modeldeploy.dev/refresh": "monday"}) != revision(SPEC)
 

@@ -61,12 +61,12 @@ def canary(**fields: Any) -> dict[str, Any]:
         ),
         pytest.param(
             {"strategy": {"shadow": {}}},
-            "spec.strategy: ['shadow'] is not understood; write exactly one of rollingUpdate, canary, blueGreen, ",
+            "spec.strategy: found shadow; write exactly one of rollingUpdate, canary, blueGreen, ",
             id="strategy",
         ),
         pytest.param(
             {"strategy": {"canary": {}, "blueGreen": {}}},
-            "spec.strategy: ['blueGreen', 'canary'] is not understood; write exactly one of",
+            "spec.strategy: found blueGreen, canary; write exactly one of",
             id="two strategies",
         ),
         pytest.param(
@@ -74,12 +74,77 @@ def canary(**fields: Any) -> dict[str, Any]:
             "spec.strategy.canary.trafficRouting: write exactly one router, of gatewayAPI; Istio, Linkerd",
             id="another router, without which pods would split the traffic",
         ),
+        pytest.param(
+            canary(trafficRouting={"gatewayAPI": {**GATEWAY, "filters": [{"type": "URLRewrite"}]}}),
+            "spec.strategy.canary.trafficRouting.gatewayAPI.filters[0]: a filter of type URLRewrite has the field",
+            id="a filter without its field",
+        ),
+        pytest.param(
+            canary(trafficRouting={"gatewayAPI": {**GATEWAY, "filters": [{"type": "CORS", "urlRewrite": {}}]}}),
+            "spec.strategy.canary.trafficRouting.gatewayAPI.filters[0]: a filter of type CORS has the field",
+            id="a filter with the field of another type",
+        ),
     ],
 )
 def test_what_is_not_understood_is_named(spec: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidSpec) as raised:
         resource(**spec)
     assert str(raised.value).startswith(message)
+
+
+def ab_test(stickiness: dict[str, str] | None, **changes: Any) -> dict[str, Any]:
+    """An A/B test whose route changes headers of responses."""
+    filters = [{"type": "ResponseHeaderModifier", "responseHeaderModifier": changes}]
+    test = {
+        "metric": "conversion",
+        "minimumSampleSize": 100,
+        "trafficRouting": {"gatewayAPI": {**GATEWAY, "filters": filters}},
+    }
+    return {"strategy": {"abTest": {**test, **({"stickiness": stickiness} if stickiness else {})}}}
+
+
+def value_of(name: str) -> list[dict[str, str]]:
+    return [{"name": name, "value": "a=b"}]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        pytest.param(ab_test(None, set=value_of("set-cookie")), "set set-cookie", id="set: the cookie is replaced"),
+        pytest.param(ab_test(None, remove=["Set-Cookie"]), "remove Set-Cookie", id="remove: the cookie is lost"),
+        pytest.param(
+            ab_test({"header": "X-Who"}, set=value_of("x-who")), "set x-who", id="set: the header is replaced"
+        ),
+        pytest.param(
+            ab_test({"header": "X-Who"}, add=value_of("x-who")), "add x-who", id="add: a header with two values"
+        ),
+        pytest.param(ab_test({"header": "X-Who"}, remove=["x-who"]), "remove x-who", id="remove: the header is lost"),
+    ],
+)
+def test_a_filter_does_not_change_what_identifies_the_users_of_an_ab_test(spec: dict[str, Any], message: str) -> None:
+    verb = message.partition(" ")[0]
+    path = (
+        f"spec.strategy.abTest.trafficRouting.gatewayAPI.filters[0].responseHeaderModifier.{verb}: must not {message},"
+    )
+    with pytest.raises(InvalidSpec) as raised:
+        resource(**spec)
+    assert str(raised.value).startswith(path)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param(ab_test(None, add=value_of("Set-Cookie")), id="one more cookie"),
+        pytest.param(
+            ab_test({"header": "x-who"}, set=value_of("Set-Cookie")), id="a cookie beside the header of a test"
+        ),
+        pytest.param(ab_test({"cookie": "x-who"}, remove=["x-who"]), id="a header that is called like the cookie"),
+    ],
+)
+def test_a_filter_may_change_the_other_headers_of_an_ab_test(spec: dict[str, Any]) -> None:
+    strategy = resource(**spec).spec.strategy
+    assert isinstance(strategy, Canary)
+    assert strategy.routing
 
 
 def test_without_a_spec_it_says_what_to_write() -> None:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
+from waiting import eventually
 
 from model_server.batching import Batcher, BatchLimits
 from model_server.domain.model import Signature
@@ -25,12 +26,12 @@ class Doubling:
 
     def __init__(self) -> None:
         self.calls: list[int] = []
-        self.authenticator = threading.Event()
-        self.authenticator.set()
+        self.released = threading.Event()
+        self.released.set()
         self.called = threading.Event()
 
     def predict(self, inputs, *, probabilities):
-        self.authenticator.wait(10)
+        self.released.wait(10)
         x = inputs["x"]
         self.calls.append(len(x))
         self.called.set()
@@ -76,13 +77,13 @@ async def test_requests_that_come_together_are_one_call():
 
 async def test_requests_that_come_during_a_call_make_up_the_next():
     model = Doubling()
-    model.authenticator.clear()
+    model.released.clear()
     async with a_batcher(model) as (batcher, observed):
         first = batcher.submit(one(1))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         rest = [batcher.submit(one(value)) for value in range(2, 6)]
-        model.authenticator.set()
+        model.released.set()
         await asyncio.gather(first, *rest)
     assert observed.batches == [1, 4]
 
@@ -125,7 +126,7 @@ async def test_an_answer_of_the_wrong_length_is_nobodys_prediction():
 
 async def test_a_full_queue_refuses():
     model = Doubling()
-    model.authenticator.clear()
+    model.released.clear()
     async with a_batcher(model, max_queue=2) as (batcher, _):
         running = batcher.submit(one(0))
         await asyncio.sleep(0)
@@ -133,14 +134,21 @@ async def test_a_full_queue_refuses():
         waiting = [batcher.submit(one(value)) for value in (1, 2)]
         with pytest.raises(Overloaded, match="2 requests are waiting"):
             batcher.submit(one(3))
-        model.authenticator.set()
+        model.released.set()
         await asyncio.gather(running, *waiting)
 
 
 async def test_a_deadline_is_kept_and_the_model_is_spared():
     model = Doubling()
-    model.authenticator.clear()
+    model.released.clear()
     async with a_batcher(model, timeout_seconds=0.05) as (batcher, _):
+
+        async def hangs():
+            return batcher.hung_seconds
+
+        async def goes_on():
+            return not batcher.hung_seconds
+
         running, late = batcher.submit(one(1)), None
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -149,12 +157,10 @@ async def test_a_deadline_is_kept_and_the_model_is_spared():
             await running
         with pytest.raises(DeadlineExceeded):
             await late
-        while not batcher.hung_seconds:  # as long as this is no long call any more
-            await asyncio.sleep(0.01)
-        model.authenticator.set()
+        await eventually(hangs, "the call counts as long")
+        model.released.set()
         await asyncio.to_thread(model.called.wait, 10)
-        while batcher.hung_seconds:
-            await asyncio.sleep(0.01)
+        await eventually(goes_on, "no call hangs")
     assert model.calls == [1]
 
 

@@ -39,5 +39,5 @@ def next_every(every: int, kept: int) -> int:
 
     Periods are powers of two: a request sampled at 8 is sampled at 4 as well, so that a change breaks no pair.
     """
-    wanted = max(kept * every / _MAX_KEPT, 1)
-    return int(min(2 ** math.ceil(math.log2(wanted)), _MAX_EVERY))
+    interval = max(kept * every / _MAX_KEPT, 1)
+    return int(min(2 ** math.ceil(math.log2(interval)), _MAX_EVERY))

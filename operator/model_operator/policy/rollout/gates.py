@@ -34,9 +34,9 @@ def crossed_gate(before: Status, after: Status, steps: int) -> GatePoint | None:
 
 def closed_gates(s: RolloutContext, point: GatePoint) -> Sequence[Gate]:
     """Return the gates of a point that are not open."""
-    known = s.observed.gates
+    answers = s.observed.gates
     gates = (gate for gate in s.spec.hooks.gates if point in gate.before)
-    return [gate for gate in gates if gate.name not in known or not known[gate.name].is_open]
+    return [gate for gate in gates if gate.name not in answers or not answers[gate.name].is_open]
 
 
 def waiting_at(s: RolloutContext) -> GatePoint | None:

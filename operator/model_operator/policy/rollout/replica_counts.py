@@ -79,15 +79,15 @@ def sizes(s: RolloutContext) -> Mapping[str, int]:
     """Return the desired pods of each active revision; every other revision has none."""
     status, total = s.status, full_size(s)
     if not status.canary:
-        wanted = {status.previous: previous_size(s, total), status.stable: total}
+        replicas = {status.previous: previous_size(s, total), status.stable: total}
     else:
         canary, stable = canary_and_stable(s, total)
-        wanted = {status.stable: stable, status.canary: canary}
-    wanted.pop("", None)
+        replicas = {status.stable: stable, status.canary: canary}
+    replicas.pop("", None)
     if is_route_behind(s):
         # First the weight, then the pods: no revision loses pods in the pass that shifts its traffic.
-        return {name: max(size, s.observed.revision(name).desired or 0) for name, size in wanted.items()}
-    return wanted
+        return {name: max(size, s.observed.revision(name).desired or 0) for name, size in replicas.items()}
+    return replicas
 
 
 def is_route_behind(s: RolloutContext) -> bool:

@@ -52,9 +52,9 @@ def _problem(status: Status) -> str:
 
 
 def _ends(old: Status, new: Status) -> Iterator[EventDraft]:
-    known = {(entry.revision, entry.result, entry.at) for entry in old.history}
+    recorded = {(entry.revision, entry.result, entry.at) for entry in old.history}
     for entry in new.history:
-        if (entry.revision, entry.result, entry.at) in known:
+        if (entry.revision, entry.result, entry.at) in recorded:
             break
         text = f"revision {entry.revision}: {entry.result} ({entry.reason}){': ' if entry.message else ''}"
         is_warning = entry.result == "Aborted"
@@ -62,9 +62,9 @@ def _ends(old: Status, new: Status) -> Iterator[EventDraft]:
 
 
 def _troubles(old: Status, new: Status) -> Iterator[EventDraft]:
-    known = {(failure.revision, failure.reason, failure.message) for failure in old.pod_failures}
+    recorded = {(failure.revision, failure.reason, failure.message) for failure in old.pod_failures}
     for failure in new.pod_failures:
-        if (failure.revision, failure.reason, failure.message) not in known:
+        if (failure.revision, failure.reason, failure.message) not in recorded:
             yield EventDraft(failure.reason, f"revision {failure.revision}: {failure.message}", is_warning=True)
     for type_ in ("MonitoringReady", "AnnotationsAccepted", "SpecSupported"):
         before, after = old.condition(type_), new.condition(type_)

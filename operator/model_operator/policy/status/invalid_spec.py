@@ -28,16 +28,16 @@ def internal_error_patch(body: Body, error: Exception, now: datetime) -> dict[st
 def _stalled_patch(body: Body, reason: str, message: str, now: datetime) -> dict[str, Any]:
     """Return the patch of status with the reason of the stall; conditions of other types stay."""
     generation, status = body["metadata"]["generation"], body.get("status") or {}
-    wanted = {"Ready": "False", "Stalled": "True"}
+    statuses = {"Ready": "False", "Stalled": "True"}
     conditions = list(status.get("conditions") or ())
     existing = {condition["type"]: condition for condition in conditions}
     if status.get("message") == message and existing.get("Stalled", {}).get("observedGeneration") == generation:
         return {}
     new = [
         _condition(existing.get(type_), type_, value, reason, message, generation, now)
-        for type_, value in wanted.items()
+        for type_, value in statuses.items()
     ]
-    return {"message": message, "conditions": [*(c for c in conditions if c["type"] not in wanted), *new]}
+    return {"message": message, "conditions": [*(c for c in conditions if c["type"] not in statuses), *new]}
 
 
 def _condition(

@@ -73,11 +73,11 @@ def _of_rollout(s: RolloutContext) -> str:
         return f"{where}paused: {_pause_sentence(s, status.pauses[0])}"
     if full_size(s) == 0:
         return f"{where}{status.canary} waits for pods that verify it: the model is scaled to zero"
-    wanted, view = canary_goal(s, full_size(s)), s.canary_view
-    if view.available < wanted and status.phase is not Phase.PAUSED:
+    goal, view = canary_goal(s, full_size(s)), s.canary_view
+    if view.available < goal and status.phase is not Phase.PAUSED:
         problem = most_severe(view.problems)
         why = f": {problem.reason}: {problem.message}" if problem else ""
-        return f"{where}waiting for {status.canary}: {view.available} of {wanted} pods are available{why}"
+        return f"{where}waiting for {status.canary}: {view.available} of {goal} pods are available{why}"
     if status.phase is Phase.PROMOTING:
         return f"all traffic shifts to {status.canary}"
     return f"{where}{_step_words(s, s.current_step)}"

@@ -210,10 +210,10 @@ def _analysis_healthy(s: RolloutContext) -> Iterator[ConditionDraft]:
 
 def _monitored(s: RolloutContext) -> Iterator[ConditionDraft]:
     enabled = {"ServiceMonitor": s.spec.service_monitor, "PrometheusRule": s.spec.alerts}
-    wanted = {kind for kind, is_wanted in enabled.items() if is_wanted}
-    if not wanted:
+    enabled_kinds = {kind for kind, is_wanted in enabled.items() if is_wanted}
+    if not enabled_kinds:
         return
-    missing = sorted(wanted & s.observed.missing_kinds)
+    missing = sorted(enabled_kinds & s.observed.missing_kinds)
     if missing:
         message = f"the cluster has no {' and no '.join(missing)}: install the Prometheus operator"
         yield "MonitoringReady", "False", "KindMissing", message

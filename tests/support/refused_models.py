@@ -1,0 +1,144 @@
+"""Models, servers, autoscalers, hooks and labels that cannot work, and what the API server says of each."""
+
+from spec_parts import MODEL, Row
+
+MODELS: list[Row] = [
+    ("a missing storageUri", {"model": {}}, "spec.model.storageUri: Required value"),
+    ("a storageUri without a scheme", {"model": {"storageUri": "models/7"}}, "must begin with one of s3://"),
+    ("an unknown scheme", {"model": {"storageUri": "ftp://models/7"}}, "must begin with one of s3://"),
+    ("a relative file", {"model": {"storageUri": "file://models"}}, "file:/// and name something"),
+    (
+        "an unknown field",
+        {"model": {**MODEL, "storageURL": "s3://x"}},
+        'unknown field "spec.model.storageURL"',
+    ),
+    ("a wrong type", {"replicas": "two"}, "spec.replicas"),
+    ("an unknown format", {"model": {**MODEL, "format": "prolog"}}, 'Unsupported value: "prolog"'),
+    (
+        "a sha256 that is none",
+        {"model": {**MODEL, "sha256": "abc"}},
+        "must be 64 lower-case hexadecimal digits",
+    ),
+    ("a duration that is none", {"model": {**MODEL, "pollInterval": "soon"}}, "spec.model.pollInterval"),
+    ("negative replicas", {"replicas": -1}, "should be greater than or equal to 0"),
+    (
+        "replicas and autoscaling",
+        {"replicas": 2, "autoscaling": {"maxReplicas": 3}},
+        "give either spec.replicas or spec.autoscaling",
+    ),
+    (
+        "more minReplicas than maxReplicas",
+        {"autoscaling": {"minReplicas": 5, "maxReplicas": 3}},
+        "minReplicas must not be above autoscaling.maxReplicas",
+    ),
+    (
+        "a sink that is none",
+        {"server": {"inputLog": {"sink": "printer"}}},
+        "inputLog.sink must be stdout, a storage URI",
+    ),
+    (
+        "a variable of the server's settings",
+        {"server": {"env": [{"name": "MODEL_SERVER_PORT", "value": "1"}]}},
+        "variables that begin with MODEL_SERVER_ are set from the fields",
+    ),
+    (
+        "memory in no unit",
+        {"server": {"resources": {"limits": {"memory": "1Gig"}}}},
+        "spec.server.resources.limits.memory",
+    ),
+    (
+        "a drift reference that is none",
+        {"monitoring": {"drift": {"reference": "last"}}},
+        "drift.reference must be package",
+    ),
+    (
+        "what is pinned and polled",
+        {"model": {**MODEL, "sha256": "a" * 64, "pollInterval": "1m"}},
+        "give either sha256 or pollInterval",
+    ),
+    ("hasty polling", {"model": {**MODEL, "pollInterval": "10ms"}}, "pollInterval must be at least 1s"),
+    ("a cache nowhere", {"model": {**MODEL, "cache": {}}}, "cache needs exactly one of claimName or hostPath"),
+    ("gRPC on the port of HTTP", {"server": {"grpcPort": 8080}}, "grpcPort must not be 80, 443, 8080 or 8089"),
+    (
+        "the Secret of another namespace",
+        {"hooks": {"gates": [{"name": "g", "secretName": "../../kube-system/secrets/token"}]}},
+        "spec.hooks.gates[0].secretName",
+    ),
+    (
+        "a Secret for the storage that is a path",
+        {"model": {"storageUri": "s3://models/a", "secretName": "../other"}},
+        "spec.model.secretName",
+    ),
+    ("a gate nowhere", {"hooks": {"gates": [{"name": "g"}]}}, "a gate needs url, or secretName"),
+    ("a notification to nobody", {"hooks": {"notifications": [{"name": "chat"}]}}, "a notification needs url"),
+    ("a retraining by nobody", {"hooks": {"retrain": {}}}, "retrain needs url, or secretName"),
+    (
+        "a retraining by two",
+        {
+            "hooks": {
+                "retrain": {"url": "http://x", "jobTemplate": {"spec": {"template": {"spec": {"containers": [{}]}}}}}
+            }
+        },
+        "or else jobTemplate",
+    ),
+    (
+        "a training Job that runs nothing",
+        {"hooks": {"retrain": {"jobTemplate": {"spec": {"template": {}}}}}},
+        "jobTemplate.spec.template.spec",
+    ),
+    (
+        "metrics beside a target",
+        {"autoscaling": {"maxReplicas": 3, "targetRequestsPerSecond": 5, "metrics": [{"type": "Resource"}]}},
+        "give either autoscaling.metrics or target",
+    ),
+    (
+        "a target of no requests",
+        {"autoscaling": {"maxReplicas": 3, "targetRequestsPerSecond": 0}},
+        "spec.autoscaling.targetRequestsPerSecond",
+    ),
+    (
+        "a negative tolerance",
+        {"autoscaling": {"maxReplicas": 3, "behavior": {"scaleUp": {"tolerance": -1}}}},
+        "tolerance must not be negative",
+    ),
+    (
+        "a policy without a period",
+        {"autoscaling": {"maxReplicas": 3, "behavior": {"scaleUp": {"policies": [{"type": "Pods", "value": 1}]}}}},
+        "spec.autoscaling.behavior.scaleUp.policies[0].periodSeconds: Required value",
+    ),
+    (
+        "no policy at all",
+        {"autoscaling": {"maxReplicas": 3, "behavior": {"scaleDown": {"policies": []}}}},
+        "spec.autoscaling.behavior.scaleDown.policies",
+    ),
+    (
+        "a window of a day",
+        {"autoscaling": {"maxReplicas": 3, "behavior": {"scaleDown": {"stabilizationWindowSeconds": 86400}}}},
+        "spec.autoscaling.behavior.scaleDown.stabilizationWindowSeconds",
+    ),
+    ("a label with blanks", {"commonLabels": {"my team": "risk"}}, "commonLabels: a key must be a name"),
+    ("a label of ours", {"commonLabels": {"modeldeploy.dev/name": "x"}}, "commonLabels: keys under modeldeploy.dev"),
+    (
+        "a label that we set",
+        {"commonLabels": {"app.kubernetes.io/name": "x"}},
+        "commonLabels: keys under modeldeploy.dev",
+    ),
+    ("a label with a long value", {"commonLabels": {"team": "x" * 64}}, "spec.commonLabels.team"),
+    ("a value that is none", {"commonLabels": {"team": "risk & fraud"}}, "spec.commonLabels.team"),
+    ("an annotation's key", {"commonAnnotations": {"a/b/c": ""}}, "commonAnnotations: a key must be a name"),
+    (
+        "an annotation of a controller",
+        {"commonAnnotations": {"deployment.kubernetes.io/revision": "7"}},
+        "commonAnnotations: keys under modeldeploy.dev",
+    ),
+    (
+        "a retraining for no cause",
+        {"hooks": {"retrain": {"url": "http://train", "drift": False}}},
+        "retrain needs a cause: drift true",
+    ),
+    (
+        "a retraining for a large accuracy",
+        {"hooks": {"retrain": {"url": "http://train", "quality": [{"name": "accuracy", "max": 0.9}]}}},
+        "log-loss needs max; accuracy",
+    ),
+]
