@@ -193,7 +193,7 @@ class Spec(_Spec, frozen=True, kw_only=True):
 
     @property
     def analysis(self) -> AnalysisSpec:
-        """Analysis of a new revision; without an `analysis` block, of errors alone."""
+        """Analysis of a new revision; without an `analysis` block, of errors and refusals."""
         strategy = self.strategy
         return (strategy.analysis if isinstance(strategy, Canary | BlueGreen) else None) or AnalysisSpec()
 

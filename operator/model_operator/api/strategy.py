@@ -17,6 +17,7 @@ from model_operator.api.analysis import (
     Metric,
     OnInconclusive,
     SampledPrometheusFields,
+    with_refusals,
 )
 from model_operator.api.json import Body
 from model_operator.api.routing import Routing, TrafficRoutingFields
@@ -145,7 +146,7 @@ class AbTestFields(Value, frozen=True, kw_only=True):
         )
 
     def _analysis(self) -> AnalysisSpec:
-        """Return what judges the test: its comparison, and errors beside it."""
+        """Return what judges the test: its comparison, and errors and refusals beside it."""
         prometheus = self.prometheus
         comparison = Comparison(
             sample=self.minimum_sample_size,
@@ -156,7 +157,9 @@ class AbTestFields(Value, frozen=True, kw_only=True):
             sample_query=prometheus.sample_query if prometheus else "",
         )
         return AnalysisSpec(
-            metrics=(Metric(name=ERRORS, fail_ratio=1.25), Metric(name=self.metric, comparison=comparison)),
+            metrics=with_refusals(
+                (Metric(name=ERRORS, fail_ratio=1.25), Metric(name=self.metric, comparison=comparison))
+            ),
             interval=timedelta(seconds=15),
             on_inconclusive=self.on_inconclusive,
         )
