@@ -25,8 +25,8 @@ def hint_for(text: str) -> str:
     proxy = _proxy()
     if _CERTIFICATE.search(text):
         return (
-            "The server's certificate is not trusted: set MODEL_SERVER_CA_FILE to a file with the certificates (PEM) "
-            "of the authority that signed it."
+            "The server's certificate is not trusted: name the certificates (PEM) of the authority that signed it in "
+            "spec.model.ca, or in a file for MODEL_SERVER_CA_FILE."
         )
     if _NAME.search(text):
         return "The host's name was not found: check it in the URI or in the endpoint's setting, and the cluster's DNS."
