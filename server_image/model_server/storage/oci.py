@@ -55,10 +55,11 @@ def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progres
         files = [layer for layer in layers if _title(layer)]
         if files:
             _check_titles(files, uri)
-            place.bring({_file_of(layer): layer for layer in files}, root, progress)
-            for layer in files:
+            by_name = {_file_of(layer): layer for layer in files}
+            place.bring(by_name, root, progress)
+            for name, layer in by_name.items():
                 if _is_folder(layer):
-                    _unpack(root / _file_of(layer), root / _title(layer))
+                    _unpack(root / name, root / _title(layer))
         else:
             names = [str(layer["digest"]).removeprefix("sha256:") for layer in layers]
             place.bring(dict(zip(names, layers, strict=True)), into / ".layers", progress)
