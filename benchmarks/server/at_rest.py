@@ -63,8 +63,8 @@ def main() -> None:
         "|---|---|---|---|---|---|---|",
     ]
     kinds: list[tuple[str, Callable[[Path], Any], str, int]] = [
-        ("scikit-learn", train, BARE_SKLEARN, 150),
-        ("ONNX", _graph, BARE_ONNX, 70),
+        ("scikit-learn", train, BARE_SKLEARN, 140),
+        ("ONNX", _graph, BARE_ONNX, 85),
     ]
     for kind, make, bare, goal in kinds:
         with tempfile.TemporaryDirectory(prefix="modeldeploy-rest-") as folder:

@@ -136,6 +136,10 @@ class PodSample(Protocol):
         """Predictions with a 5xx response."""
 
     @property
+    def refusals(self) -> int | None:
+        """Requests that the model, its schema or a limit refused; None of a server that does not count them."""
+
+    @property
     def drifted(self) -> Set[str]:
         """Features whose distribution is far from the reference."""
 

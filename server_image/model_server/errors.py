@@ -75,6 +75,8 @@ class StorageError(StartError):
 class StorageUnavailable(StorageError):
     """The storage did not answer, or broke off."""
 
+    #: Whether another attempt would fail in the same way.
+    is_lasting: bool = False
     hint = "Check that the endpoint is reachable from this pod; the server tries again when it is restarted."
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from free_ports import free_port
 from labelled_load import LabelledLoad
-from model_packages import judged_label, some_rows
+from model_packages import RENAMED, judged_label, ranges, some_rows
 from waiting import wait_until
 
 from modeldeploy.kube import EVENTS, MODELDEPLOYMENTS
@@ -64,7 +64,7 @@ def judged(space: Any) -> Iterator[Any]:
     """The first version, live and under load."""
     deploy(space, "1")
     space.wait_live(NAME, "1")
-    with LabelledLoad(space.url(NAME), some_rows(200), judged_label, rate=160) as load:
+    with LabelledLoad(space.url(NAME), list(ranges()), some_rows(200), judged_label, rate=160) as load:
         wait_until(lambda: load.labelled > 20, "the load is on", seconds=20)
         yield space
 
@@ -86,6 +86,15 @@ def test_a_worse_version_goes_back_by_itself(judged: Any, version: str, why: str
     assert rollback["reason"] == "AnalysisFailed"
     assert why in rollback["message"]
     assert any(why in message for message in events(judged, "AnalysisFailed"))
+
+
+@pytest.mark.timeout(180)
+def test_a_version_whose_columns_were_renamed_goes_back_without_an_analysis_block(judged: Any) -> None:
+    canary = {"steps": STEPS, "scaleDownDelaySeconds": 0, "abortScaleDownDelaySeconds": 0}
+    judged.apply(NAME, f"judged/{RENAMED}", strategy={"canary": canary})
+    rollback = wait_gone_back(judged, RENAMED)["rollback"]
+    assert rollback["reason"] == "AnalysisFailed"
+    assert rollback["message"].startswith("refusals: canary")
 
 
 @pytest.mark.timeout(180)
@@ -111,7 +120,8 @@ def test_an_equal_version_goes_live_by_itself(judged: Any) -> None:
     assert "accuracy 1 (at least 0.8, stable 1, at most 0.01 worse)" in events(judged, "EvaluationPassed")[0]
     assert found["analysis"]["phase"] == "Passed"
     verdicts = {metric["name"]: metric["verdict"] for metric in found["analysis"]["metrics"]}
-    assert verdicts == {"errors": "Pass", "latency": "Pass", "prediction-shift": "Pass", "accuracy": "Undecided"}
+    undecided = {"refusals": "Undecided", "accuracy": "Undecided"}
+    assert verdicts == {"errors": "Pass", "latency": "Pass", "prediction-shift": "Pass", **undecided}
 
 
 def phase_is(space: Any, phase: str, reason: str = "") -> Callable[[], bool]:

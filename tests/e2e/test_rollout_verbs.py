@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
+from waiting import wait_until
 
 from modeldeploy.kube import EVENTS, MODELDEPLOYMENTS
-from modeldeploy.stand import wait_until
 
 CHART = Path(__file__).resolve().parents[2] / "helm" / "modeldeploy"
 GATE = {"canary": {"steps": [{"setWeight": 50}, {"pause": {}}]}}

@@ -2,10 +2,13 @@
 
 import base64
 import datetime
+import ipaddress
 import ssl
+import tarfile
 from pathlib import Path
 from typing import Any
 
+import http_servers
 import httpx
 import pytest
 from cryptography import x509
@@ -17,18 +20,20 @@ from modeldeploy.kube import MODELDEPLOYMENTS, SERVICES, Resource
 
 NAME = "private"
 SECRETS = Resource("", "v1", "secrets")
+CONFIG_MAPS = Resource("", "v1", "configmaps")
 
 
-def certificate(name: str) -> dict[str, bytes]:
+def certificate(name: str, *addresses: str) -> dict[str, bytes]:
     """What a Secret of type kubernetes.io/tls holds: a certificate that signs itself, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
+    by_address = [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
     made = (
         x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name), *by_address]), critical=False)
         .sign(key, hashes.SHA256())
     )
     plain = serialization.NoEncryption()
@@ -65,3 +70,30 @@ def test_a_model_is_served_over_https_with_the_certificate_of_a_secret(space: An
             "/predict", json={"instances": rows}, headers={"host": host}, extensions={"sni_hostname": host}
         )
     assert answer.json()["predictions"] == own_predictions("1", rows)
+
+
+@pytest.mark.timeout(180)
+def test_a_model_is_fetched_from_a_server_with_a_private_certificate_authority(space: Any, tmp_path: Path) -> None:
+    if space.cluster.running is None:
+        pytest.skip("the pods of this cluster do not reach a server of this machine")
+    held = certificate("models.example.com", "127.0.0.1")
+    for name, content in held.items():
+        (tmp_path / name).write_bytes(content)
+    with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as tar:
+        tar.add(space.cluster.models / "quick/breast-cancer/1", arcname="model")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
+    trust = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "corporate-ca"}}
+    space.kube.apply(CONFIG_MAPS, {**trust, "data": {"root.pem": held["tls.crt"].decode()}})
+
+    class Files(http_servers.Handler):
+        def do_GET(self) -> None:
+            self.answer((tmp_path / "model.tar.gz").read_bytes(), etag='"1"')
+
+    with http_servers.served(Files, tls) as host:
+        model = {
+            "storageUri": f"https://{host}/model.tar.gz",
+            "ca": {"configMapName": "corporate-ca", "key": "root.pem"},
+        }
+        space.apply("corporate", "unused", model=model)
+        space.wait_live("corporate", "1")

@@ -29,19 +29,22 @@ class Rollout:
         self.world, self.key = world, key
         status = world.status(key)
         self.stable, self.canary = status["stableRevision"], status["canaryRevision"]
-        self._counts = {self.stable: [0, 0, 0], self.canary: [0, 0, 0]}
+        #: Revisions whose servers do not count refusals.
+        self.without_refusals: set[str] = set()
+        self._counts = {self.stable: [0, 0, 0, 0], self.canary: [0, 0, 0, 0]}
 
     @property
     def status(self) -> Any:
         return self.world.status(self.key)
 
-    async def serve(self, *, seconds: int = 15, **bad: tuple[int, int]) -> None:
-        """Let time pass in which each pod answers 100 requests, some of them with errors or slowly."""
-        for revision, (errors, slow) in ((self.stable, bad["stable"]), (self.canary, bad["canary"])):
+    async def serve(self, *, seconds: int = 15, **bad: tuple[int, ...]) -> None:
+        """Let time pass in which each pod answers 100 requests: of them (errors, slow ones, refusals)."""
+        for revision, (errors, slow, *refused) in ((self.stable, bad["stable"]), (self.canary, bad["canary"])):
             counts = self._counts[revision]
             counts[0] += 100
             counts[1] += errors
             counts[2] += slow
+            counts[3] += sum(refused)
             durations = {
                 0.1: counts[0] - counts[2],
                 0.25: counts[0] - counts[2],
@@ -49,7 +52,11 @@ class Rollout:
                 float("inf"): counts[0],
             }
             self.world.pods.samples[revision] = Sample(
-                model=None, requests=counts[0], errors=counts[1], durations=durations
+                model=None,
+                requests=counts[0],
+                errors=counts[1],
+                durations=durations,
+                refusals=None if revision in self.without_refusals else counts[3],
             )
         await self.look(seconds=seconds)
 

@@ -14,7 +14,7 @@ _ON_ONE = 20
 
 
 class LabelledLoad:
-    """`clients` threads that together ask for `rate` predictions/s between entry and exit.
+    """`clients` threads that together ask for `rate` predictions/s between entry and exit, of rows as objects.
 
     What cannot be predicted or labelled is counted in `failed`: a pod that leaves takes its last connections along.
     """
@@ -22,6 +22,7 @@ class LabelledLoad:
     def __init__(
         self,
         url: str,
+        columns: Sequence[str],
         rows: Sequence[Sequence[float]],
         label: Callable[[Sequence[float]], Any],
         *,
@@ -31,7 +32,7 @@ class LabelledLoad:
         self.labelled = 0
         self.failed = 0
         self._host = urlsplit(url).netloc
-        self._rows, self._label = list(rows), label
+        self._columns, self._rows, self._label = columns, list(rows), label
         self._pause = clients / rate
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -65,7 +66,8 @@ class LabelledLoad:
                 connection.close()
 
     def _predict_and_tell(self, connection: http.client.HTTPConnection, row: Sequence[float], identifier: str) -> None:
-        is_good = _post(connection, "/predict", {"instances": [list(row)]}, {"x-request-id": identifier})
+        instance = dict(zip(self._columns, row, strict=True))
+        is_good = _post(connection, "/predict", {"instances": [instance]}, {"x-request-id": identifier})
         if is_good:
             is_good = _post(connection, "/feedback", {"id": identifier, "label": self._label(row)}, {})
         with self._lock:

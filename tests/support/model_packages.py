@@ -65,6 +65,8 @@ def predict(model, inputs):
     return {says}
 '''
 
+#: The version of the judged model whose columns have other names.
+RENAMED = "9-renamed"
 _RIGHT = "(inputs[:, 0] > 14).astype(int)"
 #: Versions of one model: what they do besides, the code for it, and what they say.
 JUDGED = {
@@ -75,6 +77,7 @@ JUDGED = {
     "8-guarded": ("nothing else", "pass", _RIGHT),
     "5-shifted": ("says it less often", "pass", "(inputs[:, 0] > 33).astype(int)"),
     "6-inaccurate": ("is wrong at every tenth request", "pass", f"abs({_RIGHT} - (answered % 10 == 0))"),
+    RENAMED: ("nothing else", "pass", _RIGHT),
     "7-shuffled": ("has learnt nothing", "pass", "(inputs[:, 0] * 997 % 2 > 1).astype(int)"),
 }
 
@@ -116,7 +119,11 @@ def write(out: Path) -> None:
         code = _QUICK.format(column=column, number=list(ranges()).index(column), limit=limit)
         _write(out / "quick" / "breast-cancer" / version, code, described)
     for version, (what, does, says) in JUDGED.items():
-        described = {"version": version, "output_features": [{"name": "large", "dtype": "int64", "categories": [0, 1]}]}
+        described = {
+            "version": version,
+            "input_features": [{"name": f"{name}_mm" if version == RENAMED else name} for name in ranges()],
+            "output_features": [{"name": "large", "dtype": "int64", "categories": [0, 1]}],
+        }
         _write(out / "judged" / version, _JUDGED.format(what=what, does=does, says=says), described)
     rows = [[*row, judged_label(row)] for row in some_rows(200)]
     lines = [",".join([*ranges(), "label"]), *(",".join(map(str, row)) for row in rows)]

@@ -64,7 +64,7 @@ ANALYSES: list[Row] = [
         "needs min, max or maxDropFromStable",
     ),
     ("a metric that decides nothing", metric(name="errors"), "a metric decides nothing without"),
-    ("an unknown metric", metric(name="vibes", max=1), "unknown metric; built in are errors, latency"),
+    ("an unknown metric", metric(name="vibes", max=1), "unknown metric; built in are errors, refusals, latency"),
     ("an alpha of 0", canary(analysis={"alpha": 0, "metrics": [{"name": "errors", "fail": {}}]}), "alpha"),
     (
         "an interval longer than the step",

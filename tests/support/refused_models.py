@@ -58,6 +58,12 @@ MODELS: list[Row] = [
     ),
     ("hasty polling", {"model": {**MODEL, "pollInterval": "10ms"}}, "pollInterval must be at least 1s"),
     ("a cache nowhere", {"model": {**MODEL, "cache": {}}}, "cache needs exactly one of claimName or hostPath"),
+    ("an authority nowhere", {"model": {**MODEL, "ca": {}}}, "ca needs exactly one of configMapName or secretName"),
+    (
+        "an authority twice",
+        {"model": {**MODEL, "ca": {"configMapName": "a", "secretName": "b"}}},
+        "ca needs exactly one of configMapName or secretName",
+    ),
     ("gRPC on the port of HTTP", {"server": {"grpcPort": 8080}}, "grpcPort must not be 80, 443, 8080 or 8089"),
     (
         "the Secret of another namespace",

@@ -14,7 +14,7 @@ from model_operator.api.json import Body
 from model_operator.api.values import Duration, Number, Value, read, replace
 from model_operator.errors import InvalidSpec
 
-ERRORS, LATENCY, SHIFT, LOG_LOSS = "errors", "latency", "prediction-shift", "log-loss"
+ERRORS, REFUSALS, LATENCY, SHIFT, LOG_LOSS = "errors", "refusals", "latency", "prediction-shift", "log-loss"
 SHADOW_AGREEMENT, SHADOW_DISTANCE = "shadow-agreement", "shadow-distance"
 #: Feedback metrics that are shares of successful answers; more is better.
 SHARES = ("accuracy", "precision", "recall", "f1", "conversion")
@@ -28,7 +28,7 @@ _COMPARE = {
 }
 _CONDITION = re.compile(r"result\s*(<=|>=|==|!=|<|>)\s*(-?[0-9]+(?:\.[0-9]+)?(?:[eE]-?[0-9]+)?)")
 #: Metrics that the operator measures itself.
-BUILT_IN = (ERRORS, LATENCY, SHIFT, LOG_LOSS, *SHARES, SHADOW_AGREEMENT, SHADOW_DISTANCE)
+BUILT_IN = (ERRORS, REFUSALS, LATENCY, SHIFT, LOG_LOSS, *SHARES, SHADOW_AGREEMENT, SHADOW_DISTANCE)
 #: Default tolerances by which a feedback metric may be worse than that of stable.
 _FAIL_DROP, _PASS_DROP = 0.01, 0.05
 
@@ -148,10 +148,10 @@ class Comparison(Value, frozen=True, kw_only=True):
 class Metric(Value, frozen=True, kw_only=True, dict=True):  # a dict caches the hash that every pass needs
     """One metric of the analysis and its limits.
 
-    A request is bad when the response is a 5xx (`errors`), or when it takes longer than `slower_than` (`latency`;
-    None stands for the 99th percentile of stable). `fail_ratio` is the tolerated multiple of stable's rate of bad
-    requests. The metric passes when the canary is proven to be below `pass_ratio` times that rate, or below
-    `pass_rate`.
+    A request is bad when the response is a 5xx (`errors`), when the model, its schema or a limit of the server refuses
+    it (`refusals`), or when it takes longer than `slower_than` (`latency`; None stands for the 99th percentile of
+    stable). `fail_ratio` is the tolerated multiple of stable's rate of bad requests. The metric passes when the canary
+    is proven to be below `pass_ratio` times that rate, or below `pass_rate`.
 
     A feedback metric fails when it is proven to be worse than that of stable by more than `fail_drop`, and passes when
     it is proven to be worse by less than `pass_drop`. `minimum` and `maximum` bound the value of the canary.
@@ -188,7 +188,7 @@ class Metric(Value, frozen=True, kw_only=True, dict=True):  # a dict caches the 
             return Kind.SHIFT
         if self.name in (SHADOW_AGREEMENT, SHADOW_DISTANCE):
             return Kind.MIRRORED
-        return Kind.RATE if self.name in (ERRORS, LATENCY) else Kind.QUALITY
+        return Kind.RATE if self.name in (ERRORS, REFUSALS, LATENCY) else Kind.QUALITY
 
 
 class Judgement(Value, frozen=True, kw_only=True):
@@ -203,10 +203,25 @@ class Judgement(Value, frozen=True, kw_only=True):
     provider_timeout: Duration = Duration(minutes=10)
 
 
-class AnalysisSpec(Judgement, frozen=True, kw_only=True):
-    """The metrics and the settings of their sampling; the default is an analysis of errors alone."""
+def with_refusals(metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
+    """Return the metrics of an analysis, with `refusals` beside `errors` unless a metric has that name.
 
-    metrics: tuple[Metric, ...] = (Metric(name=ERRORS, fail_ratio=1.25, pass_ratio=2.0, pass_rate=0.01),)
+    A new revision may refuse with 422 what stable answers with 200, which is no error. Refusals fail at the same
+    multiple of stable's rate as errors do. They have no limit of their own and need no proof: clients send invalid
+    requests to any model.
+    """
+    names = {metric.name for metric in metrics}
+    errors = next((metric for metric in metrics if metric.name == ERRORS and metric.kind is Kind.RATE), None)
+    if REFUSALS in names or errors is None or errors.fail_ratio is None:
+        return metrics
+    after = metrics.index(errors) + 1
+    return (*metrics[:after], Metric(name=REFUSALS, fail_ratio=errors.fail_ratio), *metrics[after:])
+
+
+class AnalysisSpec(Judgement, frozen=True, kw_only=True):
+    """The metrics and the settings of their sampling; the default is an analysis of errors and refusals."""
+
+    metrics: tuple[Metric, ...] = with_refusals((Metric(name=ERRORS, fail_ratio=1.25, pass_ratio=2.0, pass_rate=0.01),))
     interval: timedelta = timedelta(seconds=5)
     warmup: timedelta = timedelta(0)
 
@@ -349,7 +364,7 @@ class AnalysisFields(Judgement, frozen=True, kw_only=True):
             InvalidSpec: the name of a metric is unknown.
         """
         return AnalysisSpec(
-            metrics=tuple(metric.value() for metric in self.metrics),
+            metrics=with_refusals(tuple(metric.value() for metric in self.metrics)),
             interval=self.interval,
             warmup=self.warmup,
             alpha=self.alpha,

@@ -39,7 +39,7 @@ _MODEL = Fields(
         "pollInterval": None,
         "cache": None,
     },
-    later={},
+    later={"ca": None},
 )
 _SERVER = Fields(
     first={
@@ -65,12 +65,14 @@ _BATCHING = Fields(first={"maxBatchSize": 32, "maxDelayMilliseconds": 1}, later=
 _INPUT_LOG = Fields(first={"sampleRate": 0, "redact": None, "sink": "stdout"}, later={})
 _DRIFT = Fields(first={"reference": "package", "threshold": 0.2}, later={})
 _CACHE = Fields(first={"claimName": None, "hostPath": None}, later={})
+_CA = Fields(first={}, later={"configMapName": None, "secretName": None, "key": "ca.crt"})
 _SECRET = Fields(first={"secretName": None}, later={})
 
 #: By path within a revision's source (`spec` without what does not make pods differ).
 FIELDS: Mapping[str, Fields] = {
     "model": _MODEL,
     "model.cache": _CACHE,
+    "model.ca": _CA,
     "server": _SERVER,
     "server.batching": _BATCHING,
     "server.inputLog": _INPUT_LOG,

@@ -35,6 +35,14 @@ class Cache(Value, frozen=True, kw_only=True):
     host_path: str | None = None
 
 
+class CertificateAuthority(Value, frozen=True, kw_only=True):
+    """Certificates to trust for downloads (`spec.model.ca`): a key of a ConfigMap or of a Secret."""
+
+    config_map_name: str | None = None
+    secret_name: str | None = None
+    key: str = "ca.crt"
+
+
 class Model(Value, frozen=True, kw_only=True):
     """The model to serve, and whether its code may run (`spec.model`)."""
 
@@ -47,6 +55,7 @@ class Model(Value, frozen=True, kw_only=True):
     install_requirements: bool = False
     poll_interval: Duration | None = None
     cache: Cache = Cache()
+    ca: CertificateAuthority | None = None
 
     @property
     def cache_claim(self) -> str | None:
@@ -193,7 +202,7 @@ class Spec(_Spec, frozen=True, kw_only=True):
 
     @property
     def analysis(self) -> AnalysisSpec:
-        """Analysis of a new revision; without an `analysis` block, of errors alone."""
+        """Analysis of a new revision; without an `analysis` block, of errors and refusals."""
         strategy = self.strategy
         return (strategy.analysis if isinstance(strategy, Canary | BlueGreen) else None) or AnalysisSpec()
 

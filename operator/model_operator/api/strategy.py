@@ -17,6 +17,7 @@ from model_operator.api.analysis import (
     Metric,
     OnInconclusive,
     SampledPrometheusFields,
+    with_refusals,
 )
 from model_operator.api.json import Body
 from model_operator.api.routing import Routing, TrafficRoutingFields
@@ -157,7 +158,7 @@ class AbTestFields(Value, frozen=True, kw_only=True):
         )
 
     def _analysis(self) -> AnalysisSpec:
-        """Return the analysis of the test: its comparison, and the error rate."""
+        """Return the analysis of the test: its comparison, and the rates of errors and refusals."""
         prometheus = self.prometheus
         comparison = Comparison(
             sample=self.minimum_sample_size,
@@ -168,7 +169,9 @@ class AbTestFields(Value, frozen=True, kw_only=True):
             sample_query=prometheus.sample_query if prometheus else "",
         )
         return AnalysisSpec(
-            metrics=(Metric(name=ERRORS, fail_ratio=1.25), Metric(name=self.metric, comparison=comparison)),
+            metrics=with_refusals(
+                (Metric(name=ERRORS, fail_ratio=1.25), Metric(name=self.metric, comparison=comparison))
+            ),
             interval=timedelta(seconds=15),
             on_inconclusive=self.on_inconclusive,
         )

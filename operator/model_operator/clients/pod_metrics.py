@@ -34,6 +34,7 @@ class Sample:
     changed_fingerprint: str = ""
     drifted: Set[str] = frozenset()
     assigned: int = 0
+    refusals: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,7 @@ class _Page:
     losses: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     drifted: set[str] = field(default_factory=set)
     assigned: int = 0
+    refusals: int | None = None
 
     def add_model(self, text: str, _: float) -> None:
         labels = labels_of(text)
@@ -148,6 +150,9 @@ class _Page:
     def add_requests(self, text: str, value: float) -> None:
         self.requests += int(value)
         self.errors += int(value) if _code(text).startswith("5") else 0
+
+    def add_refusals(self, _: str, value: float) -> None:
+        self.refusals = (self.refusals or 0) + int(value)
 
     def add_duration(self, text: str, value: float) -> None:
         edge = float(_edge(text))
@@ -195,6 +200,7 @@ class _Page:
             changed_fingerprint=self.changed_fingerprint,
             drifted=frozenset(self.drifted),
             assigned=self.assigned,
+            refusals=self.refusals,
         )
 
 
@@ -203,6 +209,7 @@ _READERS: Mapping[str, Callable[[_Page, str, float], None]] = {
     "modeldeploy_model_info": _Page.add_model,
     "modeldeploy_source_changed": _Page.add_source,
     "modeldeploy_requests_total": _Page.add_requests,
+    "modeldeploy_refusals_total": _Page.add_refusals,
     "modeldeploy_request_duration_seconds_bucket": _Page.add_duration,
     "modeldeploy_outputs_total": _Page.add_output,
     "modeldeploy_feedback_total": _Page.add_feedback,

@@ -8,7 +8,7 @@ from typing import Any
 
 from model_operator.api.names import REVISION, SCHEME, own_labels, pod_selector
 from model_operator.api.pod_template import SERVER_CONTAINER
-from model_operator.api.spec import Model, Server
+from model_operator.api.spec import CertificateAuthority, Model, Server
 from model_operator.manifests.strategic_merge import overlay
 
 Body = dict[str, Any]
@@ -23,6 +23,7 @@ SHADOW_PORT = 8089
 MODEL_DIR = "/var/lib/modeldeploy"
 CREDENTIALS_DIR = "/var/run/secrets/modeldeploy/storage"
 AUTH_DIR = "/var/run/secrets/modeldeploy/auth"
+CA_DIR = "/var/run/secrets/modeldeploy/ca"
 TLS_DIR = "/var/run/secrets/modeldeploy/tls"
 CLAIM_DIR = "/mnt/claims"
 CACHE_DIR = "/var/cache/modeldeploy"
@@ -158,6 +159,7 @@ def _environment(name: str, revision: str, model: Model, server: Server) -> list
         "MODEL_DIR": MODEL_DIR,
         "CACHE_DIR": CACHE_DIR if model.cache_claim or model.cache_path else None,
         "CREDENTIALS_DIR": CREDENTIALS_DIR if model.secret_name else None,
+        "CA_FILE": f"{CA_DIR}/ca.crt" if model.ca else None,
         "AUTH_DIR": AUTH_DIR if server.auth_secret_name else None,
         "TLS_DIR": TLS_DIR if server.tls_secret_name else None,
         "WORKERS": server.workers,
@@ -197,6 +199,8 @@ def _mounts(model: Model, server: Server) -> list[Body]:
     mounts: list[Body] = [{"name": "model", "mountPath": MODEL_DIR}]
     if model.secret_name:
         mounts.append({"name": "credentials", "mountPath": CREDENTIALS_DIR, "readOnly": True})
+    if model.ca:
+        mounts.append({"name": "ca", "mountPath": CA_DIR, "readOnly": True})
     if server.auth_secret_name:
         mounts.append({"name": "auth", "mountPath": AUTH_DIR, "readOnly": True})
     if server.tls_secret_name:
@@ -212,6 +216,8 @@ def _volumes(model: Model, server: Server) -> list[Body]:
     volumes: list[Body] = [{"name": "model", "emptyDir": {}}]
     if model.secret_name:
         volumes.append({"name": "credentials", "secret": {"secretName": model.secret_name}})
+    if model.ca:
+        volumes.append({"name": "ca", **_certificates(model.ca)})
     if server.auth_secret_name:
         volumes.append({"name": "auth", "secret": {"secretName": server.auth_secret_name}})
     if server.tls_secret_name:
@@ -223,6 +229,14 @@ def _volumes(model: Model, server: Server) -> list[Body]:
     if claim := claim_of(model):
         volumes.append({"name": "claim", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
     return volumes
+
+
+def _certificates(ca: CertificateAuthority) -> Body:
+    """Return the source of the volume with the file `ca.crt`."""
+    items = [{"key": ca.key, "path": "ca.crt"}]
+    if ca.secret_name:
+        return {"secret": {"secretName": ca.secret_name, "items": items}}
+    return {"configMap": {"name": ca.config_map_name, "items": items}}
 
 
 def claim_of(model: Model) -> str:

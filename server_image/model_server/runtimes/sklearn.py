@@ -8,7 +8,7 @@ import pickle
 import sys
 import warnings
 import zlib
-from importlib.util import find_spec
+from importlib.util import LazyLoader, find_spec, module_from_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,44 @@ from model_server.runtimes.estimators import Estimator
 
 log = logging.getLogger(__name__)
 
+#: SciPy copies all names of NumPy, which imports these with unittest and a Fortran parser: 7 MB.
+_UNUSED = ("numpy.testing", "numpy.f2py")
+
 
 def import_scikit_learn() -> None:
     """Import scikit-learn without pandas, which it imports for nothing where it is installed.
 
     That is 60 MB and half a second. Whatever needs pandas imports it afterwards.
     """
-    if "pandas" in sys.modules or find_spec("sklearn") is None:
+    if find_spec("sklearn") is None:
+        return
+    for name in _UNUSED:
+        _defer(name)
+    if "pandas" in sys.modules:
         return
     sys.modules["pandas"] = None  # type: ignore[assignment]  # how Python is told that there is no such module
     try:
         importlib.import_module("sklearn.utils.fixes")
     finally:
         del sys.modules["pandas"]
+
+
+def _defer(name: str) -> None:
+    """Let a submodule be loaded when something of it is used, and not when its package's names are listed.
+
+    https://docs.python.org/3/library/importlib.html#importlib.util.LazyLoader
+    """
+    if name in sys.modules:
+        return
+    package, _, attribute = name.rpartition(".")
+    spec = find_spec(name)
+    if spec is None or spec.loader is None:
+        return
+    spec.loader = LazyLoader(spec.loader)
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    setattr(sys.modules[package], attribute, module)
 
 
 def load(package: Package, *, threads: int) -> Estimator:

@@ -22,7 +22,7 @@ from model_server.storage.progress import Progress
 from model_server.storage.uris import split_object_uri
 
 if TYPE_CHECKING:
-    from obstore.store import AzureConfig
+    from obstore.store import AzureConfig, RetryConfig
 
 BLOB_HOST = re.compile(r"^https://(?P<account>[a-z0-9]+)\.(blob|dfs)\.core\.windows\.net/")
 _OPTIONS = {
@@ -56,7 +56,7 @@ def folder(uri: str, environ: Mapping[str, str]) -> Folder:
     container, _, prefix = path.partition("/")
     if not account or not container:
         raise unwritable(uri)
-    return Folder(azure_store(account, container, environ), prefix, uri)
+    return Folder(azure_store(account, container, environ, objects.RETRY), prefix, uri)
 
 
 def split(uri: str) -> tuple[str, str, str]:
@@ -72,7 +72,9 @@ def split(uri: str) -> tuple[str, str, str]:
     return account, container, key
 
 
-def azure_store(account: str, container: str, environ: Mapping[str, str]) -> AzureStore:
+def azure_store(
+    account: str, container: str, environ: Mapping[str, str], retry: RetryConfig = objects.NO_RETRY
+) -> AzureStore:
     """A container, with the credentials and the endpoint of the environment."""
     config: AzureConfig = {"account_name": account}
     for option, names in _OPTIONS.items():
@@ -80,4 +82,4 @@ def azure_store(account: str, container: str, environ: Mapping[str, str]) -> Azu
         if value is not None:
             config[option] = value  # type: ignore[literal-required]
     options = objects.client_options((environ.get("AZURE_STORAGE_ENDPOINT"), environ.get("AZURE_AUTHORITY_HOST")))
-    return AzureStore(container, config=config, client_options=options, retry_config=objects.RETRY)
+    return AzureStore(container, config=config, client_options=options, retry_config=retry)

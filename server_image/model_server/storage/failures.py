@@ -25,8 +25,8 @@ def hint_for(text: str) -> str:
     proxy = _proxy()
     if _CERTIFICATE.search(text):
         return (
-            "The server's certificate is not trusted: set MODEL_SERVER_CA_FILE to a file with the certificates (PEM) "
-            "of the authority that signed it."
+            "The server's certificate is not trusted: name the certificates (PEM) of the authority that signed it in "
+            "spec.model.ca, or in a file for MODEL_SERVER_CA_FILE."
         )
     if _NAME.search(text):
         return "The host's name was not found: check it in the URI or in the endpoint's setting, and the cluster's DNS."
@@ -39,14 +39,21 @@ def hint_for(text: str) -> str:
     return ""
 
 
-def is_lasting(text: str) -> bool:
-    """Whether another attempt would fail in the same way: a certificate is not trusted a second later."""
+def unreadable(uri: str, reason: str) -> StorageUnavailable:
+    """The error for a storage that failed: a certificate that is not trusted is not trusted a second later."""
+    error = StorageUnavailable(f"{uri} could not be read: {reason}", hint=hint_for(reason))
+    return lasting(error) if is_of_certificate(reason) else error
+
+
+def is_of_certificate(text: str) -> bool:
+    """Whether a certificate is not trusted, by the text of a library's error."""
     return bool(_CERTIFICATE.search(text))
 
 
-def is_of_disk(error: OSError) -> bool:
-    """Whether the disk of this pod failed, and not the network."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EISDIR, errno.ENOTDIR)
+def lasting(error: StorageUnavailable) -> StorageUnavailable:
+    """Mark an error that another attempt would end with too."""
+    error.is_lasting = True
+    return error
 
 
 def disk_failure(error: OSError, uri: str, into: Path) -> StorageError | ArtifactTooLarge:

@@ -22,7 +22,7 @@ from model_server.storage.progress import Progress
 from model_server.storage.uris import split_object_uri
 
 if TYPE_CHECKING:
-    from obstore.store import GCSConfig
+    from obstore.store import GCSConfig, RetryConfig
 
 _SECRET_FILE = "gcloud-application-credentials.json"  # noqa: S105 - a file's name
 
@@ -44,7 +44,7 @@ def folder(uri: str, environ: Mapping[str, str]) -> Folder:
     bucket, prefix = split_object_uri(uri)
     if not bucket:
         raise unwritable(uri)
-    return Folder(gcs_store(bucket, environ), prefix, uri)
+    return Folder(gcs_store(bucket, environ, objects.RETRY), prefix, uri)
 
 
 def _split(uri: str) -> tuple[str, str]:
@@ -54,7 +54,7 @@ def _split(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def gcs_store(bucket: str, environ: Mapping[str, str]) -> GCSStore:
+def gcs_store(bucket: str, environ: Mapping[str, str], retry: RetryConfig = objects.NO_RETRY) -> GCSStore:
     """A bucket, with the credentials and the endpoint of the environment."""
     config: GCSConfig = {}
     mounted = Path(environ.get("MODEL_SERVER_CREDENTIALS_DIR", "/nonexistent")) / _SECRET_FILE
@@ -70,4 +70,4 @@ def gcs_store(bucket: str, environ: Mapping[str, str]) -> GCSStore:
     if is_public or (emulator and not credentials and not environ.get("GCE_METADATA_HOST")):
         config["skip_signature"] = True
     options = objects.client_options((emulator,))
-    return GCSStore(bucket, config=config, client_options=options, retry_config=objects.RETRY)
+    return GCSStore(bucket, config=config, client_options=options, retry_config=retry)

@@ -1,8 +1,7 @@
 """`hf://owner/name[@revision][/path]`: a model repository of the Hugging Face Hub, or one file or folder of it.
 
 `HF_TOKEN` opens private and gated models, `HF_ENDPOINT` names a mirror. What is needed of the Hub's API is two
-requests, the list of files at a commit and a file of it; they are made here, with the attempts, limits and
-progress of every other download, and without the dozen packages of the Hub's own client.
+requests, the list of files at a commit and a file of it, made without the dozen packages of the Hub's own client.
 https://huggingface.co/docs/hub/api
 """
 
@@ -10,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,18 +20,16 @@ import orjson
 from model_server.errors import (
     ArtifactAccessDenied,
     ArtifactCorrupt,
-    ArtifactEmpty,
     ArtifactNotFound,
     SettingsInvalid,
     StorageUnavailable,
 )
-from model_server.package.digest import digest
-from model_server.storage import https
 from model_server.storage.fingerprints import fingerprint_of
 from model_server.storage.progress import Progress
+from model_server.storage.transfer import RemoteFile, download
+from model_server.storage.web import WebTransport, ask
 
 ENDPOINT = "https://huggingface.co"
-CONCURRENT_READS = 4
 # `:revision` is how KServe writes it.
 _URI = re.compile(r"^hf://(?P<repo>[\w.-]+/[\w.-]+)([@:](?P<revision>[^/]+))?(/(?P<path>.+))?$")
 
@@ -47,19 +43,13 @@ def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progres
         wanted = _chosen(files, inner)
         if not wanted:
             raise ArtifactNotFound(f"{uri} does not exist")
-        if not any(file.size for _, file in wanted):
-            raise ArtifactEmpty(f"{uri} has no bytes")
         root = into / PurePosixPath(inner or repo).name
-
-        def bring(name: str, file: _File) -> None:
-            target = root / name if name else root
-            https.download(f"{hub}/{repo}/resolve/{commit}/{quote(file.name)}", target, progress, headers=headers)
-            if file.sha256 and digest(target) != file.sha256:
-                raise ArtifactCorrupt(f"{file.name} of {uri} has another sha256 than the Hub says")
-
-        with ThreadPoolExecutor(CONCURRENT_READS, "download") as pool:
-            for job in [pool.submit(bring, *one) for one in wanted]:
-                job.result()
+        address = f"{hub}/{repo}/resolve/{commit}"
+        remote = [
+            RemoteFile(address=f"{address}/{quote(file.name)}", name=name, size=file.size, sha256=file.sha256)
+            for name, file in wanted
+        ]
+        download(WebTransport(headers=headers), remote, root, uri, progress)
     return root
 
 
@@ -84,7 +74,7 @@ def _parts(uri: str, environ: Mapping[str, str]) -> tuple[re.Match[str], str, di
 
 def _files(uri: str, match: re.Match[str], hub: str, headers: Mapping[str, str]) -> tuple[str, list[_File]]:
     revision = quote(match["revision"] or "main", safe="")
-    answer = https.ask(f"{hub}/api/models/{match['repo']}/revision/{revision}?blobs=true", headers=headers)
+    answer = ask(f"{hub}/api/models/{match['repo']}/revision/{revision}?blobs=true", headers=headers)
     return _listing(answer.body, uri)
 
 
@@ -103,7 +93,8 @@ def _explained(uri: str) -> Iterator[None]:
 @dataclass(frozen=True, slots=True)
 class _File:
     name: str
-    size: int
+    # Mirrors may leave it out.
+    size: int | None
     # Known for large files only.
     sha256: str
 
@@ -113,7 +104,7 @@ def _listing(body: bytes, uri: str) -> tuple[str, list[_File]]:
     try:
         document: dict[str, Any] = orjson.loads(body)
         files = [
-            _File(one["rfilename"], int(one.get("size") or 0), (one.get("lfs") or {}).get("sha256", ""))
+            _File(one["rfilename"], one.get("size"), (one.get("lfs") or {}).get("sha256", ""))
             for one in document["siblings"]
         ]
         commit = str(document["sha"])

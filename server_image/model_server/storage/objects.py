@@ -1,11 +1,11 @@
-"""Downloads objects from any store that obstore speaks to; the scheme modules build the store."""
+"""The transport of object stores, through obstore; the modules of `s3://`, `gs://` and `az://` build the store."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -16,26 +16,27 @@ from obstore import exceptions
 from model_server.errors import (
     ArtifactAccessDenied,
     ArtifactCorrupt,
-    ArtifactEmpty,
     ArtifactNotFound,
-    ModelServerError,
+    StartError,
     StorageUnavailable,
 )
+from model_server.storage import transfer
 from model_server.storage.authorities import CA_FILE, certificates
-from model_server.storage.failures import disk_failure, hint_for
+from model_server.storage.failures import hint_for, is_of_certificate, lasting
 from model_server.storage.fingerprints import fingerprint_of
 from model_server.storage.progress import Progress
+from model_server.storage.transfer import Content, RemoteFile, replaced, with_attempts
 
 if TYPE_CHECKING:
-    from obstore import GetOptions, ObjectMeta
+    from obstore import Bytes, GetOptions, GetResult, ObjectMeta
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
-# Memory in use is at most about one chunk for each read, whatever the size of the package.
-CONCURRENT_READS = 8
-RANGE_BYTES = 32 * 2**20
 # Larger ones are put together from what the network gave, which costs a copy of everything.
 CHUNK_BYTES = 2**18
 
+#: Of reading: `transfer` tries again.
+NO_RETRY: RetryConfig = {"max_retries": 0}
+#: Of writing.
 RETRY: RetryConfig = {
     "max_retries": 5,
     "backoff": {"base": 2, "init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=5)},
@@ -63,42 +64,69 @@ def client_options(endpoints: Iterable[str | None], *, verify: bool = True, ca_f
 
 def download(store: ObjectStore, key: str, uri: str, into: Path, progress: Progress) -> Path:
     """Fetch the object `key`, or everything below `key/`, and return the file or folder."""
-    try:
-        found = _listing(store, key)
-        if not found:
-            raise ArtifactNotFound(f"{uri} does not exist")
-        progress.expect(sum(meta["size"] for _, meta in found))
-        if all(meta["size"] == 0 for _, meta in found):
-            raise ArtifactEmpty(f"{uri} has no bytes")
-        root = into / PurePosixPath(key).name
-        parts = [_Part(store, meta, root / name if name else root) for name, meta in found]
-        with ThreadPoolExecutor(CONCURRENT_READS, "download") as pool:
-            jobs = [pool.submit(part.read, start, progress) for part in parts for start in part.begin()]
-            for job in jobs:
-                job.result()
-        for part in parts:
-            part.finish()
-    except (exceptions.BaseError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise disk_failure(error, uri, into) from None
-        raise _translated(error, uri) from None
+    found = with_attempts(lambda: _listing(store, key, uri))
+    root = into / PurePosixPath(key).name
+    files = [
+        RemoteFile(address=meta["path"], name=name, size=meta["size"], version=meta["e_tag"] or "")
+        for name, meta in found
+    ]
+    transfer.download(ObjectTransport(store, uri), files, root, uri, progress)
     return root
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectTransport:
+    """Reads objects of a store; `uri` is for errors."""
+
+    store: ObjectStore
+    uri: str
+
+    def open(self, address: str, start: int, end: int | None, version: str) -> Content:
+        """Send one request; an object that was replaced meanwhile fails its ETag."""
+        options: GetOptions = {"range": {"offset": start} if end is None else (start, end)}
+        if version:
+            options["if_match"] = version
+        try:
+            result = obstore.get(self.store, address, options=options)
+        except (exceptions.BaseError, OSError) as error:
+            raise _translated(error, self.uri) from None
+        return Content(
+            start=result.range[0],
+            size=result.meta["size"],
+            version=result.meta["e_tag"] or "",
+            is_range=True,
+            chunks=_chunks(result, self.uri),
+            close=lambda: None,
+        )
+
+
+def _chunks(result: GetResult, uri: str) -> Iterator[Bytes]:
+    try:
+        yield from result.stream(min_chunk_size=CHUNK_BYTES)
+    except (exceptions.BaseError, OSError) as error:
+        raise _translated(error, uri) from None
 
 
 def fingerprint(store: ObjectStore, key: str, uri: str) -> str:
     """What `fetch` would read: made of sizes and ETags, or of times where a store has no ETags."""
-    try:
-        found = _listing(store, key)
-    except (exceptions.BaseError, OSError) as error:
-        raise _translated(error, uri) from None
-    if not found:
-        raise ArtifactNotFound(f"{uri} does not exist")
+    found = with_attempts(lambda: _listing(store, key, uri))
     return fingerprint_of(
         sorted((name, meta["size"], meta["e_tag"] or str(meta["last_modified"])) for name, meta in found)
     )
 
 
-def _listing(store: ObjectStore, key: str) -> list[tuple[str, ObjectMeta]]:
+def _listing(store: ObjectStore, key: str, uri: str) -> list[tuple[str, ObjectMeta]]:
+    """What there is at a key. Raises ArtifactNotFound and StorageError."""
+    try:
+        found = _objects(store, key)
+    except (exceptions.BaseError, OSError) as error:
+        raise _translated(error, uri) from None
+    if not found:
+        raise ArtifactNotFound(f"{uri} does not exist")
+    return found
+
+
+def _objects(store: ObjectStore, key: str) -> list[tuple[str, ObjectMeta]]:
     """The object itself under the name "", or the objects below it under their relative names."""
     try:
         itself = obstore.head(store, key)
@@ -132,52 +160,13 @@ def _without_folders(store: ObjectStore, found: list[tuple[str, ObjectMeta]]) ->
     return [(name, meta) for name, meta in found if name not in folders and meta["path"] not in marked]
 
 
-class _Part:
-    """One object on its way to one file: read in ranges side by side, named only when it is whole."""
-
-    def __init__(self, store: ObjectStore, meta: ObjectMeta, target: Path) -> None:
-        self._store = store
-        self._meta = meta
-        self._target = target
-        self._partial = target.with_name(f"{target.name}.partial")
-
-    def begin(self) -> range:
-        """Make the file in its full size; the starts of the ranges to read."""
-        self._target.parent.mkdir(parents=True, exist_ok=True)
-        with self._partial.open("wb") as file:
-            file.truncate(self._meta["size"])
-        return range(0, self._meta["size"], RANGE_BYTES)
-
-    def read(self, start: int, progress: Progress) -> None:
-        """Read one range into its place. An object that is replaced meanwhile fails its ETag."""
-        end = min(start + RANGE_BYTES, self._meta["size"])
-        options: GetOptions = {"range": (start, end)}
-        if self._meta["e_tag"]:
-            options["if_match"] = self._meta["e_tag"]
-        place = start
-        with self._partial.open("r+b") as file:
-            file.seek(start)
-            for chunk in obstore.get(self._store, self._meta["path"], options=options).stream(
-                min_chunk_size=CHUNK_BYTES
-            ):
-                file.write(chunk)
-                place += len(chunk)
-                progress.advance(len(chunk))
-        if place != end:
-            raise StorageUnavailable(f"{self._meta['path']} broke off after {place} of {self._meta['size']} bytes")
-
-    def finish(self) -> None:
-        """Give the whole file its name."""
-        self._partial.rename(self._target)
-
-
-def _translated(error: Exception, uri: str) -> ModelServerError:
+def _translated(error: Exception, uri: str) -> StartError:
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     # Only objects have exceptions of their own; for a bucket the status is in the text.
     status = re.search(r"status code: (\d{3})", reason)
     code = status.group(1) if status else ""
     if isinstance(error, exceptions.PreconditionError):
-        return StorageUnavailable(f"{uri} was replaced while it was read", hint="The next start reads the new one.")
+        return replaced(uri)
     if isinstance(error, FileNotFoundError) or code == "404":
         return ArtifactNotFound(f"{uri} does not exist")
     if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError) or code in (
@@ -188,4 +177,5 @@ def _translated(error: Exception, uri: str) -> ModelServerError:
             f"{uri} was refused: {reason}",
             hint="Check the keys of the Secret in secretName, and that they may list and read this path.",
         )
-    return StorageUnavailable(f"{uri} could not be read: {reason}", hint=hint_for(str(error)))
+    failure = StorageUnavailable(f"{uri} could not be read: {reason}", hint=hint_for(str(error)))
+    return lasting(failure) if is_of_certificate(str(error)) else failure

@@ -23,16 +23,16 @@ import orjson
 from model_server.errors import (
     ArtifactAccessDenied,
     ArtifactCorrupt,
-    ArtifactEmpty,
     SettingsInvalid,
     StorageUnavailable,
 )
 from model_server.package.archives import ArchiveLimits, unpack
-from model_server.package.digest import digest
 from model_server.package.formats import is_archive
-from model_server.storage import https, oci_layers
+from model_server.storage import oci_layers
 from model_server.storage.fingerprints import fingerprint_of
 from model_server.storage.progress import Progress
+from model_server.storage.transfer import RemoteFile, download
+from model_server.storage.web import WebTransport, ask
 
 _TITLE = "org.opencontainers.image.title"
 _UNPACK = "io.deis.oras.content.unpack"
@@ -53,14 +53,17 @@ def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progres
         root = into / PurePosixPath(place.name).name
         layers = oci_layers.layers_of(place.image_manifest(), uri)
         files = [layer for layer in layers if _title(layer)]
-        if not any(int(layer["size"]) for layer in files or layers):
-            raise ArtifactEmpty(f"{uri} has no bytes")
         if files:
             _check_titles(files, uri)
-            for layer in files:
-                _bring(place, layer, root, progress)
+            by_name = {_file_of(layer): layer for layer in files}
+            place.bring(by_name, root, progress)
+            for name, layer in by_name.items():
+                if _is_folder(layer):
+                    _unpack(root / name, root / _title(layer))
         else:
-            oci_layers.unpack_models(uri, [_bring_layer(place, layer, into, progress) for layer in layers], root)
+            names = [str(layer["digest"]).removeprefix("sha256:") for layer in layers]
+            place.bring(dict(zip(names, layers, strict=True)), into / ".layers", progress)
+            oci_layers.unpack_models(uri, [into / ".layers" / name for name in names], root)
     inside = list(root.iterdir())
     return inside[0] if len(inside) == 1 else root
 
@@ -84,7 +87,7 @@ class _Place:
 
     def manifest(self, reference: str) -> bytes:
         """A manifest by tag or digest. Raises ArtifactCorrupt when its digest is not the one asked for."""
-        found = https.ask(f"{self.base}/manifests/{reference}", headers={**self.headers, "accept": _MANIFESTS}).body
+        found = ask(f"{self.base}/manifests/{reference}", headers={**self.headers, "accept": _MANIFESTS}).body
         if reference.startswith("sha256:") and f"sha256:{_digest_of(found)}" != reference:
             raise ArtifactCorrupt(f"{self.uri}: the registry answered with another manifest")
         return found
@@ -95,11 +98,22 @@ class _Place:
         chosen = oci_layers.choose_platform(found, self.uri)
         return self.manifest(chosen) if chosen else found
 
-    def blob(self, layer: Mapping[str, Any], file: Path, progress: Progress) -> None:
-        """Download a layer. Raises ArtifactCorrupt when its digest is not the manifest's."""
-        https.download(f"{self.base}/blobs/{layer['digest']}", file, progress, headers=self.headers)
-        if f"sha256:{digest(file)}" != layer["digest"]:
-            raise ArtifactCorrupt(f"{_title(layer) or layer['digest']} has another sha256 than its manifest says")
+    def bring(self, layers: Mapping[str, Mapping[str, Any]], root: Path, progress: Progress) -> None:
+        """Download layers, by the names of their files below `root`.
+
+        Raises:
+            ArtifactCorrupt: the digest of one is not the manifest's.
+        """
+        files = [
+            RemoteFile(
+                address=f"{self.base}/blobs/{layer['digest']}",
+                name=name,
+                size=int(layer["size"]),
+                sha256=str(layer["digest"]).removeprefix("sha256:"),
+            )
+            for name, layer in layers.items()
+        ]
+        download(WebTransport(headers=self.headers), files, root, self.uri, progress)
 
 
 def _find(uri: str, environ: Mapping[str, str]) -> _Place:
@@ -148,25 +162,22 @@ def _digest_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _bring(place: _Place, layer: Mapping[str, Any], root: Path, progress: Progress) -> None:
-    target = root / _title(layer)
-    # Clients mark a packed folder by an annotation, or by a media type under a name that is no archive's.
-    packed = layer.get("mediaType") == _PACKED and not is_archive(target.name)
-    is_folder = packed or layer["annotations"].get(_UNPACK) == "true"
-    file = target.with_name(f"{target.name}.tar.gz") if is_folder else target
-    place.blob(layer, file, progress)
-    if is_folder:
-        unpacked = unpack(file, target.with_name(f"{target.name}.unpacked"), ArchiveLimits())
-        unpacked.rename(target)
-        file.unlink()
-        if unpacked.parent != target.parent:
-            unpacked.parent.rmdir()
+def _is_folder(layer: Mapping[str, Any]) -> bool:
+    """Whether a layer is a packed folder: clients mark it by an annotation, or by a media type under a plain name."""
+    packed = layer.get("mediaType") == _PACKED and not is_archive(_title(layer))
+    return packed or layer["annotations"].get(_UNPACK) == "true"
 
 
-def _bring_layer(place: _Place, layer: Mapping[str, Any], into: Path, progress: Progress) -> Path:
-    file = into / ".layers" / str(layer["digest"]).removeprefix("sha256:")
-    place.blob(layer, file, progress)
-    return file
+def _file_of(layer: Mapping[str, Any]) -> str:
+    return f"{_title(layer)}.tar.gz" if _is_folder(layer) else _title(layer)
+
+
+def _unpack(file: Path, target: Path) -> None:
+    unpacked = unpack(file, target.with_name(f"{target.name}.unpacked"), ArchiveLimits())
+    unpacked.rename(target)
+    file.unlink()
+    if unpacked.parent != target.parent:
+        unpacked.parent.rmdir()
 
 
 def _credentials(host: str, environ: Mapping[str, str]) -> str:
@@ -197,7 +208,7 @@ def _host_of(entry: str) -> str:
 def _authorized(base: str, name: str, credentials: str) -> dict[str, str]:
     """The headers of a pull: asks the registry what it wants, and a token where it wants one."""
     basic = {"authorization": f"Basic {credentials}"} if credentials else {}
-    answer = https.ask(f"{base}/", accept=(401, 404))
+    answer = ask(f"{base}/", accept=(401, 404))
     challenge = answer.headers.get("www-authenticate", "") if answer.status == 401 else ""
     if not challenge.lower().startswith("bearer "):
         return basic if challenge else {}
@@ -208,5 +219,5 @@ def _authorized(base: str, name: str, credentials: str) -> dict[str, str]:
     query = urlencode(
         {"scope": f"repository:{name}:pull"} | ({"service": asked["service"]} if "service" in asked else {})
     )
-    document = orjson.loads(https.ask(f"{realm}?{query}", headers=basic).body)
+    document = orjson.loads(ask(f"{realm}?{query}", headers=basic).body)
     return {"authorization": f"Bearer {document.get('token') or document.get('access_token')}"}

@@ -22,7 +22,7 @@ from model_server.storage.progress import Progress
 from model_server.storage.uris import split_object_uri
 
 if TYPE_CHECKING:
-    from obstore.store import S3Config
+    from obstore.store import RetryConfig, S3Config
 
 
 _OPTIONS = {
@@ -62,7 +62,7 @@ def folder(uri: str, environ: Mapping[str, str]) -> Folder:
     bucket, prefix = split_object_uri(uri)
     if not bucket:
         raise unwritable(uri)
-    return Folder(s3_store(bucket, environ), prefix, uri)
+    return Folder(s3_store(bucket, environ, objects.RETRY), prefix, uri)
 
 
 def _split(uri: str) -> tuple[str, str]:
@@ -72,7 +72,7 @@ def _split(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def s3_store(bucket: str, environ: Mapping[str, str]) -> S3Store:
+def s3_store(bucket: str, environ: Mapping[str, str], retry: RetryConfig = objects.NO_RETRY) -> S3Store:
     """A bucket, with the credentials and the endpoint of the environment. Raises SettingsInvalid."""
     endpoint = _endpoint(environ)
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
@@ -89,7 +89,7 @@ def s3_store(bucket: str, environ: Mapping[str, str]) -> S3Store:
         verify=_says(environ, "S3_VERIFY_SSL", default=True),
         ca_file=environ.get("AWS_CA_BUNDLE"),
     )
-    return S3Store(bucket, config=config, client_options=options, retry_config=objects.RETRY)
+    return S3Store(bucket, config=config, client_options=options, retry_config=retry)
 
 
 def _endpoint(environ: Mapping[str, str]) -> str | None:

@@ -39,6 +39,8 @@ async def test_a_rollout_that_went_back_is_told_whole() -> None:
         "Weight",
         "errors: bad requests",
         "errors: evidence against the canary",
+        "refusals: bad requests",
+        "refusals: evidence against the canary",
         "latency: bad requests",
         "latency: evidence against the canary",
     ]
@@ -103,5 +105,5 @@ async def test_a_browser_draws_the_page(tmp_path: Path) -> None:
     shown, _ = await asyncio.wait_for(browser.communicate(), 60)
     lines = re.search(r"<title>(.*?)</title>", shown.decode())
     assert lines is not None
-    # The weight; canary, stable and evidence of errors and of latency.
-    assert lines[1].split(",") == ["true"] * 7
+    # The weight; canary, stable and evidence of errors, refusals and latency.
+    assert lines[1].split(",") == ["true"] * 10

@@ -184,9 +184,10 @@ async def compared() -> Body:
             judged,
             [
                 "errors  Undecided  canary 3 of 100 (3.00%)  stable 1 of 100 (1.00%)"
-                "  E 1.19 of 40 ░░░░░░░░░░  needs about 90 more requests",
+                "  E 1.19 of 60 ░░░░░░░░░░  needs about 98 more requests",
+                "refusals  Undecided  canary 0 of 100 (0.00%)  stable 0 of 100 (0.00%)  E 1 of 60 ░░░░░░░░░░",
                 "latency above 250 ms  Undecided  canary 2 of 100 (2.00%)  stable 2 of 100 (2.00%)"
-                "  E 0.458 of 40 ░░░░░░░░░░",
+                "  E 0.458 of 60 ░░░░░░░░░░",
             ],
             id="counters of both revisions",
         ),
@@ -248,7 +249,8 @@ async def test_a_rollout_that_is_judged(story: Callable[[], Awaitable[Body]], li
         (
             "a test counted by Prometheus",
             [
-                "errors  Undecided  canary 0 of 0 (0.00%)  stable 0 of 0 (0.00%)  E 1 of 20 ░░░░░░░░░░",
+                "errors  Undecided  canary 0 of 0 (0.00%)  stable 0 of 0 (0.00%)  E 1 of 40 ░░░░░░░░░░",
+                "refusals  Undecided  canary 0 of 0 (0.00%)  stable 0 of 0 (0.00%)  E 1 of 40 ░░░░░░░░░░",
                 "revenue  Undecided  canary 0.15  stable 0.122  labels 80 and 82  users 66 and 61"
                 "  E 1.07 of 40 ░░░░░░░░░░  needs about 20 more labels",
             ],

@@ -2,7 +2,8 @@
 
 `analysis.json` has a row for each state that a metric can be in, written by the release that brought it. Rows may be
 added; a row may never change: a `rule` that becomes another one takes all evidence from every running rollout at an
-upgrade.
+upgrade. A release may judge a spec by one more metric: the new one begins without evidence, and as it takes a share of
+alpha, the others need more (`failAt`).
 """
 
 import json
@@ -11,9 +12,12 @@ import pytest
 from analysis_rows import ROWS, Row, spec_of
 
 from model_operator.api.analysis import Kind
-from model_operator.policy.analysis.registry import KINDS, metric_tests
+from model_operator.policy.analysis.registry import KINDS, metric_test
 from model_operator.policy.analysis.state import from_status, rule_of, verdict
 from model_operator.policy.status.analysis_status import metric_entries
+
+#: What follows from the evidence and the number of metrics.
+_DECIDED = ("failAt", "verdict", "needRequests", "message")
 
 
 def test_every_kind_of_metric_has_rows() -> None:
@@ -25,10 +29,16 @@ def test_a_release_reads_what_earlier_ones_wrote(row: Row) -> None:
     spec = spec_of(row)
     state = from_status(spec, row)
     entries = json.loads(json.dumps(metric_entries(spec, verdict(spec, state))))
-    assert [rule_of(metric) for metric in spec.metrics] == [old["rule"] for old in row["metrics"]]
-    # Numbers may be added, none may change or go: a downgrade has to read them.
-    assert [{**new, **old} for old, new in zip(row["metrics"], entries, strict=True)] == entries
-    assert from_status(spec, {"metrics": entries}) == state
+    rules = {metric.name: rule_of(metric) for metric in spec.metrics}
+    written = {entry["name"]: entry for entry in entries}
+    for old in row["metrics"]:
+        new = written[old["name"]]
+        assert rules[old["name"]] == old["rule"]
+        assert new.get("failAt", 0) >= old.get("failAt", 0)
+        # Numbers may be added, none may change or go: a downgrade has to read them.
+        assert {**new, **old} == {**new, **{name: old[name] for name in _DECIDED if name in old}}
+    restored = from_status(spec, {"metrics": entries})
+    assert {old["name"]: restored.metrics[old["name"]] for old in row["metrics"]} == state.metrics
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row["name"]) for row in ROWS])
@@ -36,6 +46,8 @@ def test_evidence_goes_on_where_it_was(row: Row) -> None:
     """Were an entry not understood, its metric would begin without evidence."""
     spec = spec_of(row)
     state = from_status(spec, row)
-    for test, old in zip(metric_tests(spec), row["metrics"], strict=True):
+    metrics = {metric.name: metric for metric in spec.metrics}
+    for old in row["metrics"]:
+        test = metric_test(metrics[old["name"]], old.get("failAt", 1.0))
         assert test.metric.name in state.metrics
         assert str(test.verdict(state.of(test))) == old["verdict"]

@@ -11,6 +11,7 @@ from model_operator.clients.pod_metrics import parse
 from model_server.domain.features import Metadata
 from model_server.domain.model import Identity, LoadedModel, Signature
 from model_server.domain.tensors import Tensor
+from model_server.errors import InputRefused, InvalidInput, MalformedRequest, Unauthorized
 from model_server.inputs.untyped import Untyped
 from model_server.monitoring.monitor import Monitor
 from model_server.settings import Settings
@@ -51,6 +52,16 @@ def page() -> str:
     asyncio.run(monitor.tick())
     monitor.close()
     return telemetry.render().decode()
+
+
+def test_refusals_are_counted_of_all_reasons() -> None:
+    telemetry = Telemetry()
+    telemetry.loaded(Identity(model="m", version="1", revision="r"))
+    assert parse(telemetry.render().decode()).refusals == 0, "a server that refused nothing yet says so"
+    for error in (InvalidInput, InputRefused, MalformedRequest, Unauthorized):
+        telemetry.refused(error)
+    assert parse(telemetry.render().decode()).refusals == 3
+    assert parse('modeldeploy_requests_total{code="200"} 1.0').refusals is None, "an older server"
 
 
 def test_answers_are_counted_by_class(page: str) -> None:

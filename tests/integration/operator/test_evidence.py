@@ -13,7 +13,7 @@ from model_operator.clients.pod_metrics import Sample
 async def test_a_good_canary_passes_and_status_says_why() -> None:
     canary = await rollout()
     await canary.serve(stable=(1, 2), canary=(0, 1))
-    errors, latency = canary.status["analysis"]["metrics"]
+    errors, _, latency = canary.status["analysis"]["metrics"]
     assert errors["verdict"] == "Pass"
     assert errors["requests"]["canary"] >= 100
     assert latency["threshold"] == 0.25
@@ -26,20 +26,38 @@ async def test_a_good_canary_passes_and_status_says_why() -> None:
 @pytest.mark.parametrize(
     ("bad", "why"),
     [
-        pytest.param((20, 0), "errors: canary", id="errors"),
-        pytest.param((0, 60), "latency above 250 ms: canary", id="slowness"),
+        pytest.param((20, 0, 0), "errors: canary", id="errors"),
+        pytest.param((0, 60, 0), "latency above 250 ms: canary", id="slowness"),
+        pytest.param((0, 0, 40), "refusals: canary", id="refusals of what stable answers"),
     ],
 )
-async def test_a_worse_canary_goes_back_with_the_numbers(bad: tuple[int, int], why: str) -> None:
+async def test_a_worse_canary_goes_back_with_the_numbers(bad: tuple[int, int, int], why: str) -> None:
     canary = await rollout()
     for _ in range(6):
-        await canary.serve(stable=(1, 1), canary=bad)
+        await canary.serve(stable=(1, 1, 1), canary=bad)
         if at_phase("RollingBack", "Degraded")(canary.world):
             break
     await canary.world.run(canary.key)
     assert at_phase("Degraded")(canary.world)
     assert canary.status["rollback"]["reason"] == "AnalysisFailed"
     assert why in canary.status["rollback"]["message"]
+
+
+async def test_requests_that_both_refuse_are_no_evidence() -> None:
+    canary = await rollout()
+    for _ in range(3):
+        await canary.serve(stable=(0, 0, 30), canary=(0, 0, 30))
+    await canary.world.run(canary.key)
+    assert at_phase("Healthy")(canary.world)
+
+
+async def test_a_canary_is_not_compared_with_a_server_that_does_not_count_refusals() -> None:
+    canary = await rollout()
+    canary.without_refusals = {canary.stable}
+    for _ in range(3):
+        await canary.serve(stable=(0, 0), canary=(0, 0, 60))
+    await canary.world.run(canary.key)
+    assert at_phase("Healthy")(canary.world)
 
 
 async def test_evidence_survives_the_operator() -> None:
@@ -52,7 +70,7 @@ async def test_evidence_survives_the_operator() -> None:
     await canary.world.operate(canary.key)
     assert canary.status["analysis"]["metrics"] == before, "what was known is known"
     await canary.serve(stable=(0, 0), canary=(0, 0))
-    (after, _), (known, _) = canary.status["analysis"]["metrics"], before
+    (after, *_), (known, *_) = canary.status["analysis"]["metrics"], before
     assert after["requests"]["canary"] > known["requests"]["canary"]
     assert after["bad"] == known["bad"]
 

@@ -7,9 +7,12 @@ import json
 import socket
 import zlib
 
+import grpc
 import httpx
 import numpy as np
 import pytest
+from free_ports import free_port
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 ROWS = b'{"instances": [[1, 0], [-1, 0]]}'
 WIDE = """
@@ -119,10 +122,17 @@ def test_a_version_that_is_not_served(wide_server):
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
 def test_every_address_of_ipv6_is_one_of_ipv4_too(serve, sign):
-    server = serve(sign, trusted=True, host="::").wait_ready()
+    grpc_port, shadow_port = free_port(), free_port()
+    server = serve(sign, trusted=True, host="::", grpc_port=grpc_port, shadow_port=shadow_port).wait_ready()
     for host in ("127.0.0.1", "[::1]"):
-        answer = httpx.post(f"http://{host}:{server.port}/predict", json={"instances": [[1, 0]]}, trust_env=False)
-        assert answer.json()["predictions"] == [1]
+        with httpx.Client(base_url=f"http://{host}:{server.port}", trust_env=False) as client:
+            assert client.post("/predict", json={"instances": [[1, 0]]}).json()["predictions"] == [1]
+            assert "modeldeploy_requests_total" in client.get("/metrics").text
+            looked = client.post(f"http://{host}:{shadow_port}/shadow/predictions", json={"every": 1, "seconds": 1})
+            assert looked.status_code == 200
+        with grpc.insecure_channel(f"{host}:{grpc_port}") as channel:
+            health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+            assert health.status == health_pb2.HealthCheckResponse.SERVING
 
 
 @pytest.mark.parametrize("word", [b"NaN", b"Infinity", b"-Infinity"])

@@ -8,6 +8,7 @@ import io
 import json
 import platform
 import tarfile
+import threading
 from typing import ClassVar
 from urllib.parse import urlsplit
 
@@ -30,6 +31,10 @@ class Web(http_servers.Handler):
     """The protocol of both servers."""
 
     protocol_version = "HTTP/1.1"
+
+
+#: Where files of one model wait for each other: they arrive only if they are asked for side by side.
+TOGETHER = threading.Barrier(2)
 
 
 class Hub(Web):
@@ -56,6 +61,9 @@ class Hub(Web):
             return self.listing(*rest)
         name = "/".join(rest[3:])
         assert rest[1:3] == ["resolve", COMMIT]
+        if rest[0] == "parallel":
+            TOGETHER.wait(20)
+            return self.answer(name.encode())
         if name == "model.onnx":
             return self.answer(status=302, location="/large/model.onnx")
         return self.answer(self.files.get(name, b"what came"))
@@ -70,10 +78,11 @@ class Hub(Web):
             "evil": ["../../evil"],
             "empty": [".gitattributes"],
             "broken": ["broken.onnx"],
+            "parallel": ["a.safetensors", "b.safetensors"],
         }[name]
         siblings = []
         for one in names:
-            size = len(self.files.get(one, b"what came"))
+            size = len(self.files.get(one, one.encode() if name == "parallel" else b"what came"))
             large = {"lfs": {"sha256": self.lfs[one], "size": size, "pointerSize": 134}} if one in self.lfs else {}
             siblings.append({"rfilename": one, "size": size, "blobId": "0" * 40} | large)
         return self.answer(json.dumps({"id": f"acme/{name}", "sha": COMMIT, "siblings": siblings}).encode())
@@ -142,6 +151,8 @@ class Registry(Web):
         "folder": manifest(layer("fraud", FOLDER, **{"io.deis.oras.content.unpack": "true"})),
         "packed": manifest(layer("fraud", FOLDER) | {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip"}),
         "car": CARS,
+        "twice": manifest(layer("", BASE), layer("", CAR), layer("", CAR)),
+        "titled-twice": manifest(*[layer("fraud", FOLDER, **{"io.deis.oras.content.unpack": "true"})] * 2),
         "again": manifest(layer("", BASE), layer("", CAR), layer("", AGAIN)),
         "cars": index(**{f"linux_{MACHINE}": CARS, "linux_other": manifest(layer("", AGAIN)), "unknown_unknown": b""}),
         "only": index(linux_other=CARS, unknown_unknown=b""),
@@ -219,6 +230,12 @@ def test_a_model_of_a_hub_is_fetched(host, tmp_path, uri, expected):
 
 
 @hub
+def test_files_of_a_hub_are_read_side_by_side(host, tmp_path):
+    path = pull("hf://acme/parallel", tmp_path, HF_ENDPOINT=f"http://{host}")
+    assert contents(path) == {"a.safetensors": b"a.safetensors", "b.safetensors": b"b.safetensors"}
+
+
+@hub
 @pytest.mark.parametrize(
     ("uri", "reason", "message"),
     [
@@ -250,6 +267,8 @@ def test_a_hub_that_does_not_give_the_model_is_told_by_its_reason(host, tmp_path
         pytest.param(":packed", {"model.onnx": MODEL}, id="a folder, known by its media type"),
         pytest.param(f"@sha256:{sha256(Registry.manifests['one'])}", MODEL, id="by digest"),
         pytest.param(":car", {"model.onnx": MODEL, "a/b.txt": b"inner"}, id="an image's /models"),
+        pytest.param(":twice", {"model.onnx": MODEL, "a/b.txt": b"inner"}, id="an image with a layer twice"),
+        pytest.param(":titled-twice", {"model.onnx": MODEL}, id="a folder that is listed twice"),
         pytest.param(":again", MODEL, id="an image whose last layer begins anew"),
         pytest.param(":cars", {"model.onnx": MODEL, "a/b.txt": b"inner"}, id="this machine's image of an index"),
         pytest.param(":only", {"model.onnx": MODEL, "a/b.txt": b"inner"}, id="the only image of an index"),

@@ -41,12 +41,12 @@ def test_a_block_is_read_as_it_is_written() -> None:
     assert SPEC.interval == timedelta(seconds=15)
     assert SPEC.warmup == timedelta(seconds=30)
     assert SPEC.on_inconclusive is OnInconclusive.ABORT
-    assert [test.can_pass for test in metric_tests(SPEC)] == [True, False]
+    assert [test.can_pass for test in metric_tests(SPEC)] == [True, False, False]
 
 
 def test_alpha_is_shared_out_over_the_metrics() -> None:
-    assert fail_evidence(SPEC) == pytest.approx(40)
-    assert fail_evidence(parse_analysis({**RAW, "metrics": RAW["metrics"][:1]})) == pytest.approx(20)
+    assert fail_evidence(SPEC) == pytest.approx(60)
+    assert fail_evidence(parse_analysis({**RAW, "metrics": RAW["metrics"][1:]})) == pytest.approx(20)
 
 
 def test_an_unknown_name_lists_those_that_are_known() -> None:
@@ -65,7 +65,7 @@ def test_an_unknown_name_lists_those_that_are_known() -> None:
     ],
 )
 def test_slow_means_above_an_edge_of_the_histogram(slower_than: timedelta | None, edge: float) -> None:
-    spec = replace(SPEC, metrics=(replace(SPEC.metrics[1], slower_than=slower_than),))
+    spec = replace(SPEC, metrics=(replace(SPEC.metrics[2], slower_than=slower_than),))
     knowledge = calibrate(spec, AnalysisState(), durations(900, 995, 1000, 1000))
     assert knowledge == AnalysisState({"latency": RateState(threshold=edge)})
     assert calibrate(spec, knowledge, durations(0, 0, 0, 10)) is knowledge, "it is frozen"
@@ -81,6 +81,49 @@ def test_two_looks_at_a_server_make_counts() -> None:
     after = Sample(model=None, requests=110, errors=6, durations=durations(60, 80, 105, 110))
     counted = count(SPEC, knowledge, before, after, is_canary=True)
     assert counted == {"errors": Counts(canary=100, canary_bad=5), "latency": Counts(canary=100, canary_bad=29)}
+
+
+def test_refusals_are_counted_where_both_samples_have_them() -> None:
+    before = Sample(model=None, requests=10, errors=0, refusals=2)
+    after = Sample(model=None, requests=110, errors=0, refusals=32)
+    assert count(SPEC, SLOW, before, after, is_canary=True)["refusals"] == Counts(canary=100, canary_bad=30)
+    assert "refusals" not in count(SPEC, SLOW, replace(before, refusals=None), after, is_canary=True)
+
+
+_OWN = {"name": "refusals", "max": 0.2, "pass": {"orMax": 0.1}}
+_GUARD = {"name": "refusals", "prometheus": {"address": "http://prometheus:9090", "query": "a"}, "max": 5}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "names", "ratio"),
+    [
+        pytest.param([{"name": "errors", "fail": {"ratioMargin": 3}}], ["errors", "refusals"], 3, id="beside errors"),
+        pytest.param([{"name": "errors", "max": 0.02}], ["errors"], None, id="not beside a bound alone"),
+        pytest.param([{"name": "latency", "fail": {}}], ["latency"], None, id="not without errors"),
+        pytest.param([{"name": "errors", "fail": {}}, _OWN], ["errors", "refusals"], None, id="as the spec says"),
+        pytest.param([{"name": "errors", "fail": {}}, _GUARD], ["errors", "refusals"], None, id="a guard of that name"),
+    ],
+)
+def test_refusals_are_judged_beside_errors(metrics: list[Any], names: list[str], ratio: float | None) -> None:
+    spec = parse_analysis({**RAW, "metrics": metrics})
+    assert [metric.name for metric in spec.metrics] == names
+    assert spec.metrics[-1].fail_ratio == (ratio if names[-1:] == ["refusals"] else spec.metrics[-1].fail_ratio)
+
+
+def test_a_canary_that_refuses_what_stable_answers_fails_before_its_errors_pass() -> None:
+    found = verdict(
+        SPEC,
+        update(
+            SPEC,
+            SLOW,
+            {
+                "errors": Counts(canary=900, stable=900),
+                "refusals": Counts(canary=900, canary_bad=900, stable=900, stable_bad=9),
+            },
+        ),
+    )
+    assert found.outcome is Outcome.FAIL
+    assert found.message.startswith("refusals: canary 900 of 900 (100.00%), stable 9 of 900 (1.00%)")
 
 
 def test_a_slow_canary_fails_although_it_makes_no_errors() -> None:
@@ -104,6 +147,7 @@ def test_a_metric_that_cannot_pass_does_not_hold_the_others_up() -> None:
 def test_status_remembers_to_the_last_bit() -> None:
     interval = {
         "errors": Counts(canary=93, canary_bad=2, stable=771, stable_bad=5),
+        "refusals": Counts(canary=93, canary_bad=1, stable=771, stable_bad=9),
         "latency": Counts(canary=93, canary_bad=4, stable=771, stable_bad=30),
     }
     knowledge = update(SPEC, SLOW, interval)
@@ -114,6 +158,6 @@ def test_status_remembers_to_the_last_bit() -> None:
 def test_evidence_by_another_rule_is_forgotten() -> None:
     knowledge = update(SPEC, AnalysisState(), {"errors": Counts(canary=93, canary_bad=2, stable=771)})
     written = {"metrics": metric_entries(SPEC, verdict(SPEC, knowledge))}
-    errors, latency = SPEC.metrics
-    stricter = replace(SPEC, metrics=(replace(errors, fail_ratio=2.0), latency))
+    errors, *others = SPEC.metrics
+    stricter = replace(SPEC, metrics=(replace(errors, fail_ratio=2.0), *others))
     assert "errors" not in from_status(stricter, written).metrics

@@ -10,7 +10,7 @@ from model_operator.policy.analysis.rate_test import Counts, RateState, RateTest
 from model_operator.policy.analysis.registry import fail_evidence
 
 SPEC = AnalysisSpec()
-(ERRORS,) = SPEC.metrics
+ERRORS, REFUSALS = SPEC.metrics
 
 
 TEST = RateTest(ERRORS, fail_evidence(SPEC))
@@ -50,9 +50,32 @@ def test_a_healthy_canary_is_hardly_ever_failed(shared: float) -> None:
     assert failed / 1000 <= SPEC.alpha
 
 
+def test_a_healthy_canary_is_hardly_ever_failed_by_errors_or_refusals() -> None:
+    """The false alarms of the default analysis, both metrics together; clients send more invalid requests at times."""
+    tests = [RateTest(metric, fail_evidence(SPEC)) for metric in SPEC.metrics]
+    failed = 0
+    for seed in range(1000):
+        states, rng, is_failed = [RateState(), RateState()], np.random.default_rng(seed), False
+        for _ in range(40):
+            refused = 0.02 + (0.3 if rng.random() < 0.2 else 0.0)
+            for number, rate in enumerate((0.005, refused)):
+                counts = sample(rng, canary=50, p_canary=rate, stable=450, p_stable=rate)
+                states[number] = tests[number].update(states[number], counts)
+                is_failed |= tests[number].fail_evidence(states[number]) >= tests[number].fail_at
+        failed += is_failed
+    assert failed / 1000 <= SPEC.alpha
+
+
+def test_a_canary_that_refuses_what_stable_answers_is_found_in_two_intervals() -> None:
+    test, rng, state = RateTest(REFUSALS, fail_evidence(SPEC)), np.random.default_rng(7), RateState()
+    for _ in range(2):
+        state = test.update(state, sample(rng, canary=25, p_canary=0.5, stable=475, p_stable=0.02))
+    assert test.verdict(state) is Outcome.FAIL
+
+
 def test_enough_good_answers_pass() -> None:
     evidence = RateState()
-    for _ in range(8):
+    for _ in range(9):
         evidence = TEST.update(evidence, Counts(canary=60, stable=600))
     assert TEST.verdict(evidence) is Outcome.PASS
 

@@ -57,6 +57,35 @@ def test_secrets_are_mounted_and_never_written_into_the_template() -> None:
     assert all(mount["readOnly"] for mount in container["volumeMounts"] if mount["name"] in ("credentials", "auth"))
 
 
+@pytest.mark.parametrize(
+    ("ca", "source"),
+    [
+        pytest.param(
+            {"configMapName": "trust", "key": "root.pem"},
+            {"configMap": {"name": "trust", "items": [{"key": "root.pem", "path": "ca.crt"}]}},
+            id="of a ConfigMap",
+        ),
+        pytest.param(
+            {"secretName": "trust"},
+            {"secret": {"secretName": "trust", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            id="of a Secret",
+        ),
+    ],
+)
+def test_certificate_authorities_are_a_file_that_the_server_trusts(ca: dict[str, str], source: dict[str, Any]) -> None:
+    spec = template({"ca": ca})["spec"]
+    assert spec["volumes"][-1] == {"name": "ca", **source}
+    mount = spec["containers"][0]["volumeMounts"][-1]
+    assert (mount["name"], mount["readOnly"]) == ("ca", True)
+    assert environment({"ca": ca})["CA_FILE"] == f"{mount['mountPath']}/ca.crt"
+
+
+def test_the_address_to_listen_on_comes_by_the_overlay() -> None:
+    container = {"name": "server", "env": [{"name": "MODEL_SERVER_HOST", "value": "::"}]}
+    found = environment({}, {"podTemplate": {"spec": {"containers": [container]}}})
+    assert (found["HOST"], found["PORT"]) == ("::", "8080")
+
+
 def test_a_workloads_identity_comes_by_the_overlay() -> None:
     overlay = {
         "metadata": {"labels": {"azure.workload.identity/use": "true"}},

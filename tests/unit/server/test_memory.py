@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -53,3 +54,19 @@ def file_kilobytes() -> int:
     found = re.search(r"^RssFile:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
     assert found is not None
     return int(found[1])
+
+
+def test_what_scikit_learn_imports_for_nothing_is_not_loaded_until_it_is_used():
+    code = """
+import sys
+from model_server.runtimes.sklearn import import_scikit_learn
+import_scikit_learn()
+import sklearn.linear_model
+unused = {"pandas", "numpy.testing._private.utils", "numpy.f2py.crackfortran", "unittest"}
+assert not unused & set(sys.modules), unused & set(sys.modules)
+import numpy.f2py
+from numpy.testing import assert_allclose
+assert_allclose(1.0, 1.0)
+assert numpy.f2py.get_include()
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

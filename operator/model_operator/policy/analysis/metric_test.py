@@ -35,6 +35,10 @@ class Counters(Protocol):
         """Predictions with a 5xx response."""
 
     @property
+    def refusals(self) -> int | None:
+        """Requests that the model, its schema or a limit refused; None of a server that does not count them."""
+
+    @property
     def assigned(self) -> int:
         """Users of an A/B test that the router assigned to the revision."""
 

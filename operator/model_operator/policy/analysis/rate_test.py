@@ -1,4 +1,4 @@
-"""The test of `errors` and `latency`: an anytime-valid test of counts, which may be evaluated at any time.
+"""The test of `errors`, `refusals` and `latency`: an anytime-valid test of counts, which may be evaluated at any time.
 
 Per closed interval there are n requests and x bad ones among them, of canary (c) and stable (s).
 
@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from model_operator.api.analysis import ERRORS
+from model_operator.api.analysis import LATENCY, REFUSALS
 from model_operator.api.values import replace
 from model_operator.observation.values import MetricState, Outcome
 from model_operator.policy.analysis.metric_test import CountedTest, Counters
@@ -82,21 +82,31 @@ class RateTest(CountedTest[RateState, Counts]):
         It is the histogram's bucket edge at or above `slowerThan`, or at or above stable's 99th percentile: between two
         edges a histogram has no counts. The last edge is the largest threshold.
         """
-        if self.metric.name == ERRORS or state.threshold is not None or not stable.get(math.inf):
+        if self.metric.name != LATENCY or state.threshold is not None or not stable.get(math.inf):
             return state
         edges = sorted(edge for edge in stable if edge != math.inf)
         return replace(state, threshold=self._threshold(edges, stable)) if edges else state
 
     def count(self, state: RateState, before: Counters, after: Counters, *, is_canary: bool) -> Counts | None:
-        if self.metric.name == ERRORS:
-            total, bad = after.requests - before.requests, after.errors - before.errors
-        elif state.threshold is None:
+        increase = self._increase(state, before, after)
+        if increase is None:
             return None
-        else:
-            total = _at_most(after, math.inf) - _at_most(before, math.inf)
-            bad = total - (_at_most(after, state.threshold) - _at_most(before, state.threshold))
-        total, bad = max(total, 0), max(bad, 0)
+        total, bad = max(increase[0], 0), max(increase[1], 0)
         return Counts(canary=total, canary_bad=bad) if is_canary else Counts(stable=total, stable_bad=bad)
+
+    def _increase(self, state: RateState, before: Counters, after: Counters) -> tuple[int, int] | None:
+        """Return the requests and the bad ones among them; None without a threshold or without the server's counter."""
+        if self.metric.name == LATENCY:
+            if state.threshold is None:
+                return None
+            total = _at_most(after, math.inf) - _at_most(before, math.inf)
+            return total, total - (_at_most(after, state.threshold) - _at_most(before, state.threshold))
+        total = after.requests - before.requests
+        if self.metric.name != REFUSALS:
+            return total, after.errors - before.errors
+        if before.refusals is None or after.refusals is None:
+            return None
+        return total, after.refusals - before.refusals
 
     def update(self, state: RateState, counts: Counts) -> RateState:
         """Return the state with one more interval; ratios need requests of both revisions."""
@@ -131,6 +141,8 @@ class RateTest(CountedTest[RateState, Counts]):
         total, name = state.total, self.metric.name
         if state.threshold is not None:
             name = f"{name} above {state.threshold * 1000:g} ms"
+        if total.canary == 0 and name == REFUSALS:
+            return f"{name}: none of the canary's requests is counted; older servers do not count refusals"
         if total.canary == 0:
             return f"{name}: the canary has answered no request yet"
         line = (
