@@ -64,6 +64,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             hooks=hooks,
             clock=SystemClock(),
             settings=settings.pods,
+            admission=settings.admission,
             telemetry=telemetry,
             identity=settings.identity,
         )

@@ -16,6 +16,7 @@ from pathlib import Path
 import model_packages
 import pytest
 import yaml
+from pod_policy_cases import VALUES
 
 from modeldeploy.kube import MODELDEPLOYMENTS, SERVICES, Kube, Resource
 from modeldeploy.stand import Stand, joined, stand, wait_until
@@ -116,7 +117,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     # A node that starts what a test killed again at once, as often as it is killed.
     backoff = ("--restart-backoff", "0.1")
     kubeconfig = Path(os.environ["KUBECONFIG"]) if on_cluster else folder
-    where = joined(folder, kubeconfig, *backoff, **settings) if on_cluster else stand(folder, **settings)
+    where = joined(folder, kubeconfig, *backoff, values=VALUES, **settings) if on_cluster else stand(folder, **settings)
     with where as running:
         yield Cluster(kubeconfig=running.kubeconfig, models=models, models_uri=models.as_uri(), running=running)
         running.operator.check()

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "helm" / "modeldeploy"
 OLDEST, NEWEST = "1.30", kubernetes_validate.latest_version()
 
+ADMISSION = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 VALUES: dict[str, dict[str, Any]] = {
     "as it comes": {},
     "one replica": {"replicas": 1},
@@ -26,6 +27,13 @@ VALUES: dict[str, dict[str, Any]] = {
         "image": {"registry": "mirror.example.com:5000/x", "pullSecrets": [{"name": "mirror"}]},
         "metrics": {"port": 9999, "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
         "networkPolicy": {"enabled": True},
+        "podPolicy": "baseline",
+        "podPolicyExceptions": {
+            "namespaces": {"team-gpu": "privileged", "team-c": "restricted"},
+            "images": ["registry.example.com/ml/*"],
+            "serviceAccounts": ["reader"],
+            "hostPaths": ["/var/cache/modeldeploy"],
+        },
         "serviceAccount": {"name": "op", "annotations": {"a": "b"}},
         "podAnnotations": {"a": "b"},
         "podLabels": {"team": "ml"},
@@ -41,6 +49,7 @@ VALUES: dict[str, dict[str, Any]] = {
         "serviceAccount": {"create": False},
         "podDisruptionBudget": {"enabled": False},
         "aggregateRoles": False,
+        "podPolicyAdmission": False,
     },
 }
 
@@ -83,7 +92,7 @@ def test_objects_have_distinct_names_and_the_release_namespace(values: dict[str,
     objects = render(values)
     keys = [(one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]) for one in objects]
     assert len(keys) == len(set(keys))
-    cluster_wide = {"ClusterRole", "ClusterRoleBinding"}
+    cluster_wide = {"ClusterRole", "ClusterRoleBinding", *ADMISSION}
     watched = set(values.get("watch", {}).get("namespaces", ()))
     for kind, namespace, _ in keys:
         assert (namespace is None) == (kind in cluster_wide)
@@ -106,6 +115,10 @@ def test_helm_finds_nothing_to_complain_about() -> None:
         pytest.param({"logLevel": "loud"}, "logLevel", id="a word that is not on the list"),
         pytest.param({"image": {"registry": "https://mirror"}}, "registry", id="a registry with a scheme"),
         pytest.param({"watch": {"namespaces": ["A_B"]}}, "namespaces", id="a namespace that cannot be"),
+        pytest.param({"podPolicy": "strict"}, "podPolicy", id="a pod policy that is not known"),
+        pytest.param({"podPolicyExceptions": {"namespaces": {"a": "none"}}}, "namespaces", id="one of a namespace"),
+        pytest.param({"podPolicyExceptions": {"images": ["example.com*"]}}, "images", id="the beginning of a host"),
+        pytest.param({"podPolicyExceptions": {"hostPaths": ["cache"]}}, "hostPaths", id="a folder nowhere"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(values: dict[str, Any], named: str) -> None:
@@ -137,7 +150,10 @@ def test_versions_of_chart_and_project_are_the_same() -> None:
 
 def test_with_namespaces_no_right_reaches_beyond_them() -> None:
     values = {"watch": {"namespaces": ["team-a", "team-b"]}}
-    assert not kinds(values) & {"ClusterRole", "ClusterRoleBinding"}
+    assert not kinds(values) & {
+        "ClusterRole",
+        "ClusterRoleBinding",
+    }  # what is left of the cluster is a rule, not a right
     roles = [one["metadata"] for one in render(values) if one["kind"] == "Role"]
     assert {one["namespace"] for one in roles} == {"team-a", "team-b", "serving"}
     assert env(values)["MODEL_OPERATOR_WATCH_NAMESPACES"] == "team-a,team-b"
@@ -180,6 +196,15 @@ def test_the_role_is_exactly_what_the_operator_uses() -> None:
     assert role({"watch": {"namespaces": ["team-a"]}}, "Role", "serving-md-modeldeploy") == used
     reader = flat(kinds_of_operator.rbac_rules(read_secrets=True))
     assert role({"rbac": {"readSecrets": True}}, "ClusterRole", "serving-md-modeldeploy") == reader
+
+
+def test_the_admission_policy_can_be_left_out_and_ends_at_the_watched_namespaces() -> None:
+    assert kinds({}) >= ADMISSION
+    assert not kinds({"podPolicyAdmission": False}) & ADMISSION
+    binding = only("ValidatingAdmissionPolicyBinding", render({"watch": {"namespaces": ["team-a"]}}))
+    (wanted,) = binding["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"]
+    assert (wanted["key"], wanted["values"]) == ("kubernetes.io/metadata.name", ["team-a"])
+    assert "matchResources" not in only("ValidatingAdmissionPolicyBinding", render({}))["spec"]
 
 
 def test_the_lease_is_all_that_the_operator_may_write_in_its_own_namespace() -> None:
