@@ -16,6 +16,7 @@ from model_operator.manifests.pod_policy import PodPolicy
 from model_operator.manifests.pod_security import Allowed, Level
 from model_operator.manifests.pods import PodSettings
 from model_operator.policy.admission import Admission
+from model_operator.policy.traffic_policy import GatewayRule
 
 PREFIX = "MODEL_OPERATOR_"
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -50,6 +51,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             description="Networks such as `127.0.0.0/8`, with commas between them, that may be requested for users"
             " although they are loopback, link-local, or the API server's."
+        ),
+    ] = ""
+    gateways: Annotated[
+        str,
+        Meta(
+            description="Gateways of other namespaces that models may use, and Services that are not their own: a list"
+            " in JSON, as `trafficPolicy.gateways` of the chart has it."
         ),
     ] = ""
     pod_policy: Annotated[
@@ -113,7 +121,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             host_paths=_words(self.pod_policy_host_paths),
         )
         levels = _levels(self.pod_policy_namespaces)
-        return Admission(settings=self.pods, pods=PodPolicy(level=self.pod_policy, namespaces=levels, allowed=allowed))
+        return Admission(
+            settings=self.pods,
+            pods=PodPolicy(level=self.pod_policy, namespaces=levels, allowed=allowed),
+            gateways=_rules(self.gateways),
+        )
 
     @property
     def pods(self) -> PodSettings:
@@ -149,6 +161,7 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
     _labels(settings.monitoring_labels)
     _networks(settings.egress_networks)
     _levels(settings.pod_policy_namespaces)
+    _rules(settings.gateways)
     return settings
 
 
@@ -176,6 +189,14 @@ def _levels(text: str) -> Mapping[str, Level]:
         raise InvalidSettings(
             f"{PREFIX}POD_POLICY_NAMESPACES is {text!r}; write namespace=level with a level of {known}"
         ) from error
+
+
+def _rules(text: str) -> tuple[GatewayRule, ...]:
+    try:
+        return msgspec.json.decode(text or "[]", type=tuple[GatewayRule, ...])
+    except msgspec.DecodeError as error:
+        example = '[{"namespace": "infra", "name": "shared", "hostnames": ["*"], "fromNamespaces": ["team-a"]}]'
+        raise InvalidSettings(f"{PREFIX}GATEWAYS is {text!r} ({error}); write a list such as {example}") from error
 
 
 def _networks(text: str) -> tuple[Network, ...]:

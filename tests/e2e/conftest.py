@@ -17,6 +17,7 @@ import model_packages
 import pytest
 import yaml
 from pod_policy_cases import VALUES
+from traffic_rules import RULES
 
 from modeldeploy.kube import MODELDEPLOYMENTS, SERVICES, Kube, Resource
 from modeldeploy.stand import Stand, joined, stand, wait_until
@@ -113,7 +114,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         return
     models: Path = request.getfixturevalue("packages")
     # Here the news that a pod leaves travels in milliseconds.
-    settings = {"MODEL_OPERATOR_PRE_STOP_SECONDS": "1"}
+    settings = {"MODEL_OPERATOR_PRE_STOP_SECONDS": "1", "MODEL_OPERATOR_GATEWAYS": RULES}
     # A node that starts what a test killed again at once, as often as it is killed.
     backoff = ("--restart-backoff", "0.1")
     kubeconfig = Path(os.environ["KUBECONFIG"]) if on_cluster else folder

@@ -1,10 +1,12 @@
 """What the administrator of the cluster lets a ModelDeployment ask for, beyond what its schema allows. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from model_operator.api.resource import ModelDeployment
 from model_operator.manifests.pod_policy import PodPolicy, check_pods
 from model_operator.manifests.pods import PodSettings
+from model_operator.policy.traffic_policy import GatewayRule, check_traffic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,6 +15,7 @@ class Admission:
 
     settings: PodSettings
     pods: PodPolicy = field(default_factory=PodPolicy)
+    gateways: Sequence[GatewayRule] = ()
 
     def check(self, resource: ModelDeployment) -> None:
         """Check a ModelDeployment.
@@ -21,3 +24,4 @@ class Admission:
             NotAllowed: a policy refuses it; the message names the field, the rule, and where that is set.
         """
         check_pods(resource, self.settings, self.pods)
+        check_traffic(resource, self.gateways)

@@ -27,6 +27,25 @@ VALUES: dict[str, dict[str, Any]] = {
         "image": {"registry": "mirror.example.com:5000/x", "pullSecrets": [{"name": "mirror"}]},
         "metrics": {"port": 9999, "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
         "networkPolicy": {"enabled": True},
+        "trafficPolicy": {
+            "gateways": [
+                {
+                    "namespace": "infra",
+                    "name": "shared",
+                    "sectionNames": ["https"],
+                    "hostnames": ["*.a.example.com", "*"],
+                    "fromNamespaces": ["team-*"],
+                },
+                {
+                    "kind": "Service",
+                    "group": "",
+                    "namespace": "a",
+                    "name": "x",
+                    "hostnames": ["*"],
+                    "fromNamespaces": ["a"],
+                },
+            ]
+        },
         "podPolicy": "baseline",
         "podPolicyExceptions": {
             "namespaces": {"team-gpu": "privileged", "team-c": "restricted"},
@@ -115,6 +134,7 @@ def test_helm_finds_nothing_to_complain_about() -> None:
         pytest.param({"logLevel": "loud"}, "logLevel", id="a word that is not on the list"),
         pytest.param({"image": {"registry": "https://mirror"}}, "registry", id="a registry with a scheme"),
         pytest.param({"watch": {"namespaces": ["A_B"]}}, "namespaces", id="a namespace that cannot be"),
+        pytest.param({"trafficPolicy": {"gateways": [{"name": "shared"}]}}, "hostnames", id="a Gateway for nobody"),
         pytest.param({"podPolicy": "strict"}, "podPolicy", id="a pod policy that is not known"),
         pytest.param({"podPolicyExceptions": {"namespaces": {"a": "none"}}}, "namespaces", id="one of a namespace"),
         pytest.param({"podPolicyExceptions": {"images": ["example.com*"]}}, "images", id="the beginning of a host"),

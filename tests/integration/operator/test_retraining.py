@@ -170,7 +170,7 @@ async def test_a_template_that_became_another_after_the_request_is_held_to_the_p
     world.clock.advance(timedelta(days=2))
     for job in list(world.cluster.of_kind("Job")):
         world.cluster.objects.pop(("Job", "default", job["metadata"]["name"]))
-    request = {
+    request: dict[str, Any] = {
         "requestedAt": "2026-01-04T00:00:00Z",
         "reason": "drift",
         "revision": world.status(key)["stableRevision"],
