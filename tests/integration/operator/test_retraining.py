@@ -19,7 +19,7 @@ HOOK = {"url": "http://pipeline.example/train", "cooldown": "6h", "drift": True}
 
 
 TRAIN = {"name": "train", "image": "train", "env": [{"name": "MODELDEPLOY_REASON", "value": "mine"}]}
-JOB = {
+JOB: dict[str, Any] = {
     "metadata": {"labels": {"team": "risk"}},
     "spec": {"backoffLimit": 1, "template": {"spec": {"containers": [TRAIN], "serviceAccountName": "trainer"}}},
 }

@@ -13,7 +13,7 @@ from model_operator.errors import NotAllowed
 from model_operator.policy.traffic_policy import POLICY, GatewayRule, check_traffic
 from model_operator.settings import InvalidSettings, Settings, settings_from
 
-SHARED = {"namespace": "infra", "name": "shared"}
+SHARED: dict[str, Any] = {"namespace": "infra", "name": "shared"}
 OURS = GatewayRule(**SHARED, hostnames=("*.team-a.example.com",), from_namespaces=("team-a",))
 HTTPS = GatewayRule(**SHARED, hostnames=("*",), from_namespaces=("team-*",), section_names=("https",))
 SERVICE = {"group": "", "kind": "Service"}
