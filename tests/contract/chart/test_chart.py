@@ -46,6 +46,7 @@ VALUES: dict[str, dict[str, Any]] = {
                 },
             ]
         },
+        "rbac": {"secretNamespaces": ["team-a"]},
         "podPolicy": "baseline",
         "podPolicyExceptions": {
             "namespaces": {"team-gpu": "privileged", "team-c": "restricted"},
@@ -112,7 +113,7 @@ def test_objects_have_distinct_names_and_the_release_namespace(values: dict[str,
     keys = [(one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]) for one in objects]
     assert len(keys) == len(set(keys))
     cluster_wide = {"ClusterRole", "ClusterRoleBinding", *ADMISSION}
-    watched = set(values.get("watch", {}).get("namespaces", ()))
+    watched = {*values.get("watch", {}).get("namespaces", ()), *values.get("rbac", {}).get("secretNamespaces", ())}
     for kind, namespace, _ in keys:
         assert (namespace is None) == (kind in cluster_wide)
         assert namespace in {None, "serving"} | watched
@@ -214,8 +215,21 @@ def test_the_role_is_exactly_what_the_operator_uses() -> None:
     used = flat(kinds_of_operator.rbac_rules())
     assert role({}, "ClusterRole", "serving-md-modeldeploy") == used
     assert role({"watch": {"namespaces": ["team-a"]}}, "Role", "serving-md-modeldeploy") == used
-    reader = flat(kinds_of_operator.rbac_rules(read_secrets=True))
-    assert role({"rbac": {"readSecrets": True}}, "ClusterRole", "serving-md-modeldeploy") == reader
+
+
+@pytest.mark.parametrize("watched", [[], ["team-a", "team-b"]], ids=["all namespaces", "two namespaces"])
+def test_secrets_are_read_in_listed_namespaces_alone(watched: list[str]) -> None:
+    objects = render({"rbac": {"secretNamespaces": ["team-b"]}, "watch": {"namespaces": watched}})
+    readers = [one for one in objects if "secrets" in json.dumps(one.get("rules", ()))]
+    assert [(one["kind"], one["metadata"]["namespace"]) for one in readers] == [("Role", "team-b")]
+    secret = kinds_of_operator.SECRET
+    assert flat(readers[0]["rules"]) == [(secret.group, secret.plural, verb) for verb in secret.verbs]
+    assert "secrets" not in json.dumps([one.get("rules", ()) for one in render({"watch": {"namespaces": watched}})])
+
+
+def test_the_right_to_read_every_secret_is_refused_with_what_takes_its_place() -> None:
+    with pytest.raises(helm.HelmError, match=r"rbac\.secretNamespaces instead"):
+        render({"rbac": {"readSecrets": True}})
 
 
 def test_the_admission_policy_can_be_left_out_and_ends_at_the_watched_namespaces() -> None:
