@@ -95,6 +95,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = True
     lease_namespace: Annotated[str, Meta(description="Namespace of the Lease.")] = "default"
     lease_name: Annotated[str, Meta(description="Name of the Lease.")] = "modeldeploy-operator"
+    token_secret_name: Annotated[
+        str,
+        Meta(
+            description="Name of the Secret, in the namespace of the Lease, from which the tokens of pods are made. The"
+            " operator fills it once."
+        ),
+    ] = "modeldeploy-operator-tokens"  # noqa: S105 -- the name of a Secret
     lease_seconds: Annotated[int, Meta(ge=1, description="Seconds without a renewal until a standby takes over.")] = 15
     identity: Annotated[str, Meta(description="Identity in the Lease; empty means host name and process id.")] = ""
     log_level: Annotated[

@@ -73,6 +73,9 @@ class GivenPredictions:
     async def api_key(self, namespace: str, secret_name: str) -> str:
         return f"key of {secret_name}"
 
+    def token(self, key: ObjectKey) -> str:
+        return f"token of {key.name}"
+
     async def ask(self, url: str, question: ShadowRequest, api_key: str) -> ShadowResponse:
         self.asked.append((url, question, api_key))
         found = next((told for revision, told in self.told.items() if f"-{revision}-" in url), [])

@@ -48,8 +48,8 @@ def _why_unread(error: ApiError, namespace: str, name: str) -> str:
         user = _USER.search(error.message)
         subject = user[1] if user else "the ServiceAccount of the operator"
         return (
-            f"the operator may not read it: make a Role in namespace {namespace} with the verb get on the Secret {name},"
-            f" and bind it to {subject} (docs/teams.md), or ask the"
+            f"the operator may not read it: make a Role in namespace {namespace} with the verb get on the Secret {name}"
+            f", and bind it to {subject} (docs/teams.md), or ask the"
             f" administrator of the cluster to add {namespace} to rbac.secretNamespaces of the chart"
         )
     return "it does not exist" if error.is_absent else str(error)

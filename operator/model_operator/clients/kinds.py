@@ -45,6 +45,8 @@ RESOURCE = KindInfo(KIND, GROUP, VERSION, PLURAL, ("get", "list", "watch", "patc
 EVENT = KindInfo("Event", "", "v1", "events", ("create",), selector="")
 #: Credentials of users, by a Role in the namespace of the Secret (docs/teams.md), never in all namespaces.
 SECRET = KindInfo("Secret", "", "v1", "secrets", ("get",), selector="")
+#: The Secret of the installation (clients/token_secret.py), which the chart makes without data.
+TOKEN_SECRET = KindInfo("Secret", "", "v1", "secrets", ("get", "patch"), selector="")
 LEASE = KindInfo("Lease", "coordination.k8s.io", "v1", "leases", ("get", "create", "update"), selector="")
 
 #: Kinds that the operator creates, updates and deletes.

@@ -25,7 +25,7 @@ from kubernetes.aio.client import (
 from model_operator.api.json import JsonObject
 from model_operator.api.resource import ModelDeployment, ObjectKey, ObjectVersion
 from model_operator.clients.connection import Connection
-from model_operator.clients.kinds import BY_KIND, RESOURCE, KindInfo
+from model_operator.clients.kinds import BY_KIND, RESOURCE, SECRET, KindInfo
 from model_operator.errors import ApiError
 from model_operator.telemetry import Telemetry
 
@@ -131,6 +131,25 @@ class KubernetesClient:
         secret = await self._typed("get", "Secret", lambda api: CoreV1Api(api).read_namespaced_secret(name, namespace))
         held = {key: base64.b64decode(value) for key, value in (secret.data or {}).items()}
         return {key: value.decode() for key, value in held.items() if _is_text(value)}
+
+    async def find_secret(self, namespace: str, name: str) -> JsonObject | None:
+        """Return a Secret, or None if it does not exist."""
+        try:
+            return await self._call("get", SECRET, "GET", SECRET.path(namespace, name))
+        except ApiError as error:
+            if error.is_absent:
+                return None
+            raise
+
+    async def fill_secret(self, namespace: str, name: str, data: Mapping[str, str], found: JsonObject | None) -> None:
+        """Add data, in base64, to exactly the version of a Secret that was found; create it if there was none."""
+        if found is None:
+            body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data}
+            await self._call("create", SECRET, "POST", SECRET.collection(namespace), body)
+            return
+        patch = {"metadata": {"resourceVersion": found["metadata"]["resourceVersion"]}, "data": data}
+        path = SECRET.path(namespace, name)
+        await self._call("patch", SECRET, "PATCH", path, patch, "application/merge-patch+json")
 
     async def version(self) -> str:
         """Return the version of the API server, such as `v1.36.2`."""

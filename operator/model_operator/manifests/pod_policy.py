@@ -56,7 +56,7 @@ def check_pods(resource: ModelDeployment, settings: PodSettings, policy: PodPoli
 def _templates(resource: ModelDeployment, settings: PodSettings) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the pod templates, each after the path of the field that it comes from."""
     spec = resource.spec
-    yield _OVERLAY, pod_template(resource.name, resource.target, spec.model, spec.server, settings)
+    yield _OVERLAY, pod_template(resource.key, resource.target, spec.model, spec.server, settings)
     retrain = spec.hooks.retrain
     if retrain is not None and retrain.job_template is not None:
         yield _JOB, retrain.job_template["spec"]["template"]

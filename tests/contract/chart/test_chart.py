@@ -221,10 +221,12 @@ def test_the_role_is_exactly_what_the_operator_uses() -> None:
 def test_secrets_are_read_in_listed_namespaces_alone(watched: list[str]) -> None:
     objects = render({"rbac": {"secretNamespaces": ["team-b"]}, "watch": {"namespaces": watched}})
     readers = [one for one in objects if "secrets" in json.dumps(one.get("rules", ()))]
+    own = [one for one in readers if one["metadata"]["namespace"] == "serving"]
+    assert [one["rules"][-1]["resourceNames"] for one in own] == [["md-modeldeploy-tokens"]]
+    readers = [one for one in readers if one not in own]
     assert [(one["kind"], one["metadata"]["namespace"]) for one in readers] == [("Role", "team-b")]
     secret = kinds_of_operator.SECRET
     assert flat(readers[0]["rules"]) == [(secret.group, secret.plural, verb) for verb in secret.verbs]
-    assert "secrets" not in json.dumps([one.get("rules", ()) for one in render({"watch": {"namespaces": watched}})])
 
 
 def test_the_right_to_read_every_secret_is_refused_with_what_takes_its_place() -> None:
@@ -241,10 +243,19 @@ def test_the_admission_policy_can_be_left_out_and_ends_at_the_watched_namespaces
     assert "matchResources" not in only("ValidatingAdmissionPolicyBinding", render({}))["spec"]
 
 
-def test_the_lease_is_all_that_the_operator_may_write_in_its_own_namespace() -> None:
-    lease = kinds_of_operator.LEASE
-    used = sorted((lease.group, lease.plural, verb) for verb in lease.verbs)
+def test_lease_and_tokens_are_all_that_the_operator_may_write_in_its_own_namespace() -> None:
+    held = (kinds_of_operator.LEASE, kinds_of_operator.TOKEN_SECRET)
+    used = sorted((info.group, info.plural, verb) for info in held for verb in info.verbs)
     assert role({}, "Role", "md-modeldeploy-lease") == used
+    (found,) = [
+        one for one in render({}) if one["metadata"]["name"] == "md-modeldeploy-lease" and one["kind"] == "Role"
+    ]
+    names = {verb: rule.get("resourceNames") for rule in found["rules"] for verb in rule["verbs"]}
+    lease, tokens = ["md-modeldeploy"], ["md-modeldeploy-tokens"]
+    assert names == {"create": None, "get": tokens, "update": lease, "patch": tokens}
+    settings = settings_from({name: value if isinstance(value, str) else "x" for name, value in env({}).items()})
+    assert ([settings.lease_name], [settings.token_secret_name]) == (lease, tokens)
+    assert "data" not in only("Secret", render({})), "an upgrade of the chart would take the tokens back"
 
 
 def test_a_budget_for_disruptions_needs_a_second_replica() -> None:
