@@ -1,6 +1,7 @@
 """The chart, rendered by the real Helm engine: what it makes is valid, safe, and follows its values."""
 
 import json
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from model_operator.api.names import own_labels
 from model_operator.clients import kinds as kinds_of_operator
+from model_operator.manifests.pods import SHADOW_PORT
 from model_operator.settings import settings_from
 
 helm = pytest.importorskip("helm_python", reason="helm-python-sdk has no wheel for this machine")
@@ -26,7 +29,7 @@ VALUES: dict[str, dict[str, Any]] = {
         "fullnameOverride": "serving",
         "image": {"registry": "mirror.example.com:5000/x", "pullSecrets": [{"name": "mirror"}]},
         "metrics": {"port": 9999, "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
-        "networkPolicy": {"enabled": True},
+        "networkPolicy": {"metricsFrom": [{"namespaceSelector": {}}], "modelNamespaces": ["team-a"]},
         "trafficPolicy": {
             "gateways": [
                 {
@@ -70,6 +73,7 @@ VALUES: dict[str, dict[str, Any]] = {
         "podDisruptionBudget": {"enabled": False},
         "aggregateRoles": False,
         "podPolicyAdmission": False,
+        "networkPolicy": {"enabled": False},
     },
 }
 
@@ -114,6 +118,7 @@ def test_objects_have_distinct_names_and_the_release_namespace(values: dict[str,
     assert len(keys) == len(set(keys))
     cluster_wide = {"ClusterRole", "ClusterRoleBinding", *ADMISSION}
     watched = {*values.get("watch", {}).get("namespaces", ()), *values.get("rbac", {}).get("secretNamespaces", ())}
+    watched |= set(values.get("networkPolicy", {}).get("modelNamespaces", ()))
     for kind, namespace, _ in keys:
         assert (namespace is None) == (kind in cluster_wide)
         assert namespace in {None, "serving"} | watched
@@ -264,8 +269,42 @@ def test_a_budget_for_disruptions_needs_a_second_replica() -> None:
 
 
 def test_optional_objects_appear_when_asked_for() -> None:
-    assert not kinds({}) & {"ServiceMonitor", "NetworkPolicy"}
-    assert {"ServiceMonitor", "NetworkPolicy"} <= kinds(VALUES["everything on"])
+    assert "ServiceMonitor" not in kinds({})
+    assert "ServiceMonitor" in kinds(VALUES["everything on"])
+
+
+def policies(values: dict[str, Any]) -> dict[str, Any]:
+    """The NetworkPolicies by namespace."""
+    return {one["metadata"]["namespace"]: one["spec"] for one in render(values) if one["kind"] == "NetworkPolicy"}
+
+
+def test_the_operators_pods_are_reached_for_metrics_and_reach_no_metadata_service() -> None:
+    (spec,) = policies({}).values()
+    assert spec["ingress"] == [{"ports": [{"port": "metrics", "protocol": "TCP"}]}]
+    blocks = [peer["ipBlock"] for rule in spec["egress"] for peer in rule.get("to", ()) if "ipBlock" in peer]
+    refused = [ip_network(one) for block in blocks for one in block["except"]]
+    for address in ("169.254.169.254", "100.100.100.200", "192.0.0.192", "fd00:ec2::254", "fe80::1"):
+        assert any(
+            ip_address(address) in network for network in refused if network.version == ip_address(address).version
+        )
+    everywhere = [rule["ports"] for rule in spec["egress"] if "to" not in rule]
+    assert {port["port"] for ports in everywhere for port in ports} == {53, 443, 6443}
+    assert policies({"networkPolicy": {"enabled": False}}) == {}
+
+
+def test_the_port_of_recent_predictions_is_for_the_operators_pods() -> None:
+    found = policies({"watch": {"namespaces": ["team-a", "team-b"]}})
+    assert set(found) == {"serving", "team-a", "team-b"}
+    assert set(policies({"networkPolicy": {"modelNamespaces": ["team-c"]}})) == {"serving", "team-c"}
+    assert found["team-a"]["podSelector"]["matchLabels"].items() <= own_labels("fraud").items()
+    rules = found["team-a"]["ingress"]
+    open_ports = [range(p["port"], p["endPort"] + 1) for p in rules[0]["ports"] if p["protocol"] == "TCP"]
+    assert [port for port in range(1, 65536) if not any(port in some for some in open_ports)] == [SHADOW_PORT]
+    (peer,) = rules[1]["from"]
+    assert [one["port"] for one in rules[1]["ports"]] == [SHADOW_PORT]
+    labels = only("Deployment", render({}))["spec"]["template"]["metadata"]["labels"]
+    assert peer["podSelector"]["matchLabels"].items() <= labels.items()
+    assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "serving"}
 
 
 def test_the_pod_meets_the_restricted_standard() -> None:
