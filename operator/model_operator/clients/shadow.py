@@ -87,7 +87,7 @@ class HttpPredictions(HttpClient):
         except aiohttp.ClientError as error:
             raise ProviderError(f"{url} serves no predictions ({error}); older servers have no such port") from error
         if response.status != 200:
-            raise ProviderError(f"{url} answered {response.status}: {text[:200].decode(errors='replace')}")
+            raise ProviderError(f"{url} answered {response.status}")
         if len(text) > _LARGEST:
             raise ProviderError(f"{url} answered with more than {_LARGEST // 2**20} MiB of predictions")
         # Off the loop: what a pod sends is not to delay anything but itself.
