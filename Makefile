@@ -1,7 +1,7 @@
 # What a person, CI and the README call. Every target sets itself up: the virtual environment is made
 # when it is missing and brought up to date when pyproject.toml or constraints.txt changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-sandbox bench-analysis bench-server bench-artifacts bench-memory docs lock clean
+.PHONY: help setup demo test fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-hostile bench-sandbox bench-analysis bench-server bench-artifacts bench-memory docs lock clean
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -66,6 +66,9 @@ bench: $(STAMP) ## Measure, and write benchmarks/results and the table in benchm
 bench-operator: $(STAMP) ## Measure what the operator costs, next to a bare client
 	@$(BIN)/python benchmarks/operator_cost.py
 	@$(BIN)/python benchmarks/judging.py
+
+bench-hostile: $(STAMP) ## Measure what pods that answer anything cost the operator
+	@$(BIN)/python benchmarks/hostile_pods.py
 
 bench-analysis: $(STAMP) ## Measure how often the canary judge errs, next to the rules others use
 	@$(BIN)/python benchmarks/analysis.py

@@ -23,6 +23,7 @@ from model_operator.clients.lease import LeaderLease
 from model_operator.clients.metric_providers.factory import MetricProviders
 from model_operator.clients.pod_metrics import HttpPodMetrics
 from model_operator.clients.shadow import HttpPredictions
+from model_operator.clients.token_secret import secret_id, token_secret
 from model_operator.clients.webhooks import HttpWebhooks
 from model_operator.endpoints import PortInUse, check_port, end_with, start_metrics_server
 from model_operator.engine.engine import Engine
@@ -51,7 +52,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         stack.push_async_callback(metrics.cleanup)
         await report_version(client)
         pods = await stack.enter_async_context(HttpPodMetrics())
-        predictions = await stack.enter_async_context(HttpPredictions(client.read_secret))
+        secret = await made_token_secret(client, settings)
+        made_with = replace(settings.pods, token_secret=secret, token_secret_id=secret_id(secret))
+        predictions = await stack.enter_async_context(HttpPredictions(client.read_secret, secret))
         egress = replace(settings.egress, refused=await client.connection.addresses())
         values = await stack.enter_async_context(MetricProviders(client.read_secret, egress))
         hooks = await stack.enter_async_context(HttpWebhooks(client.read_secret, egress))
@@ -63,7 +66,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             values=values,
             hooks=hooks,
             clock=SystemClock(),
-            settings=settings.pods,
+            settings=made_with,
+            admission=replace(settings.admission, settings=made_with),
             telemetry=telemetry,
             identity=settings.identity,
         )
@@ -135,6 +139,17 @@ async def report_version(client: KubernetesClient) -> None:
         problem = support_problem(found)
         log.log(logging.ERROR if problem else logging.INFO, "%s", problem or f"the cluster runs Kubernetes {found}")
         return
+
+
+async def made_token_secret(client: KubernetesClient, settings: Settings) -> bytes:
+    """Return the secret of this installation, as soon as the API server has it."""
+    while True:
+        try:
+            return await token_secret(client, settings.lease_namespace, settings.token_secret_name)
+        except ApiError as error:
+            if not error.is_unreachable:
+                log.error("cannot read Secret %s: %s", settings.token_secret_name, error)
+            await asyncio.sleep(VERSION_RETRY)
 
 
 async def serve(engine: Engine, settings: Settings, connection: Connection, stop: asyncio.Event) -> None:

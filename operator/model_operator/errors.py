@@ -14,6 +14,17 @@ class InvalidSpec(OperatorError):
     """
 
 
+class NotAllowed(InvalidSpec):
+    """A ModelDeployment that is valid and that a policy of the cluster's administrator refuses.
+
+    The message names the field, the rule, where it is set and who sets it. `reason` is that of the condition.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class ProviderError(OperatorError):
     """A metric provider failed, or did not return a single number; the message has the details."""
 

@@ -65,6 +65,9 @@ class Predictions(Protocol):
             ProviderError: the Secret cannot be read, or has no keys.
         """
 
+    def token(self, key: ObjectKey) -> str:
+        """Return the token of a model's pods."""
+
     async def ask(self, url: str, question: ShadowRequest, api_key: str) -> ShadowResponse:
         """Return the predictions of a pod; `url` is that of its port for predictions.
 

@@ -12,7 +12,11 @@ from msgspec import Meta
 
 from model_operator.clients.egress import EgressPolicy, Network
 from model_operator.errors import OperatorError
+from model_operator.manifests.pod_policy import PodPolicy
+from model_operator.manifests.pod_security import Allowed, Level
 from model_operator.manifests.pods import PodSettings
+from model_operator.policy.admission import Admission
+from model_operator.policy.traffic_policy import GatewayRule
 
 PREFIX = "MODEL_OPERATOR_"
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -49,6 +53,36 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             " although they are loopback, link-local, or the API server's."
         ),
     ] = ""
+    gateways: Annotated[
+        str,
+        Meta(
+            description="Gateways of other namespaces that models may use, and Services that are not their own: a list"
+            " in JSON, as `trafficPolicy.gateways` of the chart has it."
+        ),
+    ] = ""
+    pod_policy: Annotated[
+        Level,
+        Meta(
+            description="What pods of models may have, where `POD_POLICY_NAMESPACES` says nothing else: `restricted`,"
+            " `baseline` or `privileged`."
+        ),
+    ] = "restricted"
+    pod_policy_namespaces: Annotated[
+        str, Meta(description="Namespaces with another policy, as `namespace=level,namespace=level`.")
+    ] = ""
+    pod_policy_images: Annotated[
+        str,
+        Meta(
+            description="Images that `restricted` allows beside that of the model server, as names or as beginnings"
+            " such as `registry.example.com/ml/*`, with commas between them."
+        ),
+    ] = ""
+    pod_policy_service_accounts: Annotated[
+        str, Meta(description="ServiceAccounts that `restricted` allows, with commas between them.")
+    ] = ""
+    pod_policy_host_paths: Annotated[
+        str, Meta(description="Folders of nodes that may be mounted, with commas between them.")
+    ] = ""
     pre_stop_seconds: Annotated[
         int,
         Meta(ge=0, description="Seconds that a terminating pod keeps serving while nodes remove its endpoint."),
@@ -61,6 +95,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = True
     lease_namespace: Annotated[str, Meta(description="Namespace of the Lease.")] = "default"
     lease_name: Annotated[str, Meta(description="Name of the Lease.")] = "modeldeploy-operator"
+    token_secret_name: Annotated[
+        str,
+        Meta(
+            description="Name of the Secret, in the namespace of the Lease, from which the tokens of pods are made. The"
+            " operator fills it once."
+        ),
+    ] = "modeldeploy-operator-tokens"  # noqa: S105 -- the name of a Secret
     lease_seconds: Annotated[int, Meta(ge=1, description="Seconds without a renewal until a standby takes over.")] = 15
     identity: Annotated[str, Meta(description="Identity in the Lease; empty means host name and process id.")] = ""
     log_level: Annotated[
@@ -71,21 +112,34 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def namespaces(self) -> tuple[str, ...]:
         """The namespaces to watch; empty means all."""
-        return tuple(filter(None, (name.strip() for name in self.watch_namespaces.split(","))))
+        return _words(self.watch_namespaces)
 
     @property
     def egress(self) -> EgressPolicy:
         """What may be requested for users, but for the addresses of the API server."""
-        hosts = tuple(filter(None, (host.strip() for host in self.egress_hosts.split(","))))
-        return EgressPolicy(hosts=hosts, allowed=_networks(self.egress_networks))
+        return EgressPolicy(hosts=_words(self.egress_hosts), allowed=_networks(self.egress_networks))
+
+    @property
+    def admission(self) -> Admission:
+        """The policies of the cluster."""
+        allowed = Allowed(
+            images=_words(self.pod_policy_images),
+            service_accounts=_words(self.pod_policy_service_accounts),
+            host_paths=_words(self.pod_policy_host_paths),
+        )
+        levels = _levels(self.pod_policy_namespaces)
+        return Admission(
+            settings=self.pods,
+            pods=PodPolicy(level=self.pod_policy, namespaces=levels, allowed=allowed),
+            gateways=_rules(self.gateways),
+        )
 
     @property
     def pods(self) -> PodSettings:
         """The settings that go into pod templates."""
-        secrets = tuple(filter(None, self.image_pull_secrets.split(",")))
         return PodSettings(
             image=self.server_image,
-            image_pull_secrets=secrets,
+            image_pull_secrets=_words(self.image_pull_secrets),
             pre_stop_seconds=self.pre_stop_seconds,
             monitoring_labels=_labels(self.monitoring_labels),
         )
@@ -113,6 +167,8 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
     settings = Settings(**values)
     _labels(settings.monitoring_labels)
     _networks(settings.egress_networks)
+    _levels(settings.pod_policy_namespaces)
+    _rules(settings.gateways)
     return settings
 
 
@@ -127,6 +183,29 @@ def _wanted(type_: Any, error: msgspec.ValidationError) -> str:
     return " or ".join(get_args(bare))
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (word.strip() for word in text.split(","))))
+
+
+def _levels(text: str) -> Mapping[str, Level]:
+    pairs = [one.partition("=") for one in _words(text)]
+    try:
+        return {namespace.strip(): msgspec.convert(level.strip(), Level) for namespace, _, level in pairs}
+    except msgspec.ValidationError as error:
+        known = ", ".join(get_args(Level))
+        raise InvalidSettings(
+            f"{PREFIX}POD_POLICY_NAMESPACES is {text!r}; write namespace=level with a level of {known}"
+        ) from error
+
+
+def _rules(text: str) -> tuple[GatewayRule, ...]:
+    try:
+        return msgspec.json.decode(text or "[]", type=tuple[GatewayRule, ...])
+    except msgspec.DecodeError as error:
+        example = '[{"namespace": "infra", "name": "shared", "hostnames": ["*"], "fromNamespaces": ["team-a"]}]'
+        raise InvalidSettings(f"{PREFIX}GATEWAYS is {text!r} ({error}); write a list such as {example}") from error
+
+
 def _networks(text: str) -> tuple[Network, ...]:
     try:
         return tuple(ipaddress.ip_network(one.strip()) for one in text.split(",") if one.strip())
@@ -135,7 +214,7 @@ def _networks(text: str) -> tuple[Network, ...]:
 
 
 def _labels(text: str) -> tuple[tuple[str, str], ...]:
-    pairs = [one.strip().partition("=") for one in text.split(",") if one.strip()]
+    pairs = [one.partition("=") for one in _words(text)]
     if not all(key and equals for key, equals, _ in pairs):
         raise InvalidSettings(f"{PREFIX}MONITORING_LABELS is {text!r}; write key=value,key=value")
     return tuple((key, value) for key, _, value in pairs)

@@ -77,6 +77,21 @@ class ApiKeyAuth:
             self._digests = digests
 
 
+class TokenAuth:
+    """Asks for the one token with a known SHA-256, in the headers of an API key."""
+
+    asks = True
+
+    def __init__(self, digest: str) -> None:
+        self._digest = bytes.fromhex(digest)
+
+    def check(self, headers: Mapping[bytes, bytes]) -> None:
+        """Raise Unauthorized unless the token is given."""
+        given = _given_key(headers)
+        if given is None or not hmac.compare_digest(hashlib.sha256(given).digest(), self._digest):
+            raise Unauthorized("this port is for the operator, which has its token")
+
+
 def read_keys(folder: Path) -> list[bytes]:
     """The sha256 of each key in the folder; Kubernetes' own bookkeeping begins with two dots."""
     try:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from model_server.auth import AllowAll, ApiKeyAuth
+from model_server.auth import AllowAll, ApiKeyAuth, TokenAuth
 from model_server.certificate import Certificate, PlainText, Tls
 from model_server.dataplane import DataPlane
 from model_server.errors import DependencyMissing, ModelHung, StartError
@@ -70,7 +70,8 @@ async def run(settings: Settings, environ: Mapping[str, str], context: WorkerCon
     app = create_app(
         plane, telemetry, limits, root_path=settings.root_path.rstrip("/"), cors_origins=settings.cors_origins
     )
-    comparison = create_comparison_app(plane, telemetry)
+    operator_alone = TokenAuth(settings.shadow_token_sha256) if settings.shadow_token_sha256 else authenticator
+    comparison = create_comparison_app(plane, telemetry, operator_alone)
     server = Server(_config(app, settings, tls), plane, telemetry, settings, tls)
     loader = ModelLoader(settings, environ, context.folder, lifecycle, telemetry, server.end)
     loader.begin()

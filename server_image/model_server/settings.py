@@ -19,6 +19,8 @@ PREFIX = "MODEL_SERVER_"
 #: Where the reason of a failed start goes when nothing else is set: Kubernetes' own default.
 TERMINATION_LOG = Path("/dev/termination-log")
 
+#: What the operator writes for `shadow_token_sha256`: older servers do not start with a setting that they do not know.
+SHADOW_DIGEST = "MODELDEPLOY_SHADOW_TOKEN_SHA256"
 #: Settings of several values, separated by commas.
 LISTS = frozenset({"INPUT_LOG_REDACT", "CORS_ORIGINS"})
 
@@ -61,6 +63,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     shadow_port: Annotated[
         int, Meta(ge=0, le=65535, description="Port of the recent predictions, for comparing revisions; 0: none.")
     ] = 0
+    shadow_token_sha256: Annotated[
+        str,
+        Meta(
+            pattern=r"^([0-9a-f]{64})?$",
+            description="SHA-256 of the token that this port wants in place of an API key; empty: no token.",
+        ),
+    ] = ""
     model_dir: Annotated[Path | None, Meta(description="Where downloads go; default: a temporary folder.")] = None
     cache_dir: Annotated[
         Path | None,
@@ -157,6 +166,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     Raises SettingsInvalid that names every variable at fault, and the known ones for an unknown.
     """
     given = {name.removeprefix(PREFIX): value for name, value in environ.items() if name.startswith(PREFIX)}
+    if SHADOW_DIGEST in environ:
+        given.setdefault("SHADOW_TOKEN_SHA256", environ[SHADOW_DIGEST])
     given = {name: value for name, value in given.items() if value != "" and not SERVICE_LINK.match(name)}
     names = {field.name.upper() for field in structs.fields(Settings)} | {"INSTALLED"}
     unknown = sorted(given.keys() - names)

@@ -16,6 +16,8 @@ from pathlib import Path
 import model_packages
 import pytest
 import yaml
+from pod_policy_cases import VALUES
+from traffic_rules import RULES
 from waiting import wait_until
 
 from modeldeploy.kube import MODELDEPLOYMENTS, SERVICES, Kube, Resource
@@ -113,11 +115,11 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         return
     models: Path = request.getfixturevalue("packages")
     # Here the news that a pod leaves travels in milliseconds.
-    settings = {"MODEL_OPERATOR_PRE_STOP_SECONDS": "1"}
+    settings = {"MODEL_OPERATOR_PRE_STOP_SECONDS": "1", "MODEL_OPERATOR_GATEWAYS": RULES}
     # A node that starts what a test killed again at once, as often as it is killed.
     backoff = ("--restart-backoff", "0.1")
     kubeconfig = Path(os.environ["KUBECONFIG"]) if on_cluster else folder
-    where = joined(folder, kubeconfig, *backoff, **settings) if on_cluster else stand(folder, **settings)
+    where = joined(folder, kubeconfig, *backoff, values=VALUES, **settings) if on_cluster else stand(folder, **settings)
     with where as running:
         yield Cluster(kubeconfig=running.kubeconfig, models=models, models_uri=models.as_uri(), running=running)
         running.operator.check()

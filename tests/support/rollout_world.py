@@ -36,7 +36,9 @@ from model_operator.engine.reconcile import Reconciler
 from model_operator.engine.retraining import Retrainer
 from model_operator.engine.startup_events import StartupEvents
 from model_operator.errors import ApiError, ProviderError
+from model_operator.manifests.pod_policy import PodPolicy
 from model_operator.manifests.pods import PodSettings
+from model_operator.policy.admission import Admission
 from model_operator.testing import InMemoryCluster, VirtualClock, is_pod_ready, snapshot
 
 Body = Mapping[str, Any]
@@ -70,6 +72,9 @@ class GivenPredictions:
 
     async def api_key(self, namespace: str, secret_name: str) -> str:
         return f"key of {secret_name}"
+
+    def token(self, key: ObjectKey) -> str:
+        return f"token of {key.name}"
 
     async def ask(self, url: str, question: ShadowRequest, api_key: str) -> ShadowResponse:
         self.asked.append((url, question, api_key))
@@ -123,7 +128,8 @@ STATUS = Draft202012Validator(_plain(_CRD["spec"]["versions"][0]["schema"]["open
 
 
 class World:
-    def __init__(self, *, with_deaths: bool = False) -> None:
+    def __init__(self, *, with_deaths: bool = False, pod_policy: PodPolicy | None = None) -> None:
+        self.pod_policy = pod_policy or PodPolicy()
         self.clock = VirtualClock()
         self.cluster = InMemoryCluster(self.clock)
         self.cluster.before_write = self._before
@@ -143,6 +149,7 @@ class World:
     def start_operator(self) -> None:
         self.cache, self.queue = Cache(), WorkQueue()
         self.settings = getattr(self, "settings", PodSettings(image="server"))
+        admission = Admission(settings=self.settings, pods=self.pod_policy)
         self._told: dict[Any, Body] = {}
         self.pods = getattr(self, "pods", CountingPods())
         self.values = getattr(self, "values", GivenValues())
@@ -156,7 +163,7 @@ class World:
         self.hooks = getattr(self, "hooks", GivenHooks())
         self.gatekeeper = GatePoller(self.cache, self.queue, self.hooks, self.clock)
         self.notifier = Notifier(self.hooks, self.clock)
-        self.retrainer = Retrainer(self.cache, self.queue, self.cluster, self.pods, self.hooks, self.clock)
+        self.retrainer = Retrainer(self.cache, self.queue, self.cluster, self.pods, self.hooks, self.clock, admission)
         self.reconciler = Reconciler(
             self.cluster,
             self.cache,
@@ -168,6 +175,7 @@ class World:
             self.gatekeeper,
             self.notifier,
             self.retrainer,
+            admission,
         )
         self.wake_at: datetime | None = self.clock.now()
 

@@ -1,10 +1,11 @@
 """Starts a sandbox and installs the operator in it, and ends them again. See the package's docstring."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from modeldeploy.stand.operator import Operator, installed, uninstall
 from modeldeploy.stand.process import Child, environment
@@ -33,11 +34,13 @@ def stand(folder: Path, *options: str, **settings: str) -> Iterator[Stand]:
 
 
 @contextmanager
-def joined(folder: Path, kubeconfig: Path, *options: str, **settings: str) -> Iterator[Stand]:
+def joined(
+    folder: Path, kubeconfig: Path, *options: str, values: Mapping[str, Any] | None = None, **settings: str
+) -> Iterator[Stand]:
     """This machine as a node of another control plane, with proxy, gateway and the chart, until exit.
 
-    Pods have network namespaces, which needs root. `options` are the node's, `settings` environment variables of the
-    operator.
+    Pods have network namespaces, which needs root. `options` are the node's, `values` those of the chart, `settings`
+    environment variables of the operator.
     """
     parts = {
         "node": ["--network", "netns", "--state", str(folder / "state"), *options],
@@ -50,7 +53,7 @@ def joined(folder: Path, kubeconfig: Path, *options: str, **settings: str) -> It
             command = [sys.executable, "-m", "model_sandbox", name, "--kubeconfig", str(kubeconfig), *more]
             child = Child(name, command, log=folder / f"{name}.log", env=environment())
             children[name] = stack.enter_context(child)
-        operator = stack.enter_context(installed(folder, kubeconfig, settings=settings))
+        operator = stack.enter_context(installed(folder, kubeconfig, settings=settings, values=values))
         stack.callback(uninstall, kubeconfig)
         yield Stand(folder=folder, kubeconfig=kubeconfig, sandbox=children["node"], operator=operator)
 

@@ -54,14 +54,20 @@ def has_helm() -> bool:
 
 @contextmanager
 def installed(
-    folder: Path, kubeconfig: Path, *, replicas: int = 1, settings: Mapping[str, str] | None = None
+    folder: Path,
+    kubeconfig: Path,
+    *,
+    replicas: int = 1,
+    settings: Mapping[str, str] | None = None,
+    values: Mapping[str, Any] | None = None,
 ) -> Iterator[Operator]:
     """An operator on the sandbox whose files lie under `folder`, ready on entry.
 
-    `settings` are more environment variables for it. Raises `StartError` with what was said.
+    `settings` are more environment variables for it, `values` more values of the chart, which count where Helm's engine
+    is there. Raises `StartError` with what was said.
     """
     if has_helm():
-        yield _install(folder, kubeconfig, replicas, settings or {})
+        yield _install(folder, kubeconfig, {"replicas": replicas, **(values or {})}, settings or {})
         return
     install_crd(kubeconfig)
     operator = ProcessOperator(folder, kubeconfig, settings or {})
@@ -71,9 +77,9 @@ def installed(
         operator.stop()
 
 
-def _install(folder: Path, kubeconfig: Path, replicas: int, settings: Mapping[str, str]) -> "PodOperator":
+def _install(folder: Path, kubeconfig: Path, values: Mapping[str, Any], settings: Mapping[str, str]) -> "PodOperator":
     settings = {**_LOOPBACK, **settings}
-    values = {"replicas": replicas, "extraEnv": [{"name": name, "value": value} for name, value in settings.items()]}
+    values = {**values, "extraEnv": [{"name": name, "value": value} for name, value in settings.items()]}
     done = _helm("install", kubeconfig, "--values", json.dumps(values))
     operator = PodOperator(folder, kubeconfig, done.stdout)
     if done.returncode:

@@ -15,7 +15,7 @@
 {{/* Names of objects outside the release's namespace: two releases of one name may be in one cluster. */}}
 {{- define "modeldeploy.clusterName" -}}
 {{- $name := include "modeldeploy.fullname" . -}}
-{{- if eq $name .Release.Namespace -}}
+{{- if has .Release.Namespace (list $name "") -}}
 {{- $name -}}
 {{- else -}}
 {{- printf "%s-%s" .Release.Namespace $name | trunc 63 | trimSuffix "-" -}}

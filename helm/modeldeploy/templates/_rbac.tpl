@@ -40,9 +40,4 @@
 - apiGroups: [""]
   resources: [events]
   verbs: [create]
-{{- if .Values.rbac.readSecrets }}
-- apiGroups: [""]
-  resources: [secrets]
-  verbs: [get]
-{{- end }}
 {{- end -}}

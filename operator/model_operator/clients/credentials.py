@@ -8,6 +8,8 @@ from model_operator.errors import ApiError, ProviderError
 
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*")
 
+#: The user in a refusal of the API server.
+_USER = re.compile(r'User "([^"]+)"')
 #: Reads a Secret by namespace and name. Raises ApiError.
 ReadSecret = Callable[[str, str], Awaitable[Mapping[str, str]]]
 
@@ -23,7 +25,7 @@ async def secret_of(read: ReadSecret, namespace: str, name: str) -> Mapping[str,
     try:
         return await read(namespace, name)
     except ApiError as error:
-        raise ProviderError(f"Secret {name}: {_why_unread(error)}") from error
+        raise ProviderError(f"Secret {name}: {_why_unread(error, namespace, name)}") from error
 
 
 def authorization(held: Mapping[str, str]) -> Mapping[str, str] | None:
@@ -41,7 +43,13 @@ def keys_of(held: Mapping[str, str]) -> str:
     return ", ".join(sorted(held)) or "none"
 
 
-def _why_unread(error: ApiError) -> str:
+def _why_unread(error: ApiError, namespace: str, name: str) -> str:
     if error.status == 403:
-        return "the operator may not read Secrets; install the chart with rbac.readSecrets=true"
+        user = _USER.search(error.message)
+        subject = user[1] if user else "the ServiceAccount of the operator"
+        return (
+            f"the operator may not read it: make a Role in namespace {namespace} with the verb get on the Secret {name}"
+            f", and bind it to {subject} (docs/teams.md), or ask the"
+            f" administrator of the cluster to add {namespace} to rbac.secretNamespaces of the chart"
+        )
     return "it does not exist" if error.is_absent else str(error)

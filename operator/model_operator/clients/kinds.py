@@ -43,8 +43,10 @@ _CHILD = ("get", "list", "watch", "create", "patch", "delete")
 
 RESOURCE = KindInfo(KIND, GROUP, VERSION, PLURAL, ("get", "list", "watch", "patch"), selector="")
 EVENT = KindInfo("Event", "", "v1", "events", ("create",), selector="")
-#: Credentials of metric providers; only with `rbac.readSecrets` of the chart.
+#: Credentials of users, by a Role in the namespace of the Secret (docs/teams.md), never in all namespaces.
 SECRET = KindInfo("Secret", "", "v1", "secrets", ("get",), selector="")
+#: The Secret of the installation (clients/token_secret.py), which the chart makes without data.
+TOKEN_SECRET = KindInfo("Secret", "", "v1", "secrets", ("get", "patch"), selector="")
 LEASE = KindInfo("Lease", "coordination.k8s.io", "v1", "leases", ("get", "create", "update"), selector="")
 
 #: Kinds that the operator creates, updates and deletes.
@@ -65,14 +67,13 @@ WATCHED = (RESOURCE, *CHILDREN, POD)
 BY_KIND = {info.kind: info for info in (*WATCHED, EVENT, LEASE)}
 
 
-def rbac_rules(*, read_secrets: bool = False) -> list[dict[str, list[str]]]:
+def rbac_rules() -> list[dict[str, list[str]]]:
     """Return the rules of the operator's role, one for each kind and subresource that it uses.
 
-    Leases are not included: they are in the operator's own namespace and have their own role.
+    Leases and Secrets are not included: their Roles are in the operator's own namespace and in those of users.
     """
     rules = [
-        {"apiGroups": [info.group], "resources": [info.plural], "verbs": list(info.verbs)}
-        for info in (*WATCHED, EVENT, *((SECRET,) if read_secrets else ()))
+        {"apiGroups": [info.group], "resources": [info.plural], "verbs": list(info.verbs)} for info in (*WATCHED, EVENT)
     ]
     status = {"apiGroups": [GROUP], "resources": [f"{PLURAL}/status"], "verbs": ["patch"]}
     # Owner references with blockOwnerDeletion require the right to update the owner's finalizers

@@ -136,6 +136,25 @@ class KubernetesClient:
         held = {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}
         return {key: value.decode() for key, value in held.items() if _is_text(value)}
 
+    async def find_secret(self, namespace: str, name: str) -> JsonObject | None:
+        """Return a Secret, or None if it does not exist."""
+        try:
+            return await self._call("get", SECRET, "GET", SECRET.path(namespace, name))
+        except ApiError as error:
+            if error.is_absent:
+                return None
+            raise
+
+    async def fill_secret(self, namespace: str, name: str, data: Mapping[str, str], found: JsonObject | None) -> None:
+        """Add data, in base64, to exactly the version of a Secret that was found; create it if there was none."""
+        if found is None:
+            body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data}
+            await self._call("create", SECRET, "POST", SECRET.collection(namespace), body)
+            return
+        patch = {"metadata": {"resourceVersion": found["metadata"]["resourceVersion"]}, "data": data}
+        path = SECRET.path(namespace, name)
+        await self._call("patch", SECRET, "PATCH", path, patch, "application/merge-patch+json")
+
     async def version(self) -> str:
         """Return the version of the API server, such as `v1.36.2`."""
         return str((await self._typed("get", "Version", lambda api: VersionApi(api).get_code())).git_version)

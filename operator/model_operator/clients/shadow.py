@@ -8,7 +8,8 @@ import aiohttp
 import msgspec
 import orjson
 
-from model_operator.api.shadow import Prediction, ShadowRequest, ShadowResponse
+from model_operator.api.resource import ObjectKey
+from model_operator.api.shadow import Prediction, ShadowRequest, ShadowResponse, shadow_token
 from model_operator.clients.credentials import ReadSecret, secret_of
 from model_operator.clients.http import HttpClient, body_of, session_with_pods
 from model_operator.errors import ProviderError
@@ -44,9 +45,13 @@ _DECODER = msgspec.json.Decoder(_Answer)
 class HttpPredictions(HttpClient):
     """Reads pods over HTTP; use it as an async context manager."""
 
-    def __init__(self, read_secret: ReadSecret) -> None:
+    def __init__(self, read_secret: ReadSecret, token_secret: bytes = b"") -> None:
         super().__init__(lambda: session_with_pods(TIMEOUT))
-        self._read_secret = read_secret
+        self._read_secret, self._token_secret = read_secret, token_secret
+
+    def token(self, key: ObjectKey) -> str:
+        """Return the token of a model's pods."""
+        return shadow_token(self._token_secret, *key)
 
     async def api_key(self, namespace: str, secret_name: str) -> str:
         """Return one of the keys in a Secret.
@@ -82,7 +87,7 @@ class HttpPredictions(HttpClient):
         except aiohttp.ClientError as error:
             raise ProviderError(f"{url} serves no predictions ({error}); older servers have no such port") from error
         if response.status != 200:
-            raise ProviderError(f"{url} answered {response.status}: {text[:200].decode(errors='replace')}")
+            raise ProviderError(f"{url} answered {response.status}")
         if len(text) > _LARGEST:
             raise ProviderError(f"{url} answered with more than {_LARGEST // 2**20} MiB of predictions")
         # Off the loop: what a pod sends is not to delay anything but itself.

@@ -21,6 +21,7 @@ from model_operator.engine.retraining import Retrainer
 from model_operator.engine.startup_events import StartupEvents
 from model_operator.errors import ApiError
 from model_operator.manifests.pods import PodSettings
+from model_operator.policy.admission import Admission
 from model_operator.ports import Clock, Cluster, MetricValues, PodMetrics, Predictions, Webhooks
 from model_operator.telemetry import Telemetry
 
@@ -43,6 +44,7 @@ class Engine:
         hooks: Webhooks,
         clock: Clock,
         settings: PodSettings,
+        admission: Admission,
         telemetry: Telemetry,
         identity: str,
     ) -> None:
@@ -54,7 +56,7 @@ class Engine:
         self.starts = StartupEvents(self.cache, pods, self.recorder, clock)
         self.gatekeeper = GatePoller(self.cache, self.queue, hooks, clock)
         self.notifier = Notifier(hooks, clock)
-        self.retrainer = Retrainer(self.cache, self.queue, cluster, pods, hooks, clock)
+        self.retrainer = Retrainer(self.cache, self.queue, cluster, pods, hooks, clock, admission)
         self.reflectors = [
             Reflector(
                 source,
@@ -79,6 +81,7 @@ class Engine:
             self.gatekeeper,
             self.notifier,
             self.retrainer,
+            admission,
         )
 
     def changed(self, body: dict[str, Any], change: Change) -> None:

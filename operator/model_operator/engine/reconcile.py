@@ -21,10 +21,16 @@ from model_operator.manifests.pods import PodSettings
 from model_operator.manifests.strategic_merge import check_overlay
 from model_operator.observation.observe import observe
 from model_operator.observation.values import Observed
+from model_operator.policy.admission import Admission
 from model_operator.policy.decide import Decision, decide
 from model_operator.policy.rollout.undo import undo
 from model_operator.policy.status.events import EventDraft
-from model_operator.policy.status.invalid_spec import INTERNAL_ERROR, internal_error_patch, invalid_spec_patch
+from model_operator.policy.status.invalid_spec import (
+    INTERNAL_ERROR,
+    internal_error_patch,
+    invalid_spec_patch,
+    reason_of,
+)
 from model_operator.ports import Clock, Cluster
 from model_operator.routers import FrontAddress, router_for
 
@@ -46,11 +52,14 @@ class Reconciler:
         gatekeeper: GatePoller,
         notifier: Notifier,
         retrainer: Retrainer,
+        admission: Admission,
     ) -> None:
         self._cluster, self._cache, self._evidence = cluster, cache, evidence
         self._recorder, self._clock, self._missing_kinds = recorder, clock, missing_kinds
         self._gatekeeper, self._notifier, self._retrainer = gatekeeper, notifier, retrainer
-        self._settings = settings
+        self._settings, self._admission = settings, admission
+        #: uid and generation that the policies allow, by key.
+        self._admitted: dict[ObjectKey, tuple[str, int]] = {}
         self._children = Children(cluster, cache, recorder, settings, missing_kinds)
 
     async def reconcile(self, key: ObjectKey) -> timedelta | None:
@@ -63,6 +72,7 @@ class Reconciler:
         if body is None or "deletionTimestamp" in body["metadata"]:
             self._cache.lost_a_child.discard(key)
             self._children.forget(key)
+            self._admitted.pop(key, None)
             await self._mark_terminating(body)
             return None
         if key in self._cache.lost_a_child and not await self._still_exists(key, body):
@@ -71,9 +81,10 @@ class Reconciler:
             resource = self._cache.get(key)
             if resource is not None:
                 check_overlay(resource.spec.server.pod_template, "spec.server.podTemplate")
+                self._check_policies(resource)
         except InvalidSpec as error:
             log.warning("%s/%s: %s", *key, error)
-            await self._tell_misunderstood(body, str(error))
+            await self._report_invalid(body, error)
             return None
         if resource is None:
             return None
@@ -98,11 +109,22 @@ class Reconciler:
         change = {"phase": str(Phase.TERMINATING), "message": "the objects of this resource are being deleted"}
         self._cache.upsert(dict(await self._cluster.patch_status(version_of(body), change)))
 
-    async def _tell_misunderstood(self, body: Body, problem: str) -> None:
-        """Report an invalid spec in the status and by an Event; existing objects stay unchanged."""
-        patch = invalid_spec_patch(body, problem, self._clock.now())
+    def _check_policies(self, resource: ModelDeployment) -> None:
+        """Check each generation once, since policies do not change while the operator runs.
+
+        Raises:
+            NotAllowed: a policy refuses it.
+        """
+        generation = (resource.uid, resource.generation)
+        if self._admitted.get(resource.key) != generation:
+            self._admission.check(resource)
+            self._admitted[resource.key] = generation
+
+    async def _report_invalid(self, body: Body, error: InvalidSpec) -> None:
+        """Report an invalid or refused spec in the status and by an Event; existing objects stay unchanged."""
+        patch = invalid_spec_patch(body, error, self._clock.now())
         if patch:
-            self._recorder.record_for(body, EventDraft("InvalidSpec", problem, is_warning=True))
+            self._recorder.record_for(body, EventDraft(reason_of(error), str(error), is_warning=True))
             self._cache.upsert(dict(await self._cluster.patch_status(version_of(body), patch)))
 
     async def report_bug(self, key: ObjectKey, error: Exception) -> None:

@@ -14,11 +14,12 @@ from model_operator.api.times import format_time
 from model_operator.engine.cache import Cache
 from model_operator.engine.concurrency import KeyedTasks
 from model_operator.engine.queue import WorkQueue
-from model_operator.errors import ApiError, ProviderError
+from model_operator.errors import ApiError, NotAllowed, ProviderError
 from model_operator.manifests.pods import PORT, pod_url
 from model_operator.manifests.retraining import retraining_job
 from model_operator.observation.observe import is_ready
 from model_operator.observation.values import RetrainView
+from model_operator.policy.admission import Admission
 from model_operator.policy.rollout.retraining import RetrainingSignals, cause, learn
 from model_operator.ports import Clock, Cluster, PodMetrics, PodSample, Webhooks
 
@@ -45,9 +46,16 @@ class Retrainer:
     """Gathers the signals of degradation, and sends the requests to train."""
 
     def __init__(
-        self, cache: Cache, queue: WorkQueue, cluster: Cluster, pods: PodMetrics, hooks: Webhooks, clock: Clock
+        self,
+        cache: Cache,
+        queue: WorkQueue,
+        cluster: Cluster,
+        pods: PodMetrics,
+        hooks: Webhooks,
+        clock: Clock,
+        admission: Admission,
     ) -> None:
-        self._cache, self._queue, self._clock = cache, queue, clock
+        self._cache, self._queue, self._clock, self._admission = cache, queue, clock, admission
         self._cluster, self._pods, self._hooks = cluster, pods, hooks
         self._models: dict[ObjectKey, _Model] = {}
         self._tasks = KeyedTasks()
@@ -113,15 +121,21 @@ class Retrainer:
                 await self._start(resource, request, hook.job_template)
             else:
                 await self._hooks.notify(hook.address, resource.key.namespace, _notice(resource, request))
-        except (ApiError, ProviderError) as error:
+        except (ApiError, NotAllowed, ProviderError) as error:
             state.problem = str(error)
             return state.problem != request.problem
         state.notified, state.problem = request.requested_at, ""
         return True
 
     async def _start(self, resource: ModelDeployment, request: Retraining, template: Body) -> None:
-        """Create the Job unless it exists: its template may have changed meanwhile, and that of a Job is immutable."""
+        """Create the Job unless it exists: its template may have changed meanwhile, and that of a Job is immutable.
+
+        Raises:
+            ApiError: the API server rejects it.
+            NotAllowed: a policy refuses the template as it is now, which need not be the one that asked for the Job.
+        """
         if ("Job", request.job) not in self._cache.children(resource.key):
+            self._admission.check(resource)
             self._cache.upsert(dict(await self._cluster.apply(retraining_job(resource, request, template))))
 
     async def _read(self, resource: ModelDeployment, state: _Model) -> None:

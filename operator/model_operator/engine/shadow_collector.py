@@ -12,7 +12,7 @@ from typing import Any
 
 from model_operator.api.names import REVISION
 from model_operator.api.resource import ModelDeployment
-from model_operator.api.shadow import Prediction, ShadowRequest, ShadowResponse
+from model_operator.api.shadow import DIGEST_VARIABLE, Prediction, ShadowRequest, ShadowResponse
 from model_operator.api.spec import parse_server
 from model_operator.engine.cache import Cache
 from model_operator.errors import ProviderError
@@ -94,12 +94,24 @@ class ShadowCollector:
         return {uid: answer for uid, answer in answers.items() if isinstance(answer, ShadowResponse)}
 
     async def _api_key(self, resource: ModelDeployment, revision: str) -> str:
-        """Return a key that the servers of a revision accept, empty when they require none."""
+        """Return what the servers of a revision accept, empty when they require nothing.
+
+        That is the operator's token, and where their pods were made without one, a key of the API.
+        """
         for (kind, _), body in self._cache.children(resource.key).items():
             if kind == "Deployment" and body["metadata"]["labels"].get(REVISION) == revision:
+                if _wants_token(body):
+                    return self._predictions.token(resource.key)
                 name = parse_server(source_of(body)["server"]).auth_secret_name
                 return await self._predictions.api_key(resource.key.namespace, name) if name else ""
         return ""
+
+
+def _wants_token(deployment: Body) -> bool:
+    """Whether the server of a Deployment was given the digest of a token."""
+    containers = deployment["spec"]["template"]["spec"].get("containers") or ()
+    variables = next((one.get("env") or () for one in containers if one["name"] == "server"), ())
+    return any(variable["name"] == DIGEST_VARIABLE for variable in variables)
 
 
 def _kept(before: tuple[int, ...] | None, answer: ShadowResponse) -> int:

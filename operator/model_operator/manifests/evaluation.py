@@ -46,7 +46,7 @@ def _template(
     owner: ModelDeployment, name: str, revision: str, source: Mapping[str, Any], step: Evaluate, settings: PodSettings
 ) -> Body:
     model, server = parse_model(source["model"]), parse_server(source["server"], source.get("monitoring"))
-    pod = pod_template(owner.name, revision, model, server, settings)["spec"]
+    pod = pod_template(owner.key, revision, model, server, settings)["spec"]
     # Other containers of the overlay would keep the pod from completing.
     container = next(one for one in pod["containers"] if one["name"] == "server")
     container = {key: value for key, value in container.items() if key not in _SERVING}

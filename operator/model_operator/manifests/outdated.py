@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from model_operator.api.names import NAME, RENDERED_BY, REVISION, TEMPLATE
+from model_operator.api.resource import ObjectKey
 from model_operator.api.status import ServerInfo
 from model_operator.manifests.pods import PodSettings
 from model_operator.manifests.workload import rendered_by, revision_template, source_text
@@ -28,15 +29,16 @@ def server_info(deployment: Mapping[str, Any], source: Mapping[str, Any], settin
     if annotations.get(RENDERED_BY, "") in ("", rendered_by(settings)):
         return ServerInfo(image=image, current_image=image, is_outdated=False)
     labels = metadata["labels"]
-    template, current_image = _rendered_now(labels[NAME], labels[REVISION], source_text(source), settings)
+    key = ObjectKey(metadata["namespace"], labels[NAME])
+    template, current_image = _rendered_now(key, labels[REVISION], source_text(source), settings)
     is_outdated = annotations.get(TEMPLATE) != template
     return ServerInfo(image=image, current_image=current_image, is_outdated=is_outdated)
 
 
 @functools.lru_cache(maxsize=1024)
-def _rendered_now(name: str, revision: str, source: str, settings: PodSettings) -> tuple[str, str]:
+def _rendered_now(key: ObjectKey, revision: str, source: str, settings: PodSettings) -> tuple[str, str]:
     """Return the pod template, as text, and the image in it; each pass asks for the same ones."""
-    template = revision_template(name, revision, orjson.loads(source), settings)
+    template = revision_template(key, revision, orjson.loads(source), settings)
     return source_text(template), _server_image(template)
 
 

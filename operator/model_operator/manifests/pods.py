@@ -8,6 +8,8 @@ from typing import Any
 
 from model_operator.api.names import REVISION, SCHEME, own_labels, pod_selector
 from model_operator.api.pod_template import SERVER_CONTAINER
+from model_operator.api.resource import ObjectKey
+from model_operator.api.shadow import DIGEST_VARIABLE, shadow_token, token_digest
 from model_operator.api.spec import CertificateAuthority, Model, Server
 from model_operator.manifests.strategic_merge import overlay
 
@@ -15,7 +17,7 @@ Body = dict[str, Any]
 
 #: Increase it with every change of what this file renders for the same revision: Deployments of an older
 #: renderer then keep their template, so that an upgrade of the operator restarts no pod.
-RENDERER = "3"
+RENDERER = "4"
 
 PORT = 8080
 #: Port of the recent predictions of servers, for comparing revisions; not part of a Service.
@@ -43,20 +45,24 @@ class PodSettings:
     image: str
     image_pull_secrets: tuple[str, ...] = ()
     pre_stop_seconds: int = 5
+    #: Secret of the operator from which the tokens of pods are made, and what tells it from another without telling it.
+    token_secret: bytes = field(default=b"", repr=False)
+    token_secret_id: str = ""
     #: Labels of ServiceMonitors and PrometheusRules, not of pods: they do not change the pod template.
     monitoring_labels: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
-def pod_template(name: str, revision: str, model: Model, server: Server, settings: PodSettings) -> Body:
+def pod_template(key: ObjectKey, revision: str, model: Model, server: Server, settings: PodSettings) -> Body:
     """Return the pod template of a revision.
 
     Raises nothing: the API server rejects an invalid result, with the name of the field.
     """
+    name = key.name
     pull_secrets = [{"name": secret} for secret in settings.image_pull_secrets]
     template = {
         "metadata": {"labels": {**own_labels(name), REVISION: revision}},
         "spec": {
-            "containers": [_container(name, revision, model, server, settings)],
+            "containers": [_container(key, revision, model, server, settings)],
             "volumes": _volumes(model, server),
             "terminationGracePeriodSeconds": grace_seconds(server, settings),
             "automountServiceAccountToken": False,
@@ -94,12 +100,14 @@ def grace_seconds(server: Server, settings: PodSettings) -> int:
     return settings.pre_stop_seconds + math.ceil(server.request_timeout.total_seconds()) + 5
 
 
-def _container(name: str, revision: str, model: Model, server: Server, settings: PodSettings) -> Body:
+def _container(key: ObjectKey, revision: str, model: Model, server: Server, settings: PodSettings) -> Body:
     container: Body = {
         "name": SERVER_CONTAINER,
         "image": server.image or settings.image,
         "ports": _ports(server),
-        "env": _environment(name, revision, model, server) + [dict(entry) for entry in server.env],
+        "env": _environment(key.name, revision, model, server)
+        + _shadow_token(key, settings)
+        + [dict(entry) for entry in server.env],
         "resources": dict(server.resources),
         "volumeMounts": _mounts(model, server),
         "startupProbe": _probe(server.scheme, "/livez", period=1, failures=120),
@@ -185,6 +193,13 @@ def _environment(name: str, revision: str, model: Model, server: Server) -> list
     }
     # The root file system is read-only: temporary files go beside the model.
     return [*fixed, namespace, {"name": "TMPDIR", "value": MODEL_DIR}]
+
+
+def _shadow_token(key: ObjectKey, settings: PodSettings) -> list[Body]:
+    if not settings.token_secret:
+        return []
+    token = shadow_token(settings.token_secret, *key)
+    return [{"name": DIGEST_VARIABLE, "value": token_digest(token)}]
 
 
 def _seconds(span: timedelta | None) -> float | None:

@@ -17,7 +17,7 @@ from model_operator.api.names import (
     revision_name,
 )
 from model_operator.api.quantities import canonical_quantity
-from model_operator.api.resource import ModelDeployment
+from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.spec import Autoscaling, parse_model, parse_server
 from model_operator.manifests.drift import content_hash
 from model_operator.manifests.metadata import owned_object
@@ -58,7 +58,7 @@ def deployment(
     """
     maker = rendered_by(settings)
     kept = (live["metadata"].get("annotations") or {}) if live is not None else {TEMPLATE: ""}
-    template = revision_template(owner.name, revision, source, settings)
+    template = revision_template(owner.key, revision, source, settings)
     if live is not None and kept.get(RENDERED_BY, maker) != maker:
         maker = kept[RENDERED_BY]
         template = orjson.loads(kept[TEMPLATE]) if kept.get(TEMPLATE) else live["spec"]["template"]
@@ -86,10 +86,10 @@ def deployment(
     )
 
 
-def revision_template(name: str, revision: str, source: Mapping[str, Any], settings: PodSettings) -> Body:
+def revision_template(key: ObjectKey, revision: str, source: Mapping[str, Any], settings: PodSettings) -> Body:
     """Return the pod template that a new Deployment of a revision gets."""
     model, server = parse_model(source["model"]), parse_server(source["server"], source.get("monitoring"))
-    return pod_template(name, revision, model, server, settings)
+    return pod_template(key, revision, model, server, settings)
 
 
 def source_text(source: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """The application of the comparison port, which no Service leads to: the recent predictions, for the operator alone.
 
-Its answers are those of other people's requests, so no gateway may reach it; with API keys set one is needed here
-as well. docs/wire.md has the form of question and answer.
+Its answers are those of other people's requests, so no gateway may reach it, and only the operator has the token for
+it. Where the server was given none, this port wants an API key like the other, if there are any. docs/wire.md has the
+form of question and answer.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
+from model_server.auth import Authenticator
 from model_server.dataplane import DataPlane
 from model_server.errors import InvalidInput, Problem
 from model_server.http.application import Application
@@ -37,11 +39,11 @@ class Question:
     after: tuple[int, ...] | None
 
 
-def create_comparison_app(plane: DataPlane, telemetry: Telemetry) -> Application:
-    """Put the application together; it answers as soon as the plane has a model."""
+def create_comparison_app(plane: DataPlane, telemetry: Telemetry, authenticator: Authenticator) -> Application:
+    """Put the application together; it answers as soon as the plane has a model, to whom `authenticator` lets in."""
     app = Application(plane, telemetry, _LIMITS)
     timeouts = BodyTimeouts(_LIMITS.timeout_seconds)
-    router = APIRouter(dependencies=required_key(plane.authenticator))
+    router = APIRouter(dependencies=required_key(authenticator))
 
     @router.post(PATH)
     async def predictions(request: Request) -> JSONResponse:

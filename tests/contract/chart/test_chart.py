@@ -1,6 +1,7 @@
 """The chart, rendered by the real Helm engine: what it makes is valid, safe, and follows its values."""
 
 import json
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from model_operator.api.names import own_labels
 from model_operator.api.resource import TOKENS
 from model_operator.clients import kinds as kinds_of_operator
+from model_operator.manifests.pods import SHADOW_PORT
 from model_operator.settings import settings_from
 
 helm = pytest.importorskip("helm_python", reason="helm-python-sdk has no wheel for this machine")
@@ -18,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "helm" / "modeldeploy"
 OLDEST, NEWEST = "1.30", kubernetes_validate.latest_version()
 
+ADMISSION = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 VALUES: dict[str, dict[str, Any]] = {
     "as it comes": {},
     "one replica": {"replicas": 1},
@@ -26,8 +30,35 @@ VALUES: dict[str, dict[str, Any]] = {
         "fullnameOverride": "serving",
         "image": {"registry": "mirror.example.com:5000/x", "pullSecrets": [{"name": "mirror"}]},
         "metrics": {"port": 9999, "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
-        "networkPolicy": {"enabled": True},
         "rolloutVerbs": {"enabled": True},
+        "networkPolicy": {"metricsFrom": [{"namespaceSelector": {}}], "modelNamespaces": ["team-a"]},
+        "trafficPolicy": {
+            "gateways": [
+                {
+                    "namespace": "infra",
+                    "name": "shared",
+                    "sectionNames": ["https"],
+                    "hostnames": ["*.a.example.com", "*"],
+                    "fromNamespaces": ["team-*"],
+                },
+                {
+                    "kind": "Service",
+                    "group": "",
+                    "namespace": "a",
+                    "name": "x",
+                    "hostnames": ["*"],
+                    "fromNamespaces": ["a"],
+                },
+            ]
+        },
+        "rbac": {"secretNamespaces": ["team-a"]},
+        "podPolicy": "baseline",
+        "podPolicyExceptions": {
+            "namespaces": {"team-gpu": "privileged", "team-c": "restricted"},
+            "images": ["registry.example.com/ml/*"],
+            "serviceAccounts": ["reader"],
+            "hostPaths": ["/var/cache/modeldeploy"],
+        },
         "serviceAccount": {"name": "op", "annotations": {"a": "b"}},
         "podAnnotations": {"a": "b"},
         "podLabels": {"team": "ml"},
@@ -43,6 +74,8 @@ VALUES: dict[str, dict[str, Any]] = {
         "serviceAccount": {"create": False},
         "podDisruptionBudget": {"enabled": False},
         "aggregateRoles": False,
+        "podPolicyAdmission": False,
+        "networkPolicy": {"enabled": False},
     },
 }
 
@@ -85,13 +118,9 @@ def test_objects_have_distinct_names_and_the_release_namespace(values: dict[str,
     objects = render(values)
     keys = [(one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]) for one in objects]
     assert len(keys) == len(set(keys))
-    cluster_wide = {
-        "ClusterRole",
-        "ClusterRoleBinding",
-        "ValidatingAdmissionPolicy",
-        "ValidatingAdmissionPolicyBinding",
-    }
-    watched = set(values.get("watch", {}).get("namespaces", ()))
+    cluster_wide = {"ClusterRole", "ClusterRoleBinding", *ADMISSION}
+    watched = {*values.get("watch", {}).get("namespaces", ()), *values.get("rbac", {}).get("secretNamespaces", ())}
+    watched |= set(values.get("networkPolicy", {}).get("modelNamespaces", ()))
     for kind, namespace, _ in keys:
         assert (namespace is None) == (kind in cluster_wide)
         assert namespace in {None, "serving"} | watched
@@ -113,6 +142,11 @@ def test_helm_finds_nothing_to_complain_about() -> None:
         pytest.param({"logLevel": "loud"}, "logLevel", id="a word that is not on the list"),
         pytest.param({"image": {"registry": "https://mirror"}}, "registry", id="a registry with a scheme"),
         pytest.param({"watch": {"namespaces": ["A_B"]}}, "namespaces", id="a namespace that cannot be"),
+        pytest.param({"trafficPolicy": {"gateways": [{"name": "shared"}]}}, "hostnames", id="a Gateway for nobody"),
+        pytest.param({"podPolicy": "strict"}, "podPolicy", id="a pod policy that is not known"),
+        pytest.param({"podPolicyExceptions": {"namespaces": {"a": "none"}}}, "namespaces", id="one of a namespace"),
+        pytest.param({"podPolicyExceptions": {"images": ["example.com*"]}}, "images", id="the beginning of a host"),
+        pytest.param({"podPolicyExceptions": {"hostPaths": ["cache"]}}, "hostPaths", id="a folder nowhere"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(values: dict[str, Any], named: str) -> None:
@@ -144,7 +178,10 @@ def test_versions_of_chart_and_project_are_the_same() -> None:
 
 def test_with_namespaces_no_right_reaches_beyond_them() -> None:
     values = {"watch": {"namespaces": ["team-a", "team-b"]}}
-    assert not kinds(values) & {"ClusterRole", "ClusterRoleBinding"}
+    assert not kinds(values) & {
+        "ClusterRole",
+        "ClusterRoleBinding",
+    }  # what is left of the cluster is a rule, not a right
     roles = [one["metadata"] for one in render(values) if one["kind"] == "Role"]
     assert {one["namespace"] for one in roles} == {"team-a", "team-b", "serving"}
     assert env(values)["MODEL_OPERATOR_WATCH_NAMESPACES"] == "team-a,team-b"
@@ -185,13 +222,15 @@ def test_the_role_is_exactly_what_the_operator_uses() -> None:
     used = flat(kinds_of_operator.rbac_rules())
     assert role({}, "ClusterRole", "serving-md-modeldeploy") == used
     assert role({"watch": {"namespaces": ["team-a"]}}, "Role", "serving-md-modeldeploy") == used
-    reader = flat(kinds_of_operator.rbac_rules(read_secrets=True))
-    assert role({"rbac": {"readSecrets": True}}, "ClusterRole", "serving-md-modeldeploy") == reader
 
 
 def test_the_policy_of_verbs_covers_every_request_and_edit_has_them() -> None:
     values = {"rolloutVerbs": {"enabled": True}}
-    policy = only("ValidatingAdmissionPolicy", render(values))
+    (policy,) = [
+        one
+        for one in render(values)
+        if one["metadata"]["name"].endswith("-rollout-verbs") and "validations" in one["spec"]
+    ]
     rules = " ".join(one["expression"] for one in policy["spec"]["validations"])
     for token in TOKENS:
         assert f"variables.after[?'modeldeploy.dev/{token}']" in rules
@@ -202,13 +241,48 @@ def test_the_policy_of_verbs_covers_every_request_and_edit_has_them() -> None:
     assert ("modeldeploy.dev", "modeldeployments", "promote") not in role(
         kept, "ClusterRole", "serving-md-modeldeploy-edit"
     )
-    assert "ValidatingAdmissionPolicy" not in kinds({})
+    assert not [one for one in render({}) if one["metadata"]["name"].endswith("-rollout-verbs")]
 
 
-def test_the_lease_is_all_that_the_operator_may_write_in_its_own_namespace() -> None:
-    lease = kinds_of_operator.LEASE
-    used = sorted((lease.group, lease.plural, verb) for verb in lease.verbs)
+@pytest.mark.parametrize("watched", [[], ["team-a", "team-b"]], ids=["all namespaces", "two namespaces"])
+def test_secrets_are_read_in_listed_namespaces_alone(watched: list[str]) -> None:
+    objects = render({"rbac": {"secretNamespaces": ["team-b"]}, "watch": {"namespaces": watched}})
+    readers = [one for one in objects if "secrets" in json.dumps(one.get("rules", ()))]
+    own = [one for one in readers if one["metadata"]["namespace"] == "serving"]
+    assert [one["rules"][-1]["resourceNames"] for one in own] == [["md-modeldeploy-tokens"]]
+    readers = [one for one in readers if one not in own]
+    assert [(one["kind"], one["metadata"]["namespace"]) for one in readers] == [("Role", "team-b")]
+    secret = kinds_of_operator.SECRET
+    assert flat(readers[0]["rules"]) == [(secret.group, secret.plural, verb) for verb in secret.verbs]
+
+
+def test_the_right_to_read_every_secret_is_refused_with_what_takes_its_place() -> None:
+    with pytest.raises(helm.HelmError, match=r"rbac\.secretNamespaces instead"):
+        render({"rbac": {"readSecrets": True}})
+
+
+def test_the_admission_policy_can_be_left_out_and_ends_at_the_watched_namespaces() -> None:
+    assert kinds({}) >= ADMISSION
+    assert not kinds({"podPolicyAdmission": False}) & ADMISSION
+    binding = only("ValidatingAdmissionPolicyBinding", render({"watch": {"namespaces": ["team-a"]}}))
+    (wanted,) = binding["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"]
+    assert (wanted["key"], wanted["values"]) == ("kubernetes.io/metadata.name", ["team-a"])
+    assert "matchResources" not in only("ValidatingAdmissionPolicyBinding", render({}))["spec"]
+
+
+def test_lease_and_tokens_are_all_that_the_operator_may_write_in_its_own_namespace() -> None:
+    held = (kinds_of_operator.LEASE, kinds_of_operator.TOKEN_SECRET)
+    used = sorted((info.group, info.plural, verb) for info in held for verb in info.verbs)
     assert role({}, "Role", "md-modeldeploy-lease") == used
+    (found,) = [
+        one for one in render({}) if one["metadata"]["name"] == "md-modeldeploy-lease" and one["kind"] == "Role"
+    ]
+    names = {verb: rule.get("resourceNames") for rule in found["rules"] for verb in rule["verbs"]}
+    lease, tokens = ["md-modeldeploy"], ["md-modeldeploy-tokens"]
+    assert names == {"create": None, "get": tokens, "update": lease, "patch": tokens}
+    settings = settings_from({name: value if isinstance(value, str) else "x" for name, value in env({}).items()})
+    assert ([settings.lease_name], [settings.token_secret_name]) == (lease, tokens)
+    assert "data" not in only("Secret", render({})), "an upgrade of the chart would take the tokens back"
 
 
 def test_a_budget_for_disruptions_needs_a_second_replica() -> None:
@@ -217,8 +291,42 @@ def test_a_budget_for_disruptions_needs_a_second_replica() -> None:
 
 
 def test_optional_objects_appear_when_asked_for() -> None:
-    assert not kinds({}) & {"ServiceMonitor", "NetworkPolicy"}
-    assert {"ServiceMonitor", "NetworkPolicy"} <= kinds(VALUES["everything on"])
+    assert "ServiceMonitor" not in kinds({})
+    assert "ServiceMonitor" in kinds(VALUES["everything on"])
+
+
+def policies(values: dict[str, Any]) -> dict[str, Any]:
+    """The NetworkPolicies by namespace."""
+    return {one["metadata"]["namespace"]: one["spec"] for one in render(values) if one["kind"] == "NetworkPolicy"}
+
+
+def test_the_operators_pods_are_reached_for_metrics_and_reach_no_metadata_service() -> None:
+    (spec,) = policies({}).values()
+    assert spec["ingress"] == [{"ports": [{"port": "metrics", "protocol": "TCP"}]}]
+    blocks = [peer["ipBlock"] for rule in spec["egress"] for peer in rule.get("to", ()) if "ipBlock" in peer]
+    refused = [ip_network(one) for block in blocks for one in block["except"]]
+    for address in ("169.254.169.254", "100.100.100.200", "192.0.0.192", "fd00:ec2::254", "fe80::1"):
+        assert any(
+            ip_address(address) in network for network in refused if network.version == ip_address(address).version
+        )
+    everywhere = [rule["ports"] for rule in spec["egress"] if "to" not in rule]
+    assert {port["port"] for ports in everywhere for port in ports} == {53, 443, 6443}
+    assert policies({"networkPolicy": {"enabled": False}}) == {}
+
+
+def test_the_port_of_recent_predictions_is_for_the_operators_pods() -> None:
+    found = policies({"watch": {"namespaces": ["team-a", "team-b"]}})
+    assert set(found) == {"serving", "team-a", "team-b"}
+    assert set(policies({"networkPolicy": {"modelNamespaces": ["team-c"]}})) == {"serving", "team-c"}
+    assert found["team-a"]["podSelector"]["matchLabels"].items() <= own_labels("fraud").items()
+    rules = found["team-a"]["ingress"]
+    open_ports = [range(p["port"], p["endPort"] + 1) for p in rules[0]["ports"] if p["protocol"] == "TCP"]
+    assert [port for port in range(1, 65536) if not any(port in some for some in open_ports)] == [SHADOW_PORT]
+    (peer,) = rules[1]["from"]
+    assert [one["port"] for one in rules[1]["ports"]] == [SHADOW_PORT]
+    labels = only("Deployment", render({}))["spec"]["template"]["metadata"]["labels"]
+    assert peer["podSelector"]["matchLabels"].items() <= labels.items()
+    assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "serving"}
 
 
 def test_the_pod_meets_the_restricted_standard() -> None:

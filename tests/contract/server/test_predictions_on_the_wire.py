@@ -60,7 +60,7 @@ async def shadow_port(keys: Path) -> AsyncIterator[tuple[str, Monitor]]:
     limits = BatchLimits(max_rows=1, max_delay_seconds=0, max_queue=1, timeout_seconds=1)
     lifecycle.serve(ServingModel(loaded, Batcher(loaded.model, limits, telemetry), monitor))
     plane = DataPlane(lifecycle, telemetry, PropagateOnlyTracer(), ApiKeyAuth(keys), name="m", max_rows=1)
-    app = create_comparison_app(plane, telemetry)
+    app = create_comparison_app(plane, telemetry, plane.authenticator)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
         serving = asyncio.create_task(server.serve(sockets=[listener]))

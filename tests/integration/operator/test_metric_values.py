@@ -165,7 +165,11 @@ async def test_credentials_come_from_the_secret(
     ("secret", "why"),
     [
         pytest.param("missing", "Secret missing: it does not exist", id="no such Secret"),
-        pytest.param("forbidden", "install the chart with rbac.readSecrets=true", id="no right to read it"),
+        pytest.param(
+            "forbidden",
+            "make a Role in namespace team with the verb get on the Secret forbidden",
+            id="no right to read it",
+        ),
         pytest.param("empty", "needs the key token, or username and password; its keys are: user", id="other keys"),
     ],
 )

@@ -8,6 +8,7 @@ from judged_rollout import SHADOW, Rollout, answer, mirrored, rollout
 from rollout_actions import at_phase
 from rollout_world import World
 
+from model_operator.api.values import replace
 from model_operator.errors import ProviderError
 
 
@@ -84,6 +85,27 @@ async def test_each_revision_is_asked_with_a_key_of_its_own_servers() -> None:
     await canary.serve(stable=(0, 0), canary=(0, 0))
     keys = {canary.stable in address: key for address, _, key in canary.world.predictions.asked}
     assert keys == {True: "", False: "key of keys"}
+
+
+async def test_pods_of_before_the_tokens_are_asked_as_before_and_restarted_by_nobody() -> None:
+    canary = await mirrored()
+    world, superseded = canary.world, canary.canary
+    pods = {pod["metadata"]["uid"] for pod in world.cluster.of_kind("Pod")}
+    world.settings = replace(world.settings, token_secret=b"x" * 32, token_secret_id="1")
+    world.start_operator()
+    await world.run(canary.key, until=lambda world: world.status(canary.key).get("currentStepIndex") == 1)
+    assert pods == {pod["metadata"]["uid"] for pod in world.cluster.of_kind("Pod")}
+    world.cluster.change(canary.key, lambda body: body["spec"].update(server={"workers": 2}))
+
+    def is_mirrored(world: World) -> bool:
+        status = world.status(canary.key)
+        return status.get("canaryRevision", superseded) != superseded and status.get("currentStepIndex") == 1
+
+    await world.run(canary.key, until=is_mirrored)
+    world.predictions.asked.clear()
+    await canary.serve(stable=(0, 0), canary=(0, 0))
+    keys = {canary.stable in address: key for address, _, key in world.predictions.asked}
+    assert keys == {True: "", False: f"token of {canary.key.name}"}
 
 
 @pytest.mark.parametrize(

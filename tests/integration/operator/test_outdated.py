@@ -11,6 +11,8 @@ from waiting import eventually
 from model_operator.api.names import RENDERED_BY, TEMPLATE
 from model_operator.api.resource import ObjectKey
 from model_operator.clients.kinds import RESOURCE
+from model_operator.manifests.pod_policy import PodPolicy
+from model_operator.manifests.pod_security import Allowed
 from model_operator.manifests.pods import PodSettings
 
 Body = dict[str, Any]
@@ -81,7 +83,7 @@ async def test_during_a_rollout_it_is_the_stable_revision_that_counts() -> None:
 
 
 async def test_an_image_of_the_spec_is_not_outdated_by_another_default() -> None:
-    world = World()
+    world = World(pod_policy=PodPolicy(allowed=Allowed(images=["mine:*"])))
     key = await live(world, {"rollingUpdate": {}}, server={"image": "mine:7"})
     await upgrade(world, key, image="server:2")
     assert server(world, key) == {"image": "mine:7", "currentImage": "mine:7", "outdated": False}

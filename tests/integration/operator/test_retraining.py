@@ -13,12 +13,13 @@ from model_operator.api.resource import ObjectKey
 from model_operator.api.sums import SumStats
 from model_operator.clients.pod_metrics import Sample
 from model_operator.errors import ApiError, ProviderError
+from model_operator.manifests.pod_policy import PodPolicy
 
 HOOK = {"url": "http://pipeline.example/train", "cooldown": "6h", "drift": True}
 
 
 TRAIN = {"name": "train", "image": "train", "env": [{"name": "MODELDEPLOY_REASON", "value": "mine"}]}
-JOB = {
+JOB: dict[str, Any] = {
     "metadata": {"labels": {"team": "risk"}},
     "spec": {"backoffLimit": 1, "template": {"spec": {"containers": [TRAIN], "serviceAccountName": "trainer"}}},
 }
@@ -26,7 +27,7 @@ JOB = {
 
 async def model(*, base: dict[str, Any] = HOOK, **hook: Any) -> tuple[World, ObjectKey]:
     """A live model with a retrain hook."""
-    world = World()
+    world = World(pod_policy=PodPolicy(level="baseline"))
     key = await live(world, {"rollingUpdate": {}})
     world.cluster.change(key, lambda body: body["spec"].update(hooks={"retrain": {**base, **hook}}))
     await world.run(key)
@@ -161,6 +162,30 @@ async def test_the_last_job_stays_until_the_next_one_is_made() -> None:
     world.cluster.objects.pop(("Job", "default", second))  # as its time to live ends
     await minutes(world, key, 3, drifted=True)
     assert not world.cluster.of_kind("Job"), "a Job that is gone was made"
+
+
+async def test_a_template_that_became_another_after_the_request_is_held_to_the_pod_policy() -> None:
+    world, key = await model(base={"jobTemplate": JOB})
+    await minutes(world, key, 10, drifted=True)
+    world.clock.advance(timedelta(days=2))
+    for job in list(world.cluster.of_kind("Job")):
+        world.cluster.objects.pop(("Job", "default", job["metadata"]["name"]))
+    request: dict[str, Any] = {
+        "requestedAt": "2026-01-04T00:00:00Z",
+        "reason": "drift",
+        "revision": world.status(key)["stableRevision"],
+    }
+    request["job"] = "fraud-retrain-2"
+    world.cluster.overwrite("ModelDeployment", key, lambda body: body["status"].update(retraining=request))
+    pod = JOB["spec"]["template"]["spec"]
+    hook = {"jobTemplate": {"spec": {"template": {"spec": {**pod, "hostPID": True}}}}}
+    world.cluster.change(key, lambda body: body["spec"]["hooks"].update(retrain=hook))
+    world.sync()
+    await world.retrainer.poll()
+    assert not world.cluster.of_kind("Job")
+    resource = world.cache.get(key)
+    assert resource is not None
+    assert "template.spec.hostPID is a namespace of the node" in world.retrainer.view(resource).problem
 
 
 async def test_a_job_that_failed_is_told_once() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +75,22 @@ def test_one_worker_tells_what_all_of_them_answered(run_server, tmp_path):
     up, down = found[0]["labels"]
     assert up != down
     assert found[0]["size"] == 2
+
+
+def test_the_operators_token_is_all_that_opens_the_port(serve, tmp_path):
+    port, keys, token = free_port(), tmp_path / "keys", "0123abcd"
+    keys.mkdir()
+    (keys / "ours").write_text("s3cret")
+    uri = package(tmp_path / "package", "inputs[:, 0] * 2")
+    digest = sha256(token.encode()).hexdigest()
+    server = serve(uri, trusted=True, shadow_port=port, auth_dir=keys, MODELDEPLOY_SHADOW_TOKEN_SHA256=digest)
+    server.wait_ready()
+    server.client.headers["x-api-key"] = "s3cret"
+    for key in ("", "s3cret", digest):
+        refused = asked(port, key)
+        assert refused.status_code == 401
+        assert "for the operator" in refused.text
+    first = asked(port, token).json()
+    server.client.post("/predict", json={"instances": [[1.5]]}).raise_for_status()
+    assert len(asked(port, token, after=first["cursor"]).json()["predictions"]) == 1
+    assert server.client.post("/predict", headers={"x-api-key": token}, json={"instances": [[1.5]]}).status_code == 401

@@ -1,18 +1,26 @@
 """The pod template: every field of the spec that a server acts on reaches it."""
 
+import hashlib
 from typing import Any
 
 import pytest
 
+from model_operator.api.resource import ObjectKey
+from model_operator.api.shadow import DIGEST_VARIABLE, shadow_token
 from model_operator.api.spec import parse_model, parse_server
+from model_operator.api.values import replace
+from model_operator.clients.token_secret import secret_id
 from model_operator.manifests.pods import PodSettings, pod_template, pod_url
+from model_operator.manifests.workload import rendered_by
 
 SETTINGS = PodSettings(image="server:1", image_pull_secrets=("pull",), pre_stop_seconds=3)
 
 
 def template(model: dict[str, Any] | None = None, server: dict[str, Any] | None = None, **monitoring: Any) -> Any:
     wanted = parse_model({"storageUri": "s3://m/1", **(model or {})})
-    return pod_template("fraud", "bcdfghjk", wanted, parse_server(server or {}, monitoring), SETTINGS)
+    return pod_template(
+        ObjectKey("team", "fraud"), "bcdfghjk", wanted, parse_server(server or {}, monitoring), SETTINGS
+    )
 
 
 def environment(*spec: dict[str, Any], **monitoring: Any) -> dict[str, str]:
@@ -169,3 +177,27 @@ def test_an_overlay_cannot_change_whom_the_service_selects() -> None:
     labels = template({}, {"podTemplate": overlay})["metadata"]["labels"]
     assert labels["modeldeploy.dev/revision"] == "bcdfghjk"
     assert labels["team"] == "risk"
+
+
+def test_a_pod_holds_the_digest_of_a_token_that_is_its_models_alone() -> None:
+    settings = replace(SETTINGS, token_secret=b"x" * 32, token_secret_id="1")
+
+    def variables(namespace: str, name: str, settings: PodSettings = settings) -> dict[str, str]:
+        model, server = parse_model({"storageUri": "s3://a/b"}), parse_server({})
+        made = pod_template(ObjectKey(namespace, name), "r", model, server, settings)
+        return {one["name"]: one.get("value", "") for one in made["spec"]["containers"][0]["env"]}
+
+    token = shadow_token(b"x" * 32, "team", "fraud")
+    assert variables("team", "fraud")[DIGEST_VARIABLE] == hashlib.sha256(token.encode()).hexdigest()
+    assert token not in str(variables("team", "fraud"))
+    others = [("other", "fraud"), ("team", "spam")]
+    assert len({variables(*key)[DIGEST_VARIABLE] for key in (*others, ("team", "fraud"))}) == 3
+    assert DIGEST_VARIABLE not in variables("team", "fraud", SETTINGS)
+
+
+def test_another_secret_of_the_installation_restarts_no_pod() -> None:
+    first, second = (
+        replace(SETTINGS, token_secret=secret, token_secret_id=secret_id(secret)) for secret in (b"1", b"2")
+    )
+    assert rendered_by(first) != rendered_by(second)
+    assert repr(b"1") not in repr(first)

@@ -1,7 +1,7 @@
 """The status of a ModelDeployment that the operator cannot reconcile. Pure.
 
-Either its spec passed the schema and is invalid nevertheless, or the operator has a bug. The status reports both, and
-existing objects stay unchanged.
+Either its spec passed the schema and is invalid nevertheless, or a policy of the cluster refuses it, or the operator
+has a bug. The status reports it, and existing objects stay unchanged.
 """
 
 from datetime import datetime
@@ -9,14 +9,21 @@ from typing import Any
 
 from model_operator.api.json import Body
 from model_operator.api.times import format_time
+from model_operator.errors import InvalidSpec, NotAllowed
 
 INVALID_SPEC = "InvalidSpec"
 INTERNAL_ERROR = "InternalError"
 
 
-def invalid_spec_patch(body: Body, problem: str, now: datetime) -> dict[str, Any]:
-    """Return the patch of status for an invalid spec; empty if the status reports it already."""
-    return _stalled_patch(body, INVALID_SPEC, f"the spec is invalid: {problem}", now)
+def invalid_spec_patch(body: Body, error: InvalidSpec, now: datetime) -> dict[str, Any]:
+    """Return the patch of status for an invalid or refused spec; empty if the status reports it already."""
+    what = "the spec is not allowed" if isinstance(error, NotAllowed) else "the spec is invalid"
+    return _stalled_patch(body, reason_of(error), f"{what}: {error}", now)
+
+
+def reason_of(error: InvalidSpec) -> str:
+    """Return the reason in the conditions and the Event."""
+    return error.reason if isinstance(error, NotAllowed) else INVALID_SPEC
 
 
 def internal_error_patch(body: Body, error: Exception, now: datetime) -> dict[str, Any]:

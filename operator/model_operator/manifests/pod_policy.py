@@ -1,0 +1,77 @@
+"""Whether the pods of a ModelDeployment keep the policy of their namespace (`podPolicy` of the chart). Pure."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from model_operator.api.resource import ModelDeployment
+from model_operator.errors import NotAllowed
+from model_operator.manifests.pod_security import Allowed, Level, violations
+from model_operator.manifests.pods import PodSettings, pod_template
+
+POLICY = "PodPolicyViolated"
+#: So many violations are named; a pod that is wrong in all its parts has dozens.
+_NAMED = 8
+_OVERLAY, _JOB = "spec.server.podTemplate", "spec.hooks.retrain.jobTemplate.spec.template"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodPolicy:
+    """The level of each namespace that has another than `level`, and what is allowed nevertheless."""
+
+    level: Level = "restricted"
+    namespaces: Mapping[str, Level] = field(default_factory=dict)
+    allowed: Allowed = field(default_factory=Allowed)
+
+    def level_of(self, namespace: str) -> Level:
+        """Return the level of a namespace."""
+        return self.namespaces.get(namespace, self.level)
+
+
+def check_pods(resource: ModelDeployment, settings: PodSettings, policy: PodPolicy) -> None:
+    """Check the pods of a new revision, and those of the Job that trains its model.
+
+    Raises:
+        NotAllowed: the policy of the namespace refuses them; the message names the fields and the setting.
+    """
+    level = policy.level_of(resource.key.namespace)
+    images = (settings.image, *policy.allowed.images)
+    allowed = Allowed(
+        images=images, service_accounts=policy.allowed.service_accounts, host_paths=policy.allowed.host_paths
+    )
+    found = [
+        f"{_written(resource, origin, one.path)} {one.problem}"
+        for origin, template in _templates(resource, settings)
+        for one in violations(template, level, allowed)
+    ]
+    if found:
+        more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        raise NotAllowed(
+            f"{'; '.join(found[:_NAMED])}{more}. The pod policy of namespace {resource.key.namespace} is {level};"
+            " the administrator of the cluster sets it by podPolicy of the chart and exceptions by podPolicyExceptions",
+            reason=POLICY,
+        )
+
+
+def _templates(resource: ModelDeployment, settings: PodSettings) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the pod templates, each after the path of the field that it comes from."""
+    spec = resource.spec
+    yield _OVERLAY, pod_template(resource.key, resource.target, spec.model, spec.server, settings)
+    retrain = spec.hooks.retrain
+    if retrain is not None and retrain.job_template is not None:
+        yield _JOB, retrain.job_template["spec"]["template"]
+
+
+def _written(resource: ModelDeployment, origin: str, path: str) -> str:
+    """Return where the user wrote what is at a path of the merged template."""
+    if origin == _OVERLAY and path == "spec.containers[server].image" and not _names_image(resource):
+        return "spec.server.image"
+    if origin == _OVERLAY and path == "spec.volumes[cache].hostPath" and resource.spec.model.cache_path:
+        return "spec.model.cache.hostPath"
+    return f"{origin}.{path}"
+
+
+def _names_image(resource: ModelDeployment) -> bool:
+    """Whether the overlay names the image of the server container."""
+    containers = (resource.spec.server.pod_template.get("spec") or {}).get("containers") or ()
+    return any(one["name"] == "server" and one.get("image") is not None for one in containers)

@@ -1,0 +1,88 @@
+"""The operator and the chart's ValidatingAdmissionPolicy refuse the same fields of pods, in the same words.
+
+tests/e2e/test_pod_policy.py asks a real API server the same.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pod_policy_cases import CASES, LEVELS, VALUES, Case
+
+from model_operator.api.resource import ModelDeployment
+from model_operator.errors import NotAllowed
+from model_operator.settings import settings_from
+from model_sandbox.cel.checker import check
+from model_sandbox.cel.types import BOOL, DYN, STRING
+
+helm = pytest.importorskip("helm_python", reason="helm-python-sdk has no wheel for this machine")
+cel = pytest.importorskip("cel")
+
+CHART = Path(__file__).resolve().parents[3] / "helm" / "modeldeploy"
+
+
+@cache
+def objects() -> list[dict[str, Any]]:
+    with helm.Chart.load(str(CHART)) as chart:
+        files = chart.render(VALUES, name="md", namespace="serving")
+    texts = [text for file, text in files.items() if file.endswith(".yaml")]
+    return [document for text in texts for document in yaml.safe_load_all(text) if document]
+
+
+@cache
+def programs() -> list[tuple[str, Any]]:
+    (policy,) = [one for one in objects() if one["kind"] == "ValidatingAdmissionPolicy"]
+    return [(one["name"], cel.compile(one["expression"])) for one in policy["spec"]["variables"]]
+
+
+def by_the_chart(case: Case, namespace: str) -> set[str]:
+    """Return what the policy's expressions find in a case."""
+    variables: dict[str, Any] = {}
+    for name, program in programs():
+        given = {"object": case.body, "request": {"namespace": namespace}, "variables": variables}
+        variables[name] = program.execute(given)
+    return set(variables["problems"])
+
+
+def by_the_operator(case: Case, namespace: str) -> set[str]:
+    """Return what the operator finds in a case, with the settings that the chart gives it."""
+    (deployment,) = [one for one in objects() if one["kind"] == "Deployment"]
+    variables = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+    settings = settings_from({one["name"]: one["value"] for one in variables if "POD_POLICY" in one["name"]})
+    body = case.body
+    body["metadata"]["namespace"] = namespace
+    try:
+        settings.admission.check(ModelDeployment.from_body(body))
+    except NotAllowed as error:
+        found, _, rest = str(error).partition(f". The pod policy of namespace {namespace} is {LEVELS[namespace]}; ")
+        assert "podPolicy of the chart" in rest
+        return set(found.split("; "))
+    return set()
+
+
+@pytest.mark.parametrize("namespace", LEVELS)
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.title) for case in CASES])
+def test_operator_and_admission_policy_refuse_the_same_fields(case: Case, namespace: str) -> None:
+    found = by_the_operator(case, namespace)
+    assert {problem.partition(" ")[0] for problem in found} == case.refused(LEVELS[namespace])
+    assert by_the_chart(case, namespace) == found
+
+
+def test_every_expression_has_the_type_that_the_api_server_wants() -> None:
+    (policy,) = [one["spec"] for one in objects() if one["kind"] == "ValidatingAdmissionPolicy"]
+    names = dict.fromkeys(("object", "oldObject", "request", "variables"), DYN)
+    wanted = [(one["expression"], None) for one in policy["variables"]]
+    wanted += [(one["expression"], BOOL) for one in (*policy["matchConditions"], *policy["validations"])]
+    wanted += [(one["messageExpression"], STRING) for one in policy["validations"]]
+    for text, type_ in wanted:
+        checked = check(text, names, {})
+        assert checked.report == ""
+        assert type_ in (None, checked.type)
+
+
+def test_the_table_has_no_case_twice_and_refuses_each_kind_of_field() -> None:
+    titles = [case.title for case in CASES]
+    assert len(set(titles)) == len(titles)
+    assert sum(bool(case.baseline) for case in CASES) > 20 < sum(bool(case.restricted) for case in CASES)
