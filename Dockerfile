@@ -20,7 +20,7 @@ RUN pip install -c constraints.txt '.[operator]'
 
 FROM build AS build-server
 # What models of tables need, and what `spec.server` can switch on. PyTorch and Keras are larger than the rest together.
-ARG EXTRAS=server,server-sklearn,server-pandas,server-skops,server-xgboost,server-lightgbm,server-onnx,server-accelerate,server-scan,server-grpc,server-otel
+ARG EXTRAS=server,server-sklearn,server-pandas,server-skops,server-xgboost,server-lightgbm,server-onnx,server-accelerate,server-scan,server-grpc,server-otel,signing
 ARG MORE=
 COPY server_image server_image
 RUN pip install -c constraints.txt ".[${EXTRAS}${MORE:+,${MORE}}]"

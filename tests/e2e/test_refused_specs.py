@@ -371,6 +371,31 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         "give either sha256 or pollInterval",
     ),
     ("hasty polling", {"model": {**MODEL, "pollInterval": "10ms"}}, "pollInterval must be at least 1s"),
+    (
+        "a signature by nobody",
+        {"model": {**MODEL, "signature": {}}},
+        "signature needs exactly one of publicKey or identity",
+    ),
+    (
+        "a public key in two places",
+        {"model": {**MODEL, "signature": {"publicKey": {"secretName": "a", "configMapName": "a", "key": "k"}}}},
+        "publicKey needs exactly one of secretName or configMapName",
+    ),
+    (
+        "a public key in another namespace's Secret",
+        {"model": {**MODEL, "signature": {"publicKey": {"secretName": "../kube-system/a", "key": "k"}}}},
+        "signature.publicKey.secretName",
+    ),
+    (
+        "a public key outside of its mount",
+        {"model": {**MODEL, "signature": {"publicKey": {"secretName": "a", "key": "../storage/key"}}}},
+        "signature.publicKey.key",
+    ),
+    (
+        "an identity of an issuer without TLS",
+        {"model": {**MODEL, "signature": {"identity": {"subject": "a@b.c", "issuer": "http://d.e"}}}},
+        "signature.identity.issuer",
+    ),
     ("a cache nowhere", {"model": {**MODEL, "cache": {}}}, "cache needs exactly one of claimName or hostPath"),
     ("gRPC on the port of HTTP", {"server": {"grpcPort": 8080}}, "grpcPort must not be 80, 443, 8080 or 8089"),
     (

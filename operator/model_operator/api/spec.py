@@ -35,6 +35,28 @@ class Cache(Value, frozen=True, kw_only=True):
     host_path: str | None = None
 
 
+class PublicKey(Value, frozen=True, kw_only=True):
+    """Entry of a Secret or ConfigMap with a public key (`spec.model.signature.publicKey`); exactly one name is set."""
+
+    secret_name: str | None = None
+    config_map_name: str | None = None
+    key: str
+
+
+class Identity(Value, frozen=True, kw_only=True):
+    """Identity in a certificate of Sigstore (`spec.model.signature.identity`)."""
+
+    subject: str
+    issuer: str
+
+
+class Signature(Value, frozen=True, kw_only=True):
+    """Signature that the package must have (`spec.model.signature`); exactly one field is set."""
+
+    public_key: PublicKey | None = None
+    identity: Identity | None = None
+
+
 class Model(Value, frozen=True, kw_only=True):
     """The model to serve, and whether its code may run (`spec.model`)."""
 
@@ -43,6 +65,7 @@ class Model(Value, frozen=True, kw_only=True):
     version: str | None = None
     sha256: str | None = None
     trusted: bool = False
+    signature: Signature = Signature()
     secret_name: str | None = None
     install_requirements: bool = False
     poll_interval: Duration | None = None

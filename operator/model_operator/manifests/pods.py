@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from model_operator.api.names import REVISION, SCHEME, own_labels, pod_selector
-from model_operator.api.spec import Model, Server
+from model_operator.api.spec import Model, PublicKey, Server
 from model_operator.manifests.strategic_merge import overlay
 
 Body = dict[str, Any]
@@ -23,6 +23,7 @@ MODEL_DIR = "/var/lib/modeldeploy"
 CREDENTIALS_DIR = "/var/run/secrets/modeldeploy/storage"
 AUTH_DIR = "/var/run/secrets/modeldeploy/auth"
 TLS_DIR = "/var/run/secrets/modeldeploy/tls"
+PUBLIC_KEY_DIR = "/var/run/secrets/modeldeploy/signature"
 CLAIM_DIR = "/mnt/claims"
 CACHE_DIR = "/var/cache/modeldeploy"
 TERMINATION_LOG = "/dev/termination-log"
@@ -140,12 +141,16 @@ def _probe(scheme: str, path: str, *, period: int, failures: int) -> Body:
 
 def _environment(name: str, revision: str, model: Model, server: Server) -> list[Body]:
     log, drift = server.input_log, server.drift
+    public_key, identity = model.signature.public_key, model.signature.identity
     values: Mapping[str, Any] = {
         "STORAGE_URI": model.storage_uri,
         "FORMAT": model.format,
         "VERSION": model.version,
         "SHA256": model.sha256,
         "TRUSTED": model.trusted,
+        "SIGNATURE_PUBLIC_KEY": public_key and f"{PUBLIC_KEY_DIR}/{public_key.key}",
+        "SIGNATURE_IDENTITY": identity and identity.subject,
+        "SIGNATURE_ISSUER": identity and identity.issuer,
         "INSTALL_REQUIREMENTS": model.install_requirements,
         "NAME": name,
         "REVISION": revision,
@@ -196,6 +201,8 @@ def _mounts(model: Model, server: Server) -> list[Body]:
     mounts: list[Body] = [{"name": "model", "mountPath": MODEL_DIR}]
     if model.secret_name:
         mounts.append({"name": "credentials", "mountPath": CREDENTIALS_DIR, "readOnly": True})
+    if model.signature.public_key:
+        mounts.append({"name": "public-key", "mountPath": PUBLIC_KEY_DIR, "readOnly": True})
     if server.auth_secret_name:
         mounts.append({"name": "auth", "mountPath": AUTH_DIR, "readOnly": True})
     if server.tls_secret_name:
@@ -211,6 +218,8 @@ def _volumes(model: Model, server: Server) -> list[Body]:
     volumes: list[Body] = [{"name": "model", "emptyDir": {}}]
     if model.secret_name:
         volumes.append({"name": "credentials", "secret": {"secretName": model.secret_name}})
+    if model.signature.public_key:
+        volumes.append({"name": "public-key", **_public_key(model.signature.public_key)})
     if server.auth_secret_name:
         volumes.append({"name": "auth", "secret": {"secretName": server.auth_secret_name}})
     if server.tls_secret_name:
@@ -222,6 +231,14 @@ def _volumes(model: Model, server: Server) -> list[Body]:
     if claim := claim_of(model):
         volumes.append({"name": "claim", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
     return volumes
+
+
+def _public_key(public_key: PublicKey) -> Body:
+    """Return the source of a volume with this one entry: beside it may lie the private key."""
+    items = [{"key": public_key.key, "path": public_key.key}]
+    if public_key.secret_name:
+        return {"secret": {"secretName": public_key.secret_name, "items": items}}
+    return {"configMap": {"name": public_key.config_map_name, "items": items}}
 
 
 def claim_of(model: Model) -> str:

@@ -46,7 +46,15 @@ def test_drift_reaches_the_server() -> None:
 
 
 def test_what_is_not_set_is_left_to_the_server() -> None:
-    assert not {"SHA256", "VERSION", "ACCELERATE", "AUTH_DIR", "DRIFT_REFERENCE"} & set(environment())
+    assert not {
+        "SIGNATURE_PUBLIC_KEY",
+        "SIGNATURE_IDENTITY",
+        "SHA256",
+        "VERSION",
+        "ACCELERATE",
+        "AUTH_DIR",
+        "DRIFT_REFERENCE",
+    } & set(environment())
 
 
 def test_secrets_are_mounted_and_never_written_into_the_template() -> None:
@@ -55,6 +63,34 @@ def test_secrets_are_mounted_and_never_written_into_the_template() -> None:
     assert {volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume} == {"s3", "keys"}
     assert container["envFrom"] == [{"secretRef": {"name": "s3"}}]
     assert all(mount["readOnly"] for mount in container["volumeMounts"] if mount["name"] in ("credentials", "auth"))
+
+
+PUBLIC_KEY_DIR = "/var/run/secrets/modeldeploy/signature"
+
+
+@pytest.mark.parametrize(
+    ("source", "volume"),
+    [
+        pytest.param({"secretName": "release"}, {"secret": {"secretName": "release"}}, id="a Secret"),
+        pytest.param({"configMapName": "release"}, {"configMap": {"name": "release"}}, id="a ConfigMap"),
+    ],
+)
+def test_of_the_place_of_a_public_key_one_entry_is_mounted(source: dict[str, str], volume: dict[str, Any]) -> None:
+    """Beside it may lie the private key, as where cosign made both."""
+    model = {"signature": {"publicKey": {**source, "key": "cosign.pub"}}}
+    assert environment(model)["SIGNATURE_PUBLIC_KEY"] == f"{PUBLIC_KEY_DIR}/cosign.pub"
+    spec = template(model)["spec"]
+    ((kind, fields),) = volume.items()
+    wanted = {"name": "public-key", kind: {**fields, "items": [{"key": "cosign.pub", "path": "cosign.pub"}]}}
+    assert wanted in spec["volumes"]
+    mount = {"name": "public-key", "mountPath": PUBLIC_KEY_DIR, "readOnly": True}
+    assert mount in spec["containers"][0]["volumeMounts"]
+
+
+def test_an_identity_that_has_to_have_signed_reaches_the_server() -> None:
+    found = environment({"signature": {"identity": {"subject": "a@b.c", "issuer": "https://d.e"}}})
+    assert (found["SIGNATURE_IDENTITY"], found["SIGNATURE_ISSUER"]) == ("a@b.c", "https://d.e")
+    assert "SIGNATURE_PUBLIC_KEY" not in found
 
 
 def test_a_workloads_identity_comes_by_the_overlay() -> None:
