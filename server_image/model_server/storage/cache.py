@@ -135,9 +135,9 @@ def _copied(own: Path) -> tuple[Path, str] | None:
 def _copy(path: Path, own: Path, tell: Callable[[str], None]) -> tuple[Path, str]:
     tell("copying the package to this server's own folder")
     (own / _COPY / _DONE).unlink(missing_ok=True)
-    copy, found = private_copy(path, own / _COPY / _FILES)
+    copy = private_copy(path, own / _COPY / _FILES)
     (own / _COPY / _DONE).write_text(copy.name)
-    return copy, found
+    return copy, digest(copy)
 
 
 def _fetch_once(uri: str, folder: Path, environ: Mapping[str, str], tell: Callable[[str], None]) -> Path:
