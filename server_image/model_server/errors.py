@@ -265,6 +265,11 @@ class InputRefused(InvalidInput):
 class MalformedRequest(RequestError):
     """The body cannot be read as what its content type says."""
 
+    @classmethod
+    def too_deep(cls) -> MalformedRequest:
+        """The error for lists or objects in so many others that looking at them ends the stack."""
+        return cls("the body is nested too deeply", hint="A row holds values, or lists of a tensor's rank.")
+
 
 class Unauthorized(RequestError):
     """The request carries no valid API key."""
