@@ -4,30 +4,43 @@
 #   docker build --target server   -t modeldeploy/server   .
 #   docker build --target server --build-arg MORE=server-torch -t modeldeploy/server:torch .
 #   docker build --target server --build-arg EXTRAS=server,server-onnx -t modeldeploy/server:onnx .
-ARG PYTHON_VERSION=3.12
+# A tag, so that a build gets the fixes of the base image. Releases are built from the digest that it has then, which their
+# provenance names; `make pin` writes it here.
+ARG PYTHON_IMAGE=python:3.12-slim
 
 # --- build: a virtual environment that is copied whole -------------------------------------------
-FROM python:${PYTHON_VERSION}-slim AS build
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
-RUN python -m venv /opt/modeldeploy
-ENV PATH=/opt/modeldeploy/bin:$PATH
+# What is installed has the hash in constraints.txt; only wheels are, since building one runs its code.
+FROM ${PYTHON_IMAGE} AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ONLY_BINARY=:all: PYTHONDONTWRITEBYTECODE=1
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY .ci/pins .ci/pins
+RUN python -m venv /opt/modeldeploy \
+ && python .ci/pins build > build.txt \
+ && python -m pip install --require-hashes --no-deps -r build.txt
 
 FROM build AS build-operator
 COPY operator operator
-RUN pip install -c constraints.txt '.[operator]'
+RUN python .ci/pins operator > requirements.txt \
+ && /opt/modeldeploy/bin/pip install --require-hashes --no-deps -r requirements.txt \
+ && python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
+ && /opt/modeldeploy/bin/pip install --no-deps dist/*.whl \
+ && /opt/modeldeploy/bin/pip uninstall --yes pip
 
 FROM build AS build-server
 # What models of tables need, and what `spec.server` can switch on. PyTorch and Keras are larger than the rest together.
-ARG EXTRAS=server,server-sklearn,server-pandas,server-skops,server-xgboost,server-lightgbm,server-onnx,server-accelerate,server-scan,server-grpc,server-otel
+ARG EXTRAS=server,server-sklearn,server-pandas,server-skops,server-xgboost,server-lightgbm,server-onnx,server-accelerate,server-scan,server-grpc,server-otel,signing
 ARG MORE=
 COPY server_image server_image
-RUN pip install -c constraints.txt ".[${EXTRAS}${MORE:+,${MORE}}]"
+# pip stays, for `installRequirements`.
+RUN python .ci/pins "${EXTRAS}${MORE:+,${MORE}}" > requirements.txt \
+ && /opt/modeldeploy/bin/pip install --require-hashes --no-deps -r requirements.txt \
+ && python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
+ && /opt/modeldeploy/bin/pip install --no-deps dist/*.whl
 
 # --- run: no compiler, no pip cache, no root -----------------------------------------------------
 # The root file system may be read-only: nothing is written outside /tmp and the mounted volumes.
-FROM python:${PYTHON_VERSION}-slim AS run
+FROM ${PYTHON_IMAGE} AS run
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="modeldeploy" \
@@ -35,7 +48,8 @@ LABEL org.opencontainers.image.title="modeldeploy" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 RUN groupadd --gid 65532 nonroot \
- && useradd --uid 65532 --gid 65532 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin nonroot
+ && useradd --uid 65532 --gid 65532 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin nonroot \
+ && python -m pip uninstall --yes pip
 ENV PATH=/opt/modeldeploy/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -1,22 +1,26 @@
 # What a person, CI and the README call. Every target sets itself up: the virtual environment is made
 # when it is missing and brought up to date when pyproject.toml or constraints.txt changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-hostile bench-sandbox bench-analysis bench-server bench-artifacts bench-memory docs lock clean
+.PHONY: help setup demo test fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-hostile bench-sandbox bench-analysis bench-server bench-artifacts bench-memory docs lock sbom workflows pin clean
 
 VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
+# Extras of pyproject.toml that are installed.
+EXTRAS ?= dev,build
 # Demo and tests start processes all the time: compile once, whatever the surroundings say.
 export PYTHONDONTWRITEBYTECODE :=
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt .ci/pins
 	@test -x $(BIN)/pip || { python=$$(.ci/find-python) && "$$python" -m venv --clear $(VENV); }
 	@echo "Installing what constraints.txt pins into $(VENV) (once; a few minutes on a fresh machine) ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python .ci/pins $(EXTRAS) > $(VENV)/requirements.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps -r $(VENV)/requirements.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 setup: $(STAMP) ## Make the virtual environment and install everything into it
@@ -42,8 +46,9 @@ clients: ## Run Triton's, KServe's and MLflow's own clients against the model se
 e2e: $(STAMP) ## Run the end-to-end tests alone (CLUSTER=kubeconfig: on that cluster; NODE=sandbox: as its node)
 	@$(if $(CLUSTER),KUBECONFIG=$(CLUSTER)) $(if $(NODE),NODE=$(NODE)) $(BIN)/python -m pytest tests/e2e $(if $(CLUSTER),--cluster) $(PYTEST_ARGS)
 
-check: $(STAMP) ## Lint, formatting, types (of the tests of operator and command line too, and of the rules in the resource definition), and which package may import which
+check: $(STAMP) ## Lint, formatting, nothing that a shell runs, types (of the tests of operator and command line too, and of the rules in the resource definition), and which package may import which
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff check --isolated --quiet --select S602,S604,S605,S609 --exclude .venvs .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy -p model_operator -p model_server -p model_sandbox -p modeldeploy
 	@$(BIN)/mypy tests/support tests/unit/operator tests/unit/cli tests/integration/operator tests/contract/operator tests/contract/cli
@@ -85,6 +90,28 @@ bench-memory: $(STAMP) ## Measure the model server's memory over a million reque
 bench-artifacts: $(STAMP) ## Measure how fast, and in how much memory, a model gets to a server
 	@$(BIN)/python benchmarks/artifacts.py
 
+RELEASE := .venvs/release
+$(RELEASE)/.installed: pyproject.toml constraints.txt .ci/pins
+	@test -x $(RELEASE)/bin/pip || { python=$$(.ci/find-python) && "$$python" -m venv $(RELEASE); }
+	@$(RELEASE)/bin/python .ci/pins release > $(RELEASE)/requirements.txt
+	@$(RELEASE)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps -r $(RELEASE)/requirements.txt
+	@touch $@
+
+sbom: $(RELEASE)/.installed ## List what the images contain of Python, in dist/*.cdx.json (CycloneDX)
+	@mkdir -p dist
+	@for image in operator server; do \
+		$(RELEASE)/bin/python .ci/pins $$(.ci/image-extras $$image) > dist/$$image.txt && \
+		$(RELEASE)/bin/cyclonedx-py requirements dist/$$image.txt --pyproject pyproject.toml --mc-type application \
+			--output-reproducible --of JSON -o dist/$$image.cdx.json || exit 1; \
+	done
+
+workflows: $(RELEASE)/.installed ## Look for what can go wrong with the workflows
+	@$(RELEASE)/bin/zizmor --offline --persona regular .github/workflows
+
+pin: ## Write the digest of the base image into the Dockerfile (needs docker and the network)
+	@digest=$$(docker buildx imagetools inspect --format '{{.Manifest.Digest}}' $$(sed -n 's/^ARG PYTHON_IMAGE=\([^@]*\).*/\1/p' Dockerfile)) && \
+		sed -i "s|^\(ARG PYTHON_IMAGE=[^@]*\).*|\1@$$digest|" Dockerfile
+
 docs: $(STAMP) ## Write the pages under docs/ that are made from the code
 	@$(BIN)/python docs/generate.py
 
@@ -93,5 +120,5 @@ lock: $(STAMP) ## Pin the versions of the virtual environment in constraints.txt
 
 clean: ## Remove what the other targets made
 	@test ! -x $(BIN)/python || $(BIN)/python -m modeldeploy.stand down >/dev/null 2>&1 || true
-	@rm -rf $(VENV) .venvs/clients .sandbox dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .venvs/clients .venvs/lock .venvs/release .sandbox dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

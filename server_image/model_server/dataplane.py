@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from model_server.auth import Authenticator
 from model_server.domain.model import InferenceRequest, LoadedModel
 from model_server.domain.tensors import Outputs
-from model_server.errors import PredictionError, RequestError, UnknownModel, shortened
+from model_server.errors import MalformedRequest, PredictionError, RequestError, UnknownModel, shortened
 from model_server.lifecycle import Lifecycle, Phase
 from model_server.statuses import CLIENT_GONE, STATUS_OF
 from model_server.telemetry import Telemetry
@@ -131,10 +131,7 @@ class DataPlane:
                 self.require_model(*target)
             loaded = self.lifecycle.serving.loaded
             began = time.perf_counter()
-            if payload.size > LARGE_BYTES:
-                request = await self._decode_aside(codec, payload, loaded)
-            else:
-                request = codec.decode(payload, loaded, max_rows=self.max_rows)
+            request = await self._decode(codec, payload, loaded)
             telemetry.decoded(time.perf_counter() - began)
             outputs = await self.infer(request, identifier=identifier, trace=trace, body=payload.body)
             began = time.perf_counter()
@@ -156,9 +153,15 @@ class DataPlane:
         finally:
             telemetry.end(code, time.perf_counter() - started, trace.end(operation, code, began=started))
 
-    async def _decode_aside(self, codec: Codec[P, A], payload: P, loaded: LoadedModel) -> InferenceRequest:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._decoder, lambda: codec.decode(payload, loaded, max_rows=self.max_rows))
+    async def _decode(self, codec: Codec[P, A], payload: P, loaded: LoadedModel) -> InferenceRequest:
+        try:
+            if payload.size <= LARGE_BYTES:
+                return codec.decode(payload, loaded, max_rows=self.max_rows)
+            return await asyncio.get_running_loop().run_in_executor(
+                self._decoder, lambda: codec.decode(payload, loaded, max_rows=self.max_rows)
+            )
+        except RecursionError:
+            raise MalformedRequest.too_deep() from None
 
     async def infer(
         self, request: InferenceRequest, *, identifier: bytes, trace: Trace = NO_TRACE, body: bytes = b""

@@ -48,6 +48,10 @@ class SettingsInvalid(StartError):
     """A setting is missing, unknown or has a value it cannot have."""
 
 
+class CacheUnusable(SettingsInvalid):
+    """The shared cache cannot be written to, or others can write to this namespace's part of it."""
+
+
 class InternalError(StartError):
     """The server itself is at fault."""
 
@@ -78,6 +82,15 @@ class StorageUnavailable(StorageError):
     #: Whether another attempt would fail in the same way.
     is_lasting: bool = False
     hint = "Check that the endpoint is reachable from this pod; the server tries again when it is restarted."
+
+
+class TrustRootUnavailable(StorageError):
+    """The keys of Sigstore, with which signatures of identities are verified, could not be fetched."""
+
+    hint = (
+        "Let the pod reach tuf-repo-cdn.sigstore.dev, or mount a trust configuration and name its file in"
+        " MODEL_SERVER_SIGNATURE_TRUST_CONFIG."
+    )
 
 
 class ArtifactAccessDenied(StorageError):
@@ -122,6 +135,27 @@ class DigestMismatch(ArtifactError):
 
 class ArtifactNotTrusted(ArtifactError):
     """The format runs code when it is loaded, and nobody vouched for this file."""
+
+
+class SignatureMissing(ArtifactError):
+    """The package has to be signed, and there is no signature."""
+
+    hint = (
+        "Sign it with `modeldeploy package FOLDER --sign KEY`. A folder has its signature in model.sig, one file at its"
+        " URI with .sig appended."
+    )
+
+
+class SignatureInvalid(ArtifactError):
+    """The signature was made by somebody else than `spec.model.signature` names, or cannot be read."""
+
+    hint = "Sign the package with the key or identity that spec.model.signature names, or name the one that signed it."
+
+
+class SignatureMismatch(ArtifactError):
+    """Files were added, changed or removed since the package was signed."""
+
+    hint = "Find out who changed it. If the change is yours, sign the package again and upload it whole."
 
 
 class FormatUnknown(ArtifactError):
@@ -232,6 +266,11 @@ class InputRefused(InvalidInput):
 
 class MalformedRequest(RequestError):
     """The body cannot be read as what its content type says."""
+
+    @classmethod
+    def too_deep(cls) -> MalformedRequest:
+        """The error for lists or objects in so many others that looking at them ends the stack."""
+        return cls("the body is nested too deeply", hint="A row holds values, or lists of a tensor's rank.")
 
 
 class Unauthorized(RequestError):

@@ -25,7 +25,7 @@ from model_server.package.reader import Package, open_package
 from model_server.package.trust import require_trust
 from model_server.runtimes import load_model
 from model_server.settings import Settings
-from model_server.storage.cache import obtain
+from model_server.storage.cache import Cache, obtain, obtain_signature
 from model_server.storage.redaction import redacted
 
 log = logging.getLogger(__name__)
@@ -40,17 +40,25 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
     """
     uri = settings.storage_uri
     report(Phase.DOWNLOADING, f"fetching {redacted(uri)}")
+
+    def tell(text: str) -> None:
+        report(Phase.DOWNLOADING, text)
+
     fetched, sha256 = obtain(
         uri,
         folder,
-        settings.cache_dir,
+        Cache(settings.cache_dir, settings.namespace) if settings.cache_dir else None,
         settings.sha256,
         environ=environ,
-        tell=lambda text: report(Phase.DOWNLOADING, text),
+        tell=tell,
+        is_signed=settings.is_signed,
     )
     report(Phase.LOADING, "verifying the package")
     verify_pin(sha256, settings.sha256, redacted(uri))
-    trusted = bool(settings.sha256) or settings.trusted
+    if settings.is_signed:
+        _verify_signature(fetched, settings, folder, environ, tell)
+    # What was signed by whom the spec names is vouched for as by a pin.
+    trusted = bool(settings.sha256) or settings.is_signed or settings.trusted
     package = open_package(fetched, settings.format, folder / f"process-{os.getpid()}", trusted=trusted)
     require_trust(package.format, trusted=trusted, digest=sha256, artifacts=package.artifacts)
     if package.requirements:
@@ -85,6 +93,27 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
         warm_up_failure=failure,
         params=package.params,
     )
+
+
+def _verify_signature(
+    fetched: Path, settings: Settings, folder: Path, environ: Mapping[str, str], tell: Callable[[str], None]
+) -> None:
+    # Imported only here: most packages have no signature.
+    from model_server.package.signature import Signer, signature_of, verify_signature
+
+    signer = Signer(
+        public_key=settings.signature_public_key,
+        identity=settings.signature_identity,
+        issuer=settings.signature_issuer,
+        trust_config=settings.signature_trust_config,
+    )
+    signature = signature_of(
+        fetched,
+        settings.storage_uri,
+        lambda uri: obtain_signature(uri, folder, environ=environ, tell=tell),
+    )
+    verify_signature(fetched, signature, signer, folder / f"sigstore-{os.getpid()}", environ)
+    log.info("the signature is valid", extra={"signed_by": str(signer)})
 
 
 def _meet_requirements(

@@ -39,6 +39,23 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sha256: Annotated[
         str, Meta(pattern=r"^([0-9a-fA-F]{64})?$", description="Pin: load nothing else. Empty: not pinned.")
     ] = ""
+    signature_public_key: Annotated[
+        Path | None,
+        Meta(description="Public key (PEM) that has to have signed the package; default: no signature is needed."),
+    ] = None
+    signature_identity: Annotated[
+        str, Meta(description="Identity in the Sigstore certificate that has to have signed the package.")
+    ] = ""
+    signature_issuer: Annotated[
+        str,
+        Meta(pattern=r"^(https://\S+)?$", description="OpenID Connect issuer of that identity."),
+    ] = ""
+    signature_trust_config: Annotated[
+        Path | None,
+        Meta(
+            description="Trust root (a Sigstore ClientTrustConfig, JSON) for identities; default: Sigstore's, fetched."
+        ),
+    ] = None
     poll_seconds: Annotated[
         float, Meta(ge=0, description="How often to look whether the object at the storage URI has changed; 0: never.")
     ] = 0
@@ -53,7 +70,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str,
         Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", description="The model's name in URLs and labels."),
     ] = "model"
-    namespace: Annotated[str, Meta(description="The pod's namespace, for logs.")] = ""
+    namespace: Annotated[
+        str,
+        Meta(
+            pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$",
+            description="The pod's namespace, for logs, and for its part of a shared cache.",
+        ),
+    ] = ""
     revision: Annotated[str, Meta(description="The revision hash, a label of every metric.")] = ""
     host: Annotated[str, Meta(description="Address to listen on.")] = "0.0.0.0"  # noqa: S104 - a pod's port is meant to be reached
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes a free one and logs it.")] = 8080
@@ -147,6 +170,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     drift_threshold: Annotated[float, Meta(gt=0, description="PSI above which a feature counts as drifted.")] = 0.2
     termination_log: Annotated[Path, Meta(description="File for the reason of a failed start.")] = TERMINATION_LOG
 
+    @property
+    def is_signed(self) -> bool:
+        """Whether the package has to have a signature."""
+        return self.signature_public_key is not None or bool(self.signature_identity)
+
     def variable(self, field: str) -> str:
         """The environment variable of a field, for messages."""
         return PREFIX + field.upper()
@@ -157,6 +185,17 @@ def _contradictions(settings: Settings) -> None:
         raise SettingsInvalid(
             f"{PREFIX}INSTALL_REQUIREMENTS and {PREFIX}WORKERS={settings.workers} do not go together",
             hint="Use one worker and more replicas, or an image that has the requirements.",
+        )
+
+    if settings.signature_public_key and (settings.signature_identity or settings.signature_issuer):
+        raise SettingsInvalid(
+            f"{PREFIX}SIGNATURE_PUBLIC_KEY and {PREFIX}SIGNATURE_IDENTITY do not go together",
+            hint="A package is signed by a key or by an identity: set one of them.",
+        )
+    if bool(settings.signature_identity) != bool(settings.signature_issuer):
+        raise SettingsInvalid(
+            f"{PREFIX}SIGNATURE_IDENTITY and {PREFIX}SIGNATURE_ISSUER go together, and one of them is missing",
+            hint="An identity is what one issuer says of somebody: set both.",
         )
 
 

@@ -141,8 +141,13 @@ def _write(package: Path, code: str, described: dict[str, Any]) -> None:
     (package / "model.yaml").write_text(yaml.safe_dump(described))
 
 
-def bake_example(out: Path) -> None:
-    """Write what examples/06-package uploads, for clusters whose pods cannot see what is uploaded here."""
+def bake_examples(out: Path) -> None:
+    """Write what the examples 06 and 09 upload, for clusters whose pods cannot see what is uploaded here."""
+    signed = ROOT / "examples" / "09-signed" / "approve"
+    for version, factor in (("1", "return 4.0"), ("2", "return 1.0")):
+        shutil.copytree(signed, out / "approve" / version)
+        code = out / "approve" / version / "model.py"
+        code.write_text(code.read_text().replace("return 4.0", factor))
     package = out / "score"
     shutil.copytree(ROOT / "examples" / "06-package" / "score", package)
     sample = ROOT / "examples" / "06-package" / "sample.csv"
@@ -152,4 +157,4 @@ def bake_example(out: Path) -> None:
 
 if __name__ == "__main__":
     write(Path(sys.argv[1]))
-    bake_example(Path(sys.argv[1]) / "quick")
+    bake_examples(Path(sys.argv[1]) / "quick")

@@ -58,6 +58,31 @@ MODELS: list[Row] = [
     ),
     ("hasty polling", {"model": {**MODEL, "pollInterval": "10ms"}}, "pollInterval must be at least 1s"),
     ("a cache nowhere", {"model": {**MODEL, "cache": {}}}, "cache needs exactly one of claimName or hostPath"),
+    (
+        "a signature by nobody",
+        {"model": {**MODEL, "signature": {}}},
+        "signature needs exactly one of publicKey or identity",
+    ),
+    (
+        "a public key in two places",
+        {"model": {**MODEL, "signature": {"publicKey": {"secretName": "a", "configMapName": "a", "key": "k"}}}},
+        "publicKey needs exactly one of secretName or configMapName",
+    ),
+    (
+        "a public key in another namespace's Secret",
+        {"model": {**MODEL, "signature": {"publicKey": {"secretName": "../kube-system/a", "key": "k"}}}},
+        "signature.publicKey.secretName",
+    ),
+    (
+        "a public key outside of its mount",
+        {"model": {**MODEL, "signature": {"publicKey": {"secretName": "a", "key": "../storage/key"}}}},
+        "signature.publicKey.key",
+    ),
+    (
+        "an identity of an issuer without TLS",
+        {"model": {**MODEL, "signature": {"identity": {"subject": "a@b.c", "issuer": "http://d.e"}}}},
+        "signature.identity.issuer",
+    ),
     ("an authority nowhere", {"model": {**MODEL, "ca": {}}}, "ca needs exactly one of configMapName or secretName"),
     (
         "an authority twice",

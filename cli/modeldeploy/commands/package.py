@@ -27,10 +27,16 @@ def package(
     trusted: Annotated[
         bool, typer.Option("--trusted", help="Read the names from a pickle, which runs the code in it.")
     ] = False,
+    sign: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="Private key (PEM) that signs the package: model.sig is written.")
+    ] = None,
+    sign_keyless: Annotated[
+        bool, typer.Option("--sign-keyless", help="Sign with your identity by Sigstore, which needs the network.")
+    ] = False,
     upload: Annotated[str | None, typer.Option(help="Where to upload: s3://, gs://, az://, file://.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over model.yaml, or over what is at the URI.")] = False,
 ) -> None:
-    """Write a package's model.yaml, print its digest, upload it."""
+    """Write a package's model.yaml, sign it, print its digest, upload it."""
     # No other command needs these, and each of them starts first.
     import yaml
 
@@ -38,14 +44,18 @@ def package(
 
     if not folder.is_dir():
         raise Refused(f"{folder} is no folder: put the model's file into one, with what belongs to it")
+    if sign is not None and sign_keyless:
+        raise typer.BadParameter("--sign KEY and --sign-keyless do not go together: one signature is by one of them")
     written = {"--target": target, "--name": name, "--version": version, "--ranges": ranges, "--trusted": trusted}
     if unused := [option for option, value in written.items() if value and sample is None]:
         raise typer.BadParameter(f"{unused[0]} says what is written into model.yaml, from a sample: add --sample FILE")
     if sample is not None:
         _write_metadata(folder, _columns(sample), target, name, version, ranges=ranges, trusted=trusted, force=force)
-    files = files_of(folder)
-    if not files:
+    if not files_of(folder):
         raise Refused(f"{folder} is empty")
+    if sign is not None or sign_keyless:
+        _sign(folder, sign)
+    files = files_of(folder)
     sha256 = tree_digest(folder, files)
     if upload is not None:
         from modeldeploy.package.uploading import upload as bring
@@ -55,6 +65,16 @@ def package(
     # What goes into a ModelDeployment, as it is.
     uri = {"storageUri": upload.rstrip("/")} if upload else {}
     print(yaml.safe_dump({"model": uri | {"sha256": sha256}}, sort_keys=False), end="")
+
+
+def _sign(folder: Path, key: Path | None) -> None:
+    from modeldeploy.package.signing import SIGNATURE, sign_with_identity, sign_with_key
+
+    if key is not None:
+        sign_with_key(folder, key, os.environ)
+    else:
+        sign_with_identity(folder, os.environ)
+    print(f"wrote {folder / SIGNATURE}", file=sys.stderr)
 
 
 def _write_metadata(

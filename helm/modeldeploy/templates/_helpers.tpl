@@ -48,6 +48,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $root := index . 0 -}}
 {{- $image := index . 1 -}}
 {{- $name := printf "%s:%s" $image.repository (default $root.Chart.AppVersion $image.tag) -}}
+{{- if $image.digest -}}
+{{- $name = printf "%s@%s" $image.repository $image.digest -}}
+{{- end -}}
 {{- if $root.Values.image.registry -}}
 {{- printf "%s/%s" (trimSuffix "/" $root.Values.image.registry) $name -}}
 {{- else -}}

@@ -39,7 +39,7 @@ _MODEL = Fields(
         "pollInterval": None,
         "cache": None,
     },
-    later={"ca": None},
+    later={"ca": None, "signature": None},
 )
 _SERVER = Fields(
     first={
@@ -66,6 +66,9 @@ _INPUT_LOG = Fields(first={"sampleRate": 0, "redact": None, "sink": "stdout"}, l
 _DRIFT = Fields(first={"reference": "package", "threshold": 0.2}, later={})
 _CACHE = Fields(first={"claimName": None, "hostPath": None}, later={})
 _CA = Fields(first={}, later={"configMapName": None, "secretName": None, "key": "ca.crt"})
+_SIGNATURE = Fields(first={}, later={"publicKey": None, "identity": None})
+_PUBLIC_KEY = Fields(first={}, later={"secretName": None, "configMapName": None, "key": None})
+_IDENTITY = Fields(first={}, later={"subject": None, "issuer": None})
 _SECRET = Fields(first={"secretName": None}, later={})
 
 #: By path within a revision's source (`spec` without what does not make pods differ).
@@ -73,6 +76,9 @@ FIELDS: Mapping[str, Fields] = {
     "model": _MODEL,
     "model.cache": _CACHE,
     "model.ca": _CA,
+    "model.signature": _SIGNATURE,
+    "model.signature.publicKey": _PUBLIC_KEY,
+    "model.signature.identity": _IDENTITY,
     "server": _SERVER,
     "server.batching": _BATCHING,
     "server.inputLog": _INPUT_LOG,

@@ -43,6 +43,28 @@ class CertificateAuthority(Value, frozen=True, kw_only=True):
     key: str = "ca.crt"
 
 
+class PublicKey(Value, frozen=True, kw_only=True):
+    """Entry of a Secret or ConfigMap with a public key (`spec.model.signature.publicKey`); exactly one name is set."""
+
+    secret_name: str | None = None
+    config_map_name: str | None = None
+    key: str
+
+
+class Identity(Value, frozen=True, kw_only=True):
+    """Identity in a certificate of Sigstore (`spec.model.signature.identity`)."""
+
+    subject: str
+    issuer: str
+
+
+class Signature(Value, frozen=True, kw_only=True):
+    """Signature that the package must have (`spec.model.signature`); exactly one field is set."""
+
+    public_key: PublicKey | None = None
+    identity: Identity | None = None
+
+
 class Model(Value, frozen=True, kw_only=True):
     """The model to serve, and whether its code may run (`spec.model`)."""
 
@@ -51,6 +73,7 @@ class Model(Value, frozen=True, kw_only=True):
     version: str | None = None
     sha256: str | None = None
     trusted: bool = False
+    signature: Signature = Signature()
     secret_name: str | None = None
     install_requirements: bool = False
     poll_interval: Duration | None = None

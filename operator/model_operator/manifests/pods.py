@@ -10,7 +10,7 @@ from model_operator.api.names import REVISION, SCHEME, own_labels, pod_selector
 from model_operator.api.pod_template import SERVER_CONTAINER
 from model_operator.api.resource import ObjectKey
 from model_operator.api.shadow import DIGEST_VARIABLE, shadow_token, token_digest
-from model_operator.api.spec import CertificateAuthority, Model, Server
+from model_operator.api.spec import CertificateAuthority, Model, PublicKey, Server
 from model_operator.manifests.strategic_merge import overlay
 
 Body = dict[str, Any]
@@ -27,6 +27,7 @@ CREDENTIALS_DIR = "/var/run/secrets/modeldeploy/storage"
 AUTH_DIR = "/var/run/secrets/modeldeploy/auth"
 CA_DIR = "/var/run/secrets/modeldeploy/ca"
 TLS_DIR = "/var/run/secrets/modeldeploy/tls"
+PUBLIC_KEY_DIR = "/var/run/secrets/modeldeploy/signature"
 CLAIM_DIR = "/mnt/claims"
 CACHE_DIR = "/var/cache/modeldeploy"
 TERMINATION_LOG = "/dev/termination-log"
@@ -150,12 +151,16 @@ def _probe(scheme: str, path: str, *, period: int, failures: int) -> Body:
 
 def _environment(name: str, revision: str, model: Model, server: Server) -> list[Body]:
     log, drift = server.input_log, server.drift
+    public_key, identity = model.signature.public_key, model.signature.identity
     values: Mapping[str, Any] = {
         "STORAGE_URI": model.storage_uri,
         "FORMAT": model.format,
         "VERSION": model.version,
         "SHA256": model.sha256,
         "TRUSTED": model.trusted,
+        "SIGNATURE_PUBLIC_KEY": public_key and f"{PUBLIC_KEY_DIR}/{public_key.key}",
+        "SIGNATURE_IDENTITY": identity and identity.subject,
+        "SIGNATURE_ISSUER": identity and identity.issuer,
         "INSTALL_REQUIREMENTS": model.install_requirements,
         "NAME": name,
         "REVISION": revision,
@@ -216,6 +221,8 @@ def _mounts(model: Model, server: Server) -> list[Body]:
         mounts.append({"name": "credentials", "mountPath": CREDENTIALS_DIR, "readOnly": True})
     if model.ca:
         mounts.append({"name": "ca", "mountPath": CA_DIR, "readOnly": True})
+    if model.signature.public_key:
+        mounts.append({"name": "public-key", "mountPath": PUBLIC_KEY_DIR, "readOnly": True})
     if server.auth_secret_name:
         mounts.append({"name": "auth", "mountPath": AUTH_DIR, "readOnly": True})
     if server.tls_secret_name:
@@ -233,6 +240,8 @@ def _volumes(model: Model, server: Server) -> list[Body]:
         volumes.append({"name": "credentials", "secret": {"secretName": model.secret_name}})
     if model.ca:
         volumes.append({"name": "ca", **_certificates(model.ca)})
+    if model.signature.public_key:
+        volumes.append({"name": "public-key", **_public_key(model.signature.public_key)})
     if server.auth_secret_name:
         volumes.append({"name": "auth", "secret": {"secretName": server.auth_secret_name}})
     if server.tls_secret_name:
@@ -248,10 +257,20 @@ def _volumes(model: Model, server: Server) -> list[Body]:
 
 def _certificates(ca: CertificateAuthority) -> Body:
     """Return the source of the volume with the file `ca.crt`."""
-    items = [{"key": ca.key, "path": "ca.crt"}]
-    if ca.secret_name:
-        return {"secret": {"secretName": ca.secret_name, "items": items}}
-    return {"configMap": {"name": ca.config_map_name, "items": items}}
+    return _one_entry(ca.secret_name, ca.config_map_name, ca.key, path="ca.crt")
+
+
+def _public_key(public_key: PublicKey) -> Body:
+    """Return the source of a volume with this one entry: beside it may lie the private key."""
+    return _one_entry(public_key.secret_name, public_key.config_map_name, public_key.key, path=public_key.key)
+
+
+def _one_entry(secret: str | None, config_map: str | None, key: str, *, path: str) -> Body:
+    """Return the source of a volume with one file, from an entry of a Secret or of a ConfigMap."""
+    items = [{"key": key, "path": path}]
+    if secret:
+        return {"secret": {"secretName": secret, "items": items}}
+    return {"configMap": {"name": config_map, "items": items}}
 
 
 def claim_of(model: Model) -> str:

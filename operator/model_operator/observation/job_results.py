@@ -5,11 +5,10 @@ The result is in the termination message of a pod (docs/wire.md), so that the se
 
 from collections.abc import Iterator, Mapping
 
-import orjson
-
 from model_operator.api.json import Body
 from model_operator.api.names import EVALUATION
-from model_operator.observation.pod_failures import most_severe, pod_problem
+from model_operator.observation.pod_failures import most_severe, pod_problem, shorten
+from model_operator.observation.termination import last_line, read_evaluation, read_failure
 from model_operator.observation.values import Measurement
 
 Children = Mapping[tuple[str, str], Body]
@@ -18,7 +17,7 @@ Children = Mapping[tuple[str, str], Body]
 def measured(children: Children) -> Mapping[str, Measurement]:
     """Return the results by the name of the Job; Jobs that still run, or will be retried, are not included."""
     jobs = {name: body for (kind, name), body in children.items() if kind == "Job"}
-    ends = {name: _end_of(job, list(_messages(children, name))) for name, job in jobs.items()}
+    ends = {name: _end_of(job, list(_ends(children, name))) for name, job in jobs.items()}
     return {name: end for name, end in ends.items() if end is not None}
 
 
@@ -38,47 +37,40 @@ def hindrances(children: Children) -> Mapping[str, str]:
     return found
 
 
-def _end_of(job: Body, messages: list[Body]) -> Measurement | None:
-    for message in messages:
-        if "metrics" in message:
-            return Measurement(values=message["metrics"], rows=message.get("rows", 0))
-    permanent = next((message for message in messages if message.get("permanent")), None)
+def _end_of(job: Body, ends: list[Body]) -> Measurement | None:
+    texts = [ended.get("message", "") for ended in ends]
+    for result in filter(None, map(read_evaluation, texts)):
+        values = {name: value for name, value in result.metrics.items() if value is not None}
+        return Measurement(values=values, rows=result.rows)
+    reports = [read_failure(text) for text in texts]
+    permanent = next((report for report in reports if report and report.permanent), None)
     failed = next((c for c in _conditions(job) if c["type"] == "Failed" and c["status"] == "True"), None)
     if permanent is None and failed is None:
         return None
-    failure = permanent or (messages[-1] if messages else {})
-    if "reason" in failure:
-        return Measurement(error=f"{failure['reason']}: {failure.get('message', '')} {failure.get('hint', '')}".strip())
+    report = permanent or (reports[-1] if reports else None)
+    if report is not None:
+        return Measurement(error=shorten(f"{report.reason}: {report.message} {report.hint}".strip()))
+    if ends:
+        # A process that was killed, or out of memory.
+        message = last_line(texts[-1]) or f"exit code {ends[-1].get('exitCode')}"
+        return Measurement(error=shorten(f"{ends[-1].get('reason', 'Error')}: {message}"))
     why = failed or {}
-    return Measurement(error=f"{why.get('reason', 'Failed')}: {why.get('message', '')}")
+    return Measurement(error=shorten(f"{why.get('reason', 'Failed')}: {why.get('message', '')}"))
 
 
-def _messages(children: Children, job: str) -> Iterator[Body]:
-    """Yield the termination messages of the Job's pods, as JSON objects."""
+def _ends(children: Children, job: str) -> Iterator[Body]:
+    """Yield how the containers of the Job's pods ended."""
     for pod in _pods(children, job):
         for container in (pod.get("status") or {}).get("containerStatuses", ()):
             ended = (container.get("state") or {}).get("terminated")
             if ended:
-                yield _message(ended)
+                yield ended
 
 
 def _pods(children: Children, job: str) -> Iterator[Body]:
     for (kind, _), body in sorted(children.items()):
         if kind == "Pod" and (body["metadata"].get("labels") or {}).get(EVALUATION) == job:
             yield body
-
-
-def _message(ended: Body) -> Body:
-    """Parse a termination message; one that is not JSON comes from a process that was killed or out of memory."""
-    text = ended.get("message", "")
-    try:
-        found = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        found = None
-    if isinstance(found, dict):
-        return found
-    last = (text.strip().splitlines() or [""])[-1]
-    return {"reason": ended.get("reason", "Error"), "message": last or f"exit code {ended.get('exitCode')}"}
 
 
 def _conditions(job: Body) -> list[Body]:

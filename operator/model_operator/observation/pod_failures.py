@@ -4,10 +4,10 @@ The server writes `{"reason", "message", "hint", "permanent"}` to its terminatio
 (docs/wire.md), which is more specific than `CrashLoopBackOff` and takes precedence.
 """
 
-import json
 from collections.abc import Iterable
 
 from model_operator.api.json import Body
+from model_operator.observation.termination import last_line, read_failure
 from model_operator.observation.values import PodProblem
 
 #: Permanent waiting reasons: the image must change.
@@ -53,7 +53,7 @@ def ended_pod_problem(status: Body) -> PodProblem:
     """
     reason, message = status.get("reason") or "", status.get("message") or ""
     if reason:
-        return PodProblem(reason=reason, message=_shorten(message))
+        return PodProblem(reason=reason, message=shorten(message))
     return pod_problem(status) or PodProblem(reason=status.get("phase", "Failed"), message="the pod has ended")
 
 
@@ -66,7 +66,7 @@ def deployment_problem(status: Body) -> PodProblem | None:
     for condition in status.get("conditions") or ():
         if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
             return PodProblem(
-                reason=condition.get("reason") or "FailedCreate", message=_shorten(condition.get("message", ""))
+                reason=condition.get("reason") or "FailedCreate", message=shorten(condition.get("message", ""))
             )
     return None
 
@@ -81,7 +81,7 @@ def autoscaler_problem(status: Body) -> PodProblem | None:
         is_off = condition.get("type") in ("AbleToScale", "ScalingActive") and condition.get("status") == "False"
         if is_off and condition.get("reason") != "ScalingDisabled":
             message = condition.get("message", "")
-            return PodProblem(reason=condition.get("reason") or "Unknown", message=_shorten(message) + _hint(message))
+            return PodProblem(reason=condition.get("reason") or "Unknown", message=shorten(message) + _hint(message))
     return None
 
 
@@ -132,29 +132,17 @@ def _trouble_of_container(container: Body) -> PodProblem | None:
 
 def _from_termination(ended: Body, restarts: int, waiting: Body) -> PodProblem:
     written = ended.get("message", "")
-    try:
-        report = json.loads(written)
-        reason, message = str(report["reason"]), str(report["message"])
-    except (ValueError, KeyError, TypeError):
+    report = read_failure(written)
+    if report is None:
         reason = ended.get("reason") or waiting.get("reason") or "Error"
-        message = _last_log_line(written) or f"the server ended with exit code {ended['exitCode']}"
-        return PodProblem(reason=reason, message=_shorten(message), restarts=restarts)
-    hint = str(report.get("hint") or "")
+        message = last_line(written) or f"the server ended with exit code {ended['exitCode']}"
+        return PodProblem(reason=reason, message=shorten(message), restarts=restarts)
     return PodProblem(
-        reason=reason,
-        message=_shorten(f"{message}. {hint}" if hint else message),
+        reason=report.reason,
+        message=shorten(f"{report.message}. {report.hint}" if report.hint else report.message),
         restarts=restarts,
-        is_permanent=bool(report.get("permanent")),
+        is_permanent=report.permanent,
     )
-
-
-def _last_log_line(logs: str) -> str:
-    """Return the last line of a log, which the kubelet reports if there is no termination message."""
-    last = logs.strip().rpartition("\n")[2]
-    try:
-        return str(json.loads(last)["message"])
-    except (ValueError, KeyError, TypeError):
-        return last
 
 
 def _unschedulable(conditions: Iterable[Body]) -> PodProblem | None:
@@ -164,5 +152,6 @@ def _unschedulable(conditions: Iterable[Body]) -> PodProblem | None:
     return None
 
 
-def _shorten(text: str, limit: int = 1024) -> str:
+def shorten(text: str, limit: int = 1024) -> str:
+    """Return a text that a pod or Kubernetes wrote, cut for a status."""
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -105,12 +105,16 @@ def add_exception_handlers(app: FastAPI) -> None:
         # The framework raises it again afterwards, for `Application` to log.
         return to_response(error_answer(PredictionError("the server failed on this request")))
 
+    async def on_depth(request: Request, error: Exception) -> Response:
+        return refuse(request, MalformedRequest.too_deep())
+
     async def on_disconnect(request: Request, error: Exception) -> Response:
         return to_response(GONE)
 
     app.add_exception_handler(RequestError, on_refusal)
     app.add_exception_handler(HTTPException, on_framework_error)
     app.add_exception_handler(RequestValidationError, on_framework_error)
+    app.add_exception_handler(RecursionError, on_depth)
     app.add_exception_handler(Disconnected, on_disconnect)
     app.add_exception_handler(Exception, on_unknown_error)
 

@@ -22,22 +22,13 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from model_server.errors import ArtifactNotTrusted, DependencyMismatch, RestartNeeded
+from model_server.package.child_environment import environment_of_child
 
 log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 900
 # Names the folder that a restarted process has in front of its path.
 INSTALLED = "MODEL_SERVER_INSTALLED"
-
-
-# What pip needs of the environment, besides its own settings.
-_PIP_SEES = frozenset(
-    name.casefold()
-    for name in (
-        *("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "XDG_CACHE_HOME", "SYSTEMROOT"),
-        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"),
-    )
-)
 
 
 def check_installable(requirements: Sequence[Requirement], *, trusted: bool, digest: str) -> None:
@@ -79,11 +70,6 @@ def install(
     raise RestartNeeded("the requirements are installed", environ=restarted)
 
 
-def environment_of_pip(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what pip sees of the server's environment: its own settings, proxies and certificates."""
-    return {name: value for name, value in environ.items() if name.startswith("PIP_") or name.casefold() in _PIP_SEES}
-
-
 def _without_password(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}" if "@" in rest.partition("/")[0] else url
@@ -103,7 +89,8 @@ def _pip(specifiers: Sequence[str], folder: Path, environ: Mapping[str, str], *,
             capture_output=True,
             text=True,
             timeout=TIMEOUT_SECONDS,
-            env=environment_of_pip(environ),
+            # Its own settings, proxies and certificates.
+            env=environment_of_child(environ, prefix="PIP_"),
         )
     except subprocess.TimeoutExpired:
         raise DependencyMismatch(

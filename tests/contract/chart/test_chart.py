@@ -140,6 +140,7 @@ def test_helm_finds_nothing_to_complain_about() -> None:
         pytest.param({"replica": 1}, "replica", id="an unknown value"),
         pytest.param({"image": {"tag": "1"}}, "tag", id="an unknown value further in"),
         pytest.param({"logLevel": "loud"}, "logLevel", id="a word that is not on the list"),
+        pytest.param({"image": {"server": {"digest": "sha256:1"}}}, "digest", id="a digest that is none"),
         pytest.param({"image": {"registry": "https://mirror"}}, "registry", id="a registry with a scheme"),
         pytest.param({"watch": {"namespaces": ["A_B"]}}, "namespaces", id="a namespace that cannot be"),
         pytest.param({"trafficPolicy": {"gateways": [{"name": "shared"}]}}, "hostnames", id="a Gateway for nobody"),
@@ -161,6 +162,14 @@ def test_the_schema_knows_every_value_that_has_a_default() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
     defaults = yaml.safe_load((CHART / "values.yaml").read_text())
     assert set(defaults) == set(schema["properties"]) - {"global"}
+
+
+def test_a_digest_goes_before_the_tag() -> None:
+    digest = f"sha256:{'a' * 64}"
+    values = {"image": {"operator": {"tag": "1", "digest": digest}, "server": {"digest": digest}}}
+    assert container(values)["image"] == f"modeldeploy/operator@{digest}"
+    environment = {one["name"]: one.get("value") for one in container(values)["env"]}
+    assert environment["MODEL_OPERATOR_SERVER_IMAGE"] == f"modeldeploy/server@{digest}"
 
 
 def test_one_value_moves_every_image_to_a_mirror() -> None:

@@ -3,15 +3,20 @@
 import csv
 import subprocess
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import lightgbm
 import numpy as np
 import pytest
 import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from free_ports import free_port
 from sklearn.datasets import load_wine
 from typer.testing import CliRunner
 
+from model_server.errors import SignatureMismatch
 from model_server.loader import load
 from model_server.monitoring.drift import Bins
 from model_server.package.digest import digest
@@ -145,3 +150,89 @@ def test_what_is_there_is_not_written_over_without_a_word(tmp_path: Path, folder
 def test_a_place_that_cannot_be_written_to_is_refused(folder: Path, place: str) -> None:
     with pytest.raises(Refused, match="no place to upload to; known are s3://"):
         run(folder, "--upload", place)
+
+
+class TestSigning:
+    """`--sign` writes what `spec.model.signature` asks for."""
+
+    @pytest.fixture
+    def key(self, tmp_path: Path) -> Path:
+        private = ec.generate_private_key(ec.SECP256R1())
+        path = tmp_path / "model.key"
+        path.write_bytes(pem(private, serialization.NoEncryption()))
+        public = private.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        (tmp_path / "model.pub").write_bytes(public)
+        return path
+
+    def load(self, folder: Path, **settings: object) -> Any:
+        given = {"STORAGE_URI": f"file://{folder}", "SIGNATURE_PUBLIC_KEY": folder.parent / "model.pub", **settings}
+        environ = {f"MODEL_SERVER_{name}": str(value) for name, value in given.items()}
+        return load(
+            read_settings(environ), Path(mkdtemp(dir=folder.parent)), environ=environ, report=lambda phase, text: None
+        )
+
+    def test_a_signed_package_is_loaded_and_its_digest_covers_the_signature(self, folder: Path, key: Path) -> None:
+        said = run(folder, "--sign", key)
+        assert said == {"sha256": digest(folder)}
+        assert self.load(folder, SHA256=said["sha256"]).identity.format == "lightgbm"
+
+    def test_the_signature_is_uploaded_with_the_files(self, tmp_path: Path, folder: Path, key: Path) -> None:
+        run(folder, "--sign", key, "--upload", f"file://{tmp_path}/models/wine/7")
+        assert (tmp_path / "models/wine/7/model.sig").exists()
+
+    def test_a_package_that_was_changed_is_refused_until_it_is_signed_again(self, folder: Path, key: Path) -> None:
+        run(folder, "--sign", key)
+        (folder / ".gitattributes").write_text("added")
+        with pytest.raises(SignatureMismatch, match=r"\.gitattributes"):
+            self.load(folder)
+        run(folder, "--sign", key)
+        assert self.load(folder)
+
+    def test_an_encrypted_key_takes_its_password_from_the_environment(
+        self, folder: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        private = serialization.load_pem_private_key(key.read_bytes(), None)
+        key.write_bytes(pem(private, serialization.BestAvailableEncryption(b"open sesame")))
+        with pytest.raises(Refused, match="MODELDEPLOY_SIGNING_PASSWORD"):
+            run(folder, "--sign", key)
+        monkeypatch.setenv("MODELDEPLOY_SIGNING_PASSWORD", "open sesame")
+        run(folder, "--sign", key)
+        assert self.load(folder)
+
+    @pytest.mark.parametrize(
+        "content",
+        [pytest.param(None, id="no file"), pytest.param(b"key", id="no key"), pytest.param("ed", id="Ed25519")],
+    )
+    def test_a_key_that_cannot_sign_is_refused(self, tmp_path: Path, folder: Path, content: bytes | str | None) -> None:
+        key = tmp_path / "odd.key"
+        if content == "ed":
+            key.write_bytes(pem(ed25519.Ed25519PrivateKey.generate(), serialization.NoEncryption()))
+        elif isinstance(content, bytes):
+            key.write_bytes(content)
+        with pytest.raises(Refused, match=r"odd\.key cannot sign: .*openssl ecparam"):
+            run(folder, "--sign", key)
+        assert not (folder / "model.sig").exists()
+
+    def test_a_link_in_the_folder_is_refused(self, tmp_path: Path, folder: Path, key: Path) -> None:
+        (folder / "link").symlink_to(key)
+        with pytest.raises(Refused, match="symlink"):
+            run(folder, "--sign", key)
+
+    def test_without_a_network_an_identity_says_what_it_needs(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{free_port()}")
+        with pytest.raises(Refused, match=r"tuf-repo-cdn\.sigstore\.dev.* SIGSTORE_IDENTITY_TOKEN.* --sign"):
+            run(folder, "--sign-keyless")
+
+    def test_one_signature_is_by_one_signer(self, folder: Path, key: Path) -> None:
+        result = CliRunner().invoke(build(), ["package", str(folder), "--sign", str(key), "--sign-keyless"])
+        assert result.exit_code == 2
+        assert "do not go together" in result.output
+
+
+def pem(private: Any, encryption: serialization.KeySerializationEncryption) -> bytes:
+    found: bytes = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+    return found

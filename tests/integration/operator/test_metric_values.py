@@ -17,8 +17,9 @@ from model_operator.api.analysis import PROVIDERS, DatadogSource, Source
 from model_operator.api.values import replace
 from model_operator.clients.egress import EgressPolicy
 from model_operator.clients.metric_providers import factory
-from model_operator.clients.metric_providers.datadog import DatadogProvider
+from model_operator.clients.metric_providers.datadog import DatadogProvider, last_point
 from model_operator.clients.metric_providers.factory import MetricProviders
+from model_operator.clients.metric_providers.prometheus import result_of
 from model_operator.clients.metric_providers.provider import JsonSession, Secret
 from model_operator.clients.metric_providers.web import number_at
 from model_operator.errors import ApiError, ProviderError
@@ -124,6 +125,14 @@ async def hook() -> AsyncIterator[tuple[str, dict[str, Any]]]:
         pytest.param({"text": "no JSON"}, "answered 200 with something that is no JSON", id="no JSON"),
         pytest.param({"text": '{"other": 1}'}, "has no value at \\$.value", id="nothing at the path"),
         pytest.param({"text": '{"value": "many"}'}, "the answer has a text where a number is needed", id="a word"),
+        pytest.param({"text": '{"value": [1]}'}, "the answer has a list where", id="a list"),
+        pytest.param({"text": '{"value": {}}'}, "the answer has an object where", id="an object"),
+        pytest.param({"text": '{"value": true}'}, "the answer has true or false where", id="true"),
+        pytest.param({"text": '{"value": "+Inf"}'}, "the answer has an infinite number", id="infinity"),
+        pytest.param({"text": '{"value": 1e999}'}, "answered 200 with something that is no JSON", id="by overflow"),
+        pytest.param({"text": "[" * 100_000}, "answered 200 with something that is no JSON", id="deep"),
+        pytest.param({"text": "[1]"}, "has no value at \\$.value", id="a list of values"),
+        pytest.param({"text": '"' + "x" * 2**20}, "answered with more than 1 MiB; one number is needed", id="too much"),
         pytest.param({"wait": 2.0}, "did not answer within 0.2 s", id="silence"),
     ],
 )
@@ -290,3 +299,38 @@ async def test_every_source_of_a_spec_has_its_provider(values: MetricProviders) 
         missing = replace(source, secret_name="missing")
         with pytest.raises(ProviderError, match="Secret missing: it does not exist"):
             await values.value(missing, "team")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({"data": {"resultType": "secret " * 1000, "result": []}}, id="a kind of its own"),
+        pytest.param({"data": {"resultType": ["matrix"], "result": []}}, id="a list as kind"),
+        pytest.param({"data": {"resultType": "vector", "result": {"a": 1}}}, id="an object as result"),
+        pytest.param({"data": {"resultType": "vector", "result": [None]}}, id="no series in the list"),
+        pytest.param({"data": {"resultType": "vector", "result": [{"value": 1}]}}, id="a number as sample"),
+        pytest.param({"data": {"resultType": "vector", "result": 5}}, id="a number as result"),
+        pytest.param({"data": {"resultType": "scalar", "result": []}}, id="an empty scalar"),
+        pytest.param({"data": [1]}, id="a list as data"),
+        pytest.param([], id="another document"),
+    ],
+)
+def test_an_answer_that_prometheus_does_not_give_is_refused_and_not_shown(body: Any) -> None:
+    with pytest.raises(ProviderError, match=r"^the response is not one of Prometheus' query API$"):
+        result_of(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param([], id="another document"),
+        pytest.param({"series": {"a": 1}}, id="an object as series"),
+        pytest.param({"series": [1]}, id="a number as series"),
+        pytest.param({"series": [{"pointlist": [1]}]}, id="a number as point"),
+        pytest.param({"series": [{"pointlist": [[1, 2, 3]]}]}, id="a point of three"),
+        pytest.param({"series": 5}, id="a number"),
+    ],
+)
+def test_an_answer_that_datadog_does_not_give_is_refused(body: Any) -> None:
+    with pytest.raises(ProviderError, match=r"^the response is not one of Datadog's query API$"):
+        last_point(body)

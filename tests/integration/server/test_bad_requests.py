@@ -95,6 +95,34 @@ def test_a_bad_document_is_refused(wine_server, body, status, message):
     assert answer.status_code == status
 
 
+DEEP = [b"[" * 950 + b"]" * 950, b'{"a":' * 950 + b"1" + b"}" * 950]
+
+
+@pytest.mark.parametrize("deep", DEEP, ids=["lists", "objects"])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/predict", b'{"instances": [[%s]]}'),
+        ("/predict", b'{"instances": [{"alcohol": %s}]}'),
+        ("/predict", b'{"instances": [[1]], "parameters": {"probabilities": %s}}'),
+        ("/v1/models/wine:predict", b'{"inputs": {"alcohol": [%s]}}'),
+        ("/v2/models/wine/infer", b'{"inputs": [{"name": "x", "shape": [1, 13], "datatype": "FP64", "data": [%s]}]}'),
+        ("/v2/models/wine/infer", b'{"inputs": [{"name": %s, "shape": [1, 13], "datatype": "FP64", "data": [1]}]}'),
+        ("/v2/models/wine/infer", b'{"inputs": [{"name": "x", "shape": [%s], "datatype": "FP64", "data": [1]}]}'),
+        ("/invocations", b'{"dataframe_split": {"columns": %s, "data": [[1]]}}'),
+        ("/invocations", b'{"dataframe_records": [%s]}'),
+        ("/feedback", b'{"prediction": 1, "label": %s}'),
+        ("/feedback", b'{"prediction": %s, "label": 1}'),
+        ("/feedback", b'{"id": %s, "label": 1}'),
+        ("/feedback", b'{"conversion": %s}'),
+    ],
+)
+def test_what_is_nested_as_deeply_as_json_may_be_is_the_clients_fault(wine_server, path, body, deep):
+    answer = wine_server.client.post(path, content=body % deep, headers={"content-type": "application/json"})
+    assert answer.status_code in (400, 422), answer.text
+    assert len(answer.json()["error"]) < 2000
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from model_server.package.installation import environment_of_pip
+from model_server.package.child_environment import environment_of_child
 
 MODEL = """
 import small_library
@@ -144,13 +144,14 @@ def test_nothing_is_built(serve, package, tmp_path, monkeypatch):
 
 
 def test_pip_sees_its_settings_and_no_credentials():
-    seen = environment_of_pip(
+    seen = environment_of_child(
         {
             "PATH": "/bin",
             "PIP_INDEX_URL": "x",
             "https_proxy": "p",
             "AWS_SECRET_ACCESS_KEY": "s",
             "MODEL_SERVER_NAME": "m",
-        }
+        },
+        prefix="PIP_",
     )
     assert seen == {"PATH": "/bin", "PIP_INDEX_URL": "x", "https_proxy": "p"}

@@ -145,6 +145,33 @@ def test_what_the_pods_say(condition: str, messages: list[str | None], end: Meas
     assert measured({("Job", "j"): job(condition), **pods}) == ({} if end is None else {"j": end})
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param('{"metrics": [1]}', id="a list of metrics"),
+        pytest.param('{"metrics": {"f1": "x"}}', id="a text as value"),
+        pytest.param('{"metrics": {"f1": [1]}}', id="a list as value"),
+        pytest.param('{"metrics": {"f1": Infinity}}', id="infinity"),
+        pytest.param('{"metrics": {"f1": 1e999}}', id="infinity by overflow"),
+        pytest.param('{"metrics": {"f1": 1}, "rows": "y"}', id="a text as number of rows"),
+        pytest.param('{"metrics": {"f1": 1}, "rows": -1}', id="fewer than no rows"),
+        pytest.param('{"metrics": ' + '{"a":' * 700, id="deep"),
+        pytest.param(json.dumps({"metrics": dict.fromkeys(map(str, range(100)), 1)}), id="too many metrics"),
+    ],
+)
+def test_a_result_that_no_server_writes_is_an_error_of_its_job(message: str) -> None:
+    (found,) = measured({("Job", "j"): job("Failed"), ("Pod", "p0"): pod(0, message)}).values()
+    assert found.values == {}
+    assert found.error
+    assert len(found.error) <= 1024
+
+
+def test_a_measure_that_is_no_number_is_not_measured() -> None:
+    message = '{"rows": 5, "metrics": {"f1": null, "accuracy": 0.5}}'
+    (found,) = measured({("Job", "j"): job("Complete"), ("Pod", "p0"): pod(0, message)}).values()
+    assert found == Measurement(values={"accuracy": 0.5}, rows=5)
+
+
 def waiting_pod(**status: Any) -> dict[str, Any]:
     return {"metadata": {"name": "0", "labels": {"modeldeploy.dev/evaluation": "j"}}, "status": status}
 

@@ -21,12 +21,36 @@ TOLD = json.dumps(
 )
 
 
+#: Termination messages that no model server writes; the image of a pod may be anybody's.
+FORGED = {
+    "deep lists": "[" * 4096,
+    "deep objects": '{"a":' * 800,
+    "a deep reason": '{"reason":' + "[" * 1500 + "]" * 1500 + ',"message":"m"}',
+    "a reason that is no word": '{"reason": "no such\\nword", "message": "m"}',
+    "a long reason": json.dumps({"reason": "x" * 3000, "message": "m"}),
+    "a number as reason": '{"reason": 1, "message": null}',
+    "a list as hint": '{"reason": "A", "message": "m", "hint": [1]}',
+    "a word as flag": '{"reason": "A", "message": "m", "permanent": "no"}',
+    "a list": "[1]",
+    "a surrogate": '{"reason": "A", "message": "\\ud800"}',
+}
+
+
 def status(**container: Any) -> dict[str, Any]:
     return {"containerStatuses": [{"name": "server", "ready": False, "restartCount": 0, "state": {}, **container}]}
 
 
 def ended(message: str, **more: Any) -> dict[str, Any]:
     return {"terminated": {"exitCode": 65, "reason": "Error", "message": message, **more}}
+
+
+@pytest.mark.parametrize("text", FORGED.values(), ids=FORGED)
+def test_a_forged_message_is_the_end_of_a_log(text: str) -> None:
+    problem = pod_problem(status(state=ended(text)))
+    assert problem is not None
+    assert problem.reason == "Error"
+    assert not problem.is_permanent
+    assert 0 < len(problem.message) <= 1024
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,9 @@ from model_operator.manifests.workload import rendered_by
 SETTINGS = PodSettings(image="server:1", image_pull_secrets=("pull",), pre_stop_seconds=3)
 
 
+PUBLIC_KEY_DIR = "/var/run/secrets/modeldeploy/signature"
+
+
 def template(model: dict[str, Any] | None = None, server: dict[str, Any] | None = None, **monitoring: Any) -> Any:
     wanted = parse_model({"storageUri": "s3://m/1", **(model or {})})
     return pod_template(
@@ -54,7 +57,15 @@ def test_drift_reaches_the_server() -> None:
 
 
 def test_what_is_not_set_is_left_to_the_server() -> None:
-    assert not {"SHA256", "VERSION", "ACCELERATE", "AUTH_DIR", "DRIFT_REFERENCE"} & set(environment())
+    assert not {
+        "SIGNATURE_PUBLIC_KEY",
+        "SIGNATURE_IDENTITY",
+        "SHA256",
+        "VERSION",
+        "ACCELERATE",
+        "AUTH_DIR",
+        "DRIFT_REFERENCE",
+    } & set(environment())
 
 
 def test_secrets_are_mounted_and_never_written_into_the_template() -> None:
@@ -92,6 +103,31 @@ def test_the_address_to_listen_on_comes_by_the_overlay() -> None:
     container = {"name": "server", "env": [{"name": "MODEL_SERVER_HOST", "value": "::"}]}
     found = environment({}, {"podTemplate": {"spec": {"containers": [container]}}})
     assert (found["HOST"], found["PORT"]) == ("::", "8080")
+
+
+@pytest.mark.parametrize(
+    ("source", "volume"),
+    [
+        pytest.param({"secretName": "release"}, {"secret": {"secretName": "release"}}, id="a Secret"),
+        pytest.param({"configMapName": "release"}, {"configMap": {"name": "release"}}, id="a ConfigMap"),
+    ],
+)
+def test_of_the_place_of_a_public_key_one_entry_is_mounted(source: dict[str, str], volume: dict[str, Any]) -> None:
+    """Beside it may lie the private key, as where cosign made both."""
+    model = {"signature": {"publicKey": {**source, "key": "cosign.pub"}}}
+    assert environment(model)["SIGNATURE_PUBLIC_KEY"] == f"{PUBLIC_KEY_DIR}/cosign.pub"
+    spec = template(model)["spec"]
+    ((kind, fields),) = volume.items()
+    wanted = {"name": "public-key", kind: {**fields, "items": [{"key": "cosign.pub", "path": "cosign.pub"}]}}
+    assert wanted in spec["volumes"]
+    mount = {"name": "public-key", "mountPath": PUBLIC_KEY_DIR, "readOnly": True}
+    assert mount in spec["containers"][0]["volumeMounts"]
+
+
+def test_an_identity_that_has_to_have_signed_reaches_the_server() -> None:
+    found = environment({"signature": {"identity": {"subject": "a@b.c", "issuer": "https://d.e"}}})
+    assert (found["SIGNATURE_IDENTITY"], found["SIGNATURE_ISSUER"]) == ("a@b.c", "https://d.e")
+    assert "SIGNATURE_PUBLIC_KEY" not in found
 
 
 def test_a_workloads_identity_comes_by_the_overlay() -> None:

@@ -42,4 +42,7 @@ def result_of(body: Any) -> float | None:
             return number(result[1])
     except (KeyError, TypeError, IndexError) as error:
         raise ProviderError("the response is not one of Prometheus' query API") from error
-    raise ProviderError(f"the query returns a {kind}, but must return a single number")
+    # Of an answer nothing is shown: it may be anything that the operator can reach.
+    if kind in ("matrix", "string"):
+        raise ProviderError(f"the query returns a {kind}, but must return a single number")
+    raise ProviderError("the response is not one of Prometheus' query API")

@@ -73,9 +73,13 @@ class JsonSession:
             async with self._session.get(
                 url, params=params, headers=headers, timeout=limit, allow_redirects=False
             ) as response:
-                text = await body_of(response, _MAX_BYTES)
+                text = await body_of(response, _MAX_BYTES + 1)
                 if response.status >= 300:
                     raise ProviderError(f"{url} answered {response.status}")
+                if len(text) > _MAX_BYTES:
+                    raise ProviderError(
+                        f"{url} answered with more than {_MAX_BYTES // 2**20} MiB; one number is needed"
+                    )
                 body = orjson.loads(text)
         except TimeoutError as error:
             raise ProviderError(f"{url} did not answer within {patience.total_seconds():g} s") from error
@@ -107,6 +111,9 @@ def number(found: Any) -> float | None:
     Raises:
         ProviderError: `found` is not a number.
     """
+    # true is no number, although Python computes with it.
+    if isinstance(found, bool):
+        raise ProviderError("the answer has true or false where a number is needed")
     try:
         value = float(found)
     except (TypeError, ValueError, OverflowError) as error:
