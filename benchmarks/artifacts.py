@@ -31,7 +31,7 @@ from report import Row, Table, keep, publish
 
 from model_server.package.digest import digest
 from model_server.storage import fetch
-from model_server.storage.cache import obtain
+from model_server.storage.cache import Cache, obtain
 
 SPAWN = multiprocessing.get_context("spawn")
 TURNS, STARTS, SHARERS, READERS = 9, 7, 20, 8
@@ -236,7 +236,7 @@ def memory(folder: Path, megabytes: int) -> Row:
 
 
 def share(environ: Mapping[str, str], own: Path, cache: Path, pin: str) -> str:
-    _, found = obtain("s3://models/model.onnx", own, cache, pin, environ=environ, tell=lambda text: None)
+    _, found = obtain("s3://models/model.onnx", own, Cache(cache), pin, environ=environ, tell=lambda text: None)
     return found
 
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from msgspec import field
 
-from model_operator.api.analysis import Metric
+from model_operator.api.analysis import LOG_LOSS, Metric
 from model_operator.api.json import Body
 from model_operator.api.values import Duration, Number, Seconds, Value
 
@@ -74,6 +74,12 @@ class Bound(Value, frozen=True, kw_only=True):
     name: str
     minimum: Number | None = field(name="min", default=None)
     maximum: Number | None = field(name="max", default=None)
+
+    def __post_init__(self) -> None:
+        """Refuse a bound on the wrong side, on both sides, and none."""
+        given = [self.minimum is not None, self.maximum is not None]
+        if given != [self.name != LOG_LOSS, self.name == LOG_LOSS]:
+            raise ValueError(f"{self.name} needs {'max' if self.name == LOG_LOSS else 'min'} and no other bound")
 
 
 class Retrain(Webhook, frozen=True, kw_only=True):

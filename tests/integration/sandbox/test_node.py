@@ -108,9 +108,7 @@ async def test_a_crashing_container_is_restarted_with_pauses(api_of: Any) -> Non
         ),
     ],
 )
-async def test_a_container_that_cannot_start_says_why(
-    container: Any, reason: str, told: str, api_of: Any, eventually: Any
-) -> None:
+async def test_a_container_that_cannot_start_says_why(container: Any, reason: str, told: str, api_of: Any) -> None:
     async with sandbox(controllers=True, pods="process", images=PYTHON) as server:
         api = api_of(server)
         await api.send("POST", PODS, pod("stuck", "0", **container))

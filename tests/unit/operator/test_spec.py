@@ -75,6 +75,16 @@ def canary(**fields: Any) -> dict[str, Any]:
             id="another router, without which pods would split the traffic",
         ),
         pytest.param(
+            {"hooks": {"retrain": {"url": "http://r", "quality": [{"name": "accuracy"}]}}},
+            "spec.hooks.retrain.quality[0]: accuracy needs min and no other bound",
+            id="a bound without a number",
+        ),
+        pytest.param(
+            {"hooks": {"retrain": {"url": "http://r", "quality": [{"name": "log-loss", "min": 1}]}}},
+            "spec.hooks.retrain.quality[0]: log-loss needs max and no other bound",
+            id="a bound on the wrong side",
+        ),
+        pytest.param(
             canary(trafficRouting={"gatewayAPI": {**GATEWAY, "filters": [{"type": "URLRewrite"}]}}),
             "spec.strategy.canary.trafficRouting.gatewayAPI.filters[0]: a filter of type URLRewrite has the field",
             id="a filter without its field",
