@@ -97,6 +97,12 @@ def named_format(name: str, where: str) -> Format | None:
     return _registered_format(name)
 
 
+def require_known(name: str) -> None:
+    """Refuse a format that no installed package has, before anything is downloaded. Raises FormatUnknown."""
+    if name != MLFLOW:
+        named_format(name, "the format asked for")
+
+
 def choose(
     files: Sequence[str], wanted: Format | None, artifacts: Sequence[str], first_bytes: Callable[[str], bytes]
 ) -> Choice:
