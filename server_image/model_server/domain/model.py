@@ -58,6 +58,7 @@ class Signature:
     feature, by place. `may_use_names`: code of the package's own sees the rows first.
     `has_blanks_replaced`: its library wrote underscores for the blanks in names.
     `takes_texts`: a row is one text.
+    `features` are its inputs where it describes them itself.
     """
 
     tensors: tuple[Tensor, ...] = ()
@@ -68,6 +69,7 @@ class Signature:
     may_use_names: bool = False
     has_blanks_replaced: bool = False
     takes_texts: bool = False
+    features: tuple[Feature, ...] = ()
 
 
 class Model(Protocol):
@@ -100,6 +102,14 @@ class Convertible(Model, Protocol):
 
     def to_onnx(self, count: int) -> bytes:
         """The serialized graph for rows of `count` numbers. Raises what the converter raises."""
+
+
+@runtime_checkable
+class EmbeddingModel(Model, Protocol):
+    """A model of texts whose first output are their embeddings, float32 of shape (rows, dimensions)."""
+
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """How many tokens the model computes for these texts."""
 
 
 class InputAdapter(Protocol):
@@ -152,6 +162,11 @@ class LoadedModel:
     def score_output(self) -> str:
         """The output with the scores of a classifier that has no probabilities, "" for all other models."""
         return getattr(self.model, "score_output", "")
+
+    @property
+    def embedding_model(self) -> EmbeddingModel | None:
+        """The model where it gives embeddings of texts, None for all others."""
+        return self.model if isinstance(self.model, EmbeddingModel) else None
 
     @property
     def has_predicted(self) -> bool:

@@ -10,7 +10,7 @@ from model_server.dataplane import DataPlane
 from model_server.http.application import Application
 from model_server.http.body import RequestLimits
 from model_server.http.predictions import Predictions
-from model_server.http.routers import documentation, health, mlflow, predict, v1, v2
+from model_server.http.routers import documentation, health, mlflow, openai, predict, v1, v2
 from model_server.telemetry import Telemetry
 
 
@@ -50,6 +50,7 @@ def create_app(
     app.include_router(v1.create_router(plane, predictions))
     app.include_router(v2.create_router(plane, predictions))
     app.include_router(mlflow.create_router(plane, predictions))
+    app.include_router(openai.create_router(predictions))
     app.include_router(health.create_router(plane, telemetry))
     documentation.add_pages(app)
     return app

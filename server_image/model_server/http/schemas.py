@@ -124,6 +124,43 @@ class Table(RootModel[SplitTable | RecordsTable | Instances | Columns]):
     """A table in one of MLflow's four forms."""
 
 
+class EmbeddingsRequest(BaseModel):
+    """Texts to embed, as OpenAI's clients send them."""
+
+    model_config = FORBID
+    input: (
+        Annotated[str, Field(min_length=1)] | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+    ) = Field(description="One text, or several.")
+    model: str | None = Field(None, description="The served model's name.")
+    encoding_format: Literal["float", "base64"] | None = Field(None, description="Numbers, or base64 of float32.")
+    dimensions: int | None = Field(None, description="The length of the model's vectors; no other is given.")
+    user: Any = Field(None, description="Says nothing here.")
+
+
+class Embedding(BaseModel):
+    """The vector of one text."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class Usage(BaseModel):
+    """How many tokens were computed."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsResponse(BaseModel):
+    """The vectors, in the order of the texts."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: Usage
+
+
 class Feedback(BaseModel):
     """A label for a prediction that is remembered by its id or sent along, or a conversion."""
 

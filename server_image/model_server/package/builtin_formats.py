@@ -96,6 +96,16 @@ PMML = Format(
     loader=f"{_RUNTIMES}.pmml:load",
     requires="modeldeploy[server-pmml]",
 )
+TRANSFORMERS = Format(
+    name="transformers",
+    suffixes=(),
+    # Weights are plain data; code of the package's own is refused by the loader unless it is trusted.
+    folder=("config.json", "*.safetensors"),
+    beside=("*.h5", "*.onnx", "*.pt", "*.pth"),
+    description="Hugging Face models saved with save_pretrained: config.json, *.safetensors and tokenizer.json",
+    loader=f"{_RUNTIMES}.transformers:load",
+    requires="modeldeploy[server-transformers]",
+)
 MODULE = Format(
     name=PYTHON,
     suffixes=(),
