@@ -6,7 +6,7 @@ The rest of the server speaks in these words: runtimes make a `Model`, inputs an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -110,6 +110,14 @@ class EmbeddingModel(Model, Protocol):
 
     def count_tokens(self, texts: Sequence[str]) -> int:
         """How many tokens the model computes for these texts."""
+
+
+@runtime_checkable
+class StreamingModel(Model, Protocol):
+    """A model that also answers in steps."""
+
+    def stream(self, inputs: Inputs) -> Iterator[Outputs]:
+        """The steps of an answer, each as `predict` gives its outputs."""
 
 
 class InputAdapter(Protocol):

@@ -41,6 +41,7 @@ _JSON, _CSV = "application/json", "text/csv"
 # Operations by what their bodies hold.
 _INSTANCES = ("predict", "v1_predict", "v1_predict_version")
 _TENSORS = ("v2_infer", "v2_infer_version")
+_STREAMS = ("v2_infer_stream", "v2_infer_stream_version")
 _EMBEDDINGS = "openai_embeddings"
 _PREDICTIONS = (*_INSTANCES, *_TENSORS, "mlflow_invocations")
 
@@ -62,7 +63,7 @@ class Examples:
             found = {}
         elif operation in _INSTANCES:
             found = self._instances()
-        elif operation in _TENSORS:
+        elif operation in (*_TENSORS, *_STREAMS):
             found = self._tensors()
         elif operation == "mlflow_invocations":
             found = self._tables()

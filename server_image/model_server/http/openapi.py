@@ -83,7 +83,27 @@ def _schemas(loaded: LoadedModel, max_rows: int) -> dict[str, Any]:
     )
     binary = {"type": "string", "format": "binary", "description": "JSON, and the tensors' bytes behind it."}
     table = {"type": "string", "description": "A table with a header of column names."}
-    return {**found["$defs"], "Binary": binary, "Csv": table}
+    events = {f"{name}Event": _event_of(name) for name in ("PredictRequest", "PredictResponse")}
+    return {**found["$defs"], **events, "Binary": binary, "Csv": table}
+
+
+def _event_of(schema: str) -> dict[str, Any]:
+    """A CloudEvent in structured mode, whose data have this schema."""
+    text = {"type": "string", "minLength": 1}
+    return {
+        "type": "object",
+        "description": "A CloudEvent in structured mode.",
+        "required": ["specversion", "id", "source", "type", "data"],
+        "properties": {
+            "specversion": {"const": "1.0"},
+            "id": text,
+            "source": text,
+            "type": text,
+            # An attribute that is null is absent.
+            "datacontenttype": {"enum": ["application/json", None]},
+            "data": {"$ref": f"#/components/schemas/{schema}"},
+        },
+    }
 
 
 def _paths_of(paths: dict[str, Any], loaded: LoadedModel) -> dict[str, Any]:

@@ -225,6 +225,41 @@ class RepositoryModel(BaseModel):
     reason: str
 
 
+class Duration(BaseModel):
+    """How often something happened, and how long it took in all."""
+
+    count: int
+    ns: int
+
+
+class InferenceStatistics(BaseModel):
+    """Predictions that succeeded and failed, and the parts of their time. The last four count calls of each part."""
+
+    success: Duration
+    fail: Duration
+    queue: Duration = Field(description="Wait of the oldest request in each call of the model.")
+    compute_input: Duration = Field(description="From bodies to the model's inputs.")
+    compute_infer: Duration = Field(description="Calls of the model.")
+    compute_output: Duration = Field(description="From the model's outputs to bodies.")
+
+
+class ModelStatistics(BaseModel):
+    """What a model has answered since this server began."""
+
+    name: str
+    version: str
+    inference_count: int = Field(description="Rows that the model was called with.")
+    execution_count: int = Field(description="Calls of the model, each for a batch of rows.")
+    inference_stats: InferenceStatistics
+    batch_stats: list[Any] = Field(description="Empty: sizes of batches are in /metrics.")
+
+
+class Statistics(BaseModel):
+    """The statistics of all models, of which there is one."""
+
+    model_stats: list[ModelStatistics]
+
+
 class TensorMetadata(BaseModel):
     """One input or output; a size of -1 is any."""
 
