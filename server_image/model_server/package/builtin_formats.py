@@ -60,6 +60,16 @@ LIGHTGBM = Format(
     mlflow_entry="data",
     requires="modeldeploy[server-lightgbm]",
 )
+CATBOOST = Format(
+    name="catboost",
+    suffixes=(".cbm", ".cb"),
+    begins=(b"CBM1",),
+    signatures=(b"CBM1",),
+    description="CatBoost models saved in its own format",
+    loader=f"{_RUNTIMES}.catboost:load",
+    mlflow_entry="data",
+    requires="modeldeploy[server-catboost]",
+)
 ONNX = Format(
     name="onnx",
     suffixes=(".onnx",),
