@@ -106,7 +106,12 @@ class Convertible(Model, Protocol):
 
 @runtime_checkable
 class EmbeddingModel(Model, Protocol):
-    """A model of texts whose first output are their embeddings, float32 of shape (rows, dimensions)."""
+    """A model of texts whose first output are their embeddings, float32 of shape (rows, dimensions).
+
+    With `probabilities` the outputs also hold the one named `token_output`: how many tokens each row has.
+    """
+
+    token_output: str
 
     def count_tokens(self, texts: Sequence[str]) -> int:
         """How many tokens the model computes for these texts."""

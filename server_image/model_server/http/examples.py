@@ -32,7 +32,7 @@ from model_server.errors import (
     UnsupportedMediaType,
 )
 from model_server.http.refusals import error_document
-from model_server.protocols.openai import Embeddings, example_request
+from model_server.protocols.openai import Embeddings
 from model_server.protocols.payload import Answer
 from model_server.protocols.v1 import Instances
 from model_server.protocols.v2 import Tensors, as_text
@@ -79,8 +79,8 @@ class Examples:
         outputs = {name: array for name, array in self._loaded.sample.items() if name not in unasked}
         model = self._loaded.embedding_model
         if outputs and operation == _EMBEDDINGS and model is not None:
-            request = example_request(self._loaded, model, str(self._row[0]))
-            return orjson.loads(Embeddings().encode(outputs, request, self._loaded).body)
+            outputs[model.token_output] = np.array([model.count_tokens([str(self._row[0])])])
+            return orjson.loads(Embeddings().encode(outputs, InferenceRequest(inputs={}), self._loaded).body)
         if not outputs or operation not in _PREDICTIONS:
             return None
         codec: Codec[Any, Answer] = Tensors() if operation in _TENSORS else Instances()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from model_server.domain.model import EmbeddingModel, InferenceRequest, LoadedModel
+from model_server.domain.model import InferenceRequest, LoadedModel
 from model_server.domain.tensors import Outputs
 from model_server.errors import InvalidInput, Problem, UnknownModel, UnknownRoute
 from model_server.inputs.adapter import MOST_PROBLEMS, preview
@@ -27,9 +27,8 @@ _FORMATS = ("float", "base64")
 
 @dataclass(slots=True, kw_only=True)
 class EmbeddingRequest(InferenceRequest):
-    """Texts, how many tokens they have, and how their vectors are written."""
+    """Texts, and how their vectors are written."""
 
-    tokens: int = 0
     encoding_format: str = "float"
 
 
@@ -38,8 +37,7 @@ class Embeddings:
 
     def decode(self, payload: Payload, loaded: LoadedModel, *, max_rows: int) -> EmbeddingRequest:
         """The texts. Raises RequestErrors that name the field, and UnknownRoute for a model without embeddings."""
-        model = loaded.embedding_model
-        if model is None:
+        if loaded.embedding_model is None:
             raise UnknownRoute("this model gives no embeddings", hint="POST /predict answers with its predictions.")
         document = require_object(payload.json())
         strange = [name for name in document if name not in _FIELDS][:MOST_PROBLEMS]
@@ -52,15 +50,16 @@ class Embeddings:
         _check_dimensions(document.get("dimensions"), loaded)
         return EmbeddingRequest(
             inputs=loaded.adapter.from_instances(texts, numbers_only=False),
-            tokens=model.count_tokens(texts),
+            probabilities=True,
             encoding_format=_encoding_format(document),
         )
 
     def encode(self, outputs: Outputs, request: InferenceRequest, loaded: LoadedModel) -> Answer:
         """The vectors in the order of the texts, as numbers or as base64 of little-endian float32."""
         vectors = next(iter(outputs.values())).astype("<f4", copy=False)
-        asked = request if isinstance(request, EmbeddingRequest) else EmbeddingRequest(inputs={})
-        if asked.encoding_format == "base64":
+        model = loaded.embedding_model
+        tokens = 0 if model is None else int(outputs[model.token_output].sum())
+        if isinstance(request, EmbeddingRequest) and request.encoding_format == "base64":
             written: list[Any] = [b64encode(np.ascontiguousarray(row).tobytes()).decode() for row in vectors]
         else:
             written = list(vectors)
@@ -68,16 +67,9 @@ class Embeddings:
             "object": "list",
             "data": [{"object": "embedding", "index": place, "embedding": one} for place, one in enumerate(written)],
             "model": loaded.identity.model,
-            "usage": {"prompt_tokens": asked.tokens, "total_tokens": asked.tokens},
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
         return Answer(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
-
-
-def example_request(loaded: LoadedModel, model: EmbeddingModel, text: str) -> EmbeddingRequest:
-    """What a request with this one text is decoded to, for the documentation."""
-    return EmbeddingRequest(
-        inputs=loaded.adapter.from_instances([text], numbers_only=False), tokens=model.count_tokens([text])
-    )
 
 
 def _check_model(document: dict[str, Any], loaded: LoadedModel) -> None:

@@ -139,8 +139,8 @@ class Server:
         except httpx.TransportError:
             return "unreachable"
 
-    def wait_ready(self) -> Server:
-        until(lambda: self.phase() == "ready" or self.process.poll() is not None, self.describe)
+    def wait_ready(self, seconds: float = DEADLINE_SECONDS) -> Server:
+        until(lambda: self.phase() == "ready" or self.process.poll() is not None, self.describe, seconds)
         assert self.process.poll() is None, self.describe()
         return self
 
@@ -162,8 +162,8 @@ class Server:
         return f"phase {self.phase()}, exit {self.process.poll()}, log:\n{self.log.read_text()}"
 
 
-def until(condition: Callable[[], bool], describe: Callable[[], str]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
+def until(condition: Callable[[], bool], describe: Callable[[], str], seconds: float = DEADLINE_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, describe()
         time.sleep(0.02)

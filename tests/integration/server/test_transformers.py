@@ -25,6 +25,8 @@ TEXTS = [
     "bad",
     "Berlin and Paris are nice",
 ]
+# Importing the libraries takes long on a busy machine.
+LONG_SECONDS = 100
 ENTITIES = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 
 
@@ -154,7 +156,7 @@ def zero_shot(run_server, tmp_path_factory):
     folder = tmp_path_factory.mktemp("zero-shot")
     save_model(folder, "BertForSequenceClassification", ("contradiction", "neutral", "entailment"))
     with run_server(tmp_path_factory.mktemp("server"), f"file://{folder}") as server:
-        yield server.wait_ready()
+        yield server.wait_ready(LONG_SECONDS)
 
 
 def test_zero_shot_classification_is_served_by_every_protocol(zero_shot):
@@ -285,7 +287,7 @@ def embedder(run_server, tmp_path_factory):
     folder = tmp_path_factory.mktemp("embedder")
     save_sentence_transformer(folder)
     with run_server(tmp_path_factory.mktemp("server"), f"file://{folder}") as server:
-        yield server.wait_ready()
+        yield server.wait_ready(LONG_SECONDS)
 
 
 def test_the_document_of_an_embedding_model_has_a_route_whose_examples_work(embedder):
@@ -304,7 +306,7 @@ def test_the_document_of_an_embedding_model_has_a_route_whose_examples_work(embe
 
 def test_other_models_have_no_route_of_embeddings(serve, package):
     save_model(package, "BertForSequenceClassification", ("good", "bad"))
-    server = serve(f"file://{package}").wait_ready()
+    server = serve(f"file://{package}").wait_ready(LONG_SECONDS)
     document = server.client.get("/openapi.json").json()
     assert "/v1/embeddings" not in document["paths"]
     assert "openai" not in [tag["name"] for tag in document["tags"]]
@@ -494,6 +496,24 @@ def test_a_texts_end_beyond_the_models_length_is_not_read(loaded, package):
     long, longer = "food " * 30, "food " * 30 + "bad " * 5000
     both = predict(found, [long, longer], probabilities=True)["predict_proba"]
     np.testing.assert_allclose(both[0], both[1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("food bad " * 200, id="many words"),
+        pytest.param("food " + " " * 5_000 + "bad good " * 50, id="blanks"),
+        pytest.param("food " + "x" * 700 + " bad " * 50, id="a long word where the first begin ends"),
+        pytest.param(" " * 600 + "good", id="a word behind blanks"),
+    ],
+)
+def test_the_begin_of_a_long_text_has_the_tokens_of_the_whole(loaded, package, text):
+    save_model(package, "BertForSequenceClassification", ("good", "bad"))
+    own = pipeline("text-classification", package, top_k=None)([text, TEXTS[1]], truncation=True)
+    found = loaded(package)
+    rated = predict(found, [text, TEXTS[1]], probabilities=True)["predict_proba"]
+    wanted = [[{one["label"]: one["score"] for one in scores}[label] for label in found.class_labels] for scores in own]
+    np.testing.assert_allclose(rated, wanted, atol=1e-5)
 
 
 def test_shards_are_read(loaded, package):

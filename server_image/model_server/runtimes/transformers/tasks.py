@@ -181,6 +181,8 @@ class ZeroShotClassifier:
 class Embedder(_TextModel):
     """Gives a vector a text, float32 of shape (rows, dimensions)."""
 
+    token_output = "tokens"  # noqa: S105 - of a text
+
     def __init__(self, encoder: Encoder, pooling: Pooling) -> None:
         super().__init__(encoder)
         self._pooling = pooling
@@ -192,12 +194,14 @@ class Embedder(_TextModel):
 
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
         texts = [self._pooling.prompt + text for text in next(iter(inputs.values())).reshape(-1).tolist()]
+        tokens = self._encoder.tokenize(texts)
         found: list[Any] = [None] * len(texts)
-        for places, mask, outputs in self._encoder.run(self._encoder.tokenize(texts)):
+        for places, mask, outputs in self._encoder.run(tokens):
             vectors = self._pooled(outputs["last_hidden_state"], mask)
             for row, place in enumerate(places):
                 found[place] = vectors[row]
-        return {"predict": np.stack(found)}
+        answer = {"predict": np.stack(found)}
+        return answer | {self.token_output: np.array([*map(len, tokens["input_ids"])])} if probabilities else answer
 
     def _pooled(self, hidden: Array, mask: Array) -> Array:
         """`hidden` of shape (rows, tokens, size), `mask` 1 for tokens and 0 for padding."""
