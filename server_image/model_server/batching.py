@@ -9,16 +9,18 @@ two alternating half-full batches cost twice as much as one full one.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from model_server.domain.model import Model
-from model_server.domain.tensors import Inputs, Outputs, rows_of
+from model_server.domain.model import Model, StreamingModel
+from model_server.domain.tensors import Array, Inputs, Outputs, rows_of
 from model_server.errors import (
     DeadlineExceeded,
     InputRefused,
@@ -28,6 +30,8 @@ from model_server.errors import (
     first_line,
 )
 from model_server.tracing import NO_TRACE, Trace
+
+log = logging.getLogger(__name__)
 
 #: A call that takes so many times as long as any client waits is taken for one that never ends.
 HANG_FACTOR = 10
@@ -77,6 +81,7 @@ class Batcher:
         self._observer = observer
         self._queue: list[_Waiting] = []
         self._is_running = False
+        self._streams = 0
         # When the running call began.
         self._began = 0.0
         self._is_scheduled = False
@@ -130,6 +135,39 @@ class Batcher:
             self._is_scheduled = True
             loop.call_soon(self._start)
         return future
+
+    async def stream(self, model: StreamingModel, inputs: Inputs) -> AsyncGenerator[Outputs]:
+        """The steps of one answer. Each runs in the model's thread, between the calls for other requests.
+
+        Raises Overloaded when as many streams are open as requests may wait; DeadlineExceeded when a step takes longer
+        than a request may; InputRefused or PredictionError.
+        """
+        limits = self._limits
+        if self._streams >= limits.max_queue:
+            raise Overloaded(f"{limits.max_queue} streams are open already", hint="Try again after a moment.")
+        self._streams += 1
+        rows = rows_of(inputs)
+        steps = model.stream({name: array.copy() for name, array in inputs.items()})
+        try:
+            while (outputs := await self._step(steps)) is not None:
+                for name, array in outputs.items():
+                    if array.ndim == 0 or len(array) != rows:
+                        raise _wrong_rows(name, array, rows)
+                yield outputs
+        finally:
+            self._streams -= 1
+            # Behind the step that may be running: a generator cannot be closed meanwhile.
+            self._thread.submit(_close, steps)
+
+    async def _step(self, steps: Iterator[Outputs]) -> Outputs | None:
+        """The next step, None at the end."""
+        seconds = self._limits.timeout_seconds
+        try:
+            return await asyncio.wait_for(self._loop.run_in_executor(self._thread, _next_step, steps), seconds)
+        except TimeoutError:
+            raise DeadlineExceeded(f"no step of the answer within {seconds:g} s") from None
+        except Exception as error:
+            raise _translated(error) from error.__cause__
 
     def close(self) -> None:
         """Let the thread go; nothing may be submitted afterwards."""
@@ -273,12 +311,33 @@ def _joined(batch: list[_Waiting]) -> Inputs:
     return {name: np.concatenate([item.inputs[name] for item in batch]) for name in batch[0].inputs}
 
 
+def _next_step(steps: Iterator[Outputs]) -> Outputs | None:
+    try:
+        return next(steps, None)
+    except SystemExit as end:
+        raise RuntimeError("the model's code called sys.exit") from end
+
+
+def _close(steps: Iterator[Outputs]) -> None:
+    """Let a generator end where it stands; what its code raises then is nobody's answer."""
+    close = getattr(steps, "close", None)
+    if close is not None:
+        try:
+            close()
+        except (Exception, SystemExit):
+            log.exception("the model failed at the end of a stream")
+
+
+def _wrong_rows(name: str, array: Array, rows: int) -> PredictionError:
+    answered = len(array) if array.ndim else "one value"
+    return PredictionError(f"the model answered {answered} for {rows} rows in {name}")
+
+
 def _split(outputs: Outputs, batch: list[_Waiting]) -> list[Outputs]:
     rows = sum(item.rows for item in batch)
     for name, array in outputs.items():
         if array.ndim == 0 or len(array) != rows:
-            answered = len(array) if array.ndim else "one value"
-            raise PredictionError(f"the model answered {answered} for {rows} rows in {name}")
+            raise _wrong_rows(name, array, rows)
     if len(batch) == 1:
         return [outputs]
     parts, start = [], 0

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
 from model_server.auth import Authenticator
-from model_server.domain.model import InferenceRequest, LoadedModel
+from model_server.domain.model import InferenceRequest, LoadedModel, StreamingModel
 from model_server.domain.tensors import Outputs
 from model_server.errors import MalformedRequest, PredictionError, RequestError, UnknownModel, shortened
 from model_server.lifecycle import Lifecycle, Phase
@@ -139,17 +140,65 @@ class DataPlane:
             telemetry.encoded(time.perf_counter() - began)
             code = 200
             return answer
-        except RequestError as error:
+        except (Exception, asyncio.CancelledError) as error:
+            code, shown = self._failed(error, identifier, path, started)
+            raise shown from shown.__cause__
+        finally:
+            telemetry.end(code, time.perf_counter() - started, trace.end(operation, code, began=started))
+
+    def _failed(self, error: BaseException, identifier: bytes, path: str, started: float) -> tuple[int, BaseException]:
+        """Count and log why a request is not answered; the status, and what the client gets to see."""
+        telemetry = self._telemetry
+        telemetry.failed(time.perf_counter() - started)
+        if isinstance(error, RequestError):
             code = STATUS_OF[type(error)].http
             telemetry.refused(type(error))
             log_refusal(error, code, identifier, path)
-            raise
-        except Disconnected:
-            raise
-        except Exception:
-            code = 500
-            log.exception("request failed", extra={"request_id": identifier.decode(), "path": shortened(path)})
-            raise PredictionError("the server failed on this request") from None
+            return code, error
+        if isinstance(error, Disconnected | asyncio.CancelledError | GeneratorExit):
+            return CLIENT_GONE, error
+        extra = {"request_id": identifier.decode(), "path": shortened(path)}
+        log.error("request failed", extra=extra, exc_info=error)
+        return 500, PredictionError("the server failed on this request")
+
+    async def stream(
+        self,
+        codec: Codec[P, A],
+        read: Callable[[], Awaitable[P]],
+        *,
+        headers: Mapping[bytes, bytes],
+        identifier: bytes,
+        operation: str,
+        path: str,
+        started: float,
+        target: tuple[str, str],
+    ) -> AsyncGenerator[A]:
+        """Answer one request in the steps of its model, and in one where the model has none; else as `call`.
+
+        Monitoring sees answers in one step only: what a step says is no prediction.
+        """
+        telemetry = self._telemetry
+        telemetry.begin()
+        trace = self._tracer.begin(headers)
+        code = CLIENT_GONE
+        try:
+            self.authenticator.check(headers)
+            payload = await read()
+            self.require_model(*target)
+            serving = self.lifecycle.serving
+            loaded = serving.loaded
+            request = await self._decode(codec, payload, loaded)
+            if isinstance(loaded.model, StreamingModel):
+                async with aclosing(serving.batcher.stream(loaded.model, request.inputs)) as steps:
+                    async for outputs in steps:
+                        yield codec.encode(outputs, request, loaded)
+            else:
+                outputs = await self.infer(request, identifier=identifier, trace=trace)
+                yield codec.encode(outputs, request, loaded)
+            code = 200
+        except (Exception, asyncio.CancelledError, GeneratorExit) as error:
+            code, shown = self._failed(error, identifier, path, started)
+            raise shown from shown.__cause__
         finally:
             telemetry.end(code, time.perf_counter() - started, trace.end(operation, code, began=started))
 
@@ -178,6 +227,28 @@ class DataPlane:
             self._telemetry.predicted()
             self.confirm()
         return outputs
+
+    def statistics(self) -> Mapping[str, Any]:
+        """What was answered since the server began, as Triton's statistics name it. Raises ModelNotReady."""
+        identity, found = self.loaded.identity, self._telemetry.statistics()
+        parts = {
+            "success": found.success,
+            "fail": found.fail,
+            "queue": found.queue,
+            "compute_input": found.decode,
+            "compute_infer": found.predict,
+            "compute_output": found.encode,
+        }
+        return {
+            "name": identity.model,
+            "version": identity.version,
+            "inference_count": found.rows,
+            "execution_count": found.calls,
+            "inference_stats": {
+                name: {"count": total.count, "ns": round(total.value * 1e9)} for name, total in parts.items()
+            },
+            "batch_stats": [],
+        }
 
     def confirm(self) -> None:
         """Become ready where a worker has seen the model predict."""

@@ -305,6 +305,10 @@ class MethodNotAllowed(RequestError):
         self.allowed = tuple(allowed)
 
 
+class OperationNotSupported(RequestError):
+    """The protocol has this operation, and this server does not do it."""
+
+
 class RequestTimeout(RequestError):
     """The client took too long to send its body."""
 

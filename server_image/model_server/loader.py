@@ -21,6 +21,7 @@ from model_server.inputs.selection import select_adapter
 from model_server.lifecycle import Phase
 from model_server.memory import release_code_pages
 from model_server.package.digest import verify_pin
+from model_server.package.formats import require_known
 from model_server.package.reader import Package, open_package
 from model_server.package.trust import require_trust
 from model_server.runtimes import load_model
@@ -39,6 +40,7 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
     `report` is called with each phase, and with the download's progress. Raises StartErrors.
     """
     uri = settings.storage_uri
+    require_known(settings.format)
     report(Phase.DOWNLOADING, f"fetching {redacted(uri)}")
 
     def tell(text: str) -> None:

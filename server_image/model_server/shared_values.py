@@ -78,6 +78,14 @@ class SharedValues:
 
 
 @dataclass(frozen=True, slots=True)
+class Total:
+    """How many values were counted, and their sum."""
+
+    count: int
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
 class Histogram:
     """A histogram among the values: one for each bucket, one above them, one for the sum."""
 
@@ -91,6 +99,12 @@ class Histogram:
         bounds = self.bounds
         own[self.first + bisect_left(bounds, value)] += 1
         own[self.first + len(bounds) + 1] += value
+
+    def total(self, values: SharedValues) -> Total:
+        """How many values all workers have counted, and their sum."""
+        buckets = len(self.bounds) + 1
+        count = sum(values.sum(self.first + index) for index in range(buckets))
+        return Total(int(count), values.sum(self.first + buckets))
 
     def family(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from mmap import mmap
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
@@ -14,7 +15,7 @@ from prometheus_client.registry import Collector
 from model_server.domain.model import Identity
 from model_server.errors import RequestError
 from model_server.exemplars import Exemplars
-from model_server.shared_values import SharedValues
+from model_server.shared_values import SharedValues, Total
 from model_server.statuses import REFUSALS
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -23,6 +24,20 @@ CODES = (200, 400, 401, 404, 405, 408, 413, 415, 422, 499, 500, 503, 504)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = openmetrics.CONTENT_TYPE_LATEST
 LABELS = ("model", "version", "revision")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """Sums since the server began; times in seconds. `queue` to `encode` count calls of each part."""
+
+    rows: int
+    calls: int
+    success: Total
+    fail: Total
+    queue: Total
+    decode: Total
+    predict: Total
+    encode: Total
 
 
 class Telemetry(Collector):
@@ -34,6 +49,7 @@ class Telemetry(Collector):
         codes = values.declare(len(CODES))
         self._places = {code: codes.first + index for index, code in enumerate(CODES)}
         self._in_flight, self._ready, self._assigned, self._predicted = (values.declare().first for _ in range(4))
+        self._failed = values.declare().first
         refusals = values.declare(len(REFUSALS))
         self._refusals = {error: refusals.first + index for index, error in enumerate(REFUSALS)}
         self._duration = values.histogram(
@@ -113,6 +129,10 @@ class Telemetry(Collector):
         if place is not None:
             self._own[place] += 1
 
+    def failed(self, seconds: float) -> None:
+        """A request that was begun is not answered with a prediction."""
+        self._own[self._failed] += seconds
+
     def begin(self) -> None:
         """A prediction was asked for."""
         self._own[self._in_flight] += 1
@@ -140,6 +160,26 @@ class Telemetry(Collector):
         self._rows.observe(own, rows)
         self._predict.observe(own, seconds)
         self._queue.observe(own, queued)
+
+    def statistics(self) -> Statistics:
+        """What all workers have answered."""
+        values = self.values
+        good = int(values.sum(self._places[200]))
+        total = self._duration.total(values)
+        failed = values.sum(self._failed)
+        rows, queue, decode, predict, encode = (
+            one.total(values) for one in (self._rows, self._queue, self._decode, self._predict, self._encode)
+        )
+        return Statistics(
+            rows=int(rows.value),
+            calls=rows.count,
+            success=Total(good, max(total.value - failed, 0.0)),
+            fail=Total(total.count - good, failed),
+            queue=queue,
+            decode=decode,
+            predict=predict,
+            encode=encode,
+        )
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""

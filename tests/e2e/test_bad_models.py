@@ -26,6 +26,13 @@ def patient(space: Any) -> Any:
         pytest.param("quick/breast-cancer/99", {}, "ArtifactNotFound", id="a file that is not there"),
         pytest.param("damaged", {}, "ArtifactCorrupt", id="a file that cannot be unpickled"),
         pytest.param("pickled", {"format": "onnx"}, "FormatMismatch", id="a wrong format"),
+        pytest.param("pickled", {"format": "prophet"}, "FormatUnknown", id="a format of a plug-in that is not there"),
+        pytest.param(
+            "pickled",
+            {"storageUri": "webhdfs://node/m"},
+            "SettingsInvalid",
+            id="a scheme of a plug-in that is not there",
+        ),
         pytest.param("no-predict", {}, "LoadFailed", id="a model.py without predict"),
         pytest.param("pickled", {"trusted": False}, "ArtifactNotTrusted", id="a pickle nobody vouched for"),
         pytest.param(

@@ -4,16 +4,18 @@ from spec_parts import MODEL, Row
 
 MODELS: list[Row] = [
     ("a missing storageUri", {"model": {}}, "spec.model.storageUri: Required value"),
-    ("a storageUri without a scheme", {"model": {"storageUri": "models/7"}}, "must begin with one of s3://"),
-    ("an unknown scheme", {"model": {"storageUri": "ftp://models/7"}}, "must begin with one of s3://"),
-    ("a relative file", {"model": {"storageUri": "file://models"}}, "file:/// and name something"),
+    ("a storageUri without a scheme", {"model": {"storageUri": "models/7"}}, "must be a scheme in lower-case letters"),
+    ("a scheme that encrypts nothing", {"model": {"storageUri": "http://models/7"}}, "http:// is refused"),
+    ("a URI that names nothing", {"model": {"storageUri": "s3://"}}, "must be a scheme in lower-case letters"),
+    ("a URI without a bucket", {"model": {"storageUri": "s3:///models"}}, "must name something behind s3://"),
+    ("a relative file", {"model": {"storageUri": "file://models"}}, "must name something behind"),
     (
         "an unknown field",
         {"model": {**MODEL, "storageURL": "s3://x"}},
         'unknown field "spec.model.storageURL"',
     ),
     ("a wrong type", {"replicas": "two"}, "spec.replicas"),
-    ("an unknown format", {"model": {**MODEL, "format": "prolog"}}, 'Unsupported value: "prolog"'),
+    ("a format that is no name", {"model": {**MODEL, "format": "ONNX "}}, "spec.model.format"),
     (
         "a sha256 that is none",
         {"model": {**MODEL, "sha256": "abc"}},

@@ -13,7 +13,10 @@ def lint(
         typer.Option("--filename", "-f", help="Manifest, or folder of them; - reads standard input. May be repeated."),
     ],
 ) -> None:
-    """Check manifests offline: exit status 0 when nothing is wrong, 1 otherwise, also when a file has none."""
+    """Check manifests offline: exit status 0 when nothing is wrong, 1 otherwise, also when a file has none.
+
+    A format or a scheme that is not built in is a warning: it may be a plug-in's.
+    """
     # The libraries of schema and rules take longer to import than all other commands to run.
     from modeldeploy.lint import read_definition
     from modeldeploy.lint.files import check_file
@@ -21,7 +24,7 @@ def lint(
     definition = read_definition()
     found = [check_file(file, definition) for file in files]
     problems = [line for checked in found for line in checked.problems]
-    for line in problems:
+    for line in [*problems, *(line for checked in found for line in checked.warnings)]:
         print(line)
     count = sum(checked.count for checked in found)
     summary = f"{count} {definition.kind}{'' if count == 1 else 's'} checked, {len(problems) or 'nothing'} wrong"

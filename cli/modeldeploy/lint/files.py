@@ -1,13 +1,15 @@
 """Checks whole files of manifests, one line for each problem. Used by the command."""
 
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
 from modeldeploy.lint.check import Definition, check_object
-from modeldeploy.lint.manifest import Document, ManifestError, read_documents
+from modeldeploy.lint.manifest import Document, ManifestError, Problem, read_documents
+from modeldeploy.lint.names import known_formats, known_schemes, unknown_names
 
 #: Which files of a folder are manifests, as for kubectl.
 _SUFFIXES = (".yaml", ".yml", ".json")
@@ -15,10 +17,11 @@ _SUFFIXES = (".yaml", ".yml", ".json")
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a file or folder had: `count` objects that were looked at, and a line for each problem."""
+    """What a file or folder had: `count` objects that were looked at, and a line for each problem and warning."""
 
     count: int
     problems: list[str]
+    warnings: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +43,12 @@ def check_file(path: Path, definition: Definition) -> Checked:
     except OSError as error:
         raise typer.BadParameter(f"{shown}: {error.strerror}") from error
     count, problems = sum(one.count for one in checked), [line for one in checked for line in one.problems]
+    warnings = [line for one in checked for line in one.warnings]
     if not count and not problems:
         kinds = ", ".join(sorted({kind for one in checked for kind in one.kinds}))
         found = f"; there are: {kinds}" if kinds else ""
         problems = [f"{shown}: has no {definition.kind}: nothing was checked{found}"]
-    return Checked(count, problems)
+    return Checked(count, problems, warnings)
 
 
 def _files_of(path: Path) -> list[Path]:
@@ -57,12 +61,16 @@ def _check(file: Path, definition: Definition) -> _Seen:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
         documents = [item for document in read_documents(text) for item in document.items()]
         ours = [one for one in documents if _kind(one) == definition.kind]
-        problems = [line for one in ours for line in _problems_of(one, shown, definition)]
+        problems, warnings = [], []
+        for one in ours:
+            found = _problems_of(one, shown, definition)
+            problems += found
+            warnings += [] if found else _warnings_of(one, shown)
     except (ManifestError, UnicodeDecodeError) as error:
-        return _Seen(0, [f"{shown}: is no YAML: {error}"])
+        return _Seen(0, [f"{shown}: is no YAML: {error}"], [])
     except RecursionError:
-        return _Seen(0, [f"{shown}: is nested too deep to be a manifest"])
-    return _Seen(len(ours), problems, frozenset(filter(None, map(_kind, documents))))
+        return _Seen(0, [f"{shown}: is nested too deep to be a manifest"], [])
+    return _Seen(len(ours), problems, warnings, frozenset(filter(None, map(_kind, documents))))
 
 
 def _kind(document: Document) -> str:
@@ -75,5 +83,14 @@ def _problems_of(document: Document, shown: str, definition: Definition) -> list
         line = document.line_of(("apiVersion",))
         return [f"{shown}:{line}: apiVersion: {written!r} is unknown; known is {definition.api_version}"]
     problems = [*document.repeated(), *check_object(document.body, definition)]
+    return _lines(document, problems, shown)
+
+
+def _warnings_of(document: Document, shown: str) -> list[str]:
+    found = unknown_names(document.body, known_formats(), known_schemes())
+    return _lines(document, found, shown, kind="warning: ")
+
+
+def _lines(document: Document, problems: Iterable[Problem], shown: str, *, kind: str = "") -> list[str]:
     found = sorted(((document.line_of(one.path), one) for one in problems), key=lambda pair: pair[0])
-    return [f"{shown}:{line}: {one.field or 'object'}: {one.message}" for line, one in found]
+    return [f"{shown}:{line}: {kind}{one.field or 'object'}: {one.message}" for line, one in found]

@@ -139,6 +139,7 @@ class Metadata(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     version: str = ""
     description: str = ""
     format: str = "auto"
+    task: str = ""
     artifacts: tuple[str, ...] = ()
     input_features: tuple[Feature, ...] = ()
     output_features: tuple[Feature, ...] = ()

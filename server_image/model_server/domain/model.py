@@ -6,7 +6,7 @@ The rest of the server speaks in these words: runtimes make a `Model`, inputs an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -58,6 +58,7 @@ class Signature:
     feature, by place. `may_use_names`: code of the package's own sees the rows first.
     `has_blanks_replaced`: its library wrote underscores for the blanks in names.
     `takes_texts`: a row is one text.
+    `features` are its inputs where it describes them itself.
     """
 
     tensors: tuple[Tensor, ...] = ()
@@ -68,6 +69,7 @@ class Signature:
     may_use_names: bool = False
     has_blanks_replaced: bool = False
     takes_texts: bool = False
+    features: tuple[Feature, ...] = ()
 
 
 class Model(Protocol):
@@ -100,6 +102,27 @@ class Convertible(Model, Protocol):
 
     def to_onnx(self, count: int) -> bytes:
         """The serialized graph for rows of `count` numbers. Raises what the converter raises."""
+
+
+@runtime_checkable
+class EmbeddingModel(Model, Protocol):
+    """A model of texts whose first output are their embeddings, float32 of shape (rows, dimensions).
+
+    With `probabilities` the outputs also hold the one named `token_output`: how many tokens each row has.
+    """
+
+    token_output: str
+
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """How many tokens the model computes for these texts."""
+
+
+@runtime_checkable
+class StreamingModel(Model, Protocol):
+    """A model that also answers in steps."""
+
+    def stream(self, inputs: Inputs) -> Iterator[Outputs]:
+        """The steps of an answer, each as `predict` gives its outputs."""
 
 
 class InputAdapter(Protocol):
@@ -152,6 +175,11 @@ class LoadedModel:
     def score_output(self) -> str:
         """The output with the scores of a classifier that has no probabilities, "" for all other models."""
         return getattr(self.model, "score_output", "")
+
+    @property
+    def embedding_model(self) -> EmbeddingModel | None:
+        """The model where it gives embeddings of texts, None for all others."""
+        return self.model if isinstance(self.model, EmbeddingModel) else None
 
     @property
     def has_predicted(self) -> bool:

@@ -1,10 +1,11 @@
-"""The gRPC server: the six methods of the protocol, health and reflection. `server.py` starts and stops it."""
+"""The gRPC server: the methods of the protocol, health and reflection. `server.py` starts and stops it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -20,8 +21,6 @@ from model_server.protocols.v2 import model_metadata
 from model_server.request_ids import RequestIds
 from model_server.statuses import STATUS_OF
 
-_Handler: TypeAlias = Callable[[Any, "grpc.aio.ServicerContext"], Awaitable[Any]]
-
 
 class InferenceService:
     """Answers the protocol's methods from the data plane."""
@@ -33,21 +32,27 @@ class InferenceService:
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The methods by their names in the protocol."""
-        by_name: dict[str, _Handler] = {
+        by_name: dict[str, Any] = {
             "ServerLive": self._server_live,
             "ServerReady": self._server_ready,
             "ModelReady": self._model_ready,
             "ServerMetadata": self._server_metadata,
             "ModelMetadata": self._model_metadata,
             "ModelInfer": self._model_infer,
+            "ModelStreamInfer": self._model_stream_infer,
+            "ModelStatistics": self._model_statistics,
         }
         methods = {
-            name: grpc.unary_unary_rpc_method_handler(
-                by_name[name],
-                request_deserializer=message(f"{name}Request").FromString,
-                response_serializer=message(f"{name}Response").SerializeToString,
+            method.name: (
+                grpc.stream_stream_rpc_method_handler
+                if method.server_streaming
+                else grpc.unary_unary_rpc_method_handler
+            )(
+                by_name[method.name],
+                request_deserializer=message(method.request).FromString,
+                response_serializer=message(method.response).SerializeToString,
             )
-            for name in METHODS
+            for method in METHODS
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
@@ -78,13 +83,10 @@ class InferenceService:
         return message("ModelMetadataResponse")(**described, properties=properties)
 
     async def _model_infer(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
-        async def read() -> MessagePayload:
-            return MessagePayload(request)
-
         try:
             return await self._plane.call(
                 self._codec,
-                read,
+                _reader(request),
                 headers=_headers(context),
                 identifier=request.id.encode() or self._ids.of({}),
                 operation=f"{SERVICE}/ModelInfer",
@@ -94,6 +96,45 @@ class InferenceService:
             )
         except RequestError as error:
             await _abort(context, error)
+
+    async def _model_stream_infer(
+        self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[Any]:
+        """Answer each request by one response or several, and a refused one by its error: the stream goes on."""
+        answered = message("ModelStreamInferResponse")
+        async for request in requests:
+            steps = self._plane.stream(
+                self._codec,
+                _reader(request),
+                headers=_headers(context),
+                identifier=request.id.encode() or self._ids.of({}),
+                operation=f"{SERVICE}/ModelStreamInfer",
+                path=f"/{SERVICE}/ModelStreamInfer",
+                started=time.perf_counter(),
+                target=(request.model_name, request.model_version),
+            )
+            try:
+                async with aclosing(steps):
+                    async for response in steps:
+                        yield answered(infer_response=response)
+            except RequestError as error:
+                yield answered(error_message=error.message)
+
+    async def _model_statistics(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+        try:
+            self._plane.authenticator.check(_headers(context))
+            self._plane.require_model(request.name or self._plane.name, request.version)
+            found = self._plane.statistics()
+        except RequestError as error:
+            await _abort(context, error)
+        return message("ModelStatisticsResponse")(model_stats=[found])
+
+
+def _reader(request: Any) -> Callable[[], Awaitable[MessagePayload]]:
+    async def read() -> MessagePayload:
+        return MessagePayload(request)
+
+    return read
 
 
 def _headers(context: grpc.aio.ServicerContext) -> dict[bytes, bytes]:

@@ -10,7 +10,7 @@ from model_server.dataplane import DataPlane
 from model_server.http.application import Application
 from model_server.http.body import RequestLimits
 from model_server.http.predictions import Predictions
-from model_server.http.routers import documentation, health, mlflow, predict, v1, v2
+from model_server.http.routers import documentation, health, mlflow, openai, predict, streams, triton, v1, v2
 from model_server.telemetry import Telemetry
 
 
@@ -48,8 +48,12 @@ def create_app(
     predictions = Predictions(app)
     app.include_router(predict.create_router(plane, predictions, limits))
     app.include_router(v1.create_router(plane, predictions))
+    # Before V2's own: `/v2/models/stats` is no model.
+    app.include_router(triton.create_router(plane, limits))
     app.include_router(v2.create_router(plane, predictions))
+    app.include_router(streams.create_router(plane, limits))
     app.include_router(mlflow.create_router(plane, predictions))
+    app.include_router(openai.create_router(predictions))
     app.include_router(health.create_router(plane, telemetry))
     documentation.add_pages(app)
     return app

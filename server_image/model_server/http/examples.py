@@ -32,6 +32,7 @@ from model_server.errors import (
     UnsupportedMediaType,
 )
 from model_server.http.refusals import error_document
+from model_server.protocols.openai import Embeddings
 from model_server.protocols.payload import Answer
 from model_server.protocols.v1 import Instances
 from model_server.protocols.v2 import Tensors, as_text
@@ -40,6 +41,8 @@ _JSON, _CSV = "application/json", "text/csv"
 # Operations by what their bodies hold.
 _INSTANCES = ("predict", "v1_predict", "v1_predict_version")
 _TENSORS = ("v2_infer", "v2_infer_version")
+_STREAMS = ("v2_infer_stream", "v2_infer_stream_version")
+_EMBEDDINGS = "openai_embeddings"
 _PREDICTIONS = (*_INSTANCES, *_TENSORS, "mlflow_invocations")
 
 
@@ -60,10 +63,12 @@ class Examples:
             found = {}
         elif operation in _INSTANCES:
             found = self._instances()
-        elif operation in _TENSORS:
+        elif operation in (*_TENSORS, *_STREAMS):
             found = self._tensors()
         elif operation == "mlflow_invocations":
             found = self._tables()
+        elif operation == _EMBEDDINGS:
+            found = self._texts()
         else:
             found = self._feedback() if operation == "feedback" else {}
         return {name.lower().replace(" ", "-"): {"summary": name, "value": value} for name, value in found.items()}
@@ -72,6 +77,10 @@ class Examples:
         """What the model answers to the first example, None when it has not answered any."""
         unasked = (self._probability_output, self._loaded.score_output)
         outputs = {name: array for name, array in self._loaded.sample.items() if name not in unasked}
+        model = self._loaded.embedding_model
+        if outputs and operation == _EMBEDDINGS and model is not None:
+            outputs[model.token_output] = np.array([model.count_tokens([str(self._row[0])])])
+            return orjson.loads(Embeddings().encode(outputs, InferenceRequest(inputs={}), self._loaded).body)
         if not outputs or operation not in _PREDICTIONS:
             return None
         codec: Codec[Any, Answer] = Tensors() if operation in _TENSORS else Instances()
@@ -129,6 +138,15 @@ class Examples:
             outputs = [{"name": tensor.name} for tensor in self._loaded.outputs]
             found["With all outputs"] = {"id": "1", "inputs": tensors, "outputs": outputs}
         return found
+
+    def _texts(self) -> dict[str, Any]:
+        if not self._row:
+            return {}
+        text, name = self._row[0], self._loaded.identity.model
+        return {
+            "One text": {"input": text, "model": name},
+            "Several, as base64": {"input": [text, text], "model": name, "encoding_format": "base64"},
+        }
 
     def _tables(self) -> dict[str, Any]:
         if not self._features:

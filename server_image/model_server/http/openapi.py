@@ -17,12 +17,14 @@ from model_server.http import schemas
 from model_server.http.application import Application
 from model_server.http.examples import Examples
 from model_server.http.model_schemas import request_model, response_model
+from model_server.http.routers.openai import EMBEDDINGS
 
 _TAGS = [
     {"name": "predict", "description": "Rows in, predictions out; what was right afterwards."},
     {"name": "v1", "description": "The V1 protocol of KServe and TensorFlow Serving."},
     {"name": "v2", "description": "The Open Inference Protocol (V2) of KServe, Triton and MLServer."},
     {"name": "mlflow", "description": "What MLflow's scoring server answers."},
+    {"name": "openai", "description": "OpenAI's protocol for embeddings."},
     {"name": "health", "description": "Probes and metrics."},
 ]
 _FAULTS = {
@@ -48,7 +50,7 @@ def describe(app: Application, loaded: LoadedModel) -> dict[str, Any]:
         version=identity.version or "0",
         description=metadata.description or f"A {identity.format} model, served by modeldeploy {version()}.",
         routes=app.routes,
-        tags=_TAGS,
+        tags=[tag for tag in _TAGS if tag["name"] != "openai" or loaded.embedding_model is not None],
         # Relative to the document: behind a prefix that a gateway cuts off, requests go below it as well.
         servers=[{"url": app.root_path or "."}],
     )
@@ -72,6 +74,7 @@ def _schemas(loaded: LoadedModel, max_rows: int) -> dict[str, Any]:
         schemas.InferRequest,
         schemas.InferResponse,
         schemas.Table,
+        *((schemas.EmbeddingsRequest, schemas.EmbeddingsResponse) if loaded.embedding_model is not None else ()),
         schemas.Feedback,
         schemas.Error,
     ]
@@ -80,13 +83,35 @@ def _schemas(loaded: LoadedModel, max_rows: int) -> dict[str, Any]:
     )
     binary = {"type": "string", "format": "binary", "description": "JSON, and the tensors' bytes behind it."}
     table = {"type": "string", "description": "A table with a header of column names."}
-    return {**found["$defs"], "Binary": binary, "Csv": table}
+    events = {f"{name}Event": _event_of(name) for name in ("PredictRequest", "PredictResponse")}
+    return {**found["$defs"], **events, "Binary": binary, "Csv": table}
+
+
+def _event_of(schema: str) -> dict[str, Any]:
+    """A CloudEvent in structured mode, whose data have this schema."""
+    text = {"type": "string", "minLength": 1}
+    return {
+        "type": "object",
+        "description": "A CloudEvent in structured mode.",
+        "required": ["specversion", "id", "source", "type", "data"],
+        "properties": {
+            "specversion": {"const": "1.0"},
+            "id": text,
+            "source": text,
+            "type": text,
+            # An attribute that is null is absent.
+            "datacontenttype": {"enum": ["application/json", None]},
+            "data": {"$ref": f"#/components/schemas/{schema}"},
+        },
+    }
 
 
 def _paths_of(paths: dict[str, Any], loaded: LoadedModel) -> dict[str, Any]:
     """The paths under the model's own name and version, which nobody then has to type."""
     found = {}
     for path, operations in paths.items():
+        if path == EMBEDDINGS.path and loaded.embedding_model is None:
+            continue
         if "{version}" in path and not loaded.identity.version:
             continue
         own = path.replace("{model}", loaded.identity.model)
@@ -102,7 +127,7 @@ def _complete(operation: dict[str, Any], path: str, examples: Examples) -> None:
     answers = operation["responses"]
     answers.pop("422", None)
     codes = [401] if "security" in operation else []
-    if "/models/" in path or path == "/feedback":
+    if "/models/" in path or path in ("/feedback", EMBEDDINGS.path):
         codes.append(404)
     if "requestBody" in operation:
         codes += _BODY_FAULTS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from fastapi import APIRouter, Request
@@ -54,8 +54,8 @@ class PredictionRoute:
     bodies: dict[str, str]
     #: The name of the answer's schema.
     answer: str
-    #: Other content types of the answer.
-    binary_answer: bool = False
+    #: Other content types of the answer, each with the name of its schema.
+    other_answers: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
     #: What an error says in this protocol beside what all say.
     error_fields: Callable[[RequestError], Mapping[str, object]] = _nothing
@@ -155,9 +155,8 @@ def _request_body(route: PredictionRoute) -> dict[str, Any]:
 
 
 def _answers(route: PredictionRoute) -> dict[int | str, dict[str, Any]]:
-    content: dict[str, Any] = {"application/json": {"schema": _reference(route.answer)}}
-    if route.binary_answer:
-        content["application/octet-stream"] = {"schema": _reference("Binary")}
+    kinds = {"application/json": route.answer, **route.other_answers}
+    content = {kind: {"schema": _reference(schema)} for kind, schema in kinds.items()}
     return {200: {"description": "The predictions.", "content": content}}
 
 

@@ -124,6 +124,43 @@ class Table(RootModel[SplitTable | RecordsTable | Instances | Columns]):
     """A table in one of MLflow's four forms."""
 
 
+class EmbeddingsRequest(BaseModel):
+    """Texts to embed, as OpenAI's clients send them."""
+
+    model_config = FORBID
+    input: (
+        Annotated[str, Field(min_length=1)] | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+    ) = Field(description="One text, or several.")
+    model: str | None = Field(None, description="The served model's name.")
+    encoding_format: Literal["float", "base64"] | None = Field(None, description="Numbers, or base64 of float32.")
+    dimensions: int | None = Field(None, description="The length of the model's vectors; no other is given.")
+    user: Any = Field(None, description="Says nothing here.")
+
+
+class Embedding(BaseModel):
+    """The vector of one text."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class Usage(BaseModel):
+    """How many tokens were computed."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsResponse(BaseModel):
+    """The vectors, in the order of the texts."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: Usage
+
+
 class Feedback(BaseModel):
     """A label for a prediction that is remembered by its id or sent along, or a conversion."""
 
@@ -186,6 +223,41 @@ class RepositoryModel(BaseModel):
     version: str
     state: Literal["READY", "UNAVAILABLE"]
     reason: str
+
+
+class Duration(BaseModel):
+    """How often something happened, and how long it took in all."""
+
+    count: int
+    ns: int
+
+
+class InferenceStatistics(BaseModel):
+    """Predictions that succeeded and failed, and the parts of their time. The last four count calls of each part."""
+
+    success: Duration
+    fail: Duration
+    queue: Duration = Field(description="Wait of the oldest request in each call of the model.")
+    compute_input: Duration = Field(description="From bodies to the model's inputs.")
+    compute_infer: Duration = Field(description="Calls of the model.")
+    compute_output: Duration = Field(description="From the model's outputs to bodies.")
+
+
+class ModelStatistics(BaseModel):
+    """What a model has answered since this server began."""
+
+    name: str
+    version: str
+    inference_count: int = Field(description="Rows that the model was called with.")
+    execution_count: int = Field(description="Calls of the model, each for a batch of rows.")
+    inference_stats: InferenceStatistics
+    batch_stats: list[Any] = Field(description="Empty: sizes of batches are in /metrics.")
+
+
+class Statistics(BaseModel):
+    """The statistics of all models, of which there is one."""
+
+    model_stats: list[ModelStatistics]
 
 
 class TensorMetadata(BaseModel):

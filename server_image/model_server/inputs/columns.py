@@ -37,11 +37,18 @@ class Columns:
             for name in tensors
             if name not in names
         ]
-        problems += [Problem(f"inputs[{name}]", "is missing") for name in names if name not in tensors]
+        problems += [
+            Problem(f"inputs[{feature.name}]", "is missing")
+            for feature in self.features
+            if feature.name not in tensors and not feature.is_optional
+        ]
         if problems:
             raise InvalidInput(problems)
         rows = len(next(iter(tensors.values())))
-        columns = [self._values(feature, tensors[feature.name], rows) for feature in self.features]
+        columns = [
+            self._values(feature, tensors[feature.name], rows) if feature.name in tensors else [None] * rows
+            for feature in self.features
+        ]
         return self._arrays(list(zip(*columns, strict=True)))
 
     def example(self) -> Inputs | None:

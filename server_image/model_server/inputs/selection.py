@@ -28,9 +28,11 @@ def select_adapter(
         _check_categories(declared, signature, described_in)
     if signature.tensors and not _is_matrix(signature.tensors):
         return _graph_adapter(declared, signature.tensors)
-    features = declared or _features_of(signature)
+    if signature.takes_texts and not declared:
+        return Texts(signature.columns.get(0, TrainedColumn()).sample, signature.features)
+    features = declared or signature.features or _features_of(signature)
     if not features:
-        return Texts(signature.columns.get(0, TrainedColumn()).sample) if signature.takes_texts else Untyped()
+        return Untyped()
     samples = _samples(features, signature)
     if signature.tensors:
         (tensor,) = signature.tensors

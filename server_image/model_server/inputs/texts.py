@@ -15,8 +15,10 @@ NAME = "text"
 class Texts(Columns):
     """A row is a text, a list with one, or an object with one under any name, as a table has it; shape (rows,)."""
 
-    def __init__(self, sample: Scalar | None = None) -> None:
-        super().__init__([Feature(name=NAME, dtype="string")], {NAME: "text" if sample is None else sample})
+    def __init__(self, sample: Scalar | None = None, features: Sequence[Feature] = ()) -> None:
+        """`features` is the only one, where the model describes it itself."""
+        (feature,) = features or (Feature(name=NAME, dtype="string"),)
+        super().__init__([feature], {feature.name: "text" if sample is None else sample})
 
     def from_instances(self, instances: Sequence[Any], *, numbers_only: bool) -> Inputs:
         rows = [list(row.values()) if isinstance(row, dict) and len(row) == 1 else row for row in instances]
@@ -24,4 +26,6 @@ class Texts(Columns):
 
     def from_tensors(self, tensors: Mapping[str, Array]) -> Inputs:
         # Peers accept any name for the only input.
-        return super().from_tensors({NAME: next(iter(tensors.values()))} if len(tensors) == 1 else tensors)
+        return super().from_tensors(
+            {self.features[0].name: next(iter(tensors.values()))} if len(tensors) == 1 else tensors
+        )

@@ -60,6 +60,16 @@ LIGHTGBM = Format(
     mlflow_entry="data",
     requires="modeldeploy[server-lightgbm]",
 )
+CATBOOST = Format(
+    name="catboost",
+    suffixes=(".cbm", ".cb"),
+    begins=(b"CBM1",),
+    signatures=(b"CBM1",),
+    description="CatBoost models saved in its own format",
+    loader=f"{_RUNTIMES}.catboost:load",
+    mlflow_entry="data",
+    requires="modeldeploy[server-catboost]",
+)
 ONNX = Format(
     name="onnx",
     suffixes=(".onnx",),
@@ -95,6 +105,16 @@ PMML = Format(
     description="PMML documents",
     loader=f"{_RUNTIMES}.pmml:load",
     requires="modeldeploy[server-pmml]",
+)
+TRANSFORMERS = Format(
+    name="transformers",
+    suffixes=(),
+    # Weights are plain data; code of the package's own is refused by the loader unless it is trusted.
+    folder=("config.json", "*.safetensors"),
+    beside=("*.h5", "*.onnx", "*.pt", "*.pth"),
+    description="Hugging Face models saved with save_pretrained: config.json, *.safetensors and tokenizer.json",
+    loader=f"{_RUNTIMES}.transformers:load",
+    requires="modeldeploy[server-transformers]",
 )
 MODULE = Format(
     name=PYTHON,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import PurePosixPath
 
@@ -47,6 +48,10 @@ class Format:
     loader: str = ""
     #: Of `begins`, those that no other kind of file has: by these a file is recognised whatever its name is.
     signatures: tuple[bytes, ...] = ()
+    #: Patterns of the files by which a folder is recognised, all of them at its top, for what is no single file.
+    folder: tuple[str, ...] = ()
+    #: Patterns of what else such a folder holds that looks like a model: the same weights for other libraries.
+    beside: tuple[str, ...] = ()
     #: The entry of MLflow's flavor of this name that names the file, empty where MLflow has no such flavor.
     mlflow_entry: str = ""
     #: What pip installs to load it.
@@ -97,6 +102,12 @@ def named_format(name: str, where: str) -> Format | None:
     return _registered_format(name)
 
 
+def require_known(name: str) -> None:
+    """Refuse a format that no installed package has, before anything is downloaded. Raises FormatUnknown."""
+    if name != MLFLOW:
+        named_format(name, "the format asked for")
+
+
 def choose(
     files: Sequence[str], asked: Format | None, artifacts: Sequence[str], first_bytes: Callable[[str], bytes]
 ) -> Choice:
@@ -113,6 +124,16 @@ def choose(
         if MODEL_PY not in files:
             raise FormatMismatch(f"format python needs {MODEL_PY}, and the package holds {_listed(files)}")
         return Choice(known_formats()[PYTHON], (MODEL_PY,))
+    folder = _folder(files, asked, artifacts)
+    if folder is not None:
+        others = [name for name in files if _could_be(name, ()) and not _is_any(name, folder.format.beside)]
+        besides = [f"{name} ({one.name})" for name in sorted(others) if (one := _format_of(name, first_bytes, None))]
+        if asked is None and besides:
+            raise FormatAmbiguous(
+                f"the folder is a {folder.format.name} model, and holds {', '.join(besides)} besides",
+                hint=f"In model.yaml write the format, or put both together in a {MODEL_PY}.",
+            )
+        return folder
     candidates = {
         name: _format_of(name, first_bytes, asked) for name in artifacts or files if _could_be(name, artifacts)
     }
@@ -139,6 +160,32 @@ def choose(
         )
     ((name, found),) = recognised.items()
     return Choice(found, (name,))
+
+
+def _folder(files: Sequence[str], wanted: Format | None, artifacts: Sequence[str]) -> Choice | None:
+    """The format whose files the folder has, and these files; None where it is no such folder."""
+    if wanted is not None and wanted.folder and artifacts:
+        raise FormatMismatch(
+            f"a package of format {wanted.name} is a folder, and model.yaml names artifacts",
+            hint="Leave artifacts out.",
+        )
+    if artifacts or (wanted is not None and not wanted.folder):
+        return None
+    top = [name for name in sorted(files) if _could_be(name, ())]
+    for known in [wanted] if wanted is not None else known_formats().values():
+        matched = [[name for name in top if fnmatchcase(name, pattern)] for pattern in known.folder]
+        if matched and all(matched):
+            return Choice(known, tuple(name for names in matched for name in names))
+    if wanted is not None:
+        raise FormatMismatch(
+            f"format {wanted.name} needs {' and '.join(wanted.folder)}, and the package holds {_listed(files)}",
+            hint=f"Upload the whole folder: {wanted.description}.",
+        )
+    return None
+
+
+def _is_any(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _named_pipeline(artifacts: Sequence[str], recognised: Mapping[str, Format]) -> Choice:
@@ -198,7 +245,7 @@ def _by_content(beginning: bytes) -> Format | None:
 
 
 def _endings(format_: Format) -> str:
-    return f"{format_.name} ({', '.join(format_.suffixes) or MODEL_PY})"
+    return f"{format_.name} ({', '.join(format_.suffixes) or ' with '.join(format_.folder) or MODEL_PY})"
 
 
 def _listed(files: Sequence[str]) -> str:

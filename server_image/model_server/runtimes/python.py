@@ -2,13 +2,15 @@
 
 `load_model(path)` gets the package's folder and returns a model; `predict(model, inputs)` gets a NumPy
 array with one row an instance (a dict of arrays by name when the features are not all numbers) and
-returns one prediction a row, or a dict of such arrays.
+returns one prediction a row, or a dict of such arrays. `predict_stream(model, inputs)`, where there is one, yields
+several such answers, for clients that want them in steps.
 """
 
 from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -46,7 +48,10 @@ def load(package: Package, *, threads: int) -> Module:
             f"load_model raised {_where(error, str(path))}",
             hint="Try load_model with this folder where the model was trained.",
         ) from None
-    return Module(module, loaded)
+    if not hasattr(module, "predict_stream"):
+        return Module(module, loaded)
+    _require(module, "predict_stream", 2)
+    return StreamingModule(module, loaded)
 
 
 def _require(module: ModuleType, name: str, count: int) -> None:
@@ -90,3 +95,17 @@ class Module:
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
         given = next(iter(inputs.values())) if len(inputs) == 1 else dict(inputs)
         return normalize_outputs(self._predict(self._model, given))
+
+
+class StreamingModule(Module):
+    """Calls the package's predict, or its predict_stream where the answer is wanted in steps."""
+
+    def __init__(self, module: ModuleType, loaded: Any) -> None:
+        super().__init__(module, loaded)
+        self._stream = module.predict_stream
+
+    def stream(self, inputs: Inputs) -> Iterator[Outputs]:
+        """What predict_stream yields, each as an answer of predict."""
+        given = next(iter(inputs.values())) if len(inputs) == 1 else dict(inputs)
+        for answer in self._stream(self._model, given):
+            yield normalize_outputs(answer)

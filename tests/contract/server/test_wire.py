@@ -19,6 +19,7 @@ from model_server.inputs.untyped import Untyped
 from model_server.monitoring.drift import FEWEST_ROWS, Bins, Drift
 from model_server.monitoring.monitor import Monitor
 from model_server.package.formats import AUTO, MLFLOW, known_formats
+from model_server.plugins import SOURCES, registered
 from model_server.settings import Settings
 from model_server.telemetry import SECONDS, Telemetry
 
@@ -105,11 +106,26 @@ def watched(telemetry: Telemetry) -> None:
     drift.update([{"a": np.full(FEWEST_ROWS, 1.5)}])
 
 
-def test_the_resource_knows_the_servers_formats():
+def model_fields():
     crd = yaml.safe_load((ROOT / "crds" / "modeldeployments.yaml").read_text())
     spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    known = spec["properties"]["model"]["properties"]["format"]["enum"]
-    assert set(known) == {AUTO, MLFLOW, *known_formats()}
+    return spec["properties"]["model"]["properties"]
+
+
+def test_the_resource_takes_the_servers_formats_and_names_them():
+    field = model_fields()["format"]
+    known = {AUTO, MLFLOW, *known_formats()}
+    assert all(re.fullmatch(field["pattern"], name) for name in known)
+    listed = field["description"].partition("Built-in formats: ")[2].partition(".")[0]
+    assert {AUTO, *listed.split(", ")} == known
+
+
+def test_the_resource_names_the_servers_schemes():
+    field = model_fields()["storageUri"]
+    listed = field["description"].partition("Built-in schemes: ")[2].partition(".")[0]
+    # Plain HTTP is for other settings and for tests: the resource refuses it.
+    assert {*listed.split(", "), "http"} == set(registered(SOURCES))
+    assert all(f"{scheme}://" in field["x-kubernetes-validations"][1]["message"] for scheme in listed.split(", "))
 
 
 def test_every_request_error_has_a_status():

@@ -139,10 +139,8 @@ class Server:
         except httpx.TransportError:
             return "unreachable"
 
-    def wait_ready(self) -> Server:
-        wait_until(
-            lambda: self.phase() == "ready" or self.process.poll() is not None, self.describe, seconds=DEADLINE_SECONDS
-        )
+    def wait_ready(self, seconds: float = DEADLINE_SECONDS) -> Server:
+        wait_until(lambda: self.phase() == "ready" or self.process.poll() is not None, self.describe, seconds=seconds)
         assert self.process.poll() is None, self.describe()
         return self
 

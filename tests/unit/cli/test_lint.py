@@ -8,6 +8,7 @@ import pytest
 
 from modeldeploy.lint import ManifestError, check_object, read_definition, read_documents
 from modeldeploy.lint.files import check_file
+from modeldeploy.lint.names import known_formats, known_schemes
 
 DEFINITION = read_definition()
 
@@ -31,11 +32,32 @@ spec:
     ("spec", "line", "field", "said"),
     [
         pytest.param(
-            "spec:\n  model:\n    storageUri: ftp://x\n",
+            "spec:\n  model:\n    storageUri: S3://x\n",
             7,
             "spec.model.storageUri",
-            "must begin with one of s3://",
+            "must be a scheme in lower-case letters",
             id="a rule, on the line of its field",
+        ),
+        pytest.param(
+            "spec:\n  model:\n    storageUri: http://host/m.onnx\n",
+            7,
+            "spec.model.storageUri",
+            "http:// is refused, as it is not encrypted",
+            id="a scheme without encryption",
+        ),
+        pytest.param(
+            "spec:\n  model:\n    storageUri: gs:///m\n",
+            7,
+            "spec.model.storageUri",
+            "must name something behind s3://, gs://",
+            id="a built-in scheme that names nothing",
+        ),
+        pytest.param(
+            "spec:\n  model: {storageUri: 's3://a/b', format: ONNX}\n",
+            6,
+            "spec.model.format",
+            "does not match",
+            id="a format in capitals",
         ),
         pytest.param("spec:\n  model: {}\n", 6, "spec.model.storageUri", "is required", id="a missing field"),
         pytest.param(GOOD + "  replica: 2\n", 8, "spec.replica", "did you mean replicas", id="a typing error"),
@@ -278,6 +300,46 @@ def test_a_folder_stands_for_its_manifests(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     checked = check_file(tmp_path, DEFINITION)
     assert (checked.count, checked.problems) == (2, [f"{tmp_path}/b.yml:4: spec.model: is required"])
+
+
+HEAD = "apiVersion: modeldeploy.dev/v1alpha1\nkind: ModelDeployment\nmetadata: {name: x}\n"
+
+
+@pytest.mark.parametrize(
+    ("model", "line", "field", "said"),
+    [
+        pytest.param(
+            "{storageUri: 's3://a/b', format: onyx}", 5, "spec.model.format", "mean onnx?", id="a typing error"
+        ),
+        pytest.param(
+            "{storageUri: 's3://a/b', format: prophet}", 5, "spec.model.format", "built in are auto, ", id="a format"
+        ),
+        pytest.param(
+            "\n    storageUri: webhdfs://node/m", 6, "spec.model.storageUri", "built in are az, file, gs", id="a scheme"
+        ),
+        pytest.param("\n    storageUri: dbfs:///m", 6, "spec.model.storageUri", "a plug-in", id="without a host"),
+    ],
+)
+def test_a_name_that_is_not_built_in_is_a_warning(tmp_path: Path, model: str, line: int, field: str, said: str) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(f"{HEAD}spec:\n  model: {model}\n")
+    checked = check_file(file, DEFINITION)
+    assert (checked.count, checked.problems) == (1, [])
+    (warning,) = checked.warnings
+    assert warning.startswith(f"{file}:{line}: warning: {field}: ")
+    assert "is this a plug-in" in warning
+    assert said in warning
+
+
+def test_what_is_built_in_is_no_warning(tmp_path: Path) -> None:
+    models = [{"storageUri": "s3://a/b", "format": name} for name in sorted(known_formats())]
+    models += [
+        {"storageUri": f"{scheme}:///b" if scheme == "file" else f"{scheme}://a/b"} for scheme in known_schemes()
+    ]
+    file = tmp_path / "all.yaml"
+    file.write_text("\n---\n".join(f"{HEAD}spec:\n  model: {json.dumps(model)}\n" for model in models))
+    checked = check_file(file, DEFINITION)
+    assert (checked.count, checked.problems, checked.warnings) == (len(models), [], [])
 
 
 def test_a_folder_without_a_manifest_is_wrong(tmp_path: Path) -> None:

@@ -43,7 +43,11 @@ def test_the_descriptor_set_is_the_proto():
     lines = [f'syntax = "{file.syntax}";', f"package {file.package};", f"service {service.name} {{"]
     for method in service.method:
         names = (kind.removeprefix(f".{file.package}.") for kind in (method.input_type, method.output_type))
-        lines.append("rpc {}({}) returns ({});".format(method.name, *names))
+        given, answered = (
+            f"{'stream ' * is_stream}{name}"
+            for name, is_stream in zip(names, (method.client_streaming, method.server_streaming), strict=True)
+        )
+        lines.append(f"rpc {method.name}({given}) returns ({answered});")
     lines.append("}")
     for message in file.message_type:
         lines += message_lines(message)

@@ -10,6 +10,7 @@ from model_server.dataplane import DataPlane
 from model_server.http import schemas
 from model_server.http.keys import required_key
 from model_server.http.predictions import PredictionRoute, Predictions
+from model_server.protocols.cloudevents import MEDIA_TYPE, Events
 from model_server.protocols.v1 import Instances
 
 PREDICT = PredictionRoute(
@@ -17,9 +18,11 @@ PREDICT = PredictionRoute(
     name="v1_predict",
     summary="Predict rows (V1)",
     # TensorFlow Serving's name of a function; there is one here.
-    codec=Instances(also=("signature_name", "inputs")),
-    bodies={"application/json": "PredictRequest"},
+    codec=Events(Instances(also=("signature_name", "inputs"))),
+    description="A CloudEvent, in binary or structured mode, is answered with one.",
+    bodies={"application/json": "PredictRequest", MEDIA_TYPE: "PredictRequestEvent"},
     answer="PredictResponse",
+    other_answers={MEDIA_TYPE: "PredictResponseEvent"},
 )
 
 

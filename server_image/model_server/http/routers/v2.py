@@ -14,6 +14,7 @@ from model_server.protocols.v2 import Tensors, model_metadata
 
 _MODEL = "/v2/models/{model:name}"
 _VERSION = "/v2/models/{model:name}/versions/{version:name}"
+EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics")
 _DESCRIPTION = (
     "Tensors as JSON, or as bytes behind it: then the header `Inference-Header-Content-Length` says where the JSON"
     " ends, and each such tensor's parameter `binary_data_size` how many bytes are its own."
@@ -30,7 +31,7 @@ def infer(path: str, name: str) -> PredictionRoute:
         codec=Tensors(),
         bodies={"application/json": "InferRequest", "application/octet-stream": "Binary"},
         answer="InferResponse",
-        binary_answer=True,
+        other_answers={"application/octet-stream": "Binary"},
     )
 
 
@@ -51,23 +52,11 @@ def _add_server_routes(router: APIRouter, plane: DataPlane) -> None:
     @router.get("/v2/", include_in_schema=False)
     @router.get("/v2", name="v2_server", summary="Describe the server (V2)")
     async def server() -> schemas.ServerMetadata:
-        return schemas.ServerMetadata(name="modeldeploy", version=version(), extensions=["binary_tensor_data"])
+        return schemas.ServerMetadata(name="modeldeploy", version=version(), extensions=list(EXTENSIONS))
 
     @router.get("/v2/models", name="v2_models", summary="List the models (V2)", dependencies=keys)
     async def models() -> schemas.V1Models:
         return schemas.V1Models(models=[plane.name])
-
-    # Its body may be absent or anything: there is one model, and it is always listed.
-    @router.post("/v2/repository/index", include_in_schema=False, dependencies=keys)
-    async def repository_index() -> list[schemas.RepositoryModel]:
-        lifecycle = plane.lifecycle
-        version = plane.loaded.identity.version if lifecycle.has_model else ""
-        reason = "" if plane.is_ready else f"{lifecycle.phase}: {lifecycle.message}"
-        return [
-            schemas.RepositoryModel(
-                name=plane.name, version=version, state="READY" if plane.is_ready else "UNAVAILABLE", reason=reason
-            )
-        ]
 
     @router.get("/v2/docs", include_in_schema=False)
     async def docs() -> RedirectResponse:
