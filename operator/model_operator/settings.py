@@ -36,6 +36,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     monitoring_labels: Annotated[
         str, Meta(description="Labels of models' ServiceMonitors and PrometheusRules, as `key=value,key=value`.")
     ] = ""
+    monitoring_namespaces: Annotated[
+        str,
+        Meta(
+            description="Namespaces in which models may have ServiceMonitors and PrometheusRules, as names or patterns"
+            " such as `team-*` with commas between them; empty means none."
+        ),
+    ] = "*"
     watch_namespaces: Annotated[
         str, Meta(description="The namespaces to watch, separated by commas; empty means all.")
     ] = ""
@@ -132,6 +139,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             settings=self.pods,
             pods=PodPolicy(level=self.pod_policy, namespaces=levels, allowed=allowed),
             gateways=_rules(self.gateways),
+            monitored_namespaces=_words(self.monitoring_namespaces),
         )
 
     @property

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from model_operator.api.resource import ModelDeployment
 from model_operator.manifests.pod_policy import PodPolicy, check_pods
 from model_operator.manifests.pods import PodSettings
+from model_operator.policy.monitoring_policy import check_monitoring
 from model_operator.policy.traffic_policy import GatewayRule, check_traffic
 
 
@@ -16,6 +17,7 @@ class Admission:
     settings: PodSettings
     pods: PodPolicy = field(default_factory=PodPolicy)
     gateways: Sequence[GatewayRule] = ()
+    monitored_namespaces: Sequence[str] = ("*",)
 
     def check(self, resource: ModelDeployment) -> None:
         """Check a ModelDeployment.
@@ -25,3 +27,4 @@ class Admission:
         """
         check_pods(resource, self.settings, self.pods)
         check_traffic(resource, self.gateways)
+        check_monitoring(resource, self.monitored_namespaces)

@@ -51,6 +51,7 @@ VALUES: dict[str, dict[str, Any]] = {
                 },
             ]
         },
+        "monitoring": {"labels": {"release": "prometheus"}, "namespaces": ["team-*"]},
         "rbac": {"secretNamespaces": ["team-a"]},
         "podPolicy": "baseline",
         "podPolicyExceptions": {
@@ -144,6 +145,7 @@ def test_helm_finds_nothing_to_complain_about() -> None:
         pytest.param({"image": {"registry": "https://mirror"}}, "registry", id="a registry with a scheme"),
         pytest.param({"watch": {"namespaces": ["A_B"]}}, "namespaces", id="a namespace that cannot be"),
         pytest.param({"trafficPolicy": {"gateways": [{"name": "shared"}]}}, "hostnames", id="a Gateway for nobody"),
+        pytest.param({"monitoring": {"namespaces": ["A,B"]}}, "namespaces", id="two namespaces in one"),
         pytest.param({"podPolicy": "strict"}, "podPolicy", id="a pod policy that is not known"),
         pytest.param({"podPolicyExceptions": {"namespaces": {"a": "none"}}}, "namespaces", id="one of a namespace"),
         pytest.param({"podPolicyExceptions": {"images": ["example.com*"]}}, "images", id="the beginning of a host"),
@@ -194,6 +196,20 @@ def test_with_namespaces_no_right_reaches_beyond_them() -> None:
     roles = [one["metadata"] for one in render(values) if one["kind"] == "Role"]
     assert {one["namespace"] for one in roles} == {"team-a", "team-b", "serving"}
     assert env(values)["MODEL_OPERATOR_WATCH_NAMESPACES"] == "team-a,team-b"
+
+
+@pytest.mark.parametrize(
+    ("monitoring", "namespaces"),
+    [
+        pytest.param({}, ("*",), id="all by default"),
+        pytest.param({"namespaces": ["team-*", "shop"]}, ("team-*", "shop"), id="those on the list"),
+        pytest.param({"namespaces": []}, (), id="none"),
+    ],
+)
+def test_where_models_may_have_objects_for_prometheus(monitoring: dict[str, Any], namespaces: tuple[str, ...]) -> None:
+    variable = "MODEL_OPERATOR_MONITORING_NAMESPACES"
+    settings = settings_from({variable: env({"monitoring": monitoring})[variable]})
+    assert settings.admission.monitored_namespaces == namespaces
 
 
 def test_without_a_namespace_the_operator_watches_all() -> None:
