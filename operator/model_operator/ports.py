@@ -48,8 +48,11 @@ class Cluster(Protocol):
 class PodMetrics(Protocol):
     """Reads the state of a pod's server."""
 
-    async def read(self, url: str) -> "PodSample | None":
-        """Return the counters of the pod with this URL; None if it does not respond."""
+    async def read(self, url: str, token_of: ObjectKey | None = None) -> "PodSample | None":
+        """Return the counters of the pod with this URL; None if it does not respond.
+
+        `token_of`: the model whose token the pod wants; None if its metrics are open.
+        """
 
     async def start(self, url: str) -> "PodStart | None":
         """Return the progress of the start of a server; None if it does not respond or has finished starting."""

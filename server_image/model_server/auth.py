@@ -1,4 +1,4 @@
-"""API keys from a mounted Secret: each file of the folder is one key. `dataplane.py` and `http/keys.py` ask.
+"""API keys from a mounted Secret: each file of the folder is one key. `dataplane.py` and `http/keys.py` check them.
 
 Kubernetes replaces the files when the Secret changes, so the folder is looked at again, at most once
 a second, and keys come and go without a restart.
@@ -6,11 +6,14 @@ a second, and keys come and go without a restart.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import hmac
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -92,6 +95,70 @@ class TokenAuth:
             raise Unauthorized("this port is for the operator, which has its token")
 
 
+class AnyOf:
+    """Lets in what one of several authenticators lets in; what the first says of a refused request is the answer."""
+
+    def __init__(self, first: Authenticator, *others: Authenticator) -> None:
+        self._first, self._others = first, others
+        self.asks = first.asks and all(other.asks for other in others)
+
+    def check(self, headers: Mapping[bytes, bytes]) -> None:
+        """Raise the Unauthorized of the first authenticator unless one of them lets the request in."""
+        try:
+            self._first.check(headers)
+        except Unauthorized:
+            if not any(_accepts(other, headers) for other in self._others):
+                raise
+
+
+class BrowserAuth:
+    """Accepts a key as the password of basic authentication too, under any user name: a browser asks its user for that.
+
+    For pages alone: a browser repeats a password by itself, even in requests that another site causes.
+    https://www.rfc-editor.org/rfc/rfc7617
+    """
+
+    def __init__(self, keys: Authenticator) -> None:
+        self._keys = keys
+        self.asks = keys.asks
+
+    def check(self, headers: Mapping[bytes, bytes]) -> None:
+        """Raise Unauthorized, for a browser to ask its user, unless a valid key is given."""
+        password = _password(headers)
+        given = [headers] if password is None else [headers, {b"x-api-key": password}]
+        if not any(_accepts(self._keys, one) for one in given):
+            raise Unauthorized(
+                "these pages need an API key",
+                hint="Send it as x-api-key: KEY; in a browser it is the password, and the user name does not matter.",
+                by_browser=True,
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guards:
+    """What lets requests to the metrics, and to the document and its pages, in; by default everything."""
+
+    metrics: Authenticator = field(default_factory=AllowAll)
+    docs: Authenticator = field(default_factory=AllowAll)
+
+
+def guards_of(protected: Collection[str], keys: Authenticator, operator: Authenticator | None) -> Guards:
+    """The guards of what is `protected` by keys; the operator reads the metrics with its token."""
+    metrics = keys if operator is None else AnyOf(keys, operator)
+    return Guards(
+        metrics=metrics if "metrics" in protected else AllowAll(),
+        docs=BrowserAuth(keys) if "docs" in protected else AllowAll(),
+    )
+
+
+def _accepts(authenticator: Authenticator, headers: Mapping[bytes, bytes]) -> bool:
+    try:
+        authenticator.check(headers)
+    except Unauthorized:
+        return False
+    return True
+
+
 def read_keys(folder: Path) -> list[bytes]:
     """The sha256 of each key in the folder; Kubernetes' own bookkeeping begins with two dots."""
     try:
@@ -108,3 +175,15 @@ def _given_key(headers: Mapping[bytes, bytes]) -> bytes | None:
     if bearer[:7].lower() == b"bearer ":
         return bearer[7:].strip()
     return headers.get(b"x-api-key")
+
+
+def _password(headers: Mapping[bytes, bytes]) -> bytes | None:
+    """The password of basic authentication; None where there is none, or it cannot be read."""
+    scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() != b"basic":
+        return None
+    try:
+        _, colon, password = base64.b64decode(credentials.strip(), validate=True).partition(b":")
+    except binascii.Error:
+        return None
+    return password.strip() if colon else None

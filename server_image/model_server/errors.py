@@ -274,7 +274,11 @@ class MalformedRequest(RequestError):
 
 
 class Unauthorized(RequestError):
-    """The request carries no valid API key."""
+    """The request carries no valid API key. `by_browser`: a browser may ask its user for one and try again."""
+
+    def __init__(self, message: str, *, hint: str = "", by_browser: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.by_browser = by_browser
 
 
 class UnsupportedMediaType(RequestError):

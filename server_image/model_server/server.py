@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from model_server.auth import AllowAll, ApiKeyAuth, TokenAuth
+from model_server.auth import AllowAll, ApiKeyAuth, TokenAuth, guards_of
 from model_server.certificate import Certificate, PlainText, Tls
 from model_server.dataplane import DataPlane
 from model_server.errors import DependencyMissing, ModelHung, StartError
@@ -67,11 +67,16 @@ async def run(settings: Settings, environ: Mapping[str, str], context: WorkerCon
     tracer = open_tracer(environ, settings)
     tls = Certificate(settings.tls_dir) if settings.tls_dir else PlainText()
     plane = DataPlane(lifecycle, telemetry, tracer, authenticator, name=settings.name, max_rows=settings.max_rows)
+    operator = TokenAuth(settings.shadow_token_sha256) if settings.shadow_token_sha256 else None
     app = create_app(
-        plane, telemetry, limits, root_path=settings.root_path.rstrip("/"), cors_origins=settings.cors_origins
+        plane,
+        telemetry,
+        limits,
+        root_path=settings.root_path.rstrip("/"),
+        cors_origins=settings.cors_origins,
+        guards=guards_of(settings.auth_protect, authenticator, operator),
     )
-    operator_alone = TokenAuth(settings.shadow_token_sha256) if settings.shadow_token_sha256 else authenticator
-    comparison = create_comparison_app(plane, telemetry, operator_alone)
+    comparison = create_comparison_app(plane, telemetry, operator or authenticator)
     server = Server(_config(app, settings, tls), plane, telemetry, settings, tls)
     loader = ModelLoader(settings, environ, context.folder, lifecycle, telemetry, server.end)
     loader.begin()

@@ -22,7 +22,7 @@ TERMINATION_LOG = Path("/dev/termination-log")
 #: What the operator writes for `shadow_token_sha256`: older servers do not start with a setting that they do not know.
 SHADOW_DIGEST = "MODELDEPLOY_SHADOW_TOKEN_SHA256"
 #: Settings of several values, separated by commas.
-LISTS = frozenset({"INPUT_LOG_REDACT", "CORS_ORIGINS"})
+LISTS = frozenset({"INPUT_LOG_REDACT", "CORS_ORIGINS", "AUTH_PROTECT"})
 
 # A Service named `model-server` makes the kubelet inject these into every pod of its namespace.
 SERVICE_LINK = re.compile(r"^(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?)$")
@@ -90,7 +90,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str,
         Meta(
             pattern=r"^([0-9a-f]{64})?$",
-            description="SHA-256 of the token that this port wants in place of an API key; empty: no token.",
+            description="SHA-256 of the operator's token, which this port needs in place of an API key, and which"
+            " protected metrics accept beside API keys; empty: no token.",
         ),
     ] = ""
     model_dir: Annotated[Path | None, Meta(description="Where downloads go; default: a temporary folder.")] = None
@@ -109,6 +110,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     auth_dir: Annotated[Path | None, Meta(description="A mounted Secret whose values are API keys; default: open.")] = (
         None
     )
+    auth_protect: Annotated[
+        tuple[Literal["metrics", "docs"], ...],
+        Meta(
+            description="What needs an API key besides predictions, separated by commas: `metrics` is `/metrics`, and"
+            " `docs` is `/openapi.json`, `/docs` and `/redoc`."
+        ),
+    ] = ()
     tls_dir: Annotated[
         Path | None, Meta(description="A mounted Secret with `tls.crt` and `tls.key`; default: plain HTTP.")
     ] = None
@@ -186,7 +194,11 @@ def _contradictions(settings: Settings) -> None:
             f"{PREFIX}INSTALL_REQUIREMENTS and {PREFIX}WORKERS={settings.workers} do not go together",
             hint="Use one worker and more replicas, or an image that has the requirements.",
         )
-
+    if settings.auth_protect and settings.auth_dir is None:
+        raise SettingsInvalid(
+            f"{PREFIX}AUTH_PROTECT is set, and there are no API keys",
+            hint=f"Set {PREFIX}AUTH_DIR to a folder of which each file is one key.",
+        )
     if settings.signature_public_key and (settings.signature_identity or settings.signature_issuer):
         raise SettingsInvalid(
             f"{PREFIX}SIGNATURE_PUBLIC_KEY and {PREFIX}SIGNATURE_IDENTITY do not go together",

@@ -149,6 +149,26 @@ MODELS: list[Row] = [
         {"autoscaling": {"maxReplicas": 3, "behavior": {"scaleDown": {"stabilizationWindowSeconds": 86400}}}},
         "spec.autoscaling.behavior.scaleDown.stabilizationWindowSeconds",
     ),
+    (
+        "a key for Prometheus without a Secret",
+        {"monitoring": {"serviceMonitor": True, "scrapeKey": "prometheus"}},
+        "monitoring.scrapeKey is a key in the Secret of server.auth",
+    ),
+    (
+        "metrics that Prometheus has no key for",
+        {"monitoring": {"serviceMonitor": True}, "server": {"auth": {"secretName": "k", "protect": ["metrics"]}}},
+        "Prometheus needs a key for protected metrics",
+    ),
+    (
+        "protected probes",
+        {"server": {"auth": {"secretName": "k", "protect": ["livez"]}}},
+        'supported values: "metrics", "docs"',
+    ),
+    (
+        "metrics that are protected twice",
+        {"server": {"auth": {"secretName": "k", "protect": ["metrics", "metrics"]}}},
+        "spec.server.auth.protect[1]: Duplicate value",
+    ),
     ("a label with blanks", {"commonLabels": {"my team": "risk"}}, "commonLabels: a key must be a name"),
     ("a label of ours", {"commonLabels": {"modeldeploy.dev/name": "x"}}, "commonLabels: keys under modeldeploy.dev"),
     (

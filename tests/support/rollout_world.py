@@ -55,11 +55,14 @@ class CountingPods:
     def __init__(self) -> None:
         self.samples: dict[str, Sample] = {}
         self.starts: dict[str, Start] = {}
+        #: The models whose token was sent, None for those that were asked without one.
+        self.tokens: set[ObjectKey | None] = set()
 
     async def start(self, url: str) -> Start | None:
         return next((start for revision, start in self.starts.items() if f"-{revision}-" in url), None)
 
-    async def read(self, url: str) -> Sample | None:
+    async def read(self, url: str, token_of: ObjectKey | None = None) -> Sample | None:
+        self.tokens.add(token_of)
         return next((sample for revision, sample in self.samples.items() if f"-{revision}-" in url), None)
 
 

@@ -69,6 +69,7 @@ _CA = Fields(first={}, later={"configMapName": None, "secretName": None, "key": 
 _SIGNATURE = Fields(first={}, later={"publicKey": None, "identity": None})
 _PUBLIC_KEY = Fields(first={}, later={"secretName": None, "configMapName": None, "key": None})
 _IDENTITY = Fields(first={}, later={"subject": None, "issuer": None})
+_AUTH = Fields(first={"secretName": None}, later={"protect": []})
 _SECRET = Fields(first={"secretName": None}, later={})
 
 #: By path within a revision's source (`spec` without what does not make pods differ).
@@ -82,7 +83,7 @@ FIELDS: Mapping[str, Fields] = {
     "server": _SERVER,
     "server.batching": _BATCHING,
     "server.inputLog": _INPUT_LOG,
-    "server.auth": _SECRET,
+    "server.auth": _AUTH,
     "server.tls": _SECRET,
     "monitoring.drift": _DRIFT,
 }
@@ -107,6 +108,8 @@ def canonical(source: Body) -> Body:
     for field in ("env", "resources"):
         if field in server and not _prune(server[field]):
             del server[field]
+    if "protect" in server.get("auth", {}):
+        server["auth"] = {**server["auth"], "protect": sorted(server["auth"]["protect"])}
     template = effective_overlay(server.pop("podTemplate", {}))
     if template:
         server["podTemplate"] = template

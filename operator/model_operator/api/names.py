@@ -24,6 +24,8 @@ REVISION_SPEC = f"{GROUP}/revision-spec"
 STABLE_SPEC = f"{GROUP}/stable-revision-spec"
 #: On pods that speak TLS alone: `https`.
 SCHEME = f"{GROUP}/scheme"
+#: On pods whose `/metrics` wants the token of the operator, or an API key.
+PROTECTS_METRICS = f"{GROUP}/protects-metrics"
 #: On a revision's Deployment: which renderer and settings made its pod template.
 RENDERED_BY = f"{GROUP}/rendered-by"
 #: On a revision's Deployment: the pod template as it was applied, as JSON, for operators that render another one.

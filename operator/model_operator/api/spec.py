@@ -107,9 +107,16 @@ class InputLog(Value, frozen=True, kw_only=True):
 
 
 class SecretRef(Value, frozen=True, kw_only=True):
-    """Reference to a required Secret (`spec.server.auth`, `spec.server.tls`)."""
+    """Reference to a required Secret (`spec.server.tls`)."""
 
     secret_name: str
+
+
+class Auth(Value, frozen=True, kw_only=True):
+    """Authentication by API key (`spec.server.auth`), of predictions and of what `protect` lists."""
+
+    secret_name: str
+    protect: tuple[str, ...] = ()
 
 
 class Drift(Value, frozen=True, kw_only=True):
@@ -130,7 +137,7 @@ class ServerFields(Value, frozen=True, kw_only=True):
     request_timeout: Seconds = field(name="requestTimeoutSeconds", default=Seconds(seconds=30))
     max_request_bytes: int = 10_485_760
     input_log: InputLog | None = None
-    auth: SecretRef | None = None
+    auth: Auth | None = None
     tls: SecretRef | None = None
     accelerate: str = "none"
     grpc_port: int | None = None
@@ -160,6 +167,11 @@ class Server(ServerFields, frozen=True, kw_only=True):
         return self.auth.secret_name if self.auth else None
 
     @property
+    def protected(self) -> tuple[str, ...]:
+        """What needs an API key besides predictions: `metrics`, `docs`."""
+        return self.auth.protect if self.auth else ()
+
+    @property
     def tls_secret_name(self) -> str | None:
         """Name of the Secret with the certificate."""
         return self.tls.secret_name if self.tls else None
@@ -187,6 +199,7 @@ class Monitoring(Value, frozen=True, kw_only=True):
 
     drift: Drift | None = None
     service_monitor: bool = False
+    scrape_key: str | None = None
     alerts: bool = False
 
 

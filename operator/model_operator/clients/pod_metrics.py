@@ -9,6 +9,8 @@ import aiohttp
 import msgspec
 
 from model_operator.api.analysis import LOG_LOSS
+from model_operator.api.resource import ObjectKey
+from model_operator.api.shadow import shadow_token
 from model_operator.api.status import ModelInfo
 from model_operator.api.sums import SumStats
 from model_operator.clients.http import HttpClient, body_of, session_with_pods
@@ -48,14 +50,21 @@ class Start:
 class HttpPodMetrics(HttpClient):
     """Reads pods over HTTP; use it as an async context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, token_secret: bytes = b"") -> None:
         super().__init__(lambda: session_with_pods(TIMEOUT))
+        self._token_secret = token_secret
 
-    async def read(self, url: str) -> Sample | None:
-        """Return the counters of a pod; None if it does not respond in time, or not with metrics."""
+    async def read(self, url: str, token_of: ObjectKey | None = None) -> Sample | None:
+        """Return the counters of a pod; None if it does not respond in time, or not with metrics.
+
+        `token_of`: the model whose token the pod wants; None if its metrics are open.
+        """
+        headers = {} if token_of is None else {"x-api-key": shadow_token(self._token_secret, *token_of)}
         try:
             # Pods are asked by their addresses, which no certificate names; nor do the kubelet's probes verify it.
-            async with self.session.get(f"{url}/metrics", ssl=False, allow_redirects=False) as response:
+            async with self.session.get(
+                f"{url}/metrics", headers=headers, ssl=False, allow_redirects=False
+            ) as response:
                 if response.status != 200:
                     return None
                 data = await body_of(response, _LARGEST + 1)

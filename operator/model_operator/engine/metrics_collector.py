@@ -23,7 +23,7 @@ from model_operator.engine.rollout_evidence import (
 )
 from model_operator.engine.shadow_collector import ShadowCollector
 from model_operator.errors import ProviderError
-from model_operator.manifests.pods import PORT, pod_url
+from model_operator.manifests.pods import PORT, pod_url, protects_metrics
 from model_operator.observation.observe import is_ready
 from model_operator.observation.values import ModelReport, Traffic, Verdict
 from model_operator.policy.analysis import state
@@ -139,7 +139,7 @@ class MetricsCollector:
         pods = [pod for pod in pods if revision_of_pod(pod) in (status.stable, status.canary)]
         if not status.canary:
             pods = pods[:1]
-        samples = await asyncio.gather(*(self._read(pod) for pod in pods))
+        samples = await asyncio.gather(*(self._read(key, pod) for pod in pods))
         found = [(pod, sample) for pod, sample in zip(pods, samples, strict=True) if sample is not None]
         is_new = self._update_models(key, found)
         if status.canary:
@@ -150,12 +150,12 @@ class MetricsCollector:
         if is_new:
             self._queue.add(key)
 
-    async def _read(self, pod: Body) -> PodSample | None:
+    async def _read(self, key: ObjectKey, pod: Body) -> PodSample | None:
         url = pod_url(pod, PORT)
         if not url:
             return None
         async with self._limit:
-            return await self._pods.read(url)
+            return await self._pods.read(url, key if protects_metrics(pod) else None)
 
     def _update_models(self, key: ObjectKey, found: PodSamples) -> bool:
         models = self._models.setdefault(key, {})

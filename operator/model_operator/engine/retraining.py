@@ -15,7 +15,7 @@ from model_operator.engine.cache import Cache
 from model_operator.engine.concurrency import KeyedTasks
 from model_operator.engine.queue import WorkQueue
 from model_operator.errors import ApiError, NotAllowed, ProviderError
-from model_operator.manifests.pods import PORT, pod_url
+from model_operator.manifests.pods import PORT, pod_url, protects_metrics
 from model_operator.manifests.retraining import retraining_job
 from model_operator.observation.observe import is_ready
 from model_operator.observation.values import RetrainView
@@ -144,7 +144,10 @@ class Retrainer:
             for (kind, _), pod in self._cache.children(resource.key).items()
             if kind == "Pod" and is_ready(pod) and pod["metadata"]["labels"].get(REVISION) == state.revision
         ]
-        samples = await asyncio.gather(*(self._pods.read(pod_url(pod, PORT)) for pod in pods))
+        tokens = [resource.key if protects_metrics(pod) else None for pod in pods]
+        samples = await asyncio.gather(
+            *(self._pods.read(pod_url(pod, PORT), token_of) for pod, token_of in zip(pods, tokens, strict=True))
+        )
         found = {
             pod["metadata"]["uid"]: sample for pod, sample in zip(pods, samples, strict=True) if sample is not None
         }

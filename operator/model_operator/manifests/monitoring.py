@@ -38,15 +38,25 @@ def service_monitor(owner: ModelDeployment, schemes: Set[str]) -> Body:
     """Return the spec of a ServiceMonitor for the Services of the revisions, so that no pod is scraped twice."""
     # Certificates do not name the addresses of pods.
     tls: Body = {"scheme": "https", "tlsConfig": {"insecureSkipVerify": True}}
+    access = _authorization(owner)
     return {
         "selector": {
             "matchLabels": {NAME: owner.name},
             "matchExpressions": [{"key": REVISION, "operator": "Exists"}],
         },
         "endpoints": [
-            {"port": scheme, "path": "/metrics", **(tls if scheme == "https" else {})} for scheme in sorted(schemes)
+            {"port": scheme, "path": "/metrics", **(tls if scheme == "https" else {}), **access}
+            for scheme in sorted(schemes)
         ],
     }
+
+
+def _authorization(owner: ModelDeployment) -> Body:
+    """Return the credentials that Prometheus sends: an entry of the Secret with the API keys, which it reads itself."""
+    secret, key = owner.spec.server.auth_secret_name, owner.spec.monitoring.scrape_key
+    if secret is None or key is None:
+        return {}
+    return {"authorization": {"type": "Bearer", "credentials": {"name": secret, "key": key}}}
 
 
 def alerts(owner: ModelDeployment) -> Body:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from model_operator.api.names import REVISION, SCHEME, own_labels, pod_selector
+from model_operator.api.names import PROTECTS_METRICS, REVISION, SCHEME, own_labels, pod_selector
 from model_operator.api.pod_template import SERVER_CONTAINER
 from model_operator.api.resource import ObjectKey
 from model_operator.api.shadow import DIGEST_VARIABLE, shadow_token, token_digest
@@ -84,6 +84,8 @@ def pod_template(key: ObjectKey, revision: str, model: Model, server: Server, se
     labels.update(pod_selector(name, revision))
     if server.tls_secret_name:
         labels[SCHEME] = server.scheme
+    if "metrics" in server.protected:
+        labels[PROTECTS_METRICS] = "true"
     return merged
 
 
@@ -94,6 +96,11 @@ def pod_url(pod: Mapping[str, Any], port: int) -> str:
         return ""
     scheme = pod["metadata"]["labels"].get(SCHEME, "http")
     return f"{scheme}://[{address}]:{port}" if ":" in address else f"{scheme}://{address}:{port}"
+
+
+def protects_metrics(pod: Mapping[str, Any]) -> bool:
+    """Whether the metrics of a pod's server are read with the token of its model."""
+    return bool(pod["metadata"]["labels"].get(PROTECTS_METRICS) == "true")
 
 
 def grace_seconds(server: Server, settings: PodSettings) -> int:
@@ -174,6 +181,7 @@ def _environment(name: str, revision: str, model: Model, server: Server) -> list
         "CREDENTIALS_DIR": CREDENTIALS_DIR if model.secret_name else None,
         "CA_FILE": f"{CA_DIR}/ca.crt" if model.ca else None,
         "AUTH_DIR": AUTH_DIR if server.auth_secret_name else None,
+        "AUTH_PROTECT": ",".join(sorted(server.protected)) or None,
         "TLS_DIR": TLS_DIR if server.tls_secret_name else None,
         "WORKERS": server.workers,
         "LOG_LEVEL": server.log_level,

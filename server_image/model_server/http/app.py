@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from starlette.convertors import Convertor, register_url_convertor
 
+from model_server.auth import Guards
 from model_server.dataplane import DataPlane
 from model_server.http.application import Application
 from model_server.http.body import RequestLimits
@@ -38,12 +39,14 @@ def create_app(
     *,
     root_path: str = "",
     cors_origins: Sequence[str] = (),
+    guards: Guards | None = None,
 ) -> Application:
     """The application of the model that the plane will have.
 
     `root_path` is the prefix under which a gateway shows the server, `cors_origins` are the origins whose pages may
-    call it.
+    call it. `guards` are what the metrics and the pages ask of a request, by default nothing.
     """
+    guards = guards or Guards()
     app = Application(plane, telemetry, limits, root_path=root_path, cors_origins=cors_origins)
     predictions = Predictions(app)
     app.include_router(predict.create_router(plane, predictions, limits))
@@ -54,6 +57,6 @@ def create_app(
     app.include_router(streams.create_router(plane, limits))
     app.include_router(mlflow.create_router(plane, predictions))
     app.include_router(openai.create_router(predictions))
-    app.include_router(health.create_router(plane, telemetry))
-    documentation.add_pages(app)
+    app.include_router(health.create_router(plane, telemetry, guards.metrics))
+    documentation.add_pages(app, guards.docs)
     return app

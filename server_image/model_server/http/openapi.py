@@ -27,6 +27,7 @@ _TAGS = [
     {"name": "openai", "description": "OpenAI's protocol for embeddings."},
     {"name": "health", "description": "Probes and metrics."},
 ]
+_KEY_NEEDED = "\n\nRequests with a padlock need an API key, which *Authorize* in `/docs` takes."
 _FAULTS = {
     400: "The body cannot be read.",
     401: "The API key is missing or not valid.",
@@ -45,10 +46,11 @@ _BODY_FAULTS = (400, 408, 413, 415, 422, 500, 503, 504)
 def describe(app: Application, loaded: LoadedModel) -> dict[str, Any]:
     """The document: names, ranges, categories and examples of the features are those of model.yaml."""
     identity, metadata = loaded.identity, loaded.metadata
+    description = metadata.description or f"A {identity.format} model, served by modeldeploy {version()}."
     document = get_openapi(
         title=metadata.name or identity.model,
         version=identity.version or "0",
-        description=metadata.description or f"A {identity.format} model, served by modeldeploy {version()}.",
+        description=f"{description}{_KEY_NEEDED}" if app.plane.authenticator.asks else description,
         routes=app.routes,
         tags=[tag for tag in _TAGS if tag["name"] != "openai" or loaded.embedding_model is not None],
         # Relative to the document: behind a prefix that a gateway cuts off, requests go below it as well.

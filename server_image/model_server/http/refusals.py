@@ -19,11 +19,14 @@ from model_server.errors import (
     PredictionError,
     Problem,
     RequestError,
+    Unauthorized,
     UnknownRoute,
 )
 from model_server.protocols.payload import JSON, Answer
 from model_server.statuses import CLIENT_GONE, STATUS_OF
 
+#: The challenge that makes a browser ask for a password (https://www.rfc-editor.org/rfc/rfc7617).
+_BASIC = b'Basic realm="The password is an API key", charset="UTF-8"'
 GONE = Answer(b"", status=CLIENT_GONE)
 
 
@@ -63,8 +66,8 @@ def error_answer(error: RequestError, more: Mapping[str, object] = MappingProxyT
     headers: list[tuple[bytes, bytes]] = []
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode()))
-    if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
+    if isinstance(error, Unauthorized):
+        headers.append((b"www-authenticate", _BASIC if error.by_browser else b"Bearer"))
     if status == 503:
         headers.append((b"retry-after", b"1"))
     if status in (408, 413):

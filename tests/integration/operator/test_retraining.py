@@ -220,3 +220,18 @@ async def test_a_template_that_is_refused_holds_nothing_and_is_tried_again() -> 
     asked = await minutes(world, key, 2, drifted=True)
     assert asked["told"]
     assert "problem" not in asked
+
+
+@pytest.mark.parametrize("protect", [["metrics"], ["docs"], []])
+async def test_protected_metrics_are_read_with_the_token_of_the_model_and_open_ones_without(protect: list[str]) -> None:
+    world = World()
+    auth = {"secretName": "keys", "protect": protect}
+    key = await live(world, {"rollingUpdate": {}}, server={"auth": auth}, hooks={"retrain": HOOK})
+    world.sync()
+    await world.evidence.poll()
+    wanted = {key if "metrics" in protect else None}
+    assert world.pods.tokens == wanted, "of a model that is served"
+    world.pods.tokens.clear()
+    world.clock.advance(timedelta(seconds=61))
+    await world.retrainer.poll()
+    assert world.pods.tokens == wanted, "of a model that may degrade"

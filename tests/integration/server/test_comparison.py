@@ -90,6 +90,8 @@ def test_the_operators_token_is_all_that_opens_the_port(serve, tmp_path):
         refused = asked(port, key)
         assert refused.status_code == 401
         assert "for the operator" in refused.text
+    server.client.post("/predict", json={"instances": [[0.5]]}).raise_for_status()
+    assert asked(port, token, after=[0]).json()["predictions"] == [], "who is refused has nothing kept"
     first = asked(port, token).json()
     server.client.post("/predict", json={"instances": [[1.5]]}).raise_for_status()
     assert len(asked(port, token, after=first["cursor"]).json()["predictions"]) == 1

@@ -71,14 +71,15 @@ TOLD = {
 }
 
 
-def resource(**monitoring: Any) -> ModelDeployment:
-    spec = {"model": {"storageUri": "s3://b/m"}, "monitoring": monitoring, "hooks": {"retrain": RETRAIN}}
+def resource(server: Any = None, **monitoring: Any) -> ModelDeployment:
+    hooks = {"retrain": RETRAIN}
+    spec = {"model": {"storageUri": "s3://b/m"}, "server": server or {}, "monitoring": monitoring, "hooks": hooks}
     metadata = {"name": "fraud", "namespace": "shop", "uid": "u", "resourceVersion": "1", "generation": 1}
     return ModelDeployment.from_body({"metadata": metadata, "spec": spec})
 
 
-def objects(**monitoring: Any) -> dict[str, Any]:
-    found = monitoring_objects(resource(**monitoring), {"http", "https"}, {"release": "prometheus"})
+def objects(server: Any = None, **monitoring: Any) -> dict[str, Any]:
+    found = monitoring_objects(resource(server, **monitoring), {"http", "https"}, {"release": "prometheus"})
     return {body["kind"]: body for body in found}
 
 
@@ -97,6 +98,14 @@ def test_each_pod_is_scraped_once_at_the_port_that_it_speaks() -> None:
         ("http", None),
         ("https", "https"),
     ]
+    assert all("authorization" not in one for one in body["spec"]["endpoints"])
+
+
+def test_prometheus_sends_an_entry_of_the_secret_with_the_keys() -> None:
+    server = {"auth": {"secretName": "fraud-keys", "protect": ["metrics"]}}
+    body = objects(server, serviceMonitor=True, scrapeKey="prometheus")["ServiceMonitor"]
+    sent = {"type": "Bearer", "credentials": {"name": "fraud-keys", "key": "prometheus"}}
+    assert [one["authorization"] for one in body["spec"]["endpoints"]] == [sent, sent]
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed: it comes with Prometheus")

@@ -10,7 +10,7 @@ from model_operator.api.shadow import DIGEST_VARIABLE, shadow_token
 from model_operator.api.spec import parse_model, parse_server
 from model_operator.api.values import replace
 from model_operator.clients.token_secret import secret_id
-from model_operator.manifests.pods import PodSettings, pod_template, pod_url
+from model_operator.manifests.pods import PodSettings, pod_template, pod_url, protects_metrics
 from model_operator.manifests.workload import rendered_by
 
 SETTINGS = PodSettings(image="server:1", image_pull_secrets=("pull",), pre_stop_seconds=3)
@@ -44,6 +44,13 @@ def environment(*spec: dict[str, Any], **monitoring: Any) -> dict[str, str]:
         pytest.param({}, {"batching": {"maxBatchSize": 8}}, "MAX_BATCH_SIZE", "8", id="batching"),
         pytest.param({}, {"inputLog": {"redact": ["a", "b"]}}, "INPUT_LOG_REDACT", "a,b", id="redacted features"),
         pytest.param({}, {"accelerate": "onnx"}, "ACCELERATE", "onnx", id="acceleration"),
+        pytest.param(
+            {},
+            {"auth": {"secretName": "k", "protect": ["metrics", "docs"]}},
+            "AUTH_PROTECT",
+            "docs,metrics",
+            id="guards",
+        ),
         pytest.param({}, {"env": [{"name": "X", "value": "1"}]}, "X", "1", id="the person's own variables"),
     ],
 )
@@ -193,6 +200,15 @@ def test_a_certificate_makes_port_probes_and_the_operators_own_look_https() -> N
 )
 def test_where_a_pods_server_answers(status: dict[str, str] | None, url: str) -> None:
     assert pod_url({**template(), "status": status}, 8080) == url
+
+
+def test_a_pod_says_that_its_metrics_are_read_with_the_token() -> None:
+    def made(**auth: Any) -> Any:
+        return template({}, {"auth": {"secretName": "keys", **auth}})
+
+    assert protects_metrics(made(protect=["docs", "metrics"]))
+    assert not protects_metrics(made(protect=["docs"]))
+    assert made(protect=["docs"])["metadata"] == made()["metadata"] == template()["metadata"]
 
 
 def test_a_pod_has_time_to_serve_on_and_to_finish() -> None:

@@ -56,6 +56,16 @@ def test_what_a_service_of_the_same_name_injects_is_no_setting():
             "MODEL_SERVER_STORAGE_URI: is missing",
             id="all bad settings are named at once",
         ),
+        pytest.param(
+            URI | {"MODEL_SERVER_AUTH_PROTECT": "metrics"},
+            "MODEL_SERVER_AUTH_PROTECT is set",
+            id="no keys to protect with",
+        ),
+        pytest.param(
+            URI | {"MODEL_SERVER_AUTH_PROTECT": "docs,probes", "MODEL_SERVER_AUTH_DIR": "/k"},
+            "'metrics', 'docs'",
+            id="what cannot be protected",
+        ),
         pytest.param(URI | {"MODEL_SERVER_SHA256": "abc"}, "MODEL_SERVER_SHA256: ", id="half a digest"),
         pytest.param(URI | {"MODEL_SERVER_TRUSTD": "1"}, "MODEL_SERVER_TRUSTD is not a setting", id="a misspelt name"),
     ],

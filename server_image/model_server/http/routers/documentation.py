@@ -12,7 +12,9 @@ from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
+from model_server.auth import Authenticator
 from model_server.http.application import Application
+from model_server.http.keys import required_key
 from model_server.http.openapi import describe
 
 _ASSETS = "docs-assets"
@@ -23,10 +25,10 @@ _DARK_MODE = (
 )
 
 
-def add_pages(app: Application) -> None:
-    """Serve the document and its pages; they need no key."""
+def add_pages(app: Application, guard: Authenticator) -> None:
+    """Serve the document and its pages to whom `guard` lets in; the scripts of the pages are the same everywhere."""
     document: bytes | None = None
-    pages = APIRouter(include_in_schema=False)
+    pages = APIRouter(include_in_schema=False, dependencies=required_key(guard))
 
     @pages.get("/openapi.json")
     async def openapi() -> Response:

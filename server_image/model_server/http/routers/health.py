@@ -1,18 +1,20 @@
-"""Probes and metrics; they need no key."""
+"""Probes, which need no key, and metrics, which may be behind one (`auth_protect`)."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
+from model_server.auth import Authenticator
 from model_server.dataplane import DataPlane
 from model_server.http import schemas
+from model_server.http.keys import required_key
 from model_server.lifecycle import Phase
 from model_server.telemetry import CONTENT_TYPE, OPENMETRICS, Telemetry
 
 
-def create_router(plane: DataPlane, telemetry: Telemetry) -> APIRouter:
-    """The routes of the tag `health`."""
+def create_router(plane: DataPlane, telemetry: Telemetry, guard: Authenticator) -> APIRouter:
+    """The routes of the tag `health`; `guard` lets requests for the metrics in."""
     router = APIRouter(tags=["health"])
 
     @router.get("/livez", name="livez", summary="Does the server run?")
@@ -32,7 +34,13 @@ def create_router(plane: DataPlane, telemetry: Telemetry) -> APIRouter:
             phase, message = Phase.LOADING, "waiting for the other workers"
         return schemas.answer_ready(schemas.Phase(phase=phase.value, message=message), response, ready=plane.is_ready)
 
-    @router.get("/metrics", name="metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
+    @router.get(
+        "/metrics",
+        name="metrics",
+        summary="Metrics for Prometheus",
+        response_class=PlainTextResponse,
+        dependencies=required_key(guard),
+    )
     async def metrics(request: Request) -> Response:
         if b"application/openmetrics-text" in request.scope["request_headers"].get(b"accept", b""):
             return Response(telemetry.render_openmetrics(), media_type=OPENMETRICS)
