@@ -268,6 +268,7 @@ def test_secrets_are_read_in_listed_namespaces_alone(watched: list[str]) -> None
 def test_the_right_to_read_every_secret_is_refused_with_what_takes_its_place() -> None:
     with pytest.raises(helm.HelmError, match=r"rbac\.secretNamespaces instead"):
         render({"rbac": {"readSecrets": True}})
+    assert render({"rbac": {"readSecrets": False}}), "the former default, which an upgrade may repeat"
 
 
 def test_the_admission_policy_can_be_left_out_and_ends_at_the_watched_namespaces() -> None:
