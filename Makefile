@@ -1,7 +1,7 @@
 # What a person, CI and the README call. Every target sets itself up: the virtual environment is made
 # when it is missing and brought up to date when pyproject.toml or constraints.txt changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-sandbox bench-analysis bench-server bench-artifacts bench-memory docs lock clean
+.PHONY: help setup demo test fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-sandbox bench-analysis bench-server bench-artifacts bench-memory docs dashboards lock clean
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -45,7 +45,7 @@ e2e: $(STAMP) ## Run the end-to-end tests alone (CLUSTER=kubeconfig: on that clu
 check: $(STAMP) ## Lint, formatting, types (of the tests of operator and command line too, and of the rules in the resource definition), and which package may import which
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy -p model_operator -p model_server -p model_sandbox -p modeldeploy
+	@$(BIN)/mypy -p model_operator -p model_server -p model_sandbox -p modeldeploy -p dashboards
 	@$(BIN)/mypy tests/support tests/unit/operator tests/unit/cli tests/integration/operator tests/contract/operator tests/contract/cli
 	@$(BIN)/python -m model_sandbox.cel.rules crds/modeldeployments.yaml
 	@$(BIN)/lint-imports --verbose --no-cache > $(VENV)/lint-imports.log 2>&1 || { cat $(VENV)/lint-imports.log; exit 1; }
@@ -84,6 +84,9 @@ bench-artifacts: $(STAMP) ## Measure how fast, and in how much memory, a model g
 
 docs: $(STAMP) ## Write the pages under docs/ that are made from the code
 	@$(BIN)/python docs/generate.py
+
+dashboards: $(STAMP) ## Write the Grafana dashboards of the chart
+	@$(BIN)/python helm/dashboards/generate.py
 
 lock: $(STAMP) ## Pin the versions of the virtual environment in constraints.txt
 	@.ci/lock $(BIN)/python > constraints.txt.new && mv constraints.txt.new constraints.txt && touch $(STAMP)
