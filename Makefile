@@ -1,7 +1,7 @@
 # What a person, CI and the README call. Every target sets itself up: the virtual environment is made
 # when it is missing and brought up to date when pyproject.toml or constraints.txt changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-sandbox bench-analysis bench-server bench-artifacts bench-memory docs dashboards lock clean
+.PHONY: help setup demo test fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-sandbox bench-analysis bench-server bench-artifacts bench-memory docs site dashboards lock clean
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -85,6 +85,10 @@ bench-artifacts: $(STAMP) ## Measure how fast, and in how much memory, a model g
 docs: $(STAMP) ## Write the pages under docs/ that are made from the code
 	@$(BIN)/python docs/generate.py
 
+# MkDocs Material announces the end of MkDocs 1 at each build unless it is told not to.
+site: $(STAMP) ## Build the documentation as a site, in site/; open site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "Open site/index.html"
+
 dashboards: $(STAMP) ## Write the Grafana dashboards of the chart
 	@$(BIN)/python helm/dashboards/generate.py
 
@@ -93,5 +97,5 @@ lock: $(STAMP) ## Pin the versions of the virtual environment in constraints.txt
 
 clean: ## Remove what the other targets made
 	@test ! -x $(BIN)/python || $(BIN)/python -m modeldeploy.stand down >/dev/null 2>&1 || true
-	@rm -rf $(VENV) .venvs/clients .sandbox dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .venvs/clients site .sandbox dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
