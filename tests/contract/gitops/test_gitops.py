@@ -11,9 +11,11 @@ import pytest
 import yaml
 from argo_lua import LuaError, run
 from kstatus import kstatus
+from operator_in_cluster import api_of, control_plane
 
+from model_operator.clients.kinds import RESOURCE
 from modeldeploy import requests
-from modeldeploy.rollout import Rollout
+from modeldeploy.rollout import Rollout, Verdict
 
 ROOT = Path(__file__).resolve().parents[3]
 ARGO = ROOT / "integrations" / "argocd"
@@ -136,3 +138,13 @@ def test_the_settings_of_argo_cd_hold_the_scripts() -> None:
     written = {one["name"]: one["action.lua"] for one in actions["definitions"]}
     assert written == {name: (ARGO / "actions" / name / "action.lua").read_text() for name in ACTIONS}
     assert {path.name for path in (ARGO / "actions").iterdir() if path.is_dir()} == set(ACTIONS)
+
+
+async def test_a_resource_that_no_operator_has_read_is_in_progress() -> None:
+    async with control_plane() as cluster, api_of(cluster) as api:
+        await api.create("fraud", model={"storageUri": "s3://models/fraud/1"})
+        body = await api.get(RESOURCE, "fraud")
+    assert body["status"] == {"observedGeneration": -1}
+    assert kstatus(body) == "InProgress"
+    assert run(HEALTH, body)["status"] == "Progressing"
+    assert Rollout.from_body(body).verdict is Verdict.WAITING
