@@ -1,7 +1,7 @@
 # What a person, CI and the README call. Every target sets itself up: the virtual environment is made
 # when it is missing and brought up to date when pyproject.toml or constraints.txt changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-hostile bench-sandbox bench-analysis bench-server bench-artifacts bench-memory docs lock sbom workflows pin clean
+.PHONY: help setup demo test fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-hostile bench-sandbox bench-analysis bench-server bench-artifacts bench-memory docs site dashboards lock sbom workflows pin clean
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -50,7 +50,7 @@ check: $(STAMP) ## Lint, formatting, nothing that a shell runs, types (of the te
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff check --isolated --quiet --select S602,S604,S605,S609 --exclude .venvs .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy -p model_operator -p model_server -p model_sandbox -p modeldeploy
+	@$(BIN)/mypy -p model_operator -p model_server -p model_sandbox -p modeldeploy -p dashboards
 	@$(BIN)/mypy tests/support tests/unit/operator tests/unit/cli tests/integration/operator tests/contract/operator tests/contract/cli
 	@$(BIN)/python -m model_sandbox.cel.rules crds/modeldeployments.yaml
 	@$(BIN)/lint-imports --verbose --no-cache > $(VENV)/lint-imports.log 2>&1 || { cat $(VENV)/lint-imports.log; exit 1; }
@@ -115,10 +115,17 @@ pin: ## Write the digest of the base image into the Dockerfile (needs docker and
 docs: $(STAMP) ## Write the pages under docs/ that are made from the code
 	@$(BIN)/python docs/generate.py
 
+# MkDocs Material announces the end of MkDocs 1 at each build unless it is told not to.
+site: $(STAMP) ## Build the documentation as a site, in site/; open site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "Open site/index.html"
+
+dashboards: $(STAMP) ## Write the Grafana dashboards of the chart
+	@$(BIN)/python helm/dashboards/generate.py
+
 lock: $(STAMP) ## Pin the versions of the virtual environment in constraints.txt
 	@.ci/lock $(BIN)/python > constraints.txt.new && mv constraints.txt.new constraints.txt && touch $(STAMP)
 
 clean: ## Remove what the other targets made
 	@test ! -x $(BIN)/python || $(BIN)/python -m modeldeploy.stand down >/dev/null 2>&1 || true
-	@rm -rf $(VENV) .venvs/clients .venvs/lock .venvs/release .sandbox dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .venvs/clients .venvs/lock .venvs/release site .sandbox dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -81,7 +81,7 @@ def _services(
 def _revision_services(
     resource: ModelDeployment, plan: Plan, observed: Observed, live: Children, revisions: Sequence[str]
 ) -> Iterator[JsonObject]:
-    """Yield a Service for each revision that a route refers to.
+    """Yield a Service for each revision that a route refers to, or that a ServiceMonitor selects.
 
     Allocating a ClusterIP is the slowest write of all, so other revisions get no Service; an existing one stays.
     """
@@ -93,7 +93,7 @@ def _revision_services(
 
 
 def _needs_services(resource: ModelDeployment) -> bool:
-    return router_for(resource.spec.routing).splits_requests
+    return router_for(resource.spec.routing).splits_requests or resource.spec.service_monitor
 
 
 def _evaluation_job(

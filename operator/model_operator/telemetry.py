@@ -1,16 +1,15 @@
 """The metrics of the operator, on their own registry."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
-from prometheus_client.registry import Collector
 
 from model_operator.api.resource import ObjectKey
 from model_operator.api.times import parse_time
+from model_operator.resource_states import ResourceStates
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _ROLLOUT_SECONDS = (1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
@@ -100,37 +99,3 @@ class Telemetry:
             if started := before.get("rolloutStartedAt"):
                 took = parse_time(entry["at"]) - parse_time(started)
                 self._rollout_seconds.labels(entry["result"]).observe(took.total_seconds())
-
-
-class ResourceStates(Collector):
-    """Exposes the state of each ModelDeployment; collected at each scrape, since thousands of series need memory."""
-
-    def __init__(self, shown: Mapping[ObjectKey, Mapping[str, Any]]) -> None:
-        self._shown = shown
-
-    def describe(self) -> Iterator[Metric]:
-        """Yield the gauges without samples, so that the registry knows their names."""
-        return ResourceStates({}).collect()
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the gauges of every resource's phase, weight and step."""
-        phase = GaugeMetricFamily(
-            "modeldeploy_operator_phase",
-            "1 for the current phase of a ModelDeployment; other phases have no series.",
-            labels=["namespace", "name", "phase"],
-        )
-        weight = GaugeMetricFamily(
-            "modeldeploy_operator_canary_weight",
-            "Percentage of the traffic for the canary.",
-            labels=["namespace", "name"],
-        )
-        step = GaugeMetricFamily(
-            "modeldeploy_operator_rollout_step",
-            "Index of the current step of a rollout; -1 without a rollout.",
-            labels=["namespace", "name"],
-        )
-        for key, status in self._shown.items():
-            phase.add_metric([*key, status.get("phase", "")], 1)
-            weight.add_metric([*key], status.get("weights", {}).get("applied", 0))
-            step.add_metric([*key], status.get("currentStepIndex", -1))
-        return iter((phase, weight, step))

@@ -2,31 +2,15 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from shown_commands import blocks, shows
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = sorted(ROOT.glob("examples/*/README.md"))
-
-
-def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-
-
-def shows(output: str, answer: dict[str, object]) -> bool:
-    """Whether a line of the output is a JSON object that holds the fields of `answer`."""
-    for line in output.splitlines():
-        try:
-            found = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(found, dict) and all(found.get(key) == value for key, value in answer.items()):
-            return True
-    return False
 
 
 @pytest.mark.timeout(300)

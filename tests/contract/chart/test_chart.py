@@ -29,7 +29,12 @@ VALUES: dict[str, dict[str, Any]] = {
     "everything on": {
         "fullnameOverride": "serving",
         "image": {"registry": "mirror.example.com:5000/x", "pullSecrets": [{"name": "mirror"}]},
-        "metrics": {"port": 9999, "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
+        "metrics": {
+            "port": 9999,
+            "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+            "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
+        },
+        "grafana": {"dashboards": {"enabled": True, "annotations": {"grafana_folder": "Models"}}},
         "rolloutVerbs": {"enabled": True},
         "networkPolicy": {"metricsFrom": [{"namespaceSelector": {}}], "modelNamespaces": ["team-a"]},
         "trafficPolicy": {
@@ -110,7 +115,7 @@ def env(values: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("values", [pytest.param(values, id=case) for case, values in VALUES.items()])
 def test_every_object_is_valid_for_kubernetes(values: dict[str, Any], version: str) -> None:
     for one in render(values):
-        if one["kind"] != "ServiceMonitor":  # not Kubernetes' own
+        if one["kind"] not in {"ServiceMonitor", "PrometheusRule"}:  # not Kubernetes' own
             kubernetes_validate.validate(one, version, strict=True)
 
 
@@ -284,6 +289,7 @@ def test_secrets_are_read_in_listed_namespaces_alone(watched: list[str]) -> None
 def test_the_right_to_read_every_secret_is_refused_with_what_takes_its_place() -> None:
     with pytest.raises(helm.HelmError, match=r"rbac\.secretNamespaces instead"):
         render({"rbac": {"readSecrets": True}})
+    assert render({"rbac": {"readSecrets": False}}), "the former default, which an upgrade may repeat"
 
 
 def test_the_admission_policy_can_be_left_out_and_ends_at_the_watched_namespaces() -> None:
@@ -316,8 +322,9 @@ def test_a_budget_for_disruptions_needs_a_second_replica() -> None:
 
 
 def test_optional_objects_appear_when_asked_for() -> None:
-    assert "ServiceMonitor" not in kinds({})
-    assert "ServiceMonitor" in kinds(VALUES["everything on"])
+    optional = {"ServiceMonitor", "PrometheusRule", "ConfigMap"}
+    assert not kinds({}) & optional
+    assert optional <= kinds(VALUES["everything on"])
 
 
 def policies(values: dict[str, Any]) -> dict[str, Any]:

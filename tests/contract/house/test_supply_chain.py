@@ -35,8 +35,9 @@ def pins(*extras: str) -> dict[str, str]:
     """Name and version of what extras need, by `.ci/pins`."""
     done = ci("pins", ",".join(extras))
     assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if not line.startswith(" ")]
-    return {canonicalize_name(line.partition("==")[0]): re.split("[ ;]", line.partition("==")[2])[0] for line in lines}
+    lines = [line.rstrip(" \\") for line in done.stdout.splitlines() if line and line[0] not in " #"]
+    found = [one for one in map(Requirement, lines) if one.marker is None or one.marker.evaluate()]
+    return {canonicalize_name(one.name): str(one.specifier).removeprefix("==") for one in found}
 
 
 def test_every_pin_has_the_hashes_of_its_files_and_no_address() -> None:

@@ -98,11 +98,11 @@ async def test_an_answer_of_many_pieces_is_read_whole(tmp_path: Path) -> None:
     assert [one.numbers[0] for one in told.predictions] == [number / 7 for number in range(1000)]
 
 
-async def test_a_refusal_is_told_in_the_servers_words(tmp_path: Path) -> None:
+async def test_a_refusal_is_reported_by_its_status_and_nothing_that_a_pod_writes(tmp_path: Path) -> None:
     async with shadow_port(tmp_path) as (url, _), HttpPredictions(read_secret) as predictions:
-        with pytest.raises(ProviderError, match=r"answered 401: .*this API key is not valid here"):
+        with pytest.raises(ProviderError, match=r"answered 401$"):
             await predictions.ask(url, ShadowRequest(every=1, seconds=60), "wrong")
-        with pytest.raises(ProviderError, match=r"answered 422: .*from 1 to 65536, got 0"):
+        with pytest.raises(ProviderError, match=r"answered 422$"):
             await predictions.ask(url, ShadowRequest(every=0, seconds=60), "s3cret")
 
 

@@ -78,3 +78,21 @@ async def test_a_stable_deployment_deleted_during_a_rollout_is_made_again() -> N
     after = world.cluster.get("Deployment", ObjectKey("default", stable))
     assert after["spec"]["template"] == before["spec"]["template"]
     assert GOOD in str(after["spec"]["template"])
+
+
+async def test_a_service_monitor_selects_the_service_of_each_revision() -> None:
+    """The front Service does not select a canary without weight, whose metrics are the first that matter."""
+    world = World()
+    steps: list[Any] = [{"pause": {}}]
+    key = await live(world, canary(routing=False, steps=steps), monitoring={"serviceMonitor": True})
+    world.cluster.change(key, storage(NEXT))
+    await world.run(key, until=at_phase("Paused"))
+    selector = next(iter(world.cluster.of_kind("ServiceMonitor")))["spec"]["selector"]
+    (wanted,) = selector["matchExpressions"]
+    selected = {
+        body["metadata"]["name"]
+        for body in world.cluster.of_kind("Service")
+        if selector["matchLabels"].items() <= body["metadata"]["labels"].items()
+        and wanted["key"] in body["metadata"]["labels"]
+    }
+    assert selected == {own(world, key), own(world, key, "canary")}

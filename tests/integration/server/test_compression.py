@@ -6,6 +6,7 @@ import gzip
 import json
 import socket
 import zlib
+from functools import partial
 
 import grpc
 import httpx
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from free_ports import free_port
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from waiting import wait_until
 
 ROWS = b'{"instances": [[1, 0], [-1, 0]]}'
 WIDE = """
@@ -131,8 +133,14 @@ def test_every_address_of_ipv6_is_one_of_ipv4_too(serve, sign):
             looked = client.post(f"http://{host}:{shadow_port}/shadow/predictions", json={"every": 1, "seconds": 1})
             assert looked.status_code == 200
         with grpc.insecure_channel(f"{host}:{grpc_port}") as channel:
-            health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
-            assert health.status == health_pb2.HealthCheckResponse.SERVING
+            stub = health_pb2_grpc.HealthStub(channel)
+            is_serving = partial(_is_serving, stub)
+            wait_until(is_serving, f"gRPC serves at {host}")  # it may follow HTTP by a moment
+
+
+def _is_serving(stub: health_pb2_grpc.HealthStub) -> bool:
+    status = stub.Check(health_pb2.HealthCheckRequest()).status
+    return bool(status == health_pb2.HealthCheckResponse.SERVING)
 
 
 @pytest.mark.parametrize("word", [b"NaN", b"Infinity", b"-Infinity"])

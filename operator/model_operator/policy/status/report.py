@@ -1,7 +1,8 @@
 """The derived fields of status: counts, conditions, the message. A pure function of one context.
 
-`Ready`, `Reconciling` and `Stalled` follow kstatus, so that `kubectl wait`, Argo CD, Flux and Helm can
-read them (https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md).
+`Ready`, `Reconciling` and `Stalled` follow kstatus, so that `kubectl wait`, Flux and Helm can read them
+(https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md). Argo CD does not read kstatus; its
+health check is `integrations/argocd/health.lua`.
 """
 
 from collections.abc import Iterator
