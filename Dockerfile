@@ -16,7 +16,10 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 
 FROM build AS build-operator
 COPY operator operator
-RUN pip install -c constraints.txt '.[operator]'
+# The dashboard of the chart is the command line, in the same image.
+COPY cli cli
+COPY crds crds
+RUN pip install -c constraints.txt '.[operator,dashboard]'
 
 FROM build AS build-server
 # What models of tables need, and what `spec.server` can switch on. PyTorch and Keras are larger than the rest together.

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from modeldeploy.durations import parse_duration
 from modeldeploy.requests import Refused
 from modeldeploy.session import Session
 
@@ -18,6 +19,7 @@ def dashboard(
     namespaces: Annotated[
         str | None, typer.Option(help="Those of several namespaces, separated by commas.", show_default=False)
     ] = None,
+    interval: Annotated[str, typer.Option(help="How often pods are asked for what they have counted.")] = "15s",
     port: Annotated[int, typer.Option(help="Port to listen on; default is a free one.", show_default=False)] = 0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
@@ -43,8 +45,18 @@ def dashboard(
     if host not in _LOOPBACK and not shared:
         raise typer.BadParameter(f"{host} is reachable by others: add --shared, so that nobody acts with your rights")
     chosen = [one.strip() for one in (namespaces or "").split(",") if one.strip()]
+    try:
+        seconds = parse_duration(interval).total_seconds()
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    if seconds < 1:
+        raise typer.BadParameter(f"--interval has to be 1s or more, not {interval}")
     options = Options(
-        namespaces=() if all_namespaces else chosen or (session.namespace,), host=host, port=port, is_shared=shared
+        namespaces=() if all_namespaces else chosen or (session.namespace,),
+        host=host,
+        port=port,
+        is_shared=shared,
+        interval=seconds,
     )
 
     def told(address: str) -> None:

@@ -19,7 +19,13 @@ INTERVAL, PAUSE_WHEN_FORBIDDEN = 15.0, 120.0
 #: Pods that are asked in a round, and at once.
 _MOST_PODS, _AT_ONCE = 400, 8
 _RATES = ["modeldeploy_requests_total", "modeldeploy_drifted"]
-_DETAILS = ["modeldeploy_drift_score", "modeldeploy_drifted", "modeldeploy_quality", "modeldeploy_feedback_total"]
+_DETAILS = [
+    "modeldeploy_model_info",
+    "modeldeploy_drift_score",
+    "modeldeploy_drifted",
+    "modeldeploy_quality",
+    "modeldeploy_feedback_total",
+]
 _FORBIDDEN = (
     "Requests, errors, drift and quality are missing from the pages: they are read from the pods, "
     "which needs the right to get pods/proxy."

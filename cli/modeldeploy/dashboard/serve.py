@@ -14,7 +14,7 @@ from modeldeploy.dashboard.app import Dashboard, build
 from modeldeploy.dashboard.callers import Callers
 from modeldeploy.dashboard.definition import schema
 from modeldeploy.dashboard.reaching import AtItsAddress, PodReader, ThroughApiServer
-from modeldeploy.dashboard.sampling import Sampler
+from modeldeploy.dashboard.sampling import INTERVAL, Sampler
 from modeldeploy.dashboard.security import Guard
 from modeldeploy.dashboard.store import Store
 from modeldeploy.dashboard.watching import FEEDS, Watcher
@@ -25,14 +25,15 @@ from modeldeploy.kube import Kube
 class Options:
     """How the dashboard runs.
 
-    `namespaces`: those that are shown, none for all. `is_shared`: it serves several users in a cluster, asks for no
-    session, and acts only as who brings a token.
+    `namespaces`: those that are shown, none for all. `interval`: seconds between two looks at the pods. `is_shared`: it
+    serves several users in a cluster, asks for no session, and acts only as who brings a token.
     """
 
     namespaces: Sequence[str]
     host: str = "127.0.0.1"
     port: int = 0
     is_shared: bool = False
+    interval: float = INTERVAL
 
 
 class _Server(uvicorn.Server):
@@ -62,6 +63,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
+        listening.listen(128)  # whoever is given the address may connect at once
     except OSError:
         listening.close()
         raise
@@ -71,7 +73,7 @@ def listen(host: str, port: int) -> socket.socket:
 async def _serve(kube: Kube, options: Options, listening: socket.socket, told: Callable[[str], None]) -> None:
     loop, store = asyncio.get_running_loop(), Store()
     reader: PodReader = AtItsAddress() if options.is_shared else ThroughApiServer(kube)
-    sampler = Sampler(store, reader)
+    sampler = Sampler(store, reader, interval=options.interval)
     dashboard = Dashboard(
         store=store, sampler=sampler, callers=Callers(kube, options.is_shared), cluster=_shown(options)
     )

@@ -105,7 +105,7 @@ def _read(
     now: datetime,
 ) -> ModelView:
     rollout, status = Rollout.from_body(body), body.get("status") or {}
-    revisions = revisions_of(rollout, body, pods)
+    revisions = revisions_of(rollout, body, pods, answers)
     threshold = threshold_of(body)
     return ModelView(
         row=row,

@@ -132,7 +132,7 @@ def _field(name: str, schema: Document, example: Any, *, is_required: bool) -> F
     known = {"number": "number", "integer": "integer", "boolean": "boolean", "string": "text"}
     kind = "choice" if choices else known.get(str(inner.get("type")), "json")
     if example is None:
-        example = next(iter(inner.get("examples") or ()), None)
+        example = next(iter(schema.get("examples") or inner.get("examples") or ()), None)
     text = "" if example is None else example if isinstance(example, str) else json.dumps(example)
     return Field(name=name, kind=kind, value=text, choices=choices, hint=_hint(kind, inner), is_required=is_required)
 

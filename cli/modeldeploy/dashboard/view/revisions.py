@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from modeldeploy.dashboard.exposition import Series
 from modeldeploy.dashboard.view.pods import Pod, ready_of
 from modeldeploy.rollout import Failure, Rollout
 
@@ -41,26 +42,37 @@ class Past:
     is_live: bool
 
 
-def revisions_of(rollout: Rollout, body: Body, pods: Sequence[Pod]) -> list[Revision]:
-    """Return the revisions that serve, were aborted, have pods, or were live before: in this order."""
+def revisions_of(
+    rollout: Rollout, body: Body, pods: Sequence[Pod], answers: Sequence[tuple[str, Sequence[Series]]]
+) -> list[Revision]:
+    """Return the revisions that serve, were aborted, have pods, or were live before: in this order.
+
+    Args:
+        answers: what each pod says, with its revision: of a canary, only its pods know the digest.
+    """
     status = body.get("status") or {}
     with_pods = sorted({pod.revision for pod in pods})
     earlier = [past.revision for past in rollout.history if past.result == "Promoted"]
     named = [rollout.stable, rollout.canary, rollout.aborted, *with_pods, *earlier]
     undo = {past.revision for past in rollout.history if past.revision != rollout.stable}
+    loaded = {
+        revision: one.labels for revision, series in answers for one in series if one.name == "modeldeploy_model_info"
+    }
     return [
-        _revision(name, rollout, status, pods, undo if not rollout.canary else ())
+        _revision(name, rollout, status, pods, undo if not rollout.canary else (), loaded.get(name) or {})
         for name in dict.fromkeys(named)
         if name
     ]
 
 
-def _revision(name: str, rollout: Rollout, status: Body, pods: Sequence[Pod], undo: Collection[str]) -> Revision:
+def _revision(
+    name: str, rollout: Rollout, status: Body, pods: Sequence[Pod], undo: Collection[str], loaded: Body
+) -> Revision:
     roles = {rollout.stable: "stable", rollout.canary: "canary", rollout.aborted: "aborted"}
     role = roles.get(name, "earlier")
     past: Body = next((one for one in status.get("history") or () if one["revision"] == name), {})
     model: Body = status.get("model") or {}
-    known = model if role == "stable" and model else past
+    known = model if role == "stable" and model else past or loaded
     own = tuple(pod for pod in pods if pod.revision == name)
     server: Body = status.get("server") or {}
     image = own[0].image if own else str(server.get("image", "")) if role == "stable" else ""
