@@ -1,7 +1,7 @@
 # What a person, CI and the README call. Every target sets itself up: the virtual environment is made
 # when it is missing and brought up to date when pyproject.toml or constraints.txt changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-sandbox bench-analysis bench-server bench-artifacts bench-memory docs lock clean
+.PHONY: help setup demo test fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-sandbox bench-analysis bench-server bench-artifacts bench-memory bench-dashboard docs pictures lock clean
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -82,8 +82,14 @@ bench-memory: $(STAMP) ## Measure the model server's memory over a million reque
 bench-artifacts: $(STAMP) ## Measure how fast, and in how much memory, a model gets to a server
 	@$(BIN)/python benchmarks/artifacts.py
 
+bench-dashboard: $(STAMP) ## Measure how the dashboard carries a thousand models (needs Chromium; two minutes)
+	@$(BIN)/python benchmarks/dashboard.py
+
 docs: $(STAMP) ## Write the pages under docs/ that are made from the code
 	@$(BIN)/python docs/generate.py
+
+pictures: $(STAMP) ## Draw docs/pictures from what really runs (needs Chromium; four minutes)
+	@$(BIN)/python docs/pictures.py
 
 lock: $(STAMP) ## Pin the versions of the virtual environment in constraints.txt
 	@.ci/lock $(BIN)/python > constraints.txt.new && mv constraints.txt.new constraints.txt && touch $(STAMP)

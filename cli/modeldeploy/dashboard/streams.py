@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ _BEAT = 10.0
 Parts = Callable[[], Awaitable[dict[str, str] | None]]
 
 
-async def list_stream(store: Store, since: int | None) -> AsyncIterator[str]:
+async def list_stream(store: Store, since: int | None) -> AsyncGenerator[str, None]:
     """Send rows that changed after `since` (None: all of them), then each change."""
     with _subscribed(store) as subscription:
         keys = ["/".join(key) for key in store.models]
@@ -48,7 +48,7 @@ async def list_stream(store: Store, since: int | None) -> AsyncIterator[str]:
             await asyncio.sleep(_PAUSE)
 
 
-async def model_stream(store: Store, key: Key, parts: Parts) -> AsyncIterator[str]:
+async def model_stream(store: Store, key: Key, parts: Parts) -> AsyncGenerator[str, None]:
     """Send the parts of one model's page that differ from those that were sent last. `parts` computes them."""
     sent: dict[str, str] = {}
     with _subscribed(store) as subscription:

@@ -51,8 +51,9 @@ def rate_between(before: Counters, after: Counters, seconds: float) -> Rate:
 
 @dataclass(frozen=True, slots=True)
 class Sparkline:
-    """Paths of an SVG of `WIDTH` by `HEIGHT`: an area for the requests, a line for the errors ("" without any)."""
+    """Paths of an SVG of `WIDTH` by `HEIGHT`: area and line of the requests, line of the errors ("" without any)."""
 
+    area: str
     requests: str
     errors: str
 
@@ -75,6 +76,7 @@ def sparkline(rates: Sequence[Rate]) -> Sparkline | None:
         )
 
     bottom = Sparkline.HEIGHT
-    area = f"M{first:.1f} {bottom}L{points([one.requests for one in rates])}L{Sparkline.WIDTH} {bottom}Z"
+    line = points([one.requests for one in rates])
     errors = [one.errors for one in rates]
-    return Sparkline(area, f"M{points(errors)}" if any(errors) else "")
+    area = f"M{first:.1f} {bottom}L{line}L{Sparkline.WIDTH} {bottom}Z"
+    return Sparkline(area, f"M{line}", f"M{points(errors)}" if any(errors) else "")

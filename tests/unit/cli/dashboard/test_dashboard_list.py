@@ -151,7 +151,7 @@ def test_a_ring_keeps_the_last_minutes_and_draws_them() -> None:
     assert len(ring.rates) == KEPT
     drawn = sparkline(list(ring.rates))
     assert drawn is not None
-    assert drawn.requests.count("L") == KEPT + 1
+    assert drawn.requests.count("L") == KEPT - 1
     assert drawn.errors == ""
     assert sparkline([Rate(1, 0)]) is None
 
