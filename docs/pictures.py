@@ -189,7 +189,7 @@ class Scene:
         self._bucket.create_bucket(Bucket="models")
         for name, version, errors, limit in (
             ("fraud", "7", 0.002, 1.2),
-            ("fraud", "8", 0.005, 1.15),
+            ("fraud", "8", 0.006, 1.15),
             ("churn", "3", 0, 0.9),
             ("pricing", "12", 0, 0.5),
             ("pricing", "13", 0, 0.6),
@@ -236,7 +236,8 @@ class Scene:
 
     def _upload(self, name: str, version: str, errors: float, limit: float) -> None:
         features = [
-            {"name": feature, "dtype": "float64", "example": float(high) / 3} for feature, (_, high) in FEATURES.items()
+            {"name": feature, "dtype": "float64", "example": round(high / 3, 1)}
+            for feature, (_, high) in FEATURES.items()
         ]
         outputs = [{"name": "class", "dtype": "int64", "categories": [0, 1]}]
         metadata = {"name": name, "version": version, "input_features": features, "output_features": outputs}

@@ -142,7 +142,10 @@ def _add_streams(app: FastAPI, dashboard: Dashboard) -> None:
         key, can_act = (namespace, name), dashboard.callers.can_act(authorization)
 
         async def parts() -> dict[str, str] | None:
-            view = await dashboard.view(key)
+            try:
+                view = await dashboard.view(key)
+            except Unreadable as error:
+                return {"head": pages.notices_part({"models": str(error)})}
             return None if view is None else pages.model_parts(view, can_act=can_act)
 
         return _stream(store, streams.model_stream(store, key, parts))

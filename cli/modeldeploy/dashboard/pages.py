@@ -1,9 +1,12 @@
 """Renders pages and the parts of them that are sent again when something changes. Everything is escaped."""
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import jinja2
+from markupsafe import Markup
 
 from modeldeploy.dashboard.view.model import ModelView
 from modeldeploy.dashboard.view.prediction import Form
@@ -15,6 +18,8 @@ from modeldeploy.report.chart import HEIGHT, LEFT, RIGHT, WIDTH, clock
 #: Parts of the page of one model, each a template: an event of the stream replaces one of them.
 SECTIONS = ("head", "steps", "evidence", "charts", "revisions", "inputs", "history", "events", "manifest")
 PHASES = ("Healthy", "Progressing", "Paused", "Promoting", "RollingBack", "Degraded", "Pending", "Terminating")
+#: Seconds for which the age in a rendered row holds.
+_AGES_LAST = 60
 _TONES = {"Healthy": "good", "Degraded": "bad", "RollingBack": "bad", "Paused": "warn", "Unknown": "bad"}
 
 
@@ -72,12 +77,19 @@ def list_page(
         cluster=cluster,
         is_loaded=is_loaded,
         cursor=cursor,
+        row_part=row_part,
     )
 
 
-def row_part(row: Row, *, is_hidden: bool = False) -> str:
+def row_part(row: Row, *, is_hidden: bool = False) -> Markup:
     """Return one row of the list."""
-    return _TEMPLATES.get_template("row.html.j2").render(row=row, is_hidden=is_hidden)
+    return _row(row, is_hidden, int(time.time() // _AGES_LAST))
+
+
+@lru_cache(maxsize=4096)
+def _row(row: Row, is_hidden: bool, _minute: int) -> Markup:
+    """Render one row; most of them are the same in the next page. Its age is renewed by the script, or each minute."""
+    return Markup(_TEMPLATES.get_template("row.html.j2").render(row=row, is_hidden=is_hidden))  # noqa: S704 - escaped
 
 
 def totals_part(totals: Totals) -> str:

@@ -26,6 +26,8 @@ _DETAILS = [
     "modeldeploy_quality",
     "modeldeploy_feedback_total",
 ]
+#: Seconds for which these are not asked for again, and models of which they are kept.
+_DETAILS_KEPT, _MOST_DETAILS = 5.0, 100
 _FORBIDDEN = (
     "Requests, errors, drift and quality are missing from the pages: they are read from the pods, "
     "which needs the right to get pods/proxy."
@@ -39,6 +41,7 @@ class Sampler:
         self._store, self._reader, self._interval = store, reader, interval
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="pods")
         self._begin = 0
+        self._details: dict[Key, tuple[float, list[tuple[str, list[Series]]]]] = {}
 
     def close(self) -> None:
         """Ask no more."""
@@ -67,7 +70,19 @@ class Sampler:
         return any(isinstance(answer, PodSilent) and answer.is_forbidden for answer in answers) and not by_model
 
     async def details(self, key: Key) -> list[tuple[str, list[Series]]]:
-        """Return what the pods of one model say of drift and quality, by revision; nothing where none answers."""
+        """Return what the pods of one model say of drift and quality, by revision; nothing where none answers.
+
+        A page is computed whenever something changes; pods are asked again after some seconds.
+        """
+        at, known = self._details.get(key, (-_DETAILS_KEPT, []))
+        if time.monotonic() - at >= _DETAILS_KEPT:
+            known = await self._asked(key)
+            self._details[key] = (time.monotonic(), known)
+            while len(self._details) > _MOST_DETAILS:
+                del self._details[next(iter(self._details))]
+        return known
+
+    async def _asked(self, key: Key) -> list[tuple[str, list[Series]]]:
         pods = [pod for pod in self._store.pods(key) if pod.is_ready][:16]
         answers = await asyncio.gather(*(self._ask(pod, _DETAILS) for pod in pods), return_exceptions=True)
         return [(pod.revision, answer) for pod, answer in zip(pods, answers, strict=True) if isinstance(answer, list)]

@@ -105,6 +105,14 @@ class Watcher(threading.Thread):
                 self._say(self._refused(error))
             except (KubeUnreachable, KubeconfigError) as error:
                 self._say(notices.unreachable(self._feed.what, str(error)))
+            except (
+                AttributeError,
+                KeyError,
+                TypeError,
+                ValueError,
+            ) as error:  # half an object, or none
+                told = f"the API server answers with something else than objects ({type(error).__name__}: {error})."
+                self._say(notices.unreachable(self._feed.what, told))
             self._over.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 

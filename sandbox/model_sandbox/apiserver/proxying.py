@@ -33,7 +33,7 @@ async def handle(server: ApiServer, call: Call, at: dict[str, str]) -> web.Respo
     call.name, call.namespace = name, at["namespace"]
     kind = server.registry.kinds["", "v1", at["plural"]]
     body = server.resources.get(kind, call.key).body
-    host, number = (_of_pod if at["plural"] == "pods" else _of_service)(body, port)
+    host, number = (of_pod if at["plural"] == "pods" else of_service)(body, port)
     url = f"{scheme}://{host}:{number}{at['rest'] or '/'}"
     headers = {name: call.request.headers[name] for name in _HEADERS if name in call.request.headers}
     data = await call.request.read()
@@ -67,7 +67,8 @@ def split(name: str) -> tuple[str, str, str]:
     return "http", parts[0], parts[1] if len(parts) == 2 else ""
 
 
-def _of_pod(pod: Obj, port: str) -> tuple[str, int]:
+def of_pod(pod: Obj, port: str) -> tuple[str, int]:
+    """Return address and port of a pod; `port` is a number, a name, or "" for its first one."""
     address = (pod.get("status") or {}).get("podIP")
     if not address:
         raise ApiError(503, "ServiceUnavailable", "address not allowed", details={})
@@ -76,7 +77,8 @@ def _of_pod(pod: Obj, port: str) -> tuple[str, int]:
     return address, named.get(port) or (int(port) if port.isdigit() else default)
 
 
-def _of_service(service: Obj, port: str) -> tuple[str, int]:
+def of_service(service: Obj, port: str) -> tuple[str, int]:
+    """Return address and port of a Service; `port` is a number, a name, or "" for its only one."""
     spec, name = service["spec"], service["metadata"]["name"]
     numbers = [one["port"] for one in spec.get("ports") or () if port in (str(one["port"]), one.get("name"))]
     if not port and len(spec.get("ports") or ()) == 1:

@@ -116,6 +116,17 @@ def test_it_shows_what_the_api_server_has_and_follows_it(kubeconfig: Path, kube:
             assert "new &lt;b&gt;words&lt;/b&gt;" in next(line for line in lines if "words" in line)
 
 
+@pytest.mark.usefixtures("fraud")
+def test_a_model_of_a_newer_version_is_a_page_that_says_so(kubeconfig: Path, kube: Kube, tmp_path: Path) -> None:
+    status = {"analysis": {"revision": "6f8d", "stable": "5c1a", "metrics": [{"title": "no name any more"}]}}
+    kube.merge(MODELDEPLOYMENTS, "fraud", {"status": status}, subresource="status")
+    with dashboard(kubeconfig, tmp_path / "log") as client:
+        shows(client, "fraud")
+        shows(client, "This version of modeldeploy cannot read it (KeyError", "/models/default/fraud")
+        with client.stream("GET", "/models/default/fraud/events") as stream:
+            assert "upgrade modeldeploy" in next(line for line in stream.iter_lines() if "cannot read" in line)
+
+
 def test_a_model_that_is_not_there_is_a_page_that_says_so(kubeconfig: Path, tmp_path: Path) -> None:
     with dashboard(kubeconfig, tmp_path / "log") as client:
         for path, status in (("/models/default/none", 404), ("/models/default/%2e%2e", 422), ("/models/A/b", 422)):

@@ -165,7 +165,10 @@ async def test_pods_are_asked_for_rates_and_drift() -> None:
     assert row.rate.requests > 0
     assert [one.word for one in row.attention] == ["Drifting"]
     assert [revision for revision, _ in await sampler.details(KEY)] == ["5c1a"]
+    asked = pods.count
+    assert len(await sampler.details(KEY)) == 1
+    assert pods.count == asked, "pods are not asked for each change"
     pods.is_forbidden = True
     assert await sampler.round()
-    assert await sampler.details(KEY) == []
+    assert await Sampler(store, pods).details(KEY) == []
     sampler.close()
