@@ -19,6 +19,7 @@ from modeldeploy.dashboard.security import Guard
 from modeldeploy.dashboard.store import Store
 from modeldeploy.dashboard.watching import FEEDS, Watcher
 from modeldeploy.kube import Kube
+from modeldeploy.requests import Refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,23 +51,28 @@ class _Server(uvicorn.Server):
 
 
 def run(kube: Kube, options: Options, told: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM. `told` gets the address once it answers. Raises OSError when it cannot listen."""
-    # uvicorn raises Ctrl-C again when it is done.
-    with listen(options.host, options.port) as listening, contextlib.suppress(KeyboardInterrupt):
+    """Serve until SIGINT or SIGTERM. `told` gets the address once it answers.
+
+    Raises:
+        Refused: it cannot listen there.
+        KeyboardInterrupt: SIGINT has ended it.
+    """
+    with listen(options.host, options.port) as listening:
         asyncio.run(_serve(kube, options, listening, told))
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket; port 0 is a free one."""
+    """Return a listening socket; port 0 is a free one. Raises `Refused`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
         listening.listen(128)  # whoever is given the address may connect at once
-    except OSError:
+    except OSError as error:
         listening.close()
-        raise
+        told = f"cannot listen on {host}, port {port}: {error.strerror}; choose another with --port or --host"
+        raise Refused(told) from error
     return listening
 
 

@@ -1,5 +1,8 @@
 """The dashboard against a real API server: what it says where it cannot read, and as whom it acts in a cluster."""
 
+import os
+import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -230,3 +233,31 @@ def test_a_wrong_option_is_refused(run: Any, words: list[str], told: str) -> Non
     done = run("dashboard", *words)
     assert done.code == 64
     assert told in done.err
+
+
+def test_ctrl_c_ends_it_though_a_page_is_open(kubeconfig: Path, tmp_path: Path) -> None:
+    words = ["--kubeconfig", str(kubeconfig), "dashboard", "--no-browser"]
+    child = Child("dashboard", [sys.executable, "-m", "modeldeploy", *words], log=tmp_path / "log", env=environment())
+    with child:
+        link = child.wait_for(r"^The dashboard is at (\S+)$", seconds=30)[1]
+        with httpx.Client(follow_redirects=True, trust_env=False) as client:
+            client.get(link)
+            with client.stream("GET", f"{link.partition('?')[0]}events") as stream:
+                lines = stream.iter_lines()
+                next(lines)
+                os.kill(child.pid, signal.SIGINT)
+                for _ in lines:
+                    pass
+        wait_until(lambda: not child.is_alive(), "it has ended", seconds=20)
+        assert child.stop() == 130
+    assert child.output().count("\n") <= 2
+
+
+def test_a_port_that_is_taken_is_named(run: Any) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = run("dashboard", "--no-browser", "--port", str(port))
+    assert done.code == 3
+    assert f"cannot listen on 127.0.0.1, port {port}: Address already in use" in done.err
