@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Two images from one file; each copies pyproject.toml and the one folder that it runs.
+# Two images from one file; each copies pyproject.toml and the folders that it runs.
 #   docker build --target operator -t modeldeploy/operator .
 #   docker build --target server   -t modeldeploy/server   .
 #   docker build --target server --build-arg MORE=server-torch -t modeldeploy/server:torch .

@@ -59,9 +59,9 @@ def dashboard(
         interval=seconds,
     )
 
-    def told(address: str) -> None:
+    def announce(address: str) -> None:
         print(f"The dashboard is at {address}", flush=True)
         if browser and not shared and sys.stdout.isatty():
             webbrowser.open(address)
 
-    run(session.kube, options, told)
+    run(session.kube, options, announce)

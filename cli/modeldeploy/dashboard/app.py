@@ -28,7 +28,7 @@ from modeldeploy.plain import plain
 from modeldeploy.requests import NoAnswer, Refused
 from modeldeploy.session import UnknownName
 
-#: Streams that are open at once: each holds a connection and is told of every change.
+#: Streams that are open at once: each holds a connection and gets every change.
 MOST_STREAMS = 100
 #: HTTP status of each error that a request can end with; a KubeError has its own.
 STATUS_OF: Mapping[type[Exception], int] = {
@@ -53,7 +53,7 @@ class Act(BaseModel):
     """The body of an action: what the confirmation has shown, and for undo the revision."""
 
     model_config = ConfigDict(extra="forbid")
-    seen: str = ""
+    state: str = ""
     revision: str = ""
 
 
@@ -109,14 +109,13 @@ def _add_pages(app: FastAPI, dashboard: Dashboard) -> None:
     @app.get("/")
     async def models(name: str = "", namespace: str = "", phase: str = "", label: str = "") -> Response:
         chosen = Filter(name=name, namespace=namespace, phase=phase, label=label)
-        cursor = str(store.clock)
         page = pages.list_page(
             store.rows(),
             chosen,
             store.notices,
             cluster=dashboard.cluster,
             is_loaded=store.is_loaded,
-            cursor=cursor,
+            cursor=store.cursor,
         )
         return HTMLResponse(page)
 
@@ -133,9 +132,8 @@ def _add_streams(app: FastAPI, dashboard: Dashboard) -> None:
     store = dashboard.store
 
     @app.get("/events")
-    async def list_events(since: int | None = None, last_event_id: Annotated[str, Header()] = "") -> Response:
-        last = int(last_event_id) if last_event_id.isdecimal() else since
-        return _stream(store, streams.list_stream(store, last if last is None or last <= store.clock else None))
+    async def list_events(since: str = "", last_event_id: Annotated[str, Header()] = "") -> Response:
+        return _stream(store, streams.list_stream(store, last_event_id or since))
 
     @app.get("/models/{namespace}/{name}/events")
     async def model_events(namespace: Name, name: Name, authorization: Authorization = "") -> Response:
@@ -166,16 +164,16 @@ def _add_requests(app: FastAPI, dashboard: Dashboard) -> None:
     @app.post("/models/{namespace}/{name}/actions/{verb}")
     def act(namespace: Name, name: Name, verb: str, asked: Act, authorization: Authorization = "") -> dict[str, Any]:
         with dashboard.callers.kube_of(authorization) as kube:
-            told = callers.act(
+            message = callers.act(
                 kube,
                 namespace,
                 name,
                 verb,
-                seen=asked.seen,
+                state=asked.state,
                 revision=asked.revision,
                 timeout=dashboard.answer_timeout,
             )
-        return {"message": told}
+        return {"message": message}
 
     @app.get("/models/{namespace}/{name}/prediction")
     def form(namespace: Name, name: Name, authorization: Authorization = "") -> Response:
@@ -196,16 +194,18 @@ def _add_requests(app: FastAPI, dashboard: Dashboard) -> None:
 def _add_errors(app: FastAPI, cluster: str) -> None:
     async def answer(request: Request, error: Exception) -> Response:
         status = error.code if isinstance(error, KubeError) else STATUS_OF[type(error)]
-        told = str(plain(_told(error)))
+        message = str(plain(_sentence(error)))
         if "text/html" in request.headers.get("accept", ""):
-            return HTMLResponse(pages.message_page("Not found" if status == 404 else "It did not work", told), status)
-        return JSONResponse({"message": told}, status)
+            return HTMLResponse(
+                pages.message_page("Not found" if status == 404 else "It did not work", message), status
+            )
+        return JSONResponse({"message": message}, status)
 
     for kind in (*STATUS_OF, KubeError):
         app.add_exception_handler(kind, answer)
 
 
-def _told(error: Exception) -> str:
+def _sentence(error: Exception) -> str:
     """Return an error as a sentence."""
     text = str(error)
     if isinstance(error, KubeError) and error.code == 403 and not text.startswith("You "):

@@ -56,7 +56,7 @@ class Callers:
             kube.close()
 
 
-def act(kube: Kube, namespace: str, name: str, verb: str, *, seen: str, revision: str, timeout: float) -> str:
+def act(kube: Kube, namespace: str, name: str, verb: str, *, state: str, revision: str, timeout: float) -> str:
     """Make a request of a rollout, and return what has happened.
 
     Raises:
@@ -65,7 +65,7 @@ def act(kube: Kube, namespace: str, name: str, verb: str, *, seen: str, revision
     session = Session(kube, namespace, Console(quiet=True))
     rollout = session.rollout(name)
     kept = session.kept_revisions(name) if verb == "undo" else None
-    patch = patch_of(verb, rollout, seen=seen, revision=revision, kept=kept, now=datetime.now(UTC))
+    patch = patch_of(verb, rollout, state=state, revision=revision, kept=kept, now=datetime.now(UTC))
     if verb in ANSWERED:
         return asking.ask(session, name, patch, timeout=timeout)
     asking.write(session, name, patch)
@@ -101,8 +101,8 @@ def _answer(
         if error.code != 403:
             raise
         verb = "get" if body is None else "create"
-        told = f"You cannot try predictions here: that needs the right to {verb} services/proxy in {namespace}."
-        raise KubeError(403, error.reason, told) from error
+        message = f"You cannot try predictions here: that needs the right to {verb} services/proxy in {namespace}."
+        raise KubeError(403, error.reason, message) from error
     try:
         answer = json.loads(found.body)
     except ValueError:

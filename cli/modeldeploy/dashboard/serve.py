@@ -50,15 +50,15 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def run(kube: Kube, options: Options, told: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM. `told` gets the address once it answers.
+def run(kube: Kube, options: Options, announce: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM. `announce` gets the address once it answers.
 
     Raises:
         Refused: it cannot listen there.
         KeyboardInterrupt: SIGINT has ended it.
     """
     with listen(options.host, options.port) as listening:
-        asyncio.run(_serve(kube, options, listening, told))
+        asyncio.run(_serve(kube, options, listening, announce))
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -71,12 +71,12 @@ def listen(host: str, port: int) -> socket.socket:
         listening.listen(128)  # whoever is given the address may connect at once
     except OSError as error:
         listening.close()
-        told = f"cannot listen on {host}, port {port}: {error.strerror}; choose another with --port or --host"
-        raise Refused(told) from error
+        message = f"cannot listen on {host}, port {port}: {error.strerror}; choose another with --port or --host"
+        raise Refused(message) from error
     return listening
 
 
-async def _serve(kube: Kube, options: Options, listening: socket.socket, told: Callable[[str], None]) -> None:
+async def _serve(kube: Kube, options: Options, listening: socket.socket, announce: Callable[[str], None]) -> None:
     loop, store = asyncio.get_running_loop(), Store()
     reader: PodReader = AtItsAddress() if options.is_shared else ThroughApiServer(kube)
     sampler = Sampler(store, reader, interval=options.interval)
@@ -102,7 +102,7 @@ async def _serve(kube: Kube, options: Options, listening: socket.socket, told: C
         watcher.start()
     warming = loop.run_in_executor(None, schema)
     sampling = loop.create_task(_sample(sampler))
-    told(address)
+    announce(address)
     try:
         await server.serve([listening])
     finally:

@@ -6,6 +6,7 @@ as the JSON that the page of one model is computed from.
 
 import asyncio
 import json
+import secrets
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -78,6 +79,7 @@ class Store:
     is_loaded: bool = False
     is_over: bool = False
     clock: int = 0  # grows with every change
+    epoch: str = field(default_factory=lambda: secrets.token_hex(4))  # of this process: another one counts anew
     _pods: dict[Key, Pod] = field(default_factory=dict)
     _pods_of: dict[Key, dict[str, Pod]] = field(default_factory=lambda: defaultdict(dict))
     _events_of: dict[Key, dict[str, Event]] = field(default_factory=lambda: defaultdict(dict))
@@ -87,9 +89,17 @@ class Store:
 
     # --- readers
 
-    def changed_since(self, clock: int | None) -> set[Key]:
-        """Return the models that changed after a time of `clock`; None returns them all."""
-        return {key for key in self.models if clock is None or self._changed_at.get(key, 0) > clock}
+    @property
+    def cursor(self) -> str:
+        """The time of this store, by which a page says later what it has."""
+        return f"{self.epoch}-{self.clock}"
+
+    def changed_since(self, cursor: str) -> set[Key]:
+        """Return the models that changed after `cursor`; all of them for one of another process, or for none."""
+        epoch, _, clock = cursor.partition("-")
+        if epoch != self.epoch or not clock.isdecimal():
+            return set(self.models)
+        return {key for key in self.models if self._changed_at.get(key, 0) > int(clock)}
 
     def subscribe(self) -> Subscription:
         """Return a subscription to all changes; `unsubscribe` it."""
@@ -213,6 +223,8 @@ class Store:
         """Forget one Event."""
         if own := self._events_of.get(event.key):
             own.pop(event.name, None)
+            if not own:
+                del self._events_of[event.key]
 
     def sampled(self, key: Key, counters: Mapping[str, tuple[float, float]], drifted: list[str], *, at: float) -> None:
         """Take what the pods of one model counted."""

@@ -20,12 +20,12 @@ _BEAT = 10.0
 Parts = Callable[[], Awaitable[dict[str, str] | None]]
 
 
-async def list_stream(store: Store, since: int | None) -> AsyncGenerator[str, None]:
-    """Send rows that changed after `since` (None: all of them), then each change."""
+async def list_stream(store: Store, since: str) -> AsyncGenerator[str, None]:
+    """Send rows that changed after `since`, a cursor of the store, then each change."""
     with _subscribed(store) as subscription:
         keys = ["/".join(key) for key in store.models]
         # A page that was open meanwhile may show models that are gone.
-        yield _message("keys", keys, store.clock)
+        yield _message("keys", keys, store.cursor)
         subscription.changed |= store.changed_since(since)
         subscription.add(None)
         while not store.is_over:
@@ -33,18 +33,18 @@ async def list_stream(store: Store, since: int | None) -> AsyncGenerator[str, No
             if not changed and not noticed:
                 yield ": still here\n\n"
                 continue
-            clock = store.clock
+            cursor = store.cursor
             rows = [(key, store.row(key)) for key in changed]
             found = [
                 {"key": "/".join(key), "sort": row.sort if row else "", "html": row_part(row) if row else ""}
                 for key, row in rows
             ]
             for begin in range(0, len(found), _ROWS):
-                yield _message("rows", found[begin : begin + _ROWS], clock)
+                yield _message("rows", found[begin : begin + _ROWS], cursor)
                 await asyncio.sleep(0 if len(found) <= _ROWS else _PAUSE)
-            yield _message("totals", totals_part(totals_of(store.rows())), clock)
+            yield _message("totals", totals_part(totals_of(store.rows())), cursor)
             if noticed:
-                yield _message("notices", notices_part(store.notices), clock)
+                yield _message("notices", notices_part(store.notices), cursor)
             await asyncio.sleep(_PAUSE)
 
 
@@ -56,15 +56,15 @@ async def model_stream(store: Store, key: Key, parts: Parts) -> AsyncGenerator[s
         while not store.is_over:
             changed, noticed = await _next(subscription)
             if noticed:
-                yield _message("notices", notices_part(store.notices), store.clock)
+                yield _message("notices", notices_part(store.notices), store.cursor)
             if key in changed or noticed or not changed:
                 now = await parts()
                 if now is None:
-                    yield _message("gone", "/".join(key), store.clock)
+                    yield _message("gone", "/".join(key), store.cursor)
                     return
                 different = {name: html for name, html in now.items() if sent.get(name) != html}
                 sent |= different
-                yield _message("parts", different, store.clock) if different else ": still here\n\n"
+                yield _message("parts", different, store.cursor) if different else ": still here\n\n"
                 await asyncio.sleep(_PAUSE)
 
 
@@ -85,6 +85,6 @@ def _subscribed(store: Store) -> Iterator[Subscription]:
         store.unsubscribe(subscription)
 
 
-def _message(event: str, data: Any, clock: int) -> str:
+def _message(event: str, data: Any, cursor: str) -> str:
     """Return one event. JSON has no line break in it, and nothing that ends an event."""
-    return f"id: {clock}\nevent: {event}\ndata: {json.dumps(data)}\n\n"
+    return f"id: {cursor}\nevent: {event}\ndata: {json.dumps(data)}\n\n"

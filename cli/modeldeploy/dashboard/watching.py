@@ -111,8 +111,8 @@ class Watcher(threading.Thread):
                 TypeError,
                 ValueError,
             ) as error:  # half an object, or none
-                told = f"the API server answers with something else than objects ({type(error).__name__}: {error})."
-                self._say(notices.unreachable(self._feed.what, told))
+                message = f"the API server answers with something else than objects ({type(error).__name__}: {error})."
+                self._say(notices.unreachable(self._feed.what, message))
             self._over.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 

@@ -122,8 +122,10 @@ class Kube:
         for line in self._transport.lines(resource.path(space), query):
             event = json.loads(line)
             if event["type"] == "ERROR":
-                told = event["object"]
-                raise KubeError(int(told.get("code") or 500), str(told.get("reason") or ""), str(told.get("message")))
+                status = event["object"]
+                raise KubeError(
+                    int(status.get("code") or 500), str(status.get("reason") or ""), str(status.get("message"))
+                )
             yield event
 
     def relay(

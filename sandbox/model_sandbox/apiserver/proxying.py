@@ -53,8 +53,8 @@ async def handle(server: ApiServer, call: Call, at: dict[str, str]) -> web.Respo
             media = {"Content-Type": source.headers.get("Content-Type", "application/octet-stream")}
             return web.Response(body=await source.read(), status=source.status, headers=media)
     except (aiohttp.ClientError, TimeoutError) as error:
-        told = f"error trying to reach service: {error}"
-        raise ApiError(503, "ServiceUnavailable", told, details={}) from None
+        message = f"error trying to reach service: {error}"
+        raise ApiError(503, "ServiceUnavailable", message, details={}) from None
 
 
 def split(name: str) -> tuple[str, str, str]:
@@ -84,6 +84,6 @@ def of_service(service: Obj, port: str) -> tuple[str, int]:
     if not port and len(spec.get("ports") or ()) == 1:
         numbers = [spec["ports"][0]["port"]]
     if not numbers or spec.get("clusterIP") in (None, "", "None"):
-        told = f'no endpoints available for service "{name}"'
-        raise ApiError(503, "ServiceUnavailable", told, details={})
+        message = f'no endpoints available for service "{name}"'
+        raise ApiError(503, "ServiceUnavailable", message, details={})
     return spec["clusterIP"], int(numbers[0])

@@ -202,7 +202,7 @@ def test_a_request_that_cannot_be_done_is_a_sentence(kubeconfig: Path, kube: Kub
 
         assert told("dance")[0] == 409
         assert told("retry") == (409, "fraud is Paused: no revision was aborted, so there is none to retry.")
-        assert told("promote", seen="another state")[1].startswith("fraud has changed since: it is Paused now.")
+        assert told("promote", state="another state")[1].startswith("fraud has changed since: it is Paused now.")
         assert client.post("/models/default/gone/actions/abort", json={}).status_code == 404
         assert client.post("/models/default/fraud/actions/abort", json={"force": True}).status_code == 422
         port = {"name": "http", "port": 80}

@@ -175,8 +175,8 @@ async function send(path, body) {
   } catch {
     return { ok: false, message: "The dashboard does not answer. Is it still running?" };
   }
-  const told = await answer.json().catch(() => ({ message: `The dashboard answers with ${answer.status}.` }));
-  return { ok: answer.ok, ...told };
+  const answered = await answer.json().catch(() => ({ message: `The dashboard answers with ${answer.status}.` }));
+  return { ok: answer.ok, ...answered };
 }
 
 function confirmations() {
@@ -205,7 +205,7 @@ function confirmations() {
     go.disabled = true;
     tell("Waiting for the operator's answer ...", "");
     const base = document.body.dataset.base;
-    const { ok, message } = await send(`${base}/actions/${asked.verb}`, { seen: asked.seen, revision: asked.revision });
+    const { ok, message } = await send(`${base}/actions/${asked.verb}`, { state: asked.state, revision: asked.revision });
     tell(message, ok ? "good" : "bad");
     go.hidden = true;
     cancel.textContent = "Close";
@@ -225,12 +225,12 @@ async function openForm(button) {
     text = "The dashboard does not answer. Is it still running?";
   }
   if (!isForm) {
-    const told = document.createElement("p");
-    told.className = "notice bad";
-    told.setAttribute("role", "alert");
-    told.textContent = text;
+    const answered = document.createElement("p");
+    answered.className = "notice bad";
+    answered.setAttribute("role", "alert");
+    answered.textContent = text;
     all(".notice", place).forEach((one) => one.remove());
-    place.append(told);
+    place.append(answered);
     button.disabled = false;
     return;
   }
@@ -245,23 +245,23 @@ async function predict(form) {
   const isJson = find("[data-json]", form).open;
   const submit = find("[type=submit]", form), output = find(".answer", form);
   submit.disabled = true;
-  const told = await send(`${document.body.dataset.base}/prediction`, isJson ? { json_text: json } : { values });
+  const answered = await send(`${document.body.dataset.base}/prediction`, isJson ? { json_text: json } : { values });
   submit.disabled = false;
   output.replaceChildren();
   output.hidden = false;
-  if (!told.ok) {
+  if (!answered.ok) {
     const problem = document.createElement("p");
     problem.className = "notice bad";
-    problem.textContent = told.message;
+    problem.textContent = answered.message;
     output.append(problem);
     return;
   }
   const badge = document.createElement("span");
-  badge.className = `badge ${told.status < 400 ? "good" : "bad"}`;
-  badge.textContent = told.status < 400 ? "Answer" : `Refused with ${told.status}`;
+  badge.className = `badge ${answered.status < 400 ? "good" : "bad"}`;
+  badge.textContent = answered.status < 400 ? "Answer" : `Refused with ${answered.status}`;
   const text = document.createElement("pre");
   text.tabIndex = 0;
-  text.textContent = JSON.stringify(told.answer, null, 2);
+  text.textContent = JSON.stringify(answered.answer, null, 2);
   output.append(badge, text);
 }
 

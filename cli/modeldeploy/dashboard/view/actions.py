@@ -19,13 +19,13 @@ ANSWERED = frozenset({"promote", "promote-full", "abort", "retry", "undo"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """One button. `seen` names the state that the confirmation speaks of; `is_primary` is the usual next one."""
+    """One button. `state` is the rollout's that the confirmation describes; `is_primary` is the usual next one."""
 
     verb: str
     label: str
     title: str
     consequence: str
-    seen: str
+    state: str
     is_primary: bool = False
     is_dangerous: bool = False
 
@@ -45,12 +45,12 @@ def state_of(rollout: Rollout) -> str:
 
 
 def patch_of(
-    verb: str, rollout: Rollout, *, seen: str, revision: str, kept: Collection[str] | None, now: datetime
+    verb: str, rollout: Rollout, *, state: str, revision: str, kept: Collection[str] | None, now: datetime
 ) -> Patch:
     """Return the patch of a request.
 
     Args:
-        seen: `Action.seen` of the confirmation, "" for none.
+        state: `Action.state` of the confirmation, "" for none.
         revision: the revision that `undo` leads to, "" for the one that was live before.
         kept: revisions that the cluster still has, None where that may not be read.
 
@@ -58,7 +58,7 @@ def patch_of(
         Moved: the rollout has moved on since the confirmation was shown.
         Refused: there is nothing that the request could do.
     """
-    if seen and seen != state_of(rollout):
+    if state and state != state_of(rollout):
         raise Moved(f"{rollout.name} has changed since: it is {rollout.phase} now. {rollout.message}".strip())
     match verb:
         case "promote":
@@ -79,7 +79,7 @@ def patch_of(
 
 
 def _of_rollout(rollout: Rollout) -> Iterator[Action]:
-    canary, stable, seen = rollout.canary, rollout.stable, state_of(rollout)
+    canary, stable, state = rollout.canary, rollout.stable, state_of(rollout)
     can_go_on = rollout.phase == "Paused" and not rollout.is_paused
     if rollout.is_paused:
         yield _resume(rollout)
@@ -89,7 +89,7 @@ def _of_rollout(rollout: Rollout) -> Iterator[Action]:
             label="Promote",
             title=f"Promote {rollout.name} to the next step?",
             consequence=f"The pause ends. {_next(rollout)}",
-            seen=seen,
+            state=state,
             is_primary=True,
         )
     if rollout.phase not in ("RollingBack", "Promoting") and not rollout.is_paused:
@@ -102,7 +102,7 @@ def _of_rollout(rollout: Rollout) -> Iterator[Action]:
                 + (f", and {stable} leaves when it has no more requests." if stable else ".")
                 + " The analysis no longer decides."
             ),
-            seen=seen,
+            state=state,
         )
     if rollout.phase != "RollingBack":
         yield Action(
@@ -113,7 +113,7 @@ def _of_rollout(rollout: Rollout) -> Iterator[Action]:
                 f"Revision {canary} is taken back, and {stable or 'nothing'} keeps all the traffic. "
                 f"{canary} is not tried again until the spec changes or you retry it."
             ),
-            seen=seen,
+            state=state,
             is_dangerous=True,
         )
     if not rollout.is_paused:
@@ -125,12 +125,12 @@ def _of_rollout(rollout: Rollout) -> Iterator[Action]:
                 f"The rollout stays where it is, with {rollout.weight} % of the traffic on {canary}, until you resume "
                 "it. This sets spec.paused; a GitOps tool may set it back."
             ),
-            seen=seen,
+            state=state,
         )
 
 
 def _at_rest(rollout: Rollout) -> Iterator[Action]:
-    seen = state_of(rollout)
+    state = state_of(rollout)
     if rollout.is_paused:
         yield _resume(rollout)
     if rollout.aborted:
@@ -141,7 +141,7 @@ def _at_rest(rollout: Rollout) -> Iterator[Action]:
             consequence=(
                 f"A new rollout of {rollout.aborted} begins with its first step. {rollout.stable} keeps serving."
             ),
-            seen=seen,
+            state=state,
             is_primary=True,
         )
     back = next(
@@ -158,7 +158,7 @@ def _at_rest(rollout: Rollout) -> Iterator[Action]:
                 "A new revision of the same spec is made, with the current server image and pod template, and rolled "
                 f"out by the strategy. {rollout.stable} serves meanwhile."
             ),
-            seen=seen,
+            state=state,
         )
 
 
@@ -174,7 +174,7 @@ def undo_action(rollout: Rollout, revision: str) -> Action:
             f"The model and server of {revision}{version} are written into the spec, and it takes all the traffic from "
             f"{rollout.stable} without steps, as it was live before. A GitOps tool may write the spec back."
         ),
-        seen=state_of(rollout),
+        state=state_of(rollout),
         is_dangerous=True,
     )
 
@@ -186,7 +186,7 @@ def _resume(rollout: Rollout) -> Action:
         label="Resume",
         title=f"Resume {rollout.name}?",
         consequence=f"{what}. This sets spec.paused to false.",
-        seen=state_of(rollout),
+        state=state_of(rollout),
         is_primary=True,
     )
 

@@ -90,8 +90,8 @@ def model_view(
     try:
         return _read(plain(body), row, pods, events, answers, schema, now=now)
     except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        told = f"This version of modeldeploy cannot read it ({type(error).__name__}: {error}); upgrade modeldeploy."
-        raise Unreadable(told) from error
+        message = f"This version of modeldeploy cannot read it ({type(error).__name__}: {error}); upgrade modeldeploy."
+        raise Unreadable(message) from error
 
 
 def _read(

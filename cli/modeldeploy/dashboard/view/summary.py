@@ -70,9 +70,11 @@ class Summary:
         try:
             return cls._read(plain(body))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            told = f"This version of modeldeploy cannot read it ({type(error).__name__}: {error}); upgrade modeldeploy."
-            unreadable = Attention(Rank.UNREADABLE, "Unreadable", told)
-            return cls(namespace=namespace, name=name, created=None, problem=told, attention=(unreadable,))
+            message = (
+                f"This version of modeldeploy cannot read it ({type(error).__name__}: {error}); upgrade modeldeploy."
+            )
+            unreadable = Attention(Rank.UNREADABLE, "Unreadable", message)
+            return cls(namespace=namespace, name=name, created=None, problem=message, attention=(unreadable,))
 
     @classmethod
     def _read(cls, body: Body) -> Self:
@@ -121,8 +123,8 @@ def _attention(rollout: Rollout, body: Body) -> Iterator[Attention]:
     conditions = {one["type"]: one for one in status.get("conditions") or ()}
     stalled = conditions.get("Stalled", {})
     if rollout.aborted and not rollout.canary:
-        told = (status.get("rollback") or {}).get("message") or rollout.message
-        yield Attention(Rank.ABORTED, "Aborted", told)
+        message = (status.get("rollback") or {}).get("message") or rollout.message
+        yield Attention(Rank.ABORTED, "Aborted", message)
     elif rollout.phase == "RollingBack":
         yield Attention(Rank.ABORTED, "Rolling back", rollout.message)
     elif rollout.phase == "Degraded":

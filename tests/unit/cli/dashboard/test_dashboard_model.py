@@ -237,7 +237,7 @@ def test_a_confirmation_says_what_will_happen() -> None:
 def test_each_action_is_a_patch_of_the_command_line(verb: str) -> None:
     aborted = Rollout.from_body(body(abortedRevision="6f8d"))
     given = {"retry": aborted, "undo": aborted, "refresh": aborted}.get(verb, rollout())
-    patch = patch_of(verb, given, seen=state_of(given), revision="", kept=None, now=NOON)
+    patch = patch_of(verb, given, state=state_of(given), revision="", kept=None, now=NOON)
     if verb in ("pause", "resume"):
         assert patch == {"spec": {"paused": verb == "pause"}}
     else:
@@ -246,9 +246,9 @@ def test_each_action_is_a_patch_of_the_command_line(verb: str) -> None:
 
 def test_what_has_moved_on_is_not_acted_on() -> None:
     with pytest.raises(Moved, match="fraud has changed since: it is Paused now"):
-        patch_of("promote", rollout(2), seen=state_of(rollout(1)), revision="", kept=None, now=NOON)
+        patch_of("promote", rollout(2), state=state_of(rollout(1)), revision="", kept=None, now=NOON)
     with pytest.raises(Refused, match="known are: promote"):
-        patch_of("dance", rollout(), seen="", revision="", kept=None, now=NOON)
+        patch_of("dance", rollout(), state="", revision="", kept=None, now=NOON)
 
 
 # --- the form

@@ -78,7 +78,7 @@ def parsed(message: str) -> tuple[str, Any]:
 async def test_a_page_is_sent_what_it_missed_and_then_each_change() -> None:
     store = Store()
     store.put_model(model("old"))
-    since = store.clock
+    since = store.cursor
     store.put_model(model())
     stream = list_stream(store, since)
     assert parsed(await anext(stream)) == ("keys", ["risk/old", "risk/fraud"])
@@ -96,7 +96,7 @@ async def test_many_changes_are_sent_in_pieces() -> None:
     store = Store()
     for number in range(120):
         store.put_model(model(f"m{number}"))
-    stream = list_stream(store, None)
+    stream = list_stream(store, "")
     await anext(stream)
     assert [len(parsed(await anext(stream))[1]) for _ in range(3)] == [50, 50, 20]
     await stream.aclose()
@@ -122,7 +122,7 @@ async def test_of_the_page_of_a_model_only_what_differs_is_sent_until_it_is_gone
 
 async def test_streams_end_with_the_dashboard() -> None:
     store = Store()
-    stream = list_stream(store, None)
+    stream = list_stream(store, "")
     await anext(stream)
     reading = asyncio.ensure_future(_drain(stream))
     await asyncio.sleep(0)
@@ -172,3 +172,12 @@ async def test_pods_are_asked_for_rates_and_drift() -> None:
     assert await sampler.round()
     assert await Sampler(store, pods).details(KEY) == []
     sampler.close()
+
+
+def test_a_cursor_of_another_process_says_nothing() -> None:
+    one, other = Store(), Store()
+    for store in (one, other):
+        store.put_model(model())
+    assert one.changed_since(one.cursor) == set()
+    for cursor in ("", other.cursor, "x", f"{one.epoch}-x"):
+        assert one.changed_since(cursor) == {KEY}
