@@ -16,7 +16,8 @@ from modeldeploy.stand import Child, wait_until
 from modeldeploy.stand.process import environment
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium"), pytest.mark.timeout(300)]
+expect.set_options(timeout=20_000)  # milliseconds: other tests run beside these
 #: What each text of a cluster may try to be.
 SCRIPT = "<img/src=x/onerror=document.title=`hacked`>"
 FITS = "document.documentElement.scrollWidth <= innerWidth"
@@ -237,7 +238,6 @@ def test_what_a_cluster_says_is_text(space: Space, page: Page) -> None:
         assert "hacked" not in page.title()
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_screen_reader_can_read_it(space: Space, browser: Browser, link: str, scheme: str) -> None:
     if phase_or_none(space, "read") is None:
