@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Two images from one file; each copies pyproject.toml and the one folder that it runs.
+# Two images from one file; each copies pyproject.toml and the folders that it runs.
 #   docker build --target operator -t modeldeploy/operator .
 #   docker build --target server   -t modeldeploy/server   .
 #   docker build --target server --build-arg MORE=server-torch -t modeldeploy/server:torch .
@@ -21,7 +21,10 @@ RUN python -m venv /opt/modeldeploy \
 
 FROM build AS build-operator
 COPY operator operator
-RUN python .ci/pins operator > requirements.txt \
+# The dashboard of the chart is the command line, in the same image.
+COPY cli cli
+COPY crds crds
+RUN python .ci/pins operator,dashboard > requirements.txt \
  && /opt/modeldeploy/bin/pip install --require-hashes --no-deps -r requirements.txt \
  && python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
  && /opt/modeldeploy/bin/pip install --no-deps dist/*.whl \

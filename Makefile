@@ -1,7 +1,7 @@
 # What a person, CI and the README call. Every target sets itself up: the virtual environment is made
 # when it is missing and brought up to date when pyproject.toml or constraints.txt changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-hostile bench-sandbox bench-analysis bench-server bench-artifacts bench-memory docs site dashboards lock sbom workflows pin clean
+.PHONY: help setup demo test fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-hostile bench-sandbox bench-analysis bench-server bench-artifacts bench-memory bench-dashboard docs pictures site dashboards lock sbom workflows pin clean
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -90,6 +90,9 @@ bench-memory: $(STAMP) ## Measure the model server's memory over a million reque
 bench-artifacts: $(STAMP) ## Measure how fast, and in how much memory, a model gets to a server
 	@$(BIN)/python benchmarks/artifacts.py
 
+bench-dashboard: $(STAMP) ## Measure how the dashboard carries a thousand models (needs Chromium; two minutes)
+	@$(BIN)/python benchmarks/dashboard.py
+
 RELEASE := .venvs/release
 $(RELEASE)/.installed: pyproject.toml constraints.txt .ci/pins
 	@test -x $(RELEASE)/bin/pip || { python=$$(.ci/find-python) && "$$python" -m venv $(RELEASE); }
@@ -114,6 +117,9 @@ pin: ## Write the digest of the base image into the Dockerfile (needs docker and
 
 docs: $(STAMP) ## Write the pages under docs/ that are made from the code
 	@$(BIN)/python docs/generate.py
+
+pictures: $(STAMP) ## Draw docs/pictures from what really runs (needs Chromium; four minutes)
+	@$(BIN)/python docs/pictures.py
 
 # MkDocs Material announces the end of MkDocs 1 at each build unless it is told not to.
 site: $(STAMP) ## Build the documentation as a site, in site/; open site/index.html

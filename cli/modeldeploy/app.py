@@ -5,6 +5,7 @@ from collections.abc import Callable
 import typer
 
 from modeldeploy.commands import act, show
+from modeldeploy.commands.dashboard import dashboard
 from modeldeploy.commands.lint import lint
 from modeldeploy.commands.outdated import outdated
 from modeldeploy.commands.package import package
@@ -18,6 +19,7 @@ _ON_A_CLUSTER: tuple[Callable[..., None], ...] = (
     show.history,
     outdated,
     report,
+    dashboard,
     act.promote,
     act.abort,
     act.retry,

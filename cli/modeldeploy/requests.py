@@ -95,6 +95,11 @@ def pause(*, paused: bool) -> Patch:
     return {"spec": {"paused": paused}}
 
 
+def refresh(*, now: datetime) -> Patch:
+    """Roll out the same spec again, with the current image and pod template of the operator."""
+    return _token("refresh", str(int(now.timestamp())), user="")
+
+
 def _canary(rollout: Rollout, verb: str) -> str:
     if not rollout.canary:
         again = f"; modeldeploy retry {rollout.name} tries {rollout.aborted} again" if rollout.aborted else ""

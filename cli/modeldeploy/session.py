@@ -11,7 +11,7 @@ from modeldeploy.plain import plain
 from modeldeploy.rollout import GROUP, Rollout
 
 #: What puts the resource definition and the operator into a cluster, as in the README.
-_INSTALL = "helm install modeldeploy helm/modeldeploy -n modeldeploy --create-namespace"
+INSTALL = "helm install modeldeploy helm/modeldeploy -n modeldeploy --create-namespace"
 
 
 class UnknownName(Exception):
@@ -71,7 +71,7 @@ class Session:
         except KubeError as error:
             if error.code != 404:
                 raise
-            reason = f"the API server has no ModelDeployments; install modeldeploy's chart in the cluster: {_INSTALL}"
+            reason = f"the API server has no ModelDeployments; install modeldeploy's chart in the cluster: {INSTALL}"
             raise KubeError(404, error.reason, reason) from error
         return [Rollout.from_body(plain(body)) for body in bodies]
 

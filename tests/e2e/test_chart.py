@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import yaml
 from waiting import wait_until
 
-from modeldeploy.kube import PODS, Kube, Resource
+from modeldeploy.kube import MODELDEPLOYMENTS, PODS, SERVICES, Kube, Resource
 from modeldeploy.stand import start_sandbox
 
 pytest.importorskip("helm_python", reason="helm-python-sdk has no wheel for this machine")
@@ -56,3 +58,23 @@ def test_the_chart_is_installed_changed_and_leaves(kubeconfig: Path) -> None:
         wait_until(lambda: not operators(kube), "the operator has left", seconds=60)
         names = [one["metadata"]["name"] for one in kube.list(CLUSTER_ROLES)]
         assert not [name for name in names if name.startswith(RELEASE)]
+
+
+@pytest.mark.timeout(300)
+def test_the_dashboard_of_the_chart_reads_by_itself_and_acts_as_who_asks(kubeconfig: Path) -> None:
+    token = yaml.safe_load(kubeconfig.read_text())["users"][0]["user"]["token"]
+    with Kube.connect(kubeconfig) as kube, httpx.Client(trust_env=False) as client:
+        helm("install", kubeconfig, {"replicas": 1, "dashboard": {"enabled": True}})
+        spec = {"model": {"storageUri": "file:///nowhere/1"}}
+        manifest = {"apiVersion": "modeldeploy.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": "seen"}}
+        kube.apply(MODELDEPLOYMENTS, {**manifest, "spec": spec})
+        address = kube.get(SERVICES, "modeldeploy-dashboard", RELEASE)["spec"]["clusterIP"]
+        page = f"http://{address}/models/default/seen"
+        wait_until(lambda: "Degraded" in client.get(page).text, "the dashboard follows the model", seconds=90)
+        assert "Read-only" in client.get(page).text
+        pause = f"{page}/actions/pause"
+        assert client.post(pause, json={}).status_code == 401
+        assert client.post(pause, json={}, headers={"authorization": f"Bearer {token}"}).status_code == 200
+        assert kube.get(MODELDEPLOYMENTS, "seen")["spec"]["paused"] is True
+        kube.delete(MODELDEPLOYMENTS, "seen")
+        helm("uninstall", kubeconfig)

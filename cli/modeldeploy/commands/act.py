@@ -1,21 +1,18 @@
 """Commands that ask for something: promote, abort, retry, undo, pause, resume."""
 
-import time
 from typing import Annotated
 
 import typer
 
-from modeldeploy import requests
+from modeldeploy import asking, requests
 from modeldeploy.commands.show import Name
-from modeldeploy.kube import MODELDEPLOYMENTS
 from modeldeploy.session import Session
 
 Wait = Annotated[
     bool, typer.Option("--wait/--no-wait", help="Wait until the operator has answered, ten seconds at most.")
 ]
-#: Seconds that the operator has for its answer, and between two looks for it.
-ANSWER_TIMEOUT = 10.0
-_INTERVAL = 0.2
+#: Seconds that the operator has for its answer.
+ANSWER_TIMEOUT = asking.ANSWER_TIMEOUT
 
 
 def promote(
@@ -67,32 +64,18 @@ def resume(session: Session, name: Name) -> None:
 
 def _hold(session: Session, name: str, *, paused: bool) -> None:
     already = session.rollout(name).is_paused == paused
-    session.kube.merge(MODELDEPLOYMENTS, name, requests.pause(paused=paused), session.namespace)
+    asking.write(session, name, requests.pause(paused=paused))
     state = "paused" if paused else "not paused"
     _say(session, f"{name}: {'was' if already else 'is'} {state}{' already' if already else ''}")
 
 
 def _request(session: Session, name: str, patch: requests.Patch, *, wait: bool) -> None:
-    """Write a request, and show what the operator answers.
-
-    Raises:
-        Refused: the operator did not do it; the message says why.
-        NoAnswer: it has not answered in time.
-    """
-    session.kube.merge(MODELDEPLOYMENTS, name, patch, session.namespace)
+    """Write a request, and show what the operator answers. Raises `Refused`, `NoAnswer`."""
     if not wait:
+        asking.write(session, name, patch)
         _say(session, f"{name}: requested")
         return
-    deadline = time.monotonic() + ANSWER_TIMEOUT
-    while (answer := requests.answer_to(patch, session.body(name).get("status") or {})) is None:
-        if time.monotonic() > deadline:
-            raise requests.NoAnswer(
-                f"{name}: requested, but the operator has not answered within {ANSWER_TIMEOUT:.0f} s; is it running?"
-            )
-        time.sleep(_INTERVAL)
-    if not answer.is_accepted:
-        raise requests.Refused(f"{name}: {answer.message}")
-    _say(session, f"{name}: {answer.message}")
+    _say(session, f"{name}: {asking.ask(session, name, patch, timeout=ANSWER_TIMEOUT)}")
 
 
 def _say(session: Session, text: str) -> None:

@@ -37,6 +37,15 @@ class Access:
     namespace: str
     headers: Sequence[tuple[str, str]]
 
+    def with_token(self, token: str) -> "Access":
+        """Return the way to the same server as the user of a bearer token, and with no other credential."""
+        configuration = copy.copy(self.configuration)
+        configuration.api_key, configuration.api_key_prefix = {"authorization": f"Bearer {token}"}, {}
+        configuration.username = configuration.password = None
+        configuration.cert_file = configuration.key_file = None
+        configuration.refresh_api_key_hook = None
+        return Access(configuration=configuration, namespace=self.namespace, headers=())
+
 
 def read_access(
     path: Path | None = None, context: str | None = None, impersonation: Impersonation | None = None

@@ -5,7 +5,9 @@ Only here and in `access`, `loader` and `exec_plugin` is the official client imp
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -19,7 +21,20 @@ from modeldeploy.kube.access import Access
 from modeldeploy.kube.errors import KubeconfigError, KubeError, KubeUnreachable
 
 #: Seconds to connect, and to wait for an answer.
-_TIMEOUT = (10, 30)
+_TIMEOUT = (10.0, 30.0)
+#: The same for a watch, which an API server ends itself after `WATCH_SECONDS`.
+WATCH_SECONDS = 300
+_WATCH_TIMEOUT = (10.0, WATCH_SECONDS + 30.0)
+#: Bytes of an answer that is relayed.
+_LARGEST_ANSWER = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """What a server behind the API server's proxy answered."""
+
+    status: int
+    body: bytes
 
 
 class _Client(ApiClient):  # type: ignore[misc]
@@ -64,18 +79,69 @@ class Transport:
         body: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Send one request and return the object that is answered. Raises `KubeError`, `KubeUnreachable`."""
-        try:
-            response = self._dynamic.request(
-                method,
-                path,
-                body=body,
-                query_params=[(name, value) for name, value in (query or {}).items() if value],
-                header_params={"Accept": accept},
-                content_type=content_type,
-                serialize=False,
-                _request_timeout=_TIMEOUT,
-            )
+        with self._errors():
+            response = self._request(method, path, query, accept, content_type, body)
             status, text = response.status, response.data
+        answer = _json(text)
+        if not isinstance(answer, dict) or "kind" not in answer:
+            raise self._stranger(status)
+        return answer
+
+    def lines(self, path: str, query: Mapping[str, str]) -> Iterator[bytes]:
+        """Yield the lines of an answer as they arrive, as a watch does. Raises `KubeError`, `KubeUnreachable`."""
+        with self._errors():
+            response = self._request("get", path, query, timeout=_WATCH_TIMEOUT)
+            try:
+                yield from response
+            finally:
+                response.close()
+
+    def relay(self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, Any] | None) -> Relayed:
+        """Send a request through the API server's proxy; what the server behind it answers is no error.
+
+        Raises `KubeError`, `KubeUnreachable`.
+        """
+        with self._errors():
+            try:
+                response = self._request(method, path, query, "*/*", body=body)
+                data = response.read(_LARGEST_ANSWER + 1, decode_content=True)
+                response.close()
+            except ApiException as error:
+                answer = _json(error.body)
+                if not error.status or (isinstance(answer, dict) and answer.get("kind") == "Status"):
+                    raise
+                return Relayed(int(error.status), _bytes(error.body))
+        if len(data) > _LARGEST_ANSWER:
+            raise KubeUnreachable(f"the answer of {path} has more than {_LARGEST_ANSWER} bytes")
+        return Relayed(response.status, data)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        accept: str = "application/json",
+        content_type: str = "application/json",
+        body: Mapping[str, Any] | None = None,
+        timeout: tuple[float, float] = _TIMEOUT,
+    ) -> Any:
+        """Return urllib3's answer, whose body was not read yet."""
+        return self._dynamic.request(
+            method,
+            path,
+            body=body,
+            query_params=[(name, value) for name, value in (query or {}).items() if value],
+            header_params={"Accept": accept},
+            content_type=content_type,
+            serialize=False,
+            _request_timeout=timeout,
+        )
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Raise our errors for the library's."""
+        try:
+            yield
         except ApiException as error:
             if not error.status:  # what the library makes of a failed TLS handshake
                 raise self._untrusted(str(error.reason)) from error
@@ -92,10 +158,6 @@ class Transport:
         except ValueError:  # from http.client, with the header's content: it may be a token
             problem = "a token or a name of the kubeconfig does not fit into a header: it has a line break in it"
             raise KubeconfigError(problem) from None
-        answer = _json(text)
-        if not isinstance(answer, dict) or "kind" not in answer:
-            raise self._stranger(status)
-        return answer
 
     def _stranger(self, status: int) -> KubeUnreachable:
         problem = f"answers with {status} and no object of Kubernetes: is there an API server at this address?"
@@ -139,6 +201,10 @@ def _json(body: Any) -> Any:
         return json.loads(body)
     except (ValueError, TypeError):
         return None
+
+
+def _bytes(body: Any) -> bytes:
+    return body if isinstance(body, bytes) else str(body or "").encode()
 
 
 def _reason(error: Exception | str) -> str:

@@ -16,7 +16,7 @@ import orjson
 import yaml
 from aiohttp import web
 
-from model_sandbox.apiserver import auth, bodies, deletion, discovery, errors, requests, subresources
+from model_sandbox.apiserver import auth, bodies, deletion, discovery, errors, proxying, requests, subresources
 from model_sandbox.apiserver.auth import Attributes, Tokens, User
 from model_sandbox.apiserver.call import Call
 from model_sandbox.apiserver.crds import DEFINITIONS
@@ -153,6 +153,9 @@ class ApiServer:
     # --- routing
 
     async def _route(self, call: Call) -> web.StreamResponse:
+        proxied = proxying.PATH.fullmatch(call.path)
+        if proxied is not None:
+            return await self._proxy(call, proxied.groupdict(default=""))
         match = _RESOURCE.fullmatch(call.path)
         if match is not None:
             return await self._resource(call, match.groupdict(default=""))
@@ -177,6 +180,13 @@ class ApiServer:
         if parts[:1] == ["api"] or (len(parts) == 3 and self.registry.is_builtin(parts[1])):
             raise errors.no_such_resource()
         return _not_found_page()
+
+    async def _proxy(self, call: Call, at: dict[str, str]) -> web.Response:
+        verb = proxying.VERBS.get(call.request.method)
+        if verb is None:
+            raise errors.method_not_allowed()
+        self._permit(call, Attributes(verb, "", f"{at['plural']}/proxy", at["namespace"], at["name"]))
+        return await proxying.handle(self, call, at)
 
     def _openapi(self, call: Call, parts: list[str]) -> web.Response:
         if not parts:

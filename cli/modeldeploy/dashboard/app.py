@@ -1,0 +1,215 @@
+"""The application: its routes, and one table of what each error is called over HTTP. `serve` runs it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Header, Path, Request
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, ConfigDict
+
+from modeldeploy.asking import ANSWER_TIMEOUT
+from modeldeploy.dashboard import callers, pages, streams
+from modeldeploy.dashboard.callers import Callers, ReadOnly
+from modeldeploy.dashboard.definition import schema
+from modeldeploy.dashboard.sampling import Sampler
+from modeldeploy.dashboard.security import Guard, Security
+from modeldeploy.dashboard.store import Key, Store
+from modeldeploy.dashboard.view.actions import Moved
+from modeldeploy.dashboard.view.model import ModelView, Unreadable, model_view
+from modeldeploy.dashboard.view.prediction import BadValue, Form, NoForm, body_from_json, body_of
+from modeldeploy.dashboard.view.rows import Filter
+from modeldeploy.kube import KubeconfigError, KubeError, KubeUnreachable
+from modeldeploy.plain import plain
+from modeldeploy.requests import NoAnswer, Refused
+from modeldeploy.session import UnknownName
+
+#: Streams that are open at once: each holds a connection and gets every change.
+MOST_STREAMS = 100
+#: HTTP status of each error that a request can end with; a KubeError has its own.
+STATUS_OF: Mapping[type[Exception], int] = {
+    BadValue: 422,
+    KubeUnreachable: 502,
+    KubeconfigError: 502,
+    Moved: 409,
+    NoAnswer: 504,
+    NoForm: 502,
+    ReadOnly: 401,
+    Refused: 409,
+    UnknownName: 404,
+    Unreadable: 500,
+}
+
+Authorization = Annotated[str, Header()]
+#: Names of Kubernetes: nothing else gets into a path of the API server.
+Name = Annotated[str, Path(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+
+
+class Act(BaseModel):
+    """The body of an action: what the confirmation has shown, and for undo the revision."""
+
+    model_config = ConfigDict(extra="forbid")
+    state: str = ""
+    revision: str = ""
+
+
+class Try(BaseModel):
+    """The body of a prediction: the values of the form, or the request as JSON."""
+
+    model_config = ConfigDict(extra="forbid")
+    values: dict[str, str] = {}
+    json_text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dashboard:
+    """What the routes need. `cluster` is shown in the head of each page."""
+
+    store: Store
+    sampler: Sampler
+    callers: Callers
+    cluster: str
+    answer_timeout: float = ANSWER_TIMEOUT
+
+    async def view(self, key: Key) -> ModelView | None:
+        """Return the page of one model; None where there is none. Raises `Unreadable`."""
+        stored, row = self.store.models.get(key), self.store.row(key)
+        if stored is None or row is None:
+            return None
+        answers = await self.sampler.details(key)
+        pods, events = self.store.pods(key), self.store.events(key)
+        now = datetime.now(UTC)
+        return await asyncio.to_thread(lambda: model_view(stored.body(), row, pods, events, answers, schema(), now=now))
+
+
+def build(dashboard: Dashboard, guard: Guard) -> FastAPI:
+    """Return the application."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(Security, guard=guard)
+    app.mount("/static", StaticFiles(directory=str(files("modeldeploy.dashboard") / "static")))
+    _add_pages(app, dashboard)
+    _add_streams(app, dashboard)
+    _add_requests(app, dashboard)
+    _add_errors(app, dashboard.cluster)
+
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        return PlainTextResponse("ok")
+
+    return app
+
+
+def _add_pages(app: FastAPI, dashboard: Dashboard) -> None:
+    store = dashboard.store
+
+    @app.get("/")
+    async def models(name: str = "", namespace: str = "", phase: str = "", label: str = "") -> Response:
+        chosen = Filter(name=name, namespace=namespace, phase=phase, label=label)
+        page = pages.list_page(
+            store.rows(),
+            chosen,
+            store.notices,
+            cluster=dashboard.cluster,
+            is_loaded=store.is_loaded,
+            cursor=store.cursor,
+        )
+        return HTMLResponse(page)
+
+    @app.get("/models/{namespace}/{name}")
+    async def model(namespace: Name, name: Name, authorization: Authorization = "") -> Response:
+        view = await dashboard.view((namespace, name))
+        if view is None:
+            raise UnknownName(f"There is no ModelDeployment {name!r} in namespace {namespace!r}.")
+        can_act = dashboard.callers.can_act(authorization)
+        return HTMLResponse(pages.model_page(view, store.notices, cluster=dashboard.cluster, can_act=can_act))
+
+
+def _add_streams(app: FastAPI, dashboard: Dashboard) -> None:
+    store = dashboard.store
+
+    @app.get("/events")
+    async def list_events(since: str = "", last_event_id: Annotated[str, Header()] = "") -> Response:
+        return _stream(store, streams.list_stream(store, last_event_id or since))
+
+    @app.get("/models/{namespace}/{name}/events")
+    async def model_events(namespace: Name, name: Name, authorization: Authorization = "") -> Response:
+        key, can_act = (namespace, name), dashboard.callers.can_act(authorization)
+
+        async def parts() -> dict[str, str] | None:
+            try:
+                view = await dashboard.view(key)
+            except Unreadable as error:
+                return {"head": pages.notices_part({"models": str(error)})}
+            return None if view is None else pages.model_parts(view, can_act=can_act)
+
+        return _stream(store, streams.model_stream(store, key, parts))
+
+
+def _stream(store: Store, stream: AsyncIterator[str]) -> Response:
+    if store.readers >= MOST_STREAMS:
+        return PlainTextResponse("Too many pages are open.", 503)
+    return StreamingResponse(stream, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+
+def _add_requests(app: FastAPI, dashboard: Dashboard) -> None:
+    store = dashboard.store
+
+    def scheme(namespace: str, name: str) -> str:
+        return callers.scheme_of(store.pods((namespace, name)))
+
+    @app.post("/models/{namespace}/{name}/actions/{verb}")
+    def act(namespace: Name, name: Name, verb: str, asked: Act, authorization: Authorization = "") -> dict[str, Any]:
+        with dashboard.callers.kube_of(authorization) as kube:
+            message = callers.act(
+                kube,
+                namespace,
+                name,
+                verb,
+                state=asked.state,
+                revision=asked.revision,
+                timeout=dashboard.answer_timeout,
+            )
+        return {"message": message}
+
+    @app.get("/models/{namespace}/{name}/prediction")
+    def form(namespace: Name, name: Name, authorization: Authorization = "") -> Response:
+        with dashboard.callers.kube_of(authorization) as kube:
+            found = callers.form(kube, namespace, name, scheme(namespace, name))
+        return HTMLResponse(pages.form_part(found))
+
+    @app.post("/models/{namespace}/{name}/prediction")
+    def predict(namespace: Name, name: Name, asked: Try, authorization: Authorization = "") -> dict[str, Any]:
+        def body(form: Form) -> dict[str, Any]:
+            return body_from_json(asked.json_text) if asked.json_text else body_of(form, asked.values)
+
+        with dashboard.callers.kube_of(authorization) as kube:
+            status, answer = callers.predict(kube, namespace, name, scheme(namespace, name), body)
+        return {"status": status, "answer": answer}
+
+
+def _add_errors(app: FastAPI, cluster: str) -> None:
+    async def answer(request: Request, error: Exception) -> Response:
+        status = error.code if isinstance(error, KubeError) else STATUS_OF[type(error)]
+        message = str(plain(_sentence(error)))
+        if "text/html" in request.headers.get("accept", ""):
+            return HTMLResponse(
+                pages.message_page("Not found" if status == 404 else "It did not work", message), status
+            )
+        return JSONResponse({"message": message}, status)
+
+    for kind in (*STATUS_OF, KubeError):
+        app.add_exception_handler(kind, answer)
+
+
+def _sentence(error: Exception) -> str:
+    """Return an error as a sentence."""
+    text = str(error)
+    if isinstance(error, KubeError) and error.code == 403 and not text.startswith("You "):
+        text = f"You are not allowed to do this. {text}"
+    if isinstance(error, NoForm):
+        text = f"The model cannot be tried from here: {text}"
+    return text if text.endswith((".", "?")) else f"{text}."

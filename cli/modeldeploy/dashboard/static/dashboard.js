@@ -1,0 +1,274 @@
+// The one script of the pages: theme, filter, live updates, the confirmation, the form to try a prediction.
+// HTML comes from our own server alone, which escapes everything that a cluster says.
+"use strict";
+
+const root = document.documentElement;
+root.classList.add("scripted");
+const theme = {
+  load() { try { return localStorage.getItem("theme"); } catch { return null; } },
+  set(name) { root.dataset.theme = name; try { localStorage.setItem("theme", name); } catch { /* a private window */ } },
+  toggle() {
+    const isDark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    theme.set(isDark ? "light" : "dark");
+  },
+};
+if (theme.load()) root.dataset.theme = theme.load();
+
+const find = (selector, within = document) => within.querySelector(selector);
+const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+
+// --- ages: 40s, 5m, 3h, 2d
+
+function age(seconds) {
+  const units = [[86400, "d"], [3600, "h"], [60, "m"], [1, "s"]];
+  const [size, unit] = units.find(([size]) => seconds >= size) ?? [1, "s"];
+  return `${Math.floor(Math.max(seconds, 0) / size)}${unit}`;
+}
+
+function renewAges(within = document) {
+  for (const time of all("time[data-age]", within)) {
+    const text = age((Date.now() - Date.parse(time.dateTime)) / 1000);
+    if (time.textContent !== text) time.textContent = text;
+  }
+}
+
+// --- the stream
+
+function listen(handlers) {
+  const state = find("[data-live]");
+  const show = (name, text) => { state.dataset.state = name; if (state.textContent !== text) state.textContent = text; };
+  const source = new EventSource(document.body.dataset.stream);
+  source.onopen = () => show("on", "Live");
+  source.onerror = () => show("off", source.readyState === EventSource.CLOSED ? "Not connected: reload" : "Reconnecting");
+  for (const [name, handle] of Object.entries(handlers)) {
+    source.addEventListener(name, (event) => handle(JSON.parse(event.data)));
+  }
+}
+
+function element(html) {
+  const template = document.createElement("template");
+  template.innerHTML = html;
+  return template.content.firstElementChild;
+}
+
+const showNotices = (html) => { find("#notices").innerHTML = html; };
+
+// --- the list
+
+function listPage() {
+  const rows = find("#rows");
+  const form = find(".filters");
+  const byKey = new Map(all(".row", rows).map((row) => [row.dataset.key, row]));
+
+  function takes(row, chosen) {
+    const { name, namespace, phase, label } = chosen;
+    if (name && !row.dataset.name.toLowerCase().includes(name)) return false;
+    if (namespace && row.dataset.namespace !== namespace) return false;
+    if (phase && row.dataset.phase !== phase && !(phase === "Attention" && row.classList.contains("attention"))) return false;
+    if (!label) return true;
+    const labels = JSON.parse(row.dataset.labels);
+    const [key, ...value] = label.split("=");
+    return key in labels && (!value.length || labels[key] === value.join("="));
+  }
+
+  function chosen() {
+    const data = new FormData(form);
+    const text = (name) => String(data.get(name) ?? "").trim();
+    return { name: text("name").toLowerCase(), namespace: text("namespace"), phase: text("phase"), label: text("label") };
+  }
+
+  function filter() {
+    const by = chosen();
+    let shown = 0;
+    for (const row of byKey.values()) {
+      row.hidden = !takes(row, by);
+      shown += !row.hidden;
+    }
+    count(shown);
+    const query = new URLSearchParams([...new FormData(form)].filter(([, value]) => value));
+    history.replaceState(null, "", query.size ? `/?${query}` : "/");
+  }
+
+  function count(shown) {
+    const text = `${shown} of ${byKey.size} shown`;
+    const output = find("[data-shown]");
+    if (output.textContent !== text) output.textContent = text;
+    find("#empty").hidden = byKey.size > 0;
+  }
+
+  function offer(namespace) {
+    const select = form.elements.namespace;
+    if ([...select.options].some((option) => option.value === namespace)) return;
+    select.add(new Option(namespace, namespace));
+  }
+
+  function place(row) {
+    const sort = row.dataset.sort;
+    // Most rows stay where they are.
+    const before = row.previousElementSibling, after = row.nextElementSibling;
+    if (row.parentNode === rows && (!before || before.dataset.sort < sort) && (!after || after.dataset.sort > sort)) return;
+    const others = rows.children;
+    let low = 0, high = others.length;
+    if (row.parentNode) { row.remove(); high = others.length; }
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (others[middle].dataset.sort < sort) low = middle + 1; else high = middle;
+    }
+    rows.insertBefore(row, others[low] ?? null);
+  }
+
+  function put({ key, html }) {
+    const old = byKey.get(key);
+    if (!html) { old?.remove(); byKey.delete(key); return; }
+    const row = element(html);
+    row.hidden = !takes(row, chosen());
+    renewAges(row);
+    const had = old?.contains(document.activeElement);
+    if (old) old.replaceWith(row);
+    byKey.set(key, row);
+    offer(row.dataset.namespace);
+    place(row);
+    if (had) find("a", row)?.focus();
+  }
+
+  const recount = () => count([...byKey.values()].filter((row) => !row.hidden).length);
+  form.addEventListener("input", filter);
+  form.addEventListener("submit", (event) => { event.preventDefault(); filter(); });
+  listen({
+    keys(keys) {
+      const there = new Set(keys);
+      for (const key of [...byKey.keys()]) if (!there.has(key)) put({ key, html: "" });
+      recount();
+    },
+    rows(changed) { changed.forEach(put); recount(); },
+    totals(html) { find("#totals").innerHTML = html; },
+    notices: showNotices,
+  });
+}
+
+// --- one model
+
+function modelPage() {
+  function put(name, html) {
+    const part = find(`[data-part="${name}"]`);
+    if (!part || part.dataset.html === html) return;
+    const open = all("details[open]", part).map((one) => one.id);
+    const focused = part.contains(document.activeElement) ? document.activeElement.dataset.id : null;
+    part.innerHTML = html;
+    for (const id of open) { const one = find(`#${CSS.escape(id)}`, part); if (one) one.open = true; }
+    if (focused) find(`[data-id="${CSS.escape(focused)}"]`, part)?.focus();
+    renewAges(part);
+  }
+  listen({
+    parts(parts) { for (const [name, html] of Object.entries(parts)) put(name, html); },
+    gone() { find("#gone").hidden = false; },
+    notices: showNotices,
+  });
+  confirmations();
+  document.addEventListener("click", (event) => { if (event.target.closest("[data-open-form]")) openForm(event.target); });
+}
+
+async function send(path, body) {
+  let answer;
+  try {
+    answer = await fetch(path, { method: "POST", headers: { "content-type": "application/json", accept: "application/json" }, body: JSON.stringify(body) });
+  } catch {
+    return { ok: false, message: "The dashboard does not answer. Is it still running?" };
+  }
+  const answered = await answer.json().catch(() => ({ message: `The dashboard answers with ${answer.status}.` }));
+  return { ok: answer.ok, ...answered };
+}
+
+function confirmations() {
+  const dialog = find("#confirm"), go = find("#confirm-do"), cancel = find("#confirm-cancel"), result = find("#confirm-result");
+  let asked = null;
+
+  function tell(text, tone) { result.textContent = text; result.className = tone; }
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-verb]");
+    if (!button) return;
+    asked = { ...button.dataset };
+    find("#confirm-title").textContent = asked.title;
+    find("#confirm-text").textContent = asked.consequence;
+    go.textContent = asked.label;
+    go.className = "danger" in asked ? "danger solid" : "primary";
+    go.hidden = false;
+    go.disabled = false;
+    cancel.textContent = "Cancel";
+    tell("", "");
+    dialog.showModal();
+    cancel.focus();
+  });
+  cancel.addEventListener("click", () => dialog.close());
+  go.addEventListener("click", async () => {
+    go.disabled = true;
+    tell("Waiting for the operator's answer ...", "");
+    const base = document.body.dataset.base;
+    const { ok, message } = await send(`${base}/actions/${asked.verb}`, { state: asked.state, revision: asked.revision });
+    tell(message, ok ? "good" : "bad");
+    go.hidden = true;
+    cancel.textContent = "Close";
+    cancel.focus();
+  });
+}
+
+async function openForm(button) {
+  const place = find("#prediction");
+  button.disabled = true;
+  let text, isForm = false;
+  try {
+    const answer = await fetch(`${document.body.dataset.base}/prediction`, { headers: { accept: "application/json" } });
+    isForm = answer.ok;
+    text = isForm ? await answer.text() : (await answer.json()).message;
+  } catch {
+    text = "The dashboard does not answer. Is it still running?";
+  }
+  if (!isForm) {
+    const answered = document.createElement("p");
+    answered.className = "notice bad";
+    answered.setAttribute("role", "alert");
+    answered.textContent = text;
+    all(".notice", place).forEach((one) => one.remove());
+    place.append(answered);
+    button.disabled = false;
+    return;
+  }
+  place.innerHTML = text;
+  const form = find("form", place);
+  find("input, select, textarea", form)?.focus();
+  form.addEventListener("submit", (event) => { event.preventDefault(); predict(form); });
+}
+
+async function predict(form) {
+  const { json_text: json, ...values } = Object.fromEntries(new FormData(form));
+  const isJson = find("[data-json]", form).open;
+  const submit = find("[type=submit]", form), output = find(".answer", form);
+  submit.disabled = true;
+  const answered = await send(`${document.body.dataset.base}/prediction`, isJson ? { json_text: json } : { values });
+  submit.disabled = false;
+  output.replaceChildren();
+  output.hidden = false;
+  if (!answered.ok) {
+    const problem = document.createElement("p");
+    problem.className = "notice bad";
+    problem.textContent = answered.message;
+    output.append(problem);
+    return;
+  }
+  const badge = document.createElement("span");
+  badge.className = `badge ${answered.status < 400 ? "good" : "bad"}`;
+  badge.textContent = answered.status < 400 ? "Answer" : `Refused with ${answered.status}`;
+  const text = document.createElement("pre");
+  text.tabIndex = 0;
+  text.textContent = JSON.stringify(answered.answer, null, 2);
+  output.append(badge, text);
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  find("[data-theme-toggle]").addEventListener("click", theme.toggle);
+  renewAges();
+  setInterval(renewAges, 10_000);
+  const pages = { list: listPage, model: modelPage };
+  pages[document.body.dataset.page]?.();
+});
