@@ -11,11 +11,11 @@ import pytest
 import yaml
 from dashboard_queries import expressions, filled, label_queries
 from labelled_load import LabelledLoad
-from model_packages import judged_label, some_rows
+from model_packages import judged_label, ranges, some_rows
 from scraping import Prometheus, prometheus
+from waiting import wait_until
 
 from modeldeploy.kube import MODELDEPLOYMENTS
-from modeldeploy.stand import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 DASHBOARDS = sorted((ROOT / "helm" / "modeldeploy" / "dashboards").glob("*.json"))
@@ -80,7 +80,7 @@ def scraped(space: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pr
         write_packages(space.cluster.models)
         deploy(space, "1")
         space.wait_live(NAME, "1")
-        with LabelledLoad(space.url(NAME), some_rows(200), judged_label, rate=160) as load:
+        with LabelledLoad(space.url(NAME), list(ranges()), some_rows(200), judged_label, rate=160) as load:
             wait_until(lambda: has_drift(running), "there is a drift score", seconds=60)
             deploy(space, "4-same")
             space.wait_live(NAME, "4-same", seconds=120)
@@ -144,7 +144,7 @@ def test_every_variable_of_a_dashboard_has_values(path: Path, space: Any, scrape
 def test_the_rollout_shows_canary_and_stable_by_their_roles(space: Any, scraped: Prometheus) -> None:
     roles = scraped.series(f'{PREFIX}_analysis_value{{namespace="{space.namespace}",name="{NAME}"}}')
     assert {(one["metric"], one["role"]) for one in roles} == {
-        (metric, role) for metric in ("errors", "accuracy") for role in ("canary", "stable")
+        (metric, role) for metric in ("errors", "refusals", "accuracy") for role in ("canary", "stable")
     }
 
 

@@ -7,10 +7,12 @@ import ssl
 import tarfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import http_servers
 import httpx
 import pytest
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -76,7 +78,9 @@ def test_a_model_is_served_over_https_with_the_certificate_of_a_secret(space: An
 def test_a_model_is_fetched_from_a_server_with_a_private_certificate_authority(space: Any, tmp_path: Path) -> None:
     if space.cluster.running is None:
         pytest.skip("the pods of this cluster do not reach a server of this machine")
-    held = certificate("models.example.com", "127.0.0.1")
+    # The address of the API server on this machine, which pods reach also from a network namespace.
+    address = urlsplit(yaml.safe_load(space.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]).hostname or ""
+    held = certificate("models.example.com", address)
     for name, content in held.items():
         (tmp_path / name).write_bytes(content)
     with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as tar:
@@ -90,7 +94,7 @@ def test_a_model_is_fetched_from_a_server_with_a_private_certificate_authority(s
         def do_GET(self) -> None:
             self.answer((tmp_path / "model.tar.gz").read_bytes(), etag='"1"')
 
-    with http_servers.served(Files, tls) as host:
+    with http_servers.served(Files, tls, address=address) as host:
         model = {
             "storageUri": f"https://{host}/model.tar.gz",
             "ca": {"configMapName": "corporate-ca", "key": "root.pem"},

@@ -28,16 +28,18 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def served(handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """Serve on a free port of loopback, over TLS if there is a context; yield `host:port`."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+def served(
+    handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None = None, *, address: str = "127.0.0.1"
+) -> Iterator[str]:
+    """Serve on a free port of loopback or another own address, over TLS if there is a context; yield `host:port`."""
+    server = ThreadingHTTPServer((address, 0), handler)
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield f"127.0.0.1:{server.server_port}"
+        yield f"{address}:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()
