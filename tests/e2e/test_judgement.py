@@ -50,7 +50,7 @@ def wait_gone_back(space: Any, version: str) -> dict[str, Any]:
         entry = found.get("history", [{}])[0]
         return found["phase"] == "Degraded" and entry.get("uri", "").endswith(version)
 
-    wait_until(is_over, f"{version} went back", seconds=120)
+    wait_until(is_over, lambda: f"{version} went back: {status(space)}", seconds=120)
     return status(space)
 
 
