@@ -63,6 +63,9 @@ def test_every_route_is_described(server):
     pages |= {f"/v2/repository/models/churn/{verb}" for verb in ("load", "unload")}
     # In the document of an embedding model only.
     pages.add("/v1/embeddings")
+    # And in that of a model that is explained.
+    pages |= {"/explain", "/explain/importance"}
+    pages |= {f"/v1/models/churn{version}:explain" for version in ("", "/versions/7")}
     assert set(described) == wanted - pages
 
 
