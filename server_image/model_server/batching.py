@@ -190,6 +190,8 @@ class Batcher:
         for timer in (self._linger, self._deadline):
             if timer is not None:
                 timer.cancel()
+        while self._idle:
+            self._idle.popleft()[0].cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _expire(self) -> None:
@@ -226,6 +228,10 @@ class Batcher:
 
     def _start_idle(self) -> None:
         future, call = self._idle.popleft()
+        while future.done() and self._idle:
+            future, call = self._idle.popleft()
+        if future.done():
+            return
         self._is_running = True
         self._began = time.perf_counter()
         job = self._loop.run_in_executor(self._thread, _guarded, call)

@@ -20,7 +20,7 @@ from model_server.batching import Batcher, translated
 from model_server.domain.explanations import Explainer, Explanation, Importance
 from model_server.domain.model import LoadedModel
 from model_server.domain.tensors import Inputs
-from model_server.errors import DeadlineExceeded, ModelNotReady, Overloaded, UnknownRoute
+from model_server.errors import DeadlineExceeded, InputRefused, ModelNotReady, Overloaded, UnknownRoute
 from model_server.telemetry import CODES, LABELS, SECONDS, Telemetry
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,10 @@ class Explanations(Collector):
         self._waiting += 1
         try:
             async with asyncio.timeout(limits.timeout_seconds):
-                return await self._explain(inputs)
+                found = await self._explain(inputs)
+            if not np.isfinite(found.output).all():
+                raise InputRefused.at("", "the model has no number for this input")
+            return found
         except TimeoutError:
             raise DeadlineExceeded(f"no explanation within {limits.timeout_seconds:g} s") from None
         except Exception as error:

@@ -14,7 +14,7 @@ from model_server.domain.tensors import Inputs, Outputs
 from model_server.errors import ArtifactCorrupt
 from model_server.package.reader import Package
 from model_server.runtimes.estimators import Estimator
-from model_server.runtimes.explaining.direct import DirectExplainer, as_scores, by_output
+from model_server.runtimes.explaining.direct import DirectExplainer, as_scores, by_output, has_trees
 from model_server.runtimes.tables import as_matrix, as_table, require_pandas, trained_columns, xgboost_categories
 
 
@@ -63,8 +63,10 @@ class Booster:
 
         return booster_to_onnx(self._booster, count)
 
-    def explainer(self) -> DirectExplainer:
-        """TreeSHAP by XGBoost, on the scale before the objective's link."""
+    def explainer(self) -> DirectExplainer | None:
+        """TreeSHAP by XGBoost, on the scale before the objective's link; None without trees."""
+        if not has_trees(self._booster):
+            return None
         count = self._booster.num_features()
         return DirectExplainer(
             kind=ExplanationKind(method="TreeSHAP", scale="raw score"),

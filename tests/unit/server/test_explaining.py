@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import lightgbm
 import numpy as np
@@ -23,7 +24,9 @@ from sklearn.ensemble import (
 from sklearn.feature_selection import SelectKBest
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, Ridge, RidgeClassifier
+from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -35,6 +38,7 @@ from model_server.domain.features import Feature, Metadata, ReferenceFeature
 from model_server.inputs.selection import select_adapter
 from model_server.runtimes.estimators import Estimator
 from model_server.runtimes.explaining.reference import Reference
+from model_server.runtimes.explaining.sampling import sampled
 from model_server.runtimes.explaining.selection import explained, make_explainer, require_sum
 from model_server.runtimes.lightgbm import Booster as LightGBM
 from model_server.runtimes.xgboost import Booster as XGBoost
@@ -303,7 +307,7 @@ class Labels:
 def test_classes_without_scores_are_not_explained():
     model = Labels()
     model.fit(IRIS.data, IRIS.target)
-    with pytest.raises(NotExplainable, match="is not a number"):
+    with pytest.raises(NotExplainable, match="which are classes, and gives neither"):
         explain(Estimator(model), IRIS.data[:2], described(IRIS.data))
 
 
@@ -322,3 +326,72 @@ def test_a_model_whose_answers_are_changed_is_not_explained():
     model.predict = lambda rows, **_: np.zeros(len(rows))
     with pytest.raises(NotExplainable, match="do not add up"):
         explain(Estimator(model), DIABETES.data[:4], described(DIABETES.data))
+
+
+LGBM = partial(lightgbm.LGBMRegressor, n_estimators=5, verbose=-1)
+XGB = partial(xgboost.XGBRegressor, n_estimators=5)
+SAMPLED = "permutation sampling"
+
+
+@pytest.mark.parametrize(
+    ("model", "method", "scale"),
+    [
+        pytest.param(XGB(booster="dart"), "TreeSHAP", "prediction", id="XGBoost with dropped trees"),
+        pytest.param(XGB(booster="gblinear"), SAMPLED, "prediction", id="XGBoost's linear model"),
+        pytest.param(xgboost.XGBRFRegressor(n_estimators=5), "TreeSHAP", "prediction", id="XGBoost's forest"),
+        pytest.param(XGB(objective="reg:gamma"), "TreeSHAP", "raw score", id="XGBoost with a link"),
+        pytest.param(LGBM(objective="poisson"), "TreeSHAP", "raw score", id="LightGBM with a link"),
+        pytest.param(LGBM(linear_tree=True), SAMPLED, "prediction", id="lines in leaves"),
+        pytest.param(HistGradientBoostingRegressor(max_iter=5, loss="poisson"), SAMPLED, "prediction", id="a link"),
+        pytest.param(GridSearchCV(Ridge(), {"alpha": [0.1, 1]}), "linear", "prediction", id="a search"),
+    ],
+)
+def test_unusual_models_add_up_to_what_they_answer(model, method, scale):
+    model.fit(DIABETES.data, np.abs(DIABETES.target) + 1)
+    explainer, found = explain(Estimator(model), DIABETES.data[:10], described(DIABETES.data))
+    assert (explainer.kind.method, explainer.kind.scale) == (method, scale)
+    answer = found.output if scale == "prediction" else np.exp(found.output)
+    np.testing.assert_allclose(answer[:, 0], model.predict(DIABETES.data[:10]), rtol=1e-4)
+
+
+def test_rounds_after_the_best_one_are_left_out():
+    model = xgboost.XGBRegressor(n_estimators=200, early_stopping_rounds=2, learning_rate=0.5)
+    model.fit(DIABETES.data[:300], DIABETES.target[:300], eval_set=[(DIABETES.data[300:], DIABETES.target[300:])])
+    assert model.best_iteration < model.get_booster().num_boosted_rounds() - 1
+    _, found = explain(Estimator(model), DIABETES.data[:10], described(DIABETES.data))
+    np.testing.assert_allclose(found.output[:, 0], model.predict(DIABETES.data[:10]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [LinearRegression, RandomForestRegressor])
+def test_several_numbers_are_explained_side_by_side(kind):
+    target = np.column_stack([DIABETES.target, DIABETES.data[:, 0]])
+    model = kind().fit(DIABETES.data, target)
+    _, found = explain(Estimator(model), DIABETES.data[:5], described(DIABETES.data))
+    np.testing.assert_allclose(found.output, model.predict(DIABETES.data[:5]), rtol=1e-6)
+
+
+def test_text_and_missing_values_are_sampled_and_explained():
+    pandas = pytest.importorskip("pandas")
+    rows = pandas.DataFrame({"plan": ["free", "paid", "free", "paid"] * 10, "spend": [1.0, np.nan, 3.0, 4.0] * 10})
+    encode = make_column_transformer((OneHotEncoder(), ["plan"]), (SimpleImputer(), ["spend"]))
+    model = make_pipeline(encode, LogisticRegression()).fit(rows, rows["plan"] == "paid")
+    features = (
+        Feature(name="plan", dtype="string", categories=("free", "paid")),
+        Feature(name="spend", nullable=True),
+    )
+    profile = {
+        "plan": ReferenceFeature(categories={"free": 1, "paid": 3}),
+        "spend": ReferenceFeature(edges=(0, 2, 4), counts=(1, 1)),
+    }
+    metadata = Metadata(input_features=features, reference_profile=profile)
+    wrapped = Estimator(model)
+    adapter = select_adapter(metadata, wrapped.signature)
+    explainer = make_explainer(wrapped, adapter, metadata, budget=BUDGET)
+    inputs = adapter.from_instances([["free", None], ["paid", 1.0]], numbers_only=False)
+    found = explained(explainer, inputs)
+    table = pandas.DataFrame({"plan": ["free", "paid"], "spend": [np.nan, 1.0]})
+    np.testing.assert_allclose(found.output[:, 0], model.decision_function(table), atol=1e-9)
+    estimate = sampled(
+        wrapped, adapter, Reference.of(features, metadata.reference_profile), budget=BUDGET, declared_classes=()
+    )
+    np.testing.assert_allclose(explained(estimate, inputs).output[:, 0], model.predict_proba(table)[:, 1], atol=1e-9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -45,6 +46,12 @@ def by_output(contributions: Array, count: int) -> Contributions:
     """The base and contributions of what XGBoost and LightGBM give: (rows, [outputs,] features + 1), also flat."""
     shaped = np.asarray(contributions, dtype=np.float64).reshape(len(contributions), -1, count + 1)
     return shaped[0, :, -1], shaped[:, :, :-1]
+
+
+def has_trees(booster: Any) -> bool:
+    """Whether XGBoost's Booster has trees; contributions of its linear model are measured from zero."""
+    config = json.loads(booster.save_config())
+    return bool(config["learner"]["gradient_booster"]["name"] != "gblinear")
 
 
 def as_scores(values: Any) -> Array:

@@ -18,7 +18,7 @@ from model_server.domain.explanations import ExplanationKind, NotExplainable, Sc
 from model_server.domain.model import InputAdapter
 from model_server.domain.tensors import Array, Inputs
 from model_server.runtimes.estimators import Estimator
-from model_server.runtimes.explaining.direct import Contributions, DirectExplainer, as_scores, by_output
+from model_server.runtimes.explaining.direct import Contributions, DirectExplainer, as_scores, by_output, has_trees
 from model_server.runtimes.explaining.reference import Reference, without_profile
 from model_server.runtimes.explaining.sources import sources_of
 
@@ -47,6 +47,9 @@ _BOOSTED = frozenset(
     }
 )
 
+#: Losses of boosted trees whose scores pass a link that only the library's own code applies.
+_LINKED = frozenset({"poisson", "gamma"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Split:
@@ -69,10 +72,10 @@ def explain_estimator(model: Estimator, adapter: InputAdapter, reference: Refere
         return _linear(model, split, adapter, reference)
     explained: tuple[str, Scale, Callable[[Any], Contributions], Callable[[Any], Array]] | None = None
     if library == "xgboost" and hasattr(last, "get_booster"):
-        explained = _xgboost(last)
+        explained = _xgboost(last) if has_trees(last.get_booster()) else None
     elif library == "lightgbm" and hasattr(last, "booster_"):
         explained = _lightgbm(last)
-    elif is_sklearn and name in _AVERAGED | _BOOSTED:
+    elif is_sklearn and name in _AVERAGED | _BOOSTED and getattr(last, "loss", "") not in _LINKED:
         explained = _trees(last, is_averaged=name in _AVERAGED)
     if explained is None:
         return None
@@ -97,6 +100,7 @@ def rows_from(reference: Reference | None, adapter: InputAdapter) -> Callable[[i
 
 
 def _split(estimator: Any, count: int) -> _Split | None:
+    estimator = getattr(estimator, "best_estimator_", estimator)
     steps = [step for _, step in getattr(estimator, "steps", [("", estimator)])]
     *before, last = [step for step in steps if step is not None and step != "passthrough"]
     sources: list[int] | None = list(range(count))
@@ -186,10 +190,13 @@ def _xgboost(last: Any) -> tuple[str, Scale, Callable[[Any], Contributions], Cal
     until = (0, 0 if best is None else best + 1)
 
     def table(rows: Any) -> Any:
-        names = None if hasattr(rows, "columns") else booster.feature_names
-        return xgboost.DMatrix(
-            rows, feature_names=names, missing=last.missing, enable_categorical=True, nthread=last.n_jobs
+        # A table has names and types of its own.
+        described = (
+            {}
+            if hasattr(rows, "columns")
+            else {"feature_names": booster.feature_names, "feature_types": booster.feature_types}
         )
+        return xgboost.DMatrix(rows, missing=last.missing, enable_categorical=True, nthread=last.n_jobs, **described)
 
     def contribute(rows: Any) -> Contributions:
         return by_output(booster.predict(table(rows), pred_contribs=True, iteration_range=until), count)

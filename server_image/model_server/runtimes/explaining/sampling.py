@@ -24,6 +24,7 @@ from model_server.runtimes.explaining.reference import SEED, Reference
 #: Below this a standard error says little.
 FEWEST_DRAWS = 8
 MOST_DRAWS = 1_000
+_NO_NUMBERS = "it answers with text or whole numbers, which are classes, and gives neither probabilities nor scores"
 #: Rows of one call of the model: predictions wait no longer than for it.
 CALL_ROWS = 256
 
@@ -114,14 +115,17 @@ def _score(
     name = model.probability_output or getattr(model, "score_output", "")
     classes = tuple(model.classes)
     if not name and (classes or declared_classes):
-        raise NotExplainable("it answers with classes, and gives neither probabilities nor scores")
+        raise NotExplainable(_NO_NUMBERS)
     skipped = 1 if model.probability_output and len(classes) == 2 else 0
 
     def score(inputs: Inputs) -> Array:
         outputs = model.predict(inputs, probabilities=bool(name))
         array = outputs[name] if name else next(iter(outputs.values()))
-        if array.dtype.kind not in "fiu" or array.ndim > 2:
-            raise NotExplainable("its answer is not a number, or a list of numbers, for each row")
+        # Whole numbers are taken for classes, as by monitoring.
+        if array.dtype.kind != "f":
+            raise NotExplainable(_NO_NUMBERS)
+        if array.ndim > 2:
+            raise NotExplainable(f"its answer to a row has {array.ndim - 1} dimensions, and not one number or a list")
         return as_scores(array)[:, skipped:]
 
     scale: Scale = "probability" if model.probability_output else "raw score" if name else "prediction"

@@ -46,9 +46,16 @@ def _explainer(model: Model, adapter: InputAdapter, metadata: Metadata, budget: 
         reference, without = Reference.of(adapter.features, metadata.reference_profile), None
     except NotExplainable as error:
         reference, without = None, error
-    direct = _direct(model, adapter, reference)
-    if direct is not None:
-        return _checked(direct, model, _some_rows(direct, adapter))
+    try:
+        direct = _direct(model, adapter, reference)
+        if direct is not None:
+            return _checked(direct, model, _some_rows(direct, adapter))
+    except NotExplainable:
+        raise
+    except Exception as error:
+        if reference is None:
+            raise
+        log.warning("its library does not explain this model, which is sampled instead: %s", first_line(error))
     if reference is None:
         raise without or NotExplainable("it has no reference")
     outputs = metadata.output_features
@@ -62,8 +69,9 @@ def _direct(model: Model, adapter: InputAdapter, reference: Reference | None) ->
 
     if isinstance(model, Estimator):
         return explain_estimator(model, adapter, reference)
-    explainer = getattr(model, "explainer", None)
-    return None if explainer is None else replace(explainer(), reference_rows=rows_from(reference, adapter))
+    own = getattr(model, "explainer", None)
+    explainer = None if own is None else own()
+    return None if explainer is None else replace(explainer, reference_rows=rows_from(reference, adapter))
 
 
 def _some_rows(explainer: DirectExplainer, adapter: InputAdapter) -> Inputs:
