@@ -162,7 +162,8 @@ class EmbeddingsResponse(BaseModel):
     usage: Usage
 
 
-Numbers = float | list[float]
+#: NaN and infinity become null.
+Numbers = float | None | list[float | None]
 
 
 class RowExplanation(BaseModel):
