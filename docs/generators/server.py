@@ -1,18 +1,24 @@
 """The reference of the model server: its settings, reasons and metrics, as the code has them."""
 
+import asyncio
 from pathlib import Path
 from typing import cast, get_args
 
+import numpy as np
 from msgspec import NODEFAULT, Meta, structs
 
 from model_server import errors
+from model_server.batching import Batcher, BatchLimits
+from model_server.domain.explanations import ExplanationKind
 from model_server.domain.features import Metadata
 from model_server.domain.model import LoadedModel, Signature
 from model_server.domain.tensors import Inputs, Outputs
+from model_server.explanations import ExplanationLimits, Explanations
 from model_server.inputs.untyped import Untyped
 from model_server.monitoring.monitor import Monitor
 from model_server.package.formats import known_formats
 from model_server.plugins import SOURCES, registered
+from model_server.runtimes.explaining.direct import DirectExplainer
 from model_server.settings import PREFIX, Settings, read_settings
 from model_server.statuses import STATUS_OF
 from model_server.telemetry import Telemetry
@@ -103,6 +109,15 @@ class _NoModel:
         raise NotImplementedError
 
 
+async def _declare_explanations(loaded: LoadedModel, explainer: DirectExplainer, telemetry: Telemetry) -> None:
+    """Register the metrics of explanations, which a server has where the model is explained."""
+    limits = BatchLimits(max_rows=1, max_delay_seconds=0, max_queue=1, timeout_seconds=1)
+    batcher = Batcher(loaded.model, limits, telemetry)
+    own = ExplanationLimits(max_rows=1, max_queue=1, timeout_seconds=1)
+    Explanations(loaded, explainer, batcher, own, telemetry).close()
+    batcher.close()
+
+
 def _metrics() -> str:
     telemetry = Telemetry()
     loaded = LoadedModel(
@@ -110,6 +125,14 @@ def _metrics() -> str:
     )
     settings = read_settings({f"{PREFIX}STORAGE_URI": "file:///model", f"{PREFIX}INPUT_LOG_SAMPLE_RATE": "1"})
     monitor = Monitor(loaded, settings, telemetry)
+    explainer = DirectExplainer(
+        kind=ExplanationKind(method="linear", scale="prediction"),
+        form=lambda inputs: inputs,
+        contribute=lambda _: (np.zeros(1), np.zeros((1, 1, 1))),
+        scores=lambda _: np.zeros((1, 1)),
+        reference_rows=lambda _: None,
+    )
+    asyncio.run(_declare_explanations(loaded, explainer, telemetry))
     rows = []
     for family in telemetry.registry.collect():
         suffix = "_total" if family.type == "counter" else ""

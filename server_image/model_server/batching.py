@@ -12,10 +12,10 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 #: A call that takes so many times as long as any client waits is taken for one that never ends.
 HANG_FACTOR = 10
+
+T = TypeVar("T")
 
 _Key: TypeAlias = tuple[object, ...]
 # Each request's outputs or error, when the call began, how long it took, and its processor time.
@@ -82,6 +84,8 @@ class Batcher:
         self._queue: list[_Waiting] = []
         self._is_running = False
         self._streams = 0
+        # Calls that wait until no request does.
+        self._idle: deque[tuple[asyncio.Future[Any], Callable[[], Any]]] = deque()
         # When the running call began.
         self._began = 0.0
         self._is_scheduled = False
@@ -136,6 +140,18 @@ class Batcher:
             loop.call_soon(self._start)
         return future
 
+    def when_idle(self, call: Callable[[], T]) -> asyncio.Future[T]:
+        """Run a short call in the model's thread while no request waits; the future gives what it returns or raises.
+
+        Requests that come meanwhile wait for this one call, and go before all others.
+        """
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._idle.append((future, call))
+        if self._linger is None and not self._is_running and not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self._start)
+        return future
+
     async def stream(self, model: StreamingModel, inputs: Inputs) -> AsyncGenerator[Outputs]:
         """The steps of one answer. Each runs in the model's thread, between the calls for other requests.
 
@@ -167,13 +183,15 @@ class Batcher:
         except TimeoutError:
             raise DeadlineExceeded(f"no step of the answer within {seconds:g} s") from None
         except Exception as error:
-            raise _translated(error) from error.__cause__
+            raise translated(error) from error.__cause__
 
     def close(self) -> None:
         """Let the thread go; nothing may be submitted afterwards."""
         for timer in (self._linger, self._deadline):
             if timer is not None:
                 timer.cancel()
+        while self._idle:
+            self._idle.popleft()[0].cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _expire(self) -> None:
@@ -189,13 +207,15 @@ class Batcher:
 
     def _start_after_linger(self) -> None:
         self._linger = None
-        if self._queue:
+        if self._queue or self._idle:
             self._start()
 
     def _start(self) -> None:
         self._is_scheduled = False
         batch = self._take()
         if not batch:
+            if self._idle:
+                self._start_idle()
             return
         rows = sum(item.rows for item in batch)
         if self._model.runs_inline and self._estimate(rows) < self._limits.inline_seconds:
@@ -205,6 +225,32 @@ class Batcher:
         self._began = time.perf_counter()
         job = self._loop.run_in_executor(self._thread, self._run, batch)
         job.add_done_callback(lambda done: self._finish(batch, done))
+
+    def _start_idle(self) -> None:
+        future, call = self._idle.popleft()
+        while future.done() and self._idle:
+            future, call = self._idle.popleft()
+        if future.done():
+            return
+        self._is_running = True
+        self._began = time.perf_counter()
+        job = self._loop.run_in_executor(self._thread, _guarded, call)
+        job.add_done_callback(lambda done: self._finish_idle(future, done))
+
+    def _finish_idle(self, future: asyncio.Future[T], job: asyncio.Future[T]) -> None:
+        self._is_running = False
+        if job.cancelled():
+            future.cancel()
+            return
+        error = job.exception()
+        if not future.done():
+            if error is None:
+                future.set_result(job.result())
+            else:
+                future.set_exception(error)
+        if (self._queue or self._idle) and not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self._start)
 
     def _take(self) -> list[_Waiting]:
         """The oldest request, and those behind it that fit into the same call."""
@@ -274,7 +320,7 @@ class Batcher:
             if item.future.done():
                 continue
             if isinstance(result, Exception):
-                item.future.set_exception(_translated(result))
+                item.future.set_exception(translated(result))
             else:
                 item.future.set_result(result)
         unanswered = self._unanswered
@@ -288,7 +334,7 @@ class Batcher:
         if self._seconds >= self._limits.inline_seconds and delay > 0:
             self._expected = answered + len(self._queue)
             self._linger = self._loop.call_later(delay, self._start_after_linger)
-        elif self._queue and not self._is_scheduled:
+        elif (self._queue or self._idle) and not self._is_scheduled:
             self._is_scheduled = True
             self._loop.call_soon(self._start)
 
@@ -309,6 +355,13 @@ def _joined(batch: list[_Waiting]) -> Inputs:
     if len(batch) == 1:
         return {name: array.copy() for name, array in batch[0].inputs.items()}
     return {name: np.concatenate([item.inputs[name] for item in batch]) for name in batch[0].inputs}
+
+
+def _guarded(call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except SystemExit as end:
+        raise RuntimeError("the model's code called sys.exit") from end
 
 
 def _next_step(steps: Iterator[Outputs]) -> Outputs | None:
@@ -347,8 +400,10 @@ def _split(outputs: Outputs, batch: list[_Waiting]) -> list[Outputs]:
     return parts
 
 
-def _translated(error: Exception) -> Exception:
-    """A ValueError is Python's and scikit-learn's word for values that a function cannot take."""
+def translated(error: Exception) -> Exception:
+    """What a client sees of an error in a call of the model.
+
+    A ValueError is Python's and scikit-learn's word for values that a function cannot take."""
     if isinstance(error, ModelServerError):
         return error
     text = first_line(error, most=300)

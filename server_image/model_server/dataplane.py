@@ -13,13 +13,24 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from model_server.auth import Authenticator
+from model_server.domain.explanations import Explanation
 from model_server.domain.model import InferenceRequest, LoadedModel, StreamingModel
-from model_server.domain.tensors import Outputs
-from model_server.errors import MalformedRequest, PredictionError, RequestError, UnknownModel, shortened
+from model_server.domain.tensors import Outputs, rows_of
+from model_server.errors import (
+    InvalidInput,
+    MalformedRequest,
+    PredictionError,
+    RequestError,
+    UnknownModel,
+    UnknownRoute,
+    shortened,
+)
+from model_server.explanations import Explanations
 from model_server.lifecycle import Lifecycle, Phase
+from model_server.protocols.checks import limit_rows
 from model_server.statuses import CLIENT_GONE, STATUS_OF
 from model_server.telemetry import Telemetry
 from model_server.tracing import NO_TRACE, Trace, Tracer
@@ -54,6 +65,16 @@ class Codec(Protocol[P_contra, A_co]):
 
     def encode(self, outputs: Outputs, request: InferenceRequest, loaded: LoadedModel) -> A_co:
         """The answer with the wanted outputs."""
+
+
+class ExplanationCodec(Protocol[P_contra, A_co]):
+    """One protocol of explanations: payloads to arrays, and contributions to answers. Pure, as a Codec."""
+
+    def decode(self, payload: P_contra, loaded: LoadedModel, *, max_rows: int) -> InferenceRequest:
+        """The request's rows as the model's arrays."""
+
+    def explained(self, explanation: Explanation, request: InferenceRequest, loaded: LoadedModel) -> A_co:
+        """The answer with the contributions."""
 
 
 class Disconnected(Exception):
@@ -125,6 +146,7 @@ class DataPlane:
         telemetry.begin()
         trace = self._tracer.begin(headers)
         code = CLIENT_GONE
+        explanations: Explanations | None = None
         try:
             self.authenticator.check(headers)
             payload = await read()
@@ -133,6 +155,14 @@ class DataPlane:
             loaded = self.lifecycle.serving.loaded
             began = time.perf_counter()
             request = await self._decode(codec, payload, loaded)
+            if request.explains:
+                explanations = self.explanations
+                limit_rows(rows_of(request.inputs), explanations.limits.max_rows, "inputs[0].shape")
+                explained = await explanations.explain(request.inputs)
+                # A codec that reads this wish answers it, too.
+                answer = cast(ExplanationCodec[P, A], codec).explained(explained, request, loaded)
+                code = 200
+                return answer
             telemetry.decoded(time.perf_counter() - began)
             outputs = await self.infer(request, identifier=identifier, trace=trace, body=payload.body)
             began = time.perf_counter()
@@ -141,25 +171,67 @@ class DataPlane:
             code = 200
             return answer
         except (Exception, asyncio.CancelledError) as error:
-            code, shown = self._failed(error, identifier, path, started)
+            is_counted = explanations is None
+            code, shown = (
+                self._failed(error, identifier, path, started) if is_counted else _shown(error, identifier, path)
+            )
             raise shown from shown.__cause__
         finally:
-            telemetry.end(code, time.perf_counter() - started, trace.end(operation, code, began=started))
+            sampled = trace.end(operation, code, began=started)
+            if explanations is None:
+                telemetry.end(code, time.perf_counter() - started, sampled)
+            else:
+                telemetry.withdraw()
+                explanations.ended(code, time.perf_counter() - started)
 
     def _failed(self, error: BaseException, identifier: bytes, path: str, started: float) -> tuple[int, BaseException]:
         """Count and log why a request is not answered; the status, and what the client gets to see."""
-        telemetry = self._telemetry
-        telemetry.failed(time.perf_counter() - started)
+        self._telemetry.failed(time.perf_counter() - started)
         if isinstance(error, RequestError):
-            code = STATUS_OF[type(error)].http
-            telemetry.refused(type(error))
-            log_refusal(error, code, identifier, path)
-            return code, error
-        if isinstance(error, Disconnected | asyncio.CancelledError | GeneratorExit):
-            return CLIENT_GONE, error
-        extra = {"request_id": identifier.decode(), "path": shortened(path)}
-        log.error("request failed", extra=extra, exc_info=error)
-        return 500, PredictionError("the server failed on this request")
+            self._telemetry.refused(type(error))
+        return _shown(error, identifier, path)
+
+    async def explain(
+        self,
+        codec: ExplanationCodec[P, A],
+        read: Callable[[], Awaitable[P]],
+        *,
+        headers: Mapping[bytes, bytes],
+        identifier: bytes,
+        operation: str,
+        path: str,
+        started: float,
+        target: tuple[str, str] | None = None,
+    ) -> A:
+        """Explain the predictions of one request: as `call`, and counted apart; monitoring sees nothing of it."""
+        trace = self._tracer.begin(headers)
+        code = CLIENT_GONE
+        try:
+            self.authenticator.check(headers)
+            payload = await read()
+            if target is not None:
+                self.require_model(*target)
+            loaded, explanations = self.lifecycle.serving.loaded, self.explanations
+            request = await self._decode(codec, payload, loaded, explanations.limits.max_rows)
+            answer = codec.explained(await explanations.explain(request.inputs), request, loaded)
+            code = 200
+            return answer
+        except (Exception, asyncio.CancelledError) as error:
+            code, shown = _shown(error, identifier, path)
+            raise shown from shown.__cause__
+        finally:
+            seconds = time.perf_counter() - started
+            trace.end(operation, code, began=started)
+            if self.lifecycle.has_model and (counted := self.lifecycle.serving.explanations) is not None:
+                counted.ended(code, seconds)
+
+    @property
+    def explanations(self) -> Explanations:
+        """What explains the model. Raises ModelNotReady, or UnknownRoute that says why nothing does."""
+        serving = self.lifecycle.serving
+        if serving.explanations is None:
+            raise UnknownRoute(serving.loaded.unexplained)
+        return serving.explanations
 
     async def stream(
         self,
@@ -188,6 +260,8 @@ class DataPlane:
             serving = self.lifecycle.serving
             loaded = serving.loaded
             request = await self._decode(codec, payload, loaded)
+            if request.explains:
+                raise InvalidInput.at("parameters.explain", "an explanation has no steps: ask for it at infer")
             if isinstance(loaded.model, StreamingModel):
                 async with aclosing(serving.batcher.stream(loaded.model, request.inputs)) as steps:
                     async for outputs in steps:
@@ -202,12 +276,15 @@ class DataPlane:
         finally:
             telemetry.end(code, time.perf_counter() - started, trace.end(operation, code, began=started))
 
-    async def _decode(self, codec: Codec[P, A], payload: P, loaded: LoadedModel) -> InferenceRequest:
+    async def _decode(
+        self, codec: Codec[P, A] | ExplanationCodec[P, A], payload: P, loaded: LoadedModel, max_rows: int = 0
+    ) -> InferenceRequest:
+        most = max_rows or self.max_rows
         try:
             if payload.size <= LARGE_BYTES:
-                return codec.decode(payload, loaded, max_rows=self.max_rows)
+                return codec.decode(payload, loaded, max_rows=most)
             return await asyncio.get_running_loop().run_in_executor(
-                self._decoder, lambda: codec.decode(payload, loaded, max_rows=self.max_rows)
+                self._decoder, lambda: codec.decode(payload, loaded, max_rows=most)
             )
         except RecursionError:
             raise MalformedRequest.too_deep() from None
@@ -259,6 +336,19 @@ class DataPlane:
     def close(self) -> None:
         """Let the decoding thread go."""
         self._decoder.shutdown(wait=False, cancel_futures=True)
+
+
+def _shown(error: BaseException, identifier: bytes, path: str) -> tuple[int, BaseException]:
+    """Log why a request is not answered; the status, and what the client gets to see."""
+    if isinstance(error, RequestError):
+        code = STATUS_OF[type(error)].http
+        log_refusal(error, code, identifier, path)
+        return code, error
+    if isinstance(error, Disconnected | asyncio.CancelledError | GeneratorExit):
+        return CLIENT_GONE, error
+    extra = {"request_id": identifier.decode(), "path": shortened(path)}
+    log.error("request failed", extra=extra, exc_info=error)
+    return 500, PredictionError("the server failed on this request")
 
 
 def log_refusal(error: RequestError, code: int, identifier: bytes, path: str) -> None:

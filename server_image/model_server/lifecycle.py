@@ -11,6 +11,7 @@ from model_server.batching import Batcher
 from model_server.domain.model import LoadedModel
 from model_server.domain.tensors import Inputs, Outputs
 from model_server.errors import ModelNotReady
+from model_server.explanations import Explanations
 from model_server.monitoring.prediction_log import PredictionLog
 
 
@@ -52,6 +53,8 @@ class ServingModel:
     loaded: LoadedModel
     batcher: Batcher
     observer: PredictionObserver
+    #: None where the model is not explained.
+    explanations: Explanations | None = None
 
 
 class ReadinessListener(Protocol):
@@ -134,6 +137,8 @@ class Lifecycle:
     def close(self) -> None:
         """Release the model's thread."""
         if self._serving is not None:
+            if self._serving.explanations is not None:
+                self._serving.explanations.close()
             self._serving.batcher.close()
             self._serving.observer.close()
 

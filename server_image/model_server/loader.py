@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from model_server.domain.explanations import NotExplainable
 from model_server.domain.features import Metadata
 from model_server.domain.model import Identity, InputAdapter, LoadedModel, Model
 from model_server.domain.tensors import Array, Inputs, Outputs, Tensor, datatype_of, rows_of
@@ -83,7 +84,7 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
     report(Phase.WARMING, "predicting the package's own example")
     outputs, failure = warm(model, adapter)
     model.classes = settled_classes(model, package.metadata, outputs)
-    return LoadedModel(
+    loaded = LoadedModel(
         identity=_identify(settings, package, sha256),
         metadata=package.metadata,
         adapter=adapter,
@@ -95,6 +96,22 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
         warm_up_failure=failure,
         params=package.params,
     )
+    return _explained(loaded, settings, report) if settings.explanations else loaded
+
+
+def _explained(loaded: LoadedModel, settings: Settings, report: Report) -> LoadedModel:
+    # Imported only here: most servers explain nothing.
+    from model_server.runtimes.explaining.selection import make_explainer
+
+    report(Phase.WARMING, "preparing explanations")
+    try:
+        explainer = make_explainer(loaded.model, loaded.adapter, loaded.metadata, budget=settings.explanation_budget)
+    except NotExplainable as error:
+        log.warning("this model cannot be explained: %s", error)
+        return replace(loaded, unexplained=f"this model cannot be explained: {error}")
+    kind = explainer.kind
+    log.info("explanations", extra={"method": kind.method, "scale": kind.scale})
+    return replace(loaded, explainer=explainer)
 
 
 def _verify_signature(

@@ -13,6 +13,7 @@ from pathlib import Path
 from model_server.batching import Batcher, BatchLimits
 from model_server.domain.model import LoadedModel
 from model_server.errors import InternalError, LoadFailed, RestartNeeded, StartError
+from model_server.explanations import ExplanationLimits, Explanations
 from model_server.lifecycle import Lifecycle, Phase, ServingModel
 from model_server.loader import load
 from model_server.monitoring.monitor import Monitor
@@ -109,10 +110,13 @@ class ModelLoader:
             self._failed(error)
             return
         batcher = Batcher(loaded.model, limits, self._telemetry)
+        explanations = self._explanations(loaded, batcher)
         # What is loaded now stays: without this each full collection walks the libraries' objects.
         gc.collect()
         gc.freeze()
-        self._lifecycle.serve(ServingModel(loaded, batcher, monitor))
+        self._lifecycle.serve(ServingModel(loaded, batcher, monitor, explanations))
+        if explanations is not None:
+            explanations.begin()
         self._poll.begin()
         if loaded.has_predicted:
             self._telemetry.predicted()
@@ -120,6 +124,17 @@ class ModelLoader:
             self._telemetry.ready(True)
         extra = {"version": loaded.identity.version, "sha256": loaded.identity.sha256}
         log.info(self._lifecycle.phase.value, extra=extra)
+
+    def _explanations(self, loaded: LoadedModel, batcher: Batcher) -> Explanations | None:
+        if loaded.explainer is None:
+            return None
+        settings = self._settings
+        limits = ExplanationLimits(
+            max_rows=min(settings.explanation_max_rows, settings.max_rows),
+            max_queue=settings.explanation_queue_size,
+            timeout_seconds=settings.request_timeout_seconds,
+        )
+        return Explanations(loaded, loaded.explainer, batcher, limits, self._telemetry)
 
     def _restart(self, restart: RestartNeeded) -> None:
         self.failure = restart

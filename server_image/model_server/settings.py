@@ -172,6 +172,16 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Literal["", "onnx"],
         Meta(description="`onnx`: convert the model at load, compare it with the original, serve the graph."),
     ] = ""
+    explanations: Annotated[
+        bool, Meta(description="Explain predictions on request, by the contributions of the features.")
+    ] = False
+    explanation_budget: Annotated[
+        int, Meta(ge=1, description="Rows of the model that a sampled explanation of one row may take.")
+    ] = 2048
+    explanation_max_rows: Annotated[int, Meta(ge=1, description="Most rows in one request for explanations.")] = 100
+    explanation_queue_size: Annotated[
+        int, Meta(ge=1, description="Requests for explanations that may wait before 503 is answered.")
+    ] = 16
     drift_reference: Annotated[str, Meta(description="`package` or the number of first requests to compare with.")] = (
         "package"
     )

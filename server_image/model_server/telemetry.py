@@ -137,6 +137,10 @@ class Telemetry(Collector):
         """A prediction was asked for."""
         self._own[self._in_flight] += 1
 
+    def withdraw(self) -> None:
+        """What was asked for turned out to be no prediction: an explanation."""
+        self._own[self._in_flight] -= 1
+
     def end(self, code: int, seconds: float, trace_id: str = "") -> None:
         """A prediction was answered, or refused; with the id of its trace if it is sampled."""
         own = self._own

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from model_server.domain.explanations import Explainer
 from model_server.domain.features import Feature, Metadata, Scalar
 from model_server.domain.tensors import Array, Inputs, Outputs, Tensor
 
@@ -170,6 +171,9 @@ class LoadedModel:
     warm_up_failure: str = ""
     #: What it answered to the row it was warmed with, for the documentation; empty where there was none.
     sample: Outputs = field(default_factory=dict)
+    #: What explains its predictions; None where they are not explained, and then the sentence that says why.
+    explainer: Explainer | None = None
+    unexplained: str = "explanations are off: set MODEL_SERVER_EXPLANATIONS=true"
 
     @property
     def score_output(self) -> str:
@@ -215,3 +219,5 @@ class InferenceRequest:
     id: str | None = None
     binary_outputs: frozenset[str] = frozenset()
     all_binary: bool = False
+    # The contributions are wanted in place of the predictions.
+    explains: bool = False

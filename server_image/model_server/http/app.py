@@ -11,7 +11,7 @@ from model_server.dataplane import DataPlane
 from model_server.http.application import Application
 from model_server.http.body import RequestLimits
 from model_server.http.predictions import Predictions
-from model_server.http.routers import documentation, health, mlflow, openai, predict, streams, triton, v1, v2
+from model_server.http.routers import documentation, explain, health, mlflow, openai, predict, streams, triton, v1, v2
 from model_server.telemetry import Telemetry
 
 
@@ -50,6 +50,7 @@ def create_app(
     app = Application(plane, telemetry, limits, root_path=root_path, cors_origins=cors_origins)
     predictions = Predictions(app)
     app.include_router(predict.create_router(plane, predictions, limits))
+    app.include_router(explain.create_router(plane, predictions))
     app.include_router(v1.create_router(plane, predictions))
     # Before V2's own: `/v2/models/stats` is no model.
     app.include_router(triton.create_router(plane, limits))

@@ -40,6 +40,7 @@ from model_server.protocols.v2 import Tensors, as_text
 _JSON, _CSV = "application/json", "text/csv"
 # Operations by what their bodies hold.
 _INSTANCES = ("predict", "v1_predict", "v1_predict_version")
+_EXPLAINED = ("explain", "v1_explain", "v1_explain_version")
 _TENSORS = ("v2_infer", "v2_infer_version")
 _STREAMS = ("v2_infer_stream", "v2_infer_stream_version")
 _EMBEDDINGS = "openai_embeddings"
@@ -63,8 +64,10 @@ class Examples:
             found = {}
         elif operation in _INSTANCES:
             found = self._instances()
+        elif operation in _EXPLAINED:
+            found = {name: value for name, value in self._instances().items() if "parameters" not in value}
         elif operation in (*_TENSORS, *_STREAMS):
-            found = self._tensors()
+            found = self._tensors(operation)
         elif operation == "mlflow_invocations":
             found = self._tables()
         elif operation == _EMBEDDINGS:
@@ -121,7 +124,7 @@ class Examples:
         example = adapter.example()
         return (adapter.dummy_rows() if example is None else example) or {}
 
-    def _tensors(self) -> dict[str, Any]:
+    def _tensors(self, operation: str) -> dict[str, Any]:
         tensors = []
         for name, array in self._arrays().items():
             datatype = datatype_of(array.dtype)
@@ -137,6 +140,8 @@ class Examples:
         if self._loaded.outputs:
             outputs = [{"name": tensor.name} for tensor in self._loaded.outputs]
             found["With all outputs"] = {"id": "1", "inputs": tensors, "outputs": outputs}
+        if self._loaded.explainer is not None and operation in _TENSORS:
+            found["With contributions instead"] = {"inputs": tensors, "parameters": {"explain": True}}
         return found
 
     def _texts(self) -> dict[str, Any]:

@@ -15,6 +15,20 @@ from model_server.http import schemas
 
 def request_model(adapter: InputAdapter, max_rows: int) -> Any:
     """The body of `/predict`: rows as the model's features have them."""
+    return create_model(
+        "PredictRequest",
+        __config__=schemas.FORBID,
+        instances=(_rows(adapter, max_rows), ...),
+        parameters=(schemas.Parameters, schemas.Parameters(probabilities=False, scores=False)),
+    )
+
+
+def explain_model(adapter: InputAdapter, max_rows: int) -> Any:
+    """The body of `/explain`: the rows of `/predict`."""
+    return create_model("ExplainRequest", __config__=schemas.FORBID, instances=(_rows(adapter, max_rows), ...))
+
+
+def _rows(adapter: InputAdapter, max_rows: int) -> Any:
     row: Any = Any
     if adapter.features:
         fields: Any = {f"f{index}": _field(feature) for index, feature in enumerate(adapter.features)}
@@ -22,13 +36,7 @@ def request_model(adapter: InputAdapter, max_rows: int) -> Any:
         columns: Any = tuple(Annotated[_type(feature), _within(feature)] for feature in adapter.features)
         listed: Any = Annotated[_tuple_of(columns), Field(description="One row, in the features' order.")]
         row = Union[named, listed]  # noqa: UP007
-    rows: Any = Annotated[_list_of(row), Field(min_length=1, max_length=max_rows)]
-    return create_model(
-        "PredictRequest",
-        __config__=schemas.FORBID,
-        instances=(rows, ...),
-        parameters=(schemas.Parameters, schemas.Parameters(probabilities=False, scores=False)),
-    )
+    return Annotated[_list_of(row), Field(min_length=1, max_length=max_rows)]
 
 
 def response_model(outputs: tuple[Feature, ...]) -> Any:

@@ -16,11 +16,13 @@ from model_server.domain.model import LoadedModel
 from model_server.http import schemas
 from model_server.http.application import Application
 from model_server.http.examples import Examples
-from model_server.http.model_schemas import request_model, response_model
+from model_server.http.model_schemas import explain_model, request_model, response_model
+from model_server.http.routers import explain
 from model_server.http.routers.openai import EMBEDDINGS
 
 _TAGS = [
     {"name": "predict", "description": "Rows in, predictions out; what was right afterwards."},
+    {"name": "explain", "description": "Why the model answers as it does: contributions of the features."},
     {"name": "v1", "description": "The V1 protocol of KServe and TensorFlow Serving."},
     {"name": "v2", "description": "The Open Inference Protocol (V2) of KServe, Triton and MLServer."},
     {"name": "mlflow", "description": "What MLflow's scoring server answers."},
@@ -52,12 +54,12 @@ def describe(app: Application, loaded: LoadedModel) -> dict[str, Any]:
         version=identity.version or "0",
         description=f"{description}{_KEY_NEEDED}" if app.plane.authenticator.asks else description,
         routes=app.routes,
-        tags=[tag for tag in _TAGS if tag["name"] != "openai" or loaded.embedding_model is not None],
+        tags=[tag for tag in _TAGS if tag["name"] not in _absent_tags(loaded)],
         # Relative to the document: behind a prefix that a gateway cuts off, requests go below it as well.
         servers=[{"url": app.root_path or "."}],
     )
     components = document.setdefault("components", {})
-    components["schemas"] = {**components.get("schemas", {}), **_schemas(loaded, app.plane.max_rows)}
+    components["schemas"] = {**components.get("schemas", {}), **_schemas(app, loaded)}
     for unused in ("HTTPValidationError", "ValidationError"):
         components["schemas"].pop(unused, None)
     document["paths"] = _paths_of(document["paths"], loaded)
@@ -68,8 +70,22 @@ def describe(app: Application, loaded: LoadedModel) -> dict[str, Any]:
     return document
 
 
-def _schemas(loaded: LoadedModel, max_rows: int) -> dict[str, Any]:
+def _absent_tags(loaded: LoadedModel) -> set[str]:
+    """Tags whose routes this model does not answer."""
+    absent = {"openai": loaded.embedding_model is None, "explain": loaded.explainer is None}
+    return {tag for tag, is_absent in absent.items() if is_absent}
+
+
+def _has_reference(loaded: LoadedModel) -> bool:
+    return loaded.explainer is not None and loaded.explainer.reference_rows(1) is not None
+
+
+def _schemas(app: Application, loaded: LoadedModel) -> dict[str, Any]:
     """The schemas of bodies, which the routes name and do not import."""
+    max_rows = app.plane.max_rows
+    explained: list[Any] = []
+    if loaded.explainer is not None:
+        explained = [explain_model(loaded.adapter, app.plane.explanations.limits.max_rows), schemas.ExplainResponse]
     shapes = [
         request_model(loaded.adapter, max_rows),
         response_model(loaded.metadata.output_features),
@@ -77,6 +93,7 @@ def _schemas(loaded: LoadedModel, max_rows: int) -> dict[str, Any]:
         schemas.InferResponse,
         schemas.Table,
         *((schemas.EmbeddingsRequest, schemas.EmbeddingsResponse) if loaded.embedding_model is not None else ()),
+        *explained,
         schemas.Feedback,
         schemas.Error,
     ]
@@ -111,8 +128,11 @@ def _event_of(schema: str) -> dict[str, Any]:
 def _paths_of(paths: dict[str, Any], loaded: LoadedModel) -> dict[str, Any]:
     """The paths under the model's own name and version, which nobody then has to type."""
     found = {}
+    absent = _absent_tags(loaded)
     for path, operations in paths.items():
-        if path == EMBEDDINGS.path and loaded.embedding_model is None:
+        if any(absent.intersection(operation.get("tags", ())) for operation in operations.values()):
+            continue
+        if path == explain.IMPORTANCE and not _has_reference(loaded):
             continue
         if "{version}" in path and not loaded.identity.version:
             continue
@@ -129,7 +149,7 @@ def _complete(operation: dict[str, Any], path: str, examples: Examples) -> None:
     answers = operation["responses"]
     answers.pop("422", None)
     codes = [401] if "security" in operation else []
-    if "/models/" in path or path in ("/feedback", EMBEDDINGS.path):
+    if "/models/" in path or path in ("/feedback", EMBEDDINGS.path, explain.IMPORTANCE):
         codes.append(404)
     if "requestBody" in operation:
         codes += _BODY_FAULTS

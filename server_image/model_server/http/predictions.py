@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from model_server.dataplane import Codec, Disconnected
+from model_server.dataplane import Codec, Disconnected, ExplanationCodec
 from model_server.errors import RequestError
 from model_server.http.application import Application, Headers
 from model_server.http.body import BodyTimeouts, Receive, Scope, read_body
@@ -49,7 +49,7 @@ class PredictionRoute:
     path: str
     name: str
     summary: str
-    codec: Codec[Payload, Answer]
+    codec: Codec[Payload, Answer] | ExplanationCodec[Payload, Answer]
     #: The content types that the body may have, each with the name of its schema in the document.
     bodies: dict[str, str]
     #: The name of the answer's schema.
@@ -57,6 +57,8 @@ class PredictionRoute:
     #: Other content types of the answer, each with the name of its schema.
     other_answers: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
+    #: Whether the contributions are asked for in place of the predictions; then the codec is one of explanations.
+    explains: bool = False
     #: What an error says in this protocol beside what all say.
     error_fields: Callable[[RequestError], Mapping[str, object]] = _nothing
 
@@ -107,6 +109,8 @@ class Predictions:
 
     def _answering(self, route: PredictionRoute) -> _Answering:
         plane, limits, timeouts = self._app.plane, self._app.limits, self._timeouts
+        # Each has the codec that its route is made with.
+        call: Any = plane.explain if route.explains else plane.call
         codec, operation = route.codec, f"POST {route.path.replace(':name}', '}')}"
 
         async def answer(
@@ -121,7 +125,7 @@ class Predictions:
                 return Payload(await read_body(headers, receive, limits, timeouts, started), headers)
 
             try:
-                answered = await plane.call(
+                answered: Answer = await call(
                     codec,
                     read,
                     headers=headers,
@@ -157,7 +161,8 @@ def _request_body(route: PredictionRoute) -> dict[str, Any]:
 def _answers(route: PredictionRoute) -> dict[int | str, dict[str, Any]]:
     kinds = {"application/json": route.answer, **route.other_answers}
     content = {kind: {"schema": _reference(schema)} for kind, schema in kinds.items()}
-    return {200: {"description": "The predictions.", "content": content}}
+    said = "The contributions of the features." if route.explains else "The predictions."
+    return {200: {"description": said, "content": content}}
 
 
 def _reference(schema: str) -> dict[str, str]:

@@ -77,6 +77,7 @@ class InferResponse(BaseModel):
     model_name: str
     model_version: str | None = None
     id: str | None = None
+    parameters: dict[str, Any] | None = None
     outputs: list[Tensor]
 
 
@@ -159,6 +160,41 @@ class EmbeddingsResponse(BaseModel):
     data: list[Embedding]
     model: str
     usage: Usage
+
+
+#: NaN and infinity become null.
+Numbers = float | None | list[float | None]
+
+
+class RowExplanation(BaseModel):
+    """Why one row was answered as it was. Lists hold a number for each class."""
+
+    base_value: Numbers = Field(description="The output without knowing any feature.")
+    contributions: dict[str, Numbers] = Field(description="By feature; with the base value they add up to the output.")
+    output: Numbers = Field(description="What the model answers, on the scale of the contributions.")
+    standard_errors: dict[str, Numbers] | None = Field(None, description="Of contributions that are estimates.")
+
+
+class ExplainResponse(BaseModel):
+    """The contributions of the features to each prediction."""
+
+    explanations: list[RowExplanation]
+    method: Literal["TreeSHAP", "linear", "permutation sampling"]
+    scale: Literal["prediction", "probability", "raw score"]
+    classes: list[Any] | None = Field(
+        None, description="What the outputs are about: the second of two classes, or all."
+    )
+    model_name: str
+    model_version: str
+
+
+class FeatureImportance(BaseModel):
+    """The mean absolute contribution of each feature over the reference profile."""
+
+    importance: dict[str, float] = Field(description="By feature, the largest first.")
+    rows: int = Field(description="Rows, drawn from the profile, that it is the mean of.")
+    method: Literal["TreeSHAP", "linear", "permutation sampling"]
+    scale: Literal["prediction", "probability", "raw score"]
 
 
 class Feedback(BaseModel):

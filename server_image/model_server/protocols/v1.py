@@ -21,14 +21,16 @@ from model_server.protocols.checks import limit_rows, require_object, rows_of_co
 from model_server.protocols.payload import Answer, Payload
 
 _PARAMETERS = ("probabilities", "scores")
-_FIELDS = frozenset({"instances", "parameters"})
+_FIELDS = ("instances", "parameters")
 
 
 class Instances:
     """The codec of rows as JSON. `also` names fields of other servers: `signature_name` says nothing here."""
 
-    def __init__(self, also: Sequence[str] = ()) -> None:
-        self._known = _FIELDS.union(also)
+    def __init__(self, also: Sequence[str] = (), *, takes_parameters: bool = True) -> None:
+        own = _FIELDS if takes_parameters else _FIELDS[:1]
+        self._known = frozenset(own).union(also)
+        self._named = ", ".join(own)
 
     def decode(self, payload: Payload, loaded: LoadedModel, *, max_rows: int) -> InferenceRequest:
         """Arrays of the instances. Raises RequestErrors that name row and feature."""
@@ -36,7 +38,7 @@ class Instances:
         if not document.keys() <= self._known:
             strange = sorted(document.keys() - self._known)[:MOST_PROBLEMS]
             raise InvalidInput(
-                [Problem(name, "is not a field of this request; known are instances, parameters") for name in strange]
+                [Problem(name, f"is not a field of this request; known are {self._named}") for name in strange]
             )
         instances = document.get("instances")
         if "inputs" in document:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from model_server.domain.explanations import Explanation
 from model_server.domain.model import InferenceRequest, LoadedModel
 from model_server.domain.tensors import DTYPES, Array, Inputs, Outputs, Tensor, as_json, datatype_of
 from model_server.errors import InvalidInput, PredictionError, RequestTooLarge
@@ -21,6 +22,7 @@ from model_server.inputs.adapter import holds_boolean, preview
 from model_server.protocols.binary import HEAD_LENGTH, MEDIA_TYPE, Tail, encoded, head_length
 from model_server.protocols.checks import limit_rows, require_object, type_name
 from model_server.protocols.content_types import table_rows, with_content_type
+from model_server.protocols.explanations import as_outputs, kind_of
 from model_server.protocols.payload import Answer, Payload, parse_json
 
 #: One for each feature is the most that makes sense.
@@ -58,6 +60,11 @@ class Tensors:
         request = InferenceRequest(
             inputs=arrays, id=identifier, all_binary=_flag(document, "binary_data_output", "parameters")
         )
+        if _flag(document, "explain", "parameters"):
+            if document.get("outputs") is not None:
+                raise InvalidInput.at("outputs", "leave it out with parameters.explain, whose outputs are its own")
+            request.explains = True
+            return request
         if document.get("outputs") is not None:
             names, request.binary_outputs = _requested(document["outputs"], all_binary=request.all_binary)
             # What an output says of itself goes before what the request says of all.
@@ -65,8 +72,19 @@ class Tensors:
             want_outputs(request, names, loaded)
         return request
 
+    def explained(self, explanation: Explanation, request: InferenceRequest, loaded: LoadedModel) -> Answer:
+        """The contributions as tensors; how they were found, and their scale, as parameters."""
+        kind = kind_of(loaded)
+        parameters = {"method": kind.method, "scale": kind.scale}
+        return self._answer(as_outputs(explanation, loaded), request, loaded, parameters)
+
     def encode(self, outputs: Outputs, request: InferenceRequest, loaded: LoadedModel) -> Answer:
         """The requested outputs, or all that were computed, in JSON or as bytes."""
+        return self._answer(outputs, request, loaded, {})
+
+    def _answer(
+        self, outputs: Outputs, request: InferenceRequest, loaded: LoadedModel, parameters: Mapping[str, str]
+    ) -> Answer:
         tensors, chunks = [], []
         for name in wanted_names(outputs, request):
             if request.all_binary or name in request.binary_outputs:
@@ -79,6 +97,8 @@ class Tensors:
         answer: dict[str, Any] = {"model_name": identity.model, "model_version": identity.version, "outputs": tensors}
         if request.id is not None:
             answer["id"] = request.id
+        if parameters:
+            answer["parameters"] = parameters
         try:
             head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
         except TypeError as error:

@@ -84,6 +84,10 @@ class Estimator:
 
         return estimator_to_onnx(self.estimator, count)
 
+    def rows(self, inputs: Inputs) -> Any:
+        """The inputs as the estimator's methods take them."""
+        return self._forms[0](inputs)
+
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
         forms = self._forms
         if len(forms) == 1:

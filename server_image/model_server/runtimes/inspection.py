@@ -175,7 +175,7 @@ class _Walk:
         # Where the columns of each transformer stand in what comes out.
         places: dict[str, slice] = getattr(part, "output_indices_", {})
         for name, transformer, chosen in part.transformers_:
-            inside = [seen[place] for place in _places(part, chosen, len(seen)) if place < len(seen)]
+            inside = [seen[place] for place in places_of(part, chosen, len(seen)) if place < len(seen)]
             left = self.visit(transformer, inside)
             target = places.get(name, slice(0, 0))
             if target.stop - target.start == len(left):
@@ -306,7 +306,7 @@ def _booster_categories(part: Any) -> Categories:
         return {}  # not fitted, as both libraries say
 
 
-def _places(part: Any, chosen: Any, count: int) -> list[int]:
+def places_of(part: Any, chosen: Any, count: int) -> list[int]:
     """The places of the columns that a ColumnTransformer gives to a transformer."""
     names = list(getattr(part, "feature_names_in_", ()))
     if isinstance(chosen, str):

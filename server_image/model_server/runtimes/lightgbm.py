@@ -7,10 +7,12 @@ from typing import Any
 import lightgbm
 import numpy as np
 
+from model_server.domain.explanations import ExplanationKind
 from model_server.domain.model import Signature
-from model_server.domain.tensors import Inputs, Outputs
+from model_server.domain.tensors import Array, Inputs, Outputs
 from model_server.errors import ArtifactCorrupt
 from model_server.package.reader import Package
+from model_server.runtimes.explaining.direct import DirectExplainer, as_scores, by_output
 from model_server.runtimes.tables import (
     as_matrix,
     as_table,
@@ -60,6 +62,22 @@ class Booster:
 
         return booster_to_onnx(self._booster, count)
 
+    def explainer(self) -> DirectExplainer:
+        """TreeSHAP by LightGBM, on the scale before the objective's link."""
+        count = self._booster.num_feature()
+        return DirectExplainer(
+            kind=ExplanationKind(method="TreeSHAP", scale="raw score"),
+            form=self._table,
+            contribute=lambda rows: by_output(self._call(rows, pred_contrib=True), count),
+            scores=lambda rows: as_scores(self._call(rows, raw_score=True)),
+            reference_rows=lambda _: None,
+        )
+
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
-        rows = as_table(inputs, self._categories) if self._categories else as_matrix(inputs)
-        return {"predict": np.asarray(self._booster.predict(rows, num_threads=self._threads))}
+        return {"predict": self._call(self._table(inputs))}
+
+    def _table(self, inputs: Inputs) -> Any:
+        return as_table(inputs, self._categories) if self._categories else as_matrix(inputs)
+
+    def _call(self, rows: Any, **options: bool) -> Array:
+        return np.asarray(self._booster.predict(rows, num_threads=self._threads, **options))

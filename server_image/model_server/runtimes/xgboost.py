@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import xgboost
 
+from model_server.domain.explanations import ExplanationKind
 from model_server.domain.model import Signature
 from model_server.domain.tensors import Inputs, Outputs
 from model_server.errors import ArtifactCorrupt
 from model_server.package.reader import Package
 from model_server.runtimes.estimators import Estimator
+from model_server.runtimes.explaining.direct import DirectExplainer, as_scores, by_output, has_trees
 from model_server.runtimes.tables import as_matrix, as_table, require_pandas, trained_columns, xgboost_categories
 
 
@@ -61,9 +63,23 @@ class Booster:
 
         return booster_to_onnx(self._booster, count)
 
+    def explainer(self) -> DirectExplainer | None:
+        """TreeSHAP by XGBoost, on the scale before the objective's link; None without trees."""
+        if not has_trees(self._booster):
+            return None
+        count = self._booster.num_features()
+        return DirectExplainer(
+            kind=ExplanationKind(method="TreeSHAP", scale="raw score"),
+            form=self._table,
+            contribute=lambda table: by_output(self._booster.predict(table, pred_contribs=True), count),
+            scores=lambda table: as_scores(self._booster.predict(table, output_margin=True)),
+            reference_rows=lambda _: None,
+        )
+
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
+        return {"predict": np.asarray(self._booster.predict(self._table(inputs)))}
+
+    def _table(self, inputs: Inputs) -> Any:
         if self._categories:
-            table = xgboost.DMatrix(as_table(inputs, self._categories), enable_categorical=True)
-        else:
-            table = xgboost.DMatrix(as_matrix(inputs), feature_names=self._names)
-        return {"predict": np.asarray(self._booster.predict(table))}
+            return xgboost.DMatrix(as_table(inputs, self._categories), enable_categorical=True)
+        return xgboost.DMatrix(as_matrix(inputs), feature_names=self._names)

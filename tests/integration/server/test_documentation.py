@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
+from sklearn.linear_model import LinearRegression
+from waiting import wait_until
 
 from model_server.errors import RequestError
 from model_server.statuses import STATUS_OF
@@ -48,7 +51,17 @@ def churn_package(folder: Path) -> None:
     (folder / "model.yaml").write_text(CHURN_METADATA)
 
 
-PACKAGES = {"wine": None, "churn": churn_package, "image": image_package}
+def explained_package(folder: Path) -> None:
+    """A linear model with a reference profile."""
+    rows = np.arange(20.0).reshape(10, 2)
+    joblib.dump(LinearRegression().fit(rows, rows.sum(axis=1)), folder / "model.joblib")
+    profile = {name: {"edges": [0, 10, 20], "counts": [5, 5]} for name in ("width", "height")}
+    inputs = [{"name": name, "example": 3} for name in profile]
+    about = {"version": "1", "input_features": inputs, "reference_profile": profile}
+    (folder / "model.yaml").write_text(json.dumps(about))
+
+
+PACKAGES = {"wine": None, "churn": churn_package, "image": image_package, "explained": explained_package}
 
 
 @pytest.fixture(scope="module", params=PACKAGES)
@@ -61,8 +74,12 @@ def documented(request, run_server, tmp_path_factory):
     if write is not None:
         write(folder)
     log = tmp_path_factory.mktemp("server")
-    with run_server(log, uri, name=request.param, trusted=True, auth_dir=keys) as server:
+    is_explained = request.param == "explained"
+    with run_server(log, uri, name=request.param, trusted=True, auth_dir=keys, explanations=is_explained) as server:
         server.wait_ready()
+        if is_explained:
+            key = {"x-api-key": "s3cret"}
+            wait_until(lambda: server.client.get("/explain/importance", headers=key).status_code == 200)
         yield server, server.client.get("/openapi.json").json()
 
 
@@ -113,7 +130,8 @@ def test_an_answer_has_one_example_for_each_code_with_its_reason(documented):
 def test_a_refusal_names_the_models_own_feature(documented):
     _, document = documented
     refused = document["paths"]["/predict"]["post"]["responses"]["422"]["content"]["application/json"]["example"]
-    first = {"wine": "instances[0].alcohol", "churn": "instances[0].age"}.get(document["info"]["title"])
+    names = {"wine": "alcohol", "churn": "age", "explained": "width"}
+    first = f"instances[0].{names[document['info']['title']]}" if document["info"]["title"] in names else ""
     assert refused["details"][0]["field"] == (first or "instances")
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
@@ -40,6 +41,23 @@ output_features:
 - {name: leaves, dtype: int64, categories: [0, 1]}
 """
 
+# A model that is explained by sampling, with features of the same kinds.
+SUM = """
+import numpy as np
+
+def load_model(path): return 1
+def predict(model, inputs):
+    return np.where(inputs["plan"] == "paid", 2.0, 1.0) * inputs["age"] + np.nan_to_num(inputs["spend"])
+"""
+
+PROFILE = """
+reference_profile:
+  age: {edges: [0, 30, 60, 100], counts: [5, 5, 2]}
+  plan: {categories: {free: 3, paid: 1}}
+  spend: {edges: [0, 10, 20], counts: [1, 1]}
+  is new: {categories: {"true": 1, "false": 2}}
+"""
+
 
 @pytest.fixture(scope="module")
 def server(run_server, tmp_path_factory):
@@ -63,17 +81,35 @@ def test_every_route_is_described(server):
     pages |= {f"/v2/repository/models/churn/{verb}" for verb in ("load", "unload")}
     # In the document of an embedding model only.
     pages.add("/v1/embeddings")
+    # And in that of a model that is explained.
+    pages |= {"/explain", "/explain/importance"}
+    pages |= {f"/v1/models/churn{version}:explain" for version in ("", "/versions/7")}
     assert set(described) == wanted - pages
 
 
 def test_requests_made_from_the_document_are_answered_as_it_says(server, tmp_path):
+    judge(server, tmp_path, LEFT_OUT, tested=23 if LEFT_OUT else 27)
+
+
+def test_explanations_are_what_the_document_says(run_server, tmp_path):
+    (tmp_path / "model.py").write_text(SUM)
+    (tmp_path / "model.yaml").write_text(METADATA.partition("output_features")[0] + PROFILE)
+    options = {"trusted": True, "max_rows": 20, "explanations": True, "explanation_budget": 256}
+    with run_server(tmp_path, f"file://{tmp_path}", name="churn", **options) as running:
+        running.wait_ready()
+        wait_until(lambda: running.client.get("/explain/importance").status_code == 200)
+        judge(running, tmp_path, ["--include-path-regex", "explain"], tested=4)
+
+
+def judge(server, folder, choice, *, tested):
+    """Let schemathesis send requests to the chosen operations of the document."""
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", CONFIG, "run", f"{server.url}/openapi.json"]
-    options = ["--max-examples", str(EXAMPLES), "--seed", SEED, "--phases", "examples,coverage,fuzzing", *LEFT_OUT]
+    options = ["--max-examples", str(EXAMPLES), "--seed", SEED, "--phases", "examples,coverage,fuzzing", *choice]
     judged = subprocess.run(
         [*command, *options, "--request-timeout", "10", "--no-color", "--continue-on-failure"],
         # Its client looks through all variables for proxies, at each request.
-        cwd=tmp_path, capture_output=True, text=True, env={"HOME": str(tmp_path), "NO_PROXY": "*"},
+        cwd=folder, capture_output=True, text=True, env={"HOME": str(folder), "NO_PROXY": "*"},
     )  # fmt: skip
     assert judged.returncode == 0, judged.stdout[-8000:] + judged.stderr
-    assert f"Tested: {23 if LEFT_OUT else 27}" in judged.stdout, judged.stdout
+    assert f"Tested: {tested}" in judged.stdout, judged.stdout
     assert server.phase() == "ready"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -179,3 +180,42 @@ async def test_short_calls_of_a_pure_model_stay_on_the_event_loop():
             await batcher.submit(one(value))
     assert threads[0].startswith("predict"), "an unknown model is not let onto the event loop"
     assert threads[-1] == threading.main_thread().name
+
+
+async def test_a_call_for_idle_moments_waits_for_requests_and_gives_what_it_returns():
+    model, order = Doubling(), []
+    model.released.clear()
+    async with a_batcher(model) as (batcher, _):
+        requests = [batcher.submit(one(1.0), probabilities=False)]
+        await asyncio.sleep(0)
+        idle = batcher.when_idle(lambda: order.append(list(model.calls)) or "done")
+        requests.append(batcher.submit(one(2.0, rows=2), probabilities=False))
+        model.released.set()
+        assert await idle == "done"
+        assert all(request.done() for request in requests)
+    assert order == [[1, 2]]
+
+
+async def test_a_call_for_idle_moments_that_nobody_waits_for_is_left_out():
+    model, called = Doubling(), []
+    async with a_batcher(model) as (batcher, _):
+        given_up, wanted = (batcher.when_idle(lambda name=name: called.append(name)) for name in ("a", "b"))
+        given_up.cancel()
+        await wanted
+        assert (await batcher.submit(one(1.0), probabilities=False))["y"] == 2
+    assert called == ["b"]
+
+
+async def test_a_call_for_idle_moments_that_fails_harms_nobody():
+    async with a_batcher(Doubling()) as (batcher, _):
+        with pytest.raises(ZeroDivisionError):
+            await batcher.when_idle(lambda: 1 / 0)
+        with pytest.raises(RuntimeError, match=r"sys\.exit"):
+            await batcher.when_idle(lambda: sys.exit(3))
+        assert (await batcher.submit(one(1.0), probabilities=False))["y"] == 2
+
+
+async def test_at_the_end_calls_for_idle_moments_are_cancelled():
+    async with a_batcher(Doubling()) as (batcher, _):
+        waiting = batcher.when_idle(lambda: 1)
+    assert waiting.cancelled()

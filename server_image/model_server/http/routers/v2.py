@@ -17,7 +17,8 @@ _VERSION = "/v2/models/{model:name}/versions/{version:name}"
 EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics")
 _DESCRIPTION = (
     "Tensors as JSON, or as bytes behind it: then the header `Inference-Header-Content-Length` says where the JSON"
-    " ends, and each such tensor's parameter `binary_data_size` how many bytes are its own."
+    " ends, and each such tensor's parameter `binary_data_size` how many bytes are its own. With the parameter"
+    " `explain` the outputs are the contributions of the features, where the model is explained."
 )
 
 

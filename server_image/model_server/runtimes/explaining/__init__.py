@@ -1,0 +1,1 @@
+"""Explanations of models, a file for each way to explain; `selection.py` chooses one."""
