@@ -68,8 +68,17 @@ sandbox-down: $(STAMP) ## End that sandbox
 bench: $(STAMP) ## Measure, and write benchmarks/results and the table in benchmarks/README.md
 	@$(BIN)/python benchmarks/run.py
 
-bench-operator: $(STAMP) ## Measure what the operator costs, next to a bare client
-	@$(BIN)/python benchmarks/operator_cost.py
+# An environment like that of the operator's image: the tests' libraries change what it imports.
+OPERATOR := .venvs/operator
+$(OPERATOR)/.installed: pyproject.toml constraints.txt .ci/pins
+	@test -x $(OPERATOR)/bin/pip || { python=$$(.ci/find-python) && "$$python" -m venv $(OPERATOR); }
+	@$(OPERATOR)/bin/python .ci/pins operator,build > $(OPERATOR)/requirements.txt
+	@$(OPERATOR)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps -r $(OPERATOR)/requirements.txt
+	@$(OPERATOR)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+bench-operator: $(STAMP) $(OPERATOR)/.installed ## Measure what the operator costs, next to a bare client
+	@$(BIN)/python benchmarks/operator_cost.py --python $(OPERATOR)/bin/python
 	@$(BIN)/python benchmarks/judging.py
 
 bench-hostile: $(STAMP) ## Measure what pods that answer anything cost the operator
@@ -133,5 +142,5 @@ lock: $(STAMP) ## Pin the versions of the virtual environment in constraints.txt
 
 clean: ## Remove what the other targets made
 	@test ! -x $(BIN)/python || $(BIN)/python -m modeldeploy.stand down >/dev/null 2>&1 || true
-	@rm -rf $(VENV) .venvs/clients .venvs/lock .venvs/release site .sandbox dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .venvs/clients .venvs/operator .venvs/lock .venvs/release site .sandbox dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
