@@ -10,11 +10,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 
-from generators import argocd, cli, operator, plots, reference, server  # noqa: E402 - the folder is put on the path above
+from generators import argocd, chart, cli, events, operator, plots, reference, server  # noqa: E402 - the folder is put on the path above
 
 PAGES: dict[str, Callable[[Path], str]] = {
     "docs/reference/modeldeployment.md": reference.page,
     "docs/reference/server.md": server.page,
+    "docs/reference/events.md": events.page,
+    "docs/reference/chart.md": chart.page,
     "docs/cli.md": cli.page,
     "docs/operator.md": operator.page,
     "docs/explanation/plots/false-aborts.svg": plots.false_aborts,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 import numpy as np
+from generators.tables import table
 from msgspec import NODEFAULT, Meta, structs
 
 from model_server import errors
@@ -37,9 +38,7 @@ def page(root: Path) -> str:
 
 
 def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [f"## {title}", "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
+    return f"## {title}\n\n{table(columns, rows)}\n"
 
 
 def _settings() -> str:
