@@ -156,7 +156,7 @@ def prometheus(judged: Any, tmp_path: Path) -> Iterator[tuple[str, Callable[[], 
         process.wait()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_killed_prometheus_holds_the_rollout_and_resumes_it(judged: Any, prometheus: Any) -> None:
     address, start = prometheus
     running = start()
@@ -168,7 +168,7 @@ def test_a_killed_prometheus_holds_the_rollout_and_resumes_it(judged: Any, prome
     def has_value() -> bool:
         return any(metric.get("value") == 1 for metric in (status(judged).get("analysis") or {}).get("metrics", ()))
 
-    wait_until(has_value, "Prometheus answered", seconds=60)
+    wait_until(has_value, lambda: f"Prometheus answered: {status(judged)}", seconds=120)
     wait_until(phase_is(judged, "Paused", "PauseStep"), "the rollout waits for a person", seconds=60)
     running.kill()
     wait_until(phase_is(judged, "Paused", "ProviderUnavailable"), "the outage holds the rollout", seconds=60)

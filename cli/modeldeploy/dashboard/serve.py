@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import secrets
+import signal
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,9 +44,11 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, end: Callable[[], None]) -> None:
         super().__init__(config)
         self._end = end
+        self.is_interrupted = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take a signal."""
+        self.is_interrupted |= sig == signal.SIGINT
         self._end()
         super().handle_exit(sig, frame)
 
@@ -58,7 +61,9 @@ def run(kube: Kube, options: Options, announce: Callable[[str], None]) -> None:
         KeyboardInterrupt: SIGINT has ended it.
     """
     with listen(options.host, options.port) as listening:
-        asyncio.run(_serve(kube, options, listening, announce))
+        # uvicorn raises the signal again when it has ended, which asyncio may take without raising KeyboardInterrupt.
+        if asyncio.run(_serve(kube, options, listening, announce)):
+            raise KeyboardInterrupt
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -76,7 +81,8 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-async def _serve(kube: Kube, options: Options, listening: socket.socket, announce: Callable[[str], None]) -> None:
+async def _serve(kube: Kube, options: Options, listening: socket.socket, announce: Callable[[str], None]) -> bool:
+    """Serve until a signal; return whether it was SIGINT."""
     loop, store = asyncio.get_running_loop(), Store()
     reader: PodReader = AtItsAddress() if options.is_shared else ThroughApiServer(kube)
     sampler = Sampler(store, reader, interval=options.interval)
@@ -111,6 +117,7 @@ async def _serve(kube: Kube, options: Options, listening: socket.socket, announc
         sampling.cancel()
         sampler.close()
         await asyncio.gather(sampling, warming, return_exceptions=True)
+    return server.is_interrupted
 
 
 def _post(loop: asyncio.AbstractEventLoop, write: Callable[[], None]) -> None:
