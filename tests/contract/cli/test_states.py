@@ -10,12 +10,24 @@ from typing import Any
 import pytest
 from analysis_rows import ROWS, spec_of
 from judged_rollout import answer, mirrored, rollout
+from lifecycle_states import (
+    GATEWAY,
+    Body,
+    body_of,
+    changed,
+    created,
+    first_failed,
+    healthy,
+    paused,
+    promoted,
+    rolled_back,
+    starting,
+)
 from rich.console import Console
-from rollout_actions import BAD, BROKEN, NEXT, annotate, at_phase, canary, live, spec, storage
+from rollout_actions import annotate, live
 from rollout_world import World
-from version_scenarios import fast_bad, good
+from version_scenarios import fast_bad
 
-from model_operator.api.resource import ObjectKey
 from model_operator.manifests.pods import PodSettings
 from model_operator.policy.analysis.state import from_status, verdict
 from model_operator.policy.status.analysis_status import metric_entries
@@ -25,13 +37,7 @@ from modeldeploy.report.story import JudgedRollout
 from modeldeploy.rollout import Rollout
 from modeldeploy.view import outdated_of, table_of
 
-Body = dict[str, Any]
-GATEWAY = canary(True)
 REWORDED = "another sentence"
-
-
-def body_of(world: World, key: ObjectKey) -> Body:
-    return dict(world.cluster.get("ModelDeployment", key))
 
 
 def reworded(value: Any) -> Any:
@@ -45,56 +51,6 @@ def row(body: Body) -> list[str]:
     """The cells of `modeldeploy get`, but for the message."""
     table = table_of([Rollout.from_body(body)], with_namespace=False)
     return [str(next(iter(column.cells))) for column in table.columns if column.header != "MESSAGE"]
-
-
-async def created() -> Body:
-    world = World()
-    return body_of(world, world.cluster.create("fraud", spec(NEXT, GATEWAY)))
-
-
-async def starting() -> Body:
-    world = World()
-    key = world.cluster.create("fraud", spec(NEXT, GATEWAY))
-    await world.operate(key)
-    return body_of(world, key)
-
-
-async def healthy() -> Body:
-    world = World()
-    return body_of(world, await live(world, GATEWAY))
-
-
-async def changed() -> Body:
-    world = World()
-    key = await live(world, GATEWAY)
-    world.cluster.change(key, storage(NEXT))
-    return body_of(world, key)
-
-
-async def paused() -> Body:
-    world = World()
-    key = await live(world, {"canary": {**GATEWAY["canary"], "steps": [{"setWeight": 20}, {"pause": {}}]}})
-    world.cluster.change(key, storage(NEXT))
-    await world.run(key, until=at_phase("Paused"))
-    return body_of(world, key)
-
-
-async def promoted() -> Body:
-    world = World()
-    return body_of(world, await good(world, GATEWAY))
-
-
-async def failed() -> Body:
-    world = World()
-    return body_of(world, await fast_bad(world, GATEWAY))
-
-
-async def first_failed() -> Body:
-    world = World()
-    world.cluster.behaviours[BAD] = BROKEN
-    key = world.cluster.create("fraud", spec(BAD, GATEWAY))
-    await world.run(key, until=at_phase("Degraded"))
-    return body_of(world, key)
 
 
 async def retry_asked() -> Body:
@@ -138,7 +94,7 @@ async def retry_ignored() -> Body:
         pytest.param(paused, 2, "Paused", "2/2", "20%", "no", id="a rollout waits for a person"),
         pytest.param(promoted, 0, "Healthy", "", "", "yes", id="a rollout was promoted"),
         pytest.param(first_failed, 1, "Degraded", "", "", "no", id="the first revision cannot serve"),
-        pytest.param(failed, 1, "Degraded", "", "", "no", id="a rollout went back"),
+        pytest.param(rolled_back, 1, "Degraded", "", "", "no", id="a rollout went back"),
         pytest.param(retry_asked, 2, "Degraded", "", "", "no", id="a retry that the operator has not read"),
         pytest.param(undo_asked, 2, "Healthy", "", "", "yes", id="an undo that the operator has not read"),
         pytest.param(undo_ignored, 0, "Healthy", "", "", "yes", id="an undo that has no effect"),
