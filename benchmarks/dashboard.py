@@ -79,7 +79,8 @@ def write(kube: Kube, number: int) -> None:
 def memory_mib(pid: int) -> tuple[float, float]:
     """Resident memory now, and the most that it was."""
     lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return tuple(int(lines[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))  # type: ignore[return-value]
+    resident, highest = (int(lines[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
+    return resident, highest
 
 
 def paints(link: str) -> Iterator[float]:

@@ -105,7 +105,7 @@ servers[0].serve_forever()
 
 
 def model(name: str, version: int, seed: int) -> dict[str, Any]:
-    """Return a ModelDeployment whose pods are hostile, judged each second by what all ports tell."""
+    """Return a ModelDeployment whose pods are hostile, judged each second by the answers of all ports."""
     metrics = [{"name": "errors", "max": 0.5}, {"name": "shadow-agreement", "min": 0.9}]
     canary = {
         "steps": [{"setMirrorRoute": {"percentage": 100}}, {"analysis": {"maxDuration": "1h"}}],
@@ -144,9 +144,9 @@ def measure(folder: Path, seconds: float, seed: int) -> Table:
                 wait_until(partial(is_at, kube, name, wanted), f"{name} is {wanted}", seconds=90)
         idle = memory(running)
         times = probe(kube, running, seconds)
-        told = {name: kube.get(MODELDEPLOYMENTS, name)["status"]["message"] for name in names}
+        messages = {name: kube.get(MODELDEPLOYMENTS, name)["status"]["message"] for name in names}
         running.operator.check()
-        print("\n".join(f"{name}: {message}" for name, message in told.items()))
+        print("\n".join(f"{name}: {message}" for name, message in messages.items()))
         peak = memory(running, "VmHWM")
     title = f"An operator and {MODELS} canaries of hostile pods, for {seconds:g} s"
     rows = (

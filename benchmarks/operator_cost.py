@@ -109,7 +109,7 @@ def tls_of(access: Any) -> ssl.SSLContext | bool:
 
 
 class Operator:
-    """The operator as a process, and what it tells of itself.
+    """The operator as a process, with its metrics, memory and processor time.
 
     `python` is the interpreter that runs it. Libraries of the tests change what the Kubernetes client imports (it
     validates with kubernetes-validate where that is installed), so the image's own set of libraries is measured.

@@ -295,3 +295,31 @@ def test_the_keyboard_reaches_everything(space: Space, page: Page) -> None:
         assert not page.evaluate("!!document.activeElement.closest('main')"), "the dialog keeps the focus"
     page.keyboard.press("Escape")
     expect(abort).to_be_focused()
+
+
+def test_an_update_takes_the_focus_from_nothing(space: Space, page: Page) -> None:
+    canary(space, "focus")
+    page.goto(page.url.rstrip("/") + f"/models/{space.namespace}/focus")
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+
+    def update(team: str) -> None:
+        """Change what the head and the manifest show, and wait until the page shows it."""
+        assert space.kubectl("label", "mdep", "focus", f"team={team}", "--overwrite").returncode == 0
+        expect(page.get_by_text(f"team={team}", exact=True)).to_be_visible()
+
+    link = page.locator("main").get_by_role("link", name=space.namespace, exact=True)
+    link.focus()
+    update("a")
+    expect(link).to_be_focused()
+    summary = page.locator("summary", has_text="Show as YAML")
+    summary.focus()
+    update("b")
+    expect(summary).to_be_focused()
+    abort = page.locator("main").get_by_role("button", name="Abort", exact=True)
+    abort.press("Enter")
+    cancel = page.get_by_role("dialog").get_by_role("button", name="Cancel")
+    expect(cancel).to_be_focused()
+    update("c")
+    expect(cancel).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(abort).to_be_focused()

@@ -51,6 +51,10 @@ function element(html) {
   return template.content.firstElementChild;
 }
 
+const FOCUSABLE = "a[href], button, summary, input, select, textarea, [tabindex]";
+// What an element is recognised by after its part was drawn again.
+const identity = (one) => [one.tagName, one.dataset.id || one.id || one.getAttribute("href") || one.textContent.trim()].join(" ");
+
 const showNotices = (html) => { find("#notices").innerHTML = html; };
 
 // --- the list
@@ -149,16 +153,27 @@ function listPage() {
 // --- one model
 
 function modelPage() {
+  const drawn = new Map();
+
   function put(name, html) {
     const part = find(`[data-part="${name}"]`);
-    if (!part || part.dataset.html === html) return;
+    if (!part || drawn.get(name) === html) return;
+    drawn.set(name, html);
     const open = all("details[open]", part).map((one) => one.id);
-    const focused = part.contains(document.activeElement) ? document.activeElement.dataset.id : null;
+    const focused = part.contains(document.activeElement) ? identity(document.activeElement) : null;
     part.innerHTML = html;
     for (const id of open) { const one = find(`#${CSS.escape(id)}`, part); if (one) one.open = true; }
-    if (focused) find(`[data-id="${CSS.escape(focused)}"]`, part)?.focus();
+    if (focused) refocus(part, focused);
     renewAges(part);
   }
+
+  // Where the element is gone the part takes the focus: otherwise the next Tab would begin at the top of the page.
+  function refocus(part, focused) {
+    const same = all(FOCUSABLE, part).find((one) => identity(one) === focused);
+    if (!same) part.tabIndex = -1;
+    (same ?? part).focus({ preventScroll: true });
+  }
+
   listen({
     parts(parts) { for (const [name, html] of Object.entries(parts)) put(name, html); },
     gone() { find("#gone").hidden = false; },
@@ -201,6 +216,8 @@ function confirmations() {
     cancel.focus();
   });
   cancel.addEventListener("click", () => dialog.close());
+  // The button that opened it may have been drawn again meanwhile, which the browser does not know.
+  dialog.addEventListener("close", () => find(`[data-id="${CSS.escape(asked.id)}"]`)?.focus());
   go.addEventListener("click", async () => {
     go.disabled = true;
     tell("Waiting for the operator's answer ...", "");
