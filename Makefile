@@ -93,8 +93,9 @@ bench-sandbox: $(STAMP) ## Measure what the sandbox carries
 bench-server: $(STAMP) ## Measure the model server against its peers (needs wrk; installs the peers; a quarter of an hour)
 	@$(BIN)/python benchmarks/server/run.py
 
-bench-memory: $(STAMP) ## Measure the model server's memory over a million requests (needs wrk; some minutes)
+bench-memory: $(STAMP) ## Measure the model server's memory over a million requests, and 100,000 large answers (needs wrk; some minutes)
 	@$(BIN)/python benchmarks/server/memory.py
+	@$(BIN)/python benchmarks/server/memory.py --load large
 
 bench-artifacts: $(STAMP) ## Measure how fast, and in how much memory, a model gets to a server
 	@$(BIN)/python benchmarks/artifacts.py
