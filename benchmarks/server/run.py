@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -187,8 +187,10 @@ def running(one: Contestant, python: Path, folder: Path, model: str) -> Iterator
                 time.sleep(0.02)
             yield process.pid, port, time.monotonic() - began
         finally:
-            # The session of its own holds the server's children, and nothing else.
-            os.killpg(process.pid, signal.SIGKILL)
+            # Some servers give their workers sessions of their own, which a signal to the group does not reach.
+            for pid in reversed(_tree(process.pid)):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             process.wait()
 
 
