@@ -21,13 +21,14 @@ import orjson
 from model_server.batch.reader import Row, chunks_of, read_rows
 from model_server.domain.model import LoadedModel
 from model_server.errors import DatasetInvalid, InvalidInput, RestartNeeded, StartError
+from model_server.group_metrics import GroupMetrics
 from model_server.inputs.text import number_or_text
 from model_server.loader import load
 from model_server.logs import configure
-from model_server.offline_metrics import Scores, metrics_for
+from model_server.offline_metrics import ClassificationMetrics, Scores, metrics_for
 from model_server.settings import PREFIX, TERMINATION_LOG, Settings, read_settings
 from model_server.storage import fetch
-from model_server.termination import exit_code, write_termination
+from model_server.termination import MOST_BYTES, exit_code, write_termination
 
 log = logging.getLogger("model_server.evaluate")
 
@@ -56,10 +57,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def evaluate(loaded: LoadedModel, rows: Iterator[Row], target: str, measures: Sequence[str]) -> Scores:
-    """Predict all rows and score them. Raises DatasetInvalid that names a row or the columns."""
+def evaluate(
+    loaded: LoadedModel, rows: Iterator[Row], target: str, measures: Sequence[str], columns: Sequence[str] = ()
+) -> tuple[Scores, GroupMetrics]:
+    """Predict all rows and score them, also by the groups of `columns`.
+
+    Raises:
+        DatasetInvalid: a row, a column or a metric does not fit; the message names it.
+    """
     answers_numbers = bool(loaded.outputs) and loaded.outputs[0].datatype.startswith("FP")
     scores = metrics_for(measures, loaded.class_labels, answers_numbers=answers_numbers)
+    groups = GroupMetrics(columns, measures, answers_numbers=not isinstance(scores, ClassificationMetrics))
     has_loss = "log-loss" in measures
     if has_loss and not loaded.model.probability_output:
         raise DatasetInvalid("log-loss needs probabilities, and the model gives none")
@@ -73,10 +81,13 @@ def evaluate(loaded: LoadedModel, rows: Iterator[Row], target: str, measures: Se
         labels = [_label(row, target) for row in chunk]
         outputs = _predict(loaded, chunk, target, first_row=scores.rows + 1, probabilities=has_loss)
         predictions = next(iter(outputs.values())).reshape(len(chunk), -1)[:, 0].tolist()
-        scores.add(predictions, labels, outputs[loaded.model.probability_output].tolist() if has_loss else None)
+        probabilities = outputs[loaded.model.probability_output].tolist() if has_loss else None
+        groups.add(chunk, scores.add(predictions, labels, probabilities), predictions, labels)
     if not scores.rows:
         raise DatasetInvalid("the data set has no rows")
-    return scores
+    if isinstance(scores, ClassificationMetrics):
+        groups.close(scores.order)
+    return scores, groups
 
 
 def _predict(
@@ -115,9 +126,27 @@ def _run(settings: Settings, options: argparse.Namespace) -> dict[str, Any]:
         environ = with_secret(os.environ, options.credentials_dir)
         data = fetch(options.data, folder / "data", environ=environ, report=log.info)
         measures = [name.strip() for name in options.metrics.split(",")]
-        scores = evaluate(loaded, read_rows(data, loaded.adapter.features), options.target, measures)
-    found = scores.metrics()
-    return {"rows": scores.rows, "metrics": {name: found[name] for name in measures if name in found}}
+        columns = [name.strip() for name in options.groups.split(",") if name.strip()]
+        rows = read_rows(data, loaded.adapter.features)
+        scores, groups = evaluate(loaded, rows, options.target, measures, columns)
+    return _result(scores, groups, measures)
+
+
+def _result(scores: Scores, groups: GroupMetrics, measures: Sequence[str]) -> dict[str, Any]:
+    """What goes into the termination message; groups are left out from the end until it fits."""
+    found = {**scores.metrics(), **groups.metrics()}
+    result: dict[str, Any] = {
+        "rows": scores.rows,
+        "metrics": {name: found[name] for name in measures if name in found},
+    }
+    if not groups.is_empty:
+        result |= {"groups": groups.shown(), "notes": groups.notes()}
+    while len(orjson.dumps(result)) > MOST_BYTES and result.get("groups"):
+        last = result["groups"][next(reversed(result["groups"]))]
+        last.popitem()
+        if not last:
+            result["groups"].popitem()
+    return result
 
 
 def with_secret(environ: Mapping[str, str], folder: Path | None) -> Mapping[str, str]:
@@ -133,6 +162,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", required=True, help="storage URI of a .csv, .jsonl or .parquet file")
     parser.add_argument("--target", required=True, help="the column with the true answers")
     parser.add_argument("--metrics", required=True, help="what to measure, separated by commas")
+    parser.add_argument(
+        "--groups", default="", help="columns by whose values quality is told apart, separated by commas"
+    )
     parser.add_argument("--credentials-dir", type=Path, help="a mounted Secret with the data's own credentials")
     return parser
 

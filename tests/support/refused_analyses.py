@@ -63,6 +63,41 @@ ANALYSES: list[Row] = [
         step(evaluate={"dataset": "s3://d", "target": "label", "metrics": [{"name": "accuracy"}]}),
         "needs min, max or maxDropFromStable",
     ),
+    (
+        "groups that are compared and not named",
+        step(
+            evaluate={
+                "dataset": "s3://d",
+                "target": "label",
+                "metrics": [{"name": "worst-group-accuracy", "min": 0.9}],
+            }
+        ),
+        "metrics that compare groups need groups",
+    ),
+    (
+        "a least difference between groups",
+        step(
+            evaluate={
+                "dataset": "s3://d",
+                "target": "label",
+                "groups": ["sex"],
+                "metrics": [{"name": "equalized-odds-difference", "min": 0.1}],
+            }
+        ),
+        "differences between groups are better when they are small: write max",
+    ),
+    (
+        "a largest accuracy of the worst group",
+        step(
+            evaluate={
+                "dataset": "s3://d",
+                "target": "label",
+                "groups": ["sex"],
+                "metrics": [{"name": "worst-group-accuracy", "max": 0.9}],
+            }
+        ),
+        "worst-group-accuracy is better when it is large: write min",
+    ),
     ("a metric that decides nothing", metric(name="errors"), "a metric decides nothing without"),
     ("an unknown metric", metric(name="vibes", max=1), "unknown metric; built in are errors, refusals, latency"),
     ("an alpha of 0", canary(analysis={"alpha": 0, "metrics": [{"name": "errors", "fail": {}}]}), "alpha"),

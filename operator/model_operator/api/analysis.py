@@ -18,6 +18,8 @@ ERRORS, REFUSALS, LATENCY, SHIFT, LOG_LOSS = "errors", "refusals", "latency", "p
 SHADOW_AGREEMENT, SHADOW_DISTANCE = "shadow-agreement", "shadow-distance"
 #: Feedback metrics that are shares of successful answers; more is better.
 SHARES = ("accuracy", "precision", "recall", "f1", "conversion")
+#: Largest differences between two groups; less is better.
+GROUP_DIFFERENCES = ("selection-rate-difference", "equal-opportunity-difference", "equalized-odds-difference")
 _COMPARE = {
     "<": operator.lt,
     "<=": operator.le,

@@ -11,7 +11,7 @@ from typing import Literal
 from msgspec import field
 
 from model_operator.api.json import Body
-from model_operator.api.values import Duration, Number, Seconds, Value, read
+from model_operator.api.values import Duration, Number, Seconds, Value, read, repr_without
 from model_operator.errors import InvalidSpec
 
 
@@ -56,7 +56,7 @@ class Evaluate(Value, frozen=True, kw_only=True):
     """Evaluate the new model on labelled data before it receives traffic.
 
     `dataset` is a storage URI, `target` the column with the true labels, `secret_name` the Secret with the
-    credentials for the data (None: those for the model).
+    credentials for the data (None: those for the model). `groups` are columns by whose values quality is told apart.
     """
 
     dataset: str
@@ -64,6 +64,11 @@ class Evaluate(Value, frozen=True, kw_only=True):
     limits: tuple[Limit, ...] = field(name="metrics")
     secret_name: str | None = None
     timeout: Seconds = field(name="timeoutSeconds", default=Seconds(hours=1))
+    groups: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Return the text that names of Jobs and `status.currentStepHash` are made of."""
+        return repr_without(self, "groups")
 
     @property
     def compares(self) -> bool:

@@ -55,6 +55,16 @@ else:
         return dataclasses.replace(value, **changes)
 
 
+def repr_without(value: msgspec.Struct, *later: str) -> str:
+    """Return the repr of a struct without those fields that are at their (empty) default.
+
+    Hashes in the status are made of it: a field that came later must not change those of running rollouts.
+    """
+    fields = ((name, getattr(value, name)) for name in value.__struct_fields__)
+    shown = (f"{name}={field!r}" for name, field in fields if field or name not in later)
+    return f"{type(value).__name__}({', '.join(shown)})"
+
+
 def read(raw: Any, type_: type[T], path: str) -> T:
     """Convert JSON of the API server to a value.
 

@@ -72,4 +72,6 @@ def _template(
 def _arguments(step: Evaluate) -> list[str]:
     measures = ",".join(limit.name for limit in step.limits)
     words = ["evaluate", "--data", step.dataset, "--target", step.target, "--metrics", measures]
+    if step.groups:
+        words += ["--groups", ",".join(step.groups)]
     return [*words, "--credentials-dir", DATA_SECRET_DIR] if step.secret_name else words

@@ -41,7 +41,7 @@ def _end_of(job: Body, ends: list[Body]) -> Measurement | None:
     texts = [ended.get("message", "") for ended in ends]
     for result in filter(None, map(read_evaluation, texts)):
         values = {name: value for name, value in result.metrics.items() if value is not None}
-        return Measurement(values=values, rows=result.rows)
+        return Measurement(values=values, rows=result.rows, groups=result.groups, notes=result.notes)
     reports = [read_failure(text) for text in texts]
     permanent = next((report for report in reports if report and report.permanent), None)
     failed = next((c for c in _conditions(job) if c["type"] == "Failed" and c["status"] == "True"), None)

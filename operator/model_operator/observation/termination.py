@@ -13,6 +13,8 @@ from msgspec import Meta
 _Reason = Annotated[str, Meta(pattern="^[A-Za-z][A-Za-z0-9]*$", max_length=128)]
 #: The most metrics of one evaluation; the server knows fewer.
 _MOST_METRICS = 64
+#: The most groups of one column in an evaluation.
+_MOST_GROUPS = 32
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -24,11 +26,18 @@ class Failure(msgspec.Struct, frozen=True):
     permanent: bool = False
 
 
-class Evaluated(msgspec.Struct, frozen=True):
-    """Result of an evaluation; a value that is no number (NaN) is null."""
+#: Numbers by name; one that is no number (NaN) is null.
+_Values = Annotated[Mapping[Annotated[str, Meta(max_length=128)], float | None], Meta(max_length=_MOST_METRICS)]
+_Groups = Annotated[Mapping[Annotated[str, Meta(max_length=128)], _Values], Meta(max_length=_MOST_GROUPS)]
 
-    metrics: Annotated[Mapping[Annotated[str, Meta(max_length=128)], float | None], Meta(max_length=_MOST_METRICS)]
+
+class Evaluated(msgspec.Struct, frozen=True):
+    """Result of an evaluation; `groups` has values by column and group, `notes` are sentences about small groups."""
+
+    metrics: _Values
     rows: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    groups: Annotated[Mapping[Annotated[str, Meta(max_length=128)], _Groups], Meta(max_length=4)] = {}
+    notes: Annotated[tuple[Annotated[str, Meta(max_length=512)], ...], Meta(max_length=4)] = ()
 
 
 class _LogLine(msgspec.Struct, frozen=True):

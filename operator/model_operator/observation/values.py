@@ -151,11 +151,16 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """Result of an evaluation Job: `values` by name over `rows`, or the `error` that it ended with."""
+    """Result of an evaluation Job: `values` by name over `rows`, or the `error` that it ended with.
+
+    `groups` has values by column and group, and `notes` say which groups have too few rows.
+    """
 
     values: Mapping[str, float] = field(default_factory=dict)
     rows: int = 0
     error: str = ""
+    groups: Mapping[str, Mapping[str, Mapping[str, float | None]]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,3 +102,41 @@ def test_a_secret_of_its_own_takes_the_place_of_the_models(tmp_path) -> None:
         "MODEL_SERVER_CREDENTIALS_DIR": str(tmp_path),
         "HOME": "/tmp",
     }
+
+
+def test_groups_are_measured_and_fit_the_termination_message(evaluate, tmp_path) -> None:
+    rows = [
+        {"size": size, "label": int(size > 10), **{f"column {n} {'x' * 50}": 1000 * n + size % 30 for n in range(4)}}
+        for size in range(300)
+    ]
+    columns = ",".join(f"column {n} {'x' * 50}" for n in range(4))
+    data = write(tmp_path / "holdout.csv", rows)
+    status, result = evaluate(ABOVE_TEN, data, "--groups", columns, metrics="accuracy,worst-group-accuracy")
+    assert status == 0
+    assert result["metrics"] == {"accuracy": 1.0, "worst-group-accuracy": 1.0}
+    assert len(json.dumps(result)) <= 4200
+    assert len(result["notes"]) == 4
+    assert "has 10 rows: to know its accuracy to within 0.05 it needs about 63 more" in result["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "groups", "why"),
+    [
+        pytest.param("mae", "colour", None, id="errors by group"),
+        pytest.param(
+            "selection-rate-difference",
+            "colour",
+            "needs two classes, the second of which is the positive one; there are 6",
+            id="rate",
+        ),
+        pytest.param("mae", "color", "the data set has no column 'color' for groups", id="an absent column"),
+    ],
+)
+def test_a_model_of_numbers_has_errors_by_group_and_no_selection(evaluate, tmp_path, metrics, groups, why) -> None:
+    data = write(tmp_path / "holdout.csv", [{"x": x, "colour": x % 2, "y": 2 * x + 1} for x in (1, 2, 3)])
+    status, result = evaluate(TWICE, data, "--groups", groups, target="y", metrics=metrics)
+    if why is None:
+        assert (status, result["groups"]["colour"]["1"]["mae"]) == (0, 1.0)
+    else:
+        assert status == 65
+        assert why in result["message"]

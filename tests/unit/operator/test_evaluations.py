@@ -255,3 +255,22 @@ def test_the_data_may_have_a_secret_and_a_claim_of_their_own() -> None:
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     assert mounts["data"] == "/mnt/claims/shelf"
     assert {"name": "data-secret", "secret": {"secretName": "of-data"}} in spec["volumes"]
+
+
+def test_groups_are_named_to_the_job_and_shown_with_what_is_small() -> None:
+    (container,) = rendered({"groups": ["sex", "region"]})["spec"]["template"]["spec"]["containers"]
+    assert container["args"][-2:] == ["--groups", "sex,region"]
+    message = (
+        '{"rows": 5, "metrics": {"equalized-odds-difference": 0.2}, "notes": ["sex=b has 5 rows"],'
+        ' "groups": {"sex": {"b": {"rows": 5, "accuracy": 0.8}}}}'
+    )
+    (found,) = measured({("Job", "j"): job("Complete"), ("Pod", "p0"): pod(0, message)}).values()
+    shown = table(situation([{"name": "equalized-odds-difference", "max": 0.1}], {"new": found}))
+    assert shown["groups"] == {"sex": {"b": {"rows": 5, "accuracy": 0.8}}}
+    assert shown["message"] == "equalized-odds-difference 0.2 (at most 0.1); sex=b has 5 rows"
+
+
+def test_a_step_without_groups_has_the_hash_of_the_first_release() -> None:
+    step = parse_step({"evaluate": RAW}, "")
+    assert repr(step).endswith("secret_name=None, timeout=datetime.timedelta(seconds=3600))")
+    assert "groups=('sex',)" in repr(parse_step({"evaluate": {**RAW, "groups": ["sex"]}}, ""))

@@ -5,11 +5,12 @@ finds the same Job; the Job exists as long as the step. A Job without a result i
 `EvaluationError`, and resumes when there is a result (after the step was corrected, or the Job deleted).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from model_operator.api.analysis import GROUP_DIFFERENCES
 from model_operator.api.revision import digest
 from model_operator.api.status import Mode, Phase
 from model_operator.api.steps import Evaluate, Limit
@@ -18,7 +19,7 @@ from model_operator.observation.values import Outcome
 from model_operator.policy.rollout.context import RolloutContext
 
 #: Metrics for which less is better; for all others, more is better.
-_LESS_IS_BETTER = frozenset({"log-loss", "mse", "mae"})
+_LESS_IS_BETTER = frozenset({"log-loss", "mse", "mae", *GROUP_DIFFERENCES})
 
 
 class EvaluationPhase(StrEnum):
@@ -85,12 +86,15 @@ class EvaluationResult:
     phase: EvaluationPhase = EvaluationPhase.RUNNING
     rows: int = 0
     metrics: tuple[LimitResult, ...] = ()
+    groups: Mapping[str, Mapping[str, Mapping[str, float | None]]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def message(self) -> str:
-        """The deciding numbers, as text."""
+        """The deciding numbers, and which groups have too few rows, as text."""
         is_good = self.phase is EvaluationPhase.PASSED
-        return "; ".join(metric.message for metric in self.metrics if is_good or not metric.is_met)
+        numbers = [metric.message for metric in self.metrics if is_good or not metric.is_met]
+        return "; ".join((*numbers, *self.notes))
 
     def to_status(self) -> dict[str, Any]:
         """Return `status.evaluation`."""
@@ -101,6 +105,7 @@ class EvaluationResult:
             **head,
             "rows": self.rows,
             "metrics": [metric.to_status() for metric in self.metrics],
+            **({"groups": self.groups} if self.groups else {}),
             "message": self.message,
         }
 
@@ -168,4 +173,4 @@ def evaluate(s: RolloutContext, step: Evaluate) -> EvaluationResult:
     )
     is_good = all(metric.is_met for metric in metrics)
     phase = EvaluationPhase.PASSED if is_good else EvaluationPhase.FAILED
-    return replace(running, phase=phase, rows=canary.rows, metrics=metrics)
+    return replace(running, phase=phase, rows=canary.rows, metrics=metrics, groups=canary.groups, notes=canary.notes)
