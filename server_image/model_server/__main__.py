@@ -113,8 +113,18 @@ def _evaluate(arguments: list[str]) -> int:
     return evaluate(arguments)
 
 
+def _labels(arguments: list[str]) -> int:
+    """Join labels to the input log instead of serving: the same image, with other arguments."""
+    from model_server.labels.__main__ import main as labels
+
+    return labels(arguments)
+
+
+_COMMANDS = {"evaluate": _evaluate, "labels": _labels}
+
 if __name__ == "__main__":
-    code = _evaluate(sys.argv[2:]) if sys.argv[1:2] == ["evaluate"] else main()
+    command = _COMMANDS.get(sys.argv[1]) if len(sys.argv) > 1 else None
+    code = command(sys.argv[2:]) if command else main()
     logging.shutdown()
     sys.stdout.flush()
     # Not sys.exit: a call of the model that never returns would hold the process for ever.

@@ -1,7 +1,7 @@
 """How good a model is on labelled rows: sums that grow chunk by chunk, and the metrics made of them. Pure.
 
-`evaluate.py` calls it. Precision, recall and F1 are those of `/feedback`: of two classes the second is the positive
-one, more are averaged.
+`evaluate.py` and `labels/` call it. Precision, recall and F1 are those of `/feedback`: of two classes the second is the
+positive one, more are averaged.
 """
 
 from __future__ import annotations

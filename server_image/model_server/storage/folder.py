@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import obstore
@@ -11,6 +11,8 @@ from obstore.store import ObjectStore
 
 from model_server.errors import SettingsInvalid, StorageUnavailable, first_line
 from model_server.storage import find_source
+
+_PIECE_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,22 @@ class Folder:
             return bytes(obstore.get(self.store, self._path(name)).bytes())
         except (BaseError, OSError) as error:
             raise StorageUnavailable(f"{self.uri}/{name} cannot be read: {_reason(error)}") from None
+
+    def lines(self, name: str, longest: int) -> Iterator[bytes]:
+        """A file's lines without their ends, read piece by piece; of one above `longest` bytes the beginning.
+
+        Raises StorageUnavailable.
+        """
+        left = b""
+        try:
+            for piece in obstore.get(self.store, self._path(name)).stream(min_chunk_size=_PIECE_BYTES):
+                *lines, left = (left + bytes(piece)).split(b"\n")
+                yield from lines
+                left = left[:longest]
+        except (BaseError, OSError) as error:
+            raise StorageUnavailable(f"{self.uri}/{name} cannot be read: {_reason(error)}") from None
+        if left:
+            yield left
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file. Raises StorageUnavailable."""

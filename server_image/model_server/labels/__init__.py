@@ -1,0 +1,1 @@
+"""Labels that come days after their predictions, joined to the input log; `python -m model_server labels`."""
