@@ -55,6 +55,10 @@ PAUSES: Reasons = {
         "The analysis reached its maximum duration without a verdict.",
         "read the evidence with `kubectl modeldeploy watch`; `promote` or `abort`",
     ),
+    "ReplayInconclusive": (
+        "Recent requests did not show whether the canary answers as stable does, or there were none.",
+        "read `status.replay`; `promote` or `abort`",
+    ),
     "NoDifference": ("The A/B test found no winner.", "`promote` or `abort`"),
     "SampleRatioMismatch": (
         "The router did not split the users of an A/B test as the weight says, so that the test has no verdict.",
@@ -95,6 +99,14 @@ ROLLBACKS: Reasons = {
     "NoDifference": (
         "The A/B test found no winner, and `onInconclusive` is `Abort`.",
         "decide, or `retry` with more time",
+    ),
+    "ReplayInconclusive": (
+        "Recent requests did not show whether the canary answers as stable does, and `onInconclusive` is `Abort`.",
+        "replay more requests or allow more time, then `retry`",
+    ),
+    "ReplayFailed": (
+        "The canary answered recent requests of stable otherwise or more slowly than the limits allow.",
+        "read `status.replay`; correct the model, or the limits",
     ),
     "EvaluationFailed": (
         "The canary missed a limit on labelled data; no request reached it in that step.",
@@ -304,6 +316,7 @@ NORMAL_EVENTS: Reasons = {
         "The rollout waits; the message begins with the reason.",
         "as in [the reasons](#reasons-of-a-pause)",
     ),
+    "ReplayPassed": ("The canary answered recent requests of stable within the limits.", _NOTHING),
     "EvaluationPassed": ("The canary met the limits on labelled data.", _NOTHING),
     "RequestAccepted": ("The operator accepted a request by an annotation.", _NOTHING),
     "SourceChanged": ("The object at `storageUri` changed: it becomes a new revision.", _NOTHING),

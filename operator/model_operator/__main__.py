@@ -22,6 +22,7 @@ from model_operator.clients.kubernetes import KindSource, KubernetesClient
 from model_operator.clients.lease import LeaderLease
 from model_operator.clients.metric_providers.factory import MetricProviders
 from model_operator.clients.pod_metrics import HttpPodMetrics
+from model_operator.clients.replay import HttpReplays
 from model_operator.clients.shadow import HttpPredictions
 from model_operator.clients.token_secret import secret_id, token_secret
 from model_operator.clients.webhooks import HttpWebhooks
@@ -55,6 +56,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         pods = await stack.enter_async_context(HttpPodMetrics(secret))
         made_with = replace(settings.pods, token_secret=secret, token_secret_id=secret_id(secret))
         predictions = await stack.enter_async_context(HttpPredictions(client.read_secret, secret))
+        replays = await stack.enter_async_context(HttpReplays(secret))
         egress = replace(settings.egress, refused=await client.connection.addresses())
         values = await stack.enter_async_context(MetricProviders(client.read_secret, egress))
         hooks = await stack.enter_async_context(HttpWebhooks(client.read_secret, egress))
@@ -63,6 +65,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             sources=[KindSource(client, info, name) for info in WATCHED for name in settings.namespaces or ("",)],
             pods=pods,
             predictions=predictions,
+            replays=replays,
             values=values,
             hooks=hooks,
             clock=SystemClock(),

@@ -1,15 +1,17 @@
 """Protocols of the external systems that the engine uses; `clients` implements them, `testing` has fakes for tests."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from datetime import datetime
 from typing import Protocol
 
 from model_operator.api.analysis import MetricSource
 from model_operator.api.hooks import GateAnswer, WebhookEndpoint
 from model_operator.api.json import Body
+from model_operator.api.replay import RecordedRequests, ReplayCounts
 from model_operator.api.resource import ModelDeployment, ObjectKey, ObjectVersion
 from model_operator.api.shadow import ShadowRequest, ShadowResponse
 from model_operator.api.status import ModelInfo
+from model_operator.api.steps import Replay
 from model_operator.api.sums import SumStats
 
 
@@ -76,6 +78,27 @@ class Predictions(Protocol):
 
         Raises:
             ProviderError: the pod does not respond in time, or not with predictions.
+        """
+
+
+class Replays(Protocol):
+    """Has pods keep requests and answer those of others."""
+
+    def token(self, key: ObjectKey) -> str:
+        """Return the token of a model's pods."""
+
+    async def requests(self, url: str, *, size: int, seconds: float, answer: int, token: str) -> RecordedRequests:
+        """Have a pod keep `size` requests for so many seconds; return how many it has, and `answer` of them.
+
+        Raises:
+            ProviderError: the pod does not respond in time, or keeps no requests.
+        """
+
+    async def compare(self, url: str, step: Replay, sample: Sequence[bytes], *, token: str) -> ReplayCounts:
+        """Have a pod answer requests of another, and compare.
+
+        Raises:
+            ProviderError: the pod does not respond in time, or not with counts.
         """
 
 

@@ -13,6 +13,7 @@ from model_server.domain.tensors import Inputs, Outputs
 from model_server.errors import ModelNotReady
 from model_server.explanations import Explanations
 from model_server.monitoring.prediction_log import PredictionLog
+from model_server.monitoring.request_log import RequestLog
 
 
 class Phase(enum.StrEnum):
@@ -32,6 +33,10 @@ class PredictionObserver(Protocol):
     @property
     def recent(self) -> PredictionLog:
         """The most recent predictions."""
+
+    @property
+    def requests(self) -> RequestLog:
+        """The most recent requests."""
 
     def predicted(self, identifier: bytes, inputs: Inputs, outputs: Outputs, body: bytes = b"") -> None:
         """A request was answered; over HTTP it had a body."""

@@ -76,7 +76,7 @@ async def run(settings: Settings, environ: Mapping[str, str], context: WorkerCon
         cors_origins=settings.cors_origins,
         guards=guards_of(settings.auth_protect, authenticator, operator),
     )
-    comparison = create_comparison_app(plane, telemetry, operator or authenticator)
+    comparison = create_comparison_app(plane, telemetry, operator or authenticator, has_token=operator is not None)
     server = Server(_config(app, settings, tls), plane, telemetry, settings, tls)
     loader = ModelLoader(settings, environ, context.folder, lifecycle, telemetry, server.end)
     loader.begin()

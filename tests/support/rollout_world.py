@@ -11,7 +11,7 @@ before a write leaves the cluster as death after the write before it.)
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from jsonschema import Draft202012Validator
 
 from model_operator.api.analysis import MetricSource
 from model_operator.api.hooks import GateAnswer, WebhookEndpoint
+from model_operator.api.replay import RecordedRequests, ReplayCounts
 from model_operator.api.resource import ObjectKey
 from model_operator.api.shadow import Prediction, ShadowRequest, ShadowResponse
 from model_operator.api.status import status_from_body, status_to_body
+from model_operator.api.steps import Replay
 from model_operator.api.version import KIND
 from model_operator.clients.pod_metrics import Sample, Start
 from model_operator.engine.cache import Cache
@@ -33,6 +35,7 @@ from model_operator.engine.metrics_collector import MetricsCollector
 from model_operator.engine.notifier import Notifier
 from model_operator.engine.queue import WorkQueue
 from model_operator.engine.reconcile import Reconciler
+from model_operator.engine.replayer import Replayer
 from model_operator.engine.retraining import Retrainer
 from model_operator.engine.startup_events import StartupEvents
 from model_operator.errors import ApiError, ProviderError
@@ -86,6 +89,31 @@ class GivenPredictions:
             raise found
         since = len(found) if question.after is None else question.after[0]
         return ShadowResponse(cursor=(len(found),), predictions=tuple(found[since:]))
+
+
+class GivenReplays:
+    """Pods of stable that have kept `recorded` requests, each, and pods of a canary that answer as `counts` says."""
+
+    def __init__(self) -> None:
+        self.recorded: int | ProviderError = 0
+        self.counts: ReplayCounts | ProviderError = ReplayCounts(requests=0, agreed=0)
+        self.asked: list[tuple[str, int, str]] = []
+        self.compared: list[tuple[str, int]] = []
+
+    def token(self, key: ObjectKey) -> str:
+        return f"token of {key.name}"
+
+    async def requests(self, url: str, *, size: int, seconds: float, answer: int, token: str) -> RecordedRequests:
+        self.asked.append((url, size, token))
+        if isinstance(self.recorded, ProviderError):
+            raise self.recorded
+        return RecordedRequests(kept=self.recorded, requests=(b"{}",) * min(answer, self.recorded))
+
+    async def compare(self, url: str, step: Replay, sample: Sequence[bytes], *, token: str) -> ReplayCounts:
+        self.compared.append((url, len(sample)))
+        if isinstance(self.counts, ProviderError):
+            raise self.counts
+        return self.counts
 
 
 class GivenValues:
@@ -165,6 +193,8 @@ class World:
         self.starts = StartupEvents(self.cache, self.pods, self.recorder, self.clock)
         self.hooks = getattr(self, "hooks", GivenHooks())
         self.gatekeeper = GatePoller(self.cache, self.queue, self.hooks, self.clock)
+        self.replays = getattr(self, "replays", GivenReplays())
+        self.replayer = Replayer(self.cache, self.queue, self.replays, self.clock)
         self.notifier = Notifier(self.hooks, self.clock)
         self.retrainer = Retrainer(self.cache, self.queue, self.cluster, self.pods, self.hooks, self.clock, admission)
         self.reconciler = Reconciler(
@@ -176,6 +206,7 @@ class World:
             self.settings,
             self.missing,
             self.gatekeeper,
+            self.replayer,
             self.notifier,
             self.retrainer,
             admission,
@@ -225,6 +256,7 @@ class World:
         for _ in range(200):
             self.sync()
             await self.gatekeeper.poll()
+            await self.replayer.poll()
             self._pass_writes = []
             try:
                 again = await self.reconciler.reconcile(key)

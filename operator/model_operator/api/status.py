@@ -203,6 +203,7 @@ class Status(Value, frozen=True, kw_only=True, omit_defaults=True):
     rollback: Rollback | None = None
     analysis: Body | None = None
     evaluation: Body | None = None
+    replay: Body | None = None
     pod_failures: tuple[PodFailure, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
     handled_tokens: Mapping[str, str] = field(default_factory=dict)
@@ -235,7 +236,7 @@ _LISTS: Mapping[str, tuple[str, ...]] = {
     "ignoredAnnotations": (),
     "conditions": ("lastTransitionTime",),
 }
-_MAYBE_EMPTY = ("model", "analysis", "evaluation")
+_MAYBE_EMPTY = ("model", "analysis", "evaluation", "replay")
 _TIMES = ("stepStartedAt", "rolloutStartedAt", "progressedAt", "endpointsLostAt", "drainStartedAt")
 _TIMES_OF: Mapping[str, tuple[str, ...]] = {
     "weights": ("appliedAt", "programmedAt"),

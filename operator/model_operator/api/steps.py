@@ -1,7 +1,7 @@
 """The steps of a canary (`spec.strategy.canary.steps`), one frozen value for each kind.
 
 Names and semantics follow Argo Rollouts (https://argo-rollouts.readthedocs.io/en/stable/features/canary/): `setWeight`,
-`pause`, `setCanaryScale`, `setHeaderRoute`, `setMirrorRoute`, `analysis`. Only `evaluate` is new.
+`pause`, `setCanaryScale`, `setHeaderRoute`, `setMirrorRoute`, `analysis`. Only `evaluate` and `replay` are new.
 `status.currentStepHash` hashes their `repr`: renaming or moving a field makes running rollouts see changed steps.
 """
 
@@ -76,6 +76,39 @@ class Evaluate(Value, frozen=True, kw_only=True):
         return any(limit.max_drop is not None for limit in self.limits)
 
 
+class Agreement(Value, frozen=True, kw_only=True):
+    """Least share of equal answers (`minimum`); numbers within `tolerance` are equal."""
+
+    minimum: Number = field(name="min")
+    tolerance: Number = 0
+
+
+class Distance(Value, frozen=True, kw_only=True):
+    """Largest mean distance of numbers (`maximum`), divided by the larger of the two if `relative`."""
+
+    maximum: Number = field(name="max")
+    relative: bool = False
+
+
+class Latency(Value, frozen=True, kw_only=True):
+    """Largest median of the time for an answer, as a multiple of the time of stable for the same request."""
+
+    max_ratio: Number
+
+
+class Replay(Value, frozen=True, kw_only=True):
+    """Compare the answers of the new model to recent requests of stable, before it receives traffic.
+
+    `requests` is the size of the sample. After `timeout` the requests that there are decide.
+    """
+
+    requests: int = 500
+    agreement: Agreement | None = None
+    distance: Distance | None = None
+    latency: Latency | None = None
+    timeout: Seconds = field(name="timeoutSeconds", default=Seconds(minutes=15))
+
+
 class HeaderMatch(Value, frozen=True):
     """One header of a request and how its value is compared."""
 
@@ -103,7 +136,7 @@ class SetCanaryScale(Value, frozen=True):
     weight: int | None = None
 
 
-Step = SetWeight | Pause | Analysis | Compare | Evaluate | SetHeaderRoute | SetMirrorRoute | SetCanaryScale
+Step = SetWeight | Pause | Analysis | Compare | Evaluate | Replay | SetHeaderRoute | SetMirrorRoute | SetCanaryScale
 
 
 class HeaderValueFields(Value, frozen=True, kw_only=True):
@@ -154,6 +187,7 @@ class StepFields(Value, frozen=True, kw_only=True):
     pause: Pause | None = None
     analysis: Analysis | None = None
     evaluate: Evaluate | None = None
+    replay: Replay | None = None
     set_header_route: HeaderRouteFields | None = None
     set_mirror_route: SetMirrorRoute | None = None
     set_canary_scale: CanaryScaleFields | None = None
@@ -170,6 +204,7 @@ class StepFields(Value, frozen=True, kw_only=True):
             self.pause,
             self.analysis,
             self.evaluate,
+            self.replay,
             SetHeaderRoute(tuple(match.value(where) for match in header.match)) if header else None,
             self.set_mirror_route,
             SetCanaryScale(replicas=scale.replicas, weight=scale.weight) if scale else None,

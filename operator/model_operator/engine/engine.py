@@ -17,12 +17,13 @@ from model_operator.engine.notifier import Notifier
 from model_operator.engine.queue import Priority, WorkQueue
 from model_operator.engine.reconcile import Reconciler
 from model_operator.engine.reflector import Change, Reflector, Source
+from model_operator.engine.replayer import Replayer
 from model_operator.engine.retraining import Retrainer
 from model_operator.engine.startup_events import StartupEvents
 from model_operator.errors import ApiError
 from model_operator.manifests.pods import PodSettings
 from model_operator.policy.admission import Admission
-from model_operator.ports import Clock, Cluster, MetricValues, PodMetrics, Predictions, Webhooks
+from model_operator.ports import Clock, Cluster, MetricValues, PodMetrics, Predictions, Replays, Webhooks
 from model_operator.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class Engine:
         sources: Sequence[Source],
         pods: PodMetrics,
         predictions: Predictions,
+        replays: Replays,
         values: MetricValues,
         hooks: Webhooks,
         clock: Clock,
@@ -55,6 +57,7 @@ class Engine:
         self.recorder = EventRecorder(cluster, clock, identity)
         self.starts = StartupEvents(self.cache, pods, self.recorder, clock)
         self.gatekeeper = GatePoller(self.cache, self.queue, hooks, clock)
+        self.replayer = Replayer(self.cache, self.queue, replays, clock)
         self.notifier = Notifier(hooks, clock)
         self.retrainer = Retrainer(self.cache, self.queue, cluster, pods, hooks, clock, admission)
         self.reflectors = [
@@ -79,6 +82,7 @@ class Engine:
             settings,
             self.missing_kinds,
             self.gatekeeper,
+            self.replayer,
             self.notifier,
             self.retrainer,
             admission,
@@ -123,6 +127,7 @@ class Engine:
             group.create_task(self.evidence.run(), name="evidence")
             group.create_task(self.starts.run(), name="starts")
             group.create_task(self.gatekeeper.run(), name="gatekeeper")
+            group.create_task(self.replayer.run(), name="replayer")
             group.create_task(self.notifier.run(), name="notifier")
             group.create_task(self.retrainer.run(), name="retrainer")
             for number in range(WORKERS):

@@ -15,6 +15,7 @@ from model_operator.engine.events import EventRecorder
 from model_operator.engine.gate_poller import GatePoller
 from model_operator.engine.metrics_collector import MetricsCollector
 from model_operator.engine.notifier import Notifier
+from model_operator.engine.replayer import Replayer
 from model_operator.engine.retraining import Retrainer
 from model_operator.errors import InvalidSpec
 from model_operator.manifests.pods import PodSettings
@@ -50,6 +51,7 @@ class Reconciler:
         settings: PodSettings,
         missing_kinds: set[str],
         gatekeeper: GatePoller,
+        replayer: Replayer,
         notifier: Notifier,
         retrainer: Retrainer,
         admission: Admission,
@@ -57,7 +59,7 @@ class Reconciler:
         self._cluster, self._cache, self._evidence = cluster, cache, evidence
         self._recorder, self._clock, self._missing_kinds = recorder, clock, missing_kinds
         self._gatekeeper, self._notifier, self._retrainer = gatekeeper, notifier, retrainer
-        self._settings, self._admission = settings, admission
+        self._settings, self._admission, self._replayer = settings, admission, replayer
         #: uid and generation that the policies allow, by key.
         self._admitted: dict[ObjectKey, tuple[str, int]] = {}
         self._children = Children(cluster, cache, recorder, settings, missing_kinds)
@@ -144,6 +146,7 @@ class Reconciler:
             verdict=self._evidence.verdict(resource),
             missing_kinds=frozenset(self._missing_kinds),
             gates=self._gatekeeper.answers(resource),
+            replay=self._replayer.view(resource),
             retrain=self._retrainer.view(resource),
             settings=self._settings,
             refusal=self._children.refusal(resource),

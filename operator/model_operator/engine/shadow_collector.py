@@ -100,14 +100,14 @@ class ShadowCollector:
         """
         for (kind, _), body in self._cache.children(resource.key).items():
             if kind == "Deployment" and body["metadata"]["labels"].get(REVISION) == revision:
-                if _wants_token(body):
+                if wants_token(body):
                     return self._predictions.token(resource.key)
                 name = parse_server(source_of(body)["server"]).auth_secret_name
                 return await self._predictions.api_key(resource.key.namespace, name) if name else ""
         return ""
 
 
-def _wants_token(deployment: Body) -> bool:
+def wants_token(deployment: Body) -> bool:
     """Whether the server of a Deployment was given the digest of a token."""
     containers = deployment["spec"]["template"]["spec"].get("containers") or ()
     variables = next((one.get("env") or () for one in containers if one["name"] == "server"), ())

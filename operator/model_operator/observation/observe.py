@@ -25,6 +25,7 @@ from model_operator.observation.values import (
     ModelReport,
     Observed,
     PodProblem,
+    ReplayView,
     RetrainView,
     RevisionView,
     Traffic,
@@ -45,6 +46,7 @@ def observe(
     missing_kinds: frozenset[str],
     gates: Mapping[str, GateAnswer],
     retrain: RetrainView,
+    replay: ReplayView,
     settings: PodSettings,
     refusal: str = "",
 ) -> Observed:
@@ -54,6 +56,7 @@ def observe(
         models: models that the servers reported, by revision.
         missing_kinds: kinds that the cluster does not have.
         retrain: whether the live model should be trained again.
+        replay: the replay of the current step so far.
         settings: settings of the pod templates that are made now.
         refusal: error of the API server about an object of the resource, empty without one.
         gates: answers of the gates, by name, for the point at which the rollout waits.
@@ -79,6 +82,7 @@ def observe(
         verdict=verdict,
         gates=gates,
         retrain=retrain,
+        replay=replay,
         refusal=refusal,
         missing_kinds=missing_kinds,
         measurements=measured(children),

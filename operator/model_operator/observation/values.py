@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from model_operator.api.hooks import GateAnswer
 from model_operator.api.json import Body
+from model_operator.api.replay import ReplayCounts
 from model_operator.api.status import ModelInfo, ServerInfo
 from model_operator.api.traffic import RouteView
 
@@ -164,6 +165,18 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayView:
+    """A replay so far: the number of requests that stable's servers have `recorded`, None before the first look.
+
+    `counts` is the candidate's result, None without one; `problem` is the error of the last attempt.
+    """
+
+    recorded: int | None = None
+    counts: ReplayCounts | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """Input of a decision besides spec, status and time.
 
@@ -180,6 +193,7 @@ class Observed:
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
     hindrances: Mapping[str, str] = field(default_factory=dict)
     gates: Mapping[str, GateAnswer] = field(default_factory=dict)
+    replay: ReplayView = field(default_factory=ReplayView)
     retrain: RetrainView = field(default_factory=RetrainView)
     refusal: str = ""
     missing_kinds: frozenset[str] = frozenset()

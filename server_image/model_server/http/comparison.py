@@ -1,4 +1,4 @@
-"""The application of the comparison port, which no Service leads to: the recent predictions, for the operator alone.
+"""The application of the comparison port, which no Service leads to: recent predictions and replays, for the operator.
 
 Its answers are those of other people's requests, so no gateway may reach it, and only the operator has the token for
 it. Where the server was given none, this port wants an API key like the other, if there are any. docs/wire.md has the
@@ -19,6 +19,7 @@ from model_server.errors import InvalidInput, Problem
 from model_server.http.application import Application
 from model_server.http.body import BodyTimeouts, RequestLimits, read_body
 from model_server.http.keys import required_key
+from model_server.http.routers.replay import add_replay
 from model_server.protocols.checks import require_object
 from model_server.protocols.payload import Payload
 from model_server.telemetry import Telemetry
@@ -39,8 +40,13 @@ class Question:
     after: tuple[int, ...] | None
 
 
-def create_comparison_app(plane: DataPlane, telemetry: Telemetry, authenticator: Authenticator) -> Application:
-    """Put the application together; it answers as soon as the plane has a model, to whom `authenticator` lets in."""
+def create_comparison_app(
+    plane: DataPlane, telemetry: Telemetry, authenticator: Authenticator, *, has_token: bool = False
+) -> Application:
+    """Put the application together; it answers as soon as the plane has a model, to whom `authenticator` lets in.
+
+    Requests of clients are shown with the operator's token alone: without one (`has_token`) there are no replays.
+    """
     app = Application(plane, telemetry, _LIMITS)
     timeouts = BodyTimeouts(_LIMITS.timeout_seconds)
     router = APIRouter(dependencies=required_key(authenticator))
@@ -56,6 +62,8 @@ def create_comparison_app(plane: DataPlane, telemetry: Telemetry, authenticator:
         cursor, found, missed = recent.since(counts if question.after is None else question.after)
         return JSONResponse({"cursor": cursor, "missed": missed, "predictions": [kept.document for kept in found]})
 
+    if has_token:
+        add_replay(router, plane)
     app.include_router(router)
     return app
 

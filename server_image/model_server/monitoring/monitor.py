@@ -14,6 +14,7 @@ from model_server.monitoring.feedback import Feedback
 from model_server.monitoring.input_log import InputLog, Record
 from model_server.monitoring.outputs import OutputCounts
 from model_server.monitoring.prediction_log import PredictionLog
+from model_server.monitoring.request_log import RequestLog
 from model_server.monitoring.window import LARGEST_BYTES, bytes_of_all
 from model_server.settings import Settings
 from model_server.telemetry import Telemetry
@@ -26,7 +27,7 @@ MOST_UNSEEN_BYTES = 64 * 2**20
 
 
 class Monitor:
-    """The `PredictionObserver` of a server: drift, output counts, feedback, input log and recent predictions."""
+    """The `PredictionObserver` of a server: drift, output counts, feedback, input log, and what is recent."""
 
     def __init__(self, loaded: LoadedModel, settings: Settings, telemetry: Telemetry) -> None:
         self._unseen: list[tuple[Inputs, Outputs]] = []
@@ -41,6 +42,7 @@ class Monitor:
         self._feedback = Feedback(loaded, telemetry)
         self._log = InputLog.of(settings, loaded, telemetry)
         self.recent = PredictionLog(telemetry.values)
+        self.requests = RequestLog(loaded, settings.input_log_redact, telemetry.values)
 
     def predicted(self, identifier: bytes, inputs: Inputs, outputs: Outputs, body: bytes = b"") -> None:
         """Called for each answered request: remembers references, computes nothing unless revisions are compared."""
@@ -54,6 +56,8 @@ class Monitor:
             self._log.offer(Record(identifier.decode("latin-1"), inputs, outputs))
         if self.recent.every and body:
             self.recent.keep(body, outputs)
+        if self.requests.wanted:
+            self.requests.keep(inputs)
 
     def labelled(self, document: Mapping[str, Any]) -> None:
         """Feedback came. Raises InvalidInput or UnknownPrediction."""
@@ -62,6 +66,7 @@ class Monitor:
     async def tick(self) -> None:
         """Called about once a second: look at what was predicted since."""
         self.recent.refresh()
+        self.requests.refresh()
         if self._unseen:
             predictions, self._unseen, self._unseen_bytes = self._unseen, [], 0
             await asyncio.to_thread(self._digest, predictions)

@@ -104,9 +104,15 @@ def _digest(content: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest())
 
 
-def _values(array: Array) -> tuple[list[float], bool]:
+def comparable_values(array: Array, most: int) -> tuple[list[float | None] | list[str], str]:
+    """The first values as JSON has them, and what they are: `numbers`, or `labels` which are digests."""
+    values, is_label = _values(array, most)
+    return ([_hex(value) for value in values], "labels") if is_label else (_finite(values), "numbers")
+
+
+def _values(array: Array, most: int = VALUES) -> tuple[list[float], bool]:
     """The first values as numbers; text that is no number as digests, and that it is so."""
-    first = array.flat[:VALUES]  # reshaped, a large array could be copied whole
+    first = array.flat[:most]  # reshaped, a large array could be copied whole
     if first.dtype.kind in "biuf":
         return first.tolist(), False
     texts = [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in first.tolist()]
@@ -123,11 +129,13 @@ def _read(row: list[float], number: int) -> Kept:
     return Kept(
         request=_hex(row[first]),
         size=abs(size),
-        # JSON has no word for NaN and infinity.
-        values=[_hex(value) for value in values]
-        if size < 0
-        else [value if math.isfinite(value) else None for value in values],
+        values=[_hex(value) for value in values] if size < 0 else _finite(values),
     )
+
+
+def _finite(values: Sequence[float]) -> list[float | None]:
+    """JSON has no word for NaN and infinity."""
+    return [value if math.isfinite(value) else None for value in values]
 
 
 def _hex(number: float) -> str:

@@ -150,16 +150,20 @@ class ShadowTest(PairedTest[ShadowState]):
 
     def _distance_e_value(self, state: ShadowState, *, sign: int) -> float:
         """Return E against H0 "sign * (mean - max) <= 0"."""
-        if state.loss.count < MIN_SAMPLES or not self.metric.maximum:
-            return 1.0
-        unit = self.metric.maximum
-        scaled = SumStats(count=state.loss.count, total=state.loss.total / unit, squares=state.loss.squares / unit**2)
-        return mixture(sign * (scaled.total - scaled.count) / math.sqrt(scaled.variance), scaled.count)
+        return distance_e_value(state.loss, float(self.metric.maximum or 0), sign=sign)
 
     @property
     def _limit(self) -> float:
         """Largest share of answers that may differ."""
         return 1 - self.metric.minimum if self.metric.minimum is not None else 0.0
+
+
+def distance_e_value(loss: SumStats, limit: float, *, sign: int) -> float:
+    """Return E against H0 "sign * (mean - limit) <= 0" of distances with these sums."""
+    if loss.count < MIN_SAMPLES or not limit:
+        return 1.0
+    scaled = SumStats(count=loss.count, total=loss.total / limit, squares=loss.squares / limit**2)
+    return mixture(sign * (scaled.total - scaled.count) / math.sqrt(scaled.variance), scaled.count)
 
 
 def agree(ours: Prediction, theirs: Prediction, tolerance: float) -> bool:

@@ -9,6 +9,7 @@ class PauseReason(StrEnum):
     PAUSE_STEP = "PauseStep"
     ROUTE_NOT_PROGRAMMED = "RouteNotProgrammed"
     ANALYSIS_INCONCLUSIVE = "AnalysisInconclusive"
+    REPLAY_INCONCLUSIVE = "ReplayInconclusive"
     NO_DIFFERENCE = "NoDifference"
     SAMPLE_RATIO_MISMATCH = "SampleRatioMismatch"
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
@@ -56,6 +57,7 @@ _SENTENCES = {
     PauseReason.USER_PAUSED: "spec.paused is true",
     PauseReason.PROVIDER_UNAVAILABLE: "a metric provider does not respond",
     PauseReason.ANALYSIS_INCONCLUSIVE: "the analysis is undecided; promote or abort",
+    PauseReason.REPLAY_INCONCLUSIVE: "the replay is undecided; promote or abort",
     PauseReason.NO_DIFFERENCE: "the A/B test has no winner; promote or abort",
     PauseReason.SAMPLE_RATIO_MISMATCH: (
         "the A/B test has no verdict; fix the split and start again, or promote or abort"

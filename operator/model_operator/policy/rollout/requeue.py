@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from model_operator.api.status import Phase
-from model_operator.api.steps import Analysis, Compare, Pause
+from model_operator.api.steps import Analysis, Compare, Pause, Replay
 from model_operator.policy.rollout.context import RolloutContext
 from model_operator.policy.rollout.pauses import PauseReason
+from model_operator.policy.rollout.replay import REPLAY_PATIENCE
 from model_operator.policy.rollout.rollback import time_until_scale_down
 from model_operator.policy.rollout.rules import PULL_PATIENCE, ROUTE_PATIENCE, deadline_start, is_waiting_for_pods
 
@@ -45,6 +46,9 @@ def _clocks_of_rollout(s: RolloutContext) -> Iterator[timedelta]:
         yield step.duration - s.since(status.step_started_at)
     if isinstance(step, Compare):
         yield step.maximum - s.since(status.step_started_at)
+    if isinstance(step, Replay):
+        yield step.timeout - s.since(status.step_started_at)
+        yield step.timeout + REPLAY_PATIENCE - s.since(status.step_started_at)
     if isinstance(step, Analysis):
         yield step.minimum - s.since(status.step_started_at)
         yield (step.maximum or timedelta(0)) - s.since(status.step_started_at)

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from model_operator.api.analysis import OnProviderError
 from model_operator.api.status import Phase, Status, Weights
-from model_operator.api.steps import Analysis, Compare, Pause, SetWeight
+from model_operator.api.steps import Analysis, Compare, Pause, Replay, SetWeight
 from model_operator.api.times import format_duration
 from model_operator.api.values import replace
 from model_operator.observation.pod_failures import PULL_REASONS, is_terminal, most_severe
@@ -199,7 +199,7 @@ def wait_for_promotion(s: RolloutContext) -> Status | None:
     is_timed = isinstance(step, Pause) and step.duration is not None
     if is_asked(s, "promote", s.status.canary):
         answer = promotion(s)
-        following = next_step(s) if isinstance(step, Pause | Analysis | Compare) else resume(s)
+        following = next_step(s) if isinstance(step, Pause | Analysis | Compare | Replay) else resume(s)
         return replace(following, **answer)
     if is_timed or (isinstance(step, Pause) and s.status.weights.applied != s.status.weights.desired):
         return None

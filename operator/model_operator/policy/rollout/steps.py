@@ -4,7 +4,7 @@ from typing import Any
 
 from model_operator.api.analysis import OnInconclusive
 from model_operator.api.status import Phase, Status, Weights
-from model_operator.api.steps import Analysis, Compare, Evaluate, Pause, SetWeight
+from model_operator.api.steps import Analysis, Compare, Evaluate, Pause, Replay, SetWeight
 from model_operator.api.times import format_duration
 from model_operator.api.values import replace
 from model_operator.observation.values import Outcome
@@ -12,6 +12,7 @@ from model_operator.policy.rollout.annotations import accepted, is_asked
 from model_operator.policy.rollout.context import RolloutContext
 from model_operator.policy.rollout.evaluation import EvaluationPhase, evaluate
 from model_operator.policy.rollout.pauses import PauseReason
+from model_operator.policy.rollout.replay import ReplayPhase, replay
 from model_operator.policy.rollout.replica_counts import has_goal_size
 from model_operator.policy.rollout.transitions import go_back, pause, remember, resume
 
@@ -35,6 +36,8 @@ def take_step(s: RolloutContext) -> Status | None:
         return _take_analysis(s, step)
     if isinstance(step, Compare):
         return _take_comparison(s, step)
+    if isinstance(step, Replay):
+        return _take_replay(s, step)
     return next_step(s) if s.observed.route.is_programmed else s.status
 
 
@@ -56,6 +59,20 @@ def _take_evaluation(s: RolloutContext, step: Evaluate) -> Status:
             return replace(next_step(s), evaluation=evaluation)
         case EvaluationPhase.RUNNING:
             return s.changed(evaluation=evaluation)
+
+
+def _take_replay(s: RolloutContext, step: Replay) -> Status:
+    result = replay(s, step)
+    facts = s.under(s.changed(replay=result.to_status()))
+    match result.phase:
+        case ReplayPhase.FAILED:
+            return go_back(facts, "ReplayFailed", result.message)
+        case ReplayPhase.PASSED:
+            return next_step(facts)
+        case ReplayPhase.INCONCLUSIVE:
+            return _end_undecided(facts, PauseReason.REPLAY_INCONCLUSIVE, "the replay is undecided", result.message)
+        case ReplayPhase.RUNNING:
+            return facts.status
 
 
 def _take_analysis(s: RolloutContext, step: Analysis) -> Status:
@@ -89,14 +106,15 @@ def _take_comparison(s: RolloutContext, step: Compare) -> Status:
     )
 
 
-def _end_undecided(s: RolloutContext, reason: PauseReason, words: str) -> Status:
+def _end_undecided(s: RolloutContext, reason: PauseReason, words: str, numbers: str = "") -> Status:
+    """End a step as `onInconclusive` says; `numbers` are those of the analysis if there are no others."""
     match s.spec.analysis.on_inconclusive:
         case OnInconclusive.PROMOTE:
             return next_step(s)
         case OnInconclusive.ABORT:
-            return go_back(s, str(reason), f"{words}: {s.observed.verdict.message}")
+            return go_back(s, str(reason), f"{words}: {numbers or s.observed.verdict.message}")
         case OnInconclusive.PAUSE:
-            return pause(s, reason)
+            return pause(s, reason, f"{words} ({numbers}); promote or abort" if numbers else "")
 
 
 def promote(s: RolloutContext) -> Status:

@@ -38,6 +38,7 @@ def begin(s: RolloutContext, **facts: Any) -> Status:
         pauses=(),
         analysis=None,
         evaluation=None,
+        replay=None,
         pod_failures=(),
         # The condition of the previous revision does not apply to this one.
         conditions=tuple(c for c in s.status.conditions if c.type != "ModelLoaded"),

@@ -34,6 +34,9 @@ def events(old: Status, new: Status) -> Iterator[EventDraft]:
     evaluation = new.evaluation or {}
     if evaluation.get("phase") == "Passed" and new.evaluation != old.evaluation:
         yield EventDraft("EvaluationPassed", f"{new.canary} on {evaluation['dataset']}: {evaluation['message']}")
+    replay = new.replay or {}
+    if replay.get("phase") == "Passed" and new.replay != old.replay:
+        yield EventDraft("ReplayPassed", f"{new.canary}: {replay['message']}")
     if new.phase is Phase.ROLLING_BACK and old.phase is not new.phase and new.rollback:
         message = f"{new.canary} is being rolled back: {new.rollback.message}"
         yield EventDraft(new.rollback.reason, message, is_warning=new.rollback.reason != "Reverted")

@@ -6,6 +6,7 @@ from model_operator.api.steps import (
     Compare,
     Evaluate,
     Pause,
+    Replay,
     SetCanaryScale,
     SetHeaderRoute,
     SetMirrorRoute,
@@ -18,6 +19,7 @@ from model_operator.policy.rollout.context import RolloutContext
 from model_operator.policy.rollout.evaluation import evaluation_error, evaluation_hindrance
 from model_operator.policy.rollout.gates import gate_words
 from model_operator.policy.rollout.pauses import PauseReason
+from model_operator.policy.rollout.replay import replay
 from model_operator.policy.rollout.replica_counts import canary_goal, full_size
 
 
@@ -130,6 +132,8 @@ def _step_words(s: RolloutContext, step: Step | None) -> str:
         case Evaluate():
             why = evaluation_hindrance(s)
             return f"evaluating {status.canary} on labelled data{f': {why}' if why else ''}"
+        case Replay():
+            return f"replaying requests of {status.stable} to {status.canary}: {replay(s, step).message}"
         case SetHeaderRoute():
             return f"setting the header route to {status.canary}"
         case SetMirrorRoute(percent):
