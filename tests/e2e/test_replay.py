@@ -74,7 +74,11 @@ def test_a_version_that_disagrees_never_has_a_request(replayed: Any, version: st
     assert found["replay"]["requests"] == 200
     assert events(replayed, "WeightSet") == before
     assert found["history"][0]["reason"] == "ReplayFailed"
-    assert any(why in message for message in events(replayed, "ReplayFailed"))
+    wait_until(
+        lambda: any(why in message for message in events(replayed, "ReplayFailed")),
+        "an Event has the numbers",
+        seconds=10,
+    )
 
 
 @pytest.mark.timeout(180)
@@ -94,7 +98,7 @@ def test_no_pod_of_the_candidate_is_behind_the_front_service(replayed: Any) -> N
     found = status(replayed)
     assert found["replay"]["phase"] == "Passed"
     assert "agreement: 2000 of 2000 requests (100.00%), at least 0.9 required" in found["replay"]["message"]
-    assert "agreement: 2000 of 2000" in events(replayed, "ReplayPassed")[-1]
+    assert any("agreement: 2000 of 2000" in message for message in events(replayed, "ReplayPassed"))
 
 
 @pytest.mark.timeout(180)

@@ -57,6 +57,9 @@ def title_of(step: Body) -> str:
         case "analysis":
             least = (value or {}).get("minDuration")
             return f"Analyse for {least} at least" if least else "Analyse"
+        case "replay":
+            limits = [name for name in ("agreement", "distance", "latency") if name in (value or {})]
+            return f"Replay {(value or {}).get('requests', 500)} recent requests: {', '.join(limits)}"
         case "evaluate":
             return f"Evaluate on labelled data: {', '.join(one['name'] for one in (value or {}).get('metrics', ()))}"
         case "setHeaderRoute":
