@@ -56,8 +56,7 @@ async def test_one_that_does_not_goes_back_without_weight_also_when_the_operator
     assert found["history"][0]["reason"] == "ReplayFailed"
     assert "agreement: 50 of 100 requests (50.00%)" in found["history"][0]["message"]
     assert found["replay"]["metrics"][0]["verdict"] == "Fail"
-    events = [event["reason"] for event in world.cluster.of_kind("Event")]
-    assert "WeightSet" not in events
+    assert "weights" not in found
     assert world.deaths
 
 

@@ -8,8 +8,10 @@ import pytest
 
 from model_operator.api.replay import ReplayCounts, ReplayFault, ReplayTimes
 from model_operator.api.resource import ModelDeployment
+from model_operator.api.status import Phase, Rollback
 from model_operator.api.steps import Replay
 from model_operator.api.sums import SumStats
+from model_operator.api.values import replace
 from model_operator.observation.values import Observed, ReplayView
 from model_operator.policy.analysis.binomial import lower_tail, trials_needed, upper_tail
 from model_operator.policy.rollout.context import RolloutContext
@@ -21,6 +23,7 @@ from model_operator.policy.rollout.replay import (
     replay,
     requests_ahead,
 )
+from model_operator.policy.status.events import EventDraft, events
 from model_operator.testing import VirtualClock
 
 NOW = VirtualClock().now()
@@ -241,3 +244,13 @@ def test_false_alarms_are_at_most_alpha(minimum: float) -> None:
     assert failed / runs <= 0.05
     assert passed / runs <= 0.05, "a candidate at a limit is seldom taken for one that is surely within it"
     print(f"min {minimum}: failed {failed}, passed {passed} of {runs}")
+
+
+def test_a_canary_that_is_gone_in_the_same_pass_has_an_event_with_the_numbers() -> None:
+    before = situation(AGREEMENT).status
+    rollback = Rollback(reason="ReplayFailed", message="agreement: 100 of 500 requests")
+    after = replace(before, phase=Phase.DEGRADED, canary="", aborted="new", rollback=rollback)
+    assert list(events(before, after)) == [
+        EventDraft("ReplayFailed", "new is being rolled back: agreement: 100 of 500 requests", is_warning=True)
+    ]
+    assert not list(events(after, after)), "and only once"

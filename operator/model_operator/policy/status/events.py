@@ -37,8 +37,9 @@ def events(old: Status, new: Status) -> Iterator[EventDraft]:
     replay = new.replay or {}
     if replay.get("phase") == "Passed" and new.replay != old.replay:
         yield EventDraft("ReplayPassed", f"{new.canary}: {replay['message']}")
-    if new.phase is Phase.ROLLING_BACK and old.phase is not new.phase and new.rollback:
-        message = f"{new.canary} is being rolled back: {new.rollback.message}"
+    # A canary without traffic is gone in the same pass.
+    if new.rollback and new.rollback != old.rollback and old.phase is not Phase.ROLLING_BACK:
+        message = f"{new.canary or old.canary} is being rolled back: {new.rollback.message}"
         yield EventDraft(new.rollback.reason, message, is_warning=new.rollback.reason != "Reverted")
     for token, answer in new.answers.items():
         if answer.is_accepted and answer != old.answers.get(token):
