@@ -1,8 +1,8 @@
 """The data plane: answers a request for predictions, whichever protocol brings it.
 
-HTTP and gRPC translate (`http/`, `grpc/`), a codec of `protocols/` decodes and encodes, and what happens in between
-stands here once: who may ask, whether the model is ready and the right one, timing, batching, monitoring, and what
-becomes of an error.
+HTTP, gRPC and messages are translated (`http/`, `grpc/`, `messaging/`), a codec of `protocols/` decodes and encodes,
+and what happens in between stands here once: who may ask, whether the model is ready and the right one, timing,
+batching, monitoring, and what becomes of an error.
 """
 
 from __future__ import annotations
@@ -135,12 +135,14 @@ class DataPlane:
         path: str,
         started: float,
         target: tuple[str, str] | None = None,
+        is_trusted: bool = False,
     ) -> A:
         """Answer one request; counts, times and traces it, and logs why it was refused.
 
         `read` brings the payload once the client may ask. `operation` is "METHOD route" or "service/method", `path`
         where the client asked, `started` the time of the request's head, `target` the model and version that are asked
-        for, where they are not known to be the served ones. Raises RequestErrors only, or Disconnected.
+        for, where they are not known to be the served ones. `is_trusted`: a broker has checked who asks, so that no key
+        is needed. Raises RequestErrors only, or Disconnected.
         """
         telemetry = self._telemetry
         telemetry.begin()
@@ -148,7 +150,8 @@ class DataPlane:
         code = CLIENT_GONE
         explanations: Explanations | None = None
         try:
-            self.authenticator.check(headers)
+            if not is_trusted:
+                self.authenticator.check(headers)
             payload = await read()
             if target is not None:
                 self.require_model(*target)

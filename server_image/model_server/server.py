@@ -84,6 +84,7 @@ async def run(settings: Settings, environ: Mapping[str, str], context: WorkerCon
     async with (
         _beside(server, _config(comparison, settings, tls), context.comparison),
         _grpc(settings, plane, tls) as port,
+        _messages(settings, plane, telemetry, context.worker),
     ):
         if port is not None:
             lifecycle.listen(port.tell)
@@ -157,6 +158,24 @@ async def _grpc(settings: Settings, plane: DataPlane, tls: Tls) -> AsyncIterator
         yield port
     finally:
         await port.stop(settings.request_timeout_seconds)
+
+
+@asynccontextmanager
+async def _messages(settings: Settings, plane: DataPlane, telemetry: Telemetry, worker: int) -> AsyncIterator[None]:
+    """Answer the messages of a broker, when one is set. Raises DependencyMissing, or SettingsInvalid."""
+    if not settings.stream_url:
+        yield
+        return
+    # Imported only here: nearly every server has no broker.
+    from model_server.messaging.stream import create_consumer
+
+    consumer = create_consumer(settings, plane, telemetry, worker)
+    task = asyncio.create_task(consumer.run(), name="messages")
+    try:
+        yield
+    finally:
+        consumer.stop()
+        await task
 
 
 class Server(uvicorn.Server):

@@ -24,6 +24,9 @@ SHADOW_DIGEST = "MODELDEPLOY_SHADOW_TOKEN_SHA256"
 #: Settings of several values, separated by commas.
 LISTS = frozenset({"INPUT_LOG_REDACT", "CORS_ORIGINS", "AUTH_PROTECT"})
 
+#: Names of topics that every broker takes; wildcards would let a server read its own answers.
+TOPIC = r"^[A-Za-z0-9._:/-]{0,249}$"
+
 # A Service named `model-server` makes the kubelet inject these into every pod of its namespace.
 SERVICE_LINK = re.compile(r"^(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?)$")
 
@@ -182,6 +185,43 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     explanation_queue_size: Annotated[
         int, Meta(ge=1, description="Requests for explanations that may wait before 503 is answered.")
     ] = 16
+    stream_url: Annotated[
+        str,
+        Meta(
+            pattern=r"^((nats|tls|kafkas?)://[A-Za-z0-9.:\-\[\],]+|(rediss?|amqps?)://[A-Za-z0-9.:\-\[\]]+(/[A-Za-z0-9._%-]*)?)?$",
+            description="Broker whose messages are answered: `nats://`, `tls://` (NATS), `redis://`, `rediss://`, `amqp://`,"
+            " `amqps://`, `kafka://` or `kafkas://`, without credentials; default: none.",
+        ),
+    ] = ""
+    stream_input: Annotated[
+        str, Meta(pattern=TOPIC, description="Subject, stream, queue or topic of the messages to answer.")
+    ] = ""
+    stream_output: Annotated[str, Meta(pattern=TOPIC, description="Where the answers go.")] = ""
+    stream_dead_letter: Annotated[
+        str, Meta(pattern=TOPIC, description="Where messages without an answer go, with the reason.")
+    ] = ""
+    stream_group: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9_-]{0,128}$",
+            description="Consumers of one group share the messages; default: the name.",
+        ),
+    ] = ""
+    stream_concurrency: Annotated[
+        int,
+        Meta(ge=0, le=10_000, description="Messages that a worker takes before it has answered one; 0: two batches."),
+    ] = 0
+    stream_max_deliveries: Annotated[
+        int, Meta(ge=1, le=1000, description="How often a message is tried before it becomes a dead letter.")
+    ] = 5
+    stream_credentials_dir: Annotated[
+        Path | None,
+        Meta(description="A mounted Secret with `username` and `password`, or `token`, for the broker; default: none."),
+    ] = None
+    stream_revisions: Annotated[
+        Path | None,
+        Meta(description="File with the revisions that consume, one a line; default: this server consumes."),
+    ] = None
     drift_reference: Annotated[str, Meta(description="`package` or the number of first requests to compare with.")] = (
         "package"
     )
@@ -218,6 +258,24 @@ def _contradictions(settings: Settings) -> None:
         raise SettingsInvalid(
             f"{PREFIX}SIGNATURE_IDENTITY and {PREFIX}SIGNATURE_ISSUER go together, and one of them is missing",
             hint="An identity is what one issuer says of somebody: set both.",
+        )
+    _contradictions_of_stream(settings)
+
+
+def _contradictions_of_stream(settings: Settings) -> None:
+    topics = {name: getattr(settings, name) for name in ("stream_input", "stream_output", "stream_dead_letter")}
+    if not settings.stream_url:
+        return
+    for name, topic in topics.items():
+        if not topic:
+            raise SettingsInvalid(
+                f"{settings.variable(name)} is missing, and {PREFIX}STREAM_URL is set",
+                hint="A stream has an input, an output, and a dead-letter topic for what cannot be answered.",
+            )
+    if len(set(topics.values())) < len(topics):
+        raise SettingsInvalid(
+            f"{PREFIX}STREAM_INPUT, _OUTPUT and _DEAD_LETTER are not three different topics",
+            hint="A server that reads what it writes would never come to an end.",
         )
 
 

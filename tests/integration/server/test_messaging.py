@@ -1,0 +1,263 @@
+"""A model behind each broker: the real server, the real broker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+
+import pytest
+from brokers import BROKERS, Received, TestBroker
+from cloudevents.core.bindings.http import HTTPMessage, from_http_event, to_binary_event, to_structured_event
+from cloudevents.core.v1.event import CloudEvent
+from stream_chaos import DEAD, INPUT, OUTPUT, made_up, settled
+from waiting import eventually
+
+ANSWERED = 'modeldeploy_stream_messages_total{{model="wine",outcome="answered",revision="",version="3"}} {}.0'
+
+
+@pytest.fixture(params=sorted(BROKERS))
+def kind(request) -> type[TestBroker]:
+    found = BROKERS[request.param]
+    if why := found.missing():
+        pytest.skip(why)
+    return found
+
+
+@pytest.fixture
+async def broker(kind, tmp_path_factory) -> AsyncIterator[TestBroker]:
+    broker = kind(tmp_path_factory.mktemp(kind.scheme))
+    await broker.start()
+    await broker.create(INPUT, OUTPUT, DEAD)
+    yield broker
+    await broker.close()
+
+
+def stream(broker, **more):
+    topics = {"stream_input": INPUT, "stream_output": OUTPUT, "stream_dead_letter": DEAD}
+    return {"name": "wine", "trusted": True, "stream_url": broker.url, **topics, **more}
+
+
+async def received(broker: TestBroker, topic: str, count: int) -> list[Received]:
+    async def enough() -> list[Received]:
+        found = await broker.receive(topic)
+        return found if len(found) >= count else []
+
+    return await eventually(enough, f"{count} messages in {topic}", seconds=40)
+
+
+async def said(server, text: str) -> str:
+    async def logged() -> str:
+        return server.log.read_text() if text in server.log.read_text() else ""
+
+    return await eventually(logged, lambda: f"{text} in {server.describe()}", seconds=30)
+
+
+async def shows(server, line: str) -> None:
+    async def shown() -> bool:
+        return line in server.client.get("/metrics").text
+
+    await eventually(shown, lambda: f"{line} in {server.client.get('/metrics').text}", seconds=30)
+
+
+def body(rows) -> bytes:
+    return json.dumps({"instances": rows}).encode()
+
+
+async def test_a_message_is_answered_as_a_request_is(broker, wine, serve):
+    server = serve(wine.uri, **stream(broker)).wait_ready()
+    rows = wine.rows[:20].tolist()
+    await broker.send(INPUT, [(body([row]), {"x-request-id": f"m-{n}"}) for n, row in enumerate(rows)])
+    answers = {one.headers["x-request-id"]: json.loads(one.body) for one in await received(broker, OUTPUT, 20)}
+    plain = server.client.post("/predict", json={"instances": rows}).json()
+    assert [answers[f"m-{n}"]["predictions"][0] for n in range(20)] == plain["predictions"]
+    await shows(server, ANSWERED.format(20))
+    # One request of the twenty-one came over HTTP.
+    await shows(server, 'modeldeploy_requests_total{code="200",model="wine",revision="",version="3"} 21.0')
+    await shows(server, 'modeldeploy_stream_connected{model="wine",revision="",version="3"} 1.0')
+    await shows(server, 'modeldeploy_stream_lag{model="wine",revision="",version="3"} 0.0')
+    label = {"id": "m-3", "label": answers["m-3"]["predictions"][0]}
+    assert server.client.post("/feedback", json=label).status_code == 200
+
+
+async def test_a_message_has_the_protocol_that_its_body_shows(broker, wine, serve):
+    serve(wine.uri, **stream(broker)).wait_ready()
+    data = {"instances": wine.rows[:1].tolist()}
+    attributes = {"type": "t", "source": "/s", "id": "e-1", "specversion": "1.0", "datacontenttype": "application/json"}
+    event = CloudEvent(attributes, data)
+    binary, structured = to_binary_event(event), to_structured_event(event)
+    tensor = {"name": "x", "shape": [1, 13], "datatype": "FP64", "data": wine.rows[:1].tolist()}
+    await broker.send(
+        INPUT,
+        [
+            (binary.body, dict(binary.headers)),
+            (structured.body, {**structured.headers, "x-request-id": "structured"}),
+            (json.dumps({"inputs": [tensor]}).encode(), {"x-request-id": "v2"}),
+            (b'{"inputs": [{"datatype": 3}]}', {"x-request-id": "v2-fault"}),
+        ],
+    )
+    answers = {one.headers["x-request-id"]: one for one in await received(broker, OUTPUT, 3)}
+    # The id of a binary event is the message's, too.
+    for name in ("e-1", "structured"):
+        told = from_http_event(HTTPMessage(answers[name].headers, answers[name].body))
+        assert told.get_type() == "io.kserve.inference.response"
+        assert told.get_id() != "e-1"
+    assert "ce-id" in answers["e-1"].headers
+    assert json.loads(answers["v2"].body)["outputs"][0]["shape"] == [1]
+    (fault,) = await received(broker, DEAD, 1)
+    assert fault.headers["x-request-id"] == "v2-fault"
+
+
+POISON = [
+    pytest.param(b"{not json", "MalformedRequest", "400", None, id="what is not JSON"),
+    pytest.param(b"", "MalformedRequest", "400", None, id="an empty message"),
+    pytest.param(b"\xff\x00\x80", "MalformedRequest", "400", None, id="bytes"),
+    pytest.param(body([["a"] * 13]), "InvalidInput", "422", "instances[0].alcohol", id="a value of another type"),
+    pytest.param(b'{"rows": []}', "InvalidInput", "422", "rows", id="an unknown field"),
+    pytest.param(b" " * 3000 + body([]), "RequestTooLarge", "413", None, id="more bytes than are read"),
+]
+
+
+async def test_what_cannot_be_answered_is_a_dead_letter_with_the_reason(broker, wine, serve):
+    server = serve(wine.uri, max_request_bytes=2000, **stream(broker)).wait_ready()
+    cases = [case.values for case in POISON]
+    await broker.send(INPUT, [(case[0], {"x-request-id": f"m-{n}", "own": "kept"}) for n, case in enumerate(cases)])
+    dead = {one.headers["x-request-id"]: one for one in await received(broker, DEAD, len(cases))}
+    for n, (sent, reason, status, field) in enumerate(cases):
+        letter = dead[f"m-{n}"]
+        assert letter.body == sent
+        assert letter.headers["own"] == "kept"
+        assert letter.headers["x-modeldeploy-reason"] == reason
+        assert letter.headers["x-modeldeploy-status"] == status
+        assert letter.headers.get("x-modeldeploy-field") == field
+        assert letter.headers["x-modeldeploy-source"] == INPUT
+        assert letter.headers["x-modeldeploy-message"]
+    line = 'modeldeploy_stream_dead_letters_total{{model="wine",reason="{}",revision="",version="3"}} {}.0'
+    await shows(server, line.format("MalformedRequest", 3))
+    await shows(server, line.format("InvalidInput", 2))
+    await shows(server, 'modeldeploy_refusals_total{model="wine",reason="InvalidInput",revision="",version="3"} 2.0')
+    await broker.send(INPUT, [(body(wine.rows[:1].tolist()), {"x-request-id": "after"})])
+    assert (await received(broker, OUTPUT, 1))[0].headers["x-request-id"] == "after"
+
+
+MOODY = """
+def load_model(path): return 1
+def predict(model, inputs):
+    if (inputs[:, 0] < 0).any(): raise RuntimeError("a negative number")
+    return ["x" * int(n) for n in inputs[:, 0]]
+"""
+
+
+@pytest.fixture
+def moody(tmp_path) -> str:
+    """Fails for negative numbers, and answers others with so long a text."""
+    folder = tmp_path / "moody"
+    folder.mkdir()
+    (folder / "model.py").write_text(MOODY)
+    (folder / "model.yaml").write_text(
+        "input_features: [{name: a, example: 1}]\noutput_features: [{name: b, dtype: string}]\n"
+    )
+    return f"file://{folder}"
+
+
+async def test_a_failing_message_is_tried_again_so_often_and_no_more(broker, moody, serve):
+    server = serve(moody, stream_max_deliveries=3, **stream(broker)).wait_ready()
+    await broker.send(INPUT, [(body([[-1]]), {"x-request-id": "bad"}), (body([[2]]), {"x-request-id": "good"})])
+    (answer,) = await received(broker, OUTPUT, 1)
+    assert answer.headers["x-request-id"] == "good"
+    (letter,) = await received(broker, DEAD, 1)
+    assert letter.headers["x-modeldeploy-reason"] == "PredictionError"
+    assert letter.headers["x-modeldeploy-status"] == "500"
+    await shows(server, 'modeldeploy_stream_retries_total{model="wine",revision="",version=""} 2.0')
+
+
+async def test_an_answer_that_the_broker_does_not_take_is_a_dead_letter(broker, moody, serve):
+    serve(moody, **stream(broker)).wait_ready()
+    await broker.send(INPUT, [(body([[1_500_000]]), {"x-request-id": "long"}), (body([[2]]), {"x-request-id": "next"})])
+    (letter,) = await received(broker, DEAD, 1)
+    assert letter.headers["x-modeldeploy-reason"] == "AnswerTooLarge"
+    assert letter.body == body([[1_500_000]])
+    (answer,) = await received(broker, OUTPUT, 1)
+    assert answer.headers["x-request-id"] == "next"
+
+
+async def test_no_message_is_lost_with_a_killed_server(broker, wine, serve):
+    first = serve(wine.uri, **stream(broker)).wait_ready()
+    sent = made_up(wine.rows.tolist(), 2000)
+    sending = asyncio.create_task(broker.send(INPUT, sent))
+    await received(broker, OUTPUT, 200)
+    os.killpg(first.process.pid, signal.SIGKILL)
+    await sending
+    serve(wine.uri, **stream(broker)).wait_ready()
+    found = await settled(broker, len(sent))
+    assert found.lost == 0
+    assert found.dead == 20
+    assert found.marked == found.copies
+
+
+async def test_a_broker_that_dies_and_comes_back_costs_no_message_and_no_readiness(broker, wine, serve):
+    server = serve(wine.uri, **stream(broker)).wait_ready()
+    sent = made_up(wine.rows.tolist(), 2000)
+    await broker.send(INPUT, sent)
+    broker.kill()
+    await shows(server, 'modeldeploy_stream_connected{model="wine",revision="",version="3"} 0.0')
+    await said(server, "BrokerUnavailable")
+    assert server.phase() == "ready"
+    assert server.client.post("/predict", json={"instances": wine.rows[:1].tolist()}).status_code == 200
+    await broker.start()
+    found = await settled(broker, len(sent))
+    assert found.lost == 0
+    assert found.dead == 20
+    assert found.marked == found.copies
+
+
+async def test_the_workers_of_a_server_share_the_messages(broker, wine, serve):
+    server = serve(wine.uri, workers=2, **stream(broker)).wait_ready()
+    sent = made_up(wine.rows.tolist(), 500)
+    await broker.send(INPUT, sent)
+    found = await settled(broker, len(sent))
+    assert (found.lost, found.copies, found.dead) == (0, 0, 5)
+    await shows(server, ANSWERED.format(495))
+
+
+async def test_a_draining_server_answers_what_it_has_taken(broker, wine, serve):
+    first = serve(wine.uri, **stream(broker)).wait_ready()
+    sent = made_up(wine.rows.tolist(), 3000)
+    await broker.send(INPUT, sent)
+    await received(broker, OUTPUT, 1)
+    assert first.terminate() == 0
+    serve(wine.uri, **stream(broker)).wait_ready()
+    found = await settled(broker, len(sent))
+    assert (found.lost, found.copies) == (0, 0)
+
+
+async def test_a_revision_without_a_share_of_the_traffic_does_not_consume(broker, wine, serve, tmp_path):
+    revisions = tmp_path / "revisions"
+    revisions.write_text("old\n")
+    server = serve(wine.uri, revision="new", **stream(broker, stream_revisions=revisions)).wait_ready()
+    await broker.send(INPUT, made_up(wine.rows.tolist(), 10))
+    assert "modeldeploy_stream_connected{" not in server.client.get("/metrics").text
+    assert "consuming" not in server.log.read_text()
+    revisions.write_text("old\nnew\n")
+    assert all(one.headers["x-modeldeploy-revision"] == "new" for one in await received(broker, OUTPUT, 9))
+    revisions.write_text("old\n")
+
+    async def waits() -> bool:
+        return "modeldeploy_stream_connected{" not in server.client.get("/metrics").text
+
+    await eventually(waits, seconds=20)
+
+
+async def test_a_broker_that_is_away_is_waited_for(kind, wine, serve, tmp_path_factory):
+    broker = kind(tmp_path_factory.mktemp(kind.scheme))
+    server = serve(wine.uri, **stream(broker)).wait_ready()
+    log = await said(server, "BrokerUnavailable")
+    assert "does not answer" in log
+    await broker.start()
+    await broker.create(INPUT, OUTPUT, DEAD)
+    await broker.send(INPUT, made_up(wine.rows.tolist(), 5))
+    await received(broker, OUTPUT, 4)
+    assert server.log.read_text().count("BrokerUnavailable") < 5
+    await broker.close()
