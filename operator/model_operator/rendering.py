@@ -13,6 +13,7 @@ from model_operator.manifests.monitoring import monitoring_objects
 from model_operator.manifests.pods import PodSettings
 from model_operator.manifests.workload import (
     autoscaler,
+    consumers,
     deployment,
     disruption_budget,
     front_service,
@@ -47,7 +48,8 @@ def render(
     ]
     budget = [disruption_budget(resource)] if sum(plan.sizes.values()) > 1 else []
     yield [*grown, *budget, *_revision_services(resource, plan, observed, live, revisions), *absent]
-    yield [service for service in services if service not in absent]
+    consuming = list(_consumers(resource, plan, observed))
+    yield [*(service for service in services if service not in absent), *consuming]
     router = router_for(resource.spec.routing)
     yield [
         owned_object(resource, one.kind.api_version, one.kind.kind, one.name, one.content)
@@ -76,6 +78,23 @@ def _services(
     yield front_service(resource, resource.name, plan.front, schemes, stable=memory)
     if plan.preview:
         yield front_service(resource, f"{resource.name}-preview", plan.preview, schemes)
+
+
+def _consumers(resource: ModelDeployment, plan: Plan, observed: Observed) -> Iterator[JsonObject]:
+    """Yield the list of the revisions that consume messages: those that the front Service or the router leads to.
+
+    A canary without a share of the requests consumes nothing; with one, its share of the messages is that of its pods.
+    """
+    sources = [_source(resource, plan, observed, revision) for revision in (*plan.sizes, *plan.kept)]
+    if any(source is not None and parse_server(source["server"]).stream for source in sources):
+        yield consumers(resource, consuming_revisions(plan))
+
+
+def consuming_revisions(plan: Plan) -> list[str]:
+    """Return the revisions with a share of the traffic."""
+    behind = [revision for revision, size in plan.sizes.items() if size] if plan.front is None else [plan.front]
+    canary = [plan.split.canary] if plan.split.canary and plan.split.weight > 0 else []
+    return sorted({*behind, *canary})
 
 
 def _revision_services(

@@ -117,7 +117,7 @@ class NatsServer(TestBroker):
         import nats
 
         await self.disconnect()
-        self.client = await nats.connect(self.url, allow_reconnect=False, **login)
+        self.client = await nats.connect(self.url, allow_reconnect=False, max_reconnect_attempts=1, reconnect_time_wait=0, **login)
         self.jetstream = self.client.jetstream(timeout=10)
         await self.jetstream.account_info()
 

@@ -59,7 +59,7 @@ _SERVER = Fields(
         "resources": None,
         "podTemplate": None,
     },
-    later={},
+    later={"stream": None},
 )
 _BATCHING = Fields(first={"maxBatchSize": 32, "maxDelayMilliseconds": 1}, later={})
 _INPUT_LOG = Fields(first={"sampleRate": 0, "redact": None, "sink": "stdout"}, later={})
@@ -70,6 +70,23 @@ _SIGNATURE = Fields(first={}, later={"publicKey": None, "identity": None})
 _PUBLIC_KEY = Fields(first={}, later={"secretName": None, "configMapName": None, "key": None})
 _IDENTITY = Fields(first={}, later={"subject": None, "issuer": None})
 _AUTH = Fields(first={"secretName": None}, later={"protect": []})
+_STREAM = Fields(
+    first={},
+    later={
+        "nats": None,
+        "redis": None,
+        "rabbitmq": None,
+        "kafka": None,
+        "secretName": None,
+        "input": None,
+        "output": None,
+        "deadLetter": None,
+        "group": None,
+        "concurrency": None,
+        "maxDeliveries": 5,
+    },
+)
+_BROKER = Fields(first={}, later={"url": None})
 _SECRET = Fields(first={"secretName": None}, later={})
 
 #: By path within a revision's source (`spec` without what does not make pods differ).
@@ -85,6 +102,11 @@ FIELDS: Mapping[str, Fields] = {
     "server.inputLog": _INPUT_LOG,
     "server.auth": _AUTH,
     "server.tls": _SECRET,
+    "server.stream": _STREAM,
+    "server.stream.nats": _BROKER,
+    "server.stream.redis": _BROKER,
+    "server.stream.rabbitmq": _BROKER,
+    "server.stream.kafka": _BROKER,
     "monitoring.drift": _DRIFT,
 }
 

@@ -44,6 +44,11 @@ def revision_name(name: str, revision: str) -> str:
     return f"{name}-{revision}"
 
 
+def consumers_name(name: str) -> str:
+    """Return the name of the ConfigMap that lists the revisions which consume messages."""
+    return f"{name}-stream"
+
+
 def own_labels(name: str) -> dict[str, str]:
     """Return the labels that the operator sets on every object of one ModelDeployment."""
     return {

@@ -24,6 +24,7 @@ from model_operator.api.strategy import (
     StrategyFields,
     parse_strategy,
 )
+from model_operator.api.stream import Stream
 from model_operator.api.values import Duration, Number, Seconds, Value, read
 from model_operator.errors import InvalidSpec
 
@@ -141,6 +142,7 @@ class ServerFields(Value, frozen=True, kw_only=True):
     tls: SecretRef | None = None
     accelerate: str = "none"
     grpc_port: int | None = None
+    stream: Stream | None = None
     env: tuple[Body, ...] = ()
     resources: Body = field(default_factory=dict)
     pod_template: Body = field(default_factory=dict)
@@ -190,6 +192,7 @@ class Autoscaling(Value, frozen=True, kw_only=True):
     target_cpu_percent: int | None = field(name="targetCPUUtilizationPercentage", default=None)
     target_memory_percent: int | None = field(name="targetMemoryUtilizationPercentage", default=None)
     target_requests_per_second: Number | None = None
+    target_stream_lag: int | None = None
     metrics: tuple[Body, ...] = ()
     behavior: Body = field(default_factory=dict)
 

@@ -53,6 +53,7 @@ LEASE = KindInfo("Lease", "coordination.k8s.io", "v1", "leases", ("get", "create
 CHILDREN = (
     KindInfo("Deployment", "apps", "v1", "deployments", _CHILD),
     KindInfo("Service", "", "v1", "services", _CHILD),
+    KindInfo("ConfigMap", "", "v1", "configmaps", _CHILD),
     KindInfo("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers", _CHILD),
     KindInfo("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets", _CHILD),
     KindInfo("Job", "batch", "v1", "jobs", _CHILD),

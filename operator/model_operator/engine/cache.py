@@ -22,6 +22,7 @@ ChildId = tuple[str, str]  # kind, name
 
 #: Fields of an object's status that decisions depend on; of other kinds, the whole status.
 _STATUS_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "ConfigMap": (),
     "Deployment": ("observedGeneration", "availableReplicas", "updatedReplicas", "readyReplicas"),
     "HorizontalPodAutoscaler": (),
     "PodDisruptionBudget": (),

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from model_operator.api.names import PROTECTS_METRICS, REVISION, SCHEME, own_labels, pod_selector
+from model_operator.api.names import PROTECTS_METRICS, REVISION, SCHEME, consumers_name, own_labels, pod_selector
 from model_operator.api.pod_template import SERVER_CONTAINER
 from model_operator.api.resource import ObjectKey
 from model_operator.api.shadow import DIGEST_VARIABLE, shadow_token, token_digest
 from model_operator.api.spec import CertificateAuthority, Model, PublicKey, Server
+from model_operator.api.stream import Stream
 from model_operator.manifests.strategic_merge import overlay
 
 Body = dict[str, Any]
@@ -26,6 +27,10 @@ MODEL_DIR = "/var/lib/modeldeploy"
 CREDENTIALS_DIR = "/var/run/secrets/modeldeploy/storage"
 AUTH_DIR = "/var/run/secrets/modeldeploy/auth"
 CA_DIR = "/var/run/secrets/modeldeploy/ca"
+STREAM_DIR = "/var/run/secrets/modeldeploy/stream"
+#: The ConfigMap that names the revisions which consume messages, as a file.
+CONSUMERS_DIR = "/etc/modeldeploy/stream"
+CONSUMERS_FILE = "revisions"
 TLS_DIR = "/var/run/secrets/modeldeploy/tls"
 PUBLIC_KEY_DIR = "/var/run/secrets/modeldeploy/signature"
 CLAIM_DIR = "/mnt/claims"
@@ -64,7 +69,7 @@ def pod_template(key: ObjectKey, revision: str, model: Model, server: Server, se
         "metadata": {"labels": {**own_labels(name), REVISION: revision}},
         "spec": {
             "containers": [_container(key, revision, model, server, settings)],
-            "volumes": _volumes(model, server),
+            "volumes": _volumes(key.name, model, server),
             "terminationGracePeriodSeconds": grace_seconds(server, settings),
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
@@ -113,7 +118,7 @@ def _container(key: ObjectKey, revision: str, model: Model, server: Server, sett
         "name": SERVER_CONTAINER,
         "image": server.image or settings.image,
         "ports": _ports(server),
-        "env": _environment(key.name, revision, model, server)
+        "env": _environment(key, revision, model, server)
         + _shadow_token(key, settings)
         + [dict(entry) for entry in server.env],
         "resources": dict(server.resources),
@@ -156,7 +161,7 @@ def _probe(scheme: str, path: str, *, period: int, failures: int) -> Body:
     }
 
 
-def _environment(name: str, revision: str, model: Model, server: Server) -> list[Body]:
+def _environment(key: ObjectKey, revision: str, model: Model, server: Server) -> list[Body]:
     log, drift = server.input_log, server.drift
     public_key, identity = model.signature.public_key, model.signature.identity
     values: Mapping[str, Any] = {
@@ -169,7 +174,7 @@ def _environment(name: str, revision: str, model: Model, server: Server) -> list
         "SIGNATURE_IDENTITY": identity and identity.subject,
         "SIGNATURE_ISSUER": identity and identity.issuer,
         "INSTALL_REQUIREMENTS": model.install_requirements,
-        "NAME": name,
+        "NAME": key.name,
         "REVISION": revision,
         "HOST": "0.0.0.0",  # noqa: S104 -- a pod's own network namespace
         "PORT": PORT,
@@ -196,6 +201,7 @@ def _environment(name: str, revision: str, model: Model, server: Server) -> list
         "DRIFT_THRESHOLD": drift and drift.threshold,
         "ACCELERATE": None if server.accelerate == "none" else server.accelerate,
         "TERMINATION_LOG": TERMINATION_LOG,
+        **(_stream(key, server.stream) if server.stream else {}),
     }
     fixed = [
         {"name": f"MODEL_SERVER_{key}", "value": _text(value)} for key, value in values.items() if value is not None
@@ -206,6 +212,20 @@ def _environment(name: str, revision: str, model: Model, server: Server) -> list
     }
     # The root file system is read-only: temporary files go beside the model.
     return [*fixed, namespace, {"name": "TMPDIR", "value": MODEL_DIR}]
+
+
+def _stream(key: ObjectKey, stream: Stream) -> Mapping[str, Any]:
+    return {
+        "STREAM_URL": stream.url,
+        "STREAM_INPUT": stream.input,
+        "STREAM_OUTPUT": stream.output,
+        "STREAM_DEAD_LETTER": stream.dead_letter,
+        "STREAM_GROUP": stream.group_of(key.namespace, key.name),
+        "STREAM_CONCURRENCY": stream.concurrency,
+        "STREAM_MAX_DELIVERIES": stream.max_deliveries,
+        "STREAM_CREDENTIALS_DIR": STREAM_DIR if stream.secret_name else None,
+        "STREAM_REVISIONS": f"{CONSUMERS_DIR}/{CONSUMERS_FILE}",
+    }
 
 
 def _shadow_token(key: ObjectKey, settings: PodSettings) -> list[Body]:
@@ -235,6 +255,10 @@ def _mounts(model: Model, server: Server) -> list[Body]:
         mounts.append({"name": "auth", "mountPath": AUTH_DIR, "readOnly": True})
     if server.tls_secret_name:
         mounts.append({"name": "tls", "mountPath": TLS_DIR, "readOnly": True})
+    if server.stream:
+        mounts.append({"name": "stream-revisions", "mountPath": CONSUMERS_DIR, "readOnly": True})
+        if server.stream.secret_name:
+            mounts.append({"name": "stream", "mountPath": STREAM_DIR, "readOnly": True})
     if model.cache_claim or model.cache_path:
         mounts.append({"name": "cache", "mountPath": CACHE_DIR})
     if claim := claim_of(model):
@@ -242,7 +266,7 @@ def _mounts(model: Model, server: Server) -> list[Body]:
     return mounts
 
 
-def _volumes(model: Model, server: Server) -> list[Body]:
+def _volumes(name: str, model: Model, server: Server) -> list[Body]:
     volumes: list[Body] = [{"name": "model", "emptyDir": {}}]
     if model.secret_name:
         volumes.append({"name": "credentials", "secret": {"secretName": model.secret_name}})
@@ -254,6 +278,12 @@ def _volumes(model: Model, server: Server) -> list[Body]:
         volumes.append({"name": "auth", "secret": {"secretName": server.auth_secret_name}})
     if server.tls_secret_name:
         volumes.append({"name": "tls", "secret": {"secretName": server.tls_secret_name}})
+    if server.stream:
+        # Optional: a pod starts before the operator has written it, and does not consume until then.
+        consumers = {"name": consumers_name(name), "optional": True}
+        volumes.append({"name": "stream-revisions", "configMap": consumers})
+        if server.stream.secret_name:
+            volumes.append({"name": "stream", "secret": {"secretName": server.stream.secret_name}})
     if model.cache_claim:
         volumes.append({"name": "cache", "persistentVolumeClaim": {"claimName": model.cache_claim}})
     elif model.cache_path:

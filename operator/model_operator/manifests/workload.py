@@ -1,7 +1,7 @@
 """The objects of a model: Deployment, Service and autoscaler of each revision; front Service and disruption budget."""
 
 import functools
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import orjson
@@ -13,6 +13,7 @@ from model_operator.api.names import (
     ROLE,
     STABLE_SPEC,
     TEMPLATE,
+    consumers_name,
     pod_selector,
     revision_name,
 )
@@ -21,7 +22,7 @@ from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.spec import Autoscaling, parse_model, parse_server
 from model_operator.manifests.drift import content_hash
 from model_operator.manifests.metadata import owned_object
-from model_operator.manifests.pods import RENDERER, PodSettings, pod_template
+from model_operator.manifests.pods import CONSUMERS_FILE, RENDERER, PodSettings, pod_template
 
 Body = dict[str, Any]
 
@@ -30,6 +31,8 @@ DEFAULT_CPU_PERCENT = 70
 #: Pod metric of the custom metrics API behind `spec.autoscaling.targetRequestsPerSecond`: the rate of the servers'
 #: `modeldeploy_requests_total` (docs/rollouts.md has the rule for prometheus-adapter).
 REQUESTS_PER_SECOND = "modeldeploy_requests_per_second"
+#: External metric behind `spec.autoscaling.targetStreamLag`: one number for all pods, as the servers report it.
+STREAM_LAG = "modeldeploy_stream_lag"
 
 
 @functools.lru_cache(maxsize=4)
@@ -138,7 +141,7 @@ def autoscaler(owner: ModelDeployment, revision: str, scaling: Autoscaling, *, l
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
         "minReplicas": max(1, min(least, scaling.max_replicas)),
         "maxReplicas": scaling.max_replicas,
-        "metrics": [dict(metric) for metric in scaling.metrics] or _target_metrics(scaling),
+        "metrics": [dict(metric) for metric in scaling.metrics] or _target_metrics(owner.name, scaling),
     }
     if scaling.behavior:
         spec["behavior"] = dict(scaling.behavior)
@@ -146,21 +149,36 @@ def autoscaler(owner: ModelDeployment, revision: str, scaling: Autoscaling, *, l
     return owned_object(owner, "autoscaling/v2", "HorizontalPodAutoscaler", name, {"spec": spec}, labels=labels)
 
 
-def _target_metrics(scaling: Autoscaling) -> list[Body]:
+def _target_metrics(name: str, scaling: Autoscaling) -> list[Body]:
     """Return the metrics of the targets, CPU first, which is the order in which autoscaling/v1 keeps them."""
     cpu, memory, rate = scaling.target_cpu_percent, scaling.target_memory_percent, scaling.target_requests_per_second
-    if cpu is None and memory is None and rate is None:
+    lag = scaling.target_stream_lag
+    if cpu is None and memory is None and rate is None and lag is None:
         cpu = DEFAULT_CPU_PERCENT
     metrics = [_utilization(name, percent) for name, percent in (("cpu", cpu), ("memory", memory)) if percent]
     if rate is not None:
         target = {"type": "AverageValue", "averageValue": canonical_quantity(f"{rate:.3f}")}
         metrics.append({"type": "Pods", "pods": {"metric": {"name": REQUESTS_PER_SECOND}, "target": target}})
+    if lag is not None:
+        target = {"type": "AverageValue", "averageValue": canonical_quantity(str(lag))}
+        metric = {"name": STREAM_LAG, "selector": {"matchLabels": {"model": name}}}
+        metrics.append({"type": "External", "external": {"metric": metric, "target": target}})
     return metrics
 
 
 def _utilization(name: str, percent: int) -> Body:
     target = {"type": "Utilization", "averageUtilization": percent}
     return {"type": "Resource", "resource": {"name": name, "target": target}}
+
+
+def consumers(owner: ModelDeployment, revisions: Sequence[str]) -> Body:
+    """Return the ConfigMap that tells the pods of a model which revisions consume messages.
+
+    Its content changes under running pods, and a pod that starts while the operator is away finds it as well: labels
+    of pods would need a write for each pod, and a pod template would restart them.
+    """
+    content = {"data": {CONSUMERS_FILE: "".join(f"{revision}\n" for revision in revisions)}}
+    return owned_object(owner, "v1", "ConfigMap", consumers_name(owner.name), content)
 
 
 def disruption_budget(owner: ModelDeployment) -> Body:

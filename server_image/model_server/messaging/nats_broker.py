@@ -58,7 +58,9 @@ class NatsBroker:
                 list(self._address.urls),
                 name=self._topics.consumer,
                 allow_reconnect=False,
-                max_reconnect_attempts=0,
+                # Each server once: 0 would mean for ever.
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
                 connect_timeout=int(CALL_SECONDS),
                 error_cb=self._listen,
                 **self._login(),

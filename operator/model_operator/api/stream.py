@@ -1,0 +1,37 @@
+"""The messages that a model answers: `spec.server.stream` as values."""
+
+from model_operator.api.values import Value
+
+
+class BrokerAddress(Value, frozen=True, kw_only=True):
+    """Address of a broker (`spec.server.stream.nats` and its like)."""
+
+    url: str
+
+
+class Stream(Value, frozen=True, kw_only=True):
+    """Messages to answer (`spec.server.stream`); exactly one broker is set."""
+
+    nats: BrokerAddress | None = None
+    redis: BrokerAddress | None = None
+    rabbitmq: BrokerAddress | None = None
+    kafka: BrokerAddress | None = None
+    secret_name: str | None = None
+    input: str
+    output: str
+    dead_letter: str
+    group: str | None = None
+    concurrency: int | None = None
+    max_deliveries: int = 5
+
+    @property
+    def url(self) -> str:
+        """Address of the broker; its scheme names the broker."""
+        return next((one.url for one in (self.nats, self.redis, self.rabbitmq, self.kafka) if one), "")
+
+    def group_of(self, namespace: str, name: str) -> str:
+        """Return the consumer group: the one in the spec, else one that no other model has.
+
+        Revisions share it. Names of Kubernetes have no underscore, so that two models never have the same.
+        """
+        return self.group or f"{namespace}_{name}"
