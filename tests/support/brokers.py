@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
+import os
 import shutil
 import signal
 import subprocess
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -32,11 +35,14 @@ class TestBroker(ABC):
     __test__ = False
     scheme: str
     program: str
+    #: Whether what it has survives a kill.
+    keeps_messages = True
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
+        self.received: dict[str, list[Received]] = {}
 
     @classmethod
     def missing(cls) -> str:
@@ -61,7 +67,17 @@ class TestBroker(ABC):
 
     def spawn(self) -> None:
         with (self.folder / "broker.log").open("ab") as log:
-            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, cwd=self.folder)
+            self.process = subprocess.Popen(
+                self.command(),
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env=self.environment(),
+                start_new_session=True,
+            )
+
+    def environment(self) -> dict[str, str]:
+        return dict(os.environ)
 
     async def _until_it_answers(self) -> None:
         for _ in range(600):
@@ -75,7 +91,8 @@ class TestBroker(ABC):
     def kill(self) -> None:
         """End it as a power cut would."""
         if self.process is not None:
-            self.process.send_signal(signal.SIGKILL)
+            # With its children: RabbitMQ is a script that starts Erlang.
+            os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
 
@@ -117,7 +134,9 @@ class NatsServer(TestBroker):
         import nats
 
         await self.disconnect()
-        self.client = await nats.connect(self.url, allow_reconnect=False, max_reconnect_attempts=1, reconnect_time_wait=0, **login)
+        self.client = await nats.connect(
+            self.url, allow_reconnect=False, max_reconnect_attempts=1, reconnect_time_wait=0, **login
+        )
         self.jetstream = self.client.jetstream(timeout=10)
         await self.jetstream.account_info()
 
@@ -190,4 +209,152 @@ class RedisServer(TestBroker):
         return found
 
 
-BROKERS: dict[str, type[TestBroker]] = {"nats": NatsServer, "redis": RedisServer}
+class RabbitServer(TestBroker):
+    scheme, program = "amqp", "rabbitmq-server"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.node = f"t{self.port}@localhost"
+        self.dist, self.epmd_port = free_port(), free_port()
+
+    def command(self) -> Sequence[str]:
+        path = self.path()
+        assert path
+        (self.folder / "rabbitmq.conf").write_text(
+            f"listeners.tcp.1 = 127.0.0.1:{self.port}\nmax_message_size = 200000\nloopback_users = none\n"
+            "management.tcp.ip = 127.0.0.1\n"
+        )
+        (self.folder / "enabled_plugins").write_text("[].")
+        return (path,)
+
+    def environment(self) -> dict[str, str]:
+        folder = str(self.folder)
+        own = {
+            "NODENAME": self.node,
+            "MNESIA_BASE": f"{folder}/mnesia",
+            "LOG_BASE": f"{folder}/log",
+            "CONFIG_FILE": f"{folder}/rabbitmq.conf",
+            "ENABLED_PLUGINS_FILE": f"{folder}/enabled_plugins",
+            "PID_FILE": f"{folder}/pid",
+            "DIST_PORT": str(self.dist),
+        }
+        # A port mapper of its own, on loopback, that ends with it.
+        erlang = {"ERL_EPMD_ADDRESS": "127.0.0.1", "ERL_EPMD_PORT": str(self.epmd_port), "HOME": folder}
+        return {**os.environ, **{f"RABBITMQ_{name}": value for name, value in own.items()}, **erlang}
+
+    async def connect(self, **login: Any) -> None:
+        import aio_pika
+
+        await self.disconnect()
+        self.connection = await aio_pika.connect(self.url + "/", **login)
+        self.channel = await self.connection.channel()
+
+    async def disconnect(self) -> None:
+        if connection := getattr(self, "connection", None):
+            await connection.close()
+
+    async def create(self, *topics: str) -> None:
+        for topic in topics:
+            await self.channel.declare_queue(topic, durable=True, arguments={"x-queue-type": "quorum"})
+
+    async def send(self, topic: str, messages: Sequence[tuple[bytes, Headers]]) -> None:
+        import aio_pika
+
+        def message(body: bytes, headers: Headers) -> aio_pika.Message:
+            kind = headers.get("content-type")
+            return aio_pika.Message(body, headers=dict(headers), content_type=kind, delivery_mode=2)
+
+        for start in range(0, len(messages), 500):
+            part = messages[start : start + 500]
+            exchange = self.channel.default_exchange
+            await asyncio.gather(*(exchange.publish(message(body, h), routing_key=topic) for body, h in part))
+
+    async def receive(self, topic: str) -> list[Received]:
+        """RabbitMQ has no way to look without taking: what was taken is remembered."""
+        known = self.received.setdefault(topic, [])
+        queue = await self.channel.get_queue(topic, ensure=False)
+        while (one := await queue.get(no_ack=True, fail=False)) is not None:
+            headers = {name.lower().replace("cloudevents:", "ce-"): str(v) for name, v in one.headers.items()}
+            if one.content_type:
+                headers["content-type"] = one.content_type
+            known.append(Received(one.body, headers))
+        return list(known)
+
+
+class KafkaMock(TestBroker):
+    """The cluster that librdkafka's authors test their client with: Kafka's protocol, in memory, in one process."""
+
+    scheme, program = "kafka", "confluent-kafka"
+    keeps_messages = False
+
+    @classmethod
+    def missing(cls) -> str:
+        return "" if importlib.util.find_spec("confluent_kafka") else "confluent-kafka is not installed"
+
+    def command(self) -> Sequence[str]:
+        return (sys.executable, str(Path(__file__).with_name("kafka_mock.py")), str(self.folder / "bootstrap"))
+
+    @property
+    def bootstrap(self) -> str:
+        return (self.folder / "bootstrap").read_text()
+
+    @property
+    def url(self) -> str:
+        where = self.bootstrap if (self.folder / "bootstrap").exists() else f"127.0.0.1:{self.port}"
+        return f"{self.scheme}://{where}"
+
+    async def connect(self, **login: Any) -> None:
+        from aiokafka import AIOKafkaProducer
+
+        await self.disconnect()
+        self.producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, enable_idempotence=True, acks="all")
+        await self.producer.start()
+
+    async def disconnect(self) -> None:
+        if producer := getattr(self, "producer", None):
+            await producer.stop()
+
+    async def create(self, *topics: str) -> None:
+        for topic in topics:
+            await self.producer.partitions_for(topic)
+
+    async def send(self, topic: str, messages: Sequence[tuple[bytes, Headers]]) -> None:
+        for start in range(0, len(messages), 500):
+            sent = [
+                await self.producer.send(
+                    topic,
+                    body,
+                    key=(headers.get("key") or headers.get("x-request-id", "")).encode() or None,
+                    headers=[(name, value.encode()) for name, value in headers.items()],
+                )
+                for body, headers in messages[start : start + 500]
+            ]
+            await asyncio.gather(*sent)
+
+    async def receive(self, topic: str) -> list[Received]:
+        from aiokafka import AIOKafkaConsumer, TopicPartition
+
+        reader = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, auto_offset_reset="earliest")
+        await reader.start()
+        found: list[Received] = []
+        try:
+            parts = [TopicPartition(topic, number) for number in await self.producer.partitions_for(topic)]
+            ends = await reader.end_offsets(parts)
+            reader.assign(parts)
+            await reader.seek_to_beginning(*parts)
+            while len(found) < sum(ends.values()):
+                for records in (await reader.getmany(timeout_ms=500)).values():
+                    for one in records:
+                        headers = {name.replace("ce_", "ce-"): value.decode() for name, value in one.headers}
+                        found.append(Received(one.value, headers))
+        finally:
+            await reader.stop()
+        return found
+
+
+BROKERS: dict[str, type[TestBroker]] = {
+    "nats": NatsServer,
+    "redis": RedisServer,
+    "rabbitmq": RabbitServer,
+    "kafka": KafkaMock,
+}

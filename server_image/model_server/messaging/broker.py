@@ -35,8 +35,9 @@ class TopicMissing(BrokerError):
 class MessageTooLarge(ModelServerError):
     """A message has more bytes than the broker takes."""
 
-    def __init__(self, size: int, most: int) -> None:
-        super().__init__(f"the message has {size} bytes and the broker takes {most}")
+    def __init__(self, size: int, most: int | None) -> None:
+        limit = "fewer" if most is None else most
+        super().__init__(f"the message has {size} bytes and the broker takes {limit}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
