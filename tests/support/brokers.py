@@ -154,15 +154,12 @@ class NatsServer(TestBroker):
             await asyncio.gather(*(self.jetstream.publish(topic, body, headers=dict(h) or None) for body, h in part))
 
     async def receive(self, topic: str) -> list[Received]:
-        from nats.errors import TimeoutError as NothingThere
-
         info = await self.jetstream.stream_info(topic.replace(".", "_"))
         found: list[Received] = []
-        reader = await self.jetstream.pull_subscribe(topic, None, stream=topic.replace(".", "_"))
+        reader = await self.jetstream.subscribe(topic, ordered_consumer=True)
         while len(found) < info.state.messages:
-            with suppress(NothingThere):
-                for one in await reader.fetch(1000, timeout=1):
-                    found.append(Received(one.data, {k.lower(): v for k, v in (one.headers or {}).items()}))
+            one = await reader.next_msg(timeout=10)
+            found.append(Received(one.data, {k.lower(): v for k, v in (one.headers or {}).items()}))
         await reader.unsubscribe()
         return found
 

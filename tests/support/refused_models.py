@@ -2,7 +2,58 @@
 
 from spec_parts import MODEL, Row
 
+TOPICS = {"input": "in", "output": "out", "deadLetter": "dead"}
+NATS = {"nats": {"url": "nats://nats:4222"}}
+
+STREAMS: list[Row] = [
+    ("messages of no broker", {"server": {"stream": TOPICS}}, "server.stream has one broker: give one of nats"),
+    (
+        "messages of two brokers",
+        {"server": {"stream": {**TOPICS, **NATS, "redis": {"url": "redis://redis:6379"}}}},
+        "server.stream has one broker: give one of nats",
+    ),
+    (
+        "messages without a place for those that have no answer",
+        {"server": {"stream": {"input": "in", "output": "out", **NATS}}},
+        "spec.server.stream.deadLetter: Required value",
+    ),
+    (
+        "answers where the messages come from",
+        {"server": {"stream": {**TOPICS, "output": "in", **NATS}}},
+        "must be three different topics",
+    ),
+    ("all topics at once", {"server": {"stream": {**TOPICS, "input": "in.>", **NATS}}}, "spec.server.stream.input"),
+    ("a topic of a long name", {"server": {"stream": {**TOPICS, "input": "i" * 250, **NATS}}}, "Too long"),
+    ("a group with a dot", {"server": {"stream": {**TOPICS, **NATS, "group": "a.b"}}}, "spec.server.stream.group"),
+    (
+        "NATS by HTTP",
+        {"server": {"stream": {**TOPICS, "nats": {"url": "http://nats"}}}},
+        "nats.url must be nats:// or tls://",
+    ),
+    (
+        "credentials in the address of Redis",
+        {"server": {"stream": {**TOPICS, "redis": {"url": "redis://u:p@redis:6379"}}}},
+        "credentials belong in the Secret stream.secretName",
+    ),
+    (
+        "credentials in the address of RabbitMQ",
+        {"server": {"stream": {**TOPICS, "rabbitmq": {"url": "amqp://u:p@rabbit"}}}},
+        "credentials belong in the Secret stream.secretName",
+    ),
+    (
+        "Kafka by another scheme",
+        {"server": {"stream": {**TOPICS, "kafka": {"url": "PLAINTEXT://kafka:9092"}}}},
+        "kafka.url must be kafka:// or kafkas://",
+    ),
+    (
+        "waiting messages without a stream",
+        {"autoscaling": {"maxReplicas": 3, "targetStreamLag": 5}},
+        "autoscaling.targetStreamLag counts waiting messages: set server.stream",
+    ),
+]
+
 MODELS: list[Row] = [
+    *STREAMS,
     ("a missing storageUri", {"model": {}}, "spec.model.storageUri: Required value"),
     ("a storageUri without a scheme", {"model": {"storageUri": "models/7"}}, "must be a scheme in lower-case letters"),
     ("a scheme that encrypts nothing", {"model": {"storageUri": "http://models/7"}}, "http:// is refused"),

@@ -6,7 +6,10 @@ https://docs.nats.io/nats-concepts/jetstream/consumers. JetStream counts deliver
 
 from __future__ import annotations
 
+import asyncio
+import json
 import ssl
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -15,7 +18,6 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error, MaxPayloadError
-from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError, ServiceUnavailableError
 
@@ -36,6 +38,8 @@ from model_server.messaging.headers import as_text, read_headers
 
 #: Error code of JetStream for a message above `max_msg_size` of its stream.
 _MESSAGE_TOO_LARGE = 10054
+#: How long a pull request waits for messages, in seconds.
+_PULL_SECONDS = 5.0
 _REFUSALS = ("authorization violation", "permissions violation", "authentication", "user authentication")
 
 
@@ -46,13 +50,17 @@ class NatsBroker:
         self._address, self._topics = address, subscription
         self._client: Client | None = None
         self._stream = ""
+        # Messages of the pull request, what is still to come of it, and when it ends.
+        self._arrived: asyncio.Queue[Msg] = asyncio.Queue()
+        self._left = 0
+        self._ends = 0.0
         # What the server said on the side: why it closed the connection, and which subject it does not allow.
         self._said = ""
 
     async def open(self) -> None:
         """Connect, find the streams of the subjects, and make the durable consumer if it is not there."""
         await self.close()
-        self._said = ""
+        self._said, self._arrived, self._left = "", asyncio.Queue(), 0
         async with self._translated():
             self._client = await nats.connect(
                 list(self._address.urls),
@@ -61,6 +69,7 @@ class NatsBroker:
                 # Each server once: 0 would mean for ever.
                 max_reconnect_attempts=1,
                 reconnect_time_wait=0,
+                ping_interval=10,
                 connect_timeout=int(CALL_SECONDS),
                 error_cb=self._listen,
                 **self._login(),
@@ -70,17 +79,35 @@ class NatsBroker:
             for subject in (self._topics.output, self._topics.dead_letter):
                 await self._stream_of(subject)
             await self._ensure_consumer()
-            self._pull = await self._jetstream.pull_subscribe_bind(consumer=self._topics.group, stream=self._stream)
+            self._inbox = self._client.new_inbox()
+            await self._client.subscribe(self._inbox, cb=self._arrived.put, pending_msgs_limit=-1)
 
     async def take(self, most: int) -> Sequence[Message]:
-        """The next messages of the durable consumer."""
-        self._connected()
+        """The messages of a pull request. There is one at a time, so that no more are sent than there is room for."""
+        client = self._connected()
         async with self._translated():
-            try:
-                return [_message(one) for one in await self._pull.fetch(most, timeout=TAKE_SECONDS)]
-            except NatsTimeout:
-                self._connected()
-                return ()
+            if self._left <= 0 or time.monotonic() > self._ends:
+                self._left, self._ends = most, time.monotonic() + _PULL_SECONDS + 1
+                wish = {"batch": most, "expires": int(_PULL_SECONDS * 1e9)}
+                name = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._topics.group}"
+                await client.publish(name, json.dumps(wish).encode(), reply=self._inbox)
+        found: list[Message] = []
+        with suppress(TimeoutError):
+            self._sort(await asyncio.wait_for(self._arrived.get(), TAKE_SECONDS), found)
+        while not self._arrived.empty() and len(found) < most:
+            self._sort(self._arrived.get_nowait(), found)
+        return found
+
+    def _sort(self, raw: Msg, found: list[Message]) -> None:
+        """Add a message, or note that the pull request has ended. Raises TopicMissing when its consumer has."""
+        if raw.reply:
+            self._left -= 1
+            found.append(_message(raw))
+            return
+        self._left = 0
+        said = (raw.headers or {}).get("Description", "")
+        if "deleted" in said.lower():
+            raise TopicMissing(f"the durable consumer {self._topics.group!r} was deleted; it is made again")
 
     async def settle(self, message: Message, outgoing: Outgoing) -> None:
         """Publish, wait for the stream, acknowledge."""

@@ -35,6 +35,12 @@ def per_second(quantity: str) -> Body:
     return {"type": "Pods", "pods": {"metric": metric, "target": {"type": "AverageValue", "averageValue": quantity}}}
 
 
+def waiting(quantity: str) -> Body:
+    metric = {"name": "modeldeploy_stream_lag", "selector": {"matchLabels": {"model": "fraud"}}}
+    target = {"type": "AverageValue", "averageValue": quantity}
+    return {"type": "External", "external": {"metric": metric, "target": target}}
+
+
 @pytest.mark.parametrize(
     ("autoscaling", "metrics"),
     [
@@ -45,6 +51,8 @@ def per_second(quantity: str) -> Body:
         pytest.param({"targetRequestsPerSecond": 0.5}, [per_second("500m")], id="one request in two seconds"),
         pytest.param({"targetRequestsPerSecond": 0.001}, [per_second("1m")], id="the smallest target"),
         pytest.param({"targetRequestsPerSecond": 1500.0}, [per_second("1500")], id="more than a thousand requests"),
+        pytest.param({"targetStreamLag": 500}, [waiting("500")], id="messages alone"),
+        pytest.param({"targetStreamLag": 1_000_000}, [waiting("1M")], id="a million messages"),
         pytest.param(
             {
                 "targetRequestsPerSecond": 20,

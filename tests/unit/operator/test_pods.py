@@ -31,6 +31,9 @@ def environment(*spec: dict[str, Any], **monitoring: Any) -> dict[str, str]:
     return {entry["name"].removeprefix("MODEL_SERVER_"): entry.get("value", "") for entry in container["env"]}
 
 
+STREAM = {"nats": {"url": "nats://nats:4222"}, "input": "in", "output": "out", "deadLetter": "dead"}
+
+
 @pytest.mark.parametrize(
     ("model", "server", "variable", "value"),
     [
@@ -51,11 +54,26 @@ def environment(*spec: dict[str, Any], **monitoring: Any) -> dict[str, str]:
             "docs,metrics",
             id="guards",
         ),
+        pytest.param({}, {"stream": STREAM}, "STREAM_URL", "nats://nats:4222", id="the broker of messages"),
+        pytest.param({}, {"stream": STREAM}, "STREAM_GROUP", "team_fraud", id="a group that no other model has"),
+        pytest.param({}, {"stream": {**STREAM, "group": "g"}}, "STREAM_GROUP", "g", id="a group that was asked for"),
+        pytest.param({}, {"stream": STREAM}, "STREAM_MAX_DELIVERIES", "5", id="attempts at a message"),
         pytest.param({}, {"env": [{"name": "X", "value": "1"}]}, "X", "1", id="the person's own variables"),
     ],
 )
 def test_a_field_reaches_the_server(model: dict[str, Any], server: dict[str, Any], variable: str, value: str) -> None:
     assert environment(model, server)[variable] == value
+
+
+def test_a_pod_is_told_who_consumes_by_a_file_that_changes_under_it() -> None:
+    pod = template({}, {"stream": {**STREAM, "secretName": "broker"}})["spec"]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert volumes["stream-revisions"]["configMap"] == {"name": "fraud-stream", "optional": True}
+    assert volumes["stream"]["secret"] == {"secretName": "broker"}
+    mounts = {one["name"]: one["mountPath"] for one in pod["containers"][0]["volumeMounts"]}
+    found = environment({}, {"stream": {**STREAM, "secretName": "broker"}})
+    assert found["STREAM_REVISIONS"] == f"{mounts['stream-revisions']}/revisions"
+    assert found["STREAM_CREDENTIALS_DIR"] == mounts["stream"]
 
 
 def test_drift_reaches_the_server() -> None:
@@ -72,6 +90,9 @@ def test_what_is_not_set_is_left_to_the_server() -> None:
         "ACCELERATE",
         "AUTH_DIR",
         "DRIFT_REFERENCE",
+        "STREAM_URL",
+        "STREAM_GROUP",
+        "STREAM_REVISIONS",
     } & set(environment())
 
 
