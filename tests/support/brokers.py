@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -95,6 +96,10 @@ class TestBroker(ABC):
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
+            self.killed()
+
+    def killed(self) -> None:  # noqa: B027 - most leave nothing behind
+        """The processes have ended; what they left running ends here."""
 
     async def close(self) -> None:
         with suppress(Exception):
@@ -209,6 +214,11 @@ class RedisServer(TestBroker):
 class RabbitServer(TestBroker):
     scheme, program = "amqp", "rabbitmq-server"
 
+    @classmethod
+    def path(cls) -> str | None:
+        """Not Debian's wrapper, which becomes the user rabbitmq, who may not write here."""
+        return shutil.which(cls.program, path="/usr/lib/rabbitmq/bin") or super().path()
+
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.node = f"t{self.port}@localhost"
@@ -238,6 +248,14 @@ class RabbitServer(TestBroker):
         # A port mapper of its own, on loopback, that ends with it.
         erlang = {"ERL_EPMD_ADDRESS": "127.0.0.1", "ERL_EPMD_PORT": str(self.epmd_port), "HOME": folder}
         return {**os.environ, **{f"RABBITMQ_{name}": value for name, value in own.items()}, **erlang}
+
+    def killed(self) -> None:
+        """Erlang's port mapper is a daemon that outlives the node."""
+        words = ("epmd", "-port", str(self.epmd_port), "-kill")
+        for _ in range(50):
+            if b"Killed" in subprocess.run(words, capture_output=True).stdout:
+                return
+            time.sleep(0.1)
 
     async def connect(self, **login: Any) -> None:
         import aio_pika

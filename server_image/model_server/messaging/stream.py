@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 
 from model_server.dataplane import DataPlane
@@ -34,6 +35,7 @@ def create_consumer(settings: Settings, plane: DataPlane, telemetry: Telemetry, 
         credentials_dir=settings.stream_credentials_dir,
         ca_file=settings.ca_file,
     )
+    _quiet_clients()
     gate: Gate = AlwaysOpen()
     if settings.stream_revisions is not None:
         gate = RevisionsFile(settings.stream_revisions, settings.revision)
@@ -43,3 +45,9 @@ def create_consumer(settings: Settings, plane: DataPlane, telemetry: Telemetry, 
         drain_seconds=settings.request_timeout_seconds,
     )
     return Consumer(broker, subscription, plane, StreamTelemetry(telemetry), gate, limits, revision=settings.revision)
+
+
+def _quiet_clients() -> None:
+    """Leave it to the consumer to tell what is wrong: once, and without what else a client knows of a connection."""
+    for name in ("aio_pika", "aiormq", "aiokafka", "nats", "redis"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
