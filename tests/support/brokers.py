@@ -197,18 +197,22 @@ class RedisServer(TestBroker):
         for start in range(0, len(messages), 500):
             async with self.client.pipeline(transaction=False) as pipe:
                 for body, headers in messages[start : start + 500]:
-                    pipe.xadd(topic, {"body": body, **headers})
+                    fields: dict[Any, Any] = {"body": body, **headers}
+                    pipe.xadd(topic, fields)
                 await pipe.execute()
 
     async def receive(self, topic: str) -> list[Received]:
         found: list[Received] = []
         after = "-"
-        while entries := await self.client.xrange(topic, min=after, count=1000):
+        while entries := await self._entries(topic, after):
             for _, fields in entries:
                 headers = {name.decode(): value.decode() for name, value in fields.items() if name != b"body"}
                 found.append(Received(fields.get(b"body", b""), headers))
             after = f"({entries[-1][0].decode()}"
         return found
+
+    async def _entries(self, topic: str, after: str) -> Any:
+        return await self.client.xrange(topic, min=after, count=1000)
 
 
 class RabbitServer(TestBroker):
