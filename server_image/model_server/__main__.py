@@ -120,7 +120,15 @@ def _labels(arguments: list[str]) -> int:
     return labels(arguments)
 
 
-_COMMANDS = {"evaluate": _evaluate, "labels": _labels}
+def _batch(arguments: list[str]) -> int:
+    """Predict a shard of a batch instead of serving: the same image, with other arguments."""
+    _limit_threads(int(os.environ.get(f"{PREFIX}THREADS") or 1))
+    from model_server.batch.command import main as batch
+
+    return batch(arguments)
+
+
+_COMMANDS = {"evaluate": _evaluate, "labels": _labels, "batch": _batch}
 
 if __name__ == "__main__":
     command = _COMMANDS.get(sys.argv[1]) if len(sys.argv) > 1 else None

@@ -52,6 +52,12 @@ class CacheUnusable(SettingsInvalid):
     """The shared cache cannot be written to, or others can write to this namespace's part of it."""
 
 
+class OutputTaken(SettingsInvalid):
+    """The output folder of a batch holds something that is not of this batch."""
+
+    hint = "Choose an empty output folder, or empty this one."
+
+
 class InternalError(StartError):
     """The server itself is at fault."""
 
@@ -186,6 +192,36 @@ class DatasetInvalid(ArtifactError):
     """The labelled data of an evaluation do not fit the model, or the measures that were asked for."""
 
     hint = "Correct the data set, or the step `evaluate`."
+
+
+class InputNotFound(ArtifactError):
+    """The input of a batch matches no file."""
+
+    hint = "Check spec.input.uri for a typing error, and that the upload has finished."
+
+
+class InputChanged(ArtifactError):
+    """A file of a batch's input was changed or removed after the batch had begun."""
+
+    hint = "Start the batch again, with an empty output folder, when the input no longer changes."
+
+
+class InputUnsplittable(ArtifactError):
+    """A file of a batch's input cannot be read from the middle on: a value with line breaks lies across two shards."""
+
+    hint = "Set spec.input.split to false: each file is then read by one shard."
+
+
+class BadRow(ArtifactError):
+    """A row of a batch's input cannot be read, or the model refuses it."""
+
+    hint = "Correct the row, or let the batch go on without bad rows: spec.onBadRow: skip or quarantine."
+
+
+class ModelChanged(ArtifactError):
+    """The model is not the one with which the batch began."""
+
+    hint = "Start the batch again, with an empty output folder."
 
 
 class DependencyMismatch(ArtifactError):

@@ -82,14 +82,7 @@ def _read_separated(path: Path, features: Sequence[Feature], separator: str) -> 
     with _open(path) as content, io.TextIOWrapper(content, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, restkey="", strict=True, delimiter=separator)
         try:
-            names = reader.fieldnames or ()
-            if len(names) == 1 and (other := next((one for one in ";\t|," if one in names[0]), "")):
-                raise ArtifactCorrupt(
-                    f"{path.name}: the header seems to be separated by {other!r}, and {separator!r} is read",
-                    hint="Separate values by commas (.csv) or tabs (.tsv).",
-                )
-            if twice := named_twice(reader.fieldnames or ()):
-                raise ArtifactCorrupt(f"{path.name} has two columns {twice!r}", hint="Leave one of them out.")
+            check_header(path.name, reader.fieldnames or (), separator)
             for row in reader:
                 if "" in row or None in row.values():
                     raise ArtifactCorrupt(
@@ -99,6 +92,17 @@ def _read_separated(path: Path, features: Sequence[Feature], separator: str) -> 
                 yield {name: value_of(text, kinds.get(name)) for name, text in row.items()}
         except (csv.Error, UnicodeDecodeError, EOFError, OSError, zlib.error) as error:
             raise ArtifactCorrupt(f"{path.name} line {reader.line_num}: {error}") from None
+
+
+def check_header(name: str, names: Sequence[str], separator: str) -> None:
+    """Raise ArtifactCorrupt for a header with other separators, or with the same name twice."""
+    if len(names) == 1 and (other := next((one for one in ";\t|," if one in names[0]), "")):
+        raise ArtifactCorrupt(
+            f"{name}: the header seems to be separated by {other!r}, and {separator!r} is read",
+            hint="Separate values by commas (.csv) or tabs (.tsv).",
+        )
+    if twice := named_twice(names):
+        raise ArtifactCorrupt(f"{name} has two columns {twice!r}", hint="Leave one of them out.")
 
 
 def _read_json(path: Path, features: Sequence[Feature]) -> Rows:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import ObjectStore
 
 from model_server.errors import SettingsInvalid, StorageUnavailable, first_line
@@ -59,6 +60,23 @@ class Folder:
         """Write a file. Raises StorageUnavailable."""
         try:
             obstore.put(self.store, self._path(name), content)
+        except (BaseError, OSError) as error:
+            raise StorageUnavailable(f"{self.uri}/{name} cannot be written: {_reason(error)}") from None
+
+    def write_new(self, name: str, content: bytes) -> bool:
+        """Write a file unless there is one of this name; whether it was written. Raises StorageUnavailable."""
+        try:
+            obstore.put(self.store, self._path(name), content, mode="create")
+        except AlreadyExistsError:
+            return False
+        except (BaseError, OSError) as error:
+            raise StorageUnavailable(f"{self.uri}/{name} cannot be written: {_reason(error)}") from None
+        return True
+
+    def upload(self, name: str, file: Path) -> None:
+        """Write the content of a file of this machine, which appears at once. Raises StorageUnavailable."""
+        try:
+            obstore.put(self.store, self._path(name), file)
         except (BaseError, OSError) as error:
             raise StorageUnavailable(f"{self.uri}/{name} cannot be written: {_reason(error)}") from None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from model_server.errors import ArtifactAccessDenied, ArtifactEmpty, ArtifactNotFound, SettingsInvalid
+from model_server.errors import ArtifactAccessDenied, ArtifactEmpty, ArtifactNotFound, SettingsInvalid, StorageUnavailable
 from model_server.package.digest import list_files
 from model_server.storage.fingerprints import fingerprint_of
 from model_server.storage.progress import Progress
@@ -31,15 +31,23 @@ def fingerprint(uri: str, *, environ: Mapping[str, str]) -> str:
 def folder(uri: str, environ: Mapping[str, str]) -> Folder:
     """A directory to write to, which is made if it is not there."""
     # Imported only here: most servers write nowhere.
+    from model_server.storage.folder import unwritable
+
+    if urlsplit(uri).netloc:
+        raise unwritable(uri)
+    return folder_at(Path("/") / unquote(local_path(uri)).strip("/"), uri)
+
+
+def folder_at(path: Path, uri: str) -> Folder:
+    """A directory to write to, which is made if it is not there. Raises StorageUnavailable."""
     from obstore.store import LocalStore
 
-    from model_server.storage.folder import Folder, unwritable
+    from model_server.storage.folder import Folder
 
-    parts = urlsplit(uri)
-    if parts.netloc:
-        raise unwritable(uri)
-    path = Path("/") / unquote(local_path(uri)).strip("/")
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageUnavailable(f"{uri} cannot be written: {error.strerror}") from None
     return Folder(LocalStore(path), "", uri)
 
 

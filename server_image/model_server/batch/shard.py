@@ -1,0 +1,219 @@
+"""One shard: reads its pieces, predicts, and writes its part, which appears whole or not at all.
+
+The marker with its sums is written before the part, so that a part that exists is done.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+from msgspec import Struct
+
+from model_server.batch.output import Output, output_for
+from model_server.batch.plan import Piece, Plan, shard_of
+from model_server.batch.quality import Observer, Quality
+from model_server.batch.reader import chunks_of
+from model_server.batch.slices import Record, Row, read_piece
+from model_server.batch.source import InputFolder
+from model_server.domain.model import LoadedModel
+from model_server.domain.tensors import Inputs, Outputs
+from model_server.errors import ArtifactCorrupt, BadRow, first_line
+from model_server.storage.folder import Folder
+
+log = logging.getLogger(__name__)
+
+#: Rows of one call of the model; the same for every shard, since results of some models depend on it in the last digit.
+CHUNK_ROWS = 10_000
+MARKERS = "_shards"
+QUARANTINE = "_quarantine"
+REPORT_SECONDS = 5.0
+
+
+class Marker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`_shards/00003.json`: what became of the rows of a shard."""
+
+    shard: int
+    rows: int
+    failed_rows: int
+    quality: Quality
+
+
+class Progress:
+    """What this process has done, which `/metrics` shows. `share`: of the bytes of its shard."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.failed_rows = 0
+        self.share = 0.0
+
+    def add(self, rows: int, failed: int) -> None:
+        """Count the rows of one call."""
+        self.rows += rows
+        self.failed_rows += failed
+
+
+def part_name(plan: Plan, index: int) -> str:
+    """Such as `part-00003-of-00020.jsonl`."""
+    wanted = plan.wanted
+    return f"part-{index:05d}-of-{wanted.shards:05d}.{wanted.output_format}"
+
+
+def marker_name(index: int) -> str:
+    """Such as `_shards/00003.json`."""
+    return f"{MARKERS}/{index:05d}.json"
+
+
+def run_shard(
+    loaded: LoadedModel,
+    plan: Plan,
+    index: int,
+    source: InputFolder,
+    target: Folder,
+    scratch: Path,
+    progress: Progress,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> Marker:
+    """Predict every row of a shard and write its part; return its marker.
+
+    Args:
+        scratch: a folder of this machine where the part grows.
+
+    Raises:
+        BadRow: a row cannot be predicted, and the batch ends at bad rows.
+        InputChanged, InputUnsplittable, ArtifactCorrupt, StorageUnavailable.
+    """
+    pieces = shard_of(plan, index)
+    for piece in pieces:
+        source.check(piece.file)
+    observer, name = Observer(loaded), part_name(plan, index)
+    rows = failed = 0
+    started = reported = clock()
+    with output_for(plan.wanted.output_format, scratch / name) as part, Quarantine(scratch / "bad.jsonl") as bad:
+        for chunk in chunks_of(_records(pieces, source, loaded, progress), CHUNK_ROWS):
+            good, broken = _predict(loaded, chunk, plan, observer, part)
+            if broken and plan.wanted.on_bad_row == "fail":
+                raise BadRow(f"{broken[0].place}: {broken[0].error}")
+            if plan.wanted.on_bad_row == "quarantine":
+                bad.write(broken)
+            rows, failed = rows + good + len(broken), failed + len(broken)
+            progress.add(good + len(broken), len(broken))
+            if clock() - reported >= REPORT_SECONDS:
+                reported = clock()
+                log.info("%d rows, %.0f rows/s", rows, rows / (reported - started), extra={"shard": index})
+    for piece in pieces:
+        source.check(piece.file)
+    marker = Marker(shard=index, rows=rows, failed_rows=failed, quality=observer.quality)
+    if bad.is_used:
+        target.upload(f"{QUARANTINE}/part-{index:05d}-of-{plan.wanted.shards:05d}.jsonl", bad.path)
+    target.write(marker_name(index), orjson.dumps(msgspec.to_builtins(marker)))
+    target.upload(name, scratch / name)
+    return marker
+
+
+class Quarantine:
+    """The bad rows of a shard, with the reason of each."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.is_used = path, False
+
+    def __enter__(self) -> Quarantine:
+        self._file = self.path.open("wb")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Add a line for each bad row: its place, the error, and its values or its text."""
+        for record in records:
+            self.is_used = True
+            content = {"row": record.row} if record.row is not None else {"text": record.text}
+            line = {"place": record.place, "error": record.error, **content}
+            self._file.write(orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def read_marker(index: int, target: Folder) -> Marker:
+    """The marker of a shard that is done. Raises ArtifactCorrupt."""
+    try:
+        return msgspec.json.decode(target.read(marker_name(index)), type=Marker)
+    except msgspec.DecodeError as error:
+        raise ArtifactCorrupt(f"{target.uri}/{marker_name(index)}: {error}") from None
+
+
+def _records(
+    pieces: Sequence[Piece], source: InputFolder, loaded: LoadedModel, progress: Progress
+) -> Iterator[Record]:
+    total, read = sum(piece.size for piece in pieces), 0
+    progress.share = 0.0
+    for piece in pieces:
+        with source.open(piece.file) as content:
+            for record in read_piece(piece, content, loaded.adapter.features):
+                progress.share = (read + min(max(0, content.tell() - piece.start), piece.size)) / total
+                yield record
+        read += piece.size
+
+
+def _predict(
+    loaded: LoadedModel, chunk: Sequence[Record], plan: Plan, observer: Observer, part: Output
+) -> tuple[int, list[Record]]:
+    """Write the predictions of some rows; return how many those are, and the rows that are bad, in order."""
+    names = [feature.name for feature in loaded.adapter.features]
+    broken = [record for record in chunk if record.row is None]
+    readable = [record for record in chunk if record.row is not None]
+    good = 0
+    for found in _predicted(loaded, readable, names, plan.wanted.probabilities):
+        if isinstance(found, Record):
+            broken.append(found)
+            continue
+        records, inputs, outputs = found
+        observer.add(inputs, outputs)
+        part.write([record.row or {} for record in records], named_columns(outputs, loaded))
+        good += len(records)
+    order = {id(record): place for place, record in enumerate(chunk)}
+    places = {record.place: order[id(record)] for record in chunk}
+    return good, sorted(broken, key=lambda record: places[record.place])
+
+
+def _predicted(
+    loaded: LoadedModel, records: Sequence[Record], names: Sequence[str], probabilities: bool
+) -> Iterator[tuple[Sequence[Record], Inputs, Outputs] | Record]:
+    """Yield the outputs of rows, in order: of all at once, else of halves, so that each bad row stands alone."""
+    if not records:
+        return
+    rows: list[Row] = [record.row or {} for record in records]
+    instances = [{name: row[name] for name in names if name in row} if names else row for row in rows]
+    try:
+        inputs = loaded.adapter.from_instances(instances, numbers_only=False)
+        outputs = loaded.model.predict(inputs, probabilities=probabilities)
+    except MemoryError:
+        raise
+    except Exception as error:
+        if len(records) == 1:
+            (record,) = records
+            yield Record(record.place, record.row, first_line(error).replace("instances[0].", "") or type(error).__name__)
+            return
+        half = len(records) // 2
+        yield from _predicted(loaded, records[:half], names, probabilities)
+        yield from _predicted(loaded, records[half:], names, probabilities)
+        return
+    yield records, inputs, outputs
+
+
+def named_columns(outputs: Outputs, loaded: LoadedModel) -> Mapping[str, Any]:
+    """The columns that a part has besides the input's own: `prediction`, other outputs, and `probabilities`."""
+    columns: dict[str, Any] = {}
+    for place, (name, array) in enumerate(outputs.items()):
+        if name == loaded.model.probability_output:
+            values = array.tolist()
+            classes = [str(one) for one in loaded.model.classes]
+            columns["probabilities"] = [dict(zip(classes, row, strict=True)) for row in values] if classes else values
+        else:
+            columns["prediction" if place == 0 else name] = array.tolist()
+    return columns

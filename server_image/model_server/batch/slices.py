@@ -1,0 +1,228 @@
+"""Reads the rows of one piece of a file, broken ones too, each with its place; `shard.py` predicts them."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import itertools
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, TypeAlias, cast
+
+import orjson
+from msgspec import Struct
+
+from model_server.batch.plan import Piece
+from model_server.batch.reader import check_header
+from model_server.domain.features import Feature
+from model_server.errors import ArtifactCorrupt, InputUnsplittable
+from model_server.inputs.text import value_of
+
+Row: TypeAlias = dict[str, Any]
+
+#: Longer lines are an error, so that a file without line ends does not fill the memory.
+LONGEST_LINE = 64 * 2**20
+_SEPARATORS = {"csv": ",", "tsv": "\t"}
+
+
+class Record(Struct, frozen=True):
+    """One row of the input: where it stands, and its values, or why it cannot be read and its text."""
+
+    place: str
+    row: Row | None
+    error: str = ""
+    text: str = ""
+
+
+def read_piece(piece: Piece, content: BinaryIO, features: Sequence[Feature]) -> Iterator[Record]:
+    """Yield every row of a piece once, in the order of the file, of which `content` is the whole.
+
+    Raises ArtifactCorrupt for a file that cannot be read at all, and InputUnsplittable.
+    """
+    if piece.format == "parquet":
+        yield from _read_groups(piece, content)
+        return
+    is_compressed = piece.file.name.lower().endswith(".gz")
+    file = cast(BinaryIO, gzip.open(content)) if is_compressed else content
+    try:
+        if piece.format in _SEPARATORS:
+            yield from _read_separated(piece, file, features)
+        elif piece.format == "json" and _is_array(file):
+            yield from _read_array(piece, file)
+        else:
+            yield from _read_json_lines(piece, _lines_of(piece, file, _aligned(piece, file)))
+    except (EOFError, OSError, zlib.error) as error:
+        raise ArtifactCorrupt(f"{piece.file.name}: {error}") from None
+
+
+def _aligned(piece: Piece, file: BinaryIO) -> int:
+    """Go to the first line that begins in the piece; return its place."""
+    if not piece.start:
+        return 0
+    # A line that begins exactly here ends the one before it just in front.
+    file.seek(piece.start - 1)
+    return piece.start - 1 + len(_line(piece, file, piece.start - 1))
+
+
+def _lines_of(piece: Piece, file: BinaryIO, place: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines from a place on whose first byte lies in the piece, each with the place of that byte."""
+    while piece.is_whole or place < piece.end:
+        line = _line(piece, file, place)
+        if not line:
+            return
+        yield place, line
+        place += len(line)
+
+
+def _line(piece: Piece, file: BinaryIO, place: int) -> bytes:
+    line = file.readline(LONGEST_LINE)
+    if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+        raise ArtifactCorrupt(f"{piece.file.name}, byte {place}: the line is longer than {LONGEST_LINE} bytes")
+    return line
+
+
+class _Text:
+    """Lines for csv.reader, which remembers where a record began: it may have several lines."""
+
+    def __init__(self, lines: Iterator[tuple[int, bytes]]) -> None:
+        self._lines = lines
+        self.places: list[int] = []
+        self.taken: list[bytes] = []
+        self.is_over = False
+
+    def __iter__(self) -> _Text:
+        return self
+
+    def __next__(self) -> str:
+        try:
+            place, line = next(self._lines)
+        except StopIteration:
+            self.is_over = True
+            raise
+        self.places.append(place)
+        self.taken.append(line)
+        return line.decode("utf-8-sig" if place == 0 else "utf-8")
+
+    def begin(self) -> None:
+        """Forget the lines of the record before."""
+        self.places.clear()
+        self.taken.clear()
+
+
+def _read_separated(piece: Piece, file: BinaryIO, features: Sequence[Feature]) -> Iterator[Record]:
+    separator = _SEPARATORS[piece.format]
+    names, header_end = _header(piece, file, separator)
+    kinds: Mapping[str, Feature] = {feature.name: feature for feature in features}
+    place = _aligned(piece, file) if piece.start > header_end else header_end
+    if place == header_end:
+        file.seek(header_end)
+    lines = _lines_of(piece, file, place)
+    text = _Text(lines)
+    reader = csv.reader(text, strict=True, delimiter=separator)
+    while True:
+        text.begin()
+        try:
+            values = next(reader)
+        except StopIteration:
+            return
+        except (csv.Error, UnicodeDecodeError) as error:
+            _check_end(piece, text)
+            yield _broken(piece, text.places[0], f"cannot be read: {error}", b"".join(text.taken))
+            continue
+        if not values:
+            continue
+        if len(values) != len(names):
+            told = f"has {len(values)} values, and the header {len(names)} names"
+            yield _broken(piece, text.places[0], told, b"".join(text.taken))
+            continue
+        row = {name: value_of(value, kinds.get(name)) for name, value in zip(names, values, strict=True)}
+        yield Record(_place(piece, text.places[0]), row)
+
+
+def _check_end(piece: Piece, text: _Text) -> None:
+    """Raise where a record that goes on at the end is more than a bad row: it may have swallowed others."""
+    place = f"{piece.file.name}, byte {text.places[0]}"
+    if text.is_over and piece.end < piece.file.size:
+        raise InputUnsplittable(f"{place}: a value with line breaks lies across two shards")
+    if text.is_over and len(text.taken) > 1:
+        raise ArtifactCorrupt(f"{place}: a quote is opened and never closed", hint="Quotes in values are doubled.")
+
+
+def _header(piece: Piece, file: BinaryIO, separator: str) -> tuple[list[str], int]:
+    """The names of the columns, and the place behind them. Raises ArtifactCorrupt."""
+    file.seek(0)
+    taken = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal taken
+        while line := _line(piece, file, taken):
+            text = line.decode("utf-8-sig" if taken == 0 else "utf-8")
+            taken += len(line)
+            yield text
+
+    try:
+        names = next((values for values in csv.reader(lines(), strict=True, delimiter=separator) if values), [])
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ArtifactCorrupt(f"{piece.file.name}: the header cannot be read: {error}") from None
+    check_header(piece.file.name, names, separator)
+    return names, taken
+
+
+def _read_json_lines(piece: Piece, lines: Iterator[tuple[int, bytes]]) -> Iterator[Record]:
+    for place, line in lines:
+        if not line.strip():
+            continue
+        try:
+            row = orjson.loads(line.removeprefix(codecs.BOM_UTF8) if place == 0 else line)
+        except orjson.JSONDecodeError as error:
+            yield _broken(piece, place, f"is not JSON: {error}", line)
+            continue
+        if isinstance(row, dict):
+            yield Record(_place(piece, place), row)
+        else:
+            yield _broken(piece, place, "is not a JSON object", line)
+
+
+def _is_array(file: BinaryIO) -> bool:
+    beginning = file.read(64).lstrip()
+    file.seek(0)
+    return beginning.startswith(b"[")
+
+
+def _read_array(piece: Piece, file: BinaryIO) -> Iterator[Record]:
+    try:
+        rows = orjson.loads(file.read())
+    except orjson.JSONDecodeError as error:
+        raise ArtifactCorrupt(f"{piece.file.name} is not JSON: {error}") from None
+    for number, row in enumerate(rows, 1):
+        place = f"{piece.file.name}, row {number}"
+        if isinstance(row, dict):
+            yield Record(place, row)
+        else:
+            yield Record(place, None, "is not a JSON object", orjson.dumps(row).decode())
+
+
+def _read_groups(piece: Piece, content: BinaryIO) -> Iterator[Record]:
+    import pyarrow as arrow
+    from pyarrow import parquet
+
+    firsts = list(itertools.accumulate(piece.file.rows, initial=1))
+    try:
+        with parquet.ParquetFile(content) as file:
+            for group in piece.groups:
+                number = firsts[group]
+                for batch in file.iter_batches(batch_size=10_000, row_groups=[group]):
+                    for row in batch.to_pylist():
+                        yield Record(f"{piece.file.name}, row {number}", row)
+                        number += 1
+    except (arrow.ArrowException, ValueError) as error:
+        raise ArtifactCorrupt(f"{piece.file.name} is not Parquet: {error}") from None
+
+
+def _place(piece: Piece, place: int) -> str:
+    return f"{piece.file.name}, byte {place}"
+
+
+def _broken(piece: Piece, place: int, error: str, line: bytes) -> Record:
+    return Record(_place(piece, place), None, error, line.decode("utf-8", "replace").rstrip("\r\n"))
