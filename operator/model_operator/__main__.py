@@ -6,7 +6,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -17,7 +17,7 @@ from model_operator import handlers, logs
 from model_operator.api.values import replace
 from model_operator.clients.clock import SystemClock
 from model_operator.clients.connection import Connection, NoConnection
-from model_operator.clients.kinds import WATCHED
+from model_operator.clients.kinds import WATCHED, WATCHED_FOR_BATCHES, KindInfo
 from model_operator.clients.kubernetes import KindSource, KubernetesClient
 from model_operator.clients.lease import LeaderLease
 from model_operator.clients.metric_providers.factory import MetricProviders
@@ -27,6 +27,7 @@ from model_operator.clients.shadow import HttpPredictions
 from model_operator.clients.token_secret import secret_id, token_secret
 from model_operator.clients.webhooks import HttpWebhooks
 from model_operator.endpoints import PortInUse, check_port, end_with, start_metrics_server
+from model_operator.engine.batches.engine import BatchPorts
 from model_operator.engine.engine import Engine
 from model_operator.errors import ApiError
 from model_operator.settings import InvalidSettings, Settings, settings_from
@@ -62,7 +63,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         hooks = await stack.enter_async_context(HttpWebhooks(client.read_secret, egress))
         engine = Engine(
             cluster=client,
-            sources=[KindSource(client, info, name) for info in WATCHED for name in settings.namespaces or ("",)],
+            sources=sources_of(client, WATCHED, settings),
             pods=pods,
             predictions=predictions,
             replays=replays,
@@ -73,6 +74,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             admission=replace(settings.admission, settings=made_with),
             telemetry=telemetry,
             identity=settings.identity,
+            batches=BatchPorts(cluster=client, sources=sources_of(client, WATCHED_FOR_BATCHES, settings), pods=pods),
         )
         lease = LeaderLease(
             client,
@@ -100,6 +102,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             engine.queue.close()
+
+
+def sources_of(client: KubernetesClient, kinds: Iterable[KindInfo], settings: Settings) -> list[KindSource]:
+    """Return what lists and watches some kinds, in all namespaces or in each that the operator serves."""
+    return [KindSource(client, info, name) for info in kinds for name in settings.namespaces or ("",)]
 
 
 async def until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:

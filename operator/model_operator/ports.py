@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from model_operator.api.analysis import MetricSource
+from model_operator.api.batch import ShardProgress
 from model_operator.api.hooks import GateAnswer, WebhookEndpoint
 from model_operator.api.json import Body
 from model_operator.api.replay import RecordedRequests, ReplayCounts
@@ -45,6 +46,29 @@ class Cluster(Protocol):
 
     async def post_event(self, body: Body) -> None:
         """Create an Event (v1)."""
+
+
+class BatchCluster(Protocol):
+    """Writes of batches to the Kubernetes API. Every method raises `ApiError` if the server rejects the request."""
+
+    async def apply_new(self, body: Body) -> Body:
+        """Apply an object that must not exist; one of the name is a conflict, and is not changed."""
+
+    async def find(self, kind: str, key: ObjectKey) -> Body | None:
+        """Return an object, or None if it does not exist."""
+
+    async def delete(self, kind: str, key: ObjectKey, uid: str) -> None:
+        """Delete the object with this uid; if it is gone, do nothing."""
+
+    async def merge(self, kind: str, key: ObjectKey, patch: Body, version: str, subresource: str = "") -> Body:
+        """Merge into exactly this resourceVersion of an object; return its new version."""
+
+
+class ShardMetrics(Protocol):
+    """Reads the progress of the pods of batches."""
+
+    async def shard(self, url: str) -> ShardProgress | None:
+        """Return how far the pod with this URL is; None if it does not respond."""
 
 
 class PodMetrics(Protocol):

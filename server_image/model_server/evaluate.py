@@ -28,6 +28,7 @@ from model_server.logs import configure
 from model_server.offline_metrics import ClassificationMetrics, Scores, metrics_for
 from model_server.settings import PREFIX, TERMINATION_LOG, Settings, read_settings
 from model_server.storage import fetch
+from model_server.storage.secrets import with_secret
 from model_server.termination import MOST_BYTES, exit_code, write_termination
 
 log = logging.getLogger("model_server.evaluate")
@@ -147,14 +148,6 @@ def _result(scores: Scores, groups: GroupMetrics, measures: Sequence[str]) -> di
         if not last:
             result["groups"].popitem()
     return result
-
-
-def with_secret(environ: Mapping[str, str], folder: Path | None) -> Mapping[str, str]:
-    """The environment with a mounted Secret's keys in the place of the model's own credentials."""
-    if folder is None:
-        return environ
-    held = {file.name: file.read_text() for file in folder.iterdir() if file.is_file()}
-    return {**environ, **held, f"{PREFIX}CREDENTIALS_DIR": str(folder)}
 
 
 def _parser() -> argparse.ArgumentParser:

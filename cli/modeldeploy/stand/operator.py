@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -198,11 +199,14 @@ class ProcessOperator:
 
 
 def install_crd(kubeconfig: Path) -> None:
-    """Apply the resource definition and wait until it is served."""
-    crd = yaml.safe_load((checkout() / "crds" / "modeldeployments.yaml").read_text())
+    """Apply the resource definitions and wait until they are served."""
+    definitions = [yaml.safe_load(file.read_text()) for file in sorted((checkout() / "crds").glob("*.yaml"))]
     with Kube.connect(kubeconfig) as kube:
-        kube.apply(CRDS, crd)
-        wait_until(lambda: _is_established(kube, crd["metadata"]["name"]), "the CRD is established", seconds=15)
+        for crd in definitions:
+            kube.apply(CRDS, crd)
+        for crd in definitions:
+            name = crd["metadata"]["name"]
+            wait_until(partial(_is_established, kube, name), f"{name} is established", seconds=15)
 
 
 def _is_established(kube: Kube, name: str) -> bool:

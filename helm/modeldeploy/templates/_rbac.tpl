@@ -3,12 +3,16 @@
 - apiGroups: [modeldeploy.dev]
   resources: [modeldeployments]
   verbs: [get, list, watch, patch]
+# Runs of a schedule are made and deleted by the operator.
 - apiGroups: [modeldeploy.dev]
-  resources: [modeldeployments/status]
+  resources: [modelbatches]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [modeldeploy.dev]
+  resources: [modeldeployments/status, modelbatches/status]
   verbs: [patch]
 # To own what it makes with blockOwnerDeletion (the OwnerReferencesPermissionEnforcement admission plugin).
 - apiGroups: [modeldeploy.dev]
-  resources: [modeldeployments/finalizers]
+  resources: [modeldeployments/finalizers, modelbatches/finalizers]
   verbs: [update]
 - apiGroups: [apps]
   resources: [deployments]

@@ -35,8 +35,14 @@ TEMPLATE = f"{GROUP}/pod-template"
 EVALUATES = f"{GROUP}/evaluates"
 EVALUATION = f"{GROUP}/evaluation"
 
+#: On the Job and the pods of a batch, and on the runs of a schedule: the name of the ModelBatch. The objects of batches
+#: have a manager of their own, so that watches for ModelDeployments do not see them.
+BATCH = f"{GROUP}/batch"
+BATCH_MANAGER = "modeldeploy-batch"
+
 #: Selects everything of ours in lists and watches.
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
+BATCH_SELECTOR = f"{MANAGED_BY}={BATCH_MANAGER}"
 
 
 def revision_name(name: str, revision: str) -> str:
@@ -57,6 +63,17 @@ def own_labels(name: str) -> dict[str, str]:
         "app.kubernetes.io/name": "modeldeploy",
         "app.kubernetes.io/instance": name,
         "app.kubernetes.io/component": "model-server",
+    }
+
+
+def batch_labels(name: str) -> dict[str, str]:
+    """Return the labels that the operator sets on every object of one ModelBatch."""
+    return {
+        BATCH: name,
+        MANAGED_BY: BATCH_MANAGER,
+        "app.kubernetes.io/name": "modeldeploy",
+        "app.kubernetes.io/instance": name,
+        "app.kubernetes.io/component": "model-batch",
     }
 
 

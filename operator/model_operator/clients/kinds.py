@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from model_operator.api.names import SELECTOR
+from model_operator.api.batch import BATCH_KIND, BATCH_PLURAL
+from model_operator.api.names import BATCH_SELECTOR, SELECTOR
+from model_operator.api.values import replace
 from model_operator.api.version import GROUP, KIND, PLURAL, VERSION
 
 
@@ -65,7 +67,14 @@ CHILDREN = (
 POD = KindInfo("Pod", "", "v1", "pods", ("list", "watch"))
 
 WATCHED = (RESOURCE, *CHILDREN, POD)
-BY_KIND = {info.kind: info for info in (*WATCHED, EVENT, LEASE)}
+
+#: Runs of a schedule are ModelBatches that the operator creates and deletes.
+BATCH = KindInfo(BATCH_KIND, GROUP, VERSION, BATCH_PLURAL, _CHILD, selector="")
+_JOB = next(info for info in CHILDREN if info.kind == "Job")
+#: What the engine of batches watches; its Jobs and pods have another manager than those of ModelDeployments.
+WATCHED_FOR_BATCHES = (BATCH, replace(_JOB, selector=BATCH_SELECTOR), replace(POD, selector=BATCH_SELECTOR))
+
+BY_KIND = {info.kind: info for info in (*WATCHED, BATCH, EVENT, LEASE)}
 
 
 def rbac_rules() -> list[dict[str, list[str]]]:
@@ -74,10 +83,16 @@ def rbac_rules() -> list[dict[str, list[str]]]:
     Leases and Secrets are not included: their Roles are in the operator's own namespace and in those of users.
     """
     rules = [
-        {"apiGroups": [info.group], "resources": [info.plural], "verbs": list(info.verbs)} for info in (*WATCHED, EVENT)
+        {"apiGroups": [info.group], "resources": [info.plural], "verbs": list(info.verbs)}
+        for info in (*WATCHED, BATCH, EVENT)
     ]
-    status = {"apiGroups": [GROUP], "resources": [f"{PLURAL}/status"], "verbs": ["patch"]}
+    plurals = (PLURAL, BATCH_PLURAL)
+    status = {"apiGroups": [GROUP], "resources": [f"{plural}/status" for plural in plurals], "verbs": ["patch"]}
     # Owner references with blockOwnerDeletion require the right to update the owner's finalizers
     # (OwnerReferencesPermissionEnforcement admission plugin).
-    finalizers = {"apiGroups": [GROUP], "resources": [f"{PLURAL}/finalizers"], "verbs": ["update"]}
+    finalizers = {
+        "apiGroups": [GROUP],
+        "resources": [f"{plural}/finalizers" for plural in plurals],
+        "verbs": ["update"],
+    }
     return [*rules, status, finalizers]

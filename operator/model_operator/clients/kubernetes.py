@@ -117,6 +117,16 @@ class KubernetesClient:
         """Merge into the resource (except its status) of exactly this resourceVersion."""
         return await self._patch_resource("patch", resource, "", patch)
 
+    async def merge(
+        self, kind: str, key: ObjectKey, patch: Mapping[str, Any], version: str, subresource: str = ""
+    ) -> JsonObject:
+        """Merge into exactly this resourceVersion of an object."""
+        info = BY_KIND[kind]
+        path = f"{info.path(*key)}{f'/{subresource}' if subresource else ''}{_query(fieldManager=FIELD_MANAGER)}"
+        body = {**patch, "metadata": {"resourceVersion": version}}
+        verb = f"patch-{subresource}" if subresource else "patch"
+        return await self._call(verb, info, "PATCH", path, body, "application/merge-patch+json")
+
     async def post_event(self, body: Mapping[str, Any]) -> None:
         """Create an Event."""
         await self._call("create", EVENT, "POST", EVENT.collection(body["metadata"]["namespace"]), body)

@@ -9,6 +9,7 @@ import aiohttp
 import msgspec
 
 from model_operator.api.analysis import LOG_LOSS
+from model_operator.api.batch import ShardProgress
 from model_operator.api.resource import ObjectKey
 from model_operator.api.shadow import shadow_token
 from model_operator.api.status import ModelInfo
@@ -72,6 +73,15 @@ class HttpPodMetrics(HttpClient):
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return None
 
+    async def shard(self, url: str) -> ShardProgress | None:
+        """Return how far the pod of a batch is; None if it does not respond in time, or not with its progress."""
+        try:
+            async with self.session.get(f"{url}/metrics", ssl=False, allow_redirects=False) as response:
+                data = await body_of(response, _LARGEST_STATE) if response.status == 200 else b""
+                return parse_shard(data.decode(errors="replace"))
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return None
+
     async def start(self, url: str) -> Start | None:
         """Return the progress of the start of a server; None if it does not respond or has finished starting."""
         try:
@@ -80,6 +90,15 @@ class HttpPodMetrics(HttpClient):
         except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError, RecursionError):
             return None
         return Start(state.phase, state.message[:_LONGEST_TEXT]) if state.phase in _STARTING else None
+
+
+def parse_shard(text: str) -> ShardProgress | None:
+    """Parse the metrics of a pod of a batch; None where one of them is missing, or is no number that can be."""
+    found = {name: float(value) for name, value in _SHARD_LINE.findall(f"\n{text}")}
+    rows, failed, share = (found.get(name, math.nan) for name in _SHARD)
+    if not (0 <= failed <= rows <= _MOST_ROWS and 0 <= share <= 1):
+        return None
+    return ShardProgress(int(rows), int(failed), share)
 
 
 class _State(msgspec.Struct, frozen=True):
@@ -91,6 +110,9 @@ class _State(msgspec.Struct, frozen=True):
 
 _STATE = msgspec.json.Decoder(_State)
 _LARGEST_STATE = 64 * 2**10
+_SHARD = ("modeldeploy_batch_rows_total", "modeldeploy_batch_failed_rows_total", "modeldeploy_batch_shard_progress")
+_SHARD_LINE = re.compile(rf"\n({'|'.join(_SHARD)}) (\S+)")
+_MOST_ROWS = 2**53
 
 
 def parse(text: str) -> Sample:

@@ -9,6 +9,7 @@ from typing import Any
 
 from model_operator.api.resource import ObjectKey
 from model_operator.api.version import KIND
+from model_operator.engine.batches.engine import BatchEngine, BatchPorts
 from model_operator.engine.cache import Cache
 from model_operator.engine.events import EventRecorder
 from model_operator.engine.gate_poller import GatePoller
@@ -49,6 +50,7 @@ class Engine:
         admission: Admission,
         telemetry: Telemetry,
         identity: str,
+        batches: BatchPorts | None = None,
     ) -> None:
         self.cache = Cache()
         self.queue = WorkQueue()
@@ -70,6 +72,17 @@ class Engine:
             )
             for source in sources
         ]
+        self.batches: BatchEngine | None = None
+        if batches is not None:
+            self.batches = BatchEngine(
+                cluster=batches.cluster,
+                sources=batches.sources,
+                pods=batches.pods,
+                find_model=lambda key: (self.cache.resource(key), self.cache.children(key)),
+                recorder=self.recorder,
+                clock=clock,
+                admission=admission,
+            )
         self._telemetry = telemetry
         #: Namespaces that are being deleted, where a write was rejected for that.
         self._terminating: set[str] = set()
@@ -95,6 +108,8 @@ class Engine:
         if change is Change.DELETED:
             self.queue.cancel_timer(_key(body))
         key = self._taken(body, change)
+        if self.batches is not None:
+            self.batches.model_changed(_key(body))
         if key is not None:
             urgent = Priority.SPEC if is_new_spec else Priority.CHILD
             self.queue.add(key, Priority.RESYNC if change is Change.LISTED else urgent)
@@ -118,6 +133,8 @@ class Engine:
         async with asyncio.TaskGroup() as group:
             for reflector in self.reflectors:
                 group.create_task(reflector.run(), name=f"reflect-{reflector.kind}")
+            if self.batches is not None:
+                group.create_task(self.batches.reflect(), name="reflect-batches")
 
     async def work(self) -> None:
         """Reconcile, until cancelled. Only the leader may."""
@@ -132,6 +149,8 @@ class Engine:
             group.create_task(self.retrainer.run(), name="retrainer")
             for number in range(WORKERS):
                 group.create_task(self._worker(), name=f"worker-{number}")
+            if self.batches is not None:
+                group.create_task(self.batches.work(), name="batches")
 
     async def _worker(self) -> None:
         while True:
@@ -187,7 +206,8 @@ class Engine:
     def health(self, longest_silence: float) -> Mapping[str, Any]:
         """Return the state for the liveness endpoint: sizes, and the watches that were silent for too long."""
         now = time.monotonic()
-        silent = {r.kind: round(now - r.last_sign) for r in self.reflectors if now - r.last_sign > longest_silence}
+        reflectors = [*self.reflectors, *(self.batches.reflectors if self.batches else ())]
+        silent = {r.kind: round(now - r.last_sign) for r in reflectors if now - r.last_sign > longest_silence}
         return {
             "resources": len(self.cache),
             "queued": len(self.queue),

@@ -10,7 +10,6 @@ from typing import Protocol
 from model_operator.api.json import JsonObject
 from model_operator.api.resource import ObjectKey
 from model_operator.api.version import KIND
-from model_operator.engine.cache import Cache
 from model_operator.errors import ApiError
 
 log = logging.getLogger(__name__)
@@ -47,13 +46,26 @@ class Source(Protocol):
         """Yield (type, object) of each change, until the server ends the stream."""
 
 
+class Store(Protocol):
+    """What a reflector needs to know of the cache that it fills."""
+
+    def all_of(self, kind: str) -> Iterator[JsonObject]:
+        """Yield every cached object of a kind."""
+
+    def remove(self, body: JsonObject) -> object:
+        """Remove a deleted object."""
+
+    def __iter__(self) -> Iterator[ObjectKey]:
+        """Yield the keys of all resources."""
+
+
 class Reflector:
     """Keeps the cache equal to what the API server has of one kind."""
 
     def __init__(
         self,
         source: Source,
-        cache: Cache,
+        cache: Store,
         take: Callable[[JsonObject, Change], None],
         wake: Callable[[ObjectKey], None],
         missing_kinds: set[str],

@@ -16,7 +16,7 @@ DATA_SECRET_DIR = "/var/run/secrets/modeldeploy/data"  # noqa: S105 -- a folder
 #: Permanent exit codes of the server (sysexits.h), for which a retry is useless.
 _PERMANENT = [65, 70, 78]
 #: Fields of the container that a pod without requests does not need.
-_SERVING = ("ports", "startupProbe", "readinessProbe", "livenessProbe", "lifecycle")
+SERVING_FIELDS = ("ports", "startupProbe", "readinessProbe", "livenessProbe", "lifecycle")
 
 
 def evaluation_job(
@@ -49,7 +49,7 @@ def _template(
     pod = pod_template(owner.key, revision, model, server, settings)["spec"]
     # Other containers of the overlay would keep the pod from completing.
     container = next(one for one in pod["containers"] if one["name"] == "server")
-    container = {key: value for key, value in container.items() if key not in _SERVING}
+    container = {key: value for key, value in container.items() if key not in SERVING_FIELDS}
     container |= {"name": "evaluate", "args": _arguments(step)}
     volumes = list(pod["volumes"])
     if step.secret_name:

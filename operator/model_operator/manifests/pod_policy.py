@@ -1,12 +1,12 @@
 """Whether the pods of a ModelDeployment keep the policy of their namespace (`podPolicy` of the chart). Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from model_operator.api.resource import ModelDeployment
 from model_operator.errors import NotAllowed
-from model_operator.manifests.pod_security import Allowed, Level, violations
+from model_operator.manifests.pod_security import Allowed, Level, Violation, violations
 from model_operator.manifests.pods import PodSettings, pod_template
 
 POLICY = "PodPolicyViolated"
@@ -34,20 +34,44 @@ def check_pods(resource: ModelDeployment, settings: PodSettings, policy: PodPoli
     Raises:
         NotAllowed: the policy of the namespace refuses them; the message names the fields and the setting.
     """
-    level = policy.level_of(resource.key.namespace)
+    namespace = resource.key.namespace
+    _refuse(
+        namespace,
+        policy,
+        [
+            f"{_written(resource, origin, one.path)} {one.problem}"
+            for origin, template in _templates(resource, settings)
+            for one in _violations(namespace, template, settings, policy)
+        ],
+    )
+
+
+def check_template(namespace: str, template: Mapping[str, Any], settings: PodSettings, policy: PodPolicy) -> None:
+    """Check the pod template of a batch; fields are named by their path in it.
+
+    Raises:
+        NotAllowed: as `check_pods`.
+    """
+    found = _violations(namespace, template, settings, policy)
+    _refuse(namespace, policy, [f"{_OVERLAY}.{one.path} {one.problem}" for one in found])
+
+
+def _violations(
+    namespace: str, template: Mapping[str, Any], settings: PodSettings, policy: PodPolicy
+) -> list[Violation]:
     images = (settings.image, *policy.allowed.images)
     allowed = Allowed(
         images=images, service_accounts=policy.allowed.service_accounts, host_paths=policy.allowed.host_paths
     )
-    found = [
-        f"{_written(resource, origin, one.path)} {one.problem}"
-        for origin, template in _templates(resource, settings)
-        for one in violations(template, level, allowed)
-    ]
+    return list(violations(template, policy.level_of(namespace), allowed))
+
+
+def _refuse(namespace: str, policy: PodPolicy, found: Sequence[str]) -> None:
     if found:
         more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         raise NotAllowed(
-            f"{'; '.join(found[:_NAMED])}{more}. The pod policy of namespace {resource.key.namespace} is {level};"
+            f"{'; '.join(found[:_NAMED])}{more}. The pod policy of namespace {namespace} is"
+            f" {policy.level_of(namespace)};"
             " the administrator of the cluster sets it by podPolicy of the chart and exceptions by podPolicyExceptions",
             reason=POLICY,
         )

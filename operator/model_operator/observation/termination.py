@@ -40,12 +40,34 @@ class Evaluated(msgspec.Struct, frozen=True):
     notes: Annotated[tuple[Annotated[str, Meta(max_length=512)], ...], Meta(max_length=4)] = ()
 
 
+#: The most rows that a pod may claim.
+_Count = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class BatchTotals(msgspec.Struct, frozen=True, rename="camel"):
+    """Rows of a whole batch, which the pod that finished the last shard reports."""
+
+    rows: _Count
+    failed_rows: _Count
+
+
+class ShardResult(msgspec.Struct, frozen=True, rename="camel"):
+    """What became of the rows of one shard, and the model that predicted them."""
+
+    rows: _Count
+    failed_rows: _Count
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    version: Annotated[str, Meta(max_length=128)] = ""
+    batch: BatchTotals | None = None
+
+
 class _LogLine(msgspec.Struct, frozen=True):
     message: str
 
 
 _FAILURE = msgspec.json.Decoder(Failure)
 _EVALUATED = msgspec.json.Decoder(Evaluated)
+_SHARD = msgspec.json.Decoder(ShardResult)
 _LOG_LINE = msgspec.json.Decoder(_LogLine)
 #: What decoding a text that is not in the form raises.
 _OTHER_FORM = (msgspec.DecodeError, UnicodeError, RecursionError)
@@ -63,6 +85,14 @@ def read_evaluation(text: str) -> Evaluated | None:
     """Return the result that a termination message reports; None if it is none of an evaluation."""
     try:
         return _EVALUATED.decode(text)
+    except _OTHER_FORM:
+        return None
+
+
+def read_shard(text: str) -> ShardResult | None:
+    """Return the result that a termination message reports; None if it is none of a shard."""
+    try:
+        return _SHARD.decode(text)
     except _OTHER_FORM:
         return None
 

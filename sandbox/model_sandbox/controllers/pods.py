@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from model_sandbox.client import ApiFailure, Obj
@@ -48,7 +49,7 @@ def deletion_rank(pod: Obj) -> tuple[bool, int, bool, int, float]:
     return bool(pod["spec"].get("nodeName")), phase, is_ready(pod), number, age
 
 
-async def create(world: World, owner: Obj) -> None:
+async def create(world: World, owner: Obj, change: Callable[[Obj], Obj] = lambda pod: pod) -> None:
     """Make a pod from its owner's template."""
     template = owner["spec"]["template"]
     given = template.get("metadata") or {}
@@ -57,7 +58,7 @@ async def create(world: World, owner: Obj) -> None:
     metadata["namespace"] = owner["metadata"]["namespace"]
     metadata["ownerReferences"] = [owner_reference(owner)]
     try:
-        pod = await world.create(PODS, {"metadata": metadata, "spec": template["spec"]})
+        pod = await world.create(PODS, change({"metadata": metadata, "spec": template["spec"]}))
     except ApiFailure as failure:
         told = f"Error creating: {failure.body.get('message', failure)}"
         await world.event(owner, "FailedCreate", told, warning=True)

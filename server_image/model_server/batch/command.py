@@ -1,6 +1,6 @@
 """`python -m model_server batch`: the shard that JOB_COMPLETION_INDEX names, or all of them; docs/wire.md.
 
-Kubernetes runs it in the pods of an Indexed Job. Whichever pod finishes the last shard writes the report and `_SUCCESS`.
+Kubernetes runs it in the pods of an Indexed Job. The pod that finishes the last shard writes the report and `_SUCCESS`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from model_server.logs import configure
 from model_server.settings import PREFIX, TERMINATION_LOG, Settings, read_settings
 from model_server.storage.folder import Folder, open_folder
 from model_server.storage.redaction import redacted
+from model_server.storage.secrets import with_secret
 from model_server.termination import exit_code, write_termination
 
 log = logging.getLogger(__name__)
@@ -73,9 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, Any]:
     """Predict one shard, or all; return what the termination message says. Raises StartErrors."""
+    data = with_secret(environ, options.credentials_dir)
     index, started = _index(environ, options.shards), time.monotonic()
     # First, since a model takes longer to load than a wrong name to be found.
-    source, target = open_input(options.input, environ), open_folder(options.output, environ)
+    source, target = open_input(options.input, data), open_folder(options.output, data)
     if PLAN not in target.names():
         source.files()
     progress = Progress()
@@ -210,5 +212,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output-format", choices=get_args(OutputFormat), default="jsonl")
     parser.add_argument("--shards", type=int, default=1, help="parts that the input is divided into")
     parser.add_argument("--on-bad-row", choices=get_args(OnBadRow), default="fail")
+    parser.add_argument("--credentials-dir", type=Path, help="a mounted Secret with the credentials of the tables")
     parser.add_argument("--probabilities", action="store_true", help="add a classifier's probabilities")
     return parser

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,7 +29,8 @@ class Output(Protocol):
 
 def output_for(kind: str, path: Path) -> Output:
     """The writer of a format."""
-    return {"jsonl": JsonLines, "csv": Separated, "parquet": Parquet}[kind](path)
+    kinds: Mapping[str, Callable[[Path], Output]] = {"jsonl": JsonLines, "csv": Separated, "parquet": Parquet}
+    return kinds[kind](path)
 
 
 class JsonLines:

@@ -20,7 +20,14 @@ from model_server.storage.folder import Folder
 
 PLAN = "_plan.json"
 FORMATS = ("csv", "tsv", "jsonl", "json", "parquet")
-_SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet"}
+_SUFFIXES = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+}
 #: Formats in which a row can be found from any byte on.
 _LINES = frozenset({"csv", "tsv", "jsonl"})
 
@@ -176,7 +183,9 @@ def _piece_of(file: InputFile, first: int, last: int, wanted: Wanted) -> Piece |
     """The part of a file between two of its bytes, which may lie outside of it."""
     kind = format_of(file.name, wanted.input_format)
     if kind == "parquet" and wanted.split:
-        starts = [file.size * rows // max(1, sum(file.rows)) for rows in itertools.accumulate(file.rows[:-1], initial=0)]
+        starts = [
+            file.size * rows // max(1, sum(file.rows)) for rows in itertools.accumulate(file.rows[:-1], initial=0)
+        ]
         groups = tuple(number for number, start in enumerate(starts) if first <= start < last)
         return Piece(file, kind, 0, file.size, groups) if groups and file.rows else None
     if kind in _LINES and wanted.split and not file.name.lower().endswith(".gz"):

@@ -9,7 +9,7 @@ import itertools
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any, BinaryIO, TypeAlias, cast
+from typing import Any, BinaryIO, TypeAlias, TypeVar, cast
 
 import orjson
 
@@ -19,6 +19,7 @@ from model_server.inputs.text import named_twice, value_of
 
 Row: TypeAlias = dict[str, Any]
 Rows: TypeAlias = Iterator[Row]
+Item = TypeVar("Item")
 
 
 def read_rows(path: Path, features: Sequence[Feature]) -> Rows:
@@ -63,7 +64,7 @@ def _open(path: Path) -> BinaryIO:
     return cast(BinaryIO, gzip.open(path)) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
-def chunks_of(rows: Rows, size: int) -> Iterator[list[Row]]:
+def chunks_of(rows: Iterator[Item], size: int) -> Iterator[list[Item]]:
     """The rows in lists of `size`, the last one shorter."""
     while chunk := list(itertools.islice(rows, size)):
         yield chunk

@@ -147,9 +147,7 @@ def read_marker(index: int, target: Folder) -> Marker:
         raise ArtifactCorrupt(f"{target.uri}/{marker_name(index)}: {error}") from None
 
 
-def _records(
-    pieces: Sequence[Piece], source: InputFolder, loaded: LoadedModel, progress: Progress
-) -> Iterator[Record]:
+def _records(pieces: Sequence[Piece], source: InputFolder, loaded: LoadedModel, progress: Progress) -> Iterator[Record]:
     total, read = sum(piece.size for piece in pieces), 0
     progress.share = 0.0
     for piece in pieces:
@@ -197,7 +195,9 @@ def _predicted(
     except Exception as error:
         if len(records) == 1:
             (record,) = records
-            yield Record(record.place, record.row, first_line(error).replace("instances[0].", "") or type(error).__name__)
+            yield Record(
+                record.place, record.row, first_line(error).replace("instances[0].", "") or type(error).__name__
+            )
             return
         half = len(records) // 2
         yield from _predicted(loaded, records[:half], names, probabilities)

@@ -44,7 +44,7 @@ def read_piece(piece: Piece, content: BinaryIO, features: Sequence[Feature]) -> 
         yield from _read_groups(piece, content)
         return
     is_compressed = piece.file.name.lower().endswith(".gz")
-    file = cast(BinaryIO, gzip.open(content)) if is_compressed else content
+    file = cast(BinaryIO, gzip.GzipFile(fileobj=content)) if is_compressed else content
     try:
         if piece.format in _SEPARATORS:
             yield from _read_separated(piece, file, features)

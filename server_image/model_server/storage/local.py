@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from model_server.errors import ArtifactAccessDenied, ArtifactEmpty, ArtifactNotFound, SettingsInvalid, StorageUnavailable
+from model_server.errors import (
+    ArtifactAccessDenied,
+    ArtifactEmpty,
+    ArtifactNotFound,
+    SettingsInvalid,
+    StorageUnavailable,
+)
 from model_server.package.digest import list_files
 from model_server.storage.fingerprints import fingerprint_of
 from model_server.storage.progress import Progress
