@@ -8,9 +8,8 @@ from model_operator.api.batch import ConcurrencyPolicy, ModelBatch
 from model_operator.api.json import Body, JsonObject
 from model_operator.api.times import format_time, parse_time
 from model_operator.manifests.batch import run_of
-from model_operator.policy.batches import common_status
+from model_operator.policy.batches import BatchEvent, common_status
 from model_operator.policy.schedule import due, places, run_name
-from model_operator.policy.status.events import EventDraft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +19,7 @@ class RunPlan:
     create: Body | None
     delete: Sequence[ModelBatch]
     status: Body
-    events: Sequence[EventDraft]
+    events: Sequence[BatchEvent]
     requeue_after: timedelta
 
 
@@ -45,9 +44,9 @@ def plan_runs(batch: ModelBatch, runs: Sequence[ModelBatch], now: datetime) -> R
     replaced = active if starts and spec.concurrency_policy is ConcurrencyPolicy.REPLACE else []
     moment = found.missed if starts and not is_held else None
     name = run_name(batch.name, moment) if moment else ""
-    drafts = [EventDraft("RunStarted", f"run {name} of {format_time(moment)}")] if moment else []
+    drafts = [BatchEvent("RunStarted", f"run {name} of {format_time(moment)}")] if moment else []
     if is_held:
-        drafts = [EventDraft("RunHeld", f"a run is due, and waits for {active[0].name}, which is active")]
+        drafts = [BatchEvent("RunHeld", f"a run is due, and waits for {active[0].name}, which is active")]
     return RunPlan(
         create=run_of(batch, name, places(moment, spec.time_zone)) if moment else None,
         delete=[*replaced, *_old(batch, runs)],

@@ -21,8 +21,12 @@ RESOLVED, COMPLETE, FAILED, SUSPENDED, VALID = "ModelResolved", "Complete", "Fai
 _DIGITS = 3
 
 
+class BatchEvent(EventDraft):
+    """An Event about a ModelBatch; docs/reference/events.md lists those of ModelDeployments."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Condition:
+class BatchCondition:
     """A condition that a pass found."""
 
     type: str
@@ -36,7 +40,7 @@ class Resolution:
     """The model of a batch: `source` is what pods are made from, None where there is no model yet."""
 
     pinned: PinnedModel
-    condition: Condition
+    condition: BatchCondition
     source: Mapping[str, Any] | None = None
 
 
@@ -82,12 +86,12 @@ def resolve(batch: ModelBatch, model: Body | None, children: Mapping[tuple[str, 
 
 
 def _resolved(pinned: PinnedModel, source: Mapping[str, Any], what: str) -> Resolution:
-    found = Condition(type=RESOLVED, is_true=True, reason="ModelFound", message=f"{what} predicts")
+    found = BatchCondition(type=RESOLVED, is_true=True, reason="ModelFound", message=f"{what} predicts")
     return Resolution(pinned=pinned, source=source, condition=found)
 
 
 def _unresolved(pinned: PinnedModel, reason: str, message: str) -> Resolution:
-    return Resolution(pinned=pinned, condition=Condition(type=RESOLVED, is_true=False, reason=reason, message=message))
+    return Resolution(pinned=pinned, condition=BatchCondition(type=RESOLVED, is_true=False, reason=reason, message=message))
 
 
 def pending_status(batch: ModelBatch, resolution: Resolution, now: datetime) -> JsonObject:
@@ -101,7 +105,7 @@ def pending_status(batch: ModelBatch, resolution: Resolution, now: datetime) -> 
 def invalid_status(batch: Body, reason: str, message: str, now: datetime) -> JsonObject:
     """Return the status of a batch whose spec cannot be carried out; a Job that it has goes on."""
     kept = dict(batch.get("status") or {})
-    condition = Condition(type=VALID, is_true=False, reason=reason, message=message)
+    condition = BatchCondition(type=VALID, is_true=False, reason=reason, message=message)
     conditions = _conditions(kept.get("conditions") or (), [condition], batch["metadata"]["generation"], now)
     phase = kept.get("phase") or "Pending"
     return {**kept, "phase": phase, "message": message, "conditions": conditions}
@@ -121,7 +125,7 @@ def job_status(batch: ModelBatch, job: JobView, now: datetime) -> JsonObject:
     return {name: value for name, value in status.items() if value not in ("", {}, None)}
 
 
-def events(batch: ModelBatch, new: Body) -> list[EventDraft]:
+def events(batch: ModelBatch, new: Body) -> list[BatchEvent]:
     """Return the Events for a change of phase, or of what the batch waits for."""
     old = batch.body.get("status") or {}
     phase, message = new.get("phase", ""), new.get("message", "")
@@ -130,19 +134,19 @@ def events(batch: ModelBatch, new: Body) -> list[EventDraft]:
     reason = next((one["reason"] for one in new["conditions"] if one["type"] == phase), f"Batch{phase}")
     if phase == "Pending":
         refused = [one for one in new["conditions"] if one["type"] in (RESOLVED, VALID) and one["status"] == "False"]
-        return [EventDraft(refused[0]["reason"], message, is_warning=True)] if refused else []
-    return [EventDraft(f"Batch{phase}" if phase != "Failed" else reason, message, is_warning=phase == "Failed")]
+        return [BatchEvent(refused[0]["reason"], message, is_warning=True)] if refused else []
+    return [BatchEvent(f"Batch{phase}" if phase != "Failed" else reason, message, is_warning=phase == "Failed")]
 
 
-def common_status(batch: ModelBatch, phase: str, message: str, found: Sequence[Condition], now: datetime) -> JsonObject:
+def common_status(batch: ModelBatch, phase: str, message: str, found: Sequence[BatchCondition], now: datetime) -> JsonObject:
     """Return the fields that every status has."""
-    valid = Condition(type=VALID, is_true=True, reason="SpecValid")
+    valid = BatchCondition(type=VALID, is_true=True, reason="SpecValid")
     conditions = _conditions(batch.status.conditions, [*found, valid], batch.generation, now)
     return {"observedGeneration": batch.generation, "phase": phase, "message": message, "conditions": conditions}
 
 
 def _conditions(
-    held: Sequence[Mapping[str, Any]], found: Sequence[Condition], generation: int, now: datetime
+    held: Sequence[Mapping[str, Any]], found: Sequence[BatchCondition], generation: int, now: datetime
 ) -> list[dict[str, Any]]:
     """Return the conditions with those that were found in their places; a time changes with its status alone."""
     conditions = {one["type"]: dict(one) for one in held}
@@ -159,17 +163,17 @@ def _conditions(
     return list(conditions.values())
 
 
-def _of_job(batch: ModelBatch, job: JobView) -> list[Condition]:
+def _of_job(batch: ModelBatch, job: JobView) -> list[BatchCondition]:
     message = _message(batch, job)
     found = []
     if job.outcome == COMPLETE:
-        found.append(Condition(type=COMPLETE, is_true=True, reason="ShardsCompleted", message=message))
+        found.append(BatchCondition(type=COMPLETE, is_true=True, reason="ShardsCompleted", message=message))
     elif job.outcome == FAILED:
         reason = job.failure.reason if job.failure else job.reason
-        found.append(Condition(type=FAILED, is_true=True, reason=reason or "JobFailed", message=message))
+        found.append(BatchCondition(type=FAILED, is_true=True, reason=reason or "JobFailed", message=message))
     if job.is_suspended or batch.status.is_true(SUSPENDED):
         word = "JobSuspended" if job.is_suspended else "JobResumed"
-        found.append(Condition(type=SUSPENDED, is_true=job.is_suspended, reason=word))
+        found.append(BatchCondition(type=SUSPENDED, is_true=job.is_suspended, reason=word))
     return found
 
 

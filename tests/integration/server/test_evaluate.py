@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from model_server.evaluate import main, with_secret
+from model_server.evaluate import main
+from model_server.storage.secrets import with_secret
 
 ABOVE_TEN = """
 def load_model(path): return None

@@ -19,8 +19,7 @@ from model_operator.manifests.strategic_merge import check_overlay
 from model_operator.observation.batches import view_of
 from model_operator.policy.admission import Admission
 from model_operator.policy.batch_runs import plan_runs
-from model_operator.policy.batches import Resolution, events, invalid_status, job_status, pending_status, resolve
-from model_operator.policy.status.events import EventDraft
+from model_operator.policy.batches import BatchEvent, Resolution, events, invalid_status, job_status, pending_status, resolve
 from model_operator.policy.status.invalid_spec import INTERNAL_ERROR, reason_of
 from model_operator.ports import BatchCluster, Clock
 
@@ -150,7 +149,7 @@ class BatchReconciler:
             if not error.is_conflict:
                 raise
 
-    async def _write(self, batch: ModelBatch, status: Body, drafts: Sequence[EventDraft] | None = None) -> None:
+    async def _write(self, batch: ModelBatch, status: Body, drafts: Sequence[BatchEvent] | None = None) -> None:
         """Write a status if it changed, and its Events."""
         kept = batch.body.get("status") or {}
         patch = merge_patch(kept, {**_remembered(kept), **status})
@@ -163,7 +162,7 @@ class BatchReconciler:
         status = invalid_status(body, reason, message, self._clock.now())
         patch = merge_patch(body.get("status") or {}, status)
         if patch:
-            self._recorder.record_for(body, EventDraft(reason, message, is_warning=True))
+            self._recorder.record_for(body, BatchEvent(reason, message, is_warning=True))
             self._cache.upsert(dict(await self._patch_status(body, patch)))
 
     async def _patch_status(self, body: Body, patch: Mapping[str, Any]) -> Body:
