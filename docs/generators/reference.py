@@ -18,19 +18,37 @@ explain {plural}.spec` shows the same.
 """
 
 
+_BATCHES = """\
+# ModelBatch (`{group}/{version}`)
+
+This page is made from `crds/modelbatches.yaml` by `make docs`. One ModelBatch predicts a table once, or starts a run at each
+time of its schedule. Short name `{short}`; `kubectl explain {plural}.spec` shows the same.
+[Predict a table every night](../how-to/nightly-table.md) has an example.
+"""
+
+
 def page(root: Path) -> str:
-    """The page as Markdown."""
-    crd = yaml.safe_load((root / "crds" / "modeldeployments.yaml").read_text())["spec"]
+    """The page of ModelDeployments as Markdown."""
+    return _page(root / "crds" / "modeldeployments.yaml", _INTRO)
+
+
+def batches(root: Path) -> str:
+    """The page of ModelBatches as Markdown."""
+    return _page(root / "crds" / "modelbatches.yaml", _BATCHES)
+
+
+def _page(file: Path, intro: str) -> str:
+    crd = yaml.safe_load(file.read_text())["spec"]
     version = crd["versions"][0]
     schema = version["schema"]["openAPIV3Schema"]
     parts = [
-        _INTRO.format(
+        intro.format(
             group=crd["group"],
             version=version["name"],
             short=crd["names"]["shortNames"][0],
             plural=crd["names"]["plural"],
         ),
-        _columns(version["additionalPrinterColumns"]),
+        _columns(version["additionalPrinterColumns"], crd["names"]["shortNames"][0]),
         "## What is refused by the schema\n\n"
         "Besides wrong types, unknown fields and values out of range, `kubectl apply` refuses:\n\n"
         + "\n".join(f"- `{path or 'metadata'}`: {message}" for path, message in rules(schema)),
@@ -60,13 +78,15 @@ def objects(schema: Schema, path: str) -> Iterator[tuple[str, Schema]]:
         yield from objects(schema["items"], f"{path}[]")
 
 
-def _columns(columns: list[dict[str, Any]]) -> str:
+def _columns(columns: list[dict[str, Any]], short: str) -> str:
     rows = [
         f"| {one['name'].upper()} | {'`-o wide`' if one.get('priority') else 'always'} | "
         f"{one.get('description', 'Time since it was created')} |"
         for one in columns
     ]
-    return "\n".join(["## Columns of `kubectl get mdep`", "", "| column | shown | meaning |", "|---|---|---|", *rows])
+    return "\n".join(
+        [f"## Columns of `kubectl get {short}`", "", "| column | shown | meaning |", "|---|---|---|", *rows]
+    )
 
 
 def _section(path: str, schema: Schema) -> str:

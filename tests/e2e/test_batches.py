@@ -1,15 +1,13 @@
 """Batches: every row once, whatever dies."""
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from waiting import wait_until
 
-from modeldeploy.kube import PODS, Resource
+from modeldeploy.kube import Resource
 
 BATCHES = Resource("modeldeploy.dev", "v1alpha1", "modelbatches")
 JOBS = Resource("batch", "v1", "jobs")
@@ -71,7 +69,15 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 def test_a_batch_predicts_every_row_once_in_order(space: Any, home: Path) -> None:
     model = {"storageUri": package(home), "trusted": True}
     source = table(home, 1000)
-    apply(space, "plain", model=model, input={"uri": source}, output={"uri": (home / "out").as_uri()}, shards=3, parallelism=2)
+    apply(
+        space,
+        "plain",
+        model=model,
+        input={"uri": source},
+        output={"uri": (home / "out").as_uri()},
+        shards=3,
+        parallelism=2,
+    )
     found = ended(space, "plain")
     assert [row["prediction"] for row in rows_of(home / "out")] == [index * 2 for index in range(1000)]
     assert (found["rows"], found["shardsDone"], found["percent"]) == (1000, "3/3", 100)

@@ -91,7 +91,9 @@ def _resolved(pinned: PinnedModel, source: Mapping[str, Any], what: str) -> Reso
 
 
 def _unresolved(pinned: PinnedModel, reason: str, message: str) -> Resolution:
-    return Resolution(pinned=pinned, condition=BatchCondition(type=RESOLVED, is_true=False, reason=reason, message=message))
+    return Resolution(
+        pinned=pinned, condition=BatchCondition(type=RESOLVED, is_true=False, reason=reason, message=message)
+    )
 
 
 def pending_status(batch: ModelBatch, resolution: Resolution, now: datetime) -> JsonObject:
@@ -138,7 +140,9 @@ def events(batch: ModelBatch, new: Body) -> list[BatchEvent]:
     return [BatchEvent(f"Batch{phase}" if phase != "Failed" else reason, message, is_warning=phase == "Failed")]
 
 
-def common_status(batch: ModelBatch, phase: str, message: str, found: Sequence[BatchCondition], now: datetime) -> JsonObject:
+def common_status(
+    batch: ModelBatch, phase: str, message: str, found: Sequence[BatchCondition], now: datetime
+) -> JsonObject:
     """Return the fields that every status has."""
     valid = BatchCondition(type=VALID, is_true=True, reason="SpecValid")
     conditions = _conditions(batch.status.conditions, [*found, valid], batch.generation, now)

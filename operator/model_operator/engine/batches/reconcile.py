@@ -19,7 +19,15 @@ from model_operator.manifests.strategic_merge import check_overlay
 from model_operator.observation.batches import view_of
 from model_operator.policy.admission import Admission
 from model_operator.policy.batch_runs import plan_runs
-from model_operator.policy.batches import BatchEvent, Resolution, events, invalid_status, job_status, pending_status, resolve
+from model_operator.policy.batches import (
+    BatchEvent,
+    Resolution,
+    events,
+    invalid_status,
+    job_status,
+    pending_status,
+    resolve,
+)
 from model_operator.policy.status.invalid_spec import INTERNAL_ERROR, reason_of
 from model_operator.ports import BatchCluster, Clock
 
