@@ -21,8 +21,8 @@ explain {plural}.spec` shows the same.
 _BATCHES = """\
 # ModelBatch (`{group}/{version}`)
 
-This page is made from `crds/modelbatches.yaml` by `make docs`. One ModelBatch predicts a table once, or starts a run at each
-time of its schedule. Short name `{short}`; `kubectl explain {plural}.spec` shows the same.
+This page is made from `crds/modelbatches.yaml` by `make docs`. One ModelBatch predicts a table once, or starts a run at
+each time of its schedule. Short name `{short}`; `kubectl explain {plural}.spec` shows the same.
 [Predict a table every night](../how-to/nightly-table.md) has an example.
 """
 
