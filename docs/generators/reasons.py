@@ -286,6 +286,25 @@ CONDITIONS: Mapping[str, tuple[str, Reasons]] = {
             "KindMissing": ("The cluster does not have these kinds.", "install the Prometheus operator"),
         },
     ),
+    "StreamConnected": (
+        "The servers are connected to the broker of their messages. Only with `spec.server.stream`.",
+        {
+            "Connected": ("The servers are connected.", _NOTHING),
+            "NotReported": ("No pod of stable has told it yet, or stable does not consume.", "wait"),
+            "BrokerUnavailable": (
+                "The broker does not answer. Messages wait there; requests over HTTP are answered.",
+                "repair the broker, or the address; the servers connect again by themselves",
+            ),
+            "BrokerRefused": (
+                "The broker refuses the credentials, or does not allow a topic.",
+                "correct the Secret `spec.server.stream.secretName`, or the rights; the log of a pod has the words",
+            ),
+            "TopicMissing": (
+                "A topic does not exist, or is not what it has to be.",
+                "create it; the log of a pod names it and says how",
+            ),
+        },
+    ),
     "AnnotationsAccepted": (
         "Each request by an annotation is accepted. Only with such annotations.",
         {

@@ -177,6 +177,10 @@ class PodSample(Protocol):
         """Fingerprint of a changed object at the storage URI; empty if it has not changed."""
 
     @property
+    def stream(self) -> str | None:
+        """Reason for which the server is not connected to its broker; empty while it is, None where it has none."""
+
+    @property
     def requests(self) -> int:
         """Predictions since the start of the process."""
 

@@ -4,19 +4,33 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from brokers import NatsServer
 from shown_commands import blocks, shows
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = sorted(ROOT.glob("examples/*/README.md"))
 
 
+@pytest.fixture
+async def nats(tmp_path: Path) -> AsyncIterator[str]:
+    """The address of a real NATS server."""
+    if why := NatsServer.missing():
+        pytest.skip(why)
+    server = NatsServer(tmp_path)
+    await server.start()
+    yield server.url
+    await server.close()
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("readme", [pytest.param(path, id=path.parent.name) for path in READMES])
-def test_the_readme_of_an_example_holds(readme: Path, space, cluster, tmp_path: Path) -> None:
+def test_the_readme_of_an_example_holds(readme: Path, space, cluster, tmp_path: Path, request) -> None:
     text = readme.read_text()
+    broker = {"NATS": request.getfixturevalue("nats")} if "`NATS`" in text else {}
     env = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -24,6 +38,7 @@ def test_the_readme_of_an_example_holds(readme: Path, space, cluster, tmp_path: 
         "MODELS": f"{cluster.models_uri}/{'examples' if 'train.py' in text else 'quick'}",
         "DATA": f"{cluster.models_uri}/holdout.csv",
         "NO_PROXY": "*",
+        **broker,
     }
     script = "\n".join(["set -euxo pipefail", *blocks(text, "bash")])
     done = subprocess.run(

@@ -1,6 +1,15 @@
 """The messages that a model answers: `spec.server.stream` as values."""
 
+from collections.abc import Mapping
+
 from model_operator.api.values import Value
+
+#: Why the servers of a model are not connected to its broker, by the reason that they report.
+STREAM_PROBLEMS: Mapping[str, str] = {
+    "BrokerUnavailable": "the broker does not answer: messages wait there, and requests over HTTP are answered",
+    "BrokerRefused": "the broker refuses the credentials or a topic; the log of the pods has its words",
+    "TopicMissing": "a topic does not exist, or is not what it has to be; the log of the pods names it",
+}
 
 
 class BrokerAddress(Value, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from model_operator.api.batch import ShardProgress
 from model_operator.api.resource import ObjectKey
 from model_operator.api.shadow import shadow_token
 from model_operator.api.status import ModelInfo
+from model_operator.api.stream import STREAM_PROBLEMS
 from model_operator.api.sums import SumStats
 from model_operator.clients.http import HttpClient, body_of, session_with_pods
 
@@ -38,6 +39,7 @@ class Sample:
     drifted: Set[str] = frozenset()
     assigned: int = 0
     refusals: int | None = None
+    stream: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,7 @@ class _Page:
     drifted: set[str] = field(default_factory=set)
     assigned: int = 0
     refusals: int | None = None
+    stream: str | None = None
 
     def add_model(self, text: str, _: float) -> None:
         labels = labels_of(text)
@@ -177,6 +180,15 @@ class _Page:
 
     def add_source(self, text: str, _: float) -> None:
         self.changed_fingerprint = labels_of(text).get("source", "")[:_LONGEST_TEXT]
+
+    def add_stream(self, _: str, value: float) -> None:
+        # The reason, where there is one, is on a line of its own, before or behind this one.
+        if self.stream is None:
+            self.stream = "" if value else "BrokerUnavailable"
+
+    def add_stream_problem(self, text: str, value: float) -> None:
+        if value and (reason := labels_of(text).get("reason", "")) in STREAM_PROBLEMS:
+            self.stream = reason
 
     def add_requests(self, text: str, value: float) -> None:
         self.requests += int(value)
@@ -232,6 +244,7 @@ class _Page:
             drifted=frozenset(self.drifted),
             assigned=self.assigned,
             refusals=self.refusals,
+            stream=self.stream,
         )
 
 
@@ -248,6 +261,8 @@ _READERS: Mapping[str, Callable[[_Page, str, float], None]] = {
     "modeldeploy_rated_total": _Page.add_rated,
     "modeldeploy_assignments_total": _Page.add_assigned,
     "modeldeploy_drifted": _Page.add_drift,
+    "modeldeploy_stream_connected": _Page.add_stream,
+    "modeldeploy_stream_problem": _Page.add_stream_problem,
     "modeldeploy_log_loss_count": lambda page, _, value: page.add_loss(0, value),
     "modeldeploy_log_loss_sum": lambda page, _, value: page.add_loss(1, value),
     "modeldeploy_log_loss_squares_total": lambda page, _, value: page.add_loss(2, value),

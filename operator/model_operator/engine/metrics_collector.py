@@ -36,6 +36,8 @@ Body = Mapping[str, Any]
 INTERVAL = 2.0
 #: Seconds between polls while pods may terminate: counts since the last sample of a pod are lost with it.
 _MAX_INTERVAL = timedelta(seconds=15)
+#: Time between two looks at whether a model is connected to its broker.
+_STREAM_INTERVAL = timedelta(seconds=30)
 _MAX_CONCURRENT = 32
 #: Maximum number of intervals between two polls of a server that does not report its model.
 _MAX_BACKOFF = 64
@@ -120,11 +122,12 @@ class MetricsCollector:
         return asked & (asked + 1) == 0 if asked < _MAX_BACKOFF else asked % _MAX_BACKOFF == 0
 
     def _has_to_poll(self, key: ObjectKey, body: Body) -> bool:
-        """Whether to read the server again for a change of its source (`spec.model.pollInterval`)."""
-        if "pollInterval" not in body.get("spec", {}).get("model", {}):
+        """Whether to read the server again: for a change of its source (`spec.model.pollInterval`), or its broker."""
+        spec = body.get("spec", {})
+        if "pollInterval" not in spec.get("model", {}) and "stream" not in spec.get("server", {}):
             return False
         resource, now = self._cache.get_valid(key), self._clock.now()
-        interval = resource.spec.model.poll_interval if resource else None
+        interval = _interval(resource) if resource else None
         if interval is None or (key in self._polled and now - self._polled[key] < interval):
             return False
         self._polled[key] = now
@@ -160,7 +163,9 @@ class MetricsCollector:
     def _update_models(self, key: ObjectKey, found: PodSamples) -> bool:
         models = self._models.setdefault(key, {})
         reports = {
-            revision_of_pod(pod): ModelReport(model=sample.model, changed_fingerprint=sample.changed_fingerprint)
+            revision_of_pod(pod): ModelReport(
+                model=sample.model, changed_fingerprint=sample.changed_fingerprint, stream=sample.stream
+            )
             for pod, sample in found
             if sample.model is not None
         }
@@ -215,3 +220,11 @@ class MetricsCollector:
         for test in tests:
             rollout.analysis = state.apply_pairs(rollout.analysis, test, answer, now)
         return rollout.analysis != before
+
+
+def _interval(resource: ModelDeployment) -> timedelta | None:
+    """Return the time between two polls of a server outside of rollouts; None if there is nothing to poll for."""
+    interval = resource.spec.model.poll_interval
+    if resource.spec.server.stream is None:
+        return interval
+    return _STREAM_INTERVAL if interval is None else min(interval, _STREAM_INTERVAL)

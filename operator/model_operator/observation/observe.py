@@ -201,4 +201,5 @@ def _view(
         source=source,
         model=report.model if report else None,
         changed_fingerprint=report.changed_fingerprint if report else "",
+        stream=report.stream if report else None,
     )

@@ -30,10 +30,12 @@ class ModelReport:
     """The model as the server of a revision reports it.
 
     `changed_fingerprint` is the fingerprint of a changed object at its storage URI, empty if it has not changed.
+    `stream` is the reason for which it is not connected to its broker, empty while it is, None if it has none.
     """
 
     model: ModelInfo
     changed_fingerprint: str = ""
+    stream: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,7 @@ class RevisionView:
         ended: why pods ended whose objects still exist. They are not counted.
         source: the part of the spec that it was created from, None if it was lost.
         changed_fingerprint: fingerprint of a changed object at its storage URI, empty if it has not changed.
+        stream: why it is not connected to its broker, empty while it is, None if that was not reported.
         server: the image that it has and the one it would get, None without a Deployment or its source.
     """
 
@@ -66,6 +69,7 @@ class RevisionView:
     source: Body | None = None
     model: ModelInfo | None = None
     changed_fingerprint: str = ""
+    stream: str | None = None
     server: ServerInfo | None = None
 
 

@@ -15,7 +15,7 @@ from model_server.statuses import STATUS_OF
 from model_server.tracing import TRACEPARENT
 
 #: Headers that may have a message's id, in the order in which they are asked.
-ID_HEADERS = (b"x-request-id", b"nats-msg-id", b"message-id", b"ce-id")
+ID_HEADERS = (b"x-request-id", b"ce-id", b"nats-msg-id", b"message-id")
 REDELIVERED = b"x-modeldeploy-redelivered"
 REVISION = b"x-modeldeploy-revision"
 REASON, TEXT, FIELD = b"x-modeldeploy-reason", b"x-modeldeploy-message", b"x-modeldeploy-field"

@@ -108,6 +108,7 @@ class Consumer:
                 # The same sentence once: a broker may be away for days.
                 level = logging.DEBUG if error.message == told else logging.WARNING
                 told = error.message
+                self._telemetry.problem(error.reason)
                 log.log(level, "%s: %s", error.reason, error.message, extra={"hint": error.hint})
             except Exception:
                 log.exception("the consumer failed")

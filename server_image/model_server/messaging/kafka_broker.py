@@ -7,6 +7,7 @@ answered in their order, with the same key. Offsets are committed for messages t
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -55,6 +56,8 @@ _REFUSALS = (
     TopicAuthorizationFailedError,
 )
 _CLOSE_SECONDS = 15.0
+#: How long a rebalance waits for messages that are taken, in seconds: a consumer that answers none is thrown out.
+_REVOKE_SECONDS = 5.0
 
 _Receipt = tuple[TopicPartition, PartitionOffsets, int]
 
@@ -167,7 +170,11 @@ class KafkaBroker(ConsumerRebalanceListener):  # type: ignore[misc]
         self._committed = {}
 
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
-        """Others get partitions: commit what is finished. What is not comes to them."""
+        """Others get partitions: finish what is taken of them, for a while, and commit. What is left comes to them."""
+        deadline = time.monotonic() + _REVOKE_SECONDS
+        parts = [part for partition in revoked if (part := self._parts.get(partition)) is not None]
+        while any(part.is_open for part in parts) and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
         with suppress(KafkaError, TimeoutError):
             await self._commit()
         for partition in revoked:

@@ -63,6 +63,11 @@ class PartitionOffsets:
             self.low, self.begun = low, 1
 
     @property
+    def is_open(self) -> bool:
+        """Whether messages are taken and not finished."""
+        return bool(self._open)
+
+    @property
     def metadata(self) -> str:
         """What the commit says beside the offset."""
         return f"taken={self.high} begun={self.begun}"

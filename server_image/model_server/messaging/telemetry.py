@@ -17,6 +17,10 @@ OUTCOMES = ("answered", "dead-lettered", "released")
 REASONS = (*(error.__name__ for error in STATUS_OF), ANSWER_TOO_LARGE, DELIVERIES_EXHAUSTED)
 
 
+#: Why a broker is away, as `BrokerError.reason` has it.
+PROBLEMS = ("BrokerUnavailable", "BrokerRefused", "TopicMissing")
+
+
 class Connection(enum.IntEnum):
     """What a worker has to do with the broker; 0 is what memory holds before it says so."""
 
@@ -35,7 +39,7 @@ class StreamTelemetry(Collector):
         self._outcomes = {name: outcomes.first + index for index, name in enumerate(OUTCOMES)}
         self._reasons = {name: reasons.first + index for index, name in enumerate(REASONS)}
         self._redelivered, self._retries = values.declare().first, values.declare().first
-        self._connection, self._lag = values.declare(), values.declare()
+        self._connection, self._lag, self._problem = values.declare(), values.declare(), values.declare()
         telemetry.registry.register(self)
         self.lag(None)
 
@@ -56,6 +60,13 @@ class StreamTelemetry(Collector):
     def connection(self, state: Connection) -> None:
         """This worker is connected, is not, or does not want to be."""
         self._values.own[self._connection.first] = float(state)
+        if state is not Connection.AWAY:
+            self._values.own[self._problem.first] = 0.0
+
+    def problem(self, reason: str) -> None:
+        """Why this worker is not connected."""
+        known = reason if reason in PROBLEMS else PROBLEMS[0]
+        self._values.own[self._problem.first] = PROBLEMS.index(known) + 1.0
 
     def lag(self, count: int | None) -> None:
         """The group has so many messages before it; None where nobody knows."""
@@ -82,6 +93,12 @@ class StreamTelemetry(Collector):
             "1 while the broker is connected, 0 while it is away; absent while this revision does not consume.",
             [float(Connection.AWAY not in states)] if states else [],
         )
+        problems = GaugeMetricFamily(
+            "modeldeploy_stream_problem", "1 for the reason for which the broker is away.", labels=(*LABELS, "reason")
+        )
+        for number in sorted({int(worker[0]) for worker in values.each(self._problem)} - {0}):
+            problems.add_metric((*labels, PROBLEMS[number - 1]), 1.0)
+        yield problems
         known = [worker[0] for worker in values.each(self._lag) if not math.isnan(worker[0])]
         text = "Messages that the consumers of the group have not acknowledged, as the broker tells it."
         yield self._gauge("lag", text, [max(known)] if known else [])

@@ -9,6 +9,7 @@ import pytest
 from written_reasons import Place, Program
 
 from model_operator.api.status import Mode, Phase
+from model_operator.api.stream import STREAM_PROBLEMS
 from model_operator.clients import pod_metrics
 from model_operator.observation.pod_failures import IMAGE_REASONS, PULL_REASONS
 from model_operator.policy.rollout.pauses import PauseReason
@@ -36,6 +37,7 @@ SOURCES: Mapping[tuple[str, str], set[str]] = {
     ("engine.startup_events", "found.phase.capitalize()"): {name.capitalize() for name in pod_metrics._STARTING},
     (REPORT, "str(status.phase)"): {PHASE},
     (REPORT, "problem.reason"): {POD},
+    (REPORT, "s.stable_view.stream"): set(STREAM_PROBLEMS),
     (REPORT, "s.status.rollback.reason"): {ROLLBACK},
     (REPORT, "status.pauses[0].reason"): {PAUSE},
     ("policy.rollout.rules", "problem.reason"): {POD},

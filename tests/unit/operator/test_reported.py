@@ -81,3 +81,20 @@ def test_an_autoscaler_that_does_nothing_is_told_and_holds_nothing() -> None:
         status = decided(replace(HEALTHY, stable=NEW), observed(view(NEW, autoscaler=found_problem)), **wish)
         found = {one.type: (one.status, one.reason) for one in status.conditions}
         assert (found["AutoscalerActive"], found["Ready"][0]) == ((value, reason), "True")
+
+
+@pytest.mark.parametrize(
+    ("reported", "value", "reason"),
+    [
+        pytest.param(None, "Unknown", "NotReported", id="before a pod has told it"),
+        pytest.param("", "True", "Connected", id="while the broker is there"),
+        pytest.param("BrokerUnavailable", "False", "BrokerUnavailable", id="while it is away"),
+        pytest.param("TopicMissing", "False", "TopicMissing", id="while a topic is missing"),
+    ],
+)
+def test_a_broker_that_is_away_is_told_and_holds_nothing(reported: str | None, value: str, reason: str) -> None:
+    topics = {"input": "in", "output": "out", "deadLetter": "dead"}
+    wish = {"server": {"stream": {"nats": {"url": "nats://n:4222"}, **topics}}}
+    status = decided(replace(HEALTHY, stable=NEW), observed(view(NEW, stream=reported)), **wish)
+    found = {one.type: (one.status, one.reason) for one in status.conditions}
+    assert (found["StreamConnected"], found["Available"][0], found["Stalled"][0]) == ((value, reason), "True", "False")

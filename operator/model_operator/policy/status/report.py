@@ -8,6 +8,7 @@ health check is `integrations/argocd/health.lua`.
 from collections.abc import Iterator
 
 from model_operator.api.status import Condition, HistoryEntry, ModelInfo, Phase, PodFailure, Status
+from model_operator.api.stream import STREAM_PROBLEMS
 from model_operator.api.values import replace
 from model_operator.observation.pod_failures import most_severe
 from model_operator.policy.analysis.split_verification import is_split_right, observed_percent
@@ -159,6 +160,7 @@ def _findings(s: RolloutContext) -> Iterator[ConditionDraft]:
     yield from _route_programmed(s)
     yield from _analysis_healthy(s)
     yield from _monitored(s)
+    yield from _stream_connected(s)
     yield from _annotations_accepted(s)
     yield from _spec_supported(s)
 
@@ -220,6 +222,18 @@ def _monitored(s: RolloutContext) -> Iterator[ConditionDraft]:
         yield "MonitoringReady", "False", "KindMissing", message
     else:
         yield "MonitoringReady", "True", "ObjectsWritten", ""
+
+
+def _stream_connected(s: RolloutContext) -> Iterator[ConditionDraft]:
+    if s.spec.server.stream is None:
+        return
+    problem = s.stable_view.stream
+    if problem is None:
+        yield "StreamConnected", "Unknown", "NotReported", f"no pod of {s.status.stable} has told it yet"
+    elif problem:
+        yield "StreamConnected", "False", problem, STREAM_PROBLEMS[problem]
+    else:
+        yield "StreamConnected", "True", "Connected", ""
 
 
 def _annotations_accepted(s: RolloutContext) -> Iterator[ConditionDraft]:
