@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import aiohttp
+
 from model_sandbox.cache import Key, key_of
 from model_sandbox.client import ApiFailure, Obj, write_kubeconfig
 from model_sandbox.controllers.base import PODS, status_of
@@ -23,6 +25,9 @@ from model_sandbox.node.volumes import decoded, materialise, references
 
 log = logging.getLogger(__name__)
 _TOKEN_SECONDS = 86400
+#: How often changed ConfigMaps and Secrets are written into volumes, in seconds; a kubelet takes about a minute.
+_REFRESH_SECONDS = 5
+_REFRESHED = ("configMap", "secret", "projected")
 
 
 class PodRunner:
@@ -69,6 +74,8 @@ class PodRunner:
             async with asyncio.TaskGroup() as tasks:
                 self.report()
                 aside = [tasks.create_task(self._reports.run()), tasks.create_task(self._run_containers())]
+                if any(kind in volume for volume in self.body["spec"].get("volumes") or [] for kind in _REFRESHED):
+                    aside.append(tasks.create_task(self._refresh_volumes()))
                 await self.ending.wait()
                 await asyncio.gather(*(one.end(self._grace) for one in [*self._inits, *self._containers]))
                 for task in aside:
@@ -120,6 +127,14 @@ class PodRunner:
             target = self.folder / "volumes" / volume["name"]
             folders[volume["name"]] = materialise(volume, target, claims, sources, self._token)
         return sources, folders, own
+
+    async def _refresh_volumes(self) -> None:
+        """Write what has changed in ConfigMaps and Secrets into the volumes; what was taken out of them stays."""
+        while True:
+            await asyncio.sleep(_REFRESH_SECONDS)
+            # What cannot be read now is there at the next time.
+            with contextlib.suppress(ConfigError, ApiFailure, aiohttp.ClientError, TimeoutError):
+                await self.files()
 
     async def _credentials(self) -> dict[str, str]:
         """The variable by which the pod reaches the API server as its ServiceAccount."""

@@ -82,6 +82,8 @@ def materialise(volume: Obj, folder: Path, claims: Path, sources: Sources, token
 
 def _write(folder: Path, name: str, content: bytes, mode: int) -> None:
     target = _within(folder, name)
+    if target.is_file() and target.read_bytes() == content:
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     # Written beside and renamed, so that a reader never sees half of an update.
     fresh = target.with_name(f".{target.name}.new")

@@ -173,7 +173,7 @@ class KafkaBroker(ConsumerRebalanceListener):  # type: ignore[misc]
         """Others get partitions: finish what is taken of them, for a while, and commit. What is left comes to them."""
         deadline = time.monotonic() + _REVOKE_SECONDS
         parts = [part for partition in revoked if (part := self._parts.get(partition)) is not None]
-        while any(part.is_open for part in parts) and time.monotonic() < deadline:
+        while any(part.is_open for part in parts) and time.monotonic() < deadline:  # noqa: ASYNC110 - rare and short
             await asyncio.sleep(0.02)
         with suppress(KafkaError, TimeoutError):
             await self._commit()

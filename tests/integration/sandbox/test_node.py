@@ -189,6 +189,21 @@ async def test_volumes_and_paths(api_of: Any) -> None:
         assert where.endswith("/volumes/cm/k")
 
 
+async def test_a_changed_config_map_reaches_the_volume_of_a_running_pod(api_of: Any) -> None:
+    code = "import sys, time\nwhile open(sys.argv[1]).read() != 'new': time.sleep(0.05)\nprint('seen')"
+    maps = "/api/v1/namespaces/default/configmaps"
+    async with sandbox(controllers=True, pods="process", images=PYTHON) as server:
+        api = api_of(server)
+        await api.send("POST", maps, {"metadata": {"name": "cm"}, "data": {"k": "old"}})
+        spec = {"volumes": [{"name": "cm", "configMap": {"name": "cm"}}]}
+        mounts = [{"name": "cm", "mountPath": "/etc/cm"}]
+        await api.send("POST", PODS, pod("vol", code, "/etc/cm/k", policy="Never", spec=spec, volumeMounts=mounts))
+        await status(api, "vol", phase="Running")
+        await api.send("PUT", f"{maps}/cm", {"metadata": {"name": "cm"}, "data": {"k": "new"}})
+        await status(api, "vol", phase="Succeeded")
+        assert await log(api, "vol") == "seen\n"
+
+
 async def test_a_pod_reaches_the_api_server_as_its_service_account(api_of: Any) -> None:
     code = "import os; print(open(os.environ['KUBECONFIG']).read())"
     async with sandbox(controllers=True, pods="process", images=PYTHON) as server:
