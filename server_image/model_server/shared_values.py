@@ -45,6 +45,11 @@ class SharedValues:
         self.own = self._all[worker * WIDTH : (worker + 1) * WIDTH]
         self._declared = 0
 
+    @property
+    def everything(self) -> memoryview[float]:
+        """The values of all workers, `WIDTH` of each."""
+        return self._all
+
     @staticmethod
     def size(workers: int) -> int:
         """Bytes that so many workers need."""

@@ -1,7 +1,8 @@
-"""Whether the inputs still look like the training data: PSI and KS for each feature.
+"""Whether the inputs still look like the training data: PSI, KS and sequential evidence for each feature.
 
-The reference is the package's profile, or the first rows that were served. The window forgets: it
-halves its counts when it is full, so that old traffic fades.
+The reference is the package's profile, or the first rows that were served. A feature has drifted when both are so: the
+evidence of a change has passed 1/alpha, however often it is looked at (`evidence.py`), and the change is so large that
+it matters, in the same window of rows (`drift_windows.py`).
 """
 
 from __future__ import annotations
@@ -17,16 +18,17 @@ from prometheus_client.registry import Collector
 from model_server.domain.features import Feature, Metadata, ReferenceFeature
 from model_server.domain.tensors import Array, Inputs
 from model_server.errors import SettingsInvalid
-from model_server.monitoring.statistics import ks, psi
+from model_server.monitoring.drift_windows import BINS, LENGTHS, MOST_FEATURES, DriftWindows
+from model_server.monitoring.evidence import ALPHA, lifetime_evidence, log_evidence
+from model_server.monitoring.statistics import ks, psi, unbiased_psi
 from model_server.telemetry import LABELS, Telemetry
 
 log = logging.getLogger(__name__)
 
-BINS = 24
-MOST_FEATURES = 128
-WINDOW_ROWS = 10_000
 # Below this the index is mostly noise: its expectation without any drift is about bins / rows.
 FEWEST_ROWS = 200
+# Once a window has shown by evidence that there is a change, its index needs fewer.
+FEWEST_ROWS_OF_WINDOW = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,17 @@ def learn(values: Array) -> Bins | None:
     return Bins(counts=tuple(int(count) for count in bins.count(present)), edges=bins.edges)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureDrift:
+    """How far a feature is from its reference, how strong the evidence is, and what follows."""
+
+    name: str
+    psi: float
+    ks: float | None
+    evidence: float
+    is_drifted: bool
+
+
 class Drift(Collector):
     """Counts inputs by bin and shows each feature's distance from the reference."""
 
@@ -100,21 +113,34 @@ class Drift(Collector):
         self._names = [feature.name for feature in features][:MOST_FEATURES]
         self._threshold = threshold
         self._telemetry = telemetry
-        self._counts = telemetry.values.declare(MOST_FEATURES * BINS)
+        self._windows = DriftWindows(telemetry.values)
         self._bins: Mapping[str, Bins] = reference if not isinstance(reference, int) else {}
         self._still_needed = reference if isinstance(reference, int) else 0
         self._first: list[Inputs] = []
+        self._seen: tuple[FeatureDrift, ...] = ()
         telemetry.registry.register(self)
 
     def update(self, batches: Sequence[Inputs]) -> None:
-        """Count the inputs of some requests."""
+        """Count the inputs of some requests of this worker, and compare what all workers have counted."""
         if self._still_needed:
             self._learn(batches)
-        elif self._bins and batches:
-            for place, name in enumerate(self._names):
-                bins = self._bins.get(name)
-                if bins is not None:
-                    self._add(place, bins.count(self._column(batches, place, name)))
+            return
+        places = [(place, name) for place, name in enumerate(self._names) if name in self._bins]
+        if not places:
+            return
+        if batches:
+            columns = {place: self._column(batches, place, name) for place, name in places}
+            self._windows.begin(len(columns[places[0][0]]))
+            for place, name in places:
+                self._windows.add(place, self._bins[name].count(columns[place]))
+        starts = self._windows.starts()
+        found = (self._compare(place, name, tests=len(places), starts=starts) for place, name in places)
+        self._seen = tuple(one for one in found if one is not None)
+
+    @property
+    def drifted(self) -> tuple[str, ...]:
+        """The features that have drifted."""
+        return tuple(one.name for one in self._seen if one.is_drifted)
 
     def collect(self) -> Iterable[Metric]:
         labels = self._telemetry.identity.labels
@@ -123,23 +149,50 @@ class Drift(Collector):
             "Distance of a feature from its reference.",
             labels=(*LABELS, "feature", "method"),
         )
-        drifted = GaugeMetricFamily(
-            "modeldeploy_drifted", "1 when a feature's PSI is above the threshold.", labels=(*LABELS, "feature")
+        evidence = GaugeMetricFamily(
+            "modeldeploy_drift_evidence",
+            "E-value against the reference's distribution: 20 is a finding at 5 %, over all features and looks.",
+            labels=(*LABELS, "feature"),
         )
-        for place, name in enumerate(self._names):
-            bins = self._bins.get(name)
-            if bins is None:
-                continue
-            counts = [self._telemetry.values.sum(self._first_count(place) + index) for index in range(len(bins.counts))]
-            if sum(counts) < FEWEST_ROWS:
-                continue
-            distance = psi(bins.counts, counts)
-            score.add_metric((*labels, name, "psi"), distance)
-            if bins.edges:
-                score.add_metric((*labels, name, "ks"), ks(bins.counts, counts))
-            drifted.add_metric((*labels, name), float(distance > self._threshold))
+        drifted = GaugeMetricFamily(
+            "modeldeploy_drifted",
+            "1 when a feature's PSI is above the threshold and the evidence is at least 20.",
+            labels=(*LABELS, "feature"),
+        )
+        for one in self._seen:
+            score.add_metric((*labels, one.name, "psi"), one.psi)
+            if one.ks is not None:
+                score.add_metric((*labels, one.name, "ks"), one.ks)
+            evidence.add_metric((*labels, one.name), one.evidence)
+            drifted.add_metric((*labels, one.name), float(one.is_drifted))
         yield score
+        yield evidence
         yield drifted
+
+    def _compare(self, place: int, name: str, *, tests: int, starts: Sequence[int]) -> FeatureDrift | None:
+        """Compare all windows of one feature with its reference; None while there are few rows."""
+        bins = self._bins[name]
+        windows = self._windows.counts(place, len(bins.counts))
+        rows = windows.sum(axis=1)
+        longest = windows[int(np.argmax(rows))]
+        if longest.sum() < FEWEST_ROWS:
+            return None
+        logs = log_evidence(bins.counts, windows).tolist()
+        # Short and long windows share alpha.
+        tests *= len(set(LENGTHS))
+        evidence = [lifetime_evidence(one, tests=tests, number=start) for one, start in zip(logs, starts, strict=True)]
+        return FeatureDrift(
+            name=name,
+            psi=psi(bins.counts, longest),
+            ks=ks(bins.counts, longest) if bins.edges else None,
+            evidence=max(evidence),
+            is_drifted=any(
+                value >= 1 / ALPHA
+                and count >= FEWEST_ROWS_OF_WINDOW
+                and unbiased_psi(bins.counts, window) > self._threshold
+                for value, count, window in zip(evidence, rows, windows, strict=True)
+            ),
+        )
 
     def _learn(self, batches: Sequence[Inputs]) -> None:
         self._first += batches
@@ -153,14 +206,3 @@ class Drift(Collector):
     def _column(self, batches: Sequence[Inputs], place: int, name: str) -> Array:
         parts = [inputs[name] if name in inputs else next(iter(inputs.values()))[:, place] for inputs in batches]
         return np.concatenate(parts)
-
-    def _first_count(self, place: int) -> int:
-        return self._counts.first + place * BINS
-
-    def _add(self, place: int, counts: Array) -> None:
-        own, first = self._telemetry.values.own, self._first_count(place)
-        for index, count in enumerate(counts.tolist()):
-            own[first + index] += count
-        if sum(own[first : first + BINS]) > WINDOW_ROWS:
-            for cell in range(first, first + BINS):
-                own[cell] /= 2

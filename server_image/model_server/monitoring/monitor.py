@@ -32,6 +32,7 @@ class Monitor:
     def __init__(self, loaded: LoadedModel, settings: Settings, telemetry: Telemetry) -> None:
         self._unseen: list[tuple[Inputs, Outputs]] = []
         self._unseen_bytes = 0
+        self._has_others = telemetry.values.workers > 1
         self._drift = Drift(
             loaded.adapter.features,
             find_reference(settings.drift_reference, loaded.metadata),
@@ -67,7 +68,8 @@ class Monitor:
         """Called about once a second: look at what was predicted since."""
         self.recent.refresh()
         self.requests.refresh()
-        if self._unseen:
+        # What the other workers count changes the scores that this one shows.
+        if self._unseen or self._has_others:
             predictions, self._unseen, self._unseen_bytes = self._unseen, [], 0
             await asyncio.to_thread(self._digest, predictions)
 

@@ -20,6 +20,12 @@ def psi(reference: ArrayLike, observed: ArrayLike) -> float:
     return float(np.sum((actual - expected) * np.log(actual / expected)))
 
 
+def unbiased_psi(reference: ArrayLike, observed: ArrayLike) -> float:
+    """The index without what chance alone adds to it: about bins - 1 by each number of rows."""
+    expected, actual = np.asarray(reference, dtype=np.float64), np.asarray(observed, dtype=np.float64)
+    return psi(expected, actual) - float((len(expected) - 1) * (1 / expected.sum() + 1 / actual.sum()))
+
+
 def ks(reference: ArrayLike, observed: ArrayLike) -> float:
     """Kolmogorov-Smirnov distance of two arrays of counts, shape (bins,): 0 to 1, exact up to the bins."""
     first, second = np.asarray(reference, dtype=np.float64), np.asarray(observed, dtype=np.float64)
