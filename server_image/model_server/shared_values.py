@@ -16,7 +16,7 @@ from types import MappingProxyType
 from prometheus_client.core import Exemplar, HistogramMetricFamily, Metric
 
 #: Values of one worker; more than all metrics together declare.
-WIDTH = 32_768
+WIDTH = 49_152
 _VALUE_BYTES = 8
 
 

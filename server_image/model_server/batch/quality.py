@@ -11,7 +11,8 @@ from msgspec import Struct, field
 
 from model_server.domain.model import LoadedModel
 from model_server.domain.tensors import Array, Inputs, Outputs, rows_of
-from model_server.monitoring.drift import FEWEST_ROWS, MOST_FEATURES, Bins, find_reference
+from model_server.monitoring.drift import FEWEST_ROWS, Bins, find_reference
+from model_server.monitoring.drift_windows import MOST_FEATURES
 from model_server.monitoring.statistics import ks, psi
 
 #: The most classes, or other values, that are counted one by one.

@@ -1,11 +1,11 @@
 """How strong the evidence is that a feature's values no longer come from where its reference came from. Pure.
 
 `drift.py` calls it. The evidence is an e-value: a likelihood ratio of counts by bin, which may be looked at after every
-row, for ever. Given the counts of the reference, those of later rows from the same source are Dirichlet-multinomial:
-exactly, when the edges are order statistics of a continuous feature, as `modeldeploy package` and `drift.learn` choose
-them (the shares between order statistics of n rows are Dirichlet with their counts as parameters, whatever the
-distribution; S. S. Wilks, Mathematical Statistics, 1962, 8.7), and under Jeffreys' prior otherwise. So the sampling
-error of the reference is part of the null hypothesis. The alternative is a mixture of Dirichlet-multinomials around
+row, for ever. Given the counts of the reference, those of later rows from the same source are Dirichlet-multinomial.
+Between order statistics of a continuous feature, which `modeldeploy package` and `drift.learn` choose as edges, that is
+so whatever the distribution (the shares between order statistics are Dirichlet, with their counts as parameters) up to
+half a row of prior in each bin; for categories and other edges it is so under Jeffreys' prior. So the sampling error
+of the reference is part of the null hypothesis. The alternative is a mixture of Dirichlet-multinomials around
 the reference. By Ville's inequality the ratio ever reaches 1/alpha with a probability of at most alpha.
 
 A. Ramdas, P. Gruenwald, V. Vovk, G. Shafer, Game-theoretic statistics and safe anytime-valid inference, 2023,
