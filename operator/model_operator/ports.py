@@ -13,7 +13,7 @@ from model_operator.api.resource import ModelDeployment, ObjectKey, ObjectVersio
 from model_operator.api.shadow import ShadowRequest, ShadowResponse
 from model_operator.api.status import ModelInfo
 from model_operator.api.steps import Replay
-from model_operator.api.sums import SumStats
+from model_operator.api.sums import SliceCounts, SumStats
 
 
 class Clock(Protocol):
@@ -211,3 +211,7 @@ class PodSample(Protocol):
     @property
     def quality(self) -> Mapping[str, SumStats]:
         """Labelled answers, by metric."""
+
+    @property
+    def slices(self) -> Mapping[tuple[str, str], SliceCounts]:
+        """Answers by slice and group."""

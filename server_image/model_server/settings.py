@@ -22,7 +22,7 @@ TERMINATION_LOG = Path("/dev/termination-log")
 #: What the operator writes for `shadow_token_sha256`: older servers do not start with a setting that they do not know.
 SHADOW_DIGEST = "MODELDEPLOY_SHADOW_TOKEN_SHA256"
 #: Settings of several values, separated by commas.
-LISTS = frozenset({"INPUT_LOG_REDACT", "CORS_ORIGINS", "AUTH_PROTECT"})
+LISTS = frozenset({"INPUT_LOG_REDACT", "CORS_ORIGINS", "AUTH_PROTECT", "SLICES"})
 
 #: Names of topics that every broker takes; wildcards would let a server read its own answers.
 TOPIC = r"^[A-Za-z0-9._:/-]{0,249}$"
@@ -226,6 +226,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         "package"
     )
     drift_threshold: Annotated[float, Meta(gt=0, description="PSI above which a feature counts as drifted.")] = 0.2
+    slices: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=4,
+            description="Attributes whose groups are told apart, as `name` or `name:groups`, separated by commas:"
+            " input features, or keys of `groups` in feedback.",
+        ),
+    ] = ()
     termination_log: Annotated[Path, Meta(description="File for the reason of a failed start.")] = TERMINATION_LOG
 
     @property
@@ -243,6 +251,11 @@ def _contradictions(settings: Settings) -> None:
         raise SettingsInvalid(
             f"{PREFIX}INSTALL_REQUIREMENTS and {PREFIX}WORKERS={settings.workers} do not go together",
             hint="Use one worker and more replicas, or an image that has the requirements.",
+        )
+    if settings.slices and settings.workers > 1:
+        raise SettingsInvalid(
+            f"{PREFIX}SLICES and {PREFIX}WORKERS={settings.workers} do not go together",
+            hint="Groups are learned while the server runs, in one process: use one worker and more replicas.",
         )
     if settings.auth_protect and settings.auth_dir is None:
         raise SettingsInvalid(

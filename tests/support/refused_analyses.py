@@ -98,6 +98,29 @@ ANALYSES: list[Row] = [
         ),
         "worst-group-accuracy is better when it is large: write min",
     ),
+    (
+        "a metric of groups that nobody counts",
+        metric(name="group-accuracy", fail={}),
+        "a metric of groups needs its slice in monitoring.slices",
+    ),
+    (
+        "a metric of another slice",
+        {
+            **metric(name="selection-rate-difference", max=0.1, slice="age"),
+            "monitoring": {"slices": [{"name": "sex"}]},
+        },
+        "a metric of groups needs its slice in monitoring.slices",
+    ),
+    (
+        "a difference without its bound",
+        {**metric(name="equalized-odds-difference", fail={}), "monitoring": {"slices": [{"name": "sex"}]}},
+        "differences between groups have max alone",
+    ),
+    (
+        "slices of several workers",
+        {"server": {"workers": 2}, "monitoring": {"slices": [{"name": "sex"}]}},
+        "monitoring.slices needs server.workers 1",
+    ),
     ("a metric that decides nothing", metric(name="errors"), "a metric decides nothing without"),
     ("an unknown metric", metric(name="vibes", max=1), "unknown metric; built in are errors, refusals, latency"),
     ("an alpha of 0", canary(analysis={"alpha": 0, "metrics": [{"name": "errors", "fail": {}}]}), "alpha"),

@@ -11,7 +11,7 @@ from typing import Literal
 from msgspec import field
 
 from model_operator.api.json import Body
-from model_operator.api.values import Duration, Number, Value, read, replace
+from model_operator.api.values import Duration, Number, Value, read, replace, repr_without
 from model_operator.errors import InvalidSpec
 
 ERRORS, REFUSALS, LATENCY, SHIFT, LOG_LOSS = "errors", "refusals", "latency", "prediction-shift", "log-loss"
@@ -19,7 +19,9 @@ SHADOW_AGREEMENT, SHADOW_DISTANCE = "shadow-agreement", "shadow-distance"
 #: Feedback metrics that are shares of successful answers; more is better.
 SHARES = ("accuracy", "precision", "recall", "f1", "conversion")
 #: Largest differences between two groups; less is better.
-GROUP_DIFFERENCES = ("selection-rate-difference", "equal-opportunity-difference", "equalized-odds-difference")
+SELECTION_RATE, EQUAL_OPPORTUNITY = "selection-rate-difference", "equal-opportunity-difference"
+GROUP_DIFFERENCES = (SELECTION_RATE, EQUAL_OPPORTUNITY, "equalized-odds-difference")
+GROUP_ACCURACY = "group-accuracy"
 _COMPARE = {
     "<": operator.lt,
     "<=": operator.le,
@@ -31,6 +33,8 @@ _COMPARE = {
 _CONDITION = re.compile(r"result\s*(<=|>=|==|!=|<|>)\s*(-?[0-9]+(?:\.[0-9]+)?(?:[eE]-?[0-9]+)?)")
 #: Metrics that the operator measures itself.
 BUILT_IN = (ERRORS, REFUSALS, LATENCY, SHIFT, LOG_LOSS, *SHARES, SHADOW_AGREEMENT, SHADOW_DISTANCE)
+#: Metrics of the groups of a slice (`spec.monitoring.slices`).
+OF_GROUPS = (GROUP_ACCURACY, *GROUP_DIFFERENCES)
 #: Default tolerances by which a feedback metric may be worse than that of stable.
 _FAIL_DROP, _PASS_DROP = 0.01, 0.05
 
@@ -41,6 +45,7 @@ class Kind(StrEnum):
     RATE = "rate"  # the rate of bad requests, compared with stable's
     QUALITY = "quality"  # a mean over labelled answers, compared with stable's
     SHIFT = "shift"  # the distance of two distributions
+    GROUPS = "groups"  # quality by the groups of a slice
     MIRRORED = "mirrored"  # what both answered to the same requests
     GUARD = "guard"  # a value from a metric provider, with bounds
     COMPARISON = "comparison"  # which of two is better, in an A/B test
@@ -161,6 +166,8 @@ class Metric(Value, frozen=True, kw_only=True, dict=True):  # a dict caches the 
     `shadow-agreement` bounds the share of requests with equal answers by `minimum` (numbers within `tolerance`),
     `shadow-distance` the mean distance of the numbers by `maximum` (`relative` to the larger number).
 
+    `group-accuracy` and the differences between groups judge the groups of `slice`, empty for the only one.
+
     None disables a test. A metric with a `guard` checks a value of a metric provider against bounds, one with a
     `comparison` is an A/B test.
     """
@@ -178,6 +185,11 @@ class Metric(Value, frozen=True, kw_only=True, dict=True):  # a dict caches the 
     relative: bool = False
     guard: Guard | None = None
     comparison: Comparison | None = None
+    slice: str = ""
+
+    def __repr__(self) -> str:
+        """Return the text that the digest of the rule is made of (`policy.analysis.state.rule_of`)."""
+        return repr_without(self, "slice")
 
     @cached_property
     def kind(self) -> Kind:
@@ -188,6 +200,8 @@ class Metric(Value, frozen=True, kw_only=True, dict=True):  # a dict caches the 
             return Kind.GUARD
         if self.name == SHIFT:
             return Kind.SHIFT
+        if self.name in OF_GROUPS:
+            return Kind.GROUPS
         if self.name in (SHADOW_AGREEMENT, SHADOW_DISTANCE):
             return Kind.MIRRORED
         return Kind.RATE if self.name in (ERRORS, REFUSALS, LATENCY) else Kind.QUALITY
@@ -310,6 +324,7 @@ class MetricFields(Value, frozen=True, kw_only=True):
     prometheus: PrometheusFields | None = None
     web: WebFields | None = None
     datadog: DatadogFields | None = None
+    slice: str = ""
 
     def value(self) -> Metric:
         """Return the metric as a value.
@@ -320,8 +335,8 @@ class MetricFields(Value, frozen=True, kw_only=True):
         given = self.prometheus or self.web or self.datadog
         if given is not None:
             return Metric(name=self.name, guard=self._guard(given.source))
-        if self.name not in BUILT_IN:
-            names = ", ".join(BUILT_IN)
+        if self.name not in (*BUILT_IN, *OF_GROUPS):
+            names = ", ".join((*BUILT_IN, *OF_GROUPS))
             needs = f"any other needs {' or '.join(PROVIDERS)}"
             raise InvalidSpec(f"metric {self.name!r} is unknown; the built-in metrics are {names}; {needs}")
         bounded = Metric(name=self.name, minimum=self.minimum, maximum=self.maximum)
@@ -340,6 +355,9 @@ class MetricFields(Value, frozen=True, kw_only=True):
                 fail_drop=_or(fails.max_drop_from_stable, _FAIL_DROP) if fails else None,
                 pass_drop=_or(passes.max_drop_from_stable, _PASS_DROP) if passes else None,
             )
+        if bounded.kind is Kind.GROUPS:
+            drop = _or(fails.max_drop_from_stable, _FAIL_DROP) if fails else None
+            return replace(bounded, fail_drop=drop, slice=self.slice)
         return replace(bounded, tolerance=self.tolerance, relative=self.distance == "Relative")
 
     def _guard(self, source: MetricSource) -> Guard:

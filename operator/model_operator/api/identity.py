@@ -64,6 +64,7 @@ _SERVER = Fields(
 _BATCHING = Fields(first={"maxBatchSize": 32, "maxDelayMilliseconds": 1}, later={})
 _INPUT_LOG = Fields(first={"sampleRate": 0, "redact": None, "sink": "stdout"}, later={})
 _DRIFT = Fields(first={"reference": "package", "threshold": 0.2}, later={})
+_SLICE = Fields(first={"name": None, "maxGroups": 8}, later={})
 _CACHE = Fields(first={"claimName": None, "hostPath": None}, later={})
 _CA = Fields(first={}, later={"configMapName": None, "secretName": None, "key": "ca.crt"})
 _SIGNATURE = Fields(first={}, later={"publicKey": None, "identity": None})
@@ -108,6 +109,7 @@ FIELDS: Mapping[str, Fields] = {
     "server.stream.rabbitmq": _BROKER,
     "server.stream.kafka": _BROKER,
     "monitoring.drift": _DRIFT,
+    "monitoring.slices": _SLICE,
 }
 
 
@@ -117,8 +119,14 @@ def as_written(source: Body) -> Body:
     The first release hashed this form, in the spelling of the user.
     """
     form = {part: _normalize(part, source.get(part) or {}) for part in ("model", "server")}
-    drift = (source.get("monitoring") or {}).get("drift")
-    return form if drift is None else {**form, "monitoring": {"drift": _normalize("monitoring.drift", drift)}}
+    source_monitoring = source.get("monitoring") or {}
+    monitoring: dict[str, Any] = {}
+    if source_monitoring.get("drift") is not None:
+        monitoring["drift"] = _normalize("monitoring.drift", source_monitoring["drift"])
+    if source_monitoring.get("slices"):
+        slices = (_normalize("monitoring.slices", one) for one in source_monitoring["slices"])
+        monitoring["slices"] = sorted(slices, key=lambda one: str(one["name"]))
+    return {**form, "monitoring": monitoring} if monitoring else form
 
 
 def canonical(source: Body) -> Body:
@@ -141,11 +149,14 @@ def canonical(source: Body) -> Body:
 def asked_for(source: Body) -> Body:
     """Return a revision's source without the fields that have their default value."""
     form = as_written(source)
-    drift = form.get("monitoring", {}).get("drift")
+    drift, slices = (form.get("monitoring", {}).get(name) for name in ("drift", "slices"))
     return {
         "model": _without_defaults("model", form["model"]),
         "server": _without_defaults("server", form["server"]),
-        "monitoring": {"drift": drift and _without_defaults("monitoring.drift", drift)},
+        "monitoring": {
+            "drift": drift and _without_defaults("monitoring.drift", drift),
+            **({"slices": slices} if slices else {}),
+        },
     }
 
 

@@ -127,6 +127,13 @@ class Drift(Value, frozen=True, kw_only=True):
     threshold: Number = 0.2
 
 
+class Slice(Value, frozen=True, kw_only=True):
+    """An attribute whose groups are told apart (`spec.monitoring.slices`): a feature, or a key of feedback."""
+
+    name: str
+    max_groups: int = 8
+
+
 class ServerFields(Value, frozen=True, kw_only=True):
     """`spec.server` on the wire."""
 
@@ -152,6 +159,7 @@ class Server(ServerFields, frozen=True, kw_only=True):
     """Settings of the model server: `spec.server`, and the part of `spec.monitoring` that the server implements."""
 
     drift: Drift | None = None
+    slices: tuple[Slice, ...] = ()
 
     @property
     def max_batch_size(self) -> int:
@@ -201,6 +209,7 @@ class Monitoring(Value, frozen=True, kw_only=True):
     """Monitoring of the model while it serves (`spec.monitoring`)."""
 
     drift: Drift | None = None
+    slices: tuple[Slice, ...] = ()
     service_monitor: bool = False
     scrape_key: str | None = None
     alerts: bool = False
@@ -286,12 +295,11 @@ def parse_spec(body: Body) -> Spec:
 
 
 def revision_source(spec: Body) -> Body:
-    """Return the part of `spec` that determines the pods: the model, the server, and its drift detection."""
+    """Return the part of `spec` that determines the pods: the model, the server, and what it monitors."""
     source: dict[str, Any] = {"model": dict(spec["model"]), "server": dict(spec.get("server", {}))}
-    drift = spec.get("monitoring", {}).get("drift")
-    if drift is not None:
-        source["monitoring"] = {"drift": drift}
-    return source
+    monitoring = spec.get("monitoring", {})
+    monitored = {name: monitoring[name] for name in ("drift", "slices") if monitoring.get(name) not in (None, [])}
+    return {**source, "monitoring": monitored} if monitored else source
 
 
 def parse_model(raw: Body) -> Model:
@@ -301,7 +309,9 @@ def parse_model(raw: Body) -> Model:
 
 def parse_server(raw: Body, monitoring: Body | None = None) -> Server:
     """Convert `spec.server`, and the server's part of `spec.monitoring`, to a value; equal input is parsed once."""
-    return _read_server(orjson.dumps({**raw, "drift": (monitoring or {}).get("drift")}))
+    found = monitoring or {}
+    monitored = {"drift": found.get("drift"), "slices": found.get("slices") or []}
+    return _read_server(orjson.dumps({**raw, **monitored}))
 
 
 @lru_cache(maxsize=256)

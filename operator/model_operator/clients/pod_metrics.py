@@ -14,7 +14,7 @@ from model_operator.api.resource import ObjectKey
 from model_operator.api.shadow import shadow_token
 from model_operator.api.status import ModelInfo
 from model_operator.api.stream import STREAM_PROBLEMS
-from model_operator.api.sums import SumStats
+from model_operator.api.sums import SliceCounts, SumStats
 from model_operator.clients.http import HttpClient, body_of, session_with_pods
 
 TIMEOUT = 2.0
@@ -23,6 +23,10 @@ _STARTING = frozenset({"downloading", "loading", "warming"})
 _LARGEST = 2 * 2**20
 #: The longest text of a pod that is kept, in a label or a message: it may be told in a status or an event.
 _LONGEST_TEXT = 1024
+#: Bounds of slices: four of 32 groups and `other`, whose names a server keeps short (twice that where escaped).
+_MOST_GROUPS, _LONGEST_SLICE, _LONGEST_GROUP = 4 * 33, 512, 128
+#: The largest count that floating-point numbers tell from the next one.
+_LARGEST_COUNT = 2.0**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class Sample:
     assigned: int = 0
     refusals: int | None = None
     stream: str | None = None
+    slices: Mapping[tuple[str, str], SliceCounts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +158,16 @@ def _label(name: str) -> Callable[[str], str]:
 
 _code, _edge, _output, _feature = _label("code"), _label("le"), _label("output"), _label("feature")
 _metric, _outcome, _converted = _label("metric"), _label("outcome"), _label("converted")
+_slice, _group, _right, _prediction = _label("slice"), _label("group"), _label("label"), _label("prediction")
+#: Which count of `SliceCounts` a labelled answer is, by label and prediction.
+_ANSWERS = {
+    ("positive", "positive"): "tp",
+    ("negative", "positive"): "fp",
+    ("positive", "negative"): "fn",
+    ("negative", "negative"): "tn",
+    ("any", "right"): "right",
+    ("any", "wrong"): "mistaken",
+}
 
 
 @dataclass(slots=True)
@@ -171,6 +186,7 @@ class _Page:
     assigned: int = 0
     refusals: int | None = None
     stream: str | None = None
+    slices: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)
 
     def add_model(self, text: str, _: float) -> None:
         labels = labels_of(text)
@@ -223,6 +239,19 @@ class _Page:
         if value:
             self.drifted.add(_feature(text))
 
+    def add_slice_answers(self, text: str, value: float) -> None:
+        self._add_slice(text, _ANSWERS.get((_right(text), _prediction(text))), value)
+
+    def add_slice_predictions(self, text: str, value: float) -> None:
+        prediction = _prediction(text)
+        self._add_slice(text, prediction if prediction in ("positive", "negative") else None, value)
+
+    def _add_slice(self, text: str, kind: str | None, value: float) -> None:
+        key = _slice(text), _group(text)
+        is_known = key in self.slices or len(self.slices) < _MOST_GROUPS
+        if kind is not None and is_known and len(key[0]) <= _LONGEST_SLICE and len(key[1]) <= _LONGEST_GROUP:
+            self.slices.setdefault(key, {})[kind] = min(max(value, 0.0), _LARGEST_COUNT)
+
     def add_loss(self, place: int, value: float) -> None:
         self.losses[place] = value
 
@@ -245,6 +274,7 @@ class _Page:
             assigned=self.assigned,
             refusals=self.refusals,
             stream=self.stream,
+            slices={key: SliceCounts(**counts) for key, counts in self.slices.items()},
         )
 
 
@@ -259,6 +289,8 @@ _READERS: Mapping[str, Callable[[_Page, str, float], None]] = {
     "modeldeploy_feedback_total": _Page.add_feedback,
     "modeldeploy_conversions_total": _Page.add_conversions,
     "modeldeploy_rated_total": _Page.add_rated,
+    "modeldeploy_slice_answers_total": _Page.add_slice_answers,
+    "modeldeploy_slice_predictions_total": _Page.add_slice_predictions,
     "modeldeploy_assignments_total": _Page.add_assigned,
     "modeldeploy_drifted": _Page.add_drift,
     "modeldeploy_stream_connected": _Page.add_stream,

@@ -199,6 +199,7 @@ def _environment(key: ObjectKey, revision: str, model: Model, server: Server) ->
         "INPUT_LOG_SINK": log and log.sink,
         "DRIFT_REFERENCE": drift and drift.reference,
         "DRIFT_THRESHOLD": drift and drift.threshold,
+        "SLICES": ",".join(sorted(f"{one.name}:{one.max_groups}" for one in server.slices)) or None,
         "ACCELERATE": None if server.accelerate == "none" else server.accelerate,
         "TERMINATION_LOG": TERMINATION_LOG,
         **(_stream(key, server.stream) if server.stream else {}),

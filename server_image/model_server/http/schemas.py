@@ -205,6 +205,7 @@ class Feedback(BaseModel):
     prediction: Any = None
     label: Any = Field(None, description="What was right; a list for several rows.")
     conversion: bool = Field(False, description="Whether the prediction led to what was hoped for.")
+    groups: Any = Field(None, description="Groups that the rows belong to, by the name of a monitored slice.")
 
 
 class Status(BaseModel):

@@ -15,12 +15,13 @@ from prometheus_client.registry import Collector
 
 from model_server.domain.model import LoadedModel
 from model_server.errors import InvalidInput, Problem, UnknownPrediction
+from model_server.monitoring.slices import Slices
 from model_server.monitoring.window import Answered, AnswerWindow
 from model_server.shared_values import SharedValues
 from model_server.telemetry import LABELS, Telemetry
 
 MOST_CLASSES = 16
-_FIELDS = ("id", "prediction", "label", "conversion")
+_FIELDS = ("id", "prediction", "label", "conversion", "groups")
 
 
 class _Places:
@@ -36,8 +37,9 @@ class _Places:
 class Feedback(Collector):
     """Joins labels to predictions and shows the quality that follows."""
 
-    def __init__(self, loaded: LoadedModel, telemetry: Telemetry) -> None:
+    def __init__(self, loaded: LoadedModel, telemetry: Telemetry, slices: Slices | None = None) -> None:
         self._telemetry = telemetry
+        self._slices = slices or Slices((), loaded, telemetry)
         self._values = telemetry.values
         self._places = _Places(telemetry.values)
         self._classes = loaded.class_labels
@@ -51,6 +53,7 @@ class Feedback(Collector):
     def receive(self, document: Mapping[str, Any]) -> None:
         """Count one feedback. Raises InvalidInput, or UnknownPrediction when its id is not in the window."""
         _check_fields(document)
+        sent = self._slices.check(document["groups"]) if "groups" in document else {}
         if "conversion" in document:
             places = self._places
             self._values.own[places.converted if document["conversion"] else places.not_converted] += 1
@@ -59,6 +62,7 @@ class Feedback(Collector):
         if "prediction" in document:
             self._check(document["prediction"], document["label"])
             self._score(document["prediction"], document["label"], None)
+            self._slices.labelled([(document["prediction"], document["label"])], {}, sent)
             return
         identifier = document["id"].encode()
         answer = self._window.find(identifier)
@@ -68,12 +72,12 @@ class Feedback(Collector):
                 hint="It is too old or too large, was labelled already, or another replica answered it:"
                 " send prediction and label.",
             )
-        self._join(answer, document["label"])
+        self._join(answer, document["label"], sent)
         # A label counts once.
         self._window.forget(identifier)
 
-    def _join(self, answer: Answered, label: Any) -> None:
-        array, probabilities, _ = answer
+    def _join(self, answer: Answered, label: Any, sent: Mapping[str, str]) -> None:
+        array, probabilities, _, groups = answer
         predictions = array.tolist()
         labels = label if isinstance(label, list) else [label]
         if len(labels) != len(predictions):
@@ -84,6 +88,7 @@ class Feedback(Collector):
             self._check(prediction, right)
         for prediction, right, row in zip(predictions, labels, rows, strict=True):
             self._score(prediction, right, row)
+        self._slices.labelled(list(zip(predictions, labels, strict=True)), groups, sent)
 
     def _score(self, prediction: Any, label: Any, probabilities: list[float] | None) -> None:
         own, places = self._values.own, self._places

@@ -15,6 +15,7 @@ from model_server.monitoring.input_log import InputLog, Record
 from model_server.monitoring.outputs import OutputCounts
 from model_server.monitoring.prediction_log import PredictionLog
 from model_server.monitoring.request_log import RequestLog
+from model_server.monitoring.slices import Slices
 from model_server.monitoring.window import LARGEST_BYTES, bytes_of_all
 from model_server.settings import Settings
 from model_server.telemetry import Telemetry
@@ -40,14 +41,18 @@ class Monitor:
             telemetry,
         )
         self._outputs = OutputCounts(loaded, telemetry)
-        self._feedback = Feedback(loaded, telemetry)
+        self._slices = Slices(settings.slices, loaded, telemetry)
+        self._feedback = Feedback(loaded, telemetry, self._slices)
         self._log = InputLog.of(settings, loaded, telemetry)
         self.recent = PredictionLog(telemetry.values)
         self.requests = RequestLog(loaded, settings.input_log_redact, telemetry.values)
 
     def predicted(self, identifier: bytes, inputs: Inputs, outputs: Outputs, body: bytes = b"") -> None:
         """Called for each answered request: remembers references, computes nothing unless revisions are compared."""
-        size = self._feedback.remember(identifier, outputs)
+        if self._slices:
+            size = self._feedback.remember(identifier, outputs, self._slices.groups_of(inputs))
+        else:
+            size = self._feedback.remember(identifier, outputs)
         if len(self._unseen) < MOST_UNSEEN and self._unseen_bytes < MOST_UNSEEN_BYTES:
             if len(outputs) > 1 or size > LARGEST_BYTES:
                 size = bytes_of_all(outputs, MOST_UNSEEN_BYTES)
@@ -76,6 +81,7 @@ class Monitor:
     def _digest(self, predictions: list[tuple[Inputs, Outputs]]) -> None:
         try:
             self._drift.update([inputs for inputs, _ in predictions])
+            self._slices.predicted(predictions)
             self._outputs.update([outputs for _, outputs in predictions])
         except Exception:
             # A model.py may answer with anything. Statistics are not worth a server's life.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from model_server.domain.tensors import Array, Inputs, Outputs
@@ -16,8 +16,10 @@ LARGEST_BYTES = 16 * 2**10
 _OBJECT_BYTES = 64
 
 
-#: The prediction, shape (rows, ...), the probabilities, shape (rows, classes), of one request, and their bytes.
-Answered: TypeAlias = tuple[Array, Array | None, int]
+#: The prediction, shape (rows, ...), the probabilities, shape (rows, classes), of one request, their bytes, and the
+#: groups of the rows by slice.
+Answered: TypeAlias = tuple[Array, Array | None, int, Mapping[str, Sequence[str]]]
+_NO_GROUPS: Mapping[str, Sequence[str]] = {}
 
 
 class AnswerWindow:
@@ -28,21 +30,24 @@ class AnswerWindow:
         self._answers: OrderedDict[bytes, Answered] = OrderedDict()
         self._bytes = 0
 
-    def remember(self, identifier: bytes, outputs: Outputs) -> int:
+    def remember(self, identifier: bytes, outputs: Outputs, groups: Mapping[str, Sequence[str]] = _NO_GROUPS) -> int:
         """Keep the parts of an answer that a label is compared with, until newer ones push it out; their bytes."""
         predictions = next(iter(outputs.values()))
         probabilities = outputs.get(self._probability_output) if len(outputs) > 1 else None
         size = bytes_of(predictions, LARGEST_BYTES)
         if probabilities is not None:
             size += bytes_of(probabilities, LARGEST_BYTES)
+        for group in groups.values():
+            # The texts themselves are shared.
+            size += _OBJECT_BYTES + 8 * len(group)
         if size > LARGEST_BYTES:
             return size
         if identifier in self._answers:
             self.forget(identifier)
-        self._answers[identifier] = predictions, probabilities, size
+        self._answers[identifier] = predictions, probabilities, size, groups
         self._bytes += size
         while len(self._answers) > MOST_ANSWERS or self._bytes > MOST_BYTES:
-            _, (_, _, oldest) = self._answers.popitem(last=False)
+            _, (_, _, oldest, _) = self._answers.popitem(last=False)
             self._bytes -= oldest
         return size
 

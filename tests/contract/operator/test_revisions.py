@@ -41,6 +41,7 @@ def test_the_definition_and_the_hash_agree_on_fields_and_defaults(path: str) -> 
     schema = SPEC
     for part in path.split("."):
         schema = schema["properties"][part]
+    schema = schema.get("items", schema)
     fields = {**FIELDS[path].first, **FIELDS[path].later}
     assert fields == {name: field.get("default") for name, field in schema["properties"].items()}
 

@@ -26,7 +26,7 @@ def objects(*values: object) -> np.ndarray:
 def test_a_prediction_and_its_probabilities_are_kept_and_no_other_output():
     window = AnswerWindow(PROBABILITIES)
     window.remember(b"1", {"predict": np.array([1]), PROBABILITIES: np.array([[0.2, 0.8]]), "more": np.zeros(10**6)})
-    predictions, probabilities, _ = window.find(b"1")
+    predictions, probabilities, *_ = window.find(b"1")
     assert predictions.tolist() == [1]
     assert probabilities.tolist() == [[0.2, 0.8]]
 

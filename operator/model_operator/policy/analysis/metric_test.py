@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from model_operator.api.analysis import Metric, MetricSource
 from model_operator.api.shadow import Prediction
-from model_operator.api.sums import SumStats
+from model_operator.api.sums import SliceCounts, SumStats
 from model_operator.observation.values import MetricState, Outcome
 
 Body = Mapping[str, Any]
@@ -53,6 +53,10 @@ class Counters(Protocol):
     @property
     def quality(self) -> Mapping[str, SumStats]:
         """Labelled answers, by metric."""
+
+    @property
+    def slices(self) -> Mapping[tuple[str, str], SliceCounts]:
+        """Answers by slice and group."""
 
 
 class IntervalCounts(Protocol):

@@ -5,6 +5,7 @@ from typing import Any
 
 from model_operator.api.analysis import AnalysisSpec, Kind, Metric
 from model_operator.policy.analysis.ab_test import AbTest
+from model_operator.policy.analysis.fairness_test import FairnessTest
 from model_operator.policy.analysis.feedback_test import FeedbackTest
 from model_operator.policy.analysis.metric_test import MetricTest
 from model_operator.policy.analysis.rate_test import RateTest
@@ -16,6 +17,7 @@ KINDS: Mapping[Kind, type[MetricTest[Any]]] = {
     Kind.RATE: RateTest,
     Kind.QUALITY: FeedbackTest,
     Kind.SHIFT: ShiftTest,
+    Kind.GROUPS: FairnessTest,
     Kind.MIRRORED: ShadowTest,
     Kind.GUARD: ThresholdCheck,
     Kind.COMPARISON: AbTest,
