@@ -28,11 +28,13 @@ class LabelledLoad:
         *,
         clients: int = 4,
         rate: float = 120,
+        groups: Callable[[Sequence[float]], dict[str, str]] | None = None,
     ) -> None:
         self.labelled = 0
         self.failed = 0
         self._host = urlsplit(url).netloc
         self._columns, self._rows, self._label = columns, list(rows), label
+        self._groups = groups
         self._pause = clients / rate
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -69,7 +71,8 @@ class LabelledLoad:
         instance = dict(zip(self._columns, row, strict=True))
         is_good = _post(connection, "/predict", {"instances": [instance]}, {"x-request-id": identifier})
         if is_good:
-            is_good = _post(connection, "/feedback", {"id": identifier, "label": self._label(row)}, {})
+            told = {"groups": self._groups(row)} if self._groups else {}
+            is_good = _post(connection, "/feedback", {"id": identifier, "label": self._label(row), **told}, {})
         with self._lock:
             self.labelled += is_good
             self.failed += not is_good

@@ -67,6 +67,8 @@ def predict(model, inputs):
 
 #: The version of the judged model whose columns have other names.
 RENAMED = "9-renamed"
+#: The second number of the rows of the judged model that are the group `few`: about a third of them.
+FEW_BELOW = 10
 _RIGHT = "(inputs[:, 0] > 14).astype(int)"
 #: Versions of one model: what they do besides, the code for it, and what they say.
 JUDGED = {
@@ -78,6 +80,11 @@ JUDGED = {
     "5-shifted": ("says it less often", "pass", "(inputs[:, 0] > 33).astype(int)"),
     "6-inaccurate": ("is wrong at every tenth request", "pass", f"abs({_RIGHT} - (answered % 10 == 0))"),
     RENAMED: ("nothing else", "pass", _RIGHT),
+    "10-unfair": (
+        "is wrong about half of one group",
+        "pass",
+        f"abs({_RIGHT} - (inputs[:, 1] < {FEW_BELOW}) * (answered % 2))",
+    ),
     "7-shuffled": ("has learnt nothing", "pass", "(inputs[:, 0] * 997 % 2 > 1).astype(int)"),
 }
 

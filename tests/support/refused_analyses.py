@@ -117,6 +117,16 @@ ANALYSES: list[Row] = [
         "differences between groups have max alone",
     ),
     (
+        "a least accuracy of groups",
+        {**metric(name="group-accuracy", fail={}, min=0.9), "monitoring": {"slices": [{"name": "sex"}]}},
+        "group-accuracy compares each group with the same group of stable",
+    ),
+    (
+        "a slice of errors",
+        {**metric(name="errors", fail={}, slice="sex"), "monitoring": {"slices": [{"name": "sex"}]}},
+        "slice names the groups of group-accuracy and of the differences between groups",
+    ),
+    (
         "slices of several workers",
         {"server": {"workers": 2}, "monitoring": {"slices": [{"name": "sex"}]}},
         "monitoring.slices needs server.workers 1",

@@ -97,9 +97,9 @@ def watched(telemetry: Telemetry) -> None:
     """Let a monitor see one answer and its label."""
     identity, outputs = telemetry.identity, (Tensor("predictions", "INT64", (-1,)),)
     loaded = LoadedModel(identity=identity, metadata=Metadata(), adapter=Untyped(), model=Classifier(), outputs=outputs)
-    monitor = Monitor(loaded, Settings(storage_uri="file:///m"), telemetry)
+    monitor = Monitor(loaded, Settings(storage_uri="file:///m", slices=("sex",)), telemetry)
     monitor.predicted(b"1", {}, {"predictions": np.array([1])})
-    monitor.labelled({"id": "1", "label": 1})
+    monitor.labelled({"id": "1", "label": 1, "groups": {"sex": "f"}})
     asyncio.run(monitor.tick())
     monitor.close()
     drift = Drift((Feature(name="a"),), {"a": Bins(counts=(10, 10), edges=(0, 1, 2))}, 0.2, telemetry)

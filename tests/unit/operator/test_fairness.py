@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,7 +97,7 @@ def test_the_message_says_what_is_lacking_of_whom() -> None:
 
 
 def test_evidence_survives_a_restart() -> None:
-    metrics = [
+    metrics: list[dict[str, Any]] = [
         {"name": "group-accuracy", "fail": {}, "slice": "sex"},
         {"name": "equalized-odds-difference", "max": 0.1},
     ]
