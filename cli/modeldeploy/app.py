@@ -6,6 +6,7 @@ import typer
 
 from modeldeploy.commands import act, show
 from modeldeploy.commands.dashboard import dashboard
+from modeldeploy.commands.labels import labels
 from modeldeploy.commands.lint import lint
 from modeldeploy.commands.outdated import outdated
 from modeldeploy.commands.package import package
@@ -19,11 +20,13 @@ _ON_A_CLUSTER: tuple[Callable[..., None], ...] = (
     show.history,
     outdated,
     report,
+    labels,
     dashboard,
     act.promote,
     act.abort,
     act.retry,
     act.undo,
+    act.refresh,
     act.pause,
     act.resume,
 )

@@ -1,4 +1,4 @@
-"""Commands that ask for something: promote, abort, retry, undo, pause, resume."""
+"""Commands that ask for something: promote, abort, retry, undo, refresh, pause, resume."""
 
 from typing import Annotated
 
@@ -50,6 +50,13 @@ def undo(
     kept = session.kept_revisions(name)
     patch, _ = requests.undo(session.rollout(name), to_revision, kept=kept, now=session.now(), user=session.user())
     _request(session, name, patch, wait=wait)
+
+
+def refresh(session: Session, name: Name) -> None:
+    """Roll out the same spec again, with the operator's current image and pod template, and the model fetched anew."""
+    session.rollout(name)
+    asking.write(session, name, requests.refresh(now=session.now()))
+    _say(session, f"{name}: a new revision of the same spec is rolled out")
 
 
 def pause(session: Session, name: Name) -> None:

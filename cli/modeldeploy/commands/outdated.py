@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from modeldeploy.rollout import GROUP
 from modeldeploy.session import Session
 from modeldeploy.view import outdated_of
 
@@ -20,8 +19,7 @@ def outdated(
     """Show the models whose stable revision has another server image or pod template than a new one would have.
 
     An upgrade of the operator, or another default image, restarts no pod: a revision keeps the pod template that
-    it was made with. To roll out the current one by the model's strategy, give the annotation modeldeploy.dev/refresh
-    another value, as in: kubectl annotate mdep NAME modeldeploy.dev/refresh=$(date +%s) --overwrite. An image that
+    it was made with. `modeldeploy refresh NAME` rolls out the current one by the model's strategy. An image that
     spec.server.image names stays until that field changes.
 
     Exit status: 0 when no model is outdated, 1 when some are, 2 when the operator has not reported on some yet.
@@ -31,7 +29,7 @@ def outdated(
     unknown = [one for one in rollouts if one.server is None and one.stable and one.phase != "Pending"]
     if found:
         session.show(outdated_of(found, with_namespace=all_namespaces))
-        refresh = f"kubectl annotate mdep NAME {GROUP}/refresh=$(date +%s) --overwrite"
+        refresh = "modeldeploy refresh NAME"
         print(f"{len(found)} of {len(rollouts)} outdated; to roll out the current one: {refresh}", file=sys.stderr)
     for one in unknown:
         print(

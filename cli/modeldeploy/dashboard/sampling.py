@@ -25,6 +25,7 @@ _DETAILS = [
     "modeldeploy_drifted",
     "modeldeploy_quality",
     "modeldeploy_feedback_total",
+    "modeldeploy_feature_importance",
 ]
 #: Seconds for which these are not asked for again, and models of which they are kept.
 _DETAILS_KEPT, _MOST_DETAILS = 5.0, 100

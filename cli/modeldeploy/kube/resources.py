@@ -31,5 +31,6 @@ CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", names
 SELF_REVIEWS = Resource("authentication.k8s.io", "v1", "selfsubjectreviews", namespaced=False)
 PODS = Resource("", "v1", "pods")
 DEPLOYMENTS = Resource("apps", "v1", "deployments")
+JOBS = Resource("batch", "v1", "jobs")
 SERVICES = Resource("", "v1", "services")
 EVENTS = Resource("", "v1", "events")

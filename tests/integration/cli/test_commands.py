@@ -169,6 +169,19 @@ def test_undo_goes_back_to_what_is_kept_and_to_nothing_else(run: Run, kube: Kube
     kube.delete(DEPLOYMENTS, "fraud-5c1a")
 
 
+def test_refresh_gives_its_annotation_a_new_value(run: Run, kube: Kube, fraud: str) -> None:
+    assert run("refresh", fraud).code == 0
+    assert annotations(kube)["refresh"].isdigit()
+    assert run("refresh", "nobody").code == 3
+
+
+def test_labels_of_this_machine_are_refused_with_what_to_do(run: Run, fraud: str) -> None:
+    done = run("labels", fraud, "--labels", "labels.csv")
+    assert done.code == 3
+    assert "--labels labels.csv cannot be read by a Job of the cluster" in done.err
+    assert "is no storage: name the log with --log URI" in run("labels", fraud, "--labels", "s3://a/b.csv").err
+
+
 def test_pause_and_resume_are_written_to_the_spec(run: Run, kube: Kube, fraud: str) -> None:
     assert run("pause", fraud).code == 0
     assert kube.get(MODELDEPLOYMENTS, fraud)["spec"]["paused"] is True
@@ -362,7 +375,7 @@ class TestOutdated:
         assert header.split() == ["NAME", "REVISION", "IMAGE", "CURRENT", "IMAGE", "OUTDATED"]
         assert row.split() == ["fraud", "5c1a", "modeldeploy/server:1", "modeldeploy/server:2", "image"]
         assert "1 of 1 outdated" in done.err
-        assert "kubectl annotate mdep NAME modeldeploy.dev/refresh=" in done.err
+        assert "modeldeploy refresh NAME" in done.err
 
     def test_an_older_pod_template_is_named(self, run: Run, kube: Kube, fraud: str) -> None:
         set_status(kube, {"server": {**OLD, "image": "modeldeploy/server:2"}})

@@ -33,6 +33,16 @@ class Quality:
     values: tuple[tuple[str, float], ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Importance:
+    """How much one feature moves the predictions of one revision. `share` is its part of the largest, from 0 to 1."""
+
+    revision: str
+    feature: str
+    value: float
+    share: float
+
+
 def threshold_of(body: Body) -> float:
     """Return the index above which a feature counts as drifted (`spec.monitoring.drift.threshold`)."""
     drift = ((body.get("spec") or {}).get("monitoring") or {}).get("drift") or {}
@@ -65,6 +75,24 @@ def drift_of(answers: Sequence[tuple[str, Sequence[Series]]], *, threshold: floa
         for (revision, feature), methods in scores.items()
     ]
     return sorted(found, key=lambda one: (-one.psi, one.feature, one.revision))
+
+
+def importance_of(answers: Sequence[tuple[str, Sequence[Series]]]) -> list[Importance]:
+    """Return the features by their mean absolute contribution, of each revision the largest first.
+
+    All pods of a revision compute it from the same profile: of each feature the largest value is taken.
+    """
+    values: dict[str, dict[str, float]] = defaultdict(dict)
+    for revision, series in answers:
+        for one in series:
+            if one.name == "modeldeploy_feature_importance" and 0 <= one.value < float("inf"):
+                own, feature = values[revision], one.labels.get("feature", "")
+                own[feature] = max(own.get(feature, 0.0), one.value)
+    return [
+        Importance(revision=revision, feature=feature, value=value, share=value / (max(own.values()) or 1))
+        for revision, own in values.items()
+        for feature, value in sorted(own.items(), key=lambda pair: (-pair[1], pair[0]))
+    ]
 
 
 def quality_of(answers: Sequence[tuple[str, Sequence[Series]]]) -> list[Quality]:

@@ -9,7 +9,15 @@ from modeldeploy.dashboard.exposition import Series
 from modeldeploy.dashboard.view.actions import Action, actions_of, undo_action
 from modeldeploy.dashboard.view.difference import Difference, differences_of, manifest_of
 from modeldeploy.dashboard.view.evidence import Evidence, evidence_of
-from modeldeploy.dashboard.view.inputs import Drift, Quality, drift_of, quality_of, threshold_of
+from modeldeploy.dashboard.view.inputs import (
+    Drift,
+    Importance,
+    Quality,
+    drift_of,
+    importance_of,
+    quality_of,
+    threshold_of,
+)
 from modeldeploy.dashboard.view.pods import Event, Pod
 from modeldeploy.dashboard.view.revisions import Past, Revision, history_of, revisions_of
 from modeldeploy.dashboard.view.rows import Row
@@ -63,6 +71,7 @@ class ModelView:
     drift: Sequence[Drift]
     threshold: float
     quality: Sequence[Quality]
+    importance: Sequence[Importance]
     history: Sequence[Past]
     events: Sequence[Event]
     manifest: str
@@ -119,6 +128,7 @@ def _read(
         drift=drift_of(answers, threshold=threshold),
         threshold=threshold,
         quality=quality_of(answers),
+        importance=importance_of(answers),
         history=history_of(rollout),
         events=events,
         manifest=manifest_of(body),

@@ -12,7 +12,7 @@ from modeldeploy.dashboard.view import notices
 from modeldeploy.dashboard.view.actions import VERBS, Moved, actions_of, patch_of, state_of
 from modeldeploy.dashboard.view.difference import differences_of, manifest_of
 from modeldeploy.dashboard.view.evidence import evidence_of
-from modeldeploy.dashboard.view.inputs import drift_of, quality_of
+from modeldeploy.dashboard.view.inputs import drift_of, importance_of, quality_of
 from modeldeploy.dashboard.view.prediction import BadValue, NoForm, body_from_json, body_of, form_of
 from modeldeploy.dashboard.view.revisions import revisions_of
 from modeldeploy.dashboard.view.steps import timeline, title_of
@@ -152,6 +152,17 @@ def test_drift_is_that_of_the_worst_pod_and_quality_that_of_all() -> None:
     (quality,) = quality_of(answers)
     assert (quality.labels, quality.values) == (80, (("accuracy", 0.5),))
     assert quality_of([("5c1a", [])]) == []
+
+
+def test_what_a_revision_looks_at_is_ordered_by_revision() -> None:
+    metric = b"# TYPE modeldeploy_feature_importance gauge\n" + b"".join(
+        b'modeldeploy_feature_importance{feature="%s"} %s\n' % pair for pair in ((b"age", b"1"), (b"hour", b"4"))
+    )
+    found = importance_of([("5c1a", series_of(metric)), ("5c1a", series_of(metric)), ("77b2", [])])
+    assert [(one.revision, one.feature, one.value, one.share) for one in found] == [
+        ("5c1a", "hour", 4, 1),
+        ("5c1a", "age", 1, 0.25),
+    ]
 
 
 # --- the manifest
