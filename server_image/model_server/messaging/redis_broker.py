@@ -1,12 +1,13 @@
 """Redis Streams, from Redis 7: a consumer group that reads one stream, and two streams that are written to.
 
 https://redis.io/docs/latest/develop/data-types/streams/. An entry has the field `body`; its other fields are headers.
-The answer is added and the message acknowledged in one transaction, so that Redis never has one without the other.
-Redis counts deliveries, and keeps no order between consumers of a group.
+The answer is added and the message acknowledged by one script, so that Redis never has one without the other. Redis
+counts deliveries, and keeps no order between consumers of a group.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -43,6 +44,15 @@ _CLAIM_SECONDS = 5.0
 #: `proto-max-bulk-len` of Redis, where it does not say another.
 _MOST_BYTES = 512 * 1024 * 1024
 
+#: Most answers in one round trip.
+_MOST_AT_ONCE = 256
+#: A script and not a transaction, which would acknowledge the message although the answer cannot be added.
+_SETTLE = """
+redis.call('XADD', KEYS[1], '*', unpack(ARGV, 3))
+return redis.call('XACK', KEYS[2], ARGV[1], ARGV[2])
+"""
+
+_Answer = tuple[Message, Outgoing, "asyncio.Future[None]"]
 _Entry = tuple[bytes, Mapping[bytes, bytes]]
 
 
@@ -54,6 +64,8 @@ class RedisBroker:
         self._client: Redis | None = None
         self._most_bytes = _MOST_BYTES
         self._looked = 0.0
+        self._answers: list[_Answer] = []
+        self._writing: asyncio.Task[None] | None = None
         # Where to go on among the messages that this consumer took before it connected; None behind the last.
         self._own: str | None = "-"
 
@@ -103,14 +115,45 @@ class RedisBroker:
         return [self._message(entry) for _, entries in _streams(found) for entry in entries]
 
     async def settle(self, message: Message, outgoing: Outgoing) -> None:
-        """Add the answer and acknowledge the message, both or neither."""
+        """Add the answer, then acknowledge the message, with others that are answered meanwhile in one round trip."""
         if outgoing.size > self._most_bytes:
             raise MessageTooLarge(outgoing.size, self._most_bytes)
-        fields: dict[Any, Any] = {BODY: outgoing.body, b"message-id": outgoing.id, **outgoing.headers}
-        async with self._translated(), self._open().pipeline(transaction=True) as both:
-            both.xadd(outgoing.topic, fields)
-            both.xack(self._topics.input, self._topics.group, message.receipt)
-            await both.execute()
+        self._open()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._answers.append((message, outgoing, done))
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write_answers())
+        async with self._translated():
+            await done
+
+    async def _write_answers(self) -> None:
+        """Write until nothing is left to write; each answer succeeds or fails by itself."""
+        try:
+            while self._answers:
+                batch, self._answers = self._answers[:_MOST_AT_ONCE], self._answers[_MOST_AT_ONCE:]
+                try:
+                    results = await self._run_scripts(batch)
+                except Exception as error:
+                    results = [error] * len(batch)
+                for (_, _, done), result in zip(batch, results, strict=True):
+                    if done.done():
+                        continue
+                    if isinstance(result, Exception):
+                        done.set_exception(result)
+                    else:
+                        done.set_result(None)
+        finally:
+            self._writing = None
+
+    async def _run_scripts(self, batch: Sequence[_Answer]) -> Sequence[Any]:
+        topics = self._topics
+        async with self._open().pipeline(transaction=False) as pipe:
+            for message, outgoing, _ in batch:
+                fields = {BODY: outgoing.body, b"message-id": outgoing.id.encode(), **outgoing.headers}
+                flat: list[Any] = [part for field in fields.items() for part in field]
+                pipe.eval(_SETTLE, 2, outgoing.topic, topics.input, topics.group, message.receipt, *flat)
+            found: Sequence[Any] = await pipe.execute(raise_on_error=False)
+        return found
 
     async def release(self, messages: Sequence[Message]) -> None:
         """Let the messages look as if nobody worked on them, so that any consumer claims them at its next look."""
@@ -132,6 +175,10 @@ class RedisBroker:
     async def close(self) -> None:
         """Let the connections go."""
         client, self._client = self._client, None
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.gather(self._writing, return_exceptions=True)
+        self._answers.clear()
         if client is not None:
             with suppress(Exception):
                 await client.aclose()
@@ -215,6 +262,9 @@ class RedisBroker:
         except (RedisError, OSError, TimeoutError) as error:
             if "NOAUTH" in str(error) or "WRONGPASS" in str(error) or "NOPERM" in str(error):
                 raise BrokerRefused(f"{where} refuses: {error}", hint=self._address.hint) from None
+            if "WRONGTYPE" in str(error):
+                hint = "Name other keys, or delete those that are no streams."
+                raise TopicMissing(f"{where} has another type of key for a topic", hint=hint) from None
             raise BrokerUnavailable(f"{where} does not answer: {error or type(error).__name__}") from None
 
 

@@ -380,3 +380,20 @@ def test_settings_that_cannot_work_are_refused(settings, message):
     given = {"storage_uri": "file:///m", "stream_url": "nats://h:4222", **topics, **settings}
     with pytest.raises(SettingsInvalid, match=message):
         read_settings({f"MODEL_SERVER_{name.upper()}": value for name, value in given.items()})
+
+
+@pytest.mark.skipif(bool(BROKERS["redis"].missing()), reason="redis-server is not installed")
+async def test_redis_does_not_forget_a_message_whose_answer_it_cannot_add(wine, serve, tmp_path_factory):
+    broker = BROKERS["redis"](tmp_path_factory.mktemp("redis"))
+    await broker.start()
+    try:
+        server = serve(wine.uri, **stream(broker)).wait_ready()
+        await said(server, "consuming")
+        await broker.client.set(OUTPUT, "somebody's")
+        await broker.send(INPUT, made_up(wine.rows.tolist(), 3)[1:])
+        log = await said(server, "TopicMissing")
+        assert "another type" in log or "is no stream" in log
+        await broker.client.delete(OUTPUT)
+        assert len(await received(broker, OUTPUT, 2)) == 2
+    finally:
+        await broker.close()
