@@ -11,11 +11,12 @@ from msgspec import NODEFAULT, Meta, structs
 from model_server import errors
 from model_server.batching import Batcher, BatchLimits
 from model_server.domain.explanations import ExplanationKind
-from model_server.domain.features import Metadata
+from model_server.domain.features import Feature, Metadata, ReferenceFeature
 from model_server.domain.model import LoadedModel, Signature
 from model_server.domain.tensors import Inputs, Outputs
 from model_server.explanations import ExplanationLimits, Explanations
 from model_server.inputs.untyped import Untyped
+from model_server.monitoring.data_quality import DataQuality
 from model_server.monitoring.monitor import Monitor
 from model_server.package.formats import known_formats
 from model_server.plugins import SOURCES, registered
@@ -124,6 +125,8 @@ def _metrics() -> str:
     )
     settings = read_settings({f"{PREFIX}STORAGE_URI": "file:///model", f"{PREFIX}INPUT_LOG_SAMPLE_RATE": "1"})
     monitor = Monitor(loaded, settings, telemetry)
+    profile = {"a": ReferenceFeature(edges=(0, 1), counts=(1,))}
+    DataQuality([Feature(name="a")], Metadata(reference_profile=profile), settings.data_quality_max_bad_rate, telemetry)
     explainer = DirectExplainer(
         kind=ExplanationKind(method="linear", scale="prediction"),
         form=lambda inputs: inputs,

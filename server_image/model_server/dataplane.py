@@ -192,6 +192,8 @@ class DataPlane:
         self._telemetry.failed(time.perf_counter() - started)
         if isinstance(error, RequestError):
             self._telemetry.refused(type(error))
+        if isinstance(error, InvalidInput) and self.lifecycle.has_model:
+            self.lifecycle.serving.observer.refused(error)
         return _shown(error, identifier, path)
 
     async def explain(

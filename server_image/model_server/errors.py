@@ -7,8 +7,9 @@ the first line of its docstring is the sentence the documentation shows for it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 class ModelServerError(Exception):
@@ -74,6 +75,24 @@ class ModelHung(StartError):
 
 class ArtifactError(StartError):
     """The package itself is wrong: another start of the same revision ends the same way."""
+
+
+class ReferenceProfileMissing(ArtifactError):
+    """Data quality is asked for, and the package does not describe its training data."""
+
+    hint = (
+        "Write reference_profile into model.yaml, with `modeldeploy package FOLDER --sample FILE`, or unset"
+        " MODEL_SERVER_DATA_QUALITY."
+    )
+
+
+class ReferenceProfileMismatch(ArtifactError):
+    """Data quality is asked for, and the package describes the training data of another model."""
+
+    hint = (
+        "Write reference_profile for the features of this model, with `modeldeploy package --sample FILE --force`, or"
+        " unset MODEL_SERVER_DATA_QUALITY."
+    )
 
 
 class StorageError(StartError):
@@ -271,10 +290,16 @@ class RequestError(ModelServerError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fault of an input: where it is (`instances[3].age`) and what was expected there."""
+    """One fault of an input: where it is (`instances[3].age`) and what was expected there.
+
+    Where the value of a feature is at fault, `feature` is its name and `kind` what data quality
+    counts it as.
+    """
 
     field: str
     message: str
+    feature: str = dataclasses.field(default="", compare=False)
+    kind: str = dataclasses.field(default="", compare=False)
 
     def __str__(self) -> str:
         return f"{self.field}: {self.message}" if self.field else self.message
@@ -287,7 +312,9 @@ class InvalidInput(RequestError):
 
     def __init__(self, problems: Sequence[Problem], *, hint: str = "") -> None:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        self.problems = tuple(Problem(shortened(one.field), shortened(one.message)) for one in problems[: self.SHOWN])
+        self.problems = tuple(
+            replace(one, field=shortened(one.field), message=shortened(one.message)) for one in problems[: self.SHOWN]
+        )
         super().__init__(f"{self.problems[0]}{more}", hint=hint)
 
     @classmethod

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from model_server.batching import Batcher
 from model_server.domain.model import LoadedModel
 from model_server.domain.tensors import Inputs, Outputs
-from model_server.errors import ModelNotReady
+from model_server.errors import InvalidInput, ModelNotReady
 from model_server.explanations import Explanations
 from model_server.monitoring.prediction_log import PredictionLog
 from model_server.monitoring.request_log import RequestLog
@@ -40,6 +40,9 @@ class PredictionObserver(Protocol):
 
     def predicted(self, identifier: bytes, inputs: Inputs, outputs: Outputs, body: bytes = b"") -> None:
         """A request was answered; over HTTP it had a body."""
+
+    def refused(self, error: InvalidInput) -> None:
+        """A request was refused by the model's schema."""
 
     def labelled(self, document: Mapping[str, Any]) -> None:
         """Feedback came. Raises RequestErrors."""

@@ -234,6 +234,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             " input features, or keys of `groups` in feedback.",
         ),
     ] = ()
+    data_quality: Annotated[
+        bool, Meta(description="Compare each request with the package's `reference_profile`, which it must have.")
+    ] = False
+    data_quality_max_bad_rate: Annotated[
+        float,
+        Meta(gt=0, lt=1, description="Share of rows by which a problem may be more frequent than in training."),
+    ] = 0.05
     termination_log: Annotated[Path, Meta(description="File for the reason of a failed start.")] = TERMINATION_LOG
 
     @property

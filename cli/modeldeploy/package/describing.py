@@ -54,6 +54,8 @@ def _describe_one(name: str, cells: Sequence[str], *, ranges: bool) -> tuple[dic
         example = cast(numbers[0])
     if missing:
         feature["nullable"] = True
+    if reference:
+        reference["missing"] = len(cells) - len(present)
     return feature | {"example": example}, reference
 
 

@@ -114,13 +114,19 @@ def parse_time(text: str, dtype: str) -> datetime | None:
 
 
 class ReferenceFeature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The distribution of one feature in the training data: a histogram, or counts by category."""
+    """The distribution of one feature in the training data: a histogram, or counts by category.
+
+    `missing` is how many further values were missing; None where nobody counted them.
+    """
 
     edges: tuple[float, ...] | None = None
     counts: tuple[int, ...] | None = None
     categories: dict[str, int] | None = None
+    missing: int | None = None
 
     def __post_init__(self) -> None:
+        if self.missing is not None and self.missing < 0:
+            raise ValueError("missing is negative")
         if (self.edges is None) == (self.categories is None):
             raise ValueError("give either edges and counts, or categories")
         if self.edges is not None:

@@ -43,16 +43,15 @@ def check_value(feature: Feature, value: Any, where: str) -> Problem | None:
         can_be = (
             "" if feature.is_integer or feature.dtype == "bool" else "; `nullable: true` in model.yaml would allow it"
         )
-        return Problem(where, f"expected {expected(feature)}, got null{can_be}")
+        return Problem(where, f"expected {expected(feature)}, got null{can_be}", feature.name, "missing")
     if not _has_type(feature, value):
-        return Problem(where, f"expected {expected(feature)}, got {preview(value)}")
+        return Problem(where, f"expected {expected(feature)}, got {preview(value)}", feature.name, "wrong_type")
     if feature.categories is not None and value not in feature.categories:
         allowed = ", ".join(preview(category) for category in feature.categories)
-        return Problem(where, f"expected one of {allowed}, got {preview(value)}")
+        return Problem(where, f"expected one of {allowed}, got {preview(value)}", feature.name, "unseen_category")
     if feature.range is not None and not feature.range[0] <= value <= feature.range[1]:
-        return Problem(
-            where, f"expected a value from {feature.range[0]:g} to {feature.range[1]:g}, got {preview(value)}"
-        )
+        message = f"expected a value from {feature.range[0]:g} to {feature.range[1]:g}, got {preview(value)}"
+        return Problem(where, message, feature.name, "out_of_range")
     return _check_width(feature, value, where)
 
 
@@ -85,10 +84,16 @@ def _check_width(feature: Feature, value: Any, where: str) -> Problem | None:
     if feature.is_integer:
         limits = np.iinfo(feature.dtype)
         if not limits.min <= value <= limits.max:
-            return Problem(where, f"expected a value that fits {feature.dtype}, got {preview(value)}")
+            return _too_wide(feature, value, where)
     elif feature.dtype in ("float32", "float16") and abs(value) > float(np.finfo(feature.dtype).max):
-        return Problem(where, f"expected a value that fits {feature.dtype}, got {preview(value)}")
+        return _too_wide(feature, value, where)
     return None
+
+
+def _too_wide(feature: Feature, value: Any, where: str) -> Problem:
+    return Problem(
+        where, f"expected a value that fits {feature.dtype}, got {preview(value)}", feature.name, "out_of_range"
+    )
 
 
 def named_values(features: Sequence[Feature], row: Any, where: str) -> list[Any]:
@@ -99,7 +104,7 @@ def named_values(features: Sequence[Feature], row: Any, where: str) -> list[Any]
         problems = [Problem(f"{where}.{name}", _unknown(name, features)) for name in strange[:MOST_SUGGESTIONS]]
         problems += [Problem(f"{where}.{name}", _NOT_KNOWN) for name in strange[MOST_SUGGESTIONS:]]
         problems += [
-            Problem(f"{where}.{feature.name}", "is missing")
+            Problem(f"{where}.{feature.name}", "is missing", feature.name, "missing")
             for feature in features
             if feature.name not in row and not feature.is_optional
         ]

@@ -38,7 +38,7 @@ class Columns:
             if name not in names
         ]
         problems += [
-            Problem(f"inputs[{feature.name}]", "is missing")
+            Problem(f"inputs[{feature.name}]", "is missing", feature.name, "missing")
             for feature in self.features
             if feature.name not in tensors and not feature.is_optional
         ]

@@ -9,6 +9,8 @@ from typing import Any
 
 from model_server.domain.model import LoadedModel
 from model_server.domain.tensors import Inputs, Outputs
+from model_server.errors import InvalidInput
+from model_server.monitoring.data_quality import DataQuality
 from model_server.monitoring.drift import Drift, find_reference
 from model_server.monitoring.feedback import Feedback
 from model_server.monitoring.input_log import InputLog, Record
@@ -28,7 +30,7 @@ MOST_UNSEEN_BYTES = 64 * 2**20
 
 
 class Monitor:
-    """The `PredictionObserver` of a server: drift, output counts, feedback, input log, and what is recent."""
+    """The `PredictionObserver` of a server: drift, data quality, outputs, feedback, input log, and what is recent."""
 
     def __init__(self, loaded: LoadedModel, settings: Settings, telemetry: Telemetry) -> None:
         self._unseen: list[tuple[Inputs, Outputs]] = []
@@ -43,6 +45,12 @@ class Monitor:
         self._outputs = OutputCounts(loaded, telemetry)
         self._slices = Slices(settings.slices, loaded, telemetry)
         self._feedback = Feedback(loaded, telemetry, self._slices)
+        self._feedback = Feedback(loaded, telemetry)
+        self._quality = (
+            DataQuality(loaded.adapter.features, loaded.metadata, settings.data_quality_max_bad_rate, telemetry)
+            if settings.data_quality
+            else None
+        )
         self._log = InputLog.of(settings, loaded, telemetry)
         self.recent = PredictionLog(telemetry.values)
         self.requests = RequestLog(loaded, settings.input_log_redact, telemetry.values)
@@ -65,6 +73,11 @@ class Monitor:
         if self.requests.wanted:
             self.requests.keep(inputs)
 
+    def refused(self, error: InvalidInput) -> None:
+        """Called for each request that the model's schema refused: remembers what was wrong with it."""
+        if self._quality is not None:
+            self._quality.refused(error)
+
     def labelled(self, document: Mapping[str, Any]) -> None:
         """Feedback came. Raises InvalidInput or UnknownPrediction."""
         self._feedback.receive(document)
@@ -75,6 +88,7 @@ class Monitor:
         self.requests.refresh()
         # What the other workers count changes the scores that this one shows.
         if self._unseen or self._has_others:
+        if self._unseen or (self._quality is not None and self._quality.has_refused):
             predictions, self._unseen, self._unseen_bytes = self._unseen, [], 0
             await asyncio.to_thread(self._digest, predictions)
 
@@ -83,6 +97,8 @@ class Monitor:
             self._drift.update([inputs for inputs, _ in predictions])
             self._slices.predicted(predictions)
             self._outputs.update([outputs for _, outputs in predictions])
+            if self._quality is not None:
+                self._quality.update([inputs for inputs, _ in predictions])
         except Exception:
             # A model.py may answer with anything. Statistics are not worth a server's life.
             log.exception("some predictions are not counted", extra={"predictions": len(predictions)})

@@ -28,7 +28,7 @@ def test_a_feature(cells: list[str], ranges: bool, feature: dict[str, Any]) -> N
 
 def test_text_is_counted_by_value() -> None:
     described = describe(["plan"], {"plan": ["free", "paid", "free"]}, ranges=False)
-    assert described["reference_profile"] == {"plan": {"categories": {"free": 2, "paid": 1}}}
+    assert described["reference_profile"] == {"plan": {"categories": {"free": 2, "paid": 1}, "missing": 0}}
 
 
 def test_a_column_of_one_value_has_no_profile() -> None:
@@ -44,3 +44,9 @@ def test_a_column_of_one_value_has_no_profile() -> None:
 )
 def test_a_histogram(numbers: list[float], edges: list[float], counts: list[int]) -> None:
     assert histogram(numbers) == {"edges": edges, "counts": counts}
+
+
+def test_missing_values_are_counted_beside_those_that_are_there() -> None:
+    profile = describe(["a"], {"a": ["1", "", "2", "nan", "3"]}, ranges=False)["reference_profile"]
+    assert profile["a"]["missing"] == 2
+    assert sum(profile["a"]["counts"]) == 3
