@@ -45,7 +45,6 @@ class Monitor:
         self._outputs = OutputCounts(loaded, telemetry)
         self._slices = Slices(settings.slices, loaded, telemetry)
         self._feedback = Feedback(loaded, telemetry, self._slices)
-        self._feedback = Feedback(loaded, telemetry)
         self._quality = (
             DataQuality(loaded.adapter.features, loaded.metadata, settings.data_quality_max_bad_rate, telemetry)
             if settings.data_quality
@@ -87,8 +86,8 @@ class Monitor:
         self.recent.refresh()
         self.requests.refresh()
         # What the other workers count changes the scores that this one shows.
-        if self._unseen or self._has_others:
-        if self._unseen or (self._quality is not None and self._quality.has_refused):
+        has_refused = self._quality is not None and self._quality.has_refused
+        if self._unseen or self._has_others or has_refused:
             predictions, self._unseen, self._unseen_bytes = self._unseen, [], 0
             await asyncio.to_thread(self._digest, predictions)
 

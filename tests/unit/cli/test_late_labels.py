@@ -13,7 +13,9 @@ Body = dict[str, Any]
 READY = [{"type": "Ready", "status": "True"}]
 
 
-def a_pod(revision: str = "5c1a", *, ip: str = "10.0.0.1", conditions: Sequence[Body] = READY, **labels: str) -> Body:
+def a_pod(
+    revision: str = "5c1a", *, ip: str = "10.0.0.1", conditions: Sequence[Body] = READY, scheme: str = "http"
+) -> Body:
     return {
         "metadata": {"labels": {"modeldeploy.dev/revision": revision, "modeldeploy.dev/scheme": scheme}},
         "spec": {"containers": [{"name": "server", "ports": [{"name": "http", "containerPort": 8080}]}]},
@@ -88,7 +90,7 @@ def test_the_report_names_what_was_not_used() -> None:
     }
     assert list(lines_of(report)) == [
         "5c1a (version 1): accuracy 0.75; 3 labelled of 4 predictions, 1 sent, 2 sent before, 1 refused",
-        "  the first that was refused: id a: 7",
+        "  the first that was refused: id a: 7 is no class",
         "1 ids have two different labels, and were not used; the first is b",
         "2 labels have an id that is not in the log",
     ]
