@@ -16,6 +16,7 @@ from model_server.domain.features import Feature, Metadata
 from model_server.domain.model import Identity, LoadedModel, Signature
 from model_server.domain.tensors import Tensor
 from model_server.inputs.untyped import Untyped
+from model_server.messaging.telemetry import PROBLEMS, Connection, StreamTelemetry
 from model_server.monitoring.drift import FEWEST_ROWS, Bins, Drift
 from model_server.monitoring.monitor import Monitor
 from model_server.package.formats import AUTO, MLFLOW, known_formats
@@ -81,6 +82,7 @@ def test_the_metrics_the_operator_reads_are_written():
     telemetry.loaded(Identity(model="m", version="1", revision="r", format="onnx", sha256="ab", uri="file:///m"))
     telemetry.source_changed("c0ffee")
     watched(telemetry)
+    consuming(telemetry)
     telemetry.begin()
     telemetry.end(200, 0.003)
     text = telemetry.render().decode()
@@ -104,6 +106,14 @@ def watched(telemetry: Telemetry) -> None:
     monitor.close()
     drift = Drift((Feature(name="a"),), {"a": Bins(counts=(10, 10), edges=(0, 1, 2))}, 0.2, telemetry)
     drift.update([{"a": np.full(FEWEST_ROWS, 1.5)}])
+
+
+def consuming(telemetry: Telemetry) -> None:
+    """Let a server lose the broker of its messages."""
+    stream = StreamTelemetry(telemetry)
+    stream.connection(Connection.AWAY)
+    stream.problem(PROBLEMS[0])
+    stream.lag(3)
 
 
 def model_fields():
