@@ -59,6 +59,11 @@ ANALYSES: list[Row] = [
         "minDuration must not be above maxDuration",
     ),
     (
+        "a replay without a bound",
+        step(replay={"requests": 100}),
+        "a replay needs agreement, distance or latency",
+    ),
+    (
         "an evaluation that demands nothing",
         step(evaluate={"dataset": "s3://d", "target": "label", "metrics": [{"name": "accuracy"}]}),
         "needs min, max or maxDropFromStable",
