@@ -32,6 +32,15 @@ class KeyedTasks:
         for key in self._tasks.keys() - set(keys):
             self._tasks[key].cancel()
 
+    async def repeat(self, start: Callable[[], None], interval: float) -> None:
+        """Call `start`, which starts what is due, every so many seconds until cancelled; then end all work."""
+        try:
+            while True:
+                start()
+                await asyncio.sleep(interval)
+        finally:
+            await self.close()
+
     async def settle(self) -> None:
         """Wait until all work that was started is over."""
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)

@@ -1,7 +1,6 @@
 """The engine: reflectors fill the cache, changes fill the work queue, workers empty it."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from model_operator.engine.reflector import Change, Reflector, Source
 from model_operator.engine.replayer import Replayer
 from model_operator.engine.retraining import Retrainer
 from model_operator.engine.startup_events import StartupEvents
-from model_operator.errors import ApiError
+from model_operator.engine.worker import PassOutcome, run_pass, run_worker
 from model_operator.manifests.pods import PodSettings
 from model_operator.policy.admission import Admission
 from model_operator.ports import Clock, Cluster, MetricValues, PodMetrics, Predictions, Replays, Webhooks
@@ -148,58 +147,18 @@ class Engine:
             group.create_task(self.notifier.run(), name="notifier")
             group.create_task(self.retrainer.run(), name="retrainer")
             for number in range(WORKERS):
-                group.create_task(self._worker(), name=f"worker-{number}")
+                group.create_task(run_worker(self.queue, self._pass), name=f"worker-{number}")
             if self.batches is not None:
                 group.create_task(self.batches.work(), name="batches")
 
-    async def _worker(self) -> None:
-        while True:
-            key = await self.queue.get()
-            try:
-                await self._pass(key)
-            finally:
-                self.queue.done(key)
-            # A pass without a write never awaits: yield to the lease and the watches.
-            await asyncio.sleep(0)
-
     async def _pass(self, key: ObjectKey) -> None:
         started = time.perf_counter()
-        try:
-            again = await self._reconciler.reconcile(key)
-        except ApiError as error:
-            if error.is_namespace_terminating:
-                self._leave(key)
-                self._telemetry.reconciled("terminating", started)
-                return
-            wait = self.queue.retry(key, is_conflict=error.is_conflict, retry_after=error.retry_after)
-            level = logging.DEBUG if error.is_conflict or error.is_unreachable else logging.WARNING
-            log.log(level, "%s/%s: %s; retry in %.1f s", *key, error, wait)
-            self._telemetry.reconciled("conflict" if error.is_conflict else "error", started)
-            return
-        except Exception as error:
-            # An unexpected error on one resource must not stop the others; its status and the log report it.
-            wait = self.queue.retry(key, is_conflict=False, retry_after=None)
-            log.exception("%s/%s: unexpected error; retry in %.1f s", *key, wait)
-            self._telemetry.reconciled("bug", started)
-            with contextlib.suppress(ApiError):
-                await self._reconciler.report_bug(key, error)
-            return
-        self.queue.succeeded(key)
-        self._terminating.discard(key.namespace)
-        self._telemetry.reconciled("ok", started)
-        self._telemetry.observe(key, self.cache.resource(key))
-        if again is None:
-            self.queue.cancel_timer(key)
-        elif again:
-            self.queue.add_after(key, again.total_seconds())
-        else:
-            self.queue.add(key)
-
-    def _leave(self, key: ObjectKey) -> None:
-        """Skip a resource whose namespace is being deleted: its own deletion follows, and the watch reports it."""
-        self.queue.succeeded(key)
-        self.queue.cancel_timer(key)
-        if key.namespace not in self._terminating:
+        outcome = await run_pass(self.queue, key, self._reconciler, KIND)
+        self._telemetry.reconciled(outcome, started)
+        if outcome is PassOutcome.OK:
+            self._terminating.discard(key.namespace)
+            self._telemetry.observe(key, self.cache.resource(key))
+        elif outcome is PassOutcome.TERMINATING and key.namespace not in self._terminating:
             self._terminating.add(key.namespace)
             log.debug("the namespace %s is being deleted; the operator skips its resources", key.namespace)
 

@@ -44,12 +44,7 @@ class GatePoller:
 
     async def run(self) -> None:
         """Ask, until cancelled."""
-        try:
-            while True:
-                self._start_requests()
-                await asyncio.sleep(INTERVAL)
-        finally:
-            await self._tasks.close()
+        await self._tasks.repeat(self._start_requests, INTERVAL)
 
     async def poll(self) -> None:
         """Request everything once, and wait until that is over."""

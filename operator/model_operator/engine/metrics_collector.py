@@ -84,12 +84,7 @@ class MetricsCollector:
 
     async def run(self) -> None:
         """Poll until cancelled."""
-        try:
-            while True:
-                self._start_polls()
-                await asyncio.sleep(INTERVAL)
-        finally:
-            await self._tasks.close()
+        await self._tasks.repeat(self._start_polls, INTERVAL)
 
     async def poll(self) -> None:
         """Poll everything once, and wait until that is over."""

@@ -69,12 +69,7 @@ class Retrainer:
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
-        try:
-            while True:
-                self._start_looks()
-                await asyncio.sleep(INTERVAL)
-        finally:
-            await self._tasks.close()
+        await self._tasks.repeat(self._start_looks, INTERVAL)
 
     async def poll(self) -> None:
         """Do everything that is due once, and wait until that is over."""

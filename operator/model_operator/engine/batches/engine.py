@@ -1,8 +1,6 @@
 """The engine of ModelBatches: reflectors fill its cache, changes fill its queue, workers empty it."""
 
 import asyncio
-import contextlib
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,11 +13,9 @@ from model_operator.engine.batches.reconcile import BatchReconciler, FindModel
 from model_operator.engine.events import EventRecorder
 from model_operator.engine.queue import WorkQueue
 from model_operator.engine.reflector import Change, Reflector, Source
-from model_operator.errors import ApiError
+from model_operator.engine.worker import run_pass, run_worker
 from model_operator.policy.admission import Admission
 from model_operator.ports import BatchCluster, Clock, ShardMetrics
-
-log = logging.getLogger(__name__)
 
 WORKERS = 4
 
@@ -84,40 +80,7 @@ class BatchEngine:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.progress.run(), name="batch-progress")
             for number in range(WORKERS if self.reflectors else 0):
-                group.create_task(self._worker(), name=f"batch-worker-{number}")
-
-    async def _worker(self) -> None:
-        while True:
-            key = await self.queue.get()
-            try:
-                await self._pass(key)
-            finally:
-                self.queue.done(key)
-            await asyncio.sleep(0)
+                group.create_task(run_worker(self.queue, self._pass), name=f"batch-worker-{number}")
 
     async def _pass(self, key: ObjectKey) -> None:
-        try:
-            again = await self.reconciler.reconcile(key)
-        except ApiError as error:
-            if error.is_namespace_terminating:
-                self.queue.succeeded(key)
-                self.queue.cancel_timer(key)
-                return
-            wait = self.queue.retry(key, is_conflict=error.is_conflict, retry_after=error.retry_after)
-            level = logging.DEBUG if error.is_conflict or error.is_unreachable else logging.WARNING
-            log.log(level, "batch %s/%s: %s; retry in %.1f s", *key, error, wait)
-            return
-        except Exception as error:
-            # An unexpected error on one batch must not stop the others; its status and the log report it.
-            wait = self.queue.retry(key, is_conflict=False, retry_after=None)
-            log.exception("batch %s/%s: unexpected error; retry in %.1f s", *key, wait)
-            with contextlib.suppress(ApiError):
-                await self.reconciler.report_bug(key, error)
-            return
-        self.queue.succeeded(key)
-        if again is None:
-            self.queue.cancel_timer(key)
-        elif again:
-            self.queue.add_after(key, again.total_seconds())
-        else:
-            self.queue.add(key)
+        await run_pass(self.queue, key, self.reconciler, BATCH_KIND)

@@ -26,14 +26,12 @@ class ProgressPoller:
 
     async def run(self) -> None:
         """Look every few seconds, until cancelled."""
-        try:
-            while True:
-                await asyncio.sleep(INTERVAL)
-                keys = list(self._cache)
-                self._tasks.cancel_except(keys)
-                self._tasks.start(keys, self.look)
-        finally:
-            await self._tasks.close()
+        await self._tasks.repeat(self._start_looks, INTERVAL)
+
+    def _start_looks(self) -> None:
+        keys = list(self._cache)
+        self._tasks.cancel_except(keys)
+        self._tasks.start(keys, self.look)
 
     async def look(self, key: ObjectKey) -> None:
         """Ask the running pods of one batch."""
