@@ -1,16 +1,20 @@
 """Batches: every row once, whatever dies."""
 
 import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from waiting import wait_until
 
-from modeldeploy.kube import Resource
+from modeldeploy.kube import MODELDEPLOYMENTS, Resource
 
 BATCHES = Resource("modeldeploy.dev", "v1alpha1", "modelbatches")
-JOBS = Resource("batch", "v1", "jobs")
 
 DOUBLE = """
 import time
@@ -66,19 +70,185 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for part in parts for line in part.read_text().splitlines()]
 
 
+def package_of(home: Path, **shape: Any) -> dict[str, Any]:
+    return {"storageUri": package(home, **shape), "trusted": True}
+
+
+def undisturbed(home: Path, model: dict[str, Any], shards: int) -> Path:
+    """The output of one process that predicts all shards."""
+    out = home / "undisturbed"
+    settings = {"STORAGE_URI": model["storageUri"], "TRUSTED": "true", "HOST": "127.0.0.1", "PORT": "0"}
+    environ = os.environ | {f"MODEL_SERVER_{name}": value for name, value in settings.items()}
+    environ |= {"MODEL_SERVER_TERMINATION_LOG": str(home / "termination")}
+    words = ["batch", "--input", (home / "in.csv").as_uri(), "--output", out.as_uri(), "--shards", str(shards)]
+    subprocess.run([sys.executable, "-m", "model_server", *words], env=environ, check=True, capture_output=True)
+    return out
+
+
+def parts_of(folder: Path) -> dict[str, bytes]:
+    return {part.name: part.read_bytes() for part in folder.glob("part-*")}
+
+
 def test_a_batch_predicts_every_row_once_in_order(space: Any, home: Path) -> None:
-    model = {"storageUri": package(home), "trusted": True}
-    source = table(home, 1000)
-    apply(
-        space,
-        "plain",
-        model=model,
-        input={"uri": source},
-        output={"uri": (home / "out").as_uri()},
-        shards=3,
-        parallelism=2,
-    )
+    source, out = {"uri": table(home, 1000)}, {"uri": (home / "out").as_uri()}
+    apply(space, "plain", model=package_of(home), input=source, output=out, shards=3, parallelism=2)
     found = ended(space, "plain")
     assert [row["prediction"] for row in rows_of(home / "out")] == [index * 2 for index in range(1000)]
     assert (found["rows"], found["shardsDone"], found["percent"]) == (1000, "3/3", 100)
     assert len(found["model"]["sha256"]) == 64
+    assert json.loads((home / "out" / "_SUCCESS").read_text()) == {"rows": 1000, "failedRows": 0, "shards": 3}
+
+
+def test_twenty_shards_whose_pods_are_all_killed_once_give_the_same_bytes(space: Any, home: Path) -> None:
+    model, source = package_of(home, pause=2), {"uri": table(home, 2000)}
+    out = home / "out"
+    apply(space, "killed", model=model, input=source, output={"uri": out.as_uri()}, shards=20, parallelism=5)
+    killed: dict[int, int] = {}
+
+    def kill_each_once() -> bool:
+        for one in processes_of(out):
+            index = int(one.environ["JOB_COMPLETION_INDEX"])
+            if index not in killed:
+                os.kill(one.pid, 9)
+                killed[index] = one.pid
+        return status(space, "killed").get("phase") in ("Complete", "Failed")
+
+    wait_until(kill_each_once, "the batch is over", seconds=240)
+    found = ended(space, "killed")
+    assert sorted(killed) == list(range(20))
+    assert found["rows"] == 2000
+    assert parts_of(out) == parts_of(undisturbed(home, model, 20))
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of a shard."""
+
+    pid: int
+    environ: dict[str, str]
+
+
+def processes_of(out: Path) -> list[Process]:
+    """The processes of this machine that write to an output folder."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdecimal():
+            continue
+        try:
+            command = (folder / "cmdline").read_bytes().split(b"\0")
+            if b"batch" in command and out.as_uri().encode() in command:
+                pairs = (folder / "environ").read_bytes().decode().split("\0")
+                found.append(Process(int(folder.name), dict(pair.split("=", 1) for pair in pairs if "=" in pair)))
+        except (OSError, ValueError):
+            continue
+    return [one for one in found if "JOB_COMPLETION_INDEX" in one.environ]
+
+
+BROKEN = "a,id\n1,one\nmuch,two\n3\n4,four\n"
+
+
+@pytest.mark.parametrize(
+    ("word", "phase", "ids", "failed"),
+    [
+        pytest.param("fail", "Failed", [], 0, id="fail ends the batch"),
+        pytest.param("skip", "Complete", ["one", "four"], 2, id="skip leaves them out"),
+        pytest.param("quarantine", "Complete", ["one", "four"], 2, id="quarantine keeps them apart"),
+    ],
+)
+def test_bad_rows(space: Any, home: Path, word: str, phase: str, ids: list[str], failed: int) -> None:
+    (home / "in.csv").write_text(BROKEN)
+    source, out = {"uri": (home / "in.csv").as_uri()}, {"uri": (home / "out").as_uri()}
+    apply(space, f"bad-{word}", model=package_of(home), input=source, output=out, onBadRow=word)
+    found = ended(space, f"bad-{word}", phase)
+    assert [row["id"] for row in rows_of(home / "out")] == ids
+    if phase == "Failed":
+        assert "in.csv, byte 11: a: expected a number, got" in found["message"]
+        assert next(one["reason"] for one in found["conditions"] if one["type"] == "Failed") == "BadRow"
+        return
+    assert (found["rows"], found["failedRows"]) == (4, failed)
+    kept = [line for file in (home / "out").glob("_quarantine/*") for line in file.read_text().splitlines()]
+    places = [json.loads(line)["place"] for line in kept]
+    assert places == (["in.csv, byte 11", "in.csv, byte 20"] if word == "quarantine" else [])
+
+
+def test_the_operator_may_be_killed_in_the_middle(space: Any, home: Path) -> None:
+    model, source, out = package_of(home, pause=1), {"uri": table(home, 500)}, home / "out"
+    apply(space, "orphan", model=model, input=source, output={"uri": out.as_uri()}, shards=4, parallelism=2)
+    wait_until(lambda: processes_of(out), "a shard runs", seconds=60)
+    space.cluster.running.operator.kill()
+    assert ended(space, "orphan")["rows"] == 500
+    assert len(rows_of(out)) == 500
+
+
+def test_a_batch_stays_with_the_revision_that_was_stable(space: Any, home: Path) -> None:
+    models = {factor: package(home, factor=factor, pause=3 if factor == 2 else 0) for factor in (2, 3)}
+    serve(space, "pinned", models[2])
+    wait_until(lambda: mdep(space, "pinned").get("stableRevision"), "it is stable", seconds=60)
+    first = mdep(space, "pinned")["stableRevision"]
+    source, out = {"uri": table(home, 300)}, home / "out"
+    apply(space, "kept", model={"name": "pinned"}, input=source, output={"uri": out.as_uri()}, shards=6)
+    wait_until(lambda: processes_of(out), "a shard runs", seconds=60)
+    serve(space, "pinned", models[3])
+    wait_until(lambda: mdep(space, "pinned")["stableRevision"] != first, "another is stable", seconds=90)
+    found = ended(space, "kept")
+    assert found["model"]["revision"] == first
+    assert [row["prediction"] for row in rows_of(out)] == [index * 2 for index in range(300)]
+
+
+def serve(space: Any, name: str, uri: str) -> None:
+    spec = {"model": {"storageUri": uri, "trusted": True}}
+    body = {
+        "apiVersion": "modeldeploy.dev/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+    space.kube.apply(MODELDEPLOYMENTS, body)
+
+
+def mdep(space: Any, name: str) -> dict[str, Any]:
+    return space.kube.get(MODELDEPLOYMENTS, name).get("status", {})
+
+
+def test_a_batch_waits_for_its_model(space: Any, home: Path) -> None:
+    source, out = {"uri": table(home, 10)}, home / "out"
+    apply(space, "early", model={"name": "late"}, input=source, output={"uri": out.as_uri()})
+    wait_until(lambda: "no ModelDeployment 'late'" in status(space, "early").get("message", ""), "it waits")
+    assert status(space, "early")["phase"] == "Pending"
+    serve(space, "late", (home / "absent").as_uri())
+    wait_until(lambda: "has no stable revision yet" in status(space, "early").get("message", ""), "it waits for it")
+    serve(space, "late", package(home))
+    assert ended(space, "early")["rows"] == 10
+
+
+def test_a_schedule_starts_runs(space: Any, home: Path) -> None:
+    source, out = {"uri": table(home, 10)}, {"uri": (home / "{time}").as_uri().replace("%7B", "{").replace("%7D", "}")}
+    apply(space, "clock", model=package_of(home), input=source, output=out, schedule="* * * * *")
+    wait_until(lambda: status(space, "clock").get("lastSuccessfulTime"), "a run succeeded", seconds=130)
+    last = datetime.fromisoformat(status(space, "clock")["lastScheduleTime"]).astimezone(UTC)
+    assert last.second == 0
+    assert any((folder / "_SUCCESS").exists() for folder in home.glob("2*Z"))
+    assert (
+        space.kube.get(BATCHES, f"clock-{int(last.timestamp()) // 60}")["metadata"]["ownerReferences"][0]["name"]
+        == "clock"
+    )
+    space.kube.delete(BATCHES, "clock")
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "spec", "told"),
+    [
+        pytest.param("taken", "x", {}, "is not empty: it holds other, which no batch planned", id="a taken output"),
+        pytest.param("nothing", "", {"uri": "/none*.csv"}, "matches no file", id="an input that matches nothing"),
+        pytest.param("strange", "", {"uri": "/in.xls"}, "in.xls is no table that is read here", id="an unknown format"),
+    ],
+)
+def test_what_ends_a_batch(space: Any, home: Path, name: str, before: str, spec: dict[str, str], told: str) -> None:
+    table(home, 3)
+    (home / "in.xls").write_text("x")
+    (home / "out").mkdir()
+    if before:
+        (home / "out" / "other").write_text(before)
+    source = {"uri": home.as_uri() + spec.get("uri", "/in.csv")}
+    apply(space, name, model=package_of(home), input=source, output={"uri": (home / "out").as_uri()})
+    assert told in ended(space, name, "Failed")["message"]
