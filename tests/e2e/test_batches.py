@@ -210,6 +210,7 @@ def mdep(space: Any, name: str) -> dict[str, Any]:
     return space.kube.get(MODELDEPLOYMENTS, name).get("status", {})
 
 
+@pytest.mark.timeout(240)
 def test_a_batch_waits_for_its_model(space: Any, home: Path) -> None:
     source, out = {"uri": table(home, 10)}, home / "out"
     apply(space, "early", model={"name": "late"}, input=source, output={"uri": out.as_uri()})
@@ -221,6 +222,7 @@ def test_a_batch_waits_for_its_model(space: Any, home: Path) -> None:
     assert ended(space, "early")["rows"] == 10
 
 
+@pytest.mark.timeout(240)
 def test_a_schedule_starts_runs(space: Any, home: Path) -> None:
     source, out = {"uri": table(home, 10)}, {"uri": (home / "{time}").as_uri().replace("%7B", "{").replace("%7D", "}")}
     apply(space, "clock", model=package_of(home), input=source, output=out, schedule="* * * * *")

@@ -11,6 +11,7 @@ import orjson
 from model_operator.api.batch import ModelBatch, PinnedModel
 from model_operator.api.json import Body, JsonObject
 from model_operator.api.names import REVISION_SPEC, revision_name
+from model_operator.api.status import Phase
 from model_operator.api.times import format_time, parse_time
 from model_operator.manifests.batch import package_source
 from model_operator.observation.batches import JobView
@@ -63,7 +64,7 @@ def resolve(batch: ModelBatch, model: Body | None, children: Mapping[tuple[str, 
     if model is None:
         return _unresolved(pinned, "ModelNotFound", f"there is no ModelDeployment {name!r} in this namespace")
     status = model.get("status") or {}
-    revision = pinned.revision or status.get("stableRevision") or ""
+    revision = pinned.revision or (status.get("stableRevision") if _is_live(status) else "") or ""
     if not revision:
         told = status.get("message") or "it is new"
         return _unresolved(pinned, "ModelNotReady", f"ModelDeployment {name!r} has no stable revision yet: {told}")
@@ -83,6 +84,14 @@ def resolve(batch: ModelBatch, model: Body | None, children: Mapping[tuple[str, 
             sha256=shown.get("sha256") or "",
         )
     return _resolved(pinned, source, f"revision {revision} of ModelDeployment {name!r}")
+
+
+def _is_live(status: Body) -> bool:
+    """Whether the stable revision was live: the first one is stable, too, before it has ever served."""
+    if status.get("phase") != Phase.DEGRADED:
+        return status.get("phase") not in (None, Phase.PENDING)
+    served = (entry.get("revision") for entry in status.get("history") or ())
+    return bool(status.get("abortedRevision")) or status.get("stableRevision") in served
 
 
 def _resolved(pinned: PinnedModel, source: Mapping[str, Any], what: str) -> Resolution:
