@@ -47,7 +47,7 @@ class BatchEngine:
         self.queue = WorkQueue()
         self.progress = ProgressPoller(self.cache, self.queue, pods)
         self.reconciler = BatchReconciler(
-            cluster, self.cache, find_model, recorder, clock, admission, self.progress.by_batch
+            cluster, self.cache, find_model, recorder, clock, admission, self.progress.by_batch, self.queue.add
         )
         self.reflectors = [
             Reflector(source, self.cache, self.changed, self.queue.add_debounced, set()) for source in sources

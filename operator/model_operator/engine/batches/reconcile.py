@@ -49,9 +49,11 @@ class BatchReconciler:
         clock: Clock,
         admission: Admission,
         progress: Mapping[ObjectKey, Mapping[str, ShardProgress]],
+        enqueue: Callable[[ObjectKey], None],
     ) -> None:
         self._cluster, self._cache, self._find_model = cluster, cache, find_model
         self._recorder, self._clock, self._admission, self._progress = recorder, clock, admission, progress
+        self._enqueue = enqueue
         self.waiting: dict[ObjectKey, set[ObjectKey]] = {}
 
     async def reconcile(self, key: ObjectKey) -> timedelta | None:
@@ -152,10 +154,14 @@ class BatchReconciler:
     async def _create_run(self, body: Body) -> None:
         """Create a run. One of the name is the same run: the operator was killed before it wrote the status."""
         try:
-            self._cache.upsert(dict(await self._cluster.apply_new(body)))
+            created = self._cache.upsert(dict(await self._cluster.apply_new(body)))
         except ApiError as error:
             if not error.is_conflict:
                 raise
+            return
+        # The watch brings the version that the cache has already, which enqueues nothing.
+        for key in created:
+            self._enqueue(key)
 
     async def _write(self, batch: ModelBatch, status: Body, drafts: Sequence[BatchEvent] | None = None) -> None:
         """Write a status if it changed, and its Events."""
