@@ -16,7 +16,7 @@ from model_server.domain.model import LoadedModel, Signature
 from model_server.domain.tensors import Inputs, Outputs
 from model_server.explanations import ExplanationLimits, Explanations
 from model_server.inputs.untyped import Untyped
-from model_server.monitoring.data_quality import DataQuality
+from model_server.monitoring.data_quality import DataQuality, limits_by_problem
 from model_server.monitoring.monitor import Monitor
 from model_server.package.formats import known_formats
 from model_server.plugins import SOURCES, registered
@@ -126,7 +126,8 @@ def _metrics() -> str:
     settings = read_settings({f"{PREFIX}STORAGE_URI": "file:///model", f"{PREFIX}INPUT_LOG_SAMPLE_RATE": "1"})
     monitor = Monitor(loaded, settings, telemetry)
     profile = {"a": ReferenceFeature(edges=(0, 1), counts=(1,))}
-    DataQuality([Feature(name="a")], Metadata(reference_profile=profile), settings.data_quality_max_bad_rate, telemetry)
+    limits = limits_by_problem(settings.data_quality_max_bad_rate)
+    DataQuality([Feature(name="a")], Metadata(reference_profile=profile), limits, telemetry)
     explainer = DirectExplainer(
         kind=ExplanationKind(method="linear", scale="prediction"),
         form=lambda inputs: inputs,

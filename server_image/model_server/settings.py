@@ -22,10 +22,12 @@ TERMINATION_LOG = Path("/dev/termination-log")
 #: What the operator writes for `shadow_token_sha256`: older servers do not start with a setting that they do not know.
 SHADOW_DIGEST = "MODELDEPLOY_SHADOW_TOKEN_SHA256"
 #: Settings of several values, separated by commas.
-LISTS = frozenset({"INPUT_LOG_REDACT", "CORS_ORIGINS", "AUTH_PROTECT", "SLICES"})
+LISTS = frozenset({"INPUT_LOG_REDACT", "CORS_ORIGINS", "AUTH_PROTECT", "SLICES", "DATA_QUALITY_LIMITS"})
 
 #: Names of topics that every broker takes; wildcards would let a server read its own answers.
 TOPIC = r"^[A-Za-z0-9._:/-]{0,249}$"
+
+_QUALITY_LIMIT = r"^(missing|unseen_category|out_of_range|wrong_type|outlier):0\.[0-9]{1,9}$"
 
 # A Service named `model-server` makes the kubelet inject these into every pod of its namespace.
 SERVICE_LINK = re.compile(r"^(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?)$")
@@ -241,6 +243,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         float,
         Meta(gt=0, lt=1, description="Share of rows by which a problem may be more frequent than in training."),
     ] = 0.05
+    data_quality_limits: Annotated[
+        tuple[Annotated[str, Meta(pattern=_QUALITY_LIMIT)], ...],
+        Meta(
+            description="Such shares of single problems, as `missing:0.1`, separated by commas: `missing`,"
+            " `unseen_category`, `out_of_range`, `wrong_type`, `outlier`."
+        ),
+    ] = ()
     termination_log: Annotated[Path, Meta(description="File for the reason of a failed start.")] = TERMINATION_LOG
 
     @property

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from model_server.domain.features import Feature, Metadata
 from model_server.domain.tensors import Array, Inputs
 from model_server.errors import InvalidInput, ReferenceProfileMismatch, ReferenceProfileMissing
-from model_server.monitoring.marginals import Marginal, distances, is_missing, threshold
+from model_server.monitoring.marginals import RARE, Marginal, distances, is_missing, threshold
 from model_server.monitoring.rate_alarm import RateAlarm
 from model_server.telemetry import LABELS, Telemetry
 
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 PROBLEMS = ("missing", "unseen_category", "out_of_range", "wrong_type")
 MISSING, UNSEEN, OUT_OF_RANGE, WRONG_TYPE = PROBLEMS
+#: The problem of a row as a whole, which is of no feature.
+OUTLIER = "outlier"
 MOST_FEATURES = 128
 #: Rows that one tick looks at; what comes beyond them is not inspected, and not counted.
 MOST_ROWS = 50_000
@@ -33,6 +35,8 @@ MOST_ROWS = 50_000
 MOST_REFUSED = 5_000
 #: Probability that a server ever names a feature whose rate is not above its limit.
 ALPHA = 0.01
+# The place of a problem that is of no feature.
+_ROW = -1
 # Requests after which what is older counts half.
 _WINDOW = 1_000
 # Distances as multiples of the threshold.
@@ -77,37 +81,44 @@ def find_marginals(features: Sequence[Feature], metadata: Metadata) -> dict[int,
     return compared
 
 
+def limits_by_problem(default: float, single: Sequence[str] = ()) -> Mapping[str, float]:
+    """The share by which each problem may be more frequent; `single` has those of some problems, as `missing:0.1`."""
+    given = (text.split(":") for text in single)
+    return dict.fromkeys((*PROBLEMS, OUTLIER), default) | {problem: float(share) for problem, share in given}
+
+
 class DataQuality(Collector):
     """Counts problems and outliers, and names the features that surely have more problems than the training data.
 
     Args:
-        max_bad_rate: share of rows by which a problem may be more frequent than in the training data.
+        limits: by problem the share of rows by which it may be more frequent than in the training data.
 
     Raises:
         ReferenceProfileMissing, ReferenceProfileMismatch: see `find_marginals`.
     """
 
     def __init__(
-        self, features: Sequence[Feature], metadata: Metadata, max_bad_rate: float, telemetry: Telemetry
+        self, features: Sequence[Feature], metadata: Metadata, limits: Mapping[str, float], telemetry: Telemetry
     ) -> None:
         self._marginals = find_marginals(features, metadata)
         self._names = [feature.name for feature in features[:MOST_FEATURES]]
         self._threshold = threshold(list(self._marginals.values()))
-        self._max_bad_rate = max_bad_rate
+        self._allowed = limits
         self._telemetry = telemetry
         self._refused: list[frozenset[tuple[str, str]]] = []
-        limits = {
-            pair: min(share + max_bad_rate, 0.999)
+        #: The largest share of each pair that is judged.
+        self._limits = {
+            pair: min(share + limits[pair[1]], 0.999)
             for pair in self._pairs()
             if (share := self._reference_share(*pair)) is not None
         }
         #: Feature's place and problem: the place of its count. Those that are judged come first.
-        self._places = {pair: index for index, pair in enumerate([*limits, *(set(self._pairs()) - limits.keys())])}
-        self._judged = len(limits)
-        self._alarm = RateAlarm(np.array(list(limits.values())), ALPHA / telemetry.values.workers)
+        self._places = {pair: index for index, pair in enumerate([*self._limits, *(set(self._pairs()) - self._limits.keys())])}
+        self._judged = len(self._limits)
+        self._alarm = RateAlarm(np.array(list(self._limits.values())), ALPHA / telemetry.values.workers)
         values = telemetry.values
         self._totals = {name: values.declare().first for name in _TOTALS}
-        most = MOST_FEATURES * len(PROBLEMS)
+        most = MOST_FEATURES * len(PROBLEMS) + 1
         self._counts, self._recent, self._alerts = (values.declare(most).first for _ in range(3))
         self._recent_requests = values.declare().first
         self._distance = values.histogram(
@@ -137,7 +148,7 @@ class DataQuality(Collector):
             shares = self._inspect(batches, sizes)
         own = self._telemetry.values.own
         for pair, place in self._places.items():
-            name, problem = self._names[pair[0]], pair[1]
+            name, problem = self._name_of(pair[0]), pair[1]
             count = sum((name, problem) in pairs for pairs in refused) if refused else 0
             if count:
                 own[self._counts + place] += count
@@ -159,12 +170,12 @@ class DataQuality(Collector):
                     continue
                 index = self._places[place, problem]
                 own[self._counts + index] += float(np.count_nonzero(found))
-                hits = np.bincount(owners[found], minlength=len(sizes))
-                shares[index] = (hits / sizes)[hits > 0]
+                shares[index] = _shares(found, owners, sizes)
                 if self._is_bad(place, problem):
                     bad |= found
         multiples = distances(sums) / self._threshold
         far = multiples > 1
+        shares[self._places[_ROW, OUTLIER]] = _shares(far, owners, sizes)
         self._count_distances(multiples)
         own[totals["requests"]] += len(sizes)
         own[totals["rows"]] += rows
@@ -213,14 +224,20 @@ class DataQuality(Collector):
             own[self._recent + place] = own[self._recent + place] * fade + float(found.sum())
 
     def _pairs(self) -> Iterable[tuple[int, str]]:
+        yield _ROW, OUTLIER
         for place in range(len(self._names)):
             marginal = self._marginals.get(place)
             kinds = PROBLEMS if marginal is None else (MISSING, OUT_OF_RANGE if marginal.is_numeric else UNSEEN)
             yield from ((place, problem) for problem in dict.fromkeys((*kinds, *PROBLEMS)))
 
+    def _name_of(self, place: int) -> str:
+        return "" if place == _ROW else self._names[place]
+
     def _reference_share(self, place: int, problem: str) -> float | None:
         """How frequent a problem is in the training data; None where the profile does not say it."""
         marginal = self._marginals.get(place)
+        if problem == OUTLIER:
+            return RARE
         if problem == WRONG_TYPE:
             return 0.0
         if problem == MISSING:
@@ -232,7 +249,7 @@ class DataQuality(Collector):
     def _is_bad(self, place: int, problem: str) -> bool:
         """Whether a row is bad with this problem: not where the training data have it often, or do not say."""
         share = self._reference_share(place, problem)
-        return share is not None and share <= self._max_bad_rate
+        return problem != OUTLIER and share is not None and share <= self._allowed[problem]
 
     def collect(self) -> Iterable[Metric]:
         values, labels = self._telemetry.values, self._telemetry.identity.labels
@@ -243,23 +260,32 @@ class DataQuality(Collector):
         )
         alert = GaugeMetricFamily(
             "modeldeploy_data_quality_alert",
-            "1 when a problem of a feature is surely more frequent than the training data and the limit allow.",
+            "1 when a problem is surely more frequent than the training data and the limit allow.",
             labels=(*LABELS, "feature", "problem"),
         )
         share = GaugeMetricFamily(
             "modeldeploy_data_quality_share",
-            "Share of rows with a problem of a feature, over about the last 1 000 requests.",
+            "Share of rows with a problem, over about the last 1 000 requests.",
+            labels=(*LABELS, "feature", "problem"),
+        )
+        limit = GaugeMetricFamily(
+            "modeldeploy_data_quality_limit",
+            "Share of rows up to which a problem is no alert: that of the training data and the allowed one.",
             labels=(*LABELS, "feature", "problem"),
         )
         recent = values.sum(self._recent_requests)
         for (place, problem), index in sorted(self._places.items()):
-            own = (*labels, self._names[place], problem)
-            if count := values.sum(self._counts + index):
+            own = (*labels, self._name_of(place), problem)
+            found = values.sum(self._recent + index)
+            if problem != OUTLIER and (count := values.sum(self._counts + index)):
                 counts.add_metric(own, count)
-                share.add_metric(own, values.sum(self._recent + index) / recent)
+            if found:
+                share.add_metric(own, found / recent)
             if index < self._judged:
                 alert.add_metric(own, float(values.sum(self._alerts + index) > 0))
-        yield from (counts, alert, share)
+            if found and index < self._judged:
+                limit.add_metric(own, self._limits[place, problem])
+        yield from (counts, alert, share, limit)
         for name, text in _TEXTS.items():
             family = CounterMetricFamily(f"modeldeploy_{name}", text, labels=LABELS)
             family.add_metric(labels, values.sum(self._totals[name.removeprefix("inspected_")]))
@@ -286,6 +312,13 @@ _TEXTS: Mapping[str, str] = {
     "bad_rows": "Inspected rows with a problem that is rare in the training data.",
     "outlier_rows": "Inspected rows that are farther from the training data than 99.9 % of it.",
 }
+
+
+def _shares(found: Array, owners: Array, sizes: Array) -> Array:
+    """The shares of rows that were found, of those requests that have any. `found` and `owners` have shape (rows,)."""
+    hits = np.bincount(owners[found], minlength=len(sizes))
+    shares: Array = (hits / sizes)[hits > 0]
+    return shares
 
 
 def _first_rows(batches: Sequence[Inputs]) -> tuple[Sequence[Inputs], Array]:

@@ -10,7 +10,7 @@ from typing import Any
 from model_server.domain.model import LoadedModel
 from model_server.domain.tensors import Inputs, Outputs
 from model_server.errors import InvalidInput
-from model_server.monitoring.data_quality import DataQuality
+from model_server.monitoring.data_quality import DataQuality, limits_by_problem
 from model_server.monitoring.drift import Drift, find_reference
 from model_server.monitoring.feedback import Feedback
 from model_server.monitoring.input_log import InputLog, Record
@@ -46,7 +46,12 @@ class Monitor:
         self._slices = Slices(settings.slices, loaded, telemetry)
         self._feedback = Feedback(loaded, telemetry, self._slices)
         self._quality = (
-            DataQuality(loaded.adapter.features, loaded.metadata, settings.data_quality_max_bad_rate, telemetry)
+            DataQuality(
+                loaded.adapter.features,
+                loaded.metadata,
+                limits_by_problem(settings.data_quality_max_bad_rate, settings.data_quality_limits),
+                telemetry,
+            )
             if settings.data_quality
             else None
         )

@@ -8,12 +8,13 @@ from sklearn import datasets
 
 from model_server.domain.features import Feature, Metadata, ReferenceFeature
 from model_server.errors import InvalidInput, Problem, ReferenceProfileMismatch, ReferenceProfileMissing
-from model_server.monitoring.data_quality import ALPHA, DataQuality
+from model_server.monitoring.data_quality import ALPHA, DataQuality, limits_by_problem
 from model_server.monitoring.marginals import RARE, Marginal, distances, threshold
 from model_server.monitoring.rate_alarm import RateAlarm
 from model_server.telemetry import Telemetry
 
 MAX_BAD_RATE = 0.05
+LIMITS = limits_by_problem(MAX_BAD_RATE)
 
 
 def profile_of(values, missing=0):
@@ -37,7 +38,7 @@ def halves(name):
 def watched(name="breast_cancer"):
     features, metadata, fresh = halves(name)
     telemetry = Telemetry()
-    return DataQuality(features, metadata, MAX_BAD_RATE, telemetry), telemetry, fresh
+    return DataQuality(features, metadata, LIMITS, telemetry), telemetry, fresh
 
 
 def found(telemetry, family):
@@ -102,6 +103,31 @@ def test_rows_that_are_far_in_many_features_are_outliers():
     assert found(telemetry, "modeldeploy_outlier_requests")["", ""] > 0.9 * len(fresh)
 
 
+@pytest.mark.parametrize(
+    ("single", "expected"),
+    [
+        pytest.param([], {("", "outlier")}, id="by the limit of all problems"),
+        pytest.param(["outlier:0.95", "missing:0.1"], set(), id="by a limit of their own"),
+    ],
+)
+def test_outliers_are_judged_by_requests(single, expected):
+    features, metadata, fresh = halves("digits")
+    telemetry = Telemetry()
+    quality = DataQuality(features, metadata, limits_by_problem(MAX_BAD_RATE, single), telemetry)
+    far = fresh.max() - fresh
+    # A request with a hundred far rows is one.
+    quality.update([{"inputs": np.tile(far[:1], (100, 1))}])
+    assert ("", "outlier") not in named(telemetry)
+    # Some of the far rows are outside of single features' ranges too.
+    ask(quality, np.concatenate([fresh[:20], far[:80]]))
+    assert {pair for pair in named(telemetry) if pair[1] == "outlier"} == expected
+    share = found(telemetry, "modeldeploy_data_quality_share")["", "outlier"]
+    assert 0.7 < share < 0.9
+    limit = found(telemetry, "modeldeploy_data_quality_limit")["", "outlier"]
+    assert (share > limit) == bool(expected)
+    assert ("", "outlier") not in found(telemetry, "modeldeploy_data_quality_problems")
+
+
 def test_a_request_counts_once_however_many_of_its_rows_are_bad():
     quality, telemetry, fresh = watched()
     wrong = fresh[:50].copy()
@@ -129,7 +155,7 @@ PLANS = {"free": 700, "paid": 220}
 def test_text_is_judged_against_the_training_data(missing, values, problems):
     telemetry = Telemetry()
     profile = {"plan": ReferenceFeature(categories=PLANS, missing=missing)}
-    quality = DataQuality([PLAN], Metadata(reference_profile=profile), MAX_BAD_RATE, telemetry)
+    quality = DataQuality([PLAN], Metadata(reference_profile=profile), LIMITS, telemetry)
     for value in values:
         quality.update([{"plan": np.array([value], dtype=object)}])
     assert named(telemetry) == problems
@@ -222,5 +248,5 @@ def test_the_threshold_is_exceeded_by_rare_rows_of_the_simulation():
 )
 def test_a_profile_that_cannot_be_compared_with_stops_the_start(features, profile, error, says):
     with pytest.raises(error, match=says) as caught:
-        DataQuality(features, Metadata(reference_profile=profile), MAX_BAD_RATE, Telemetry())
+        DataQuality(features, Metadata(reference_profile=profile), LIMITS, Telemetry())
     assert "model.yaml" in caught.value.hint or "reference_profile" in caught.value.hint
