@@ -17,6 +17,7 @@ SERVER = "a [reason of a failed start](server.md#reasons-of-a-failed-start)"
 KUBERNETES = "a reason of Kubernetes"
 
 _NOTHING = "nothing"
+_BAD_INPUTS = "follow [what comes in is not what the model learnt](../how-to/bad-inputs.md)"
 _BUG = ("The operator failed on this resource; others are not affected.", "read the operator's log, and report the bug")
 _UNDER = ("As in that table.", "as in that table")
 _APPLY_FAILED = (
@@ -286,6 +287,27 @@ CONDITIONS: Mapping[str, tuple[str, Reasons]] = {
             "KindMissing": ("The cluster does not have these kinds.", "install the Prometheus operator"),
         },
     ),
+    "DataQuality": (
+        "Requests look like the training data, as the pods of stable find. Only with `spec.monitoring.dataQuality`.",
+        {
+            "WithinLimits": ("No problem is surely more frequent than its limit.", _NOTHING),
+            "NotReported": ("No pod of stable has compared requests yet, or stable does not compare them.", "wait"),
+            "NoRequests": ("The pods of stable have received no request yet.", "wait, or send some"),
+            "MissingValues": ("A feature is missing too often.", _BAD_INPUTS),
+            "UnseenCategories": ("A feature has values that are no category of the training data.", _BAD_INPUTS),
+            "OutOfRange": ("A feature is below or above all values of the training data.", _BAD_INPUTS),
+            "WrongType": ("The schema refuses values of a feature for their type.", _BAD_INPUTS),
+            "Outliers": ("Too many rows are farther from the training data than 99.9 % of it.", _BAD_INPUTS),
+            "ReferenceProfileMissing": (
+                "The package does not describe its training data, so the revision does not start.",
+                "write `reference_profile` with `modeldeploy package --sample`, or leave `dataQuality` out",
+            ),
+            "ReferenceProfileMismatch": (
+                "The package describes the training data of another model, so the revision does not start.",
+                "write `reference_profile` from this model's own training data with `modeldeploy package --sample`",
+            ),
+        },
+    ),
     "StreamConnected": (
         "The servers are connected to the broker of their messages. Only with `spec.server.stream`.",
         {
@@ -328,6 +350,8 @@ CONDITIONS: Mapping[str, tuple[str, Reasons]] = {
 
 _STARTING = ("A server that is not ready reports its progress. The Event is about the pod.", "wait")
 
+_INPUTS_EVENT = ("Requests do not look like the training data.", "as in [the condition](#dataquality)")
+
 NORMAL_EVENTS: Reasons = {
     "RolloutStarted": ("The rollout of a new revision started.", _NOTHING),
     "WeightSet": ("The canary gets another percentage of the traffic.", _NOTHING),
@@ -343,6 +367,7 @@ NORMAL_EVENTS: Reasons = {
     "RevisionReverted": ("The spec has the stable revision again, and the rollback is finished.", _NOTHING),
     "RevisionSuperseded": ("A newer revision replaced this one during its rollout.", _NOTHING),
     "RevisionUndone": ("An earlier revision replaces this one, which was stable.", _NOTHING),
+    "DataQualityRestored": ("Requests look like the training data again.", _NOTHING),
     "Reverted": ("The rollback started because the spec has the stable revision again.", _NOTHING),
     "Downloading": _STARTING,
     "Loading": _STARTING,
@@ -358,6 +383,11 @@ WARNING_EVENTS: Reasons = {
         "Another writer changed managed fields of an object; the operator restores them.",
         "find the writer, such as a second controller, and stop it",
     ),
+    "MissingValues": _INPUTS_EVENT,
+    "UnseenCategories": _INPUTS_EVENT,
+    "OutOfRange": _INPUTS_EVENT,
+    "WrongType": _INPUTS_EVENT,
+    "Outliers": _INPUTS_EVENT,
     "RetrainRequested": (
         "The inputs drifted, or the quality is beyond its bound: the operator requests training.",
         "read the message; `spec.hooks.retrain` trains the model",

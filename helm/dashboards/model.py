@@ -138,6 +138,32 @@ def _answers() -> tuple[parts.Panel, ...]:
             ),
         ),
         graph(
+            "Problems of features",
+            "Share of recent rows in which a feature is missing, unseen, out of range or of a wrong type"
+            " (spec.monitoring.dataQuality).",
+            (
+                f"max by (revision, feature, problem) (modeldeploy_data_quality_share{{{REVISIONS},"
+                'problem!="outlier"})',
+                "{{feature}} {{problem}} ({{revision}})",
+            ),
+            unit="percentunit",
+            width=HALF,
+        ),
+        graph(
+            "Requests unlike the training data",
+            "Share of the requests of which a row has a rare problem, or is an outlier.",
+            *(
+                (
+                    f"{rate_of(f'modeldeploy_{what}_requests_total', REVISIONS, 'revision')}"
+                    f" / {rate_of('modeldeploy_inspected_requests_total', REVISIONS, 'revision')}",
+                    f"{legend} ({{{{revision}}}})",
+                )
+                for what, legend in (("bad", "bad"), ("outlier", "outliers"))
+            ),
+            unit="percentunit",
+            width=HALF,
+        ),
+        graph(
             "Labels",
             "Labels per second that were joined to a prediction.",
             (rate_of("modeldeploy_feedback_total", REVISIONS, "revision", "outcome"), "{{revision}} {{outcome}}"),

@@ -7,6 +7,7 @@ from typing import Protocol
 from model_operator.api.analysis import MetricSource
 from model_operator.api.batch import ShardProgress
 from model_operator.api.hooks import GateAnswer, WebhookEndpoint
+from model_operator.api.inputs import InputSample
 from model_operator.api.json import Body
 from model_operator.api.replay import RecordedRequests, ReplayCounts
 from model_operator.api.resource import ModelDeployment, ObjectKey, ObjectVersion
@@ -195,6 +196,10 @@ class PodSample(Protocol):
     @property
     def refusals(self) -> int | None:
         """Requests that the model, its schema or a limit refused; None of a server that does not count them."""
+
+    @property
+    def inputs(self) -> InputSample | None:
+        """Requests that were compared with the training data; None of a server that does not compare them."""
 
     @property
     def drifted(self) -> Set[str]:

@@ -81,8 +81,8 @@ class ReferenceProfileMissing(ArtifactError):
     """Data quality is asked for, and the package does not describe its training data."""
 
     hint = (
-        "Write reference_profile into model.yaml, with `modeldeploy package FOLDER --sample FILE`, or unset"
-        " MODEL_SERVER_DATA_QUALITY."
+        "Write reference_profile into model.yaml, with `modeldeploy package FOLDER --sample FILE`, or leave"
+        " monitoring.dataQuality out."
     )
 
 
@@ -91,7 +91,7 @@ class ReferenceProfileMismatch(ArtifactError):
 
     hint = (
         "Write reference_profile for the features of this model, with `modeldeploy package --sample FILE --force`, or"
-        " unset MODEL_SERVER_DATA_QUALITY."
+        " leave monitoring.dataQuality out."
     )
 
 

@@ -64,6 +64,11 @@ _SERVER = Fields(
 _BATCHING = Fields(first={"maxBatchSize": 32, "maxDelayMilliseconds": 1}, later={})
 _INPUT_LOG = Fields(first={"sampleRate": 0, "redact": None, "sink": "stdout"}, later={})
 _DRIFT = Fields(first={"reference": "package", "threshold": 0.2}, later={})
+_DATA_QUALITY = Fields(first={}, later={"limits": {}})
+_QUALITY_LIMITS = Fields(
+    first={},
+    later={"missing": 0.05, "unseenCategory": 0.05, "outOfRange": 0.05, "wrongType": 0.05, "outlier": 0.05},
+)
 _SLICE = Fields(first={"name": None, "maxGroups": 8}, later={})
 _CACHE = Fields(first={"claimName": None, "hostPath": None}, later={})
 _CA = Fields(first={}, later={"configMapName": None, "secretName": None, "key": "ca.crt"})
@@ -109,6 +114,8 @@ FIELDS: Mapping[str, Fields] = {
     "server.stream.rabbitmq": _BROKER,
     "server.stream.kafka": _BROKER,
     "monitoring.drift": _DRIFT,
+    "monitoring.dataQuality": _DATA_QUALITY,
+    "monitoring.dataQuality.limits": _QUALITY_LIMITS,
     "monitoring.slices": _SLICE,
 }
 
@@ -121,8 +128,9 @@ def as_written(source: Body) -> Body:
     form = {part: _normalize(part, source.get(part) or {}) for part in ("model", "server")}
     source_monitoring = source.get("monitoring") or {}
     monitoring: dict[str, Any] = {}
-    if source_monitoring.get("drift") is not None:
-        monitoring["drift"] = _normalize("monitoring.drift", source_monitoring["drift"])
+    for name in ("drift", "dataQuality"):
+        if source_monitoring.get(name) is not None:
+            monitoring[name] = _normalize(f"monitoring.{name}", source_monitoring[name])
     if source_monitoring.get("slices"):
         slices = (_normalize("monitoring.slices", one) for one in source_monitoring["slices"])
         monitoring["slices"] = sorted(slices, key=lambda one: str(one["name"]))
@@ -149,12 +157,13 @@ def canonical(source: Body) -> Body:
 def asked_for(source: Body) -> Body:
     """Return a revision's source without the fields that have their default value."""
     form = as_written(source)
-    drift, slices = (form.get("monitoring", {}).get(name) for name in ("drift", "slices"))
+    drift, quality, slices = (form.get("monitoring", {}).get(name) for name in ("drift", "dataQuality", "slices"))
     return {
         "model": _without_defaults("model", form["model"]),
         "server": _without_defaults("server", form["server"]),
         "monitoring": {
             "drift": drift and _without_defaults("monitoring.drift", drift),
+            **({"dataQuality": quality} if quality is not None else {}),
             **({"slices": slices} if slices else {}),
         },
     }

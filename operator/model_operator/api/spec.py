@@ -29,6 +29,10 @@ from model_operator.api.values import Duration, Number, Seconds, Value, read
 from model_operator.errors import InvalidSpec
 
 
+#: Fields of `spec.monitoring` that the server implements.
+_MONITORED = ("drift", "dataQuality", "slices")
+
+
 class Cache(Value, frozen=True, kw_only=True):
     """Shared cache of packages (`spec.model.cache`); exactly one field is set."""
 
@@ -127,6 +131,22 @@ class Drift(Value, frozen=True, kw_only=True):
     threshold: Number = 0.2
 
 
+class QualityLimits(Value, frozen=True, kw_only=True):
+    """Shares by which problems may be more frequent than in the training data (`spec.monitoring.dataQuality.limits`)."""
+
+    missing: Number = 0.05
+    unseen_category: Number = 0.05
+    out_of_range: Number = 0.05
+    wrong_type: Number = 0.05
+    outlier: Number = 0.05
+
+
+class DataQuality(Value, frozen=True, kw_only=True):
+    """Comparison of each request with the training data (`spec.monitoring.dataQuality`)."""
+
+    limits: QualityLimits = QualityLimits()
+
+
 class Slice(Value, frozen=True, kw_only=True):
     """An attribute whose groups are told apart (`spec.monitoring.slices`): a feature, or a key of feedback."""
 
@@ -159,6 +179,7 @@ class Server(ServerFields, frozen=True, kw_only=True):
     """Settings of the model server: `spec.server`, and the part of `spec.monitoring` that the server implements."""
 
     drift: Drift | None = None
+    data_quality: DataQuality | None = None
     slices: tuple[Slice, ...] = ()
 
     @property
@@ -209,6 +230,7 @@ class Monitoring(Value, frozen=True, kw_only=True):
     """Monitoring of the model while it serves (`spec.monitoring`)."""
 
     drift: Drift | None = None
+    data_quality: DataQuality | None = None
     slices: tuple[Slice, ...] = ()
     service_monitor: bool = False
     scrape_key: str | None = None
@@ -298,7 +320,7 @@ def revision_source(spec: Body) -> Body:
     """Return the part of `spec` that determines the pods: the model, the server, and what it monitors."""
     source: dict[str, Any] = {"model": dict(spec["model"]), "server": dict(spec.get("server", {}))}
     monitoring = spec.get("monitoring", {})
-    monitored = {name: monitoring[name] for name in ("drift", "slices") if monitoring.get(name) not in (None, [])}
+    monitored = {name: monitoring[name] for name in _MONITORED if monitoring.get(name) not in (None, [])}
     return {**source, "monitoring": monitored} if monitored else source
 
 
@@ -310,7 +332,7 @@ def parse_model(raw: Body) -> Model:
 def parse_server(raw: Body, monitoring: Body | None = None) -> Server:
     """Convert `spec.server`, and the server's part of `spec.monitoring`, to a value; equal input is parsed once."""
     found = monitoring or {}
-    monitored = {"drift": found.get("drift"), "slices": found.get("slices") or []}
+    monitored = {name: found.get(name) for name in _MONITORED} | {"slices": found.get("slices") or []}
     return _read_server(orjson.dumps({**raw, **monitored}))
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from model_operator.api.analysis import LOG_LOSS
 from model_operator.api.batch import ShardProgress
+from model_operator.api.inputs import INPUT_PROBLEMS, Finding, InputSample
 from model_operator.api.resource import ObjectKey
 from model_operator.api.shadow import shadow_token
 from model_operator.api.status import ModelInfo
@@ -25,6 +26,8 @@ _LARGEST = 2 * 2**20
 _LONGEST_TEXT = 1024
 #: Bounds of slices: four of 32 groups and `other`, whose names a server keeps short (twice that where escaped).
 _MOST_GROUPS, _LONGEST_SLICE, _LONGEST_GROUP = 4 * 33, 512, 128
+#: Bounds of what data quality finds: 128 features with four problems each, whose names a server keeps short.
+_MOST_FINDINGS, _LONGEST_FEATURE = 513, 256
 #: The largest count that floating-point numbers tell from the next one.
 _LARGEST_COUNT = 2.0**53
 
@@ -45,6 +48,7 @@ class Sample:
     refusals: int | None = None
     stream: str | None = None
     slices: Mapping[tuple[str, str], SliceCounts] = field(default_factory=dict)
+    inputs: InputSample | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +162,7 @@ def _label(name: str) -> Callable[[str], str]:
 
 _code, _edge, _output, _feature = _label("code"), _label("le"), _label("output"), _label("feature")
 _metric, _outcome, _converted = _label("metric"), _label("outcome"), _label("converted")
+_problem = _label("problem")
 _slice, _group, _right, _prediction = _label("slice"), _label("group"), _label("label"), _label("prediction")
 #: Which count of `SliceCounts` a labelled answer is, by label and prediction.
 _ANSWERS = {
@@ -187,6 +192,10 @@ class _Page:
     refusals: int | None = None
     stream: str | None = None
     slices: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)
+    inspected: dict[str, int] = field(default_factory=dict)
+    alerts: set[tuple[str, str]] = field(default_factory=set)
+    shares: dict[tuple[str, str], float] = field(default_factory=dict)
+    limits: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def add_model(self, text: str, _: float) -> None:
         labels = labels_of(text)
@@ -239,6 +248,34 @@ class _Page:
         if value:
             self.drifted.add(_feature(text))
 
+    def add_inspected(self, name: str, value: float) -> None:
+        self.inspected[name] = int(min(max(value, 0.0), _LARGEST_COUNT))
+
+    def add_alert(self, text: str, value: float) -> None:
+        problem = _problem(text)
+        if value and problem in INPUT_PROBLEMS and len(self.alerts) < _MOST_FINDINGS:
+            self.alerts.add((_feature(text), problem))
+
+    def add_share(self, text: str, value: float) -> None:
+        self.shares[_feature(text), _problem(text)] = value
+
+    def add_limit(self, text: str, value: float) -> None:
+        self.limits[_feature(text), _problem(text)] = value
+
+    def _inputs(self) -> InputSample | None:
+        if "requests" not in self.inspected:
+            return None
+        findings = (
+            Finding(
+                feature=feature[:_LONGEST_FEATURE],
+                problem=problem,
+                share=min(max(self.shares.get((feature, problem), 0.0), 0.0), 1.0),
+                limit=min(max(self.limits.get((feature, problem), 0.0), 0.0), 1.0),
+            )
+            for feature, problem in sorted(self.alerts)
+        )
+        return InputSample(**self.inspected, findings=tuple(findings))
+
     def add_slice_answers(self, text: str, value: float) -> None:
         self._add_slice(text, _ANSWERS.get((_right(text), _prediction(text))), value)
 
@@ -275,6 +312,7 @@ class _Page:
             refusals=self.refusals,
             stream=self.stream,
             slices={key: SliceCounts(**counts) for key, counts in self.slices.items()},
+            inputs=self._inputs(),
         )
 
 
@@ -293,6 +331,12 @@ _READERS: Mapping[str, Callable[[_Page, str, float], None]] = {
     "modeldeploy_slice_predictions_total": _Page.add_slice_predictions,
     "modeldeploy_assignments_total": _Page.add_assigned,
     "modeldeploy_drifted": _Page.add_drift,
+    "modeldeploy_inspected_requests_total": lambda page, _, value: page.add_inspected("requests", value),
+    "modeldeploy_bad_requests_total": lambda page, _, value: page.add_inspected("bad", value),
+    "modeldeploy_outlier_requests_total": lambda page, _, value: page.add_inspected("outliers", value),
+    "modeldeploy_data_quality_alert": _Page.add_alert,
+    "modeldeploy_data_quality_share": _Page.add_share,
+    "modeldeploy_data_quality_limit": _Page.add_limit,
     "modeldeploy_stream_connected": _Page.add_stream,
     "modeldeploy_stream_problem": _Page.add_stream_problem,
     "modeldeploy_log_loss_count": lambda page, _, value: page.add_loss(0, value),

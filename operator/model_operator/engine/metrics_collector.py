@@ -4,10 +4,12 @@ It reads the counters from `/metrics` of the pods while a rollout needs them, wi
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from model_operator.api.inputs import InputSample
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.engine import metric_queries
 from model_operator.engine.cache import Cache
@@ -24,6 +26,7 @@ from model_operator.engine.rollout_evidence import (
 from model_operator.engine.shadow_collector import ShadowCollector
 from model_operator.errors import ProviderError
 from model_operator.manifests.pods import PORT, pod_url, protects_metrics
+from model_operator.observation.input_quality import merged, refreshed
 from model_operator.observation.observe import is_ready
 from model_operator.observation.values import ModelReport, Traffic, Verdict
 from model_operator.policy.analysis import state
@@ -38,6 +41,8 @@ INTERVAL = 2.0
 _MAX_INTERVAL = timedelta(seconds=15)
 #: Time between two looks at whether a model is connected to its broker.
 _STREAM_INTERVAL = timedelta(seconds=30)
+#: Time between two looks at what servers find in their requests.
+_INPUTS_INTERVAL = timedelta(seconds=15)
 _MAX_CONCURRENT = 32
 #: Maximum number of intervals between two polls of a server that does not report its model.
 _MAX_BACKOFF = 64
@@ -117,9 +122,10 @@ class MetricsCollector:
         return asked & (asked + 1) == 0 if asked < _MAX_BACKOFF else asked % _MAX_BACKOFF == 0
 
     def _has_to_poll(self, key: ObjectKey, body: Body) -> bool:
-        """Whether to read the server again: for a change of its source (`spec.model.pollInterval`), or its broker."""
+        """Whether to read the servers again: for a change of the source, for the broker, or for the requests."""
         spec = body.get("spec", {})
-        if "pollInterval" not in spec.get("model", {}) and "stream" not in spec.get("server", {}):
+        wanted = ("model", "pollInterval"), ("server", "stream"), ("monitoring", "dataQuality")
+        if not any(name in (spec.get(part) or {}) for part, name in wanted):
             return False
         resource, now = self._cache.get_valid(key), self._clock.now()
         interval = _interval(resource) if resource else None
@@ -135,7 +141,7 @@ class MetricsCollector:
         status = resource.status
         pods = [pod for pod in self._cache.pods(key) if is_ready(pod)]
         pods = [pod for pod in pods if revision_of_pod(pod) in (status.stable, status.canary)]
-        if not status.canary:
+        if not status.canary and resource.spec.monitoring.data_quality is None:
             pods = pods[:1]
         samples = await asyncio.gather(*(self._read(key, pod) for pod in pods))
         found = [(pod, sample) for pod, sample in zip(pods, samples, strict=True) if sample is not None]
@@ -157,12 +163,19 @@ class MetricsCollector:
 
     def _update_models(self, key: ObjectKey, found: PodSamples) -> bool:
         models = self._models.setdefault(key, {})
+        inputs: dict[str, list[InputSample | None]] = defaultdict(list)
+        for pod, sample in found:
+            inputs[revision_of_pod(pod)].append(sample.inputs)
+        before = {revision: report.inputs for revision, report in models.items()}
         reports = {
-            revision_of_pod(pod): ModelReport(
-                model=sample.model, changed_fingerprint=sample.changed_fingerprint, stream=sample.stream
+            revision: ModelReport(
+                model=sample.model,
+                changed_fingerprint=sample.changed_fingerprint,
+                stream=sample.stream,
+                inputs=refreshed(before.get(revision), merged(inputs[revision])),
             )
             for pod, sample in found
-            if sample.model is not None
+            if sample.model is not None and (revision := revision_of_pod(pod))
         }
         fresh = {revision: report for revision, report in reports.items() if models.get(revision) != report}
         models.update(fresh)
@@ -218,8 +231,11 @@ class MetricsCollector:
 
 
 def _interval(resource: ModelDeployment) -> timedelta | None:
-    """Return the time between two polls of a server outside of rollouts; None if there is nothing to poll for."""
-    interval = resource.spec.model.poll_interval
-    if resource.spec.server.stream is None:
-        return interval
-    return _STREAM_INTERVAL if interval is None else min(interval, _STREAM_INTERVAL)
+    """Return the time between two polls of servers outside of rollouts; None if there is nothing to poll for."""
+    spec = resource.spec
+    intervals = (
+        spec.model.poll_interval,
+        None if spec.server.stream is None else _STREAM_INTERVAL,
+        None if spec.monitoring.data_quality is None else _INPUTS_INTERVAL,
+    )
+    return min((one for one in intervals if one is not None), default=None)

@@ -103,6 +103,20 @@ def alerts(owner: ModelDeployment) -> Body:
             "{{ $labels.feature }} is no longer distributed as in the training data.",
             after="15m",
         ),
+        _alert(
+            "ModelInputsBad",
+            f'max by (model, namespace, feature, problem) (modeldeploy_data_quality_alert{{{model},feature!=""}}) == 1',
+            "warning",
+            f"The model {name} receives bad inputs",
+            "{{ $labels.feature }} has the problem {{ $labels.problem }} in more rows than its limit allows.",
+        ),
+        _alert(
+            "ModelInputsOutlying",
+            f'max by (model, namespace) (modeldeploy_data_quality_alert{{{model},problem="outlier"}}) == 1',
+            "warning",
+            f"The inputs of the model {name} are far from its training data",
+            "More rows than the limit allows are farther from the training data than 99.9 % of it.",
+        ),
     ]
     quality = owner.spec.hooks.retrain.quality if owner.spec.hooks.retrain else ()
     rules += [_quality_low(metric, model, name) for metric in quality if metric.name in _SHOWN]

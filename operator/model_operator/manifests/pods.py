@@ -10,7 +10,7 @@ from model_operator.api.names import PROTECTS_METRICS, REVISION, SCHEME, consume
 from model_operator.api.pod_template import SERVER_CONTAINER
 from model_operator.api.resource import ObjectKey
 from model_operator.api.shadow import DIGEST_VARIABLE, shadow_token, token_digest
-from model_operator.api.spec import CertificateAuthority, Model, PublicKey, Server
+from model_operator.api.spec import DataQuality, CertificateAuthority, Model, PublicKey, Server
 from model_operator.api.stream import Stream
 from model_operator.manifests.strategic_merge import overlay
 
@@ -199,6 +199,8 @@ def _environment(key: ObjectKey, revision: str, model: Model, server: Server) ->
         "INPUT_LOG_SINK": log and log.sink,
         "DRIFT_REFERENCE": drift and drift.reference,
         "DRIFT_THRESHOLD": drift and drift.threshold,
+        "DATA_QUALITY": server.data_quality is not None or None,
+        "DATA_QUALITY_LIMITS": server.data_quality and _quality_limits(server.data_quality),
         "SLICES": ",".join(sorted(f"{one.name}:{one.max_groups}" for one in server.slices)) or None,
         "ACCELERATE": None if server.accelerate == "none" else server.accelerate,
         "TERMINATION_LOG": TERMINATION_LOG,
@@ -213,6 +215,11 @@ def _environment(key: ObjectKey, revision: str, model: Model, server: Server) ->
     }
     # The root file system is read-only: temporary files go beside the model.
     return [*fixed, namespace, {"name": "TMPDIR", "value": MODEL_DIR}]
+
+
+def _quality_limits(quality: DataQuality) -> str:
+    limits = quality.limits
+    return ",".join(f"{problem}:{getattr(limits, problem):.9f}".rstrip("0") for problem in limits.__struct_fields__)
 
 
 def _stream(key: ObjectKey, stream: Stream) -> Mapping[str, Any]:

@@ -202,4 +202,5 @@ def _view(
         model=report.model if report else None,
         changed_fingerprint=report.changed_fingerprint if report else "",
         stream=report.stream if report else None,
+        inputs=report.inputs if report else None,
     )

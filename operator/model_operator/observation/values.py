@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from model_operator.api.hooks import GateAnswer
+from model_operator.api.inputs import Finding
 from model_operator.api.json import Body
 from model_operator.api.replay import ReplayCounts
 from model_operator.api.status import ModelInfo, ServerInfo
@@ -26,16 +27,26 @@ class PodProblem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InputReport:
+    """What the servers of a revision find in their requests, next to the training data; the worst comes first."""
+
+    has_requests: bool = False
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelReport:
     """The model as the server of a revision reports it.
 
     `changed_fingerprint` is the fingerprint of a changed object at its storage URI, empty if it has not changed.
     `stream` is the reason for which it is not connected to its broker, empty while it is, None if it has none.
+    `inputs` is what it finds in its requests, None if it does not compare them with the training data.
     """
 
     model: ModelInfo
     changed_fingerprint: str = ""
     stream: str | None = None
+    inputs: InputReport | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +65,7 @@ class RevisionView:
         source: the part of the spec that it was created from, None if it was lost.
         changed_fingerprint: fingerprint of a changed object at its storage URI, empty if it has not changed.
         stream: why it is not connected to its broker, empty while it is, None if that was not reported.
+        inputs: what its servers find in their requests, None if that was not reported.
         server: the image that it has and the one it would get, None without a Deployment or its source.
     """
 
@@ -70,6 +82,7 @@ class RevisionView:
     model: ModelInfo | None = None
     changed_fingerprint: str = ""
     stream: str | None = None
+    inputs: InputReport | None = None
     server: ServerInfo | None = None
 
 

@@ -22,6 +22,9 @@ SERIES = {
     f'modeldeploy_requests_total{{{MODEL},code="503"}}': "0+10x30",
     f'modeldeploy_drifted{{{MODEL},feature="age"}}': "1x30",
     f'modeldeploy_drifted{{{MODEL},feature="plan"}}': "0x30",
+    f'modeldeploy_data_quality_alert{{{MODEL},feature="age",problem="out_of_range"}}': "1x30",
+    f'modeldeploy_data_quality_alert{{{MODEL},feature="plan",problem="missing"}}': "0x30",
+    f'modeldeploy_data_quality_alert{{{MODEL},problem="outlier"}}': "1x30",
     f'modeldeploy_quality{{{MODEL},metric="accuracy"}}': "0.8x30",
     f'modeldeploy_quality{{{MODEL},metric="log_loss"}}': "0.4x30",
     'modeldeploy_operator_phase{namespace="shop",name="fraud",phase="Degraded"}': "1x30",
@@ -59,6 +62,20 @@ TOLD = {
         {
             "summary": "The inputs of the model fraud have drifted",
             "description": "age is no longer distributed as in the training data.",
+        },
+    ),
+    "ModelInputsBad": (
+        {"severity": "warning", **SERVED, "feature": "age", "problem": "out_of_range"},
+        {
+            "summary": "The model fraud receives bad inputs",
+            "description": "age has the problem out_of_range in more rows than its limit allows.",
+        },
+    ),
+    "ModelInputsOutlying": (
+        {"severity": "warning", **SERVED},
+        {
+            "summary": "The inputs of the model fraud are far from its training data",
+            "description": "More rows than the limit allows are farther from the training data than 99.9 % of it.",
         },
     ),
     "ModelQualityLow": (

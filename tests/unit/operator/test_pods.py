@@ -81,6 +81,14 @@ def test_drift_reaches_the_server() -> None:
     assert (found["DRIFT_REFERENCE"], found["DRIFT_THRESHOLD"]) == ("500", "0.1")
 
 
+def test_data_quality_reaches_the_server() -> None:
+    found = environment(dataQuality={"limits": {"outOfRange": 0.125, "outlier": 0.001}})
+    assert found["DATA_QUALITY"] == "true"
+    limits = "missing:0.05,unseen_category:0.05,out_of_range:0.125,wrong_type:0.05,outlier:0.001"
+    assert found["DATA_QUALITY_LIMITS"] == limits
+    assert environment(dataQuality={})["DATA_QUALITY"] == "true"
+
+
 def test_what_is_not_set_is_left_to_the_server() -> None:
     assert not {
         "SIGNATURE_PUBLIC_KEY",
@@ -90,6 +98,8 @@ def test_what_is_not_set_is_left_to_the_server() -> None:
         "ACCELERATE",
         "AUTH_DIR",
         "DRIFT_REFERENCE",
+        "DATA_QUALITY",
+        "DATA_QUALITY_LIMITS",
         "STREAM_URL",
         "STREAM_GROUP",
         "STREAM_REVISIONS",

@@ -1,5 +1,7 @@
 """What status and Events report of pods, autoscalers and history."""
 
+import dataclasses
+
 import pytest
 from decision_tables import (
     HEALTHY,
@@ -16,6 +18,7 @@ from decision_tables import (
     view,
 )
 
+from model_operator.api.inputs import Finding
 from model_operator.api.status import (
     HistoryEntry,
     ModelInfo,
@@ -25,7 +28,7 @@ from model_operator.api.status import (
 from model_operator.api.strategy import parse_strategy
 from model_operator.api.values import replace
 from model_operator.errors import InvalidSpec
-from model_operator.observation.values import Observed, PodProblem
+from model_operator.observation.values import InputReport, Observed, PodProblem
 from model_operator.policy.decide import decide
 
 
@@ -98,3 +101,83 @@ def test_a_broker_that_is_away_is_told_and_holds_nothing(reported: str | None, v
     status = decided(replace(HEALTHY, stable=NEW), observed(view(NEW, stream=reported)), **wish)
     found = {one.type: (one.status, one.reason) for one in status.conditions}
     assert (found["StreamConnected"], found["Available"][0], found["Stalled"][0]) == ((value, reason), "True", "False")
+
+
+HEIGHT = Finding(feature="height", problem="out_of_range", share=1.0, limit=0.052)
+COMPARED = {"monitoring": {"dataQuality": {}}}
+#: The revision of that spec.
+LIVE = resource(Status(), **COMPARED).target
+
+
+@pytest.mark.parametrize(
+    ("reported", "found"),
+    [
+        pytest.param(None, ("Unknown", "NotReported", f"no pod of {LIVE} has compared requests"), id="not told yet"),
+        pytest.param(InputReport(), ("Unknown", "NoRequests", f"the pods of {LIVE} have received no"), id="no requests"),
+        pytest.param(InputReport(has_requests=True), ("True", "WithinLimits", "no problem is"), id="good requests"),
+        pytest.param(
+            InputReport(has_requests=True, findings=(HEIGHT,)),
+            (
+                "False",
+                "OutOfRange",
+                "height is outside of the range of the training data in 100.0% of recent rows (5.2% are allowed)",
+            ),
+            id="a unit error",
+        ),
+        pytest.param(
+            InputReport(has_requests=True, findings=(dataclasses.replace(HEIGHT, share=0.03),)),
+            ("False", "OutOfRange", "height is outside of the range of the training data in more and more rows (5.2%"),
+            id="a unit error that has just begun",
+        ),
+        pytest.param(
+            InputReport(has_requests=True, findings=(Finding(feature="", problem="outlier", share=0.3, limit=0.051),)),
+            ("False", "Outliers", "30.0% of recent rows are far from the training data (5.1% are allowed)"),
+            id="outliers",
+        ),
+    ],
+)
+def test_what_requests_look_like_is_told_and_holds_nothing(
+    reported: InputReport | None, found: tuple[str, str, str]
+) -> None:
+    status = decided(replace(HEALTHY, stable=LIVE), observed(view(LIVE, inputs=reported)), **COMPARED)
+    condition, ready = status.condition("DataQuality"), status.condition("Ready")
+    assert condition is not None
+    assert (condition.status, condition.reason) == found[:2]
+    assert condition.message.startswith(found[2])
+    assert ready is not None
+    assert ready.status == "True"
+
+
+def test_the_worst_of_many_problems_are_named() -> None:
+    findings = tuple(dataclasses.replace(HEIGHT, share=share) for share in (0.9, 0.8, 0.7, 0.6, 0.5))
+    report = InputReport(has_requests=True, findings=findings)
+    status = decided(replace(HEALTHY, stable=LIVE), observed(view(LIVE, inputs=report)), **COMPARED)
+    condition = status.condition("DataQuality")
+    assert condition is not None
+    assert condition.message.count("height") == 3
+    assert condition.message.endswith("; and 2 more")
+
+
+@pytest.mark.parametrize("reason", ["ReferenceProfileMissing", "ReferenceProfileMismatch"])
+def test_a_package_that_does_not_describe_its_training_data_is_told(reason: str) -> None:
+    problem = PodProblem(reason=reason, message="the package has no reference_profile", is_permanent=True)
+    status = decided(replace(rolling(), canary=LIVE), observed(view(OLD), view(LIVE, 0, problems=(problem,))), **COMPARED)
+    condition = status.condition("DataQuality")
+    assert condition is not None
+    assert (condition.status, condition.reason) == ("Unknown", reason)
+    assert condition.message == f"revision {LIVE}: the package has no reference_profile"
+
+
+def test_events_tell_the_beginning_and_the_end_of_bad_requests_once() -> None:
+    good, bad = InputReport(has_requests=True), InputReport(has_requests=True, findings=(HEIGHT,))
+    standing, told = replace(HEALTHY, stable=LIVE), []
+    for reported in (good, bad, bad, None, good):
+        decision = decide(resource(standing, **COMPARED), observed(view(LIVE, inputs=reported)), now=NOW, url="")
+        told.append([event.reason for event in decision.events if event.reason != "RevisionPromoted"])
+        standing = decision.status
+    assert told == [[], ["OutOfRange"], [], [], ["DataQualityRestored"]]
+
+
+def test_there_is_no_such_condition_where_it_is_not_asked_for() -> None:
+    status = decided(replace(HEALTHY, stable=NEW), observed(view(NEW)))
+    assert status.condition("DataQuality") is None

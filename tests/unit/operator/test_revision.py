@@ -20,6 +20,7 @@ def revision(spec: dict[str, Any], **annotations: str) -> str:
         pytest.param({"model": {"storageUri": "s3://m/2"}}, id="another model"),
         pytest.param({"server": {"workers": 2}}, id="another server"),
         pytest.param({"monitoring": {"drift": {"threshold": 0.1}}}, id="another threshold of drift"),
+        pytest.param({"monitoring": {"dataQuality": {}}}, id="data quality"),
         pytest.param({"server": {"workers": 1, "podTemplate": {"spec": {"nodeName": "x"}}}}, id="another overlay"),
     ],
 )
@@ -39,6 +40,14 @@ def test_what_makes_pods_differ_is_another_revision(change: dict[str, Any]) -> N
 )
 def test_what_leaves_pods_alone_is_the_same_revision(change: dict[str, Any]) -> None:
     assert revision({**SPEC, **change}) == revision(SPEC)
+
+
+def test_a_limit_of_data_quality_is_another_revision_unless_it_is_the_default() -> None:
+    def limited(**limits: float) -> str:
+        return revision({**SPEC, "monitoring": {"dataQuality": {"limits": limits}}})
+
+    assert limited() == limited(missing=0.05, outlier=0.05) == revision({**SPEC, "monitoring": {"dataQuality": {}}})
+    assert limited(missing=0.1) != limited()
 
 
 def with_overlay(overlay: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from model_operator.policy.rollout.context import RolloutContext
 from model_operator.policy.rollout.replica_counts import full_size, sizes
 from model_operator.policy.rollout.retraining import retraining
 from model_operator.policy.status.analysis_status import analysis_status
+from model_operator.policy.status.input_quality import data_quality
 from model_operator.policy.status.message import status_message, step_column
 
 ConditionDraft = tuple[str, str, str, str]  # type, status, reason, message
@@ -161,6 +162,7 @@ def _findings(s: RolloutContext) -> Iterator[ConditionDraft]:
     yield from _analysis_healthy(s)
     yield from _monitored(s)
     yield from _stream_connected(s)
+    yield from data_quality(s)
     yield from _annotations_accepted(s)
     yield from _spec_supported(s)
 
