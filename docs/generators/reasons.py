@@ -306,6 +306,10 @@ CONDITIONS: Mapping[str, tuple[str, Reasons]] = {
                 "The package describes the training data of another model, so the revision does not start.",
                 "write `reference_profile` from this model's own training data with `modeldeploy package --sample`",
             ),
+            "MetadataInvalid": (
+                "`reference_profile` has other features than `input_features`, so the revision does not start.",
+                "write `reference_profile` from this model's own training data with `modeldeploy package --sample`",
+            ),
         },
     ),
     "StreamConnected": (

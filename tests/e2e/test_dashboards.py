@@ -48,18 +48,24 @@ def deploy(space: Any, version: str) -> None:
             ],
         },
     }
-    monitoring = {"serviceMonitor": True, "drift": {"reference": "300"}}
+    monitoring = {"serviceMonitor": True, "drift": {"reference": "300"}, "dataQuality": {}}
     space.apply(NAME, f"watched/{version}", strategy={"canary": canary}, monitoring=monitoring)
 
 
 def write_packages(models: Path) -> None:
-    """Write the versions of the judged model with the features of the quick one: drift is about features."""
+    """Write the versions of the judged model with the features of the quick one: drift is about features.
+
+    The profile says that one of them is half as large as it is.
+    """
     features = yaml.safe_load((models / "quick/breast-cancer/1/model.yaml").read_text())["input_features"]
     for version in VERSIONS:
         package = models / "watched" / version
         shutil.copytree(models / "judged" / version, package)
         described = yaml.safe_load((package / "model.yaml").read_text())
-        (package / "model.yaml").write_text(yaml.safe_dump({**described, "input_features": features}))
+        name, (low, high) = features[0]["name"], features[0]["range"]
+        profile = {name: {"edges": [low, (low + high) / 2], "counts": [1000]}}
+        both = {"input_features": features, "reference_profile": profile}
+        (package / "model.yaml").write_text(yaml.safe_dump({**described, **both}))
 
 
 def rolled_back(space: Any) -> bool:

@@ -105,6 +105,11 @@ MODELS: list[Row] = [
         "drift.reference must be package",
     ),
     (
+        "a limit of data quality that allows everything",
+        {"monitoring": {"dataQuality": {"limits": {"missing": 1}}}},
+        "spec.monitoring.dataQuality.limits.missing",
+    ),
+    (
         "what is pinned and polled",
         {"model": {**MODEL, "sha256": "a" * 64, "pollInterval": "1m"}},
         "give either sha256 or pollInterval",

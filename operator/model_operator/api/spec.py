@@ -28,7 +28,6 @@ from model_operator.api.stream import Stream
 from model_operator.api.values import Duration, Number, Seconds, Value, read
 from model_operator.errors import InvalidSpec
 
-
 #: Fields of `spec.monitoring` that the server implements.
 _MONITORED = ("drift", "dataQuality", "slices")
 
@@ -132,7 +131,7 @@ class Drift(Value, frozen=True, kw_only=True):
 
 
 class QualityLimits(Value, frozen=True, kw_only=True):
-    """Shares by which problems may be more frequent than in the training data (`spec.monitoring.dataQuality.limits`)."""
+    """Shares by which problems may be more frequent than in training (`spec.monitoring.dataQuality.limits`)."""
 
     missing: Number = 0.05
     unseen_category: Number = 0.05

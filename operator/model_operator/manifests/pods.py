@@ -10,7 +10,7 @@ from model_operator.api.names import PROTECTS_METRICS, REVISION, SCHEME, consume
 from model_operator.api.pod_template import SERVER_CONTAINER
 from model_operator.api.resource import ObjectKey
 from model_operator.api.shadow import DIGEST_VARIABLE, shadow_token, token_digest
-from model_operator.api.spec import DataQuality, CertificateAuthority, Model, PublicKey, Server
+from model_operator.api.spec import CertificateAuthority, DataQuality, Model, PublicKey, Server
 from model_operator.api.stream import Stream
 from model_operator.manifests.strategic_merge import overlay
 
@@ -218,8 +218,10 @@ def _environment(key: ObjectKey, revision: str, model: Model, server: Server) ->
 
 
 def _quality_limits(quality: DataQuality) -> str:
-    limits = quality.limits
-    return ",".join(f"{problem}:{getattr(limits, problem):.9f}".rstrip("0") for problem in limits.__struct_fields__)
+    limits = {problem: getattr(quality.limits, problem) for problem in quality.limits.__struct_fields__}
+    # The server reads nine digits.
+    shares = {problem: min(max(share, 1e-9), 1 - 1e-9) for problem, share in limits.items()}
+    return ",".join(f"{problem}:{share:.9f}".rstrip("0") for problem, share in shares.items())
 
 
 def _stream(key: ObjectKey, stream: Stream) -> Mapping[str, Any]:

@@ -113,7 +113,9 @@ class DataQuality(Collector):
             if (share := self._reference_share(*pair)) is not None
         }
         #: Feature's place and problem: the place of its count. Those that are judged come first.
-        self._places = {pair: index for index, pair in enumerate([*self._limits, *(set(self._pairs()) - self._limits.keys())])}
+        self._places = {
+            pair: index for index, pair in enumerate([*self._limits, *(set(self._pairs()) - self._limits.keys())])
+        }
         self._judged = len(self._limits)
         self._alarm = RateAlarm(np.array(list(self._limits.values())), ALPHA / telemetry.values.workers)
         values = telemetry.values

@@ -13,6 +13,7 @@ from model_operator.api.stream import STREAM_PROBLEMS
 from model_operator.clients import pod_metrics
 from model_operator.observation.pod_failures import IMAGE_REASONS, PULL_REASONS
 from model_operator.policy.rollout.pauses import PauseReason
+from model_operator.policy.status import input_quality
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -25,6 +26,7 @@ SERVER = "a [reason of a failed start](server.md#reasons-of-a-failed-start)"
 KUBERNETES = "a reason of Kubernetes"
 
 EVENTS, REPORT = "policy.status.events", "policy.status.report"
+INPUTS = "policy.status.input_quality"
 PODS = "observation.pod_failures"
 #: What expressions that lead to data may be: another table of the page, or the texts that the data can have.
 SOURCES: Mapping[tuple[str, str], set[str]] = {
@@ -35,6 +37,9 @@ SOURCES: Mapping[tuple[str, str], set[str]] = {
     ("engine.reconcile", "reason_of(error)"): {REFUSAL},
     ("policy.status.invalid_spec", "reason_of(error)"): {REFUSAL},
     ("engine.startup_events", "found.phase.capitalize()"): {name.capitalize() for name in pod_metrics._STARTING},
+    (INPUTS, "failure.reason"): {"ReferenceProfileMissing", "ReferenceProfileMismatch", "MetadataInvalid"},
+    (INPUTS, "last.reason"): set(),
+    (INPUTS, "REASONS[report.findings[0].problem]"): set(input_quality.REASONS.values()),
     (REPORT, "str(status.phase)"): {PHASE},
     (REPORT, "problem.reason"): {POD},
     (REPORT, "s.stable_view.stream"): set(STREAM_PROBLEMS),
@@ -81,7 +86,7 @@ def conditions(program: Program) -> Iterator[tuple[str, str, str]]:
     """Yield type, expression of the status, and reason of every condition that the code can write."""
     for place in program.tuples:
         elements = place.node.elts if isinstance(place.node, ast.Tuple) else []
-        if place.module != REPORT or len(elements) != 4 or not isinstance(elements[0], ast.Constant):
+        if place.module not in (REPORT, INPUTS) or len(elements) != 4 or not isinstance(elements[0], ast.Constant):
             continue
         status = ast.literal_eval(elements[1]) if isinstance(elements[1], ast.Constant) else ""
         for reason in program.texts(Place(place.module, place.function, elements[2])):

@@ -7,12 +7,14 @@ import asyncio
 import numpy as np
 import pytest
 
+from model_operator.api.inputs import InputSample
 from model_operator.clients.pod_metrics import parse
-from model_server.domain.features import Metadata
+from model_server.domain.features import Feature, Metadata, ReferenceFeature
 from model_server.domain.model import Identity, LoadedModel, Signature
 from model_server.domain.tensors import Tensor
 from model_server.errors import InputRefused, InvalidInput, MalformedRequest, Unauthorized
 from model_server.inputs.untyped import Untyped
+from model_server.monitoring.data_quality import DataQuality, limits_by_problem
 from model_server.monitoring.monitor import Monitor
 from model_server.settings import Settings
 from model_server.telemetry import Telemetry
@@ -62,6 +64,31 @@ def test_refusals_are_counted_of_all_reasons() -> None:
         telemetry.refused(error)
     assert parse(telemetry.render().decode()).refusals == 3
     assert parse('modeldeploy_requests_total{code="200"} 1.0').refusals is None, "an older server"
+
+
+def test_what_requests_look_like_arrives() -> None:
+    telemetry = Telemetry()
+    telemetry.loaded(Identity(model="m", version="1", revision="r"))
+    assert parse(telemetry.render().decode()).inputs is None, "a server that does not compare requests"
+    features = [Feature(name='the "height"'), Feature(name="plan", dtype="string")]
+    profile = {
+        features[0].name: ReferenceFeature(edges=(0, 1, 2), counts=(500, 500)),
+        "plan": ReferenceFeature(categories={"a": 500, "b": 500}),
+    }
+    metadata = Metadata(input_features=tuple(features), reference_profile=profile)
+    quality = DataQuality(features, metadata, limits_by_problem(0.05, ["outlier:0.2"]), telemetry)
+    assert parse(telemetry.render().decode()).inputs == InputSample()
+    for _ in range(20):
+        quality.update([{features[0].name: np.array([170.0, 1.0]), "plan": np.array(["c", "a"], dtype=object)}])
+    found = parse(telemetry.render().decode()).inputs
+    assert found is not None
+    assert (found.requests, found.bad, found.outliers) == (20, 20, 20)
+    shares = {(one.feature, one.problem): (one.share, round(one.limit, 3)) for one in found.findings}
+    assert shares == {
+        ("", "outlier"): (0.5, 0.201),
+        (r"the \"height\"", "out_of_range"): (0.5, 0.052),
+        ("plan", "unseen_category"): (0.5, 0.051),
+    }
 
 
 def test_answers_are_counted_by_class(page: str) -> None:

@@ -12,11 +12,12 @@ import yaml
 from msgspec import structs
 
 from model_server import errors, statuses
-from model_server.domain.features import Feature, Metadata
+from model_server.domain.features import Feature, Metadata, ReferenceFeature
 from model_server.domain.model import Identity, LoadedModel, Signature
 from model_server.domain.tensors import Tensor
 from model_server.inputs.untyped import Untyped
 from model_server.messaging.telemetry import PROBLEMS, Connection, StreamTelemetry
+from model_server.monitoring.data_quality import DataQuality, limits_by_problem
 from model_server.monitoring.drift import FEWEST_ROWS, Bins, Drift
 from model_server.monitoring.monitor import Monitor
 from model_server.package.formats import AUTO, MLFLOW, known_formats
@@ -106,6 +107,9 @@ def watched(telemetry: Telemetry) -> None:
     monitor.close()
     drift = Drift((Feature(name="a"),), {"a": Bins(counts=(10, 10), edges=(0, 1, 2))}, 0.2, telemetry)
     drift.update([{"a": np.full(FEWEST_ROWS, 1.5)}])
+    profile = {"a": ReferenceFeature(edges=(0, 1, 2), counts=(10, 10))}
+    quality = DataQuality((Feature(name="a"),), Metadata(reference_profile=profile), limits_by_problem(0.05), telemetry)
+    quality.update([{"a": np.array([3.0])}])
 
 
 def consuming(telemetry: Telemetry) -> None:

@@ -1,6 +1,6 @@
 """What status and Events report of pods, autoscalers and history."""
 
-import dataclasses
+from typing import Any
 
 import pytest
 from decision_tables import (
@@ -103,8 +103,12 @@ def test_a_broker_that_is_away_is_told_and_holds_nothing(reported: str | None, v
     assert (found["StreamConnected"], found["Available"][0], found["Stalled"][0]) == ((value, reason), "True", "False")
 
 
-HEIGHT = Finding(feature="height", problem="out_of_range", share=1.0, limit=0.052)
-COMPARED = {"monitoring": {"dataQuality": {}}}
+def a_share(share: float) -> Finding:
+    return Finding(feature="height", problem="out_of_range", share=share, limit=0.052)
+
+
+HEIGHT = a_share(1.0)
+COMPARED: dict[str, Any] = {"monitoring": {"dataQuality": {}}}
 #: The revision of that spec.
 LIVE = resource(Status(), **COMPARED).target
 
@@ -113,7 +117,9 @@ LIVE = resource(Status(), **COMPARED).target
     ("reported", "found"),
     [
         pytest.param(None, ("Unknown", "NotReported", f"no pod of {LIVE} has compared requests"), id="not told yet"),
-        pytest.param(InputReport(), ("Unknown", "NoRequests", f"the pods of {LIVE} have received no"), id="no requests"),
+        pytest.param(
+            InputReport(), ("Unknown", "NoRequests", f"the pods of {LIVE} have received no"), id="no requests"
+        ),
         pytest.param(InputReport(has_requests=True), ("True", "WithinLimits", "no problem is"), id="good requests"),
         pytest.param(
             InputReport(has_requests=True, findings=(HEIGHT,)),
@@ -125,7 +131,7 @@ LIVE = resource(Status(), **COMPARED).target
             id="a unit error",
         ),
         pytest.param(
-            InputReport(has_requests=True, findings=(dataclasses.replace(HEIGHT, share=0.03),)),
+            InputReport(has_requests=True, findings=(a_share(0.03),)),
             ("False", "OutOfRange", "height is outside of the range of the training data in more and more rows (5.2%"),
             id="a unit error that has just begun",
         ),
@@ -149,7 +155,7 @@ def test_what_requests_look_like_is_told_and_holds_nothing(
 
 
 def test_the_worst_of_many_problems_are_named() -> None:
-    findings = tuple(dataclasses.replace(HEIGHT, share=share) for share in (0.9, 0.8, 0.7, 0.6, 0.5))
+    findings = tuple(a_share(share) for share in (0.9, 0.8, 0.7, 0.6, 0.5))
     report = InputReport(has_requests=True, findings=findings)
     status = decided(replace(HEALTHY, stable=LIVE), observed(view(LIVE, inputs=report)), **COMPARED)
     condition = status.condition("DataQuality")
@@ -158,10 +164,12 @@ def test_the_worst_of_many_problems_are_named() -> None:
     assert condition.message.endswith("; and 2 more")
 
 
-@pytest.mark.parametrize("reason", ["ReferenceProfileMissing", "ReferenceProfileMismatch"])
+@pytest.mark.parametrize("reason", ["ReferenceProfileMissing", "ReferenceProfileMismatch", "MetadataInvalid"])
 def test_a_package_that_does_not_describe_its_training_data_is_told(reason: str) -> None:
     problem = PodProblem(reason=reason, message="the package has no reference_profile", is_permanent=True)
-    status = decided(replace(rolling(), canary=LIVE), observed(view(OLD), view(LIVE, 0, problems=(problem,))), **COMPARED)
+    status = decided(
+        replace(rolling(), canary=LIVE), observed(view(OLD), view(LIVE, 0, problems=(problem,))), **COMPARED
+    )
     condition = status.condition("DataQuality")
     assert condition is not None
     assert (condition.status, condition.reason) == ("Unknown", reason)

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from model_operator.api.status import Condition, Phase, Status
-from model_operator.policy.status.input_quality import DATA_QUALITY
+from model_operator.api.status import Phase, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +70,10 @@ def _troubles(old: Status, new: Status) -> Iterator[EventDraft]:
     for failure in new.pod_failures:
         if (failure.revision, failure.reason, failure.message) not in recorded:
             yield EventDraft(failure.reason, f"revision {failure.revision}: {failure.message}", is_warning=True)
-    yield from _inputs(old.condition(DATA_QUALITY), new.condition(DATA_QUALITY))
-    for type_ in ("MonitoringReady", "AnnotationsAccepted", "SpecSupported"):
+    for type_ in ("MonitoringReady", "DataQuality", "AnnotationsAccepted", "SpecSupported"):
         before, after = old.condition(type_), new.condition(type_)
         if after and after.status == "False" and (before is None or before.message != after.message):
             yield EventDraft(after.reason, after.message, is_warning=True)
-
-
-def _inputs(before: Condition | None, after: Condition | None) -> Iterator[EventDraft]:
-    """Yield the Event for another finding about the requests, or for the end of all; pods tell that they do not start."""
-    was_bad = before is not None and before.status == "False"
-    if after and after.status == "False" and (before is None or before.message != after.message):
-        yield EventDraft(after.reason, after.message, is_warning=True)
-    if after and after.status == "True" and was_bad:
+    before, after = old.condition("DataQuality"), new.condition("DataQuality")
+    if before and before.status == "False" and after and after.status == "True":
         yield EventDraft("DataQualityRestored", "requests look like the training data again")
