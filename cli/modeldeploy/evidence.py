@@ -63,4 +63,10 @@ def _progress(metric: Body) -> Iterator[str]:
         share = min(max(math.log(max(e_value, 1)) / math.log(decides), 0), 1)
         filled = round(share * _BAR)
         yield f"E {e_value:.3g} of {decides:g} {'█' * filled}{'░' * (_BAR - filled)}"
-    yield from (f"needs about {metric[name]} more {unit}" for name, unit in _NEEDED.items() if name in metric)
+    yield from (f"needs {one}" for one in needs_of(metric))
+
+
+def needs_of(metric: Body) -> Iterator[str]:
+    """Return about how many more of what a verdict needs, and of which group where a metric compares groups."""
+    group = f" of {metric['needGroup']}" if metric.get("needGroup") else ""
+    yield from (f"about {metric[name]} more {unit}{group}" for name, unit in _NEEDED.items() if name in metric)

@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
+import joblib
 import pytest
 import yaml
 from axe_playwright_python.base import AXE_FILE_PATH
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from sklearn.neighbors import KNeighborsClassifier
 
-from modeldeploy.kube import MODELDEPLOYMENTS
+from modeldeploy.kube import MODELDEPLOYMENTS, Resource
 from modeldeploy.stand import Child, wait_until
 from modeldeploy.stand.process import environment
 
@@ -186,6 +189,58 @@ def test_a_prediction_is_tried_with_the_form_of_the_model(space: Space, page: Pa
     page.get_by_role("textbox", name="Request as JSON").fill('{"instances": [[1]]}')
     page.get_by_role("button", name="Predict").click()
     expect(page.locator(".answer")).to_contain_text("Refused with 422")
+
+
+def test_a_model_behind_a_key_is_tried_and_explained(space: Space, page: Page) -> None:
+    package = space.cluster.models / "keyed"
+    package.mkdir()
+    # No library explains a nearest neighbour, so that the server estimates.
+    model = KNeighborsClassifier(n_neighbors=1).fit([[0, 1], [2, 1]], [0, 1])
+    joblib.dump(model, package / "model.joblib")
+    metadata = {
+        "input_features": [{"name": name, "dtype": "float64", "example": 2.0} for name in ("size", "noise")],
+        "reference_profile": {name: {"edges": [0, 1, 2], "counts": [50, 50]} for name in ("size", "noise")},
+    }
+    (package / "model.yaml").write_text(yaml.safe_dump(metadata))
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}, "stringData": {"ours": "s3cret"}}
+    space.kube.apply(Resource("", "v1", "secrets"), secret)
+    explanations = {"name": "server", "env": [{"name": "MODEL_SERVER_EXPLANATIONS", "value": "true"}]}
+    server = {
+        "auth": {"secretName": "keys", "protect": ["docs"]},
+        "podTemplate": {"spec": {"containers": [explanations]}},
+    }
+    space.apply("keyed", "keyed", model={"version": "1"}, server=server, monitoring={"slices": [{"name": "team"}]})
+    space.wait_live("keyed", "1")
+    for label in (1, 0):
+        told = {"prediction": 1, "label": label, "groups": {"team": "blue"}}
+        httpx.post(f"{space.url('keyed')}/feedback", json=told, headers={"x-api-key": "s3cret"}).raise_for_status()
+    addresses: list[str] = []
+    page.on("request", lambda request: addresses.append(request.url))
+    open_model(page, "keyed")
+    page.get_by_role("button", name="Show the form").click()
+    expect(page.locator("#prediction")).to_contain_text("The model needs an API key.")
+    assert serious(page) == []
+    page.get_by_label("API key").fill("wrong")
+    page.get_by_role("button", name="Show the form").click()
+    expect(page.get_by_role("alert")).to_contain_text("The model does not accept this API key.")
+    page.get_by_label("API key").fill("s3cret")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("textbox", name="size", exact=True)).to_be_focused()
+    page.get_by_role("button", name="Explain").click()
+    answer = page.locator(".answer")
+    expect(answer).to_contain_text("together 1")
+    expect(answer).to_contain_text("Scale: probability of class 1.")
+    expect(answer.get_by_role("listitem").first).to_contain_text("size")
+    expect(answer).to_contain_text("± is its standard error")
+    assert serious(page) == []
+    page.get_by_label("API key").fill("wrong")
+    page.get_by_role("button", name="Predict").click()
+    expect(answer).to_contain_text("The model does not accept this API key.")
+    row = page.get_by_role("region", name="Feedback by team").get_by_role("row").filter(has_text="blue")
+    expect(row).to_contain_text("0.500")
+    expect(row).to_contain_text("about 383 more")
+    assert not [url for url in addresses if "s3cret" in url]
+    assert "s3cret" not in page.evaluate("JSON.stringify({...localStorage, ...sessionStorage}) + document.cookie")
 
 
 def test_who_may_only_look_is_told_so_in_a_sentence(space: Space, browser: Browser, tmp_path: Path, page: Page) -> None:

@@ -1,7 +1,8 @@
 """The application: its routes, and one table of what each error is called over HTTP. `serve` runs it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Header, Path, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SecretStr
 
 from modeldeploy.asking import ANSWER_TIMEOUT
 from modeldeploy.dashboard import callers, pages, streams
@@ -19,6 +20,7 @@ from modeldeploy.dashboard.definition import schema
 from modeldeploy.dashboard.sampling import Sampler
 from modeldeploy.dashboard.security import Guard, Security
 from modeldeploy.dashboard.store import Key, Store
+from modeldeploy.dashboard.trying import KeyNeeded, Trial
 from modeldeploy.dashboard.view.actions import Moved
 from modeldeploy.dashboard.view.model import ModelView, Unreadable, model_view
 from modeldeploy.dashboard.view.prediction import BadValue, Form, NoForm, body_from_json, body_of
@@ -35,6 +37,7 @@ STATUS_OF: Mapping[type[Exception], int] = {
     BadValue: 422,
     KubeUnreachable: 502,
     KubeconfigError: 502,
+    KeyNeeded: 403,
     Moved: 409,
     NoAnswer: 504,
     NoForm: 502,
@@ -57,12 +60,22 @@ class Act(BaseModel):
     revision: str = ""
 
 
-class Try(BaseModel):
-    """The body of a prediction: the values of the form, or the request as JSON."""
+class WithKey(BaseModel):
+    """The API key of a model, if it asks for one; in a body, since addresses land in logs."""
 
     model_config = ConfigDict(extra="forbid")
+    api_key: SecretStr = SecretStr("")
+
+
+class Try(WithKey):
+    """The body of a prediction or explanation: the values of the form, or the request as JSON."""
+
     values: dict[str, str] = {}
     json_text: str = ""
+
+    def body(self, form: Form) -> dict[str, Any]:
+        """Return the body of the request. Raises `BadValue`."""
+        return body_from_json(self.json_text) if self.json_text else body_of(form, self.values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +107,7 @@ def build(dashboard: Dashboard, guard: Guard) -> FastAPI:
     _add_pages(app, dashboard)
     _add_streams(app, dashboard)
     _add_requests(app, dashboard)
+    _add_trials(app, dashboard)
     _add_errors(app, dashboard.cluster)
 
     @app.get("/healthz")
@@ -156,11 +170,6 @@ def _stream(store: Store, stream: AsyncIterator[str]) -> Response:
 
 
 def _add_requests(app: FastAPI, dashboard: Dashboard) -> None:
-    store = dashboard.store
-
-    def scheme(namespace: str, name: str) -> str:
-        return callers.scheme_of(store.pods((namespace, name)))
-
     @app.post("/models/{namespace}/{name}/actions/{verb}")
     def act(namespace: Name, name: Name, verb: str, asked: Act, authorization: Authorization = "") -> dict[str, Any]:
         with dashboard.callers.kube_of(authorization) as kube:
@@ -175,20 +184,36 @@ def _add_requests(app: FastAPI, dashboard: Dashboard) -> None:
             )
         return {"message": message}
 
-    @app.get("/models/{namespace}/{name}/prediction")
-    def form(namespace: Name, name: Name, authorization: Authorization = "") -> Response:
+
+def _add_trials(app: FastAPI, dashboard: Dashboard) -> None:
+    store = dashboard.store
+
+    @contextmanager
+    def trial(namespace: str, name: str, asked: WithKey, authorization: str) -> Iterator[Trial]:
+        scheme, key = callers.scheme_of(store.pods((namespace, name))), asked.api_key.get_secret_value()
         with dashboard.callers.kube_of(authorization) as kube:
-            found = callers.form(kube, namespace, name, scheme(namespace, name))
-        return HTMLResponse(pages.form_part(found))
+            yield Trial(kube=kube, namespace=namespace, name=name, scheme=scheme, api_key=key)
+
+    @app.post("/models/{namespace}/{name}/form")
+    def form(namespace: Name, name: Name, asked: WithKey, authorization: Authorization = "") -> Response:
+        with trial(namespace, name, asked, authorization) as model:
+            try:
+                return HTMLResponse(pages.form_part(*model.form()))
+            except KeyNeeded as error:  # its document is protected too
+                return HTMLResponse(pages.key_part(str(error), is_first=not asked.api_key.get_secret_value()))
 
     @app.post("/models/{namespace}/{name}/prediction")
     def predict(namespace: Name, name: Name, asked: Try, authorization: Authorization = "") -> dict[str, Any]:
-        def body(form: Form) -> dict[str, Any]:
-            return body_from_json(asked.json_text) if asked.json_text else body_of(form, asked.values)
-
-        with dashboard.callers.kube_of(authorization) as kube:
-            status, answer = callers.predict(kube, namespace, name, scheme(namespace, name), body)
+        with trial(namespace, name, asked, authorization) as model:
+            status, answer = model.predict(asked.body)
         return {"status": status, "answer": answer}
+
+    @app.post("/models/{namespace}/{name}/explanation")
+    def explain(namespace: Name, name: Name, asked: Try, authorization: Authorization = "") -> dict[str, Any]:
+        with trial(namespace, name, asked, authorization) as model:
+            status, answer, explained = model.explain(asked.body)
+        html = "" if explained is None else pages.explanation_part(explained)
+        return {"status": status, "answer": answer, "html": html}
 
 
 def _add_errors(app: FastAPI, cluster: str) -> None:

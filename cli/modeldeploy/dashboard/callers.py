@@ -1,21 +1,17 @@
 """As whom the dashboard acts: on a user's machine as that user, in a cluster as the bearer of the request's token."""
 
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from rich.console import Console
 
 from modeldeploy import asking
 from modeldeploy.dashboard.view.actions import ANSWERED, patch_of
 from modeldeploy.dashboard.view.pods import Pod
-from modeldeploy.dashboard.view.prediction import PATH, Form, NoForm, form_of
-from modeldeploy.kube import SERVICES, Kube, KubeError
-from modeldeploy.plain import plain
+from modeldeploy.kube import Kube
 from modeldeploy.session import Session
 
 #: What RFC 6750 allows in a bearer token.
@@ -74,40 +70,6 @@ def act(kube: Kube, namespace: str, name: str, verb: str, *, state: str, revisio
     return f"{name}: {done[verb]}"
 
 
-def form(kube: Kube, namespace: str, name: str, scheme: str) -> Form:
-    """Return the form of a model's prediction. Raises `NoForm`, `KubeError`, `KubeUnreachable`."""
-    return form_of(_answer(kube, namespace, name, scheme, "/openapi.json", None)[1])
-
-
-def predict(
-    kube: Kube, namespace: str, name: str, scheme: str, body_of: Callable[[Form], dict[str, Any]]
-) -> tuple[int, Any]:
-    """Ask a model, and return HTTP status and answer. Raises `BadValue`, `NoForm`, `KubeError`, `KubeUnreachable`."""
-    body = body_of(form(kube, namespace, name, scheme))
-    return _answer(kube, namespace, name, scheme, PATH, body)
-
-
 def scheme_of(pods: list[Pod]) -> str:
     """Return what a model's Service speaks, which is also the name of its port."""
     return "https" if any(pod.scheme == "https" for pod in pods) else "http"
-
-
-def _answer(
-    kube: Kube, namespace: str, name: str, scheme: str, path: str, body: Mapping[str, Any] | None
-) -> tuple[int, Any]:
-    method = "get" if body is None else "post"
-    try:
-        found = kube.relay(SERVICES, f"{scheme}:{name}:{scheme}", path, namespace, method=method, body=body)
-    except KubeError as error:
-        if error.code != 403:
-            raise
-        verb = "get" if body is None else "create"
-        message = f"You cannot try predictions here: that needs the right to {verb} services/proxy in {namespace}."
-        raise KubeError(403, error.reason, message) from error
-    try:
-        answer = json.loads(found.body)
-    except ValueError:
-        raise NoForm(f"it answers {path} with {found.status} and no JSON") from None
-    if body is None and found.status != 200:
-        raise NoForm(f"it answers {path} with {found.status}")
-    return found.status, plain(answer)

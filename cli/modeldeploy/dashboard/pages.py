@@ -8,6 +8,7 @@ from functools import lru_cache
 import jinja2
 from markupsafe import Markup
 
+from modeldeploy.dashboard.view.explanation import Explained
 from modeldeploy.dashboard.view.model import ModelView
 from modeldeploy.dashboard.view.prediction import Form
 from modeldeploy.dashboard.view.rates import Sparkline
@@ -16,7 +17,7 @@ from modeldeploy.durations import format_duration
 from modeldeploy.report.chart import HEIGHT, LEFT, RIGHT, WIDTH, clock
 
 #: Parts of the page of one model, each a template: an event of the stream replaces one of them.
-SECTIONS = ("head", "steps", "evidence", "charts", "revisions", "inputs", "history", "events", "manifest")
+SECTIONS = ("head", "steps", "evidence", "charts", "revisions", "inputs", "groups", "history", "events", "manifest")
 PHASES = ("Healthy", "Progressing", "Paused", "Promoting", "RollingBack", "Degraded", "Pending", "Terminating")
 #: Seconds for which the age in a rendered row holds.
 _AGES_LAST = 60
@@ -116,9 +117,19 @@ def model_parts(view: ModelView, *, can_act: bool) -> dict[str, str]:
     }
 
 
-def form_part(form: Form) -> str:
-    """Return the form to try a prediction."""
-    return _TEMPLATES.get_template("form.html.j2").render(form=form)
+def form_part(form: Form, unexplained: str) -> str:
+    """Return the form to try a prediction; `unexplained` says why the model explains nothing."""
+    return _TEMPLATES.get_template("form.html.j2").render(form=form, unexplained=unexplained)
+
+
+def key_part(message: str, *, is_first: bool) -> str:
+    """Return the form that asks for the API key without which a model shows no form."""
+    return _TEMPLATES.get_template("key.html.j2").render(message=message, is_first=is_first)
+
+
+def explanation_part(explained: Explained) -> str:
+    """Return the bars of an explanation."""
+    return _TEMPLATES.get_template("explanation.html.j2").render(explained=explained)
 
 
 def message_page(title: str, message: str, *, cluster: str = "") -> str:

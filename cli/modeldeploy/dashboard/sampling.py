@@ -26,6 +26,8 @@ _DETAILS = [
     "modeldeploy_quality",
     "modeldeploy_feedback_total",
     "modeldeploy_feature_importance",
+    "modeldeploy_slice_answers_total",
+    "modeldeploy_slice_predictions_total",
 ]
 #: Seconds for which these are not asked for again, and models of which they are kept.
 _DETAILS_KEPT, _MOST_DETAILS = 5.0, 100

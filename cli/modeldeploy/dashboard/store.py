@@ -15,7 +15,7 @@ from typing import Any
 
 from modeldeploy.dashboard.view.pods import Event, Pod
 from modeldeploy.dashboard.view.rates import Ring
-from modeldeploy.dashboard.view.rows import Row, row_of
+from modeldeploy.dashboard.view.rows import Row, Totals, row_of, totals_of
 from modeldeploy.dashboard.view.summary import Summary
 
 Key = tuple[str, str]
@@ -55,6 +55,10 @@ class Subscription:
     async def wait(self) -> tuple[set[Key], bool]:
         """Wait for a change, and return the models that changed and whether the notices did."""
         await self._wake.wait()
+        return self.take()
+
+    def take(self) -> tuple[set[Key], bool]:
+        """Return the same without waiting; nothing where nothing has changed."""
         self._wake.clear()
         changed, self.changed = self.changed, set()
         noticed, self.is_notice_changed = self.is_notice_changed, False
@@ -119,6 +123,10 @@ class Store:
     def rows(self) -> list[Row]:
         """Return all rows, those that need attention first."""
         return sorted((self._row(key) for key in self.models), key=lambda row: row.sort)
+
+    def totals(self) -> Totals:
+        """Return what the rows add up to."""
+        return totals_of([self._row(key) for key in self.models])
 
     def row(self, key: Key) -> Row | None:
         """Return one row."""

@@ -138,6 +138,7 @@ class Kube:
         *,
         method: str = "get",
         query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> "Relayed":
         """Send a request to a pod or Service through the API server's proxy.
@@ -145,12 +146,13 @@ class Kube:
         Args:
             name: as the API server takes it, with scheme and port where there are some: `https:NAME:PORT`.
             path: of the server behind it, as in `/metrics`.
+            headers: for the server behind it; `Authorization` is the API server's own and does not get there.
 
         Raises `KubeError` when the API server refuses it, `KubeUnreachable`. An error of the server behind it is an
         answer.
         """
         at = resource.path(namespace or self.namespace, name, "proxy") + path
-        return self._signed_in(lambda transport: transport.relay(method, at, query or {}, body))
+        return self._signed_in(lambda transport: transport.relay(method, at, query or {}, headers or {}, body))
 
     def versions(self, group: str) -> Sequence[str]:
         """Return the versions in which the API server has a group; none where it has no such group."""

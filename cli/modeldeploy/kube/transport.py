@@ -96,14 +96,21 @@ class Transport:
             finally:
                 response.close()
 
-    def relay(self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, Any] | None) -> Relayed:
+    def relay(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: Mapping[str, Any] | None,
+    ) -> Relayed:
         """Send a request through the API server's proxy; what the server behind it answers is no error.
 
         Raises `KubeError`, `KubeUnreachable`.
         """
         with self._errors():
             try:
-                response = self._request(method, path, query, "*/*", body=body)
+                response = self._request(method, path, query, "*/*", body=body, headers=headers)
                 data = response.read(_LARGEST_ANSWER + 1, decode_content=True)
                 response.close()
             except ApiException as error:
@@ -124,6 +131,7 @@ class Transport:
         content_type: str = "application/json",
         body: Mapping[str, Any] | None = None,
         timeout: tuple[float, float] = _TIMEOUT,
+        headers: Mapping[str, str] | None = None,
     ) -> Any:
         """Return urllib3's answer, whose body was not read yet."""
         return self._dynamic.request(
@@ -131,7 +139,7 @@ class Transport:
             path,
             body=body,
             query_params=[(name, value) for name, value in (query or {}).items() if value],
-            header_params={"Accept": accept},
+            header_params={**(headers or {}), "Accept": accept},
             content_type=content_type,
             serialize=False,
             _request_timeout=timeout,

@@ -6,6 +6,7 @@ from typing import Any
 import jinja2
 
 from modeldeploy.evidence import values_of
+from modeldeploy.groups import judged_groups
 from modeldeploy.report.chart import HEIGHT, LEFT, RIGHT, WIDTH, clock
 from modeldeploy.report.charts import charts_of
 from modeldeploy.report.story import JudgedRollout
@@ -24,6 +25,7 @@ def page_of(rollout: JudgedRollout) -> str:
         rollout=rollout,
         charts=list(charts_of(rollout)),
         numbers=numbers,
+        groups=judged_groups,
         clock=clock,
         width=WIDTH,
         height=HEIGHT,

@@ -22,8 +22,8 @@ PATH = re.compile(
     r"/api/v1/namespaces/(?P<namespace>[^/]+)/(?P<plural>pods|services)/(?P<name>[^/]+)/proxy(?P<rest>(?:/.*)?)"
 )
 VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-#: Headers that go through; credentials do not, since they are those of the API server.
-_HEADERS = ("Accept", "Content-Type")
+#: Headers that do not go through: credentials of the API server, and what concerns one connection alone.
+_OWN = ("authorization", "impersonate-", "x-remote-", "host", "content-length", "connection", "transfer-encoding")
 _TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 
 
@@ -35,7 +35,7 @@ async def handle(server: ApiServer, call: Call, at: dict[str, str]) -> web.Respo
     body = server.resources.get(kind, call.key).body
     host, number = (of_pod if at["plural"] == "pods" else of_service)(body, port)
     url = f"{scheme}://{host}:{number}{at['rest'] or '/'}"
-    headers = {name: call.request.headers[name] for name in _HEADERS if name in call.request.headers}
+    headers = {name: value for name, value in call.request.headers.items() if not name.lower().startswith(_OWN)}
     data = await call.request.read()
     try:
         async with (

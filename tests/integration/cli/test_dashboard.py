@@ -207,7 +207,7 @@ def test_a_request_that_cannot_be_done_is_a_sentence(kubeconfig: Path, kube: Kub
         assert client.post("/models/default/fraud/actions/abort", json={"force": True}).status_code == 422
         port = {"name": "http", "port": 80}
         kube.apply(SERVICES, {**_object("v1", "Service", "fraud"), "spec": {"ports": [port], "selector": {"a": "b"}}})
-        answer = client.get("/models/default/fraud/prediction")
+        answer = client.post("/models/default/fraud/form", json={})
         assert answer.status_code in (502, 503)
         assert answer.json()["message"].endswith(".")
 

@@ -107,6 +107,8 @@ def test_evidence_survives_a_restart() -> None:
     entries = json.loads(json.dumps(metric_entries(spec, verdict(spec, state)), sort_keys=True))
     assert from_status(spec, {"metrics": entries}) == state
     assert entries[0]["groups"].keys() == {"a", "b"}
+    assert entries[0]["groups"]["a"].keys() == {"value", "answers", "stableValue", "stableAnswers"}
+    assert entries[1]["groups"]["a"].keys() == {"value", "answers"}, "stable is not compared"
 
 
 PAGE = """

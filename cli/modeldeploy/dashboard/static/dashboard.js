@@ -180,7 +180,7 @@ function modelPage() {
     notices: showNotices,
   });
   confirmations();
-  document.addEventListener("click", (event) => { if (event.target.closest("[data-open-form]")) openForm(event.target); });
+  document.addEventListener("click", (event) => { if (event.target.closest("[data-open-form]")) openForm(); });
 }
 
 async function send(path, body) {
@@ -190,7 +190,9 @@ async function send(path, body) {
   } catch {
     return { ok: false, message: "The dashboard does not answer. Is it still running?" };
   }
-  const answered = await answer.json().catch(() => ({ message: `The dashboard answers with ${answer.status}.` }));
+  const isPage = answer.ok && answer.headers.get("content-type")?.startsWith("text/html");
+  const answered = await (isPage ? answer.text().then((html) => ({ html })) : answer.json())
+    .catch(() => ({ message: `The dashboard answers with ${answer.status}.` }));
   return { ok: answer.ok, ...answered };
 }
 
@@ -230,56 +232,74 @@ function confirmations() {
   });
 }
 
-async function openForm(button) {
-  const place = find("#prediction");
+// --- the form to try a prediction
+
+// The API key of this page's model: here and in its field, and nowhere that outlives the page.
+let apiKey = "";
+
+function keepKey(within) {
+  const field = find("[data-api-key]", within);
+  if (field) apiKey = field.value;
+}
+
+async function openForm() {
+  const place = find("#prediction"), button = find("button", place);
   button.disabled = true;
-  let text, isForm = false;
-  try {
-    const answer = await fetch(`${document.body.dataset.base}/prediction`, { headers: { accept: "application/json" } });
-    isForm = answer.ok;
-    text = isForm ? await answer.text() : (await answer.json()).message;
-  } catch {
-    text = "The dashboard does not answer. Is it still running?";
-  }
-  if (!isForm) {
-    const answered = document.createElement("p");
-    answered.className = "notice bad";
-    answered.setAttribute("role", "alert");
-    answered.textContent = text;
+  const { ok, html, message } = await send(`${document.body.dataset.base}/form`, { api_key: apiKey });
+  if (!ok) {
     all(".notice", place).forEach((one) => one.remove());
-    place.append(answered);
+    place.append(notice(message));
     button.disabled = false;
     return;
   }
-  place.innerHTML = text;
-  const form = find("form", place);
-  find("input, select, textarea", form)?.focus();
-  form.addEventListener("submit", (event) => { event.preventDefault(); predict(form); });
+  place.innerHTML = html;
+  const form = find("form", place), isKeyForm = "keyForm" in form.dataset, field = find("[data-api-key]", form);
+  if (field) field.value = apiKey;
+  (isKeyForm || !apiKey ? find("input, select, textarea", form) : find("[data-field], [data-body]", form))?.focus();
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    keepKey(form);
+    if (isKeyForm) openForm(); else ask(form, event.submitter?.value || "prediction");
+  });
 }
 
-async function predict(form) {
-  const { json_text: json, ...values } = Object.fromEntries(new FormData(form));
-  const isJson = find("[data-json]", form).open;
-  const submit = find("[type=submit]", form), output = find(".answer", form);
-  submit.disabled = true;
-  const answered = await send(`${document.body.dataset.base}/prediction`, isJson ? { json_text: json } : { values });
-  submit.disabled = false;
+function notice(text) {
+  const told = document.createElement("p");
+  told.className = "notice bad";
+  told.setAttribute("role", "alert");
+  told.textContent = text;
+  return told;
+}
+
+function json(answer) {
+  const text = document.createElement("pre");
+  text.tabIndex = 0;
+  text.textContent = JSON.stringify(answer, null, 2);
+  return text;
+}
+
+async function ask(form, what) {
+  const values = Object.fromEntries(all("[data-field]", form).map((one) => [one.dataset.field, one.value]));
+  const request = find("[data-json]", form).open ? { json_text: find("[data-body]", form).value } : { values };
+  const buttons = all("[type=submit]", form), output = find(".answer", form);
+  buttons.forEach((one) => { one.disabled = true; });
+  const { ok, message, status, answer, html } = await send(`${document.body.dataset.base}/${what}`, { ...request, api_key: apiKey });
+  buttons.forEach((one) => { one.disabled = false; });
   output.replaceChildren();
   output.hidden = false;
-  if (!answered.ok) {
-    const problem = document.createElement("p");
-    problem.className = "notice bad";
-    problem.textContent = answered.message;
-    output.append(problem);
+  if (!ok) { output.append(notice(message)); return; }
+  if (html) {
+    const whole = document.createElement("details"), summary = document.createElement("summary");
+    summary.textContent = "Answer as JSON";
+    whole.append(summary, json(answer));
+    output.innerHTML = html;
+    output.append(whole);
     return;
   }
   const badge = document.createElement("span");
-  badge.className = `badge ${answered.status < 400 ? "good" : "bad"}`;
-  badge.textContent = answered.status < 400 ? "Answer" : `Refused with ${answered.status}`;
-  const text = document.createElement("pre");
-  text.tabIndex = 0;
-  text.textContent = JSON.stringify(answered.answer, null, 2);
-  output.append(badge, text);
+  badge.className = `badge ${status < 400 ? "good" : "bad"}`;
+  badge.textContent = status < 400 ? "Answer" : `Refused with ${status}`;
+  output.append(badge, json(answer));
 }
 
 document.addEventListener("DOMContentLoaded", () => {

@@ -5,11 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modeldeploy.evidence import values_of
+from modeldeploy.evidence import needs_of, values_of
 
 Metric = Mapping[str, Any]
-
-_NEEDED = {"needRequests": "requests", "needLabels": "labels", "needAnswers": "answers"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +52,7 @@ def _evidence(metric: Metric) -> Evidence:
         bounds=", ".join(bounds),
         share=share,
         level=f"{value:.3g} of {decides:g}" if is_tested else "",
-        needs="; ".join(f"about {metric[key]} more {unit}" for key, unit in _NEEDED.items() if key in metric),
+        needs="; ".join(needs_of(metric)),
         problem=str(metric.get("problem", "")),
     )
 

@@ -21,6 +21,7 @@ from modeldeploy.dashboard.view.inputs import (
 from modeldeploy.dashboard.view.pods import Event, Pod
 from modeldeploy.dashboard.view.revisions import Past, Revision, history_of, revisions_of
 from modeldeploy.dashboard.view.rows import Row
+from modeldeploy.dashboard.view.slices import EvaluatedGroup, SliceTable, evaluated_of, slices_of
 from modeldeploy.dashboard.view.steps import Step, timeline
 from modeldeploy.plain import plain
 from modeldeploy.report.chart import Chart
@@ -72,6 +73,8 @@ class ModelView:
     threshold: float
     quality: Sequence[Quality]
     importance: Sequence[Importance]
+    slices: Sequence[SliceTable]
+    evaluated: Sequence[EvaluatedGroup]
     history: Sequence[Past]
     events: Sequence[Event]
     manifest: str
@@ -129,6 +132,8 @@ def _read(
         threshold=threshold,
         quality=quality_of(answers),
         importance=importance_of(answers),
+        slices=slices_of(answers),
+        evaluated=evaluated_of(status.get("evaluation") or {}),
         history=history_of(rollout),
         events=events,
         manifest=manifest_of(body),

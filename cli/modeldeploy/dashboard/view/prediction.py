@@ -1,13 +1,18 @@
 """The form to try a prediction, made of the model's own OpenAPI document, and the body made of the form. PURE."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 Document = Mapping[str, Any]
 
-PATH = "/predict"
+PREDICT, EXPLAIN = "/predict", "/explain"
+#: The header in which a model takes an API key, unless its document names another.
+KEY_HEADER = "x-api-key"
+#: Headers that a document may name: no credentials of the API server, and nothing that a proxy believes.
+_KEY_HEADERS = re.compile(r"x-(?!remote-|forwarded-)[a-z0-9-]{1,60}", re.IGNORECASE)
 #: Features that get a field of their own; of more, the form is the JSON alone.
 _MOST_FIELDS = 200
 
@@ -32,20 +37,26 @@ class Field:
     is_required: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """The fields of one row, and an example of the whole body as JSON."""
+    """The fields of one row, and an example of the whole body as JSON.
+
+    `key_header` is the header of the API key, "" where the model asks for none.
+    """
 
     fields: tuple[Field, ...]
     example: str
+    key_header: str = ""
+    is_explained: bool = False
 
 
 def form_of(document: Document) -> Form:
     """Return the form for one row. Raises `NoForm`."""
     try:
-        content = document["paths"][PATH]["post"]["requestBody"]["content"]["application/json"]
+        operation = document["paths"][PREDICT]["post"]
+        content = operation["requestBody"]["content"]["application/json"]
     except (KeyError, TypeError):
-        raise NoForm(f"its OpenAPI document has no POST {PATH} with JSON") from None
+        raise NoForm(f"its OpenAPI document has no POST {PREDICT} with JSON") from None
     example = _example(content)
     row = _row_schema(content.get("schema") or {}, document)
     properties = row.get("properties") or {}
@@ -57,7 +68,23 @@ def form_of(document: Document) -> Form:
         for name, schema in properties.items()
     )
     body = example if example else {"instances": []}
-    return Form(fields if len(fields) <= _MOST_FIELDS else (), json.dumps(body, indent=2, ensure_ascii=False))
+    return Form(
+        fields=fields if len(fields) <= _MOST_FIELDS else (),
+        example=json.dumps(body, indent=2, ensure_ascii=False),
+        key_header=_key_header(operation, document),
+        is_explained=EXPLAIN in document["paths"],
+    )
+
+
+def _key_header(operation: Document, document: Document) -> str:
+    """Return the header of the first API key that the operation asks for: https://spec.openapis.org/oas/v3.1.0."""
+    schemes = (document.get("components") or {}).get("securitySchemes") or {}
+    asked = operation.get("security", document.get("security")) or ()
+    for scheme in (schemes.get(name) or {} for one in asked for name in one):
+        header = str(scheme.get("name", ""))
+        if scheme.get("type") == "apiKey" and scheme.get("in") == "header" and _KEY_HEADERS.fullmatch(header):
+            return header
+    return ""
 
 
 def body_of(form: Form, values: Mapping[str, str]) -> dict[str, Any]:

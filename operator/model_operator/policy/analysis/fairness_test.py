@@ -141,7 +141,7 @@ class FairnessTest(CountedTest[FairnessState, GroupCounts]):
             "failAt": self.fail_at,
             "evidence": round(min(self.fail_evidence(state), 1e12), 3),
             "groups": {
-                name: {"value": round(value, 6), "answers": int(count)}
+                name: {"value": round(value, 6), "answers": int(count), **self._stable(state, name)}
                 for name, (value, count) in sorted(values.items(), key=lambda one: one[1][0])[:_MOST_SHOWN]
             },
             "state": {
@@ -200,6 +200,11 @@ class FairnessTest(CountedTest[FairnessState, GroupCounts]):
             sides = ((group, one.total.canary) for group, one in state.compared.items())
             return {group: (1 - side.mean, side.count) for group, side in sides if side.count}
         return {group: (k / n, n) for group, (k, n) in self._widest(state).items()}
+
+    def _stable(self, state: FairnessState, group: str) -> dict[str, Any]:
+        """Return the accuracy of stable in a group, as fields of the status; nothing for what the canary has alone."""
+        side = state.compared[group].total.stable if self.metric.name == GROUP_ACCURACY else SumStats()
+        return {"stableValue": round(1 - side.mean, 6), "stableAnswers": int(side.count)} if side.count else {}
 
     def _worst(self, state: FairnessState) -> dict[str, Share]:
         """Return the group with the lowest value and the one with the highest."""

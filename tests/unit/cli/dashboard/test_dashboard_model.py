@@ -99,6 +99,8 @@ def test_evidence_grows_on_a_logarithmic_scale_and_says_what_it_needs() -> None:
     assert (one.canary, one.stable, one.needs) == ("3 of 200 (1.50%)", "no requests", "about 900 more requests")
     (value,) = evidence_of(({"name": "memory", "verdict": "Pass", "value": 3.5, "max": 4},))
     assert (value.share, value.canary, value.bounds) == (None, "3.5", "max 4")
+    (group,) = evidence_of(({"name": "group-accuracy", "verdict": "Undecided", "needLabels": 24, "needGroup": "f"},))
+    assert group.needs == "about 24 more labels of f"
 
 
 def test_revisions_have_what_is_known_of_them() -> None:

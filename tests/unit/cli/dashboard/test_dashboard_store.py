@@ -98,8 +98,35 @@ async def test_many_changes_are_sent_in_pieces() -> None:
         store.put_model(model(f"m{number}"))
     stream = list_stream(store, "")
     await anext(stream)
-    assert [len(parsed(await anext(stream))[1]) for _ in range(3)] == [50, 50, 20]
+    sent = await _rows(stream, 3)
+    assert [len(rows) for _, rows in sent] == [50, 50, 20]
+    assert [identifier for identifier, _ in sent] == ["", "", store.cursor], "a page that is cut off asks for the rest"
     await stream.aclose()
+
+
+async def test_what_changes_meanwhile_goes_before_the_rest() -> None:
+    store = Store()
+    for number in range(120):
+        store.put_model(model(f"m{number}"))
+    stream = list_stream(store, "")
+    await _rows(stream, 1)
+    store.put_model(model("m7", message="new words"))
+    ((_, rows),) = await _rows(stream, 1)
+    assert rows[0]["key"] == "risk/m7"
+    assert "new words" in rows[0]["html"]
+    ((_, rows),) = await _rows(stream, 1)
+    assert "risk/m7" not in [row["key"] for row in rows]
+    await stream.aclose()
+
+
+async def _rows(stream: Any, count: int) -> list[tuple[str, Any]]:
+    """The next messages that have rows, each with its identifier."""
+    found: list[tuple[str, Any]] = []
+    while len(found) < count:
+        message = await anext(stream)
+        if "event: rows" in message:
+            found.append((message.partition("\n")[0].removeprefix("id: "), parsed(message)[1]))
+    return found
 
 
 async def test_of_the_page_of_a_model_only_what_differs_is_sent_until_it_is_gone() -> None:
