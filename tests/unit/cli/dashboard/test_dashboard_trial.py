@@ -16,11 +16,11 @@ from modeldeploy.kube import KubeError
 from modeldeploy.kube.transport import Relayed
 
 HEADER = {"type": "apiKey", "in": "header", "name": "x-api-key"}
-CONTENT = {"requestBody": {"content": {"application/json": {}}}}
+CONTENT: dict[str, Any] = {"requestBody": {"content": {"application/json": {}}}}
 
 
 def document(scheme: dict[str, str] | None = None, **paths: Any) -> dict[str, Any]:
-    asks = {"security": [{"bearer": []}, {"key": []}]} if scheme else {}
+    asks: dict[str, Any] = {"security": [{"bearer": []}, {"key": []}]} if scheme else {}
     found = {"paths": {"/predict": {"post": {**CONTENT, **asks}}, **paths}}
     schemes = {"bearer": {"type": "http", "scheme": "bearer"}, "key": scheme}
     return {**found, "components": {"securitySchemes": schemes}} if scheme else found
@@ -117,7 +117,7 @@ def test_contributions_are_bars_from_the_middle_the_largest_first() -> None:
         ("age", pytest.approx(0), 50),
         ("spend", 50, pytest.approx(100 / 6)),
     ]
-    assert (output.base, output.value, output.total) == (0.4, 0.2, pytest.approx(-0.2))
+    assert (output.base, output.value, output.total) == pytest.approx((0.4, 0.2, -0.2))
     page = pages.explanation_part(explained_of(ANSWER))
     assert "Base value <b>0.4</b>, contributions <b>-0.2</b>, together <b>0.2</b>" in page
     assert "raw score of class &lt;b&gt;. Method: permutation sampling. The first of 2 rows." in page
@@ -127,7 +127,7 @@ def test_an_estimate_has_its_standard_error() -> None:
     errors = {"standard_errors": {"age": 0.1, "spend": 0.0}}
     explained = explained_of({**ANSWER, "explanations": [{**ROW, **errors}]})
     age = explained.outputs[0].contributions[0]
-    assert (age.error, age.low, age.high) == (0.1, pytest.approx(0), pytest.approx(25))
+    assert (age.error, age.low, age.high) == pytest.approx((0.1, 0, 25))
     page = pages.explanation_part(explained)
     assert '-0.3 <span class="soft">± 0.1</span>' in page
     assert "an estimate; ± is its standard error" in page
@@ -139,7 +139,7 @@ def test_of_several_outputs_the_largest_is_open_and_of_many_features_the_small_o
     explained = explained_of({"explanations": [row], "classes": ["no", "yes"]})
     assert [one.label for one in explained.outputs] == ["yes", "no"]
     first = explained.outputs[0]
-    assert (len(first.contributions), first.left_out, first.rest) == (20, 5, pytest.approx(0.1))
+    assert (len(first.contributions), first.left_out, first.rest) == pytest.approx((20, 5, 0.1))
     assert first.total == pytest.approx(3)
     assert pages.explanation_part(explained).count("<details open>") == 1
 
@@ -176,7 +176,7 @@ def test_groups_have_their_revisions_side_by_side_and_the_worst_first() -> None:
     ]
     few = table.rows[1]
     assert few.selected == pytest.approx(0.3)
-    assert (few.accuracy.low, few.accuracy.high) == (pytest.approx(0.1078, abs=1e-4), pytest.approx(0.6032, abs=1e-4))
+    assert (few.accuracy.low, few.accuracy.high) == pytest.approx((0.1078, 0.6032), abs=1e-4)
     assert few.accuracy.lacks == 149, "of 159 for an accuracy of 53 of 60"
     assert slices_of([("5c1a", [])]) == []
 
