@@ -88,6 +88,7 @@ bench-hostile: $(STAMP) ## Measure what pods that answer anything cost the opera
 bench-analysis: $(STAMP) ## Measure how often the canary judge errs, next to the rules others use
 	@$(BIN)/python benchmarks/analysis.py
 	@$(BIN)/python benchmarks/fairness.py
+	@$(BIN)/python benchmarks/inputs.py
 
 bench-sandbox: $(STAMP) ## Measure what the sandbox carries
 	@$(BIN)/python benchmarks/sandbox.py

@@ -137,6 +137,16 @@ ANALYSES: list[Row] = [
         "monitoring.slices needs server.workers 1",
     ),
     ("a metric that decides nothing", metric(name="errors"), "a metric decides nothing without"),
+    (
+        "data quality that no server measures",
+        metric(name="data-quality", fail={}),
+        "data-quality and outliers compare requests with the training data, which the servers do with",
+    ),
+    (
+        "an absolute limit of outliers",
+        {**metric(name="outliers", fail={}, max=0.1), "monitoring": {"dataQuality": {}}},
+        "data-quality and outliers compare the canary's requests with those of stable: they have fail and pass",
+    ),
     ("an unknown metric", metric(name="vibes", max=1), "unknown metric; built in are errors, refusals, latency"),
     ("an alpha of 0", canary(analysis={"alpha": 0, "metrics": [{"name": "errors", "fail": {}}]}), "alpha"),
     (

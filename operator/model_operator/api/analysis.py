@@ -22,6 +22,9 @@ SHARES = ("accuracy", "precision", "recall", "f1", "conversion")
 SELECTION_RATE, EQUAL_OPPORTUNITY = "selection-rate-difference", "equal-opportunity-difference"
 GROUP_DIFFERENCES = (SELECTION_RATE, EQUAL_OPPORTUNITY, "equalized-odds-difference")
 GROUP_ACCURACY = "group-accuracy"
+#: Shares of requests that look unlike the training data (`spec.monitoring.dataQuality`); less is better.
+DATA_QUALITY, OUTLIERS = "data-quality", "outliers"
+OF_INPUTS = (DATA_QUALITY, OUTLIERS)
 _COMPARE = {
     "<": operator.lt,
     "<=": operator.le,
@@ -35,8 +38,8 @@ _CONDITION = re.compile(r"result\s*(<=|>=|==|!=|<|>)\s*(-?[0-9]+(?:\.[0-9]+)?(?:
 BUILT_IN = (ERRORS, REFUSALS, LATENCY, SHIFT, LOG_LOSS, *SHARES, SHADOW_AGREEMENT, SHADOW_DISTANCE)
 #: Metrics of the groups of a slice (`spec.monitoring.slices`).
 OF_GROUPS = (GROUP_ACCURACY, *GROUP_DIFFERENCES)
-#: Default tolerances by which a feedback metric may be worse than that of stable.
-_FAIL_DROP, _PASS_DROP = 0.01, 0.05
+#: Default tolerances by which a feedback metric may be worse than that of stable, and one of inputs.
+_FAIL_DROP, _PASS_DROP, _INPUT_DROP = 0.01, 0.05, 0.05
 
 
 class Kind(StrEnum):
@@ -46,6 +49,7 @@ class Kind(StrEnum):
     QUALITY = "quality"  # a mean over labelled answers, compared with stable's
     SHIFT = "shift"  # the distance of two distributions
     GROUPS = "groups"  # quality by the groups of a slice
+    INPUTS = "inputs"  # requests unlike the training data, compared with stable's
     MIRRORED = "mirrored"  # what both answered to the same requests
     GUARD = "guard"  # a value from a metric provider, with bounds
     COMPARISON = "comparison"  # which of two is better, in an A/B test
@@ -166,6 +170,8 @@ class Metric(Value, frozen=True, kw_only=True, dict=True):  # a dict caches the 
     `shadow-agreement` bounds the share of requests with equal answers by `minimum` (numbers within `tolerance`),
     `shadow-distance` the mean distance of the numbers by `maximum` (`relative` to the larger number).
 
+    `data-quality` and `outliers` compare the share of good requests by `fail_drop` and `pass_drop`.
+
     `group-accuracy` and the differences between groups judge the groups of `slice`, empty for the only one.
 
     None disables a test. A metric with a `guard` checks a value of a metric provider against bounds, one with a
@@ -202,6 +208,8 @@ class Metric(Value, frozen=True, kw_only=True, dict=True):  # a dict caches the 
             return Kind.SHIFT
         if self.name in OF_GROUPS:
             return Kind.GROUPS
+        if self.name in OF_INPUTS:
+            return Kind.INPUTS
         if self.name in (SHADOW_AGREEMENT, SHADOW_DISTANCE):
             return Kind.MIRRORED
         return Kind.RATE if self.name in (ERRORS, REFUSALS, LATENCY) else Kind.QUALITY
@@ -335,8 +343,8 @@ class MetricFields(Value, frozen=True, kw_only=True):
         given = self.prometheus or self.web or self.datadog
         if given is not None:
             return Metric(name=self.name, guard=self._guard(given.source))
-        if self.name not in (*BUILT_IN, *OF_GROUPS):
-            names = ", ".join((*BUILT_IN, *OF_GROUPS))
+        if self.name not in (*BUILT_IN, *OF_GROUPS, *OF_INPUTS):
+            names = ", ".join((*BUILT_IN, *OF_GROUPS, *OF_INPUTS))
             needs = f"any other needs {' or '.join(PROVIDERS)}"
             raise InvalidSpec(f"metric {self.name!r} is unknown; the built-in metrics are {names}; {needs}")
         bounded = Metric(name=self.name, minimum=self.minimum, maximum=self.maximum)
@@ -354,6 +362,12 @@ class MetricFields(Value, frozen=True, kw_only=True):
                 bounded,
                 fail_drop=_or(fails.max_drop_from_stable, _FAIL_DROP) if fails else None,
                 pass_drop=_or(passes.max_drop_from_stable, _PASS_DROP) if passes else None,
+            )
+        if bounded.kind is Kind.INPUTS:
+            return replace(
+                bounded,
+                fail_drop=_or(fails.max_drop_from_stable, _INPUT_DROP) if fails else None,
+                pass_drop=_or(passes.max_drop_from_stable, _INPUT_DROP) if passes else None,
             )
         if bounded.kind is Kind.GROUPS:
             drop = _or(fails.max_drop_from_stable, _FAIL_DROP) if fails else None

@@ -7,6 +7,7 @@ import pytest
 from judged_rollout import ANALYSIS, BLUE_GREEN, CANARY, rollout
 from rollout_actions import GATEWAY, at_phase
 
+from model_operator.api.inputs import InputSample
 from model_operator.clients.pod_metrics import Sample
 
 
@@ -58,6 +59,24 @@ async def test_a_canary_is_not_compared_with_a_server_that_does_not_count_refusa
         await canary.serve(stable=(0, 0), canary=(0, 0, 60))
     await canary.world.run(canary.key)
     assert at_phase("Healthy")(canary.world)
+
+
+async def test_a_canary_to_which_requests_look_strange_goes_back_with_the_numbers() -> None:
+    judged = copy.deepcopy(CANARY)
+    judged["canary"]["analysis"]["metrics"] = [{"name": "data-quality", "fail": {}}]
+    canary = await rollout(judged)
+    for number in range(1, 15):
+        for revision, bad in ((canary.stable, 2), (canary.canary, 40)):
+            inputs = InputSample(requests=100 * number, bad=bad * number)
+            canary.world.pods.samples[revision] = Sample(model=None, requests=100 * number, errors=0, inputs=inputs)
+        await canary.look()
+        if at_phase("RollingBack", "Degraded")(canary.world):
+            break
+    await canary.world.run(canary.key)
+    assert at_phase("Degraded")(canary.world)
+    message = canary.status["rollback"]["message"]
+    assert message.startswith("data-quality: canary ")
+    assert "(40.00%), stable " in message
 
 
 async def test_evidence_survives_the_operator() -> None:

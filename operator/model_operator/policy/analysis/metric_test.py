@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from model_operator.api.analysis import Metric, MetricSource
+from model_operator.api.inputs import InputSample
 from model_operator.api.shadow import Prediction
 from model_operator.api.sums import SliceCounts, SumStats
 from model_operator.observation.values import MetricState, Outcome
@@ -53,6 +54,10 @@ class Counters(Protocol):
     @property
     def quality(self) -> Mapping[str, SumStats]:
         """Labelled answers, by metric."""
+
+    @property
+    def inputs(self) -> InputSample | None:
+        """Requests that were compared with the training data; None of a server that does not compare them."""
 
     @property
     def slices(self) -> Mapping[tuple[str, str], SliceCounts]:

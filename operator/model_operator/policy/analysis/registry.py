@@ -7,6 +7,7 @@ from model_operator.api.analysis import AnalysisSpec, Kind, Metric
 from model_operator.policy.analysis.ab_test import AbTest
 from model_operator.policy.analysis.fairness_test import FairnessTest
 from model_operator.policy.analysis.feedback_test import FeedbackTest
+from model_operator.policy.analysis.input_test import InputTest
 from model_operator.policy.analysis.metric_test import MetricTest
 from model_operator.policy.analysis.rate_test import RateTest
 from model_operator.policy.analysis.shadow_test import ShadowTest
@@ -18,6 +19,7 @@ KINDS: Mapping[Kind, type[MetricTest[Any]]] = {
     Kind.QUALITY: FeedbackTest,
     Kind.SHIFT: ShiftTest,
     Kind.GROUPS: FairnessTest,
+    Kind.INPUTS: InputTest,
     Kind.MIRRORED: ShadowTest,
     Kind.GUARD: ThresholdCheck,
     Kind.COMPARISON: AbTest,
