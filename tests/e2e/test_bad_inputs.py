@@ -1,11 +1,15 @@
-"""A unit error in one feature is named by the condition; a package without a profile says what it lacks."""
+"""A unit error in one feature is named by the condition, and a version that has learnt another unit goes back.
+
+A package without a profile says what it lacks.
+"""
 
 from typing import Any
 
 import httpx
 import pytest
 import yaml
-from model_packages import ranges, some_rows
+from labelled_load import LabelledLoad
+from model_packages import judged_label, ranges, some_rows
 from waiting import wait_until
 
 from modeldeploy.kube import EVENTS, MODELDEPLOYMENTS
@@ -17,13 +21,15 @@ REQUESTS = 200
 
 @pytest.fixture(scope="module")
 def packages_with_profiles(space: Any) -> None:
-    """Two versions of the judged model: one that describes its training data, and one that describes another model."""
+    """Versions of the judged model: with the profile of its training data, with that in another unit, with another."""
     rows = some_rows(1000)
     profile = {}
     for place, name in enumerate(ranges()):
         numbers = sorted(row[place] for row in rows)
         profile[name] = {"edges": [*numbers[::100], numbers[-1]], "counts": [100] * 10, "missing": 0}
-    for version, described in (("1", profile), ("2", {"amount": {"edges": [0, 1], "counts": [5]}})):
+    metres = {**profile[FEATURE], "edges": [edge / 100 for edge in profile[FEATURE]["edges"]]}
+    others = {"amount": {"edges": [0, 1], "counts": [5]}}
+    for version, described in (("1", profile), ("2", others), ("3", {**profile, FEATURE: metres})):
         package = space.cluster.models / "measured" / version
         package.mkdir(parents=True)
         source = space.cluster.models / "judged" / "1"
@@ -59,6 +65,27 @@ def test_a_unit_error_is_named_within_200_requests(space: Any, packages_with_pro
     assert found["message"].startswith(f"{FEATURE} is outside of the range of the training data in ")
     told = [event["message"] for event in space.kube.list(EVENTS) if event["reason"] == "OutOfRange"]
     assert found["message"] in told
+
+
+@pytest.mark.timeout(120)
+def test_a_version_that_has_learnt_another_unit_goes_back(space: Any, packages_with_profiles: None) -> None:
+    analysis = {"interval": "1s", "warmup": "0s", "metrics": [{"name": "data-quality", "fail": {}}]}
+    canary = {
+        "steps": [{"setWeight": 50}, {"analysis": {"maxDuration": "2m"}}],
+        "abortScaleDownDelaySeconds": 0,
+        "analysis": analysis,
+    }
+    rest: dict[str, Any] = {"strategy": {"canary": canary}, "monitoring": {"dataQuality": {}}}
+
+    def status() -> dict[str, Any]:
+        found: dict[str, Any] = space.kube.get(MODELDEPLOYMENTS, NAME).get("status", {})
+        return found
+
+    with LabelledLoad(space.url(NAME), list(ranges()), some_rows(200), judged_label, rate=160):
+        space.apply(NAME, "measured/3", **rest)
+        wait_until(lambda: status()["phase"] == "Degraded", lambda: f"it went back: {status()}", seconds=90)
+    assert status()["rollback"]["reason"] == "AnalysisFailed"
+    assert status()["rollback"]["message"].startswith("data-quality: canary ")
 
 
 @pytest.mark.timeout(120)

@@ -62,7 +62,7 @@ async def test_a_canary_is_not_compared_with_a_server_that_does_not_count_refusa
 
 
 async def test_a_canary_to_which_requests_look_strange_goes_back_with_the_numbers() -> None:
-    judged = copy.deepcopy(CANARY)
+    judged: dict[str, Any] = copy.deepcopy(CANARY)
     judged["canary"]["analysis"]["metrics"] = [{"name": "data-quality", "fail": {}}]
     canary = await rollout(judged)
     for number in range(1, 15):
