@@ -25,7 +25,8 @@ class Rank(IntEnum):
     UNREADABLE = 3
     PAUSED = 4
     FAILING = 5
-    DRIFTING = 6
+    BAD_INPUTS = 6
+    DRIFTING = 7
     NONE = 9
 
 
@@ -136,5 +137,8 @@ def _attention(rollout: Rollout, body: Body) -> Iterator[Attention]:
     if rollout.failures and rollout.phase != "Degraded" and not rollout.aborted:
         failure = rollout.failures[0]
         yield Attention(Rank.FAILING, "Pods fail", f"{failure.reason}: {failure.message}")
+    inputs = conditions.get("DataQuality", {})
+    if inputs.get("status") == "False":
+        yield Attention(Rank.BAD_INPUTS, "Bad inputs", inputs.get("message") or "")
     if reason := (status.get("retraining") or {}).get("reason"):
         yield Attention(Rank.DRIFTING, "Needs training", reason)

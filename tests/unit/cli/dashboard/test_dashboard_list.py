@@ -30,6 +30,7 @@ def rolling(**more: Any) -> dict[str, Any]:
     return body(**{"stableRevision": "5c1a", "canaryRevision": "6f8d", "phase": "Paused", **more})
 
 
+BAD_INPUTS = [{"type": "DataQuality", "status": "False", "reason": "OutOfRange", "message": "age is 100 times larger"}]
 STALLED = [{"type": "Stalled", "status": "True", "reason": "InvalidSpec", "message": "it cannot be"}]
 FAILURES = [{"revision": "6f8d", "reason": "ArtifactNotFound", "message": "it is not there"}]
 
@@ -63,6 +64,7 @@ FAILURES = [{"revision": "6f8d", "reason": "ArtifactNotFound", "message": "it is
             id="an undecided analysis waits for a person",
         ),
         pytest.param(rolling(phase="Progressing", podFailures=FAILURES), ["Pods fail"], id="pods that fail"),
+        pytest.param(body(conditions=BAD_INPUTS), ["Bad inputs"], id="requests unlike the training data"),
         pytest.param(body(retraining={"reason": "age has drifted"}), ["Needs training"], id="a model to train again"),
     ],
 )
