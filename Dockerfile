@@ -32,7 +32,7 @@ RUN python .ci/pins operator,dashboard > requirements.txt \
 
 FROM build AS build-server
 # What models of tables need, and what `spec.server` can switch on. PyTorch and Keras are larger than the rest together.
-ARG EXTRAS=server,server-sklearn,server-pandas,server-skops,server-xgboost,server-lightgbm,server-onnx,server-accelerate,server-fairness,server-scan,server-grpc,server-otel,server-stream-nats,server-stream-redis,server-stream-rabbitmq,server-stream-kafka,signing
+ARG EXTRAS=server,server-sklearn,server-pandas,server-skops,server-xgboost,server-lightgbm,server-onnx,server-accelerate,server-fairness,server-scan,server-grpc,server-otel,server-parquet,server-stream-nats,server-stream-redis,server-stream-rabbitmq,server-stream-kafka,signing
 ARG MORE=
 COPY server_image server_image
 # pip stays, for `installRequirements`.
