@@ -1,7 +1,7 @@
 # What a person, CI and the README call. Every target sets itself up: the virtual environment is made
 # when it is missing and brought up to date when pyproject.toml or constraints.txt changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-hostile bench-sandbox bench-analysis bench-server bench-artifacts bench-memory bench-streams bench-dashboard docs pictures site dashboards lock sbom workflows pin clean
+.PHONY: help setup demo test test-heavy fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-hostile bench-sandbox bench-analysis bench-server bench-artifacts bench-memory bench-streams bench-dashboard docs pictures site dashboards lock sbom workflows pin clean
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -29,8 +29,11 @@ demo: $(STAMP) ## Run the product's main job from one end to the other, without 
 	@$(BIN)/python -m modeldeploy.demo
 
 # Files run side by side, four at a time, end-to-end tests early: most of them wait for processes to start.
-test: $(STAMP) ## Run every test
+test: $(STAMP) ## Run every test but those that take minutes
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+test-heavy: $(STAMP) ## Run the tests that take minutes: every broker and its death, schedules
+	@$(BIN)/python -m pytest --heavy -m heavy -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 fuzz: $(STAMP) ## Send the model server a million random requests, the sandbox and the operator thousands (FUZZ=n: so many; FUZZ_SEED=n: others)
 	@FUZZ=$(or $(FUZZ),1000000) HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest --timeout 0 tests/integration/sandbox/test_fuzz.py \

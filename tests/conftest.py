@@ -1,4 +1,4 @@
-"""What every test gets: the `--cluster` switch and a check for asyncio tasks left behind.
+"""What every test gets: the switches `--cluster` and `--heavy`, and a check for asyncio tasks left behind.
 
 Used by pytest alone. Timeouts and warnings-as-errors are set in pyproject.toml.
 """
@@ -18,6 +18,11 @@ settings.register_profile("search", deadline=None, suppress_health_check=[Health
 settings.register_profile("project", settings.get_profile("search"), derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "project"))
 
+#: Files that take minutes.
+LONGEST = frozenset(
+    {"test_batches.py", "test_examples.py", "test_messaging.py", "test_rollouts.py", "test_tutorials.py"}
+)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -25,15 +30,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run the end-to-end tests on the cluster that KUBECONFIG leads to, not in a sandbox",
     )
+    parser.addoption("--heavy", action="store_true", help="run the tests that take minutes too (make test-heavy)")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # Files are shared out in this order: one that takes minutes must not begin last.
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
             # First in, last out: so that tasks of the test's other fixtures are seen as well.
             item.fixturenames.insert(0, "no_task_left_behind")
         if item.get_closest_marker("cluster") and not config.getoption("--cluster"):
             item.add_marker(pytest.mark.skip(reason="needs a real cluster: --cluster"))
+        if item.get_closest_marker("heavy") and not config.getoption("--heavy"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes: make test-heavy"))
 
 
 @pytest.fixture

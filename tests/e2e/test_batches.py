@@ -222,6 +222,7 @@ def test_a_batch_waits_for_its_model(space: Any, home: Path) -> None:
     assert ended(space, "early")["rows"] == 10
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(240)
 def test_a_schedule_starts_runs(space: Any, home: Path) -> None:
     source, out = {"uri": table(home, 10)}, {"uri": (home / "{time}").as_uri().replace("%7B", "{").replace("%7D", "}")}

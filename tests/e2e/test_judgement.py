@@ -147,11 +147,12 @@ def prometheus(judged: Any, tmp_path: Path) -> Iterator[tuple[str, Callable[[], 
     address = f"{node['status']['addresses'][0]['address']}:{free_port()}"
     targets = f"[{{job_name: itself, static_configs: [{{targets: ['{address}']}}]}}]"
     (tmp_path / "prometheus.yml").write_text(f"global: {{scrape_interval: 1s}}\nscrape_configs: {targets}\n")
-    words = ("--config.file", "prometheus.yml", "--web.listen-address", address, "--log.level", "error")
+    # Debian's Prometheus keeps its data in one folder of the machine unless it is told otherwise.
+    words = ("--config.file", "prometheus.yml", "--storage.tsdb.path", "data", "--web.listen-address", address)
     started: list[subprocess.Popen[bytes]] = []
 
     def start() -> subprocess.Popen[bytes]:
-        started.append(subprocess.Popen(["prometheus", *words], cwd=tmp_path))
+        started.append(subprocess.Popen(["prometheus", *words, "--log.level", "error"], cwd=tmp_path))
         return started[-1]
 
     yield f"http://{address}", start

@@ -110,7 +110,8 @@ def prometheus(folder: Path, kubeconfig: Path, jobs: Jobs, rule_groups: Sequence
     """Run Prometheus on loopback until the context ends."""
     address = f"127.0.0.1:{free_port()}"
     (folder / "rules.yml").write_text(yaml.safe_dump({"groups": list(rule_groups)}))
-    words = ("--config.file", "prometheus.yml", "--web.listen-address", address, "--log.level", "warn")
+    # Debian's Prometheus keeps its data in one folder of the machine unless it is told otherwise.
+    words = ("--config.file", "prometheus.yml", "--storage.tsdb.path", "data", "--web.listen-address", address)
     with discovery(kubeconfig, jobs) as url:
         written = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
@@ -118,7 +119,7 @@ def prometheus(folder: Path, kubeconfig: Path, jobs: Jobs, rule_groups: Sequence
             "rule_files": ["rules.yml"],
         }
         (folder / "prometheus.yml").write_text(yaml.safe_dump(written))
-        process = subprocess.Popen(["prometheus", *words], cwd=folder)
+        process = subprocess.Popen(["prometheus", *words, "--log.level", "warn"], cwd=folder)
         try:
             yield Prometheus(f"http://{address}", time.time())
         finally:

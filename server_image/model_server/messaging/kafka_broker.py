@@ -70,13 +70,12 @@ class KafkaBroker(ConsumerRebalanceListener):  # type: ignore[misc]
         self._parts: dict[TopicPartition, PartitionOffsets] = {}
         self._clients: list[Any] = []
         self._committed: dict[TopicPartition, Any] = {}
-        self._failure: Exception | None = None
+        self._rebalances = 0
 
     async def open(self) -> None:
         """Connect, see that the topics exist, and join the group."""
         await self.close()
         options = self._options()
-        self._failure = None
         async with self._translated():
             self._admin = await self._started(AIOKafkaAdminClient(**options))
             self._producer = await self._started(
@@ -109,12 +108,16 @@ class KafkaBroker(ConsumerRebalanceListener):  # type: ignore[misc]
         """The next messages of the partitions that are this consumer's."""
         async with self._translated():
             found = await self._consumer.getmany(timeout_ms=int(TAKE_SECONDS * 1000), max_records=most)
-            if self._failure is not None:
-                raise self._failure
+            if not await self._resume({partition: records[0].offset for partition, records in found.items()}):
+                return ()
             messages = [self._message(partition, record) for partition, records in found.items() for record in records]
             # Before one of them is answered: whoever begins here again has to know that they were delivered.
-            await self._commit()
-        return messages
+            if await self._commit():
+                return messages
+        for message in messages:
+            _, part, offset = message.receipt
+            part.give_back(offset)
+        return ()
 
     async def settle(self, message: Message, outgoing: Outgoing) -> None:
         """Produce, wait for all replicas, remember the offset as finished."""
@@ -179,18 +182,25 @@ class KafkaBroker(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._commit()
         for partition in revoked:
             self._parts.pop(partition, None)
+        self._rebalances += 1
 
-    async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
-        """Find out where to begin in new partitions, and what was delivered before."""
-        try:
-            committed = await self._committed_offsets(assigned)
-        except Exception as error:
-            # Told by the next `take`: what is raised here is only logged.
-            self._failure = error
-            return
-        for partition, found in committed.items():
-            if partition in assigned:
-                self._parts[partition] = PartitionOffsets.resumed(found.offset, found.metadata)
+    def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        """Nothing to do: messages may be there before this is called, so `take` finds out what was delivered before."""
+
+    async def _resume(self, begins: Mapping[TopicPartition, int]) -> bool:
+        """Find out what was delivered before of new partitions; false if they are shared anew meanwhile."""
+        new, rebalances = [partition for partition in begins if partition not in self._parts], self._rebalances
+        if not new:
+            return True
+        committed = await self._committed_offsets(new)
+        if self._rebalances != rebalances:
+            return False
+        for partition in new:
+            if (known := committed.get(partition)) is not None:
+                self._parts[partition] = PartitionOffsets.resumed(known.offset, known.metadata)
+            else:
+                self._parts[partition] = PartitionOffsets(begins[partition], begins[partition])
+        return True
 
     async def _committed_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Any]:
         found = await self._admin.list_consumer_group_offsets(self._topics.group, partitions=list(partitions))
@@ -201,7 +211,8 @@ class KafkaBroker(ConsumerRebalanceListener):  # type: ignore[misc]
         await asyncio.wait_for(client.start(), CALL_SECONDS * 2)
         return client
 
-    async def _commit(self) -> None:
+    async def _commit(self) -> bool:
+        """Commit what is finished and taken. False if the group rebalances: its members begin at the last commit."""
         mine = self._consumer.assignment()
         offsets = {
             partition: OffsetAndMetadata(part.low, part.metadata)
@@ -209,15 +220,15 @@ class KafkaBroker(ConsumerRebalanceListener):  # type: ignore[misc]
             if partition in mine
         }
         if offsets and offsets != self._committed:
-            self._committed = offsets
-            # A rebalance under way: those that get the partitions begin a little earlier.
-            with suppress(CommitFailedError):
+            try:
                 await asyncio.wait_for(self._consumer.commit(offsets), CALL_SECONDS)
+            except CommitFailedError:
+                return False
+            self._committed = offsets
+        return True
 
     def _message(self, partition: TopicPartition, record: ConsumerRecord) -> Message:
-        part = self._parts.get(partition)
-        if part is None:
-            part = self._parts[partition] = PartitionOffsets(record.offset, record.offset)
+        part = self._parts[partition]
         receipt: _Receipt = (partition, part, record.offset)
         return Message(
             body=record.value or b"",

@@ -28,8 +28,9 @@ class PartitionOffsets:
     begun: int = 1
     _earlier: int = 0
     _next: int | None = None
-    # In the order of the offsets, which have gaps: compaction and transactions leave some out.
-    _open: dict[int, None] = field(default_factory=dict)
+    # Not finished, and whether somebody works on it. In the order of the offsets, which have gaps: compaction and
+    # transactions leave some out.
+    _open: dict[int, bool] = field(default_factory=dict)
 
     @classmethod
     def resumed(cls, low: int, metadata: str) -> PartitionOffsets:
@@ -45,7 +46,7 @@ class PartitionOffsets:
         """
         if self._next is None:
             self._move(offset)
-        self._open[offset] = None
+        self._open[offset] = True
         self._next = offset + 1
         self.high = max(self.high, self._next)
         if offset >= self._earlier:
@@ -58,14 +59,18 @@ class PartitionOffsets:
         if self._next is not None:
             self._move(next(iter(self._open), self._next))
 
+    def give_back(self, offset: int) -> None:
+        """A message that was taken is left to whoever gets the partition next: nothing from it on is committed."""
+        self._open[offset] = False
+
     def _move(self, low: int) -> None:
         if low != self.low:
             self.low, self.begun = low, 1
 
     @property
     def is_open(self) -> bool:
-        """Whether messages are taken and not finished."""
-        return bool(self._open)
+        """Whether messages are worked on."""
+        return any(self._open.values())
 
     @property
     def metadata(self) -> str:

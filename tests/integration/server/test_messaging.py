@@ -23,7 +23,13 @@ from model_server.settings import read_settings
 ANSWERED = 'modeldeploy_stream_messages_total{{model="wine",outcome="answered",revision="",version="3"}} {}.0'
 
 
-@pytest.fixture(params=sorted(BROKERS))
+#: Two brokers that start quickly; the others take the same tests in `make test-heavy`, and one of them each time.
+QUICK = frozenset({"nats", "redis"})
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=() if name in QUICK else pytest.mark.heavy) for name in sorted(BROKERS)]
+)
 def kind(request) -> type[TestBroker]:
     found = BROKERS[request.param]
     if why := found.missing():
@@ -78,6 +84,7 @@ def body(rows) -> bytes:
     return json.dumps({"instances": rows}).encode()
 
 
+@pytest.mark.parametrize("kind", sorted(BROKERS), indirect=True)
 async def test_a_message_is_answered_as_a_request_is(broker, wine, serve):
     server = serve(wine.uri, **stream(broker)).wait_ready()
     rows = wine.rows[:20].tolist()

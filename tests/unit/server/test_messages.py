@@ -129,6 +129,17 @@ def test_a_message_that_is_finished_begins_the_count_anew():
     assert part.metadata == "taken=12 begun=1"
 
 
+def test_a_message_that_is_given_back_is_not_committed_and_not_waited_for():
+    part = PartitionOffsets.resumed(10, "")
+    for offset in (10, 11, 12):
+        part.take(offset)
+    part.give_back(11)
+    part.finish(10)
+    part.finish(12)
+    assert part.low == 11
+    assert not part.is_open
+
+
 def test_messages_that_retention_has_deleted_hold_nothing_up():
     part = PartitionOffsets.resumed(10, "taken=12 begun=1")
     assert part.take(50) == 1
