@@ -177,6 +177,7 @@ def test_a_prediction_is_tried_with_the_form_of_the_model(space: Space, page: Pa
     space.wait_live("tried", "1")
     open_model(page, "tried")
     page.get_by_role("button", name="Show the form").click()
+    expect(page.locator("#prediction")).to_contain_text("No explanation: explanations are off: set MODEL_SERVER")
     field = page.get_by_role("textbox", name="mean_radius")
     expect(field).to_be_focused()
     field.fill("10")
@@ -232,7 +233,12 @@ def test_a_model_behind_a_key_is_tried_and_explained(space: Space, page: Page) -
     expect(answer).to_contain_text("Scale: probability of class 1.")
     expect(answer.get_by_role("listitem").first).to_contain_text("size")
     expect(answer).to_contain_text("± is its standard error")
-    assert serious(page) == []
+    for dark in (False, True):
+        page.emulate_media(color_scheme="dark" if dark else "light")
+        assert serious(page) == []
+    page.set_viewport_size({"width": 360, "height": 760})
+    assert page.evaluate(FITS), "the page is cut"
+    page.set_viewport_size({"width": 1280, "height": 720})
     page.get_by_label("API key").fill("wrong")
     page.get_by_role("button", name="Predict").click()
     expect(answer).to_contain_text("The model does not accept this API key.")

@@ -10,6 +10,7 @@ import typer
 from modeldeploy.requests import Refused
 
 METADATA = "model.yaml"
+_UNTOLD = "the model's file does not tell its inputs"
 
 
 def package(
@@ -91,7 +92,7 @@ def _write_metadata(
     import yaml
 
     from modeldeploy.package.describing import describe
-    from modeldeploy.package.models import feature_names
+    from modeldeploy.package.models import feature_names, unread_pickle
 
     path = folder / METADATA
     if path.exists() and not force:
@@ -116,8 +117,10 @@ def _write_metadata(
     if not features:
         taken = "all columns of the sample" if target is None else f"the sample's columns but {target}"
         hint = "; --target leaves out the one that is predicted" if target is None else ""
+        pickle = unread_pickle(folder, trusted=trusted)
+        reason = f"{pickle} was not read, which runs its code (add --trusted for that)" if pickle else _UNTOLD
         print(
-            f"the model's file does not tell its inputs: taken are {taken}, in this order: {', '.join(names)}{hint}",
+            f"{reason}: taken are {taken}, in this order: {', '.join(names)}{hint}",
             file=sys.stderr,
         )
 

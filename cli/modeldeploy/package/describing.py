@@ -74,7 +74,9 @@ def histogram(numbers: Sequence[float]) -> dict[str, Any]:
     """
     if len(set(numbers)) < 3:
         return {}
-    deciles = statistics.quantiles(numbers, n=BINS, method="inclusive")
-    edges = sorted({min(numbers), *deciles, max(numbers)})
+    low, high = min(numbers), max(numbers)
+    # Twelve digits: a person reads 2.01, and not 2.0100000000000002.
+    deciles = (float(f"{one:.12g}") for one in statistics.quantiles(numbers, n=BINS, method="inclusive"))
+    edges = sorted({low, *(one for one in deciles if low < one < high), high})
     counts = Counter(bisect_right(edges[1:-1], number) for number in numbers)
     return {"edges": edges, "counts": [counts[index] for index in range(len(edges) - 1)]}

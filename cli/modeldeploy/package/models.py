@@ -29,6 +29,11 @@ def feature_names(folder: Path, *, trusted: bool) -> list[str]:
     return []
 
 
+def unread_pickle(folder: Path, *, trusted: bool) -> str:
+    """Return the name of the pickle that `feature_names` has not read; "" where there is none."""
+    return "" if trusted else next((one.name for one in sorted(folder.iterdir()) if one.suffix.lower() in PICKLES), "")
+
+
 def _of_pickle(path: Path) -> list[str]:
     try:
         import joblib

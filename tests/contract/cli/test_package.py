@@ -124,12 +124,21 @@ def test_what_only_a_sample_would_write_is_not_ignored(folder: Path, options: li
     assert f"{options[0]} says what is written into model.yaml" in " ".join(result.output.replace("│", " ").split())
 
 
-def test_columns_that_nobody_vouched_for_are_named(tmp_path: Path, sample: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        pytest.param(
+            "model.joblib", "model.joblib was not read, which runs its code (add --trusted for that)", id="pickle"
+        ),
+        pytest.param("model.onnx", "the model's file does not tell its inputs", id="any other file"),
+    ],
+)
+def test_columns_that_nobody_vouched_for_are_named(tmp_path: Path, sample: Path, file: str, reason: str) -> None:
     folder = tmp_path / "unknown"
     folder.mkdir()
-    (folder / "model.joblib").write_bytes(b"a pickle")
+    (folder / file).write_bytes(b"a model")
     result = CliRunner().invoke(build(), ["package", str(folder), "--sample", str(sample)])
-    assert "the model's file does not tell its inputs: taken are all columns of the sample" in result.stderr
+    assert f"{reason}: taken are all columns of the sample" in result.stderr
     assert "--target leaves out the one that is predicted" in result.stderr
     assert f"kind, {NAMES[-1]}, " in result.stderr
 
