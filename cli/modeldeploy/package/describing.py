@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from modeldeploy.package.correlation import common_correlation
+
 BINS = 10
 # Text with more values than this is not compared value by value.
 MOST_CATEGORIES = 50
@@ -14,7 +16,7 @@ MISSING = ("", "na", "n/a", "nan", "null", "none")
 
 
 def describe(names: Sequence[str], columns: Mapping[str, Sequence[str]], *, ranges: bool) -> dict[str, Any]:
-    """`input_features` and `reference_profile` for the columns in `names`, each a list of cells as text.
+    """`input_features`, `reference_profile` and `reference_correlation` for the columns in `names`, as cells of text.
 
     With `ranges` the lowest and highest value of a number become its rule: values outside are refused.
     """
@@ -24,7 +26,13 @@ def describe(names: Sequence[str], columns: Mapping[str, Sequence[str]], *, rang
         features.append(feature)
         if reference:
             profile[name] = reference
-    return {"input_features": features} | ({"reference_profile": profile} if profile else {})
+    numbers = [_cells_as_numbers(columns[name]) for name in names if "edges" in profile.get(name, {})]
+    correlation = common_correlation(numbers)
+    return {
+        "input_features": features,
+        **({"reference_profile": profile} if profile else {}),
+        **({} if correlation is None else {"reference_correlation": correlation}),
+    }
 
 
 def _describe_one(name: str, cells: Sequence[str], *, ranges: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -57,6 +65,10 @@ def _describe_one(name: str, cells: Sequence[str], *, ranges: bool) -> tuple[dic
     if reference:
         reference["missing"] = len(cells) - len(present)
     return feature | {"example": example}, reference
+
+
+def _cells_as_numbers(cells: Sequence[str]) -> list[float | None]:
+    return [None if cell.strip().lower() in MISSING else float(cell) for cell in cells]
 
 
 def _numbers(cells: Sequence[str]) -> list[float] | None:

@@ -152,6 +152,7 @@ class Metadata(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     hyperparameters: dict[str, Any] = {}
     metrics: dict[str, float] = {}
     reference_profile: dict[str, ReferenceFeature] = {}
+    reference_correlation: float | None = None
 
     def __post_init__(self) -> None:
         for name in self.artifacts:
@@ -163,6 +164,8 @@ class Metadata(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             twice = {name for name in names if names.count(name) > 1}
             if twice:
                 raise ValueError(f"{field} names {sorted(twice)[0]!r} twice")
+        if self.reference_correlation is not None and not 0 <= self.reference_correlation < 1:
+            raise ValueError("reference_correlation is not from 0 to below 1")
         strange = self.reference_profile.keys() - {feature.name for feature in self.input_features}
         if strange and self.input_features:
             raise ValueError(f"reference_profile names {sorted(strange)[0]!r}, which is not an input feature")

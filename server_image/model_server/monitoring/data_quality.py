@@ -102,7 +102,7 @@ class DataQuality(Collector):
     ) -> None:
         self._marginals = find_marginals(features, metadata)
         self._names = [feature.name for feature in features[:MOST_FEATURES]]
-        self._threshold = threshold(list(self._marginals.values()))
+        self._threshold = threshold(list(self._marginals.values()), metadata.reference_correlation)
         self._allowed = limits
         self._telemetry = telemetry
         self._refused: list[frozenset[tuple[str, str]]] = []

@@ -21,9 +21,9 @@ from model_server.domain.tensors import Array
 #: Share of the rows of the training data that are above the threshold.
 RARE = 0.001
 SIMULATED_ROWS = 20_000
-# Rows of independent features are rarely far in many features at once, and rows of real tables are: with independent
-# features a third of the rows of scikit-learn's breast cancer data, fresh ones, would be outliers, and with this
-# correlation none.
+# The correlation of numeric features where the package does not say it. Rows of independent features are rarely far in
+# many features at once, and rows of real tables are: with independent features a quarter of the rows of scikit-learn's
+# breast cancer data, fresh ones, would be outliers, and with this correlation none.
 CORRELATION = 0.3
 _SEED = 20_221
 
@@ -133,26 +133,31 @@ def distances(sums: Array) -> Array:
     return largest
 
 
-def threshold(marginals: list[Marginal]) -> float:
+def threshold(marginals: list[Marginal], correlation: float | None = None) -> float:
     """The distance that `RARE` of the training data's rows exceed.
 
     It is the quantile of simulated rows, which have each feature's distribution and a common correlation of the numeric
-    ones (`CORRELATION`, a Gaussian copula with one factor): a profile does not say how features go together. The seed
-    is fixed, so that all workers and pods agree.
+    ones (a Gaussian copula with one factor): a profile does not say how features go together. The seed is fixed, so
+    that all workers and pods agree.
+
+    Args:
+        correlation: that of the training data, from 0 to below 1 (`reference_correlation` of the package);
+            `CORRELATION` where it is not known.
     """
+    correlation = CORRELATION if correlation is None else correlation
     random = np.random.default_rng(_SEED)
     factor = random.normal(size=SIMULATED_ROWS)
     sums = np.zeros((3, SIMULATED_ROWS))
     for marginal in marginals:
-        sums += marginal.scores[:, _simulated(marginal, factor, random)]
+        sums += marginal.scores[:, _simulated(marginal, factor, correlation, random)]
     return float(np.quantile(distances(sums), 1 - RARE))
 
 
-def _simulated(marginal: Marginal, factor: Array, random: np.random.Generator) -> Array:
+def _simulated(marginal: Marginal, factor: Array, correlation: float, random: np.random.Generator) -> Array:
     shares = np.cumsum(marginal.shares)[:-1]
     own = random.normal(size=SIMULATED_ROWS)
     if marginal.is_numeric:
-        own = math.sqrt(CORRELATION) * factor + math.sqrt(1 - CORRELATION) * own
+        own = math.sqrt(correlation) * factor + math.sqrt(1 - correlation) * own
     cells = np.searchsorted(np.quantile(own, shares), own, side="right")
     if marginal.missing:
         cells[random.random(SIMULATED_ROWS) < marginal.missing] = len(marginal.shares)

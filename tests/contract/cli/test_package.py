@@ -1,7 +1,9 @@
 """What `modeldeploy package` writes is what the model server reads: digest, model.yaml, profile, place."""
 
 import csv
+import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -18,10 +20,12 @@ from typer.testing import CliRunner
 
 from model_server.errors import SignatureMismatch
 from model_server.loader import load
+from model_server.monitoring.data_quality import DataQuality, limits_by_problem
 from model_server.monitoring.drift import Bins
 from model_server.package.digest import digest
 from model_server.package.metadata import read_metadata
 from model_server.settings import read_settings
+from model_server.telemetry import Telemetry
 from modeldeploy.app import build
 from modeldeploy.requests import Refused
 
@@ -74,6 +78,33 @@ def test_a_sample_makes_a_package_that_the_server_loads_by_its_pin(tmp_path: Pat
         assert reference.edges is not None
         bins = Bins(counts=reference.counts, edges=reference.edges)
         assert bins.count(WINE.data[:, index]).tolist() == list(reference.counts)
+
+
+@pytest.mark.parametrize(
+    ("correlation", "tail"),
+    [
+        pytest.param(0.0, lambda rows: rows, id="independent"),
+        pytest.param(0.8, lambda rows: rows, id="one cause"),
+        pytest.param(0.5, np.exp, id="one cause and long tails"),
+    ],
+)
+def test_one_in_a_thousand_rows_like_those_of_the_sample_is_an_outlier(
+    folder: Path, tmp_path: Path, correlation: float, tail: Callable[[Any], Any]
+) -> None:
+    random = np.random.default_rng(4)
+    cause, own = random.normal(size=(12_000, 1)), random.normal(size=(12_000, len(NAMES)))
+    rows = tail(np.sqrt(correlation) * cause + np.sqrt(1 - correlation) * own)
+    sample = tmp_path / "made-up.csv"
+    np.savetxt(sample, rows[:4_000], delimiter=",", header=",".join(NAMES), comments="")
+    run(folder, "--sample", sample)
+    metadata = read_metadata(folder / "model.yaml")
+    assert metadata.reference_correlation == pytest.approx(correlation, abs=0.05)
+    telemetry = Telemetry()
+    quality = DataQuality(metadata.input_features, metadata, limits_by_problem(0.05), telemetry)
+    quality.update([{"inputs": row[None]} for row in rows[4_000:]])
+    page = telemetry.render().decode()
+    (outliers,) = re.findall(r"^modeldeploy_outlier_rows_total\{.*\} (\S+)", page, re.MULTILINE)
+    assert 0 < float(outliers) / 8_000 < 0.004
 
 
 def test_both_digests_are_what_a_shell_computes(tmp_path: Path, folder: Path) -> None:

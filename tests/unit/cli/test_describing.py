@@ -1,9 +1,12 @@
 """What a sample of the training data says about the features of a model."""
 
+import math
+import random
 from typing import Any
 
 import pytest
 
+from modeldeploy.package.correlation import common_correlation
 from modeldeploy.package.describing import describe, histogram
 
 
@@ -50,3 +53,29 @@ def test_missing_values_are_counted_beside_those_that_are_there() -> None:
     profile = describe(["a"], {"a": ["1", "", "2", "nan", "3"]}, ranges=False)["reference_profile"]
     assert profile["a"]["missing"] == 2
     assert sum(profile["a"]["counts"]) == 3
+
+
+def test_the_correlation_does_not_depend_on_units() -> None:
+    chance = random.Random(1)
+    causes = [chance.gauss(0, 1) for _ in range(500)]
+    first, second = ([cause + chance.gauss(0, 1) for cause in causes] for _ in range(2))
+    found = common_correlation([first, second])
+    assert found == pytest.approx(0.5, abs=0.1)
+    assert common_correlation([first, [math.exp(number) for number in second]]) == found
+
+
+@pytest.mark.parametrize(
+    ("columns", "correlation"),
+    [
+        pytest.param([list(range(60))], None, id="one column"),
+        pytest.param([list(range(20))] * 2, None, id="few rows"),
+        pytest.param([list(range(60)), [1.0] * 60], None, id="a column of one value"),
+        pytest.param([list(range(60))] * 2, 0.99, id="the same twice"),
+        pytest.param([list(range(60)), list(range(60, 0, -1))], 0.0, id="opposites are never large together"),
+        pytest.param([[*range(58), None, None]] * 2, 0.99, id="missing values"),
+        pytest.param([list(range(60)), [None] * 60], None, id="a column of which no row is left"),
+        pytest.param([[number * 1e306 for number in range(-60, 60)]] * 2, 0.99, id="enormous numbers"),
+    ],
+)
+def test_a_correlation(columns: list[list[float | None]], correlation: float | None) -> None:
+    assert common_correlation(columns) == correlation
