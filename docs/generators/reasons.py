@@ -331,6 +331,22 @@ CONDITIONS: Mapping[str, tuple[str, Reasons]] = {
             ),
         },
     ),
+    "EstimateTrusted": (
+        "The quality that is estimated without labels may be trusted. Only with `spec.monitoring.estimatedQuality`.",
+        {
+            "Trusted": ("The estimate is calibrated, and the inputs are like those of the training data.", _NOTHING),
+            "NotReported": ("No pod of stable has told it yet.", "wait"),
+            "NotCalibrated": (
+                "The package has no calibration, so that nothing is estimated.",
+                "package the model with `modeldeploy package --holdout FILE --target COLUMN`",
+            ),
+            "InputsDrifted": (
+                "Features have drifted: how often the model is right for such inputs, nobody has measured.",
+                "label some answers and send them to `/feedback`, or train the model again",
+            ),
+            "FewRows": ("The servers have answered fewer than 200 rows since their start.", "wait"),
+        },
+    ),
     "AnnotationsAccepted": (
         "Each request by an annotation is accepted. Only with such annotations.",
         {

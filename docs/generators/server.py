@@ -17,6 +17,7 @@ from model_server.domain.tensors import Inputs, Outputs
 from model_server.explanations import ExplanationLimits, Explanations
 from model_server.inputs.untyped import Untyped
 from model_server.monitoring.data_quality import DataQuality, limits_by_problem
+from model_server.monitoring.estimated_quality import EstimatedQuality
 from model_server.monitoring.monitor import Monitor
 from model_server.package.formats import known_formats
 from model_server.plugins import SOURCES, registered
@@ -109,6 +110,13 @@ class _NoModel:
         raise NotImplementedError
 
 
+class _Classifier(_NoModel):
+    """Has what an estimate of quality needs."""
+
+    probability_output = "probabilities"
+    classes = (0, 1)
+
+
 async def _declare_explanations(loaded: LoadedModel, explainer: DirectExplainer, telemetry: Telemetry) -> None:
     """Register the metrics of explanations, which a server has where the model is explained."""
     limits = BatchLimits(max_rows=1, max_delay_seconds=0, max_queue=1, timeout_seconds=1)
@@ -116,6 +124,14 @@ async def _declare_explanations(loaded: LoadedModel, explainer: DirectExplainer,
     own = ExplanationLimits(max_rows=1, max_queue=1, timeout_seconds=1)
     Explanations(loaded, explainer, batcher, own, telemetry).close()
     batcher.close()
+
+
+def _declare_estimate(telemetry: Telemetry) -> None:
+    metadata = Metadata(reference_profile={"a": ReferenceFeature(edges=(0, 1), counts=(1,))})
+    loaded = LoadedModel(
+        identity=telemetry.identity, metadata=metadata, adapter=Untyped(), model=_Classifier(), outputs=()
+    )
+    EstimatedQuality(loaded, telemetry)
 
 
 def _metrics() -> str:
@@ -128,6 +144,7 @@ def _metrics() -> str:
     profile = {"a": ReferenceFeature(edges=(0, 1), counts=(1,))}
     limits = limits_by_problem(settings.data_quality_max_bad_rate)
     DataQuality([Feature(name="a")], Metadata(reference_profile=profile), limits, telemetry)
+    _declare_estimate(telemetry)
     explainer = DirectExplainer(
         kind=ExplanationKind(method="linear", scale="prediction"),
         form=lambda inputs: inputs,

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from model_operator.api.analysis import MetricSource
 from model_operator.api.batch import ShardProgress
+from model_operator.api.estimate import EstimatedMetric
 from model_operator.api.hooks import GateAnswer, WebhookEndpoint
 from model_operator.api.inputs import InputSample
 from model_operator.api.json import Body
@@ -220,3 +221,11 @@ class PodSample(Protocol):
     @property
     def slices(self) -> Mapping[tuple[str, str], SliceCounts]:
         """Answers by slice and group."""
+
+    @property
+    def estimate(self) -> str | None:
+        """Why the estimated quality is not to be trusted; empty while it is, None where nothing is estimated."""
+
+    @property
+    def estimated(self) -> Mapping[str, EstimatedMetric]:
+        """Metrics that are estimated without labels."""

@@ -113,6 +113,14 @@ def _evaluate(arguments: list[str]) -> int:
     return evaluate(arguments)
 
 
+def _calibrate(arguments: list[str]) -> int:
+    """Measure on labelled data what the model's probabilities mean, instead of serving it."""
+    _limit_threads(1)
+    from model_server.calibrate import main as calibrate
+
+    return calibrate(arguments)
+
+
 def _labels(arguments: list[str]) -> int:
     """Join labels to the input log instead of serving: the same image, with other arguments."""
     from model_server.labels.__main__ import main as labels
@@ -128,7 +136,7 @@ def _batch(arguments: list[str]) -> int:
     return batch(arguments)
 
 
-_COMMANDS = {"evaluate": _evaluate, "labels": _labels, "batch": _batch}
+_COMMANDS = {"evaluate": _evaluate, "calibrate": _calibrate, "labels": _labels, "batch": _batch}
 
 if __name__ == "__main__":
     command = _COMMANDS.get(sys.argv[1]) if len(sys.argv) > 1 else None

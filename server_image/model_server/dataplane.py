@@ -303,11 +303,16 @@ class DataPlane:
         Raises ModelNotReady, Overloaded, DeadlineExceeded, InputRefused or PredictionError.
         """
         serving = self.lifecycle.serving
-        outputs = await serving.batcher.submit(request.inputs, probabilities=request.probabilities, trace=trace)
-        serving.observer.predicted(identifier, request.inputs, outputs, body)
+        observer = serving.observer
+        probabilities = request.probabilities or observer.wants_probabilities
+        outputs = await serving.batcher.submit(request.inputs, probabilities=probabilities, trace=trace)
+        observer.predicted(identifier, request.inputs, outputs, body)
         if self.lifecycle.awaits_prediction:
             self._telemetry.predicted()
             self.confirm()
+        if probabilities and not request.probabilities:
+            hidden = serving.loaded.model.probability_output
+            return {name: array for name, array in outputs.items() if name != hidden}
         return outputs
 
     def statistics(self) -> Mapping[str, Any]:

@@ -78,7 +78,7 @@ class ArtifactError(StartError):
 
 
 class ReferenceProfileMissing(ArtifactError):
-    """Data quality is asked for, and the package does not describe its training data."""
+    """Data quality or estimated quality is asked for, and the package does not describe its training data."""
 
     hint = (
         "Write reference_profile into model.yaml, with `modeldeploy package FOLDER --sample FILE`, or leave"
@@ -87,7 +87,7 @@ class ReferenceProfileMissing(ArtifactError):
 
 
 class ReferenceProfileMismatch(ArtifactError):
-    """Data quality is asked for, and the package describes the training data of another model."""
+    """Data quality or estimated quality is asked for, and the package describes the training data of another model."""
 
     hint = (
         "Write reference_profile for the features of this model, with `modeldeploy package --sample FILE --force`, or"

@@ -79,8 +79,8 @@ def evaluate(
             " probabilities.",
         )
     for chunk in chunks_of(rows, CHUNK_ROWS):
-        labels = [_label(row, target) for row in chunk]
-        outputs = _predict(loaded, chunk, target, first_row=scores.rows + 1, probabilities=has_loss)
+        labels = [label_of(row, target) for row in chunk]
+        outputs = predict_rows(loaded, chunk, target, first_row=scores.rows + 1, probabilities=has_loss)
         predictions = next(iter(outputs.values())).reshape(len(chunk), -1)[:, 0].tolist()
         probabilities = outputs[loaded.model.probability_output].tolist() if has_loss else None
         groups.add(chunk, scores.add(predictions, labels, probabilities), predictions, labels)
@@ -91,9 +91,10 @@ def evaluate(
     return scores, groups
 
 
-def _predict(
+def predict_rows(
     loaded: LoadedModel, chunk: Sequence[Row], target: str, *, first_row: int, probabilities: bool
 ) -> Mapping[str, Any]:
+    """The outputs for some rows of a data set, the first of which is row `first_row`. Raises DatasetInvalid."""
     names = [feature.name for feature in loaded.adapter.features]
     instances = [_instance(row, names, target) for row in chunk]
     try:
@@ -110,7 +111,8 @@ def _instance(row: Row, names: Sequence[str], target: str) -> Any:
     return [number_or_text(value) for name, value in row.items() if name != target]
 
 
-def _label(row: Row, target: str) -> Any:
+def label_of(row: Row, target: str) -> Any:
+    """The true answer of a row. Raises DatasetInvalid where there is no such column."""
     if target not in row:
         near = difflib.get_close_matches(target, row, n=1)
         raise DatasetInvalid(

@@ -38,6 +38,10 @@ class PredictionObserver(Protocol):
     def requests(self) -> RequestLog:
         """The most recent requests."""
 
+    @property
+    def wants_probabilities(self) -> bool:
+        """Whether the probabilities of every answer are to be seen, also where the client does not ask for them."""
+
     def predicted(self, identifier: bytes, inputs: Inputs, outputs: Outputs, body: bytes = b"") -> None:
         """A request was answered; over HTTP it had a body."""
 

@@ -250,6 +250,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             " `unseen_category`, `out_of_range`, `wrong_type`, `outlier`."
         ),
     ] = ()
+    estimated_quality: Annotated[
+        bool,
+        Meta(description="Estimate the quality of a classifier from its probabilities, without labels."),
+    ] = False
     termination_log: Annotated[Path, Meta(description="File for the reason of a failed start.")] = TERMINATION_LOG
 
     @property
@@ -272,6 +276,11 @@ def _contradictions(settings: Settings) -> None:
         raise SettingsInvalid(
             f"{PREFIX}SLICES and {PREFIX}WORKERS={settings.workers} do not go together",
             hint="Groups are learned while the server runs, in one process: use one worker and more replicas.",
+        )
+    if settings.estimated_quality and settings.drift_reference != "package":
+        raise SettingsInvalid(
+            f"{PREFIX}ESTIMATED_QUALITY and {PREFIX}DRIFT_REFERENCE={settings.drift_reference} do not go together",
+            hint="An estimate holds for inputs like those of its calibration: compare them with the package's profile.",
         )
     if settings.auth_protect and settings.auth_dir is None:
         raise SettingsInvalid(

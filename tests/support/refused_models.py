@@ -246,6 +246,24 @@ MODELS: list[Row] = [
         "retrain needs a cause: drift true",
     ),
     (
+        "a retraining for an estimate of nothing",
+        {"hooks": {"retrain": {"url": "http://train", "estimatedQuality": [{"name": "accuracy", "min": 0.9}]}}},
+        "hooks.retrain.estimatedQuality needs monitoring.estimatedQuality true",
+    ),
+    (
+        "an estimate of a loss",
+        {
+            "monitoring": {"estimatedQuality": True},
+            "hooks": {"retrain": {"url": "http://train", "estimatedQuality": [{"name": "log-loss", "min": 0.9}]}},
+        },
+        "spec.hooks.retrain.estimatedQuality[0].name",
+    ),
+    (
+        "an estimate beside another reference",
+        {"monitoring": {"estimatedQuality": True, "drift": {"reference": "1000"}}},
+        "monitoring.estimatedQuality needs drift.reference package",
+    ),
+    (
         "a retraining for a large accuracy",
         {"hooks": {"retrain": {"url": "http://train", "quality": [{"name": "accuracy", "max": 0.9}]}}},
         "log-loss needs max; accuracy",

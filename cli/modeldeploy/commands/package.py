@@ -19,7 +19,14 @@ def package(
         Path | None,
         typer.Option(help="CSV with rows of the training data: types, examples and the reference profile for drift."),
     ] = None,
-    target: Annotated[str | None, typer.Option(help="Column of the sample that the model predicts.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column of sample and holdout that the model predicts.")] = None,
+    holdout: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV with labelled rows that the model was not trained with: says what its probabilities mean, so that"
+            " its quality can be estimated without labels."
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name in model.yaml; default: the folder's.")] = None,
     version: Annotated[str | None, typer.Option(help="Version in model.yaml.")] = None,
     ranges: Annotated[
@@ -47,13 +54,18 @@ def package(
         raise Refused(f"{folder} is no folder: put the model's file into one, with what belongs to it")
     if sign is not None and sign_keyless:
         raise typer.BadParameter("--sign KEY and --sign-keyless do not go together: one signature is by one of them")
-    written = {"--target": target, "--name": name, "--version": version, "--ranges": ranges, "--trusted": trusted}
-    if unused := [option for option, value in written.items() if value and sample is None]:
+    written = {"--name": name, "--version": version, "--ranges": ranges}
+    of_both = {"--target": target, "--trusted": trusted} if holdout is None else {}
+    if unused := [option for option, value in (of_both | written).items() if value and sample is None]:
         raise typer.BadParameter(f"{unused[0]} says what is written into model.yaml, from a sample: add --sample FILE")
+    if holdout is not None and target is None:
+        raise typer.BadParameter("--holdout needs --target COLUMN, which has the true answers")
     if sample is not None:
         _write_metadata(folder, _columns(sample), target, name, version, ranges=ranges, trusted=trusted, force=force)
     if not files_of(folder):
         raise Refused(f"{folder} is empty")
+    if holdout is not None and target is not None:
+        _calibrate(folder, holdout, target, trusted=trusted, force=force or sample is not None)
     if sign is not None or sign_keyless:
         _sign(folder, sign)
     files = files_of(folder)
@@ -66,6 +78,18 @@ def package(
     # What goes into a ModelDeployment, as it is.
     uri = {"storageUri": upload.rstrip("/")} if upload else {}
     print(yaml.safe_dump({"model": uri | {"sha256": sha256}}, sort_keys=False), end="")
+
+
+def _calibrate(folder: Path, holdout: Path, target: str, *, trusted: bool, force: bool) -> None:
+    from modeldeploy.package.calibrating import measure, write
+
+    calibration = measure(folder, holdout, target, os.environ, trusted=trusted)
+    write(folder / METADATA, calibration, replace=force)
+    print(
+        f"calibrated on {calibration['rows']} rows: probabilities are off by {calibration['raw_error']:.3f} on average,"
+        f" and by {calibration['error']:.3f} after calibration",
+        file=sys.stderr,
+    )
 
 
 def _sign(folder: Path, key: Path | None) -> None:

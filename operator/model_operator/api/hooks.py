@@ -82,16 +82,25 @@ class Bound(Value, frozen=True, kw_only=True):
             raise ValueError(f"{self.name} needs {'max' if self.name == LOG_LOSS else 'min'} and no other bound")
 
 
+class EstimatedBound(Value, frozen=True, kw_only=True):
+    """Minimum of a metric that servers estimate without labels."""
+
+    name: str
+    minimum: Number = field(name="min")
+
+
 class Retrain(Webhook, frozen=True, kw_only=True):
     """Webhook or Job that trains the model again when the live model degrades, at most once in `cooldown`.
 
-    `drift` is whether drifted inputs are a cause; `bounds` are those of feedback metrics.
+    `drift` is whether drifted inputs are a cause; `bounds` are those of feedback metrics, `estimated` those of metrics
+    that servers estimate without labels.
     """
 
     job_template: Body | None = None
     cooldown: Duration = Duration(hours=24)
     drift: bool = True
     bounds: tuple[Bound, ...] = field(name="quality", default=())
+    estimated: tuple[EstimatedBound, ...] = field(name="estimatedQuality", default=())
 
     @property
     def quality(self) -> Sequence[Metric]:

@@ -134,6 +134,8 @@ def as_written(source: Body) -> Body:
     if source_monitoring.get("slices"):
         slices = (_normalize("monitoring.slices", one) for one in source_monitoring["slices"])
         monitoring["slices"] = sorted(slices, key=lambda one: str(one["name"]))
+    if source_monitoring.get("estimatedQuality"):
+        monitoring["estimatedQuality"] = True
     return {**form, "monitoring": monitoring} if monitoring else form
 
 
@@ -165,6 +167,7 @@ def asked_for(source: Body) -> Body:
             "drift": drift and _without_defaults("monitoring.drift", drift),
             **({"dataQuality": quality} if quality is not None else {}),
             **({"slices": slices} if slices else {}),
+            **({"estimatedQuality": True} if form.get("monitoring", {}).get("estimatedQuality") else {}),
         },
     }
 

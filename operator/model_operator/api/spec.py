@@ -29,7 +29,7 @@ from model_operator.api.values import Duration, Number, Seconds, Value, read
 from model_operator.errors import InvalidSpec
 
 #: Fields of `spec.monitoring` that the server implements.
-_MONITORED = ("drift", "dataQuality", "slices")
+_MONITORED = ("drift", "dataQuality", "slices", "estimatedQuality")
 
 
 class Cache(Value, frozen=True, kw_only=True):
@@ -180,6 +180,7 @@ class Server(ServerFields, frozen=True, kw_only=True):
     drift: Drift | None = None
     data_quality: DataQuality | None = None
     slices: tuple[Slice, ...] = ()
+    estimated_quality: bool = False
 
     @property
     def max_batch_size(self) -> int:
@@ -231,6 +232,7 @@ class Monitoring(Value, frozen=True, kw_only=True):
     drift: Drift | None = None
     data_quality: DataQuality | None = None
     slices: tuple[Slice, ...] = ()
+    estimated_quality: bool = False
     service_monitor: bool = False
     scrape_key: str | None = None
     alerts: bool = False
@@ -319,7 +321,7 @@ def revision_source(spec: Body) -> Body:
     """Return the part of `spec` that determines the pods: the model, the server, and what it monitors."""
     source: dict[str, Any] = {"model": dict(spec["model"]), "server": dict(spec.get("server", {}))}
     monitoring = spec.get("monitoring", {})
-    monitored = {name: monitoring[name] for name in _MONITORED if monitoring.get(name) not in (None, [])}
+    monitored = {name: monitoring[name] for name in _MONITORED if monitoring.get(name) not in (None, [], False)}
     return {**source, "monitoring": monitored} if monitored else source
 
 
@@ -331,7 +333,10 @@ def parse_model(raw: Body) -> Model:
 def parse_server(raw: Body, monitoring: Body | None = None) -> Server:
     """Convert `spec.server`, and the server's part of `spec.monitoring`, to a value; equal input is parsed once."""
     found = monitoring or {}
-    monitored = {name: found.get(name) for name in _MONITORED} | {"slices": found.get("slices") or []}
+    monitored = {name: found.get(name) for name in _MONITORED} | {
+        "slices": found.get("slices") or [],
+        "estimatedQuality": found.get("estimatedQuality", False),
+    }
     return _read_server(orjson.dumps({**raw, **monitored}))
 
 

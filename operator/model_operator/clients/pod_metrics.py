@@ -10,6 +10,7 @@ import msgspec
 
 from model_operator.api.analysis import LOG_LOSS
 from model_operator.api.batch import ShardProgress
+from model_operator.api.estimate import ESTIMATE_PROBLEMS, EstimatedMetric
 from model_operator.api.inputs import INPUT_PROBLEMS, Finding, InputSample
 from model_operator.api.resource import ObjectKey
 from model_operator.api.shadow import shadow_token
@@ -49,6 +50,8 @@ class Sample:
     stream: str | None = None
     slices: Mapping[tuple[str, str], SliceCounts] = field(default_factory=dict)
     inputs: InputSample | None = None
+    estimate: str | None = None
+    estimated: Mapping[str, EstimatedMetric] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +167,8 @@ _code, _edge, _output, _feature = _label("code"), _label("le"), _label("output")
 _metric, _outcome, _converted = _label("metric"), _label("outcome"), _label("converted")
 _problem = _label("problem")
 _slice, _group, _right, _prediction = _label("slice"), _label("group"), _label("label"), _label("prediction")
+#: Metrics that servers estimate, and the parts of each.
+_ESTIMATED, _PARTS = ("accuracy", "precision", "recall", "f1"), ("value", "low", "high")
 #: Which count of `SliceCounts` a labelled answer is, by label and prediction.
 _ANSWERS = {
     ("positive", "positive"): "tp",
@@ -196,6 +201,9 @@ class _Page:
     alerts: set[tuple[str, str]] = field(default_factory=set)
     shares: dict[tuple[str, str], float] = field(default_factory=dict)
     limits: dict[tuple[str, str], float] = field(default_factory=dict)
+    estimate: str | None = None
+    estimated: dict[str, dict[str, float]] = field(default_factory=dict)
+    estimated_rows: float = 0.0
 
     def add_model(self, text: str, _: float) -> None:
         labels = labels_of(text)
@@ -289,6 +297,23 @@ class _Page:
         if kind is not None and is_known and len(key[0]) <= _LONGEST_SLICE and len(key[1]) <= _LONGEST_GROUP:
             self.slices.setdefault(key, {})[kind] = min(max(value, 0.0), _LARGEST_COUNT)
 
+    def add_estimate_trusted(self, _: str, value: float) -> None:
+        # As of a stream, the reason is on a line of its own; without a known one it is that of few rows.
+        if self.estimate is None:
+            self.estimate = "" if value else "FewRows"
+
+    def add_estimate_problem(self, text: str, value: float) -> None:
+        if value and (reason := labels_of(text).get("reason", "")) in ESTIMATE_PROBLEMS:
+            self.estimate = reason
+
+    def add_estimate(self, part: str, text: str, value: float) -> None:
+        metric = _metric(text)
+        if metric in _ESTIMATED and 0 <= value <= 1:
+            self.estimated.setdefault(metric, {})[part] = value
+
+    def add_estimated_rows(self, _: str, value: float) -> None:
+        self.estimated_rows = min(max(value, 0.0), _LARGEST_COUNT)
+
     def add_loss(self, place: int, value: float) -> None:
         self.losses[place] = value
 
@@ -313,6 +338,12 @@ class _Page:
             stream=self.stream,
             slices={key: SliceCounts(**counts) for key, counts in self.slices.items()},
             inputs=self._inputs(),
+            estimate=self.estimate,
+            estimated={
+                metric: EstimatedMetric(**parts, rows=self.estimated_rows)
+                for metric, parts in self.estimated.items()
+                if len(parts) == len(_PARTS) and self.estimated_rows
+            },
         )
 
 
@@ -339,6 +370,12 @@ _READERS: Mapping[str, Callable[[_Page, str, float], None]] = {
     "modeldeploy_data_quality_limit": _Page.add_limit,
     "modeldeploy_stream_connected": _Page.add_stream,
     "modeldeploy_stream_problem": _Page.add_stream_problem,
+    "modeldeploy_estimate_trusted": _Page.add_estimate_trusted,
+    "modeldeploy_estimate_problem": _Page.add_estimate_problem,
+    "modeldeploy_estimated_rows": _Page.add_estimated_rows,
+    "modeldeploy_estimated_quality": lambda page, text, value: page.add_estimate("value", text, value),
+    "modeldeploy_estimated_quality_low": lambda page, text, value: page.add_estimate("low", text, value),
+    "modeldeploy_estimated_quality_high": lambda page, text, value: page.add_estimate("high", text, value),
     "modeldeploy_log_loss_count": lambda page, _, value: page.add_loss(0, value),
     "modeldeploy_log_loss_sum": lambda page, _, value: page.add_loss(1, value),
     "modeldeploy_log_loss_squares_total": lambda page, _, value: page.add_loss(2, value),

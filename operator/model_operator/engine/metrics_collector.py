@@ -43,6 +43,8 @@ _MAX_INTERVAL = timedelta(seconds=15)
 _STREAM_INTERVAL = timedelta(seconds=30)
 #: Time between two looks at what servers find in their requests.
 _INPUTS_INTERVAL = timedelta(seconds=15)
+#: Time between two looks at whether a model trusts its estimated quality.
+_ESTIMATE_INTERVAL = timedelta(minutes=1)
 _MAX_CONCURRENT = 32
 #: Maximum number of intervals between two polls of a server that does not report its model.
 _MAX_BACKOFF = 64
@@ -122,10 +124,11 @@ class MetricsCollector:
         return asked & (asked + 1) == 0 if asked < _MAX_BACKOFF else asked % _MAX_BACKOFF == 0
 
     def _has_to_poll(self, key: ObjectKey, body: Body) -> bool:
-        """Whether to read the servers again: for a change of the source, for the broker, or for the requests."""
+        """Whether to read the servers again: for the source, the broker, the requests, or the trust in the estimate."""
         spec = body.get("spec", {})
         wanted = ("model", "pollInterval"), ("server", "stream"), ("monitoring", "dataQuality")
-        if not any(name in (spec.get(part) or {}) for part, name in wanted):
+        is_estimated = (spec.get("monitoring") or {}).get("estimatedQuality", False)
+        if not (is_estimated or any(name in (spec.get(part) or {}) for part, name in wanted)):
             return False
         resource, now = self._cache.get_valid(key), self._clock.now()
         interval = _interval(resource) if resource else None
@@ -173,6 +176,7 @@ class MetricsCollector:
                 changed_fingerprint=sample.changed_fingerprint,
                 stream=sample.stream,
                 inputs=refreshed(before.get(revision), merged(inputs[revision])),
+                estimate=sample.estimate,
             )
             for pod, sample in found
             if sample.model is not None and (revision := revision_of_pod(pod))
@@ -237,5 +241,6 @@ def _interval(resource: ModelDeployment) -> timedelta | None:
         spec.model.poll_interval,
         None if spec.server.stream is None else _STREAM_INTERVAL,
         None if spec.monitoring.data_quality is None else _INPUTS_INTERVAL,
+        None if not spec.server.estimated_quality else _ESTIMATE_INTERVAL,
     )
     return min((one for one in intervals if one is not None), default=None)

@@ -1,10 +1,11 @@
 """Detects that live models have degraded, and calls the webhook that trains them again, or creates its Job."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from model_operator.api.estimate import EstimatedMetric, pooled
 from model_operator.api.json import Body
 from model_operator.api.names import REVISION
 from model_operator.api.resource import ModelDeployment, ObjectKey
@@ -147,7 +148,7 @@ class Retrainer:
             pod["metadata"]["uid"]: sample for pod, sample in zip(pods, samples, strict=True) if sample is not None
         }
         drifted = {feature for sample in found.values() for feature in sample.drifted}
-        state.signs = learn(state.signs, drifted, _labels_since(state.last, found))
+        state.signs = learn(state.signs, drifted, _labels_since(state.last, found), _estimated(found.values()))
         state.last = found
 
 
@@ -159,6 +160,13 @@ def _notice(resource: ModelDeployment, request: Retraining) -> Body:
         "reason": request.reason,
         "requestedAt": format_time(request.requested_at),
     }
+
+
+def _estimated(samples: Iterable[PodSample]) -> Mapping[str, EstimatedMetric]:
+    """Return the estimates of the pods that trust theirs, put together by metric."""
+    trusted = [sample.estimated for sample in samples if sample.estimate == ""]
+    names = {name for estimated in trusted for name in estimated}
+    return {name: pooled([estimated[name] for estimated in trusted if name in estimated]) for name in sorted(names)}
 
 
 def _labels_since(last: Mapping[str, PodSample], found: Mapping[str, PodSample]) -> Mapping[str, SumStats]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from model_operator.api.analysis import Metric
+from model_operator.api.hooks import EstimatedBound
 from model_operator.api.names import NAME, REVISION
 from model_operator.api.resource import ModelDeployment
 from model_operator.manifests.metadata import owned_object
@@ -120,6 +121,8 @@ def alerts(owner: ModelDeployment) -> Body:
     ]
     quality = owner.spec.hooks.retrain.quality if owner.spec.hooks.retrain else ()
     rules += [_quality_low(metric, model, name) for metric in quality if metric.name in _SHOWN]
+    estimated = owner.spec.hooks.retrain.estimated if owner.spec.hooks.retrain else ()
+    rules += [_estimate_low(bound, model, name) for bound in estimated]
     return {"name": f"modeldeploy.{namespace}.{name}", "rules": rules}
 
 
@@ -132,6 +135,21 @@ def _quality_low(metric: Metric, model: str, name: str) -> Body:
         "warning",
         f"The quality of the model {name} has degraded",
         f"According to feedback, its {metric.name} is {{{{ printf `%.3g` $value }}}}, which is {bound}.",
+        after="15m",
+    )
+
+
+def _estimate_low(bound: EstimatedBound, model: str, name: str) -> Body:
+    # The upper end of the interval, of the pods that trust their estimate.
+    trusted = f"on (namespace, model, revision, pod) (modeldeploy_estimate_trusted{{{model}}} == 1)"
+    series = f'modeldeploy_estimated_quality_high{{{model},metric="{bound.name}"}}'
+    return _alert(
+        "ModelEstimatedQualityLow",
+        f"avg by (model, namespace, metric) ({series} and {trusted}) < {bound.minimum:g}",
+        "warning",
+        f"The quality of the model {name} is estimated to have degraded",
+        f"Without labels, its {bound.name} is estimated to be at most {{{{ printf `%.3g` $value }}}}, which is"
+        f" < {bound.minimum:g}.",
         after="15m",
     )
 

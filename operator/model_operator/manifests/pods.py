@@ -202,6 +202,7 @@ def _environment(key: ObjectKey, revision: str, model: Model, server: Server) ->
         "DATA_QUALITY": server.data_quality is not None or None,
         "DATA_QUALITY_LIMITS": server.data_quality and _quality_limits(server.data_quality),
         "SLICES": ",".join(sorted(f"{one.name}:{one.max_groups}" for one in server.slices)) or None,
+        "ESTIMATED_QUALITY": server.estimated_quality or None,
         "ACCELERATE": None if server.accelerate == "none" else server.accelerate,
         "TERMINATION_LOG": TERMINATION_LOG,
         **(_stream(key, server.stream) if server.stream else {}),

@@ -203,4 +203,5 @@ def _view(
         changed_fingerprint=report.changed_fingerprint if report else "",
         stream=report.stream if report else None,
         inputs=report.inputs if report else None,
+        estimate=report.estimate if report else None,
     )

@@ -41,12 +41,14 @@ class ModelReport:
     `changed_fingerprint` is the fingerprint of a changed object at its storage URI, empty if it has not changed.
     `stream` is the reason for which it is not connected to its broker, empty while it is, None if it has none.
     `inputs` is what it finds in its requests, None if it does not compare them with the training data.
+    `estimate` is the reason for which its estimated quality is not to be trusted, in the same way.
     """
 
     model: ModelInfo
     changed_fingerprint: str = ""
     stream: str | None = None
     inputs: InputReport | None = None
+    estimate: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,7 @@ class RevisionView:
         changed_fingerprint: fingerprint of a changed object at its storage URI, empty if it has not changed.
         stream: why it is not connected to its broker, empty while it is, None if that was not reported.
         inputs: what its servers find in their requests, None if that was not reported.
+        estimate: why its estimated quality is not to be trusted, empty while it is, None if that was not reported.
         server: the image that it has and the one it would get, None without a Deployment or its source.
     """
 
@@ -83,6 +86,7 @@ class RevisionView:
     changed_fingerprint: str = ""
     stream: str | None = None
     inputs: InputReport | None = None
+    estimate: str | None = None
     server: ServerInfo | None = None
 
 

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from model_server.domain.calibration import Calibration
+
 DType = Literal[
     "float64", "float32", "float16", "int64", "int32", "int16", "int8",
     "uint64", "uint32", "uint16", "uint8", "bool", "string", "date", "datetime", "any",
@@ -153,6 +155,7 @@ class Metadata(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     metrics: dict[str, float] = {}
     reference_profile: dict[str, ReferenceFeature] = {}
     reference_correlation: float | None = None
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         for name in self.artifacts:

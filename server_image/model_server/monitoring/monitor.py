@@ -12,6 +12,7 @@ from model_server.domain.tensors import Inputs, Outputs
 from model_server.errors import InvalidInput
 from model_server.monitoring.data_quality import DataQuality, limits_by_problem
 from model_server.monitoring.drift import Drift, find_reference
+from model_server.monitoring.estimated_quality import EstimatedQuality
 from model_server.monitoring.feedback import Feedback
 from model_server.monitoring.input_log import InputLog, Record
 from model_server.monitoring.outputs import OutputCounts
@@ -30,7 +31,7 @@ MOST_UNSEEN_BYTES = 64 * 2**20
 
 
 class Monitor:
-    """The `PredictionObserver` of a server: drift, data quality, outputs, feedback, input log, and what is recent."""
+    """The `PredictionObserver` of a server: drift, quality of data and answers, outputs, logs."""
 
     def __init__(self, loaded: LoadedModel, settings: Settings, telemetry: Telemetry) -> None:
         self._unseen: list[tuple[Inputs, Outputs]] = []
@@ -55,9 +56,15 @@ class Monitor:
             if settings.data_quality
             else None
         )
+        self._estimated = EstimatedQuality(loaded, telemetry) if settings.estimated_quality else None
         self._log = InputLog.of(settings, loaded, telemetry)
         self.recent = PredictionLog(telemetry.values)
         self.requests = RequestLog(loaded, settings.input_log_redact, telemetry.values)
+
+    @property
+    def wants_probabilities(self) -> bool:
+        """Whether the quality is estimated from the probabilities of every answer."""
+        return self._estimated is not None
 
     def predicted(self, identifier: bytes, inputs: Inputs, outputs: Outputs, body: bytes = b"") -> None:
         """Called for each answered request: remembers references, computes nothing unless revisions are compared."""
@@ -101,6 +108,8 @@ class Monitor:
             self._drift.update([inputs for inputs, _ in predictions])
             self._slices.predicted(predictions)
             self._outputs.update([outputs for _, outputs in predictions])
+            if self._estimated is not None:
+                self._estimated.update([outputs for _, outputs in predictions], self._drift.drifted)
             if self._quality is not None:
                 self._quality.update([inputs for inputs, _ in predictions])
         except Exception:

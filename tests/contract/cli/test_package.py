@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import joblib
 import lightgbm
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from free_ports import free_port
-from sklearn.datasets import load_wine
+from sklearn.datasets import load_digits, load_wine
+from sklearn.naive_bayes import GaussianNB
 from typer.testing import CliRunner
 
 from model_server.errors import SignatureMismatch
@@ -27,6 +29,7 @@ from model_server.package.metadata import read_metadata
 from model_server.settings import read_settings
 from model_server.telemetry import Telemetry
 from modeldeploy.app import build
+from modeldeploy.package.calibrating import write
 from modeldeploy.requests import Refused
 
 WINE = load_wine()
@@ -53,6 +56,22 @@ def sample(tmp_path: Path) -> Path:
         writer.writerow(["kind", *reversed(NAMES)])
         writer.writerows([label, *reversed(row)] for row, label in zip(WINE.data.tolist(), WINE.target, strict=True))
     return path
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package of a classifier of digits, its training data, and labelled rows that it has not seen."""
+    tmp_path = tmp_path_factory.mktemp("digits")
+    data = load_digits()
+    labels = (data.target < 5).astype(int)
+    names = [f"p{place}" for place in range(64)]
+    (tmp_path / "model").mkdir()
+    model = GaussianNB().fit(data.data[:600], labels[:600])
+    joblib.dump(model, tmp_path / "model" / "model.joblib")
+    for name, part in (("train", slice(0, 600)), ("holdout", slice(600, 1200)), ("few", slice(600, 700))):
+        rows = np.column_stack([data.data[part], labels[part]]).astype(int)
+        np.savetxt(tmp_path / f"{name}.csv", rows, "%d", ",", header=",".join([*names, "small"]), comments="")
+    return tmp_path
 
 
 def run(*arguments: object) -> dict[str, Any]:
@@ -190,6 +209,47 @@ def test_what_is_there_is_not_written_over_without_a_word(tmp_path: Path, folder
 def test_a_place_that_cannot_be_written_to_is_refused(folder: Path, place: str) -> None:
     with pytest.raises(Refused, match="no place to upload to; known are s3://"):
         run(folder, "--upload", place)
+
+
+class TestHoldout:
+    """`--holdout` measures what the probabilities mean, with the server's own predictions."""
+
+    def package(self, digits: Path, *options: object) -> dict[str, Any]:
+        said = ["--sample", digits / "train.csv", "--target", "small", "--trusted", "--force"]
+        return run(digits / "model", *said, *options)
+
+    def test_the_server_reads_the_calibration_and_corrects_what_the_model_is_too_sure_of(self, digits: Path) -> None:
+        self.package(digits, "--holdout", digits / "holdout.csv")
+        found = read_metadata(digits / "model" / "model.yaml").calibration
+        assert found is not None
+        assert (found.rows, found.classes, len(found.tables)) == (600, (0, 1), 2)
+        assert found.error < 0.06 < 0.1 < found.raw_error
+
+    def test_it_is_written_beside_what_somebody_wrote(self, tmp_path: Path) -> None:
+        path = tmp_path / "model.yaml"
+        path.write_text("name: digits  # by hand")
+        write(path, {"rows": 300}, replace=False)
+        assert path.read_text() == "name: digits  # by hand\ncalibration: {rows: 300}\n"
+        with pytest.raises(Refused, match="has a calibration: measure it again with --force"):
+            write(path, {"rows": 400}, replace=False)
+        write(path, {"rows": 400}, replace=True)
+        assert yaml.safe_load(path.read_text()) == {"name": "digits", "calibration": {"rows": 400}}
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            pytest.param(["--holdout", "few.csv"], "has 100 rows, and a calibration needs 200", id="few rows"),
+            pytest.param(["--holdout", "none.csv"], "none.csv is no file", id="no such file"),
+        ],
+    )
+    def test_rows_that_say_nothing_are_refused(self, digits: Path, options: list[str], message: str) -> None:
+        with pytest.raises(Refused, match=message):
+            self.package(digits, options[0], digits / options[1])
+
+    def test_labels_need_the_name_of_their_column(self, digits: Path) -> None:
+        result = CliRunner().invoke(build(), ["package", str(digits / "model"), "--holdout", str(digits / "few.csv")])
+        assert result.exit_code == 2
+        assert "--holdout needs --target COLUMN" in " ".join(result.output.replace("│", " ").split())
 
 
 class TestSigning:

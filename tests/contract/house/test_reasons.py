@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from written_reasons import Place, Program
 
+from model_operator.api.estimate import ESTIMATE_PROBLEMS
 from model_operator.api.status import Mode, Phase
 from model_operator.api.stream import STREAM_PROBLEMS
 from model_operator.clients import pod_metrics
@@ -43,6 +44,7 @@ SOURCES: Mapping[tuple[str, str], set[str]] = {
     (REPORT, "str(status.phase)"): {PHASE},
     (REPORT, "problem.reason"): {POD},
     (REPORT, "s.stable_view.stream"): set(STREAM_PROBLEMS),
+    (REPORT, "s.stable_view.estimate"): set(ESTIMATE_PROBLEMS),
     (REPORT, "s.status.rollback.reason"): {ROLLBACK},
     (REPORT, "status.pauses[0].reason"): {PAUSE},
     ("policy.rollout.rules", "problem.reason"): {POD},

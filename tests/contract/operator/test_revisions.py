@@ -84,3 +84,12 @@ def test_how_a_spec_is_written_is_no_part_of_it(
     assert revision_of(wordy) == revision_of(plain)
     assert canonical(wordy) == canonical(plain)
     assert canonical(asked_for(wordy)) == canonical(plain)
+
+
+def test_an_estimate_of_quality_is_a_new_revision_only_where_it_is_asked_for() -> None:
+
+    def target(**monitoring: Any) -> str:
+        return target_of({"spec": {"model": {"storageUri": "s3://m/1"}, "monitoring": {"alerts": True, **monitoring}}})
+
+    assert target(estimatedQuality=False) == target()
+    assert target(estimatedQuality=True) != target()

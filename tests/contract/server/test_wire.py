@@ -12,6 +12,7 @@ import yaml
 from msgspec import structs
 
 from model_server import errors, statuses
+from model_server.domain.calibration import Calibration, CalibrationTable
 from model_server.domain.features import Feature, Metadata, ReferenceFeature
 from model_server.domain.model import Identity, LoadedModel, Signature
 from model_server.domain.tensors import Tensor
@@ -19,6 +20,7 @@ from model_server.inputs.untyped import Untyped
 from model_server.messaging.telemetry import PROBLEMS, Connection, StreamTelemetry
 from model_server.monitoring.data_quality import DataQuality, limits_by_problem
 from model_server.monitoring.drift import FEWEST_ROWS, Bins, Drift
+from model_server.monitoring.estimated_quality import EstimatedQuality
 from model_server.monitoring.monitor import Monitor
 from model_server.package.formats import AUTO, MLFLOW, known_formats
 from model_server.plugins import SOURCES, registered
@@ -110,6 +112,21 @@ def watched(telemetry: Telemetry) -> None:
     profile = {"a": ReferenceFeature(edges=(0, 1, 2), counts=(10, 10))}
     quality = DataQuality((Feature(name="a"),), Metadata(reference_profile=profile), limits_by_problem(0.05), telemetry)
     quality.update([{"a": np.array([3.0])}])
+    estimate(telemetry)
+
+
+def estimate(telemetry: Telemetry) -> None:
+    """Let a server estimate its quality from some answers."""
+    tables = tuple(CalibrationTable(prediction=label, probabilities=(0.5,), shares=(0.9,)) for label in (0, 1))
+    metadata = Metadata(
+        reference_profile={"a": ReferenceFeature(edges=(0, 1), counts=(1,))},
+        calibration=Calibration(rows=500, classes=(0, 1), tables=tables, error=0, raw_error=0),
+    )
+    model = Classifier()
+    model.probability_output = "probabilities"
+    loaded = LoadedModel(identity=telemetry.identity, metadata=metadata, adapter=Untyped(), model=model, outputs=())
+    answers = {"predictions": np.arange(FEWEST_ROWS) % 2, "probabilities": np.full((FEWEST_ROWS, 2), 0.5)}
+    EstimatedQuality(loaded, telemetry).update([answers], ())
 
 
 def consuming(telemetry: Telemetry) -> None:

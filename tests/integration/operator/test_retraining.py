@@ -9,6 +9,7 @@ import pytest
 from rollout_actions import live
 from rollout_world import World
 
+from model_operator.api.estimate import EstimatedMetric
 from model_operator.api.resource import ObjectKey
 from model_operator.api.sums import SumStats
 from model_operator.clients.pod_metrics import Sample
@@ -34,7 +35,16 @@ async def model(*, base: dict[str, Any] = HOOK, **hook: Any) -> tuple[World, Obj
     return world, key
 
 
-async def minutes(world: World, key: ObjectKey, count: int, *, drifted: bool = False, right: float = 1.0) -> Any:
+async def minutes(
+    world: World,
+    key: ObjectKey,
+    count: int,
+    *,
+    drifted: bool = False,
+    right: float = 1.0,
+    estimate: str | None = None,
+    estimated: float = 1.0,
+) -> Any:
     """Let minutes pass, in each of which every pod answers 50 requests that are labelled later."""
     stable = world.status(key)["stableRevision"]
     for _ in range(count):
@@ -47,6 +57,10 @@ async def minutes(world: World, key: ObjectKey, count: int, *, drifted: bool = F
             errors=0,
             quality={"accuracy": labels},
             drifted=frozenset({"amount"} if drifted else ()),
+            estimate=estimate,
+            estimated={
+                "accuracy": EstimatedMetric(value=estimated, low=estimated - 0.01, high=estimated + 0.01, rows=3000)
+            },
         )
         world.clock.advance(timedelta(seconds=61))
         world.sync()
@@ -94,6 +108,28 @@ async def test_a_model_that_was_good_for_long_is_found_bad_soon() -> None:
     world, key = await model(drift=False, quality=[{"name": "accuracy", "min": 0.9}])
     assert await minutes(world, key, 200, right=0.95) is None
     assert await minutes(world, key, 30, right=0.6) is not None
+
+
+@pytest.mark.parametrize(
+    ("estimate", "estimated", "is_reported"),
+    [
+        pytest.param("", 0.85, True, id="surely below its bound"),
+        pytest.param("", 0.89, False, id="below its bound by less than three standard errors"),
+        pytest.param("InputsDrifted", 0.5, False, id="below its bound, and not to be trusted"),
+    ],
+)
+async def test_quality_that_is_estimated_to_be_below_its_bound_is_reported(
+    estimate: str, estimated: float, is_reported: bool
+) -> None:
+    world, key = await model(drift=False, estimatedQuality=[{"name": "accuracy", "min": 0.9}])
+    world.cluster.change(key, lambda body: body["spec"].update(monitoring={"estimatedQuality": True}))
+    assert await minutes(world, key, 2, estimate=estimate, estimated=estimated) is None
+    asked = await minutes(world, key, 2, estimate=estimate, estimated=estimated)
+    assert (asked is not None) is is_reported
+    if asked:
+        assert asked["reason"] == (
+            "the estimated accuracy is 0.85 (0.84 to 0.86) on 6000 answers without labels, and must be at least 0.9"
+        )
 
 
 async def test_drift_is_no_cause_where_it_is_not_asked_for() -> None:

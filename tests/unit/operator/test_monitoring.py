@@ -14,6 +14,7 @@ from model_operator.manifests.monitoring import monitoring_objects
 RETRAIN = {
     "url": "https://pipelines.example.com/train",
     "quality": [{"name": "accuracy", "min": 0.9}, {"name": "log-loss", "max": 0.5}, {"name": "conversion", "min": 0.1}],
+    "estimatedQuality": [{"name": "accuracy", "min": 0.9}],
 }
 MODEL = 'model="fraud",namespace="shop",revision="r1",version="7"'
 #: Series for half an hour, one value a minute.
@@ -27,6 +28,11 @@ SERIES = {
     f'modeldeploy_data_quality_alert{{{MODEL},problem="outlier"}}': "1x30",
     f'modeldeploy_quality{{{MODEL},metric="accuracy"}}': "0.8x30",
     f'modeldeploy_quality{{{MODEL},metric="log_loss"}}': "0.4x30",
+    f'modeldeploy_estimated_quality_high{{{MODEL},pod="a",metric="accuracy"}}': "0.85x30",
+    f'modeldeploy_estimate_trusted{{{MODEL},pod="a"}}': "1x30",
+    # A pod that does not trust its estimate does not count.
+    f'modeldeploy_estimated_quality_high{{{MODEL},pod="b",metric="accuracy"}}': "0.99x30",
+    f'modeldeploy_estimate_trusted{{{MODEL},pod="b"}}': "0x30",
     'modeldeploy_operator_phase{namespace="shop",name="fraud",phase="Degraded"}': "1x30",
 }
 
@@ -76,6 +82,13 @@ TOLD = {
         {
             "summary": "The inputs of the model fraud are far from its training data",
             "description": "More rows than the limit allows are farther from the training data than 99.9 % of it.",
+        },
+    ),
+    "ModelEstimatedQualityLow": (
+        {"severity": "warning", **SERVED, "metric": "accuracy"},
+        {
+            "summary": "The quality of the model fraud is estimated to have degraded",
+            "description": "Without labels, its accuracy is estimated to be at most 0.85, which is < 0.9.",
         },
     ),
     "ModelQualityLow": (

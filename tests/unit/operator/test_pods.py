@@ -26,6 +26,11 @@ def template(model: dict[str, Any] | None = None, server: dict[str, Any] | None 
     )
 
 
+def test_a_pod_is_told_to_estimate_its_quality_only_where_that_is_asked_for() -> None:
+    assert environment(estimatedQuality=True)["ESTIMATED_QUALITY"] == "true"
+    assert template(estimatedQuality=False) == template()
+
+
 def environment(*spec: dict[str, Any], **monitoring: Any) -> dict[str, str]:
     (container,) = template(*spec, **monitoring)["spec"]["containers"]
     return {entry["name"].removeprefix("MODEL_SERVER_"): entry.get("value", "") for entry in container["env"]}

@@ -90,6 +90,26 @@ def test_an_autoscaler_that_does_nothing_is_told_and_holds_nothing() -> None:
     ("reported", "value", "reason"),
     [
         pytest.param(None, "Unknown", "NotReported", id="before a pod has told it"),
+        pytest.param("", "True", "Trusted", id="while inputs are as in training"),
+        pytest.param("InputsDrifted", "False", "InputsDrifted", id="while they are not"),
+        pytest.param("NotCalibrated", "False", "NotCalibrated", id="of a package without labels"),
+    ],
+)
+def test_an_estimate_that_is_not_to_be_trusted_is_told_and_holds_nothing(
+    reported: str | None, value: str, reason: str
+) -> None:
+    wish = {"monitoring": {"estimatedQuality": True}}
+    status = decided(replace(HEALTHY, stable=NEW), observed(view(NEW, estimate=reported)), **wish)
+    found = {one.type: (one.status, one.reason) for one in status.conditions}
+    assert (found["EstimateTrusted"], found["Available"][0], found["Stalled"][0]) == ((value, reason), "True", "False")
+    without = decided(replace(HEALTHY, stable=NEW), observed(view(NEW, estimate=reported)))
+    assert "EstimateTrusted" not in {one.type for one in without.conditions}
+
+
+@pytest.mark.parametrize(
+    ("reported", "value", "reason"),
+    [
+        pytest.param(None, "Unknown", "NotReported", id="before a pod has told it"),
         pytest.param("", "True", "Connected", id="while the broker is there"),
         pytest.param("BrokerUnavailable", "False", "BrokerUnavailable", id="while it is away"),
         pytest.param("TopicMissing", "False", "TopicMissing", id="while a topic is missing"),

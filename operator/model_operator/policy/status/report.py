@@ -7,6 +7,7 @@ health check is `integrations/argocd/health.lua`.
 
 from collections.abc import Iterator
 
+from model_operator.api.estimate import ESTIMATE_PROBLEMS
 from model_operator.api.status import Condition, HistoryEntry, ModelInfo, Phase, PodFailure, Status
 from model_operator.api.stream import STREAM_PROBLEMS
 from model_operator.api.values import replace
@@ -163,6 +164,7 @@ def _findings(s: RolloutContext) -> Iterator[ConditionDraft]:
     yield from _monitored(s)
     yield from _stream_connected(s)
     yield from data_quality(s)
+    yield from _estimate_trusted(s)
     yield from _annotations_accepted(s)
     yield from _spec_supported(s)
 
@@ -236,6 +238,18 @@ def _stream_connected(s: RolloutContext) -> Iterator[ConditionDraft]:
         yield "StreamConnected", "False", problem, STREAM_PROBLEMS[problem]
     else:
         yield "StreamConnected", "True", "Connected", ""
+
+
+def _estimate_trusted(s: RolloutContext) -> Iterator[ConditionDraft]:
+    if not s.spec.monitoring.estimated_quality:
+        return
+    problem = s.stable_view.estimate
+    if problem is None:
+        yield "EstimateTrusted", "Unknown", "NotReported", f"no pod of {s.status.stable} has told it yet"
+    elif problem:
+        yield "EstimateTrusted", "False", problem, ESTIMATE_PROBLEMS[problem]
+    else:
+        yield "EstimateTrusted", "True", "Trusted", ""
 
 
 def _annotations_accepted(s: RolloutContext) -> Iterator[ConditionDraft]:
