@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import http_servers
 import numpy as np
 import pytest
+import yaml
 
 
 def metric(server, name, **labels):
@@ -70,6 +72,32 @@ def test_outputs_and_drift_are_shown(serve, sign):
     positive = int((rows[:, 0] > 0).sum())
     assert metric(server, "modeldeploy_outputs_total", output="1") == 2 * positive
     assert metric(server, "modeldeploy_outputs_total", output="0") == 1600 - 2 * positive
+
+
+def test_an_estimate_sees_probabilities_that_no_client_asked_for(serve, wine, tmp_path):
+    folder = tmp_path / "calibrated"
+    shutil.copytree(wine.folder, folder)
+    document = yaml.safe_load((folder / "model.yaml").read_text())
+    table = {"probabilities": [0.3, 1.0], "shares": [0.5, 0.9]}
+    calibration = {"rows": 500, "classes": [0, 1, 2], "tables": [table], "error": 0.01, "raw_error": 0.1}
+    edges = [float(wine.rows[:, 0].min()), 13.0, float(wine.rows[:, 0].max())]
+    profile = {wine.names[0]: {"edges": edges, "counts": np.histogram(wine.rows[:, 0], edges)[0].tolist()}}
+    document |= {"calibration": calibration, "reference_profile": profile}
+    (folder / "model.yaml").write_text(yaml.safe_dump(document))
+    server = serve(f"file://{folder}", trusted=True, estimated_quality=True).wait_ready()
+    rows = np.concatenate([wine.rows, wine.rows])
+    v1 = server.client.post("/predict", json={"instances": rows.tolist()})
+    assert v1.json().keys() & {"probabilities", "classes"} == set()
+    assert v1.json()["predictions"] == wine.model.predict(rows).tolist()
+    tensor = {"name": "predict", "shape": list(rows.shape), "datatype": "FP64", "data": rows.ravel().tolist()}
+    v2 = server.client.post("/v2/models/model/infer", json={"inputs": [tensor]})
+    assert len(v2.json()["outputs"]) == 1
+    server.wait_until(lambda: metric(server, "modeldeploy_estimated_rows") == 2 * len(rows))
+    assert metric(server, "modeldeploy_estimate_trusted") == 1
+    low, value, high = (
+        metric(server, f"modeldeploy_estimated_quality{end}", metric="accuracy") for end in ("_low", "", "_high")
+    )
+    assert 0.5 < low < value < high < 0.95
 
 
 class Events(http_servers.Handler):
