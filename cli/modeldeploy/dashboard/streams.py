@@ -13,7 +13,7 @@ from modeldeploy.dashboard.view.rows import Totals
 #: Seconds between two updates of a model's page: what changes meanwhile is sent at once.
 _PAUSE = 0.05
 #: Rows of one message, and of a second: more of them make a browser stutter.
-_ROWS, _ROWS_A_SECOND = 50, 1000
+_ROWS, _ROWS_A_SECOND = 20, 1000
 #: Seconds between two messages of rows, however few they have.
 _LEAST_PAUSE = 0.01
 #: Seconds after which a stream says that it is there, and a page is computed anew: times left run out.

@@ -46,6 +46,25 @@ async def test_a_rollout_that_went_back_is_told_whole() -> None:
     ]
 
 
+async def test_the_groups_of_a_metric_are_told_with_what_they_lack() -> None:
+    body = await aborted()
+    groups = {
+        "<i>": {"value": 0.5, "answers": 4, "stableValue": 0.75, "stableAnswers": 8},
+        "m": {"value": 0.9, "answers": 1000},
+    }
+    metric = {"name": "group-accuracy", "verdict": "Undecided", "evidence": 1, "failAt": 100, "groups": groups}
+    body["status"]["analysis"]["metrics"].append(metric)
+    page = page_of(JudgedRollout.from_body(body))
+    rows = re.findall(
+        r"<tr>(.*?)</tr>", page.partition("Groups of group-accuracy")[2].partition("</table>")[0], re.DOTALL
+    )
+    assert "&lt;i&gt;" in rows[1]
+    assert "0.5000 of 4" in rows[1]
+    assert "0.7500 of 8" in rows[1]
+    assert "about 137 more" in rows[1]
+    assert "more" not in rows[2]
+
+
 async def test_what_copies_said_is_told_by_report_and_watch() -> None:
     canary = await mirrored()
     await answer(canary, 100, differing=8)

@@ -94,19 +94,19 @@ async def test_a_page_is_sent_what_it_missed_and_then_each_change() -> None:
 
 async def test_many_changes_are_sent_in_pieces() -> None:
     store = Store()
-    for number in range(120):
+    for number in range(50):
         store.put_model(model(f"m{number}"))
     stream = list_stream(store, "")
     await anext(stream)
     sent = await _rows(stream, 3)
-    assert [len(rows) for _, rows in sent] == [50, 50, 20]
+    assert [len(rows) for _, rows in sent] == [20, 20, 10]
     assert [identifier for identifier, _ in sent] == ["", "", store.cursor], "a page that is cut off asks for the rest"
     await stream.aclose()
 
 
 async def test_what_changes_meanwhile_goes_before_the_rest() -> None:
     store = Store()
-    for number in range(120):
+    for number in range(50):
         store.put_model(model(f"m{number}"))
     stream = list_stream(store, "")
     await _rows(stream, 1)

@@ -1,6 +1,7 @@
 """A model that is tried: the header of its API key, why it refuses, the bars of an explanation, quality by group."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,8 +10,11 @@ from modeldeploy.dashboard import pages
 from modeldeploy.dashboard.exposition import series_of
 from modeldeploy.dashboard.trying import KeyNeeded, Trial
 from modeldeploy.dashboard.view.explanation import explained_of
+from modeldeploy.dashboard.view.model import model_view
 from modeldeploy.dashboard.view.prediction import BadValue, NoForm, form_of
+from modeldeploy.dashboard.view.rows import row_of
 from modeldeploy.dashboard.view.slices import evaluated_of, slices_of
+from modeldeploy.dashboard.view.summary import Summary
 from modeldeploy.groups import judged_groups
 from modeldeploy.kube import KubeError
 from modeldeploy.kube.transport import Relayed
@@ -204,3 +208,22 @@ def test_the_groups_of_a_judged_metric_have_stable_where_it_is_compared() -> Non
     assert (first.canary.group, first.canary.lacks, first.stable and first.stable.count) == ("f", 153, 3)
     assert (second.canary.group, second.stable) == ("m", None)
     assert judged_groups({"name": "errors"}) == []
+
+
+def test_the_page_has_the_groups_of_feedback_and_of_the_evaluation() -> None:
+    accuracy = {"rows": 10, "accuracy": 0.8, "low": 0.5, "high": 0.9}
+    groups = {"sex": {"<i>": accuracy}, "age": {"old": {"rows": 4, "mae": 2.0}}}
+    body = {
+        "metadata": {"name": "fraud", "namespace": "risk"},
+        "spec": {},
+        "status": {"stableRevision": "5c1a", "evaluation": {"phase": "Passed", "groups": groups}},
+    }
+    row = row_of(Summary.from_body(body), [], None)
+    answers = [counted("5c1a", "f", 45, 5)]
+    view = model_view(body, row, [], [], answers, {}, now=datetime(2026, 5, 1, tzinfo=UTC))
+    part = pages.model_parts(view, can_act=True)["groups"]
+    assert "Feedback by <code>sex</code>" in part
+    assert 'aria-label="Accuracy of &lt;i&gt;: 0.500 to 0.900"' in part
+    assert '<rect class="mark" x="79.50"' in part, "the mark is at the accuracy"
+    assert "about 236 more" in part
+    assert "mae <b>2.000</b>" in part
