@@ -4,12 +4,11 @@ It reads the counters from `/metrics` of the pods while a rollout needs them, wi
 """
 
 import asyncio
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from model_operator.api.inputs import InputSample
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.engine import metric_queries
 from model_operator.engine.cache import Cache
@@ -26,9 +25,9 @@ from model_operator.engine.rollout_evidence import (
 from model_operator.engine.shadow_collector import ShadowCollector
 from model_operator.errors import ProviderError
 from model_operator.manifests.pods import PORT, pod_url, protects_metrics
-from model_operator.observation.input_quality import merged, refreshed
+from model_operator.observation.input_quality import merged, refreshed, with_unread
 from model_operator.observation.observe import is_ready
-from model_operator.observation.values import ModelReport, Traffic, Verdict
+from model_operator.observation.values import InputReport, ModelReport, Traffic, Verdict
 from model_operator.policy.analysis import state
 from model_operator.policy.analysis.metric_test import Pair, PairedTest, QueriedTest
 from model_operator.policy.analysis.registry import metric_tests
@@ -148,7 +147,7 @@ class MetricsCollector:
             pods = pods[:1]
         samples = await asyncio.gather(*(self._read(key, pod) for pod in pods))
         found = [(pod, sample) for pod, sample in zip(pods, samples, strict=True) if sample is not None]
-        is_new = self._update_models(key, found)
+        is_new = self._update_models(key, found, asked=Counter(map(revision_of_pod, pods)))
         if status.canary:
             rollout = self._rollout(resource)
             is_new |= rollout.count(resource, found, self._clock.now())
@@ -164,18 +163,14 @@ class MetricsCollector:
         async with self._limit:
             return await self._pods.read(url, key if protects_metrics(pod) else None)
 
-    def _update_models(self, key: ObjectKey, found: PodSamples) -> bool:
+    def _update_models(self, key: ObjectKey, found: PodSamples, *, asked: Mapping[str, int]) -> bool:
         models = self._models.setdefault(key, {})
-        inputs: dict[str, list[InputSample | None]] = defaultdict(list)
-        for pod, sample in found:
-            inputs[revision_of_pod(pod)].append(sample.inputs)
-        before = {revision: report.inputs for revision, report in models.items()}
         reports = {
             revision: ModelReport(
                 model=sample.model,
                 changed_fingerprint=sample.changed_fingerprint,
                 stream=sample.stream,
-                inputs=refreshed(before.get(revision), merged(inputs[revision])),
+                inputs=_inputs(revision, models.get(revision), found, asked=asked[revision]),
                 estimate=sample.estimate,
             )
             for pod, sample in found
@@ -232,6 +227,13 @@ class MetricsCollector:
         for test in tests:
             rollout.analysis = state.apply_pairs(rollout.analysis, test, answer, now)
         return rollout.analysis != before
+
+
+def _inputs(revision: str, last: ModelReport | None, found: PodSamples, *, asked: int) -> InputReport | None:
+    """Return what the pods of a revision find in their requests, `asked` being the number of pods that were read."""
+    samples = [sample.inputs for pod, sample in found if revision_of_pod(pod) == revision]
+    before, after = last.inputs if last else None, merged(samples)
+    return refreshed(before, after if len(samples) == asked else with_unread(before, after))
 
 
 def _interval(resource: ModelDeployment) -> timedelta | None:

@@ -23,8 +23,18 @@ def merged(samples: Iterable[InputSample | None]) -> InputReport | None:
             key = one.feature, one.problem
             if key not in largest or largest[key].share < one.share:
                 largest[key] = one
-    ordered = sorted(largest.values(), key=lambda one: (one.problem == OUTLIER, -one.share, one.feature))
-    return InputReport(has_requests=any(sample.requests for sample in found), findings=tuple(ordered))
+    return InputReport(has_requests=any(sample.requests for sample in found), findings=_ordered(largest.values()))
+
+
+def with_unread(before: InputReport | None, after: InputReport | None) -> InputReport | None:
+    """Return a report without an answer of some server, which may still find what it found before."""
+    if before is None or after is None:
+        return after or before
+    known = {(one.feature, one.problem) for one in after.findings}
+    kept = [one for one in before.findings if (one.feature, one.problem) not in known]
+    return InputReport(
+        has_requests=before.has_requests or after.has_requests, findings=_ordered([*after.findings, *kept])
+    )
 
 
 def refreshed(before: InputReport | None, after: InputReport | None) -> InputReport | None:
@@ -40,3 +50,7 @@ def refreshed(before: InputReport | None, after: InputReport | None) -> InputRep
         for share, one in pairs
     )
     return before if is_close else after
+
+
+def _ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(findings, key=lambda one: (one.problem == OUTLIER, -one.share, one.feature)))

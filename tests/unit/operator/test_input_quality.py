@@ -3,7 +3,7 @@
 import pytest
 
 from model_operator.api.inputs import Finding, InputSample
-from model_operator.observation.input_quality import merged, refreshed
+from model_operator.observation.input_quality import merged, refreshed, with_unread
 from model_operator.observation.values import InputReport
 
 
@@ -41,6 +41,14 @@ def test_servers_that_do_not_compare_report_nothing() -> None:
 )
 def test_what_is_new_is_reported(before: InputReport | None, after: InputReport | None) -> None:
     assert refreshed(before, after) == after
+
+
+def test_a_server_that_does_not_answer_may_still_find_what_it_found() -> None:
+    before = report(found("age", 0.6), found("", 0.9, "outlier"))
+    assert with_unread(before, report(found("age", 0.3), found("plan", 0.5))) == report(
+        found("plan", 0.5), found("age", 0.3), found("", 0.9, "outlier")
+    )
+    assert with_unread(before, None) == with_unread(None, before) == before
 
 
 @pytest.mark.parametrize("share", [0.2, 0.1, 0.4])
