@@ -10,6 +10,8 @@ from typing import Any
 
 #: The 97.5th percentile of the normal distribution, and how near the share should be known.
 _Z, MARGIN = 1.959964, 0.05
+#: Answers of its own that weigh as much as the share over all groups, when that of a group is guessed.
+_PRIOR_ANSWERS = 20
 
 Body = Mapping[str, Any]
 
@@ -28,9 +30,9 @@ class GroupShare:
 
 
 def group_share(group: str, value: float, count: int, *, overall: float) -> GroupShare:
-    """Return what is known of a group. `overall` is the share over all groups, by which the need is reckoned."""
+    """Return what is known of a group. `overall` is the share over all groups."""
     low, high = wilson(value, count)
-    lacks = max(answers_needed(overall) - count, 0)
+    lacks = max(answers_needed(value, count, overall=overall) - count, 0)
     return GroupShare(group=group, count=count, value=value, low=low, high=high, lacks=lacks)
 
 
@@ -44,10 +46,14 @@ def wilson(share: float, count: float) -> tuple[float, float]:
     return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
-def answers_needed(share: float) -> int:
-    """Return about how many answers an interval of `MARGIN` on either side of such a share takes."""
+def answers_needed(share: float, count: float, *, overall: float) -> int:
+    """Return about how many answers a group needs for an interval of `MARGIN` on either side of its share.
+
+    That over all groups is expected of it until its own answers say otherwise.
+    """
+    expected = (share * count + _PRIOR_ANSWERS * overall) / (count + _PRIOR_ANSWERS)
     # A model that was right each time is not known to be: as if one answer in twenty were wrong.
-    likely = min(max(share, 0.05), 0.95)
+    likely = min(max(expected, 0.05), 0.95)
     return math.ceil(_Z**2 * likely * (1 - likely) / MARGIN**2)
 
 

@@ -24,6 +24,8 @@ MOST_GROUPS = 32
 _MOST_SHOWN, _MOST_NOTES, _LONGEST_NAME = 12, 4, 64
 #: An accuracy is known well enough when its interval is this wide on either side.
 _MARGIN = 0.05
+#: Rows of its own that weigh as much as the accuracy of all rows, when that of a group is guessed.
+_PRIOR_ROWS = 20
 _Z = 1.959964  # 95 % of a normal distribution lie within so many standard deviations
 
 Cell = tuple[str, int, int]
@@ -133,8 +135,12 @@ class GroupMetrics:
         for column in self._columns:
             counted = _counted(column)
             right, total = (sum(pair[place] for pair in counted.values()) for place in (0, 1))
-            needed = rows_needed(right / total)
-            small += [(rows, column.name, group, needed) for group, (_, rows) in counted.items() if rows < needed]
+            needed = {group: rows_needed(*pair, overall=right / total) for group, pair in counted.items()}
+            small += [
+                (rows, column.name, group, needed[group])
+                for group, (_, rows) in counted.items()
+                if rows < needed[group]
+            ]
         return [
             f"{column[:_LONGEST_NAME]}={group} has {rows} row{'' if rows == 1 else 's'}: to know its accuracy to within"
             f" {_MARGIN:g} it needs about {needed - rows} more"
@@ -161,10 +167,14 @@ def wilson(successes: float, count: float) -> tuple[float, float]:
     return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
-def rows_needed(accuracy: float) -> int:
-    """Return about how many rows a group needs for an interval of `_MARGIN` on either side of such an accuracy."""
+def rows_needed(right: float, count: float, *, overall: float) -> int:
+    """Return about how many rows a group needs for an interval of `_MARGIN` on either side of its accuracy.
+
+    That of all rows is expected of it until its own rows say otherwise.
+    """
+    expected = (right + _PRIOR_ROWS * overall) / (count + _PRIOR_ROWS)
     # A model that was right on all rows is not known to be so: as if one in twenty were wrong.
-    share = min(max(accuracy, 0.05), 0.95)
+    share = min(max(expected, 0.05), 0.95)
     return math.ceil(_Z**2 * share * (1 - share) / _MARGIN**2)
 
 

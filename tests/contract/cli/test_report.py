@@ -61,7 +61,7 @@ async def test_the_groups_of_a_metric_are_told_with_what_they_lack() -> None:
     assert "&lt;i&gt;" in rows[1]
     assert "0.5000 of 4" in rows[1]
     assert "0.7500 of 8" in rows[1]
-    assert "about 137 more" in rows[1]
+    assert "about 211 more" in rows[1]
     assert "more" not in rows[2]
 
 

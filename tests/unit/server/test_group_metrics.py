@@ -86,10 +86,17 @@ def test_intervals_are_those_of_wilson(right: int, rows: int) -> None:
 
 def test_a_group_of_five_rows_says_how_many_more_it_needs() -> None:
     rows = (["a"] * 500 + ["b"] * 5, [0, 1] * 252 + [0], [0, 1] * 252 + [0])
-    needed = rows_needed(1.0) - 5
+    needed = rows_needed(5, 5, overall=1.0) - 5
     assert measured(rows).notes() == [
         f"group=b has 5 rows: to know its accuracy to within 0.05 it needs about {needed} more"
     ]
+
+
+def test_a_group_that_differs_from_the_others_needs_what_its_own_accuracy_takes() -> None:
+    needed = rows_needed(600, 1000, overall=0.95)
+    low, high = wilson(0.6 * needed, needed)
+    assert (high - low) / 2 == pytest.approx(0.05, rel=0.02)
+    assert rows_needed(3, 5, overall=0.95) < needed, "five rows say little of it"
 
 
 def test_a_group_without_positive_rows_has_no_opportunity_to_compare() -> None:

@@ -109,5 +109,5 @@ def _evaluated(column: str, group: str, values: Body, overall: float) -> Evaluat
         rows=rows,
         values=[(name, value) for name, value in shown if name not in ("rows", "low", "high")],
         interval=(float(values["low"]), float(values["high"])) if has_accuracy else None,
-        lacks=max(answers_needed(overall) - rows, 0) if has_accuracy else 0,
+        lacks=max(answers_needed(values["accuracy"], rows, overall=overall) - rows, 0) if has_accuracy else 0,
     )
