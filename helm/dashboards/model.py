@@ -114,11 +114,23 @@ def _answers() -> tuple[parts.Panel, ...]:
                 "{{revision}} {{output}}",
             ),
             unit="percentunit",
+            width=THIRD,
         ),
         graph(
             "Quality by revision",
             "According to feedback, over all labels that a revision received.",
             (f"avg by (revision, metric) (modeldeploy_quality{{{REVISIONS}}})", "{{revision}} {{metric}}"),
+            width=THIRD,
+        ),
+        graph(
+            "Estimated quality by revision",
+            "Without labels, from calibrated probabilities, while it is trusted (spec.monitoring.estimatedQuality).",
+            (
+                f"avg by (revision, metric) (modeldeploy_estimated_quality{{{REVISIONS}}} and on (revision, pod)"
+                f" (modeldeploy_estimate_trusted{{{REVISIONS}}} == 1))",
+                "{{revision}} {{metric}}",
+            ),
+            width=THIRD,
         ),
         graph(
             "Drift by feature",

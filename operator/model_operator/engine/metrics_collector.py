@@ -43,7 +43,7 @@ _STREAM_INTERVAL = timedelta(seconds=30)
 #: Time between two looks at what servers find in their requests.
 _INPUTS_INTERVAL = timedelta(seconds=15)
 #: Time between two looks at whether a model trusts its estimated quality.
-_ESTIMATE_INTERVAL = timedelta(minutes=1)
+_ESTIMATE_INTERVAL = timedelta(seconds=15)
 _MAX_CONCURRENT = 32
 #: Maximum number of intervals between two polls of a server that does not report its model.
 _MAX_BACKOFF = 64
