@@ -91,10 +91,12 @@ def _place(label: Any, places: dict[str, int], row: int) -> int:
 
 
 def _require_probabilities(loaded: LoadedModel) -> None:
-    if loaded.answers_numbers:
-        raise DatasetInvalid("a calibration is of the probabilities of a classifier, and the model answers numbers")
-    if not loaded.model.probability_output:
-        raise DatasetInvalid("a calibration is of the probabilities of a classifier, and the model gives none")
+    if loaded.answers_numbers or not loaded.model.probability_output:
+        why = "answers numbers" if loaded.answers_numbers else "gives none"
+        raise DatasetInvalid(
+            f"a calibration is of the probabilities of a classifier, and the model {why}",
+            hint="Package it without a holdout.",
+        )
     if len(loaded.model.classes) < 2:
         raise DatasetInvalid(
             "a calibration needs to know which class each probability is of, and the model does not tell",

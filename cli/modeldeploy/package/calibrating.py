@@ -69,6 +69,8 @@ def _reason(log: Path, done: subprocess.CompletedProcess[str]) -> str:
     """What the server wrote as it gave up, else the end of what it printed."""
     try:
         said = json.loads(log.read_text(encoding="utf-8"))
+        if said["reason"] == "ArtifactNotTrusted":
+            return "the holdout is predicted by the model, whose file runs code when it is loaded: add --trusted"
         return f"{said['message']}. {said['hint']}" if said["hint"] else str(said["message"])
     except (OSError, ValueError, KeyError):
         lines = (done.stderr or done.stdout).strip().splitlines()

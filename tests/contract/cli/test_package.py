@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from free_ports import free_port
 from sklearn.datasets import load_digits, load_wine
+from sklearn.linear_model import LinearRegression
 from sklearn.naive_bayes import GaussianNB
 from typer.testing import CliRunner
 
@@ -245,6 +246,17 @@ class TestHoldout:
     def test_rows_that_say_nothing_are_refused(self, digits: Path, options: list[str], message: str) -> None:
         with pytest.raises(Refused, match=message):
             self.package(digits, options[0], digits / options[1])
+
+    def test_a_model_that_runs_code_has_to_be_trusted(self, digits: Path) -> None:
+        with pytest.raises(Refused, match="runs code when it is loaded: add --trusted"):
+            run(digits / "model", "--holdout", digits / "holdout.csv", "--target", "small", "--force")
+
+    def test_a_model_of_numbers_has_no_calibration(self, digits: Path) -> None:
+        folder = digits / "numbers"
+        folder.mkdir()
+        joblib.dump(LinearRegression().fit(np.eye(64), np.ones(64)), folder / "model.joblib")
+        with pytest.raises(Refused, match=r"the model answers numbers\. Package it without a holdout"):
+            run(folder, "--holdout", digits / "holdout.csv", "--target", "small", "--trusted")
 
     def test_labels_need_the_name_of_their_column(self, digits: Path) -> None:
         result = CliRunner().invoke(build(), ["package", str(digits / "model"), "--holdout", str(digits / "few.csv")])
