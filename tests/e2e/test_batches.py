@@ -99,6 +99,7 @@ def test_a_batch_predicts_every_row_once_in_order(space: Any, home: Path) -> Non
     assert json.loads((home / "out" / "_SUCCESS").read_text()) == {"rows": 1000, "failedRows": 0, "shards": 3}
 
 
+@pytest.mark.timeout(270)
 def test_twenty_shards_whose_pods_are_all_killed_once_give_the_same_bytes(space: Any, home: Path) -> None:
     model, source = package_of(home, pause=2), {"uri": table(home, 2000)}
     out = home / "out"
@@ -117,7 +118,7 @@ def test_twenty_shards_whose_pods_are_all_killed_once_give_the_same_bytes(space:
     found = ended(space, "killed")
     assert sorted(killed) == list(range(20))
     assert found["rows"] == 2000
-    assert parts_of(out) == parts_of(undisturbed(home, model, 20))
+    assert parts_of(out) == parts_of(undisturbed(home, package_of(home), 20))
 
 
 @dataclass(frozen=True)
