@@ -27,8 +27,8 @@ class Authenticator(Protocol):
 
     asks: bool
 
-    def check(self, headers: Mapping[bytes, bytes]) -> None:
-        """Raise Unauthorized unless the request may come in."""
+    def check(self, headers: Mapping[bytes, bytes]) -> str:
+        """Return the name of the key, "" for none. Raises Unauthorized unless the request may come in."""
 
 
 class AllowAll:
@@ -36,8 +36,9 @@ class AllowAll:
 
     asks = False
 
-    def check(self, headers: Mapping[bytes, bytes]) -> None:
+    def check(self, headers: Mapping[bytes, bytes]) -> str:
         """Let everything in."""
+        return ""
 
 
 class ApiKeyAuth:
@@ -57,8 +58,8 @@ class ApiKeyAuth:
                 hint="Put at least one key into the Secret: each of its values is one key.",
             )
 
-    def check(self, headers: Mapping[bytes, bytes]) -> None:
-        """Raise Unauthorized unless a valid key is given."""
+    def check(self, headers: Mapping[bytes, bytes]) -> str:
+        """Return the name of the key that is given. Raises Unauthorized unless it is valid."""
         if self._clock() - self._read_at >= self.INTERVAL_SECONDS:
             self._refresh()
         given = _given_key(headers)
@@ -68,9 +69,10 @@ class ApiKeyAuth:
             )
         digest = hashlib.sha256(given).digest()
         # Every key is compared, whichever matches: the time taken tells nothing.
-        matches = [hmac.compare_digest(digest, accepted) for accepted in self._digests]
-        if not any(matches):
+        names = [name for name, accepted in self._digests.items() if hmac.compare_digest(digest, accepted)]
+        if not names:
             raise Unauthorized("this API key is not valid here")
+        return names[0]
 
     def _refresh(self) -> None:
         self._read_at = self._clock()
@@ -88,11 +90,12 @@ class TokenAuth:
     def __init__(self, digest: str) -> None:
         self._digest = bytes.fromhex(digest)
 
-    def check(self, headers: Mapping[bytes, bytes]) -> None:
+    def check(self, headers: Mapping[bytes, bytes]) -> str:
         """Raise Unauthorized unless the token is given."""
         given = _given_key(headers)
         if given is None or not hmac.compare_digest(hashlib.sha256(given).digest(), self._digest):
             raise Unauthorized("this port is for the operator, which has its token")
+        return ""
 
 
 class AnyOf:
@@ -102,13 +105,14 @@ class AnyOf:
         self._first, self._others = first, others
         self.asks = first.asks and all(other.asks for other in others)
 
-    def check(self, headers: Mapping[bytes, bytes]) -> None:
+    def check(self, headers: Mapping[bytes, bytes]) -> str:
         """Raise the Unauthorized of the first authenticator unless one of them lets the request in."""
         try:
-            self._first.check(headers)
+            return self._first.check(headers)
         except Unauthorized:
             if not any(_accepts(other, headers) for other in self._others):
                 raise
+            return ""
 
 
 class BrowserAuth:
@@ -122,7 +126,7 @@ class BrowserAuth:
         self._keys = keys
         self.asks = keys.asks
 
-    def check(self, headers: Mapping[bytes, bytes]) -> None:
+    def check(self, headers: Mapping[bytes, bytes]) -> str:
         """Raise Unauthorized, for a browser to ask its user, unless a valid key is given."""
         password = _password(headers)
         given = [headers] if password is None else [headers, {b"x-api-key": password}]
@@ -132,6 +136,7 @@ class BrowserAuth:
                 hint="Send it as x-api-key: KEY; in a browser it is the password, and the user name does not matter.",
                 by_browser=True,
             )
+        return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,15 +164,15 @@ def _accepts(authenticator: Authenticator, headers: Mapping[bytes, bytes]) -> bo
     return True
 
 
-def read_keys(folder: Path) -> list[bytes]:
-    """The sha256 of each key in the folder; Kubernetes' own bookkeeping begins with two dots."""
+def read_keys(folder: Path) -> Mapping[str, bytes]:
+    """The sha256 of each key in the folder, by its name; Kubernetes' own bookkeeping begins with two dots."""
     try:
         files = sorted(file for file in folder.iterdir() if not file.name.startswith("..") and file.is_file())
-        keys = [file.read_bytes().strip() for file in files]
+        keys = {file.name: file.read_bytes().strip() for file in files}
     except OSError as error:
         log.error("API keys cannot be read: %s", error)
-        return []
-    return [hashlib.sha256(key).digest() for key in keys if key]
+        return {}
+    return {name: hashlib.sha256(key).digest() for name, key in keys.items() if key}
 
 
 def _given_key(headers: Mapping[bytes, bytes]) -> bytes | None:

@@ -24,11 +24,13 @@ from model_server.errors import (
     MalformedRequest,
     PredictionError,
     RequestError,
+    TooManyRequests,
     UnknownModel,
     UnknownRoute,
     shortened,
 )
 from model_server.explanations import Explanations
+from model_server.key_limits import KeyLimits
 from model_server.lifecycle import Lifecycle, Phase
 from model_server.protocols.checks import limit_rows
 from model_server.statuses import CLIENT_GONE, STATUS_OF
@@ -93,6 +95,7 @@ class DataPlane:
         *,
         name: str,
         max_rows: int,
+        key_limits: KeyLimits | None = None,
     ) -> None:
         self.lifecycle = lifecycle
         self.name = name
@@ -100,6 +103,7 @@ class DataPlane:
         self.authenticator = authenticator
         self._telemetry = telemetry
         self._tracer = tracer
+        self._key_limits = KeyLimits((), telemetry) if key_limits is None else key_limits
         # One thread: decoding holds the interpreter's lock, so that several would only take turns.
         self._decoder = ThreadPoolExecutor(1, "decode")
 
@@ -112,6 +116,11 @@ class DataPlane:
     def loaded(self) -> LoadedModel:
         """The model. Raises ModelNotReady."""
         return self.lifecycle.serving.loaded
+
+    @property
+    def has_key_limits(self) -> bool:
+        """Whether any API key has limits."""
+        return bool(self._key_limits)
 
     def require_model(self, name: str, version: str = "") -> None:
         """Raise UnknownModel for another model's name or version, ModelNotReady while the version is not known."""
@@ -149,9 +158,10 @@ class DataPlane:
         trace = self._tracer.begin(headers)
         code = CLIENT_GONE
         explanations: Explanations | None = None
+        leave, is_limited = None, False
         try:
             if not is_trusted:
-                self.authenticator.check(headers)
+                leave = self._enter(headers)
             payload = await read()
             if target is not None:
                 self.require_model(*target)
@@ -174,14 +184,19 @@ class DataPlane:
             code = 200
             return answer
         except (Exception, asyncio.CancelledError) as error:
-            is_counted = explanations is None
+            is_limited = isinstance(error, TooManyRequests)
+            is_counted = explanations is None and not is_limited
             code, shown = (
                 self._failed(error, identifier, path, started) if is_counted else _shown(error, identifier, path)
             )
             raise shown from shown.__cause__
         finally:
             sampled = trace.end(operation, code, began=started)
-            if explanations is None:
+            if leave is not None:
+                leave()
+            if is_limited:
+                telemetry.withdraw()
+            elif explanations is None:
                 telemetry.end(code, time.perf_counter() - started, sampled)
             else:
                 telemetry.withdraw()
@@ -210,9 +225,9 @@ class DataPlane:
     ) -> A:
         """Explain the predictions of one request: as `call`, and counted apart; monitoring sees nothing of it."""
         trace = self._tracer.begin(headers)
-        code = CLIENT_GONE
+        code, leave = CLIENT_GONE, None
         try:
-            self.authenticator.check(headers)
+            leave = self._enter(headers)
             payload = await read()
             if target is not None:
                 self.require_model(*target)
@@ -226,8 +241,11 @@ class DataPlane:
             raise shown from shown.__cause__
         finally:
             seconds = time.perf_counter() - started
+            if leave is not None:
+                leave()
             trace.end(operation, code, began=started)
-            if self.lifecycle.has_model and (counted := self.lifecycle.serving.explanations) is not None:
+            is_counted = code != STATUS_OF[TooManyRequests].http
+            if is_counted and self.lifecycle.has_model and (counted := self.lifecycle.serving.explanations) is not None:
                 counted.ended(code, seconds)
 
     @property
@@ -258,8 +276,9 @@ class DataPlane:
         telemetry.begin()
         trace = self._tracer.begin(headers)
         code = CLIENT_GONE
+        leave, is_limited = None, False
         try:
-            self.authenticator.check(headers)
+            leave = self._enter(headers)
             payload = await read()
             self.require_model(*target)
             serving = self.lifecycle.serving
@@ -276,10 +295,23 @@ class DataPlane:
                 yield codec.encode(outputs, request, loaded)
             code = 200
         except (Exception, asyncio.CancelledError, GeneratorExit) as error:
-            code, shown = self._failed(error, identifier, path, started)
+            is_limited = isinstance(error, TooManyRequests)
+            code, shown = (
+                _shown(error, identifier, path) if is_limited else self._failed(error, identifier, path, started)
+            )
             raise shown from shown.__cause__
         finally:
-            telemetry.end(code, time.perf_counter() - started, trace.end(operation, code, began=started))
+            if leave is not None:
+                leave()
+            sampled = trace.end(operation, code, began=started)
+            if is_limited:
+                telemetry.withdraw()
+            else:
+                telemetry.end(code, time.perf_counter() - started, sampled)
+
+    def _enter(self, headers: Mapping[bytes, bytes]) -> Callable[[], None] | None:
+        """Let a request in; what to call when it is over. Raises Unauthorized or TooManyRequests."""
+        return self._key_limits.enter(self.authenticator.check(headers))
 
     async def _decode(
         self, codec: Codec[P, A] | ExplanationCodec[P, A], payload: P, loaded: LoadedModel, max_rows: int = 0

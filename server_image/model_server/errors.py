@@ -388,6 +388,14 @@ class Overloaded(RequestError):
     """The queue is full; the client should try again a little later."""
 
 
+class TooManyRequests(RequestError):
+    """An API key is over its limit. `retry_after` are the seconds until the next request may come."""
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message, hint=f"Try again in {retry_after} s. The limits are in spec.server.auth.limits.")
+        self.retry_after = retry_after
+
+
 class DeadlineExceeded(RequestError):
     """The prediction did not come within the request timeout."""
 

@@ -26,6 +26,7 @@ from model_server.http.application import Application
 from model_server.http.body import RequestLimits
 from model_server.http.comparison import create_comparison_app
 from model_server.http.connections import Connection, close_overdue
+from model_server.key_limits import KeyLimits, parse_limits
 from model_server.lifecycle import Lifecycle
 from model_server.logs import toggle_debug
 from model_server.model_loader import ModelLoader
@@ -66,7 +67,15 @@ async def run(settings: Settings, environ: Mapping[str, str], context: WorkerCon
     )
     tracer = open_tracer(environ, settings)
     tls = Certificate(settings.tls_dir) if settings.tls_dir else PlainText()
-    plane = DataPlane(lifecycle, telemetry, tracer, authenticator, name=settings.name, max_rows=settings.max_rows)
+    plane = DataPlane(
+        lifecycle,
+        telemetry,
+        tracer,
+        authenticator,
+        name=settings.name,
+        max_rows=settings.max_rows,
+        key_limits=KeyLimits(parse_limits(settings.auth_limits), telemetry),
+    )
     operator = TokenAuth(settings.shadow_token_sha256) if settings.shadow_token_sha256 else None
     app = create_app(
         plane,

@@ -22,11 +22,14 @@ TERMINATION_LOG = Path("/dev/termination-log")
 #: What the operator writes for `shadow_token_sha256`: older servers do not start with a setting that they do not know.
 SHADOW_DIGEST = "MODELDEPLOY_SHADOW_TOKEN_SHA256"
 #: Settings of several values, separated by commas.
-LISTS = frozenset({"INPUT_LOG_REDACT", "CORS_ORIGINS", "AUTH_PROTECT", "SLICES", "DATA_QUALITY_LIMITS"})
+LISTS = frozenset({"INPUT_LOG_REDACT", "CORS_ORIGINS", "AUTH_PROTECT", "AUTH_LIMITS", "SLICES", "DATA_QUALITY_LIMITS"})
 
 #: Names of topics that every broker takes; wildcards would let a server read its own answers.
 TOPIC = r"^[A-Za-z0-9._:/-]{0,249}$"
 
+_KEY_LIMIT = (
+    r"^([-._a-zA-Z0-9]+|\*)(:rate=[0-9]+(\.[0-9]+)?(:burst=[0-9]+)?(:concurrency=[0-9]+)?|:concurrency=[0-9]+)$"
+)
 _QUALITY_LIMIT = r"^(missing|unseen_category|out_of_range|wrong_type|outlier):0\.[0-9]{1,9}$"
 
 # A Service named `model-server` makes the kubelet inject these into every pod of its namespace.
@@ -120,6 +123,15 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(
             description="What needs an API key besides predictions, separated by commas: `metrics` is `/metrics`, and"
             " `docs` is `/openapi.json`, `/docs` and `/redoc`."
+        ),
+    ] = ()
+    auth_limits: Annotated[
+        tuple[Annotated[str, Meta(pattern=_KEY_LIMIT)], ...],
+        Meta(
+            max_length=64,
+            description="Limits of API keys by the name of their file, separated by commas, as"
+            " `mobile:rate=50:burst=100:concurrency=8`: requests a second, at once, and at a time, of all workers. `*`"
+            " are the keys without an entry of their own, together.",
         ),
     ] = ()
     tls_dir: Annotated[
@@ -285,6 +297,11 @@ def _contradictions(settings: Settings) -> None:
     if settings.auth_protect and settings.auth_dir is None:
         raise SettingsInvalid(
             f"{PREFIX}AUTH_PROTECT is set, and there are no API keys",
+            hint=f"Set {PREFIX}AUTH_DIR to a folder of which each file is one key.",
+        )
+    if settings.auth_limits and settings.auth_dir is None:
+        raise SettingsInvalid(
+            f"{PREFIX}AUTH_LIMITS is set, and there are no API keys",
             hint=f"Set {PREFIX}AUTH_DIR to a folder of which each file is one key.",
         )
     if settings.signature_public_key and (settings.signature_identity or settings.signature_issuer):

@@ -216,6 +216,16 @@ MODELS: list[Row] = [
         "Prometheus needs a key for protected metrics",
     ),
     (
+        "a limit of nothing",
+        {"server": {"auth": {"secretName": "k", "limits": [{"key": "a"}]}}},
+        "a limit of an API key needs requestsPerSecond or concurrency",
+    ),
+    (
+        "a burst of nothing",
+        {"server": {"auth": {"secretName": "k", "limits": [{"key": "a", "concurrency": 1, "burst": 2}]}}},
+        "burst goes with requestsPerSecond",
+    ),
+    (
         "protected probes",
         {"server": {"auth": {"secretName": "k", "protect": ["livez"]}}},
         'supported values: "metrics", "docs"',

@@ -75,7 +75,7 @@ _CA = Fields(first={}, later={"configMapName": None, "secretName": None, "key": 
 _SIGNATURE = Fields(first={}, later={"publicKey": None, "identity": None})
 _PUBLIC_KEY = Fields(first={}, later={"secretName": None, "configMapName": None, "key": None})
 _IDENTITY = Fields(first={}, later={"subject": None, "issuer": None})
-_AUTH = Fields(first={"secretName": None}, later={"protect": []})
+_AUTH = Fields(first={"secretName": None}, later={"protect": [], "limits": []})
 _STREAM = Fields(
     first={},
     later={
@@ -150,6 +150,9 @@ def canonical(source: Body) -> Body:
             del server[field]
     if "protect" in server.get("auth", {}):
         server["auth"] = {**server["auth"], "protect": sorted(server["auth"]["protect"])}
+    if "limits" in server.get("auth", {}):
+        limits = sorted(server["auth"]["limits"], key=lambda one: str(one["key"]))
+        server["auth"] = {**server["auth"], "limits": limits}
     template = effective_overlay(server.pop("podTemplate", {}))
     if template:
         server["podTemplate"] = template

@@ -116,11 +116,21 @@ class SecretRef(Value, frozen=True, kw_only=True):
     secret_name: str
 
 
+class KeyLimit(Value, frozen=True, kw_only=True):
+    """What one API key may ask of a pod (an item of `spec.server.auth.limits`)."""
+
+    key: str
+    requests_per_second: Number | None = None
+    burst: int | None = None
+    concurrency: int | None = None
+
+
 class Auth(Value, frozen=True, kw_only=True):
     """Authentication by API key (`spec.server.auth`), of predictions and of what `protect` lists."""
 
     secret_name: str
     protect: tuple[str, ...] = ()
+    limits: tuple[KeyLimit, ...] = ()
 
 
 class Drift(Value, frozen=True, kw_only=True):
@@ -201,6 +211,11 @@ class Server(ServerFields, frozen=True, kw_only=True):
     def protected(self) -> tuple[str, ...]:
         """What needs an API key besides predictions: `metrics`, `docs`."""
         return self.auth.protect if self.auth else ()
+
+    @property
+    def key_limits(self) -> tuple[KeyLimit, ...]:
+        """Limits of single API keys."""
+        return self.auth.limits if self.auth else ()
 
     @property
     def tls_secret_name(self) -> str | None:

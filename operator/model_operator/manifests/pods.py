@@ -4,13 +4,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from model_operator.api.names import PROTECTS_METRICS, REVISION, SCHEME, consumers_name, own_labels, pod_selector
 from model_operator.api.pod_template import SERVER_CONTAINER
 from model_operator.api.resource import ObjectKey
 from model_operator.api.shadow import DIGEST_VARIABLE, shadow_token, token_digest
-from model_operator.api.spec import CertificateAuthority, DataQuality, Model, PublicKey, Server
+from model_operator.api.spec import CertificateAuthority, DataQuality, KeyLimit, Model, PublicKey, Server
 from model_operator.api.stream import Stream
 from model_operator.manifests.strategic_merge import overlay
 
@@ -187,6 +188,7 @@ def _environment(key: ObjectKey, revision: str, model: Model, server: Server) ->
         "CA_FILE": f"{CA_DIR}/ca.crt" if model.ca else None,
         "AUTH_DIR": AUTH_DIR if server.auth_secret_name else None,
         "AUTH_PROTECT": ",".join(sorted(server.protected)) or None,
+        "AUTH_LIMITS": ",".join(sorted(map(_key_limit, server.key_limits))) or None,
         "TLS_DIR": TLS_DIR if server.tls_secret_name else None,
         "WORKERS": server.workers,
         "LOG_LEVEL": server.log_level,
@@ -248,6 +250,13 @@ def _shadow_token(key: ObjectKey, settings: PodSettings) -> list[Body]:
 
 def _seconds(span: timedelta | None) -> float | None:
     return span.total_seconds() if span else None
+
+
+def _key_limit(limit: KeyLimit) -> str:
+    parts = {"rate": limit.requests_per_second, "burst": limit.burst, "concurrency": limit.concurrency}
+    # Never an exponent, which 1e-05 and its like would have.
+    written = [f"{name}={Decimal(str(value)):f}" for name, value in parts.items() if value is not None]
+    return ":".join([limit.key, *written])
 
 
 def _text(value: Any) -> str:

@@ -38,6 +38,7 @@ _FAULTS = {
     413: "Too many bytes or rows.",
     415: "Not a content type this route reads.",
     422: "The input does not fit the model; each fault names its field.",
+    429: "The API key is over its limit; Retry-After says when to come again.",
     500: "The model failed on this input.",
     503: "The model is not ready, or too many requests are waiting.",
     504: "No prediction within the request timeout.",
@@ -66,7 +67,7 @@ def describe(app: Application, loaded: LoadedModel) -> dict[str, Any]:
     examples = Examples(loaded)
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            _complete(operation, path, examples)
+            _complete(operation, path, examples, has_limits=app.plane.has_key_limits)
     return document
 
 
@@ -144,7 +145,7 @@ def _paths_of(paths: dict[str, Any], loaded: LoadedModel) -> dict[str, Any]:
     return found
 
 
-def _complete(operation: dict[str, Any], path: str, examples: Examples) -> None:
+def _complete(operation: dict[str, Any], path: str, examples: Examples, *, has_limits: bool) -> None:
     """Add examples to the bodies of an operation, and the refusals that it may be answered with."""
     answers = operation["responses"]
     answers.pop("422", None)
@@ -153,6 +154,8 @@ def _complete(operation: dict[str, Any], path: str, examples: Examples) -> None:
         codes.append(404)
     if "requestBody" in operation:
         codes += _BODY_FAULTS
+        if has_limits and path != "/feedback":
+            codes.append(429)
         for kind, body in operation["requestBody"]["content"].items():
             if found := examples.bodies(operation["operationId"], kind):
                 body["examples"] = found

@@ -19,6 +19,7 @@ from model_server.errors import (
     PredictionError,
     Problem,
     RequestError,
+    TooManyRequests,
     Unauthorized,
     UnknownRoute,
 )
@@ -48,6 +49,7 @@ _MLFLOW_CODES = {
     413: "BAD_REQUEST",
     415: "BAD_REQUEST",
     422: "INVALID_PARAMETER_VALUE",
+    429: "REQUEST_LIMIT_EXCEEDED",
     500: "INTERNAL_ERROR",
     503: "TEMPORARILY_UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
@@ -70,6 +72,8 @@ def error_answer(error: RequestError, more: Mapping[str, object] = MappingProxyT
         headers.append((b"www-authenticate", _BASIC if error.by_browser else b"Bearer"))
     if status == 503:
         headers.append((b"retry-after", b"1"))
+    if isinstance(error, TooManyRequests):
+        headers.append((b"retry-after", b"%d" % error.retry_after))
     if status in (408, 413):
         # The rest of the body is not wanted: the connection cannot be used again.
         headers.append((b"connection", b"close"))

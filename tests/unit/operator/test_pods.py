@@ -54,6 +54,18 @@ STREAM = {"nats": {"url": "nats://nats:4222"}, "input": "in", "output": "out", "
         pytest.param({}, {"accelerate": "onnx"}, "ACCELERATE", "onnx", id="acceleration"),
         pytest.param(
             {},
+            {
+                "auth": {
+                    "secretName": "k",
+                    "limits": [{"key": "b", "concurrency": 8}, {"key": "*", "requestsPerSecond": 1e-5}],
+                }
+            },
+            "AUTH_LIMITS",
+            "*:rate=0.00001,b:concurrency=8",
+            id="limits of keys, in the order of their names and never with an exponent",
+        ),
+        pytest.param(
+            {},
             {"auth": {"secretName": "k", "protect": ["metrics", "docs"]}},
             "AUTH_PROTECT",
             "docs,metrics",
