@@ -5,6 +5,7 @@ from collections.abc import Callable
 import typer
 
 from modeldeploy.commands import act, show
+from modeldeploy.commands.batch import batch
 from modeldeploy.commands.dashboard import dashboard
 from modeldeploy.commands.labels import labels
 from modeldeploy.commands.lint import lint
@@ -19,6 +20,7 @@ _ON_A_CLUSTER: tuple[Callable[..., None], ...] = (
     show.status,
     show.history,
     outdated,
+    batch,
     report,
     labels,
     dashboard,

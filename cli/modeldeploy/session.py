@@ -6,7 +6,19 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.table import Table
 
-from modeldeploy.kube import DEPLOYMENTS, EVENTS, MODELDEPLOYMENTS, PODS, SELF_REVIEWS, Body, Kube, KubeError
+from modeldeploy.batches import Batch
+from modeldeploy.kube import (
+    DEPLOYMENTS,
+    EVENTS,
+    MODELBATCHES,
+    MODELDEPLOYMENTS,
+    PODS,
+    SELF_REVIEWS,
+    Body,
+    Kube,
+    KubeError,
+    Resource,
+)
 from modeldeploy.plain import plain
 from modeldeploy.rollout import GROUP, Rollout
 
@@ -15,7 +27,7 @@ INSTALL = "helm install modeldeploy helm/modeldeploy -n modeldeploy --create-nam
 
 
 class UnknownName(Exception):
-    """No ModelDeployment has this name; the message lists those that are there."""
+    """No object of a kind has this name; the message lists those that are there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +67,42 @@ class Session:
 
     def body(self, name: str) -> Body:
         """One ModelDeployment as the API server has it. Raises `UnknownName`."""
-        try:
-            if name:  # without one the path would be that of all
-                return dict(plain(self.kube.get(MODELDEPLOYMENTS, name, self.namespace)))
-        except KubeError as error:
-            if error.code != 404:
-                raise
-        names = ", ".join(one.name for one in self.rollouts()) or "none"
-        raise UnknownName(f"no ModelDeployment {name!r} in namespace {self.namespace}; there are: {names}")
+        return self._one(MODELDEPLOYMENTS, "ModelDeployment", "ModelDeployments", name)
 
     def rollouts(self, *, everywhere: bool = False) -> list[Rollout]:
         """All ModelDeployments of the namespace, or of all namespaces."""
+        return [
+            Rollout.from_body(body) for body in self._all(MODELDEPLOYMENTS, "ModelDeployments", everywhere=everywhere)
+        ]
+
+    def batch(self, name: str) -> Batch:
+        """One ModelBatch. Raises `UnknownName`."""
+        return Batch.from_body(self._one(MODELBATCHES, "ModelBatch", "ModelBatches", name))
+
+    def batches(self, *, everywhere: bool = False) -> list[Batch]:
+        """All ModelBatches of the namespace, or of all namespaces."""
+        return [Batch.from_body(body) for body in self._all(MODELBATCHES, "ModelBatches", everywhere=everywhere)]
+
+    def _one(self, resource: Resource, kind: str, kinds: str, name: str) -> Body:
         try:
-            bodies = self.kube.list(MODELDEPLOYMENTS, self.namespace, everywhere=everywhere)
+            if name:  # without one the path would be that of all
+                return dict(plain(self.kube.get(resource, name, self.namespace)))
         except KubeError as error:
             if error.code != 404:
                 raise
-            reason = f"the API server has no ModelDeployments; install modeldeploy's chart in the cluster: {INSTALL}"
+        found = self._all(resource, kinds, everywhere=False)
+        names = ", ".join(str(one["metadata"]["name"]) for one in found) or "none"
+        raise UnknownName(f"no {kind} {name!r} in namespace {self.namespace}; there are: {names}")
+
+    def _all(self, resource: Resource, kinds: str, *, everywhere: bool) -> list[Body]:
+        try:
+            found = self.kube.list(resource, self.namespace, everywhere=everywhere)
+        except KubeError as error:
+            if error.code != 404:
+                raise
+            reason = f"the API server has no {kinds}; install modeldeploy's chart in the cluster: {INSTALL}"
             raise KubeError(404, error.reason, reason) from error
-        return [Rollout.from_body(plain(body)) for body in bodies]
+        return [plain(body) for body in found]
 
     def pods(self, name: str) -> list[Body]:
         """The pods of one ModelDeployment, by name."""

@@ -19,23 +19,24 @@ def page(_root: Path) -> str:
     """The page as Markdown."""
     parts = [
         _INTRO,
-        _section("Phases", "`status.phase`.", reasons.PHASES, "phase"),
-        _section("Reasons of a pause", "`status.pauseConditions[].reason`.", reasons.PAUSES),
-        _section("Reasons of a rollback", "`status.rollback.reason`.", reasons.ROLLBACKS),
-        _section("Failures of pods", "`status.podFailures[].reason`.", reasons.PODS),
-        _section("Reasons of a refused spec", "In the conditions `Ready` and `Stalled`.", reasons.REFUSALS),
-        _section("Results in the history", "`status.history[].result`.", reasons.RESULTS, "result"),
-        _section("Reasons in the history", "`status.history[].reason`.", reasons.HISTORY),
+        section("Phases", "`status.phase`.", reasons.PHASES, "phase"),
+        section("Reasons of a pause", "`status.pauseConditions[].reason`.", reasons.PAUSES),
+        section("Reasons of a rollback", "`status.rollback.reason`.", reasons.ROLLBACKS),
+        section("Failures of pods", "`status.podFailures[].reason`.", reasons.PODS),
+        section("Reasons of a refused spec", "In the conditions `Ready` and `Stalled`.", reasons.REFUSALS),
+        section("Results in the history", "`status.history[].result`.", reasons.RESULTS, "result"),
+        section("Reasons in the history", "`status.history[].reason`.", reasons.HISTORY),
         "## Conditions\n\n`status.conditions[]`. Each type: what it says when its status is True, and its reasons.",
-        *(_section(f"`{type_}`", says, rows, level=3) for type_, (says, rows) in reasons.CONDITIONS.items()),
+        *(section(f"`{type_}`", says, rows, level=3) for type_, (says, rows) in reasons.CONDITIONS.items()),
         "## Events\n\nThey are about the ModelDeployment, unless the meaning names another object.",
-        _section("Events of type Normal", "The normal course of a rollout.", reasons.NORMAL_EVENTS, level=3),
-        _section("Events of type Warning", "Something failed, or needs attention.", reasons.WARNING_EVENTS, level=3),
+        section("Events of type Normal", "The normal course of a rollout.", reasons.NORMAL_EVENTS, level=3),
+        section("Events of type Warning", "Something failed, or needs attention.", reasons.WARNING_EVENTS, level=3),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _section(title: str, words: str, rows: Reasons, column: str = "reason", *, level: int = 2) -> str:
+def section(title: str, words: str, rows: Reasons, column: str = "reason", *, level: int = 2) -> str:
+    """A heading, a sentence, and a table of reasons. `docs/generators/reference.py` has some too."""
     cells = [(_shown(reason), meaning, action) for reason, (meaning, action) in rows.items()]
     return f"{'#' * level} {title}\n\n{words}\n\n{table((column, 'meaning', 'what to do'), cells)}"
 

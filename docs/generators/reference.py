@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from generators.batch_reasons import BATCH_CONDITIONS, BATCH_EVENTS
+from generators.events import section
 
 Schema = Mapping[str, Any]
 
@@ -34,7 +36,10 @@ def page(root: Path) -> str:
 
 def batches(root: Path) -> str:
     """The page of ModelBatches as Markdown."""
-    return _page(root / "crds" / "modelbatches.yaml", _BATCHES)
+    parts = [_page(root / "crds" / "modelbatches.yaml", _BATCHES).strip(), "## Conditions\n\n`status.conditions[]`."]
+    parts += [section(f"`{type_}`", says, rows, level=3) for type_, (says, rows) in BATCH_CONDITIONS.items()]
+    parts += [section("Events", "`kubectl describe mbatch NAME` shows them.", BATCH_EVENTS)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _page(file: Path, intro: str) -> str:

@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 from waiting import wait_until
 
-from modeldeploy.kube import MODELDEPLOYMENTS, Resource
-
-BATCHES = Resource("modeldeploy.dev", "v1alpha1", "modelbatches")
+from modeldeploy.kube import MODELBATCHES as BATCHES
+from modeldeploy.kube import MODELDEPLOYMENTS
 
 DOUBLE = """
 import time
@@ -97,6 +96,10 @@ def test_a_batch_predicts_every_row_once_in_order(space: Any, home: Path) -> Non
     assert (found["rows"], found["shardsDone"], found["percent"]) == (1000, "3/3", 100)
     assert len(found["model"]["sha256"]) == 64
     assert json.loads((home / "out" / "_SUCCESS").read_text()) == {"rows": 1000, "failedRows": 0, "shards": 3}
+    command = [sys.executable, "-m", "modeldeploy", "--kubeconfig", str(space.kubeconfig), "batch", "plain", "--wait"]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith("plain: Complete  [########################] 100%  1,000 rows")
 
 
 @pytest.mark.timeout(270)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from pod_policy_cases import CASES, LEVELS, Case
+from pod_policy_cases import CASES, LEVELS
 
 from modeldeploy.kube import MODELDEPLOYMENTS, Resource
 from modeldeploy.stand import wait_until
@@ -26,7 +26,7 @@ def namespaces(request: pytest.FixtureRequest) -> Iterator[Any]:
     space = request.getfixturevalue("space")
     for name in LEVELS:
         space.kube.apply(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    wait_until(lambda: "denied" in created(space, "team-a", PRIVILEGED), "the policy is in force", seconds=60)
+    wait_until(lambda: "denied" in created(space, "team-a", PRIVILEGED.body), "the policy is in force", seconds=60)
     yield space
     for name in LEVELS:
         space.kube.delete(NAMESPACES, name)
@@ -35,9 +35,9 @@ def namespaces(request: pytest.FixtureRequest) -> Iterator[Any]:
 PRIVILEGED = next(case for case in CASES if case.title == "privileged")
 
 
-def created(space: Any, namespace: str, case: Case) -> str:
+def created(space: Any, namespace: str, body: dict[str, Any]) -> str:
     """Return what the API server says to a dry run: empty if it creates the object."""
-    body = {**case.body, "metadata": {"name": "fraud", "namespace": namespace}}
+    body = {**body, "metadata": {"name": "fraud", "namespace": namespace}}
     done = space.kubectl("create", "--dry-run=server", "-o", "name", "-f", "-", given=yaml.safe_dump(body))
     assert done.returncode in (0, 1), done.stderr
     return "" if done.returncode == 0 else done.stderr
@@ -48,11 +48,12 @@ def created(space: Any, namespace: str, case: Case) -> str:
 def test_the_api_server_refuses_what_the_policy_refuses(namespaces: Any, namespace: str) -> None:
     wrong = []
     for case in CASES:
-        said = created(namespaces, namespace, case)
-        _, is_denied, problems = said.partition(REFUSAL)
-        found = {one.partition(" ")[0] for one in problems.partition(". The pod policy of")[0].split("; ")} - {""}
-        if found != case.refused(LEVELS[namespace]) or bool(is_denied) != bool(found):
-            wrong.append((case.title, said))
+        for body in filter(None, (case.body, case.batch)):
+            said = created(namespaces, namespace, body)
+            _, is_denied, problems = said.partition(REFUSAL)
+            found = {one.partition(" ")[0] for one in problems.partition(". The pod policy of")[0].split("; ")} - {""}
+            if found != case.refused(LEVELS[namespace]) or bool(is_denied) != bool(found):
+                wrong.append((body["kind"], case.title, said))
     assert wrong == []
 
 

@@ -41,6 +41,19 @@ class Case:
         metadata = {"name": "fraud", "namespace": "team-a", "uid": "1", "generation": 1, "resourceVersion": "1"}
         return {"apiVersion": "modeldeploy.dev/v1alpha1", "kind": "ModelDeployment", "metadata": metadata, "spec": spec}
 
+    @property
+    def batch(self) -> dict[str, Any] | None:
+        """A ModelBatch with the same pods; None where it has not these fields."""
+        if set(self.spec) - {"server"} or set(self.spec.get("server", {})) - {
+            "image",
+            "env",
+            "resources",
+            "podTemplate",
+        }:
+            return None
+        spec = {"model": {"name": "fraud"}, "input": {"uri": "s3://a/b"}, "output": {"uri": "s3://a/c"}, **self.spec}
+        return {**self.body, "kind": "ModelBatch", "spec": spec}
+
     def refused(self, level: str) -> set[str]:
         """Return the paths of the fields that a level refuses."""
         paths = {"restricted": (*self.baseline, *self.restricted), "baseline": self.baseline}.get(level, ())

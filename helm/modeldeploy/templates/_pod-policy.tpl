@@ -22,16 +22,19 @@ is what the operator gives (`own`, `kept`), and what it sets to null is gone.
   expression: {{ $listed.serviceAccounts | toJson | squote }}
 - name: hostPaths
   expression: {{ $listed.hostPaths | toJson | squote }}
+# Of a ModelDeployment or a ModelBatch, which has no hooks.
+- name: wanted
+  expression: "dyn(object.spec)"
 - name: server
-  expression: "has(object.spec.server) ? dyn(object.spec.server) : dyn({})"
+  expression: "has(variables.wanted.server) ? dyn(variables.wanted.server) : dyn({})"
 - name: template
   expression: "has(variables.server.podTemplate) ? dyn(variables.server.podTemplate) : dyn({})"
 - name: spec
   expression: "has(variables.template.spec) ? dyn(variables.template.spec) : dyn({})"
 - name: jobTemplate
   expression: >-
-    has(object.spec.hooks) && has(object.spec.hooks.retrain) && has(object.spec.hooks.retrain.jobTemplate)
-    ? dyn(object.spec.hooks.retrain.jobTemplate.spec.template) : dyn({})
+    has(variables.wanted.hooks) && has(variables.wanted.hooks.retrain) && has(variables.wanted.hooks.retrain.jobTemplate)
+    ? dyn(variables.wanted.hooks.retrain.jobTemplate.spec.template) : dyn({})
 - name: job
   expression: "has(variables.jobTemplate.spec) ? dyn(variables.jobTemplate.spec) : dyn({})"
 # The pods: `context` is the securityContext, `kept` whether it still has what the operator gives.
@@ -120,8 +123,8 @@ is what the operator gives (`own`, `kept`), and what it sets to null is gone.
     p.path + '.spec.securityContext.sysctls has one that is not among the safe sysctls')
     + variables.volumes.map(v, (has(v.v.hostPath) && v.v.hostPath != null)
     && !(has(v.v.hostPath.path) && v.v.hostPath.path in variables.hostPaths), v.path + '.hostPath is a folder of the node')
-    + (has(object.spec.model.cache) && has(object.spec.model.cache.hostPath)
-    && !(object.spec.model.cache.hostPath in variables.hostPaths)
+    + (has(variables.wanted.model.cache) && has(variables.wanted.model.cache.hostPath)
+    && !(variables.wanted.model.cache.hostPath in variables.hostPaths)
     && !variables.volumes.exists(v, v.pod.own && v.v.name == 'cache' && has(v.v.hostPath))
     ? ['spec.model.cache.hostPath is a folder of the node'] : [])
     {{- range list "seccompProfile" "appArmorProfile" }}
