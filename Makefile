@@ -1,7 +1,7 @@
 # What a person, CI and the README call. Every target sets itself up: the virtual environment is made
 # when it is missing and brought up to date when pyproject.toml or constraints.txt changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-heavy fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-hostile bench-sandbox bench-analysis bench-server bench-artifacts bench-memory bench-streams bench-dashboard docs pictures site dashboards lock sbom workflows pin clean
+.PHONY: help setup demo test test-heavy fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-hostile bench-sandbox bench-analysis bench-server bench-artifacts bench-memory bench-streams bench-drift bench-dashboard docs pictures site dashboards lock sbom workflows pin clean
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -109,6 +109,9 @@ bench-memory: $(STAMP) ## Measure the model server's memory over a million reque
 bench-artifacts: $(STAMP) ## Measure how fast, and in how much memory, a model gets to a server
 	@$(BIN)/python benchmarks/artifacts.py
 
+bench-drift: $(STAMP) ## Measure how soon and how wrongly drift is told, next to Evidently and NannyML (installs them; ten minutes)
+	@$(BIN)/python benchmarks/drift/run.py
+
 bench-dashboard: $(STAMP) ## Measure how the dashboard carries a thousand models (needs Chromium; two minutes)
 	@$(BIN)/python benchmarks/dashboard.py
 
@@ -152,5 +155,5 @@ lock: $(STAMP) ## Pin the versions of the virtual environment in constraints.txt
 
 clean: ## Remove what the other targets made
 	@test ! -x $(BIN)/python || $(BIN)/python -m modeldeploy.stand down >/dev/null 2>&1 || true
-	@rm -rf $(VENV) .venvs/clients .venvs/operator .venvs/lock .venvs/release site .sandbox dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .venvs/clients .venvs/drift .venvs/operator .venvs/lock .venvs/release site .sandbox dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
