@@ -12,6 +12,7 @@ from modeldeploy.commands.lint import lint
 from modeldeploy.commands.outdated import outdated
 from modeldeploy.commands.package import package
 from modeldeploy.commands.report import report
+from modeldeploy.commands.serve import serve
 from modeldeploy.connection import chosen_first, connected
 
 _ON_A_CLUSTER: tuple[Callable[..., None], ...] = (
@@ -32,7 +33,7 @@ _ON_A_CLUSTER: tuple[Callable[..., None], ...] = (
     act.pause,
     act.resume,
 )
-_OFFLINE: tuple[Callable[..., None], ...] = (lint, package)
+_OFFLINE: tuple[Callable[..., None], ...] = (lint, package, serve)
 
 
 def build() -> typer.Typer:

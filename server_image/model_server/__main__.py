@@ -60,7 +60,10 @@ def _serve(
     import uvloop
 
     from model_server.server import WorkerContext, run
+    from model_server.supervision import follow_parent
 
+    if settings.supervisor_fd:
+        follow_parent(settings.supervisor_fd)
     context = WorkerContext(listener=listener, comparison=comparison, folder=folder, memory=memory, worker=worker)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -136,7 +139,14 @@ def _batch(arguments: list[str]) -> int:
     return batch(arguments)
 
 
-_COMMANDS = {"evaluate": _evaluate, "calibrate": _calibrate, "labels": _labels, "batch": _batch}
+def _edge(arguments: list[str]) -> int:
+    """Serve without a cluster: start servers, one for each package that comes to the URI, and judge the next one."""
+    from model_server.edge.command import main as edge
+
+    return edge(arguments)
+
+
+_COMMANDS = {"evaluate": _evaluate, "calibrate": _calibrate, "labels": _labels, "batch": _batch, "edge": _edge}
 
 if __name__ == "__main__":
     command = _COMMANDS.get(sys.argv[1]) if len(sys.argv) > 1 else None

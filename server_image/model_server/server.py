@@ -26,11 +26,13 @@ from model_server.http.application import Application
 from model_server.http.body import RequestLimits
 from model_server.http.comparison import create_comparison_app
 from model_server.http.connections import Connection, close_overdue
+from model_server.http.held_port import HeldPort, OwnPort, Port
 from model_server.key_limits import KeyLimits, parse_limits
 from model_server.lifecycle import Lifecycle
 from model_server.logs import toggle_debug
 from model_server.model_loader import ModelLoader
 from model_server.settings import Settings
+from model_server.supervision import HOLD, SupervisorMetrics
 from model_server.telemetry import Telemetry
 from model_server.tracers import open_tracer
 
@@ -86,18 +88,22 @@ async def run(settings: Settings, environ: Mapping[str, str], context: WorkerCon
         guards=guards_of(settings.auth_protect, authenticator, operator),
     )
     comparison = create_comparison_app(plane, telemetry, operator or authenticator, has_token=operator is not None)
-    server = Server(_config(app, settings, tls), plane, telemetry, settings, tls)
+    port: Port = OwnPort()
+    if settings.supervisor_dir is not None:
+        port = HeldPort(context.listener, settings.supervisor_dir / HOLD)
+        telemetry.registry.register(SupervisorMetrics(settings.supervisor_dir))
+    server = Server(_config(app, settings, tls), plane, telemetry, settings, tls, port)
     loader = ModelLoader(settings, environ, context.folder, lifecycle, telemetry, server.end)
     loader.begin()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, toggle_debug, settings.log_level)
     async with (
         _beside(server, _config(comparison, settings, tls), context.comparison),
-        _grpc(settings, plane, tls) as port,
+        _grpc(settings, plane, tls) as grpc_port,
         _messages(settings, plane, telemetry, context.worker),
     ):
-        if port is not None:
-            lifecycle.listen(port.tell)
-        await server.serve(sockets=[context.listener])
+        if grpc_port is not None:
+            lifecycle.listen(grpc_port.tell)
+        await server.serve(sockets=[] if settings.supervisor_dir is not None else [context.listener])
     loader.close()
     plane.close()
     lifecycle.close()
@@ -191,11 +197,18 @@ class Server(uvicorn.Server):
     """uvicorn that drains: unready at once, open connections served a little longer, then the end."""
 
     def __init__(
-        self, config: uvicorn.Config, plane: DataPlane, telemetry: Telemetry, settings: Settings, tls: Tls
+        self,
+        config: uvicorn.Config,
+        plane: DataPlane,
+        telemetry: Telemetry,
+        settings: Settings,
+        tls: Tls,
+        port: Port,
     ) -> None:
         super().__init__(config)
         self.failure: StartError | None = None
         self._tls = tls
+        self._port = port
         self._plane = plane
         self._lifecycle = plane.lifecycle
         self._telemetry = telemetry
@@ -205,6 +218,7 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn's tick, ten times a second; once a second slow connections are cut and the certificate looked at."""
+        await self._port.look(self.config, self._connect)
         if counter % 10 == 0:
             count = close_overdue(list(self.server_state.connections), self._loop.time(), self._header_timeout)
             if count:
@@ -215,12 +229,20 @@ class Server(uvicorn.Server):
             await self._lifecycle.tick()
         return await super().on_tick(counter)
 
+    def _connect(self) -> asyncio.Protocol:
+        return Connection(config=self.config, server_state=self.server_state, app_state={})
+
     def _end_if_hung(self) -> None:
         """No request is answered any more: end, with the reason, and be started again."""
         seconds = self._lifecycle.hung_seconds
         if seconds and self.failure is None:
             self.failure = ModelHung(f"a call of the model has not returned for {seconds:.0f} s")
             self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, and finish what is in flight."""
+        self._port.close()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain on the first signal, end at once on the second."""
@@ -233,6 +255,7 @@ class Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._drain)
 
     def _drain(self) -> None:
+        self._port.close()
         connections = len(self.server_state.connections)
         log.info("draining", extra={"connections": connections, "pid": os.getpid()})
         # Clients learn from `Connection: close` in their next answer; a connection that was closed

@@ -267,6 +267,18 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="Estimate the quality of a classifier from its probabilities, without labels."),
     ] = False
     termination_log: Annotated[Path, Meta(description="File for the reason of a failed start.")] = TERMINATION_LOG
+    listen_fd: Annotated[
+        int,
+        Meta(ge=0, description="Open listening socket to answer on in place of the port; 0: none."),
+    ] = 0
+    shadow_fd: Annotated[int, Meta(ge=0, description="Such a socket in place of the shadow port; 0: none.")] = 0
+    supervisor_fd: Annotated[
+        int, Meta(ge=0, description="Pipe whose other end the supervisor holds: the server drains when it is gone.")
+    ] = 0
+    supervisor_dir: Annotated[
+        Path | None,
+        Meta(description="Folder by which `modeldeploy serve` talks to a server that it started; default: none."),
+    ] = None
 
     @property
     def is_signed(self) -> bool:
@@ -313,6 +325,11 @@ def _contradictions(settings: Settings) -> None:
         raise SettingsInvalid(
             f"{PREFIX}SIGNATURE_IDENTITY and {PREFIX}SIGNATURE_ISSUER go together, and one of them is missing",
             hint="An identity is what one issuer says of somebody: set both.",
+        )
+    if bool(settings.listen_fd) != (settings.supervisor_dir is not None):
+        raise SettingsInvalid(
+            f"{PREFIX}LISTEN_FD and {PREFIX}SUPERVISOR_DIR go together, and one of them is missing",
+            hint="Both are set by `modeldeploy serve`, for the servers that it starts.",
         )
     _contradictions_of_stream(settings)
 

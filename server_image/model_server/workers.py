@@ -46,7 +46,7 @@ def _fork(number: int, work: Callable[[int], int], alive: tuple[int, int]) -> in
         return pid
     code = 70
     os.close(alive[1])
-    threading.Thread(target=_end_with_parent, args=(alive[0],), name="parent", daemon=True).start()
+    threading.Thread(target=end_with_parent, args=(alive[0],), name="parent", daemon=True).start()
     try:
         code = work(number)
     except BaseException:
@@ -56,7 +56,7 @@ def _fork(number: int, work: Callable[[int], int], alive: tuple[int, int]) -> in
     os._exit(code)
 
 
-def _end_with_parent(alive: int) -> None:
+def end_with_parent(alive: int) -> None:
     """Wait until the parent's end of the pipe is closed, which the kernel does however it ends; then drain."""
     os.read(alive, 1)
     log.info("the parent has ended")

@@ -79,7 +79,7 @@ def signature_of(package: Path, uri: str, fetch: Callable[[str], Path]) -> Path:
             raise SignatureMissing(f"the package has no {SIGNATURE}")
         return found
     try:
-        return fetch(_beside(uri))
+        return fetch(uri_of_signature(uri))
     except ArtifactNotFound as error:
         raise SignatureMissing(f"the package has no signature beside it: {error.message}") from None
 
@@ -126,7 +126,7 @@ def verify_signature(package: Path, signature: Path, signer: Signer, scratch: Pa
         raise _ERRORS[reason](message if reason != SignatureInvalid.__name__ else f"not signed by {signer}: {message}")
 
 
-def _beside(uri: str) -> str:
+def uri_of_signature(uri: str) -> str:
     """The URI of the signature of one file; a query (of a signed URL) stays behind the path."""
     if not uri.startswith(("http://", "https://")):
         return f"{uri}{SUFFIX}"
