@@ -72,6 +72,7 @@ def _table(parameters: Sequence[Any]) -> str:
     rows = []
     for one in parameters:
         names = [one.name.upper()] if one.param_type_name == "argument" else [*one.opts, *one.secondary_opts]
-        default = f" Default: `{one.default}`." if isinstance(one.default, str | int) and one.default else ""
+        has_default = (isinstance(one.default, str | int) and one.default) or isinstance(one.default, float)
+        default = f" Default: `{one.default}`." if has_default else ""
         rows.append(f"| {', '.join(f'`{name}`' for name in names)} | {one.help}{default} |")
     return "\n".join(["| | |", "|---|---|", *rows])

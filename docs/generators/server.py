@@ -24,6 +24,7 @@ from model_server.plugins import SOURCES, registered
 from model_server.runtimes.explaining.direct import DirectExplainer
 from model_server.settings import PREFIX, Settings, read_settings
 from model_server.statuses import STATUS_OF
+from model_server.supervision import SupervisorMetrics
 from model_server.telemetry import Telemetry
 from model_server.termination import exit_code
 
@@ -36,7 +37,7 @@ Made from the code by `make docs`; [the guide](../server.md) explains them.
 
 def page(root: Path) -> str:
     """The page docs/reference/server.md."""
-    return _HEAD + "\n".join((_settings(), _sources(), _start_reasons(), _request_reasons(), _metrics()))
+    return _HEAD + "\n".join((_settings(), _sources(), _start_reasons(), _request_reasons(), _metrics(root)))
 
 
 def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -134,7 +135,7 @@ def _declare_estimate(telemetry: Telemetry) -> None:
     EstimatedQuality(loaded, telemetry)
 
 
-def _metrics() -> str:
+def _metrics(root: Path) -> str:
     telemetry = Telemetry()
     loaded = LoadedModel(
         identity=telemetry.identity, metadata=Metadata(), adapter=Untyped(), model=_NoModel(), outputs=()
@@ -145,6 +146,7 @@ def _metrics() -> str:
     limits = limits_by_problem(settings.data_quality_max_bad_rate)
     DataQuality([Feature(name="a")], Metadata(reference_profile=profile), limits, telemetry)
     _declare_estimate(telemetry)
+    telemetry.registry.register(SupervisorMetrics(root))
     explainer = DirectExplainer(
         kind=ExplanationKind(method="linear", scale="prediction"),
         form=lambda inputs: inputs,

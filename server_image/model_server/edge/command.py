@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from model_server.edge.judging import Limits
@@ -40,8 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = read_settings(environ)
         _check(settings)
         configure(settings.log_level, {"model": settings.name})
-        with _folder(options.keep) as folder, listen(settings) as listener:
-            packages = PackageStore(folder, settings.storage_uri, environ, is_signed=settings.is_signed)
+        with (
+            _folder(options.keep) as folder,
+            listen(settings) as listener,
+            closing(PackageStore(folder, settings.storage_uri, environ, is_signed=settings.is_signed)) as packages,
+        ):
             log.info("listening", extra={"host": settings.host, "port": listener.getsockname()[1]})
             asyncio.run(_run(Supervisor(_options(options), settings, environ, packages, listener)))
     except StartError as error:

@@ -80,10 +80,15 @@ class PackageStore:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            self._lock.close()
             raise SettingsInvalid(
                 f"another modeldeploy serve keeps its package in {folder}", hint="Give each one a folder of its own."
             ) from None
         self.state = self._read()
+
+    def close(self) -> None:
+        """Let another process have the folder."""
+        self._lock.close()
 
     def folder_of(self, package: StoredPackage) -> Path:
         """The folder of a package, in which its server has its own files too."""

@@ -20,6 +20,8 @@ from typing import Any
 import http_servers
 import httpx
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from free_ports import free_port
 from waiting import wait_until
 
@@ -96,7 +98,9 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Serving]]:
         port, log = free_port(), tmp_path / f"log-{len(started)}"
         command = [*before, sys.executable, "-m", "modeldeploy", "serve", str(uri), "--port", str(port), "--trusted"]
         with log.open("wb") as output:
-            process = subprocess.Popen([*command, *map(str, options)], stdout=output, stderr=output, cwd=tmp_path)
+            environ = {**os.environ, "MODEL_SERVER_DRAIN_SECONDS": "1"}
+            command += map(str, options)
+            process = subprocess.Popen(command, stdout=output, stderr=output, cwd=tmp_path, env=environ)
         started.append(Serving(process, port, log))
         return started[-1]
 
@@ -264,6 +268,12 @@ def test_what_cannot_be_served_ends_with_the_reason(serve: Callable[..., Serving
     serving = serve("model")
     assert serving.process.wait(30) == 65
     assert re.search(r"^error: LoadFailed: .*", serving.log.read_text(), re.MULTILINE)
+    public = ec.generate_private_key(ec.SECP256R1()).public_key()
+    pem, kind = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    (tmp_path / "key.pub").write_bytes(public.public_bytes(pem, kind))
+    serving = serve("model", "--sign-key", "key.pub")
+    assert serving.process.wait(30) == 65
+    assert "error: SignatureMissing: the package has no model.sig" in serving.log.read_text()
     serving = serve("nowhere")
     assert serving.process.wait(30) == 3
     assert "nowhere is no file or folder here" in serving.log.read_text()

@@ -1,0 +1,191 @@
+"""`modeldeploy serve`: by what a package is refused, and what is on disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from model_server.edge.command import MOST_REQUESTS
+from model_server.edge.judging import Fault, Limits, Replayed, Times, judge
+from model_server.edge.packages import PackageStore, Refusal
+from model_server.edge.threads import in_thread
+from model_server.errors import ArtifactNotFound, SettingsInvalid, StorageUnavailable
+from model_server.monitoring import request_log
+from model_server.supervision import SupervisorMetrics, SupervisorReport, read_report, write_report
+
+Store = Callable[..., PackageStore]
+LIMITS = Limits(min_agreement=0.9, max_failures=0.01, max_latency_ratio=2, tolerance=0)
+FAULTS = (Fault(feature="age", count=2),)
+SLOW = {"stable": Times(median=0.010), "canary": Times(median=0.025)}
+
+
+@pytest.mark.parametrize(
+    ("replayed", "is_accepted", "said"),
+    [
+        pytest.param(Replayed(requests=100, agreed=100), True, "100 of 100 requests are answered alike", id="alike"),
+        pytest.param(Replayed(requests=100, agreed=90), True, "90 of 100", id="the limit itself is allowed"),
+        pytest.param(Replayed(requests=100, agreed=89), False, "(89.0%), at least 90.0% required", id="otherwise"),
+        pytest.param(
+            Replayed(requests=100, agreed=98, refused=2, faults=FAULTS),
+            False,
+            "2 of 100 requests that the old package answers fail: age (2); 1% allowed",
+            id="failures",
+        ),
+        pytest.param(Replayed(requests=100, agreed=99, refused=1), True, "99 of 100", id="failures that are allowed"),
+        pytest.param(Replayed(requests=0, agreed=0), False, "no request in time", id="no answer"),
+        pytest.param(
+            Replayed(requests=100, agreed=100, timed=100, slower=51, **SLOW),
+            False,
+            "51 of 100 answers take more than 2 times as long: 25 ms in the median instead of 10 ms",
+            id="slow",
+        ),
+        pytest.param(
+            Replayed(requests=100, agreed=100, timed=100, slower=50, **SLOW), True, "", id="half of them may be slow"
+        ),
+        pytest.param(
+            Replayed(
+                requests=100,
+                agreed=100,
+                timed=100,
+                slower=100,
+                stable=Times(median=0.0001),
+                canary=Times(median=0.0009),
+            ),
+            True,
+            "",
+            id="less than a millisecond is not slow",
+        ),
+        pytest.param(
+            Replayed(requests=10, agreed=0, refused=5, faults=FAULTS),
+            False,
+            "1% allowed; 0 of 5 requests are answered alike",
+            id="every reason is said",
+        ),
+    ],
+)
+def test_judge(replayed: Replayed, is_accepted: bool, said: str) -> None:
+    verdict = judge(replayed, LIMITS)
+    assert verdict.is_accepted is is_accepted
+    assert said in verdict.message
+
+
+def test_a_server_keeps_as_many_requests_as_may_be_asked_for() -> None:
+    assert MOST_REQUESTS == request_log.MOST_REQUESTS
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """Opens the folder, as a process at its start does; give a URI that is not the source's."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "model.onnx").write_bytes(b"one")
+    with ExitStack() as stack:
+
+        def open_store(uri: str = "", *, is_signed: bool = False) -> PackageStore:
+            packages = PackageStore(tmp_path / "keep", uri or source.as_uri(), {}, is_signed=is_signed)
+            stack.callback(packages.close)
+            return packages
+
+        yield open_store
+
+
+def test_a_package_is_a_copy_and_is_found_after_a_restart(store: Store, tmp_path: Path) -> None:
+    packages = store()
+    package = packages.bring(packages.look())
+    packages.keep(package)
+    (tmp_path / "source" / "model.onnx").write_bytes(b"another")
+    assert (packages.path_of(package) / "model.onnx").read_bytes() == b"one"
+    packages.close()
+    again = store()
+    assert again.kept() == package
+    assert again.look() != package.source
+    assert again.bring(again.look()).number == package.number + 1
+
+
+def test_a_package_that_was_changed_on_disk_is_not_served(store: Store, tmp_path: Path) -> None:
+    packages = store()
+    package = packages.bring(packages.look())
+    packages.keep(package)
+    file = packages.path_of(package) / "model.onnx"
+    file.chmod(0o600)
+    file.write_bytes(b"changed")
+    assert packages.kept() is None
+
+
+def test_a_package_of_another_uri_is_not_served(store: Store, tmp_path: Path) -> None:
+    packages = store()
+    packages.keep(packages.bring(packages.look()))
+    packages.close()
+    assert store("s3://models/another").kept() is None
+
+
+def test_a_refusal_leaves_what_is_kept_and_a_new_package_ends_it(store: Store, tmp_path: Path) -> None:
+    packages = store()
+    package = packages.bring(packages.look())
+    packages.keep(package)
+    packages.refuse(Refusal(source="x", sha256="y", message="worse"))
+    packages.close()
+    again = store()
+    assert (again.kept(), again.state.refused) == (package, Refusal(source="x", sha256="y", message="worse"))
+    again.keep(package)
+    assert again.state.refused is None
+
+
+def test_a_package_that_changes_while_it_is_fetched_is_tried_again(store: Store, tmp_path: Path) -> None:
+    packages = store()
+    with pytest.raises(StorageUnavailable, match="changed while it was fetched"):
+        packages.bring("a fingerprint of before")
+    assert list((tmp_path / "keep" / "packages").iterdir()) == []
+
+
+def test_nothing_at_the_uri_leaves_nothing(store: Store, tmp_path: Path) -> None:
+    packages = store((tmp_path / "absent").as_uri())
+    with pytest.raises(ArtifactNotFound):
+        packages.bring("any")
+    assert list((tmp_path / "keep" / "packages").iterdir()) == []
+
+
+def test_the_signature_of_one_file_is_brought_with_it(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "source" / "model.onnx.sig").write_bytes(b"signature")
+    packages = store((tmp_path / "source" / "model.onnx").as_uri(), is_signed=True)
+    path = packages.path_of(packages.bring(packages.look()))
+    assert path.with_name("model.onnx.sig").read_bytes() == b"signature"
+
+
+def test_two_processes_do_not_share_a_folder(store: Store, tmp_path: Path) -> None:
+    first = store()
+    with pytest.raises(SettingsInvalid, match="another modeldeploy serve"):
+        store()
+    first.close()
+
+
+def test_the_report_is_shown_as_metrics(tmp_path: Path) -> None:
+    def shown() -> dict[tuple[str, str], float]:
+        return {
+            (sample.name, "/".join(sample.labels.values())): sample.value
+            for family in SupervisorMetrics(tmp_path).collect()
+            for sample in family.samples
+        }
+
+    assert read_report(tmp_path) == SupervisorReport()
+    assert ("modeldeploy_edge_refused", "abc/worse") not in shown()
+    write_report(tmp_path, SupervisorReport(switched=2, refused=1, reason="worse", source="abc", is_offline=True))
+    assert shown() == {
+        ("modeldeploy_edge_updates_total", "switched"): 2,
+        ("modeldeploy_edge_updates_total", "refused"): 1,
+        ("modeldeploy_edge_refused", "abc/worse"): 1,
+        ("modeldeploy_edge_offline", ""): 1,
+    }
+    (tmp_path / "report.json").write_bytes(b"{")
+    assert read_report(tmp_path) == SupervisorReport()
+
+
+def test_a_thread_gives_its_result_or_its_error() -> None:
+    assert asyncio.run(in_thread(lambda: 7)) == 7
+    with pytest.raises(msgspec.DecodeError):
+        asyncio.run(in_thread(lambda: msgspec.json.decode(b"{")))
