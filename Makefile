@@ -1,7 +1,7 @@
 # What a person, CI and the README call. Every target sets itself up: the virtual environment is made
 # when it is missing and brought up to date when pyproject.toml or constraints.txt changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-heavy fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-hostile bench-sandbox bench-analysis bench-server bench-artifacts bench-memory bench-streams bench-drift bench-dashboard docs pictures site dashboards lock sbom workflows pin clean
+.PHONY: help setup demo test test-heavy fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-hostile bench-sandbox bench-analysis bench-server bench-artifacts bench-memory bench-batch bench-streams bench-drift bench-dashboard docs pictures site dashboards lock sbom workflows pin clean
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -101,6 +101,9 @@ bench-server: $(STAMP) ## Measure the model server against its peers (needs wrk;
 
 bench-streams: $(STAMP) ## Measure messages of each broker, and count them while server and broker are killed (a quarter of an hour)
 	@$(BIN)/python benchmarks/streams.py
+
+bench-batch: $(STAMP) ## Measure what a row of a batch costs, next to a bare loop, and what pods and shards add
+	@$(BIN)/python benchmarks/batch.py
 
 bench-memory: $(STAMP) ## Measure the model server's memory over a million requests, and 100,000 large answers (needs wrk; some minutes)
 	@$(BIN)/python benchmarks/server/memory.py

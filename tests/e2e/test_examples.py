@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from brokers import NatsServer
@@ -16,11 +17,12 @@ READMES = sorted(ROOT.glob("examples/*/README.md"))
 
 
 @pytest.fixture
-async def nats(tmp_path: Path) -> AsyncIterator[str]:
-    """The address of a real NATS server."""
+async def nats(space: Any, tmp_path: Path) -> AsyncIterator[str]:
+    """The address of a real NATS server, where pods reach this machine."""
     if why := NatsServer.missing():
         pytest.skip(why)
-    server = NatsServer(tmp_path)
+    [node, *_] = json.loads(space.kubectl("get", "nodes", "-o", "json").stdout)["items"]
+    server = NatsServer(tmp_path, node["status"]["addresses"][0]["address"])
     await server.start()
     yield server.url
     await server.close()

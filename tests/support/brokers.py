@@ -39,8 +39,8 @@ class TestBroker(ABC):
     #: Whether what it has survives a kill.
     keeps_messages = True
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
+        self.folder, self.host = folder, host
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.received: dict[str, list[Received]] = {}
@@ -56,7 +56,7 @@ class TestBroker(ABC):
 
     @property
     def url(self) -> str:
-        return f"{self.scheme}://127.0.0.1:{self.port}"
+        return f"{self.scheme}://{self.host}:{self.port}"
 
     @abstractmethod
     def command(self) -> Sequence[str]: ...
@@ -132,7 +132,7 @@ class NatsServer(TestBroker):
         config.write_text(f"max_payload: 200000\n{self.configuration}")
         path = self.path()
         assert path
-        where = ("-a", "127.0.0.1", "-p", str(self.port), "-sd", str(self.folder))
+        where = ("-a", self.host, "-p", str(self.port), "-sd", str(self.folder))
         return (path, "-js", "-c", str(config), *where)
 
     async def connect(self, **login: Any) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
 from model_server.domain.tensors import as_json
 from model_server.errors import ArtifactCorrupt, DependencyMissing
+
+if TYPE_CHECKING:
+    import pyarrow as arrow
 
 #: A prediction wins over a column of the input of the same name.
 _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
@@ -21,6 +25,9 @@ class Output(Protocol):
 
     def write(self, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Sequence[Any]]) -> None:
         """Add rows of the input, each with its values of the columns that the model gave."""
+
+    def write_table(self, table: arrow.Table, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Add rows of the input that are a table of Arrow."""
 
     def __enter__(self) -> Output: ...
 
@@ -54,6 +61,10 @@ class JsonLines:
             for row, values in zip(rows, zip(*columns.values(), strict=True), strict=True)
         )
 
+    def write_table(self, table: arrow.Table, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Add some rows."""
+        self.write(table.to_pylist(), columns)
+
 
 class Separated:
     """CSV whose header has the columns of the first row; what is no text, number or truth value is JSON in a cell."""
@@ -86,6 +97,10 @@ class Separated:
                 )
             self._writer.writerow([_cell(whole.get(name)) for name in self._names])
 
+    def write_table(self, table: arrow.Table, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Add some rows. Raises ArtifactCorrupt."""
+        self.write(table.to_pylist(), columns)
+
 
 class Parquet:
     """Parquet; all rows have the types of the first that are written."""
@@ -105,7 +120,9 @@ class Parquet:
 
     def __exit__(self, *_: object) -> None:
         if self._writer is None:
-            self._begin({})
+            import pyarrow as arrow
+
+            self._begin(arrow.table({}))
         self._writer.close()
 
     def write(self, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Sequence[Any]]) -> None:
@@ -114,21 +131,37 @@ class Parquet:
 
         names = dict.fromkeys(name for row in rows for name in row if name not in columns)
         table: dict[str, Sequence[Any]] = {name: [row.get(name) for row in rows] for name in names}
-        try:
+        with self._same_types():
             if self._writer is None:
-                self._begin({**table, **columns})
+                self._begin(arrow.Table.from_pydict({**table, **columns}))
             self._writer.write_table(arrow.Table.from_pydict({**table, **columns}, schema=self._writer.schema))
+
+    def write_table(self, table: arrow.Table, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Add some rows, whose columns keep their types. Raises ArtifactCorrupt."""
+        table = table.drop_columns([name for name in table.column_names if name in columns])
+        with self._same_types():
+            for name, values in columns.items():
+                table = table.append_column(name, [values])
+            if self._writer is None:
+                self._begin(table)
+            self._writer.write_table(table.cast(self._writer.schema))
+
+    def _begin(self, table: arrow.Table) -> None:
+        from pyarrow import parquet
+
+        self._writer = parquet.ParquetWriter(self._path, table.schema)
+
+    @contextmanager
+    def _same_types(self) -> Iterator[None]:
+        import pyarrow as arrow
+
+        try:
+            yield
         except (arrow.ArrowException, KeyError, ValueError, TypeError) as error:
             raise ArtifactCorrupt(
                 f"the rows do not all have the same columns and types, which Parquet needs: {error}",
                 hint="Write jsonl: spec.output.format.",
             ) from None
-
-    def _begin(self, table: Mapping[str, Sequence[Any]]) -> None:
-        import pyarrow as arrow
-        from pyarrow import parquet
-
-        self._writer = parquet.ParquetWriter(self._path, arrow.Table.from_pydict(dict(table)).schema)
 
 
 def _cell(value: Any) -> Any:

@@ -5,6 +5,7 @@ The marker with its sums is written before the part, so that a part that exists 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,11 +16,12 @@ import msgspec
 import orjson
 from msgspec import Struct
 
+from model_server.batch.chunks import Chunk, Records, Table
 from model_server.batch.output import Output, output_for
 from model_server.batch.plan import Piece, Plan, shard_of
 from model_server.batch.quality import Observer, Quality
 from model_server.batch.reader import chunks_of
-from model_server.batch.slices import Record, Row, read_piece
+from model_server.batch.slices import Record, read_groups, read_piece
 from model_server.batch.source import InputFolder
 from model_server.domain.model import LoadedModel
 from model_server.domain.tensors import Inputs, Outputs
@@ -96,8 +98,9 @@ def run_shard(
     rows = failed = 0
     started = reported = clock()
     with output_for(plan.wanted.output_format, scratch / name) as part, Quarantine(scratch / "bad.jsonl") as bad:
-        for chunk in chunks_of(_records(pieces, source, loaded, progress), CHUNK_ROWS):
-            good, broken = _predict(loaded, chunk, plan, observer, part)
+        for chunk, records in _chunks(pieces, source, loaded, progress):
+            good, refused = _predict(loaded, chunk, plan, observer, part)
+            broken = _in_order(refused, records)
             if broken and plan.wanted.on_bad_row == "fail":
                 raise BadRow(f"{broken[0].place}: {broken[0].error}")
             if plan.wanted.on_bad_row == "quarantine":
@@ -147,9 +150,38 @@ def read_marker(index: int, target: Folder) -> Marker:
         raise ArtifactCorrupt(f"{target.uri}/{marker_name(index)}: {error}") from None
 
 
-def _records(pieces: Sequence[Piece], source: InputFolder, loaded: LoadedModel, progress: Progress) -> Iterator[Record]:
+def _chunks(
+    pieces: Sequence[Piece], source: InputFolder, loaded: LoadedModel, progress: Progress
+) -> Iterator[tuple[Chunk, Sequence[Record]]]:
+    """The rows of each call of the model, and all records that were read for it, broken ones too."""
     total, read = sum(piece.size for piece in pieces), 0
     progress.share = 0.0
+    for is_table, group in itertools.groupby(pieces, key=lambda piece: piece.format == "parquet"):
+        some = list(group)
+        if is_table:
+            yield from _tables(some, source, progress, read, total)
+        else:
+            for records in chunks_of(_records(some, source, loaded, progress, read, total), CHUNK_ROWS):
+                yield Records([record for record in records if record.row is not None]), records
+        read += sum(piece.size for piece in some)
+
+
+def _tables(
+    pieces: Sequence[Piece], source: InputFolder, progress: Progress, read: int, total: int
+) -> Iterator[tuple[Chunk, Sequence[Record]]]:
+    for piece in pieces:
+        rows, done = sum(piece.file.rows[group] for group in piece.groups), 0
+        with source.open(piece.file) as content:
+            for number, table in read_groups(piece, content, CHUNK_ROWS):
+                done += table.num_rows
+                progress.share = (read + piece.size * done / max(1, rows)) / total
+                yield Table(table, piece.file.name, number), ()
+        read += piece.size
+
+
+def _records(
+    pieces: Sequence[Piece], source: InputFolder, loaded: LoadedModel, progress: Progress, read: int, total: int
+) -> Iterator[Record]:
     for piece in pieces:
         with source.open(piece.file) as content:
             for record in read_piece(piece, content, loaded.adapter.features):
@@ -159,51 +191,51 @@ def _records(pieces: Sequence[Piece], source: InputFolder, loaded: LoadedModel, 
 
 
 def _predict(
-    loaded: LoadedModel, chunk: Sequence[Record], plan: Plan, observer: Observer, part: Output
+    loaded: LoadedModel, chunk: Chunk, plan: Plan, observer: Observer, part: Output
 ) -> tuple[int, list[Record]]:
-    """Write the predictions of some rows; return how many those are, and the rows that are bad, in order."""
-    names = [feature.name for feature in loaded.adapter.features]
-    broken = [record for record in chunk if record.row is None]
-    readable = [record for record in chunk if record.row is not None]
+    """Write the predictions of some rows; return how many those are, and the rows that the model refuses."""
+    refused: list[Record] = []
     good = 0
-    for found in _predicted(loaded, readable, names, plan.wanted.probabilities):
+    for found in _predicted(loaded, chunk, plan.wanted.probabilities):
         if isinstance(found, Record):
-            broken.append(found)
+            refused.append(found)
             continue
-        records, inputs, outputs = found
+        rows, inputs, outputs = found
         observer.add(inputs, outputs)
-        part.write([record.row or {} for record in records], named_columns(outputs, loaded))
-        good += len(records)
-    order = {id(record): place for place, record in enumerate(chunk)}
-    places = {record.place: order[id(record)] for record in chunk}
-    return good, sorted(broken, key=lambda record: places[record.place])
+        rows.write(part, named_columns(outputs, loaded))
+        good += len(rows)
+    return good, refused
+
+
+def _in_order(refused: list[Record], records: Sequence[Record]) -> list[Record]:
+    """The rows that are refused, and those that could not be read, as they stand in the input."""
+    unreadable = [record for record in records if record.row is None]
+    if not unreadable:
+        return refused
+    order = {record.place: number for number, record in enumerate(records)}
+    return sorted([*unreadable, *refused], key=lambda record: order[record.place])
 
 
 def _predicted(
-    loaded: LoadedModel, records: Sequence[Record], names: Sequence[str], probabilities: bool
-) -> Iterator[tuple[Sequence[Record], Inputs, Outputs] | Record]:
+    loaded: LoadedModel, chunk: Chunk, probabilities: bool
+) -> Iterator[tuple[Chunk, Inputs, Outputs] | Record]:
     """Yield the outputs of rows, in order: of all at once, else of halves, so that each bad row stands alone."""
-    if not records:
+    if not len(chunk):
         return
-    rows: list[Row] = [record.row or {} for record in records]
-    instances = [{name: row[name] for name in names if name in row} if names else row for row in rows]
     try:
-        inputs = loaded.adapter.from_instances(instances, numbers_only=False)
+        inputs = chunk.inputs(loaded)
         outputs = loaded.model.predict(inputs, probabilities=probabilities)
     except MemoryError:
         raise
     except Exception as error:
-        if len(records) == 1:
-            (record,) = records
-            yield Record(
-                record.place, record.row, first_line(error).replace("instances[0].", "") or type(error).__name__
-            )
+        if len(chunk) == 1:
+            yield chunk.broken(first_line(error).replace("instances[0].", "") or type(error).__name__)
             return
-        half = len(records) // 2
-        yield from _predicted(loaded, records[:half], names, probabilities)
-        yield from _predicted(loaded, records[half:], names, probabilities)
+        half = len(chunk) // 2
+        yield from _predicted(loaded, chunk.part(0, half), probabilities)
+        yield from _predicted(loaded, chunk.part(half, len(chunk)), probabilities)
         return
-    yield records, inputs, outputs
+    yield chunk, inputs, outputs
 
 
 def named_columns(outputs: Outputs, loaded: LoadedModel) -> Mapping[str, Any]:

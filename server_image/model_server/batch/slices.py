@@ -8,7 +8,7 @@ import gzip
 import itertools
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
 import orjson
 from msgspec import Struct
@@ -18,6 +18,9 @@ from model_server.batch.reader import check_header
 from model_server.domain.features import Feature
 from model_server.errors import ArtifactCorrupt, InputUnsplittable
 from model_server.inputs.text import value_of
+
+if TYPE_CHECKING:
+    import pyarrow as arrow
 
 Row: TypeAlias = dict[str, Any]
 
@@ -36,13 +39,10 @@ class Record(Struct, frozen=True):
 
 
 def read_piece(piece: Piece, content: BinaryIO, features: Sequence[Feature]) -> Iterator[Record]:
-    """Yield every row of a piece once, in the order of the file, of which `content` is the whole.
+    """Yield every row of a piece of text once, in the order of the file, of which `content` is the whole.
 
     Raises ArtifactCorrupt for a file that cannot be read at all, and InputUnsplittable.
     """
-    if piece.format == "parquet":
-        yield from _read_groups(piece, content)
-        return
     is_compressed = piece.file.name.lower().endswith(".gz")
     file = cast(BinaryIO, gzip.GzipFile(fileobj=content)) if is_compressed else content
     try:
@@ -203,7 +203,11 @@ def _read_array(piece: Piece, file: BinaryIO) -> Iterator[Record]:
             yield Record(place, None, "is not a JSON object", orjson.dumps(row).decode())
 
 
-def _read_groups(piece: Piece, content: BinaryIO) -> Iterator[Record]:
+def read_groups(piece: Piece, content: BinaryIO, size: int) -> Iterator[tuple[int, arrow.Table]]:
+    """Yield the row groups of a piece of Parquet in tables of at most so many rows, each with the number of its first.
+
+    Raises ArtifactCorrupt.
+    """
     import pyarrow as arrow
     from pyarrow import parquet
 
@@ -212,10 +216,9 @@ def _read_groups(piece: Piece, content: BinaryIO) -> Iterator[Record]:
         with parquet.ParquetFile(content) as file:
             for group in piece.groups:
                 number = firsts[group]
-                for batch in file.iter_batches(batch_size=10_000, row_groups=[group]):
-                    for row in batch.to_pylist():
-                        yield Record(f"{piece.file.name}, row {number}", row)
-                        number += 1
+                for batch in file.iter_batches(batch_size=size, row_groups=[group]):
+                    yield number, arrow.Table.from_batches([batch])
+                    number += batch.num_rows
     except (arrow.ArrowException, ValueError) as error:
         raise ArtifactCorrupt(f"{piece.file.name} is not Parquet: {error}") from None
 
