@@ -1,7 +1,7 @@
 # What a person, CI and the README call. Every target sets itself up: the virtual environment is made
 # when it is missing and brought up to date when pyproject.toml or constraints.txt changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-heavy fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-hostile bench-sandbox bench-analysis bench-server bench-artifacts bench-memory bench-batch bench-streams bench-drift bench-dashboard docs pictures site dashboards lock sbom workflows pin clean
+.PHONY: help setup demo test test-heavy fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-hostile bench-sandbox bench-analysis bench-server bench-artifacts bench-memory bench-batch bench-streams bench-drift bench-dashboard bench-pool docs pictures site dashboards lock sbom workflows pin clean
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -117,6 +117,9 @@ bench-drift: $(STAMP) ## Measure how soon and how wrongly drift is told, next to
 
 bench-dashboard: $(STAMP) ## Measure how the dashboard carries a thousand models (needs Chromium; two minutes)
 	@$(BIN)/python benchmarks/dashboard.py
+
+bench-pool: $(STAMP) ## Measure a thousand small models in one pool, a server for each, and MLServer (installs it; ten minutes)
+	@$(BIN)/python benchmarks/pool.py
 
 RELEASE := .venvs/release
 $(RELEASE)/.installed: pyproject.toml constraints.txt .ci/pins

@@ -6,7 +6,8 @@ from typing import cast, get_args
 
 import numpy as np
 from generators.tables import table
-from msgspec import NODEFAULT, Meta, structs
+from msgspec import NODEFAULT, Meta, Struct, structs
+from prometheus_client import CollectorRegistry
 
 from model_server import errors
 from model_server.batching import Batcher, BatchLimits
@@ -21,6 +22,8 @@ from model_server.monitoring.estimated_quality import EstimatedQuality
 from model_server.monitoring.monitor import Monitor
 from model_server.package.formats import known_formats
 from model_server.plugins import SOURCES, registered
+from model_server.pool.settings import POOL_PREFIX, PoolSettings
+from model_server.pool.telemetry import PoolTelemetry
 from model_server.runtimes.explaining.direct import DirectExplainer
 from model_server.settings import PREFIX, Settings, read_settings
 from model_server.statuses import STATUS_OF
@@ -37,7 +40,16 @@ Made from the code by `make docs`; [the guide](../server.md) explains them.
 
 def page(root: Path) -> str:
     """The page docs/reference/server.md."""
-    return _HEAD + "\n".join((_settings(), _sources(), _start_reasons(), _request_reasons(), _metrics(root)))
+    parts = (
+        _settings(),
+        _sources(),
+        _start_reasons(),
+        _request_reasons(),
+        _metrics(root),
+        _pool_settings(),
+        _pool_metrics(),
+    )
+    return _HEAD + "\n".join(parts)
 
 
 def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -45,12 +57,20 @@ def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) ->
 
 
 def _settings() -> str:
-    rows = []
-    for field in structs.fields(Settings):
+    return _table("Settings", ("variable", "default", "meaning"), _variables(Settings, PREFIX))
+
+
+def _pool_settings() -> str:
+    return _table("Settings of a pool", ("variable", "default", "meaning"), _variables(PoolSettings, POOL_PREFIX))
+
+
+def _variables(kind: type[Struct], prefix: str) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for field in structs.fields(kind):
         default = "required" if field.default is NODEFAULT else _shown(field.default)
         meta: Meta = get_args(field.type)[1]
-        rows.append((f"`{PREFIX}{field.name.upper()}`", default, meta.description or ""))
-    return _table("Settings", ("variable", "default", "meaning"), rows)
+        rows.append((f"`{prefix}{field.name.upper()}`", default, meta.description or ""))
+    return rows
 
 
 def _shown(value: object) -> str:
@@ -155,9 +175,18 @@ def _metrics(root: Path) -> str:
         reference_rows=lambda _: None,
     )
     asyncio.run(_declare_explanations(loaded, explainer, telemetry))
-    rows = []
-    for family in telemetry.registry.collect():
+    monitor.close()
+    return _table("Metrics", ("metric", "type", "meaning"), _families(telemetry.registry))
+
+
+def _pool_metrics() -> str:
+    registry = PoolTelemetry(revision="", most_models=1).registry
+    return _table("Metrics of a pool", ("metric", "type", "meaning"), _families(registry))
+
+
+def _families(registry: CollectorRegistry) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for family in registry.collect():
         suffix = "_total" if family.type == "counter" else ""
         rows.append((f"`{family.name}{suffix}`", family.type, family.documentation))
-    monitor.close()
-    return _table("Metrics", ("metric", "type", "meaning"), rows)
+    return rows

@@ -146,7 +146,30 @@ def _edge(arguments: list[str]) -> int:
     return edge(arguments)
 
 
-_COMMANDS = {"evaluate": _evaluate, "calibrate": _calibrate, "labels": _labels, "batch": _batch, "edge": _edge}
+def _pool(arguments: list[str]) -> int:
+    """Serve the models of a list instead of one: the same image, with other arguments."""
+    _limit_threads(int(os.environ.get(f"{PREFIX}THREADS") or 1))
+    from model_server.pool.command import main as pool
+
+    return pool(os.environ)
+
+
+def _pool_worker(arguments: list[str]) -> int:
+    """Hold models for the pool that has started this process."""
+    from model_server.pool.worker_command import main as worker
+
+    return worker(arguments)
+
+
+_COMMANDS = {
+    "evaluate": _evaluate,
+    "calibrate": _calibrate,
+    "labels": _labels,
+    "batch": _batch,
+    "edge": _edge,
+    "pool": _pool,
+    "pool-worker": _pool_worker,
+}
 
 if __name__ == "__main__":
     command = _COMMANDS.get(sys.argv[1]) if len(sys.argv) > 1 else None

@@ -13,7 +13,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -75,9 +75,14 @@ class _Waiting:
 
 
 class Batcher:
-    """Owns the queue of one model. Call it from one event loop; `close` it there too."""
+    """Owns the queue of one model. Call it from one event loop; `close` it there too.
 
-    def __init__(self, model: Model, limits: BatchLimits, observer: BatchObserver) -> None:
+    `threads` are those of several models, each of which still has one call at a time; by default it has its own.
+    """
+
+    def __init__(
+        self, model: Model, limits: BatchLimits, observer: BatchObserver, *, threads: Executor | None = None
+    ) -> None:
         self._model = model
         self._limits = limits
         self._observer = observer
@@ -98,7 +103,8 @@ class Batcher:
         self._rows = 1.0
         self._loop = asyncio.get_running_loop()
         # One thread: several would fight over the interpreter lock, and models need not be thread-safe.
-        self._thread = ThreadPoolExecutor(1, "predict")
+        self._thread: Executor = threads or ThreadPoolExecutor(1, "predict")
+        self._owns_thread = threads is None
 
     @property
     def waiting(self) -> int:
@@ -192,7 +198,8 @@ class Batcher:
                 timer.cancel()
         while self._idle:
             self._idle.popleft()[0].cancel()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        if self._owns_thread:
+            self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _expire(self) -> None:
         """Give up on the requests whose deadline has passed, and wait for the next one's."""

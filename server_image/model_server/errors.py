@@ -384,6 +384,19 @@ class ModelNotReady(RequestError):
     """The model is not loaded yet, or the server is going away."""
 
 
+class ModelUnloadable(RequestError):
+    """A model of a pool cannot be loaded; the message has the reason."""
+
+
+class ModelPutAside(RequestError):
+    """A model of a pool ended its process, also when it was alone in one: it is not asked again."""
+
+    hint = (
+        "Look in the log of the pool for what ended the process; change the entry of the list, or POST to"
+        " /v2/repository/models/NAME/load, to try the model again."
+    )
+
+
 class Overloaded(RequestError):
     """The queue is full; the client should try again a little later."""
 

@@ -35,10 +35,13 @@ log = logging.getLogger(__name__)
 Report: TypeAlias = Callable[[Phase, str], None]
 
 
-def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report: Report) -> LoadedModel:
+def load(
+    settings: Settings, folder: Path, *, environ: Mapping[str, str], report: Report, is_alone: bool = True
+) -> LoadedModel:
     """Bring the package to `folder` and its model to memory.
 
-    `report` is called with each phase, and with the download's progress. Raises StartErrors.
+    `report` is called with each phase, and with the download's progress. `is_alone`: the process has no other model,
+    which would need the code of libraries again at once. Raises StartErrors.
     """
     uri = settings.storage_uri
     require_known(settings.format)
@@ -80,7 +83,8 @@ def load(settings: Settings, folder: Path, *, environ: Mapping[str, str], report
     if settings.accelerate:
         report(Phase.LOADING, "converting the model to ONNX")
         model = _accelerated(model, adapter, package.metadata, threads=settings.threads)
-    release_code_pages()
+    if is_alone:
+        release_code_pages()
     report(Phase.WARMING, "predicting the package's own example")
     outputs, failure = warm(model, adapter)
     model.classes = settled_classes(model, package.metadata, outputs)

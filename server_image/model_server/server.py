@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from mmap import mmap
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import uvicorn
 
@@ -92,12 +92,12 @@ async def run(settings: Settings, environ: Mapping[str, str], context: WorkerCon
     if settings.supervisor_dir is not None:
         port = HeldPort(context.listener, settings.supervisor_dir / HOLD)
         telemetry.registry.register(SupervisorMetrics(settings.supervisor_dir))
-    server = Server(_config(app, settings, tls), plane, telemetry, settings, tls, port)
+    server = Server(server_config(app, settings, tls), plane, telemetry, settings, tls, port)
     loader = ModelLoader(settings, environ, context.folder, lifecycle, telemetry, server.end)
     loader.begin()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, toggle_debug, settings.log_level)
     async with (
-        _beside(server, _config(comparison, settings, tls), context.comparison),
+        _beside(server, server_config(comparison, settings, tls), context.comparison),
         _grpc(settings, plane, tls) as grpc_port,
         _messages(settings, plane, telemetry, context.worker),
     ):
@@ -113,7 +113,8 @@ async def run(settings: Settings, environ: Mapping[str, str], context: WorkerCon
         raise failure
 
 
-def _config(app: Application, settings: Settings, tls: Tls) -> uvicorn.Config:
+def server_config(app: Application, settings: Settings, tls: Tls) -> uvicorn.Config:
+    """How uvicorn serves an application: no log of its own, no headers of its own, the limits of `Connection`."""
     tls_context = tls.context
     return uvicorn.Config(
         app,
@@ -193,14 +194,29 @@ async def _messages(settings: Settings, plane: DataPlane, telemetry: Telemetry, 
         await task
 
 
+class ServedPlane(Protocol):
+    """What the server asks of a data plane: that of a model, or of a pool."""
+
+    @property
+    def lifecycle(self) -> Lifecycle: ...
+
+    def confirm(self) -> None: ...
+
+
+class ReadyGauge(Protocol):
+    """Counts whether this process answers."""
+
+    def ready(self, is_ready: bool) -> None: ...
+
+
 class Server(uvicorn.Server):
     """uvicorn that drains: unready at once, open connections served a little longer, then the end."""
 
     def __init__(
         self,
         config: uvicorn.Config,
-        plane: DataPlane,
-        telemetry: Telemetry,
+        plane: ServedPlane,
+        telemetry: ReadyGauge,
         settings: Settings,
         tls: Tls,
         port: Port,

@@ -59,5 +59,5 @@ def create_app(
     app.include_router(mlflow.create_router(plane, predictions))
     app.include_router(openai.create_router(predictions))
     app.include_router(health.create_router(plane, telemetry, guards.metrics))
-    documentation.add_pages(app, guards.docs)
+    documentation.add_pages(app, plane, guards.docs)
     return app

@@ -9,19 +9,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
-from model_server.dataplane import DataPlane
+from model_server.auth import Authenticator
 from model_server.errors import PredictionError, shortened
 from model_server.http.body import Message, Receive, RequestLimits, Scope, Send
 from model_server.http.refusals import add_exception_handlers, error_answer
+from model_server.lifecycle import Lifecycle
 from model_server.protocols.payload import Answer
 from model_server.request_ids import RequestIds
-from model_server.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +33,29 @@ Headers: TypeAlias = dict[bytes, bytes]
 FastRoute: TypeAlias = Callable[[Scope, Receive, Headers, bytes, float], Awaitable[Answer]]
 
 
+class Plane(Protocol):
+    """What an application asks of its data plane: that of a model, or of a pool, whose `name` is ""."""
+
+    name: str
+    authenticator: Authenticator
+
+    @property
+    def lifecycle(self) -> Lifecycle: ...
+
+
+class AssignmentCounter(Protocol):
+    """Counts the users of an A/B test."""
+
+    def assigned(self) -> None: ...
+
+
 class Application(FastAPI):
     """FastAPI with request ids, one form of refusals, `Connection: close` while draining, and a fast path."""
 
     def __init__(
         self,
-        plane: DataPlane,
-        telemetry: Telemetry,
+        plane: Plane,
+        telemetry: AssignmentCounter,
         limits: RequestLimits,
         *,
         root_path: str = "",

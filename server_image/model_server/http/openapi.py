@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from model_server import version
+from model_server.dataplane import DataPlane
 from model_server.domain.model import LoadedModel
 from model_server.http import schemas
 from model_server.http.application import Application
@@ -46,28 +47,28 @@ _FAULTS = {
 _BODY_FAULTS = (400, 408, 413, 415, 422, 500, 503, 504)
 
 
-def describe(app: Application, loaded: LoadedModel) -> dict[str, Any]:
+def describe(app: Application, plane: DataPlane, loaded: LoadedModel) -> dict[str, Any]:
     """The document: names, ranges, categories and examples of the features are those of model.yaml."""
     identity, metadata = loaded.identity, loaded.metadata
     description = metadata.description or f"A {identity.format} model, served by modeldeploy {version()}."
     document = get_openapi(
         title=metadata.name or identity.model,
         version=identity.version or "0",
-        description=f"{description}{_KEY_NEEDED}" if app.plane.authenticator.asks else description,
+        description=f"{description}{_KEY_NEEDED}" if plane.authenticator.asks else description,
         routes=app.routes,
         tags=[tag for tag in _TAGS if tag["name"] not in _absent_tags(loaded)],
         # Relative to the document: behind a prefix that a gateway cuts off, requests go below it as well.
         servers=[{"url": app.root_path or "."}],
     )
     components = document.setdefault("components", {})
-    components["schemas"] = {**components.get("schemas", {}), **_schemas(app, loaded)}
+    components["schemas"] = {**components.get("schemas", {}), **_schemas(plane, loaded)}
     for unused in ("HTTPValidationError", "ValidationError"):
         components["schemas"].pop(unused, None)
     document["paths"] = _paths_of(document["paths"], loaded)
     examples = Examples(loaded)
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            _complete(operation, path, examples, has_limits=app.plane.has_key_limits)
+            _complete(operation, path, examples, has_limits=plane.has_key_limits)
     return document
 
 
@@ -81,12 +82,12 @@ def _has_reference(loaded: LoadedModel) -> bool:
     return loaded.explainer is not None and loaded.explainer.reference_rows(1) is not None
 
 
-def _schemas(app: Application, loaded: LoadedModel) -> dict[str, Any]:
+def _schemas(plane: DataPlane, loaded: LoadedModel) -> dict[str, Any]:
     """The schemas of bodies, which the routes name and do not import."""
-    max_rows = app.plane.max_rows
+    max_rows = plane.max_rows
     explained: list[Any] = []
     if loaded.explainer is not None:
-        explained = [explain_model(loaded.adapter, app.plane.explanations.limits.max_rows), schemas.ExplainResponse]
+        explained = [explain_model(loaded.adapter, plane.explanations.limits.max_rows), schemas.ExplainResponse]
     shapes = [
         request_model(loaded.adapter, max_rows),
         response_model(loaded.metadata.output_features),

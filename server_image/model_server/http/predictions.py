@@ -81,8 +81,8 @@ class Predictions:
             answered = await answer(
                 scope, request.receive, scope["request_headers"], scope["request_id"], scope["started"], target
             )
-            if "version" in params and answered.status == 200:
-                # The model's own name and version: from now on without the framework.
+            if "model" in params and answered.status == 200:
+                # A model's own name and version: from now on without the framework.
                 self._serve_fast(scope["path"], answer)
             return to_response(answered)
 
@@ -98,7 +98,7 @@ class Predictions:
             openapi_extra={"requestBody": _request_body(route)},
             dependencies=documented_key(self._app.plane.authenticator),
         )
-        if "{version" not in route.path:
+        if self._app.plane.name and "{version" not in route.path:
             self._serve_fast(route.path.replace("{model:name}", self._app.plane.name), answer)
 
     def _serve_fast(self, path: str, answer: _Answering) -> None:
@@ -108,9 +108,10 @@ class Predictions:
             self._app.fast[self._app.root_path + path] = answer
 
     def _answering(self, route: PredictionRoute) -> _Answering:
-        plane, limits, timeouts = self._app.plane, self._app.limits, self._timeouts
-        # Each has the codec that its route is made with.
-        call: Any = plane.explain if route.explains else plane.call
+        limits, timeouts = self._app.limits, self._timeouts
+        # Each has the codec that its route is made with; a pool explains nothing, and has no such routes.
+        plane: Any = self._app.plane
+        call = plane.explain if route.explains else plane.call
         codec, operation = route.codec, f"POST {route.path.replace(':name}', '}')}"
 
         async def answer(

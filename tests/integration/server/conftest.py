@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,10 +163,11 @@ class Server:
 
 
 @contextmanager
-def running(folder: Path, uri: str, **settings: object) -> Iterator[Server]:
-    """Start a server; it is gone when the block ends."""
+def running(folder: Path, uri: str, *, arguments: Sequence[str] = (), **settings: object) -> Iterator[Server]:
+    """Start a server; it is gone when the block ends. `arguments` are those of the image that does something else."""
     port = free_port()
-    given = {"STORAGE_URI": uri, "HOST": "127.0.0.1", "PORT": port, "TERMINATION_LOG": folder / "termination"}
+    given: dict[str, object] = {"STORAGE_URI": uri} if uri else {}
+    given |= {"HOST": "127.0.0.1", "PORT": port, "TERMINATION_LOG": folder / "termination"}
     given |= {name.upper(): value for name, value in settings.items() if not name.startswith(FOREIGN)}
     environ = {name: value for name, value in os.environ.items() if not name.startswith((*FOREIGN, "MODEL_SERVER_"))}
     environ |= {f"MODEL_SERVER_{name}": str(value) for name, value in given.items()}
@@ -174,7 +175,11 @@ def running(folder: Path, uri: str, **settings: object) -> Iterator[Server]:
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "model_server"], env=environ, stdout=output, stderr=output, start_new_session=True
+            [sys.executable, "-m", "model_server", *arguments],
+            env=environ,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     server = Server(process, f"http://127.0.0.1:{port}", log, folder / "termination")
     try:

@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from model_server.auth import Authenticator
+from model_server.dataplane import DataPlane
 from model_server.http.application import Application
 from model_server.http.keys import required_key
 from model_server.http.openapi import describe
@@ -25,7 +26,7 @@ _DARK_MODE = (
 )
 
 
-def add_pages(app: Application, guard: Authenticator) -> None:
+def add_pages(app: Application, plane: DataPlane, guard: Authenticator) -> None:
     """Serve the document and its pages to whom `guard` lets in; the scripts of the pages are the same everywhere."""
     document: bytes | None = None
     pages = APIRouter(include_in_schema=False, dependencies=required_key(guard))
@@ -33,10 +34,10 @@ def add_pages(app: Application, guard: Authenticator) -> None:
     @pages.get("/openapi.json")
     async def openapi() -> Response:
         nonlocal document
-        loaded = app.plane.loaded
+        loaded = plane.loaded
         if document is None:
             # Once, and in a thread: a document of thousands of features takes a second.
-            document = orjson.dumps(await asyncio.to_thread(describe, app, loaded))
+            document = orjson.dumps(await asyncio.to_thread(describe, app, plane, loaded))
         return Response(document, media_type="application/json")
 
     @pages.get("/docs")

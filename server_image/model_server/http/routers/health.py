@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from model_server.auth import Authenticator
-from model_server.dataplane import DataPlane
 from model_server.http import schemas
 from model_server.http.keys import required_key
-from model_server.lifecycle import Phase
-from model_server.telemetry import CONTENT_TYPE, OPENMETRICS, Telemetry
+from model_server.lifecycle import Lifecycle, Phase
+from model_server.telemetry import CONTENT_TYPE, OPENMETRICS
 
 
-def create_router(plane: DataPlane, telemetry: Telemetry, guard: Authenticator) -> APIRouter:
+class ProbedPlane(Protocol):
+    """A data plane with a phase."""
+
+    @property
+    def lifecycle(self) -> Lifecycle: ...
+
+    @property
+    def is_ready(self) -> bool: ...
+
+
+class Metrics(Protocol):
+    """What a scrape gets."""
+
+    def render(self) -> bytes: ...
+
+    def render_openmetrics(self) -> bytes: ...
+
+
+def create_router(plane: ProbedPlane, telemetry: Metrics, guard: Authenticator) -> APIRouter:
     """The routes of the tag `health`; `guard` lets requests for the metrics in."""
     router = APIRouter(tags=["health"])
 

@@ -1,0 +1,118 @@
+"""`python -m model_server pool`: many models behind one port."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvloop
+
+from model_server.auth import AllowAll, ApiKeyAuth, guards_of
+from model_server.certificate import Certificate, PlainText
+from model_server.errors import StartError
+from model_server.http.body import RequestLimits
+from model_server.http.held_port import OwnPort
+from model_server.lifecycle import Phase
+from model_server.logs import configure, toggle_debug
+from model_server.pool.app import create_pool_app
+from model_server.pool.catalog import Catalog
+from model_server.pool.front import PoolPlane
+from model_server.pool.pool import Pool
+from model_server.pool.settings import PoolSettings, read_pool_settings
+from model_server.pool.telemetry import PoolTelemetry
+from model_server.server import Server, server_config
+from model_server.settings import TERMINATION_LOG, Settings
+from model_server.sockets import listen
+from model_server.termination import exit_code, write_termination
+from model_server.tracers import open_tracer
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 1.0
+
+
+def main(environ: Mapping[str, str]) -> int:
+    """Serve the models of a list until told to stop; exit codes as those of a server of one model."""
+    termination_log = Path(environ.get("MODEL_SERVER_TERMINATION_LOG") or TERMINATION_LOG)
+    try:
+        pool_settings, settings = read_pool_settings(environ)
+        configure(settings.log_level, {"pool": settings.name, "namespace": settings.namespace})
+        with listen(settings) as listener, _own_folder(settings) as folder:
+            log.info("listening", extra={"host": settings.host, "port": listener.getsockname()[1]})
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(_serve(pool_settings, settings, environ, listener, folder))
+    except StartError as error:
+        if not logging.root.handlers:
+            configure("info", {})
+        log.error("%s: %s", error.reason, error.message, extra={"hint": error.hint, "permanent": error.permanent})
+        write_termination(error, termination_log)
+        return exit_code(error)
+    log.info("stopped")
+    return 0
+
+
+async def _serve(
+    pool_settings: PoolSettings, settings: Settings, environ: Mapping[str, str], listener: socket.socket, folder: Path
+) -> None:
+    catalog = Catalog(pool_settings.models)
+    telemetry = PoolTelemetry(revision=settings.revision, most_models=pool_settings.metric_models)
+    authenticator = ApiKeyAuth(settings.auth_dir) if settings.auth_dir else AllowAll()
+    tls = Certificate(settings.tls_dir) if settings.tls_dir else PlainText()
+    tracer = open_tracer(environ, settings)
+    seconds = settings.request_timeout_seconds
+    pool = Pool(catalog, pool_settings, telemetry, environ=environ, folder=folder, timeout_seconds=seconds)
+    plane = PoolPlane(pool, telemetry, tracer, authenticator, timeout_seconds=seconds)
+    limits = RequestLimits(
+        max_bytes=settings.max_request_bytes, timeout_seconds=seconds, gzip_bytes=settings.gzip_bytes
+    )
+    app = create_pool_app(
+        plane,
+        telemetry,
+        limits,
+        root_path=settings.root_path.rstrip("/"),
+        cors_origins=settings.cors_origins,
+        guards=guards_of(settings.auth_protect, authenticator, None),
+    )
+    server = Server(server_config(app, settings, tls), plane, telemetry, settings, tls, OwnPort())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, toggle_debug, settings.log_level)
+    ticking = asyncio.create_task(_tick(pool, plane), name="tick")
+    try:
+        await pool.begin()
+        plane.lifecycle.report(Phase.READY, f"a pool of {len(pool.entries)} models")
+        await server.serve(sockets=[listener])
+    finally:
+        ticking.cancel()
+        await pool.close()
+        await tracer.close()
+
+
+async def _tick(pool: Pool, plane: PoolPlane) -> None:
+    while True:
+        await asyncio.sleep(TICK_SECONDS)
+        try:
+            await pool.tick()
+        except Exception:
+            log.exception("the look at the list and at the processes failed")
+        if plane.is_ready:
+            plane.lifecycle.report(Phase.READY, pool.summary)
+
+
+@contextmanager
+def _own_folder(settings: Settings) -> Iterator[Path]:
+    """A folder for downloads that holds nothing of an earlier process."""
+    if settings.model_dir is None:
+        with tempfile.TemporaryDirectory(prefix="model-pool-") as temporary:
+            (Path(temporary) / "cache").mkdir(mode=0o700)
+            yield Path(temporary)
+        return
+    folder = settings.model_dir / "pool"
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "cache").mkdir(mode=0o700, parents=True)
+    yield folder

@@ -1,0 +1,102 @@
+"""A model of the list as the front knows it: where it is loaded, what it needs, and what is thought of it."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from dataclasses import dataclass, field
+
+from model_server.errors import RequestError
+from model_server.pool.catalog import ListedModel
+from model_server.pool.eviction import Resident
+from model_server.pool.process import WorkerProcess
+from model_server.pool.quarantine import Record, Standing
+
+
+class State(enum.StrEnum):
+    """Where a model is, as `/v2/repository/index` and the metrics say it."""
+
+    UNLOADED = "unloaded"
+    LOADING = "loading"
+    LOADED = "loaded"
+    FAILED = "failed"
+    ASIDE = "aside"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why the last load did not succeed, and until when it is not tried again."""
+
+    reason: str
+    message: str
+    hint: str
+    until: float
+    count: int
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One model. `number` is its own for ever: a changed entry of the list is another one."""
+
+    number: int
+    listed: ListedModel
+    process: WorkerProcess | None = None
+    #: What it needed when it was last loaded, 0 while that is not known.
+    bytes: int = 0
+    version: str = ""
+    used_at: float = 0.0
+    in_flight: int = 0
+    #: The load that is under way, which gives the error for those who wait.
+    loading: asyncio.Task[RequestError | None] | None = None
+    failure: Failure | None = None
+    record: Record = field(default_factory=Record)
+    #: Set while it has no request and is not being loaded: then it can be unloaded.
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.idle.set()
+
+    def changed(self) -> None:
+        """`in_flight` or `loading` is another."""
+        if self.in_flight or self.loading is not None:
+            self.idle.clear()
+        else:
+            self.idle.set()
+
+    @property
+    def name(self) -> str:
+        """Its name in paths."""
+        return self.listed.name
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether a process that lives has it in memory."""
+        return self.process is not None and not self.process.has_ended
+
+    @property
+    def is_isolated(self) -> bool:
+        """Whether it has to be alone."""
+        return self.record.standing is Standing.SUSPECT
+
+    @property
+    def state(self) -> State:
+        """Where it is."""
+        if self.record.standing is Standing.ASIDE:
+            return State.ASIDE
+        if self.is_loaded:
+            return State.LOADED
+        if self.loading is not None:
+            return State.LOADING
+        return State.UNLOADED if self.failure is None else State.FAILED
+
+    @property
+    def reason(self) -> str:
+        """Why it does not answer, "" where it does or would."""
+        if self.record.standing is Standing.ASIDE:
+            return f"put aside: {self.record.reason}"
+        return "" if self.failure is None else f"{self.failure.reason}: {self.failure.message}"
+
+    @property
+    def resident(self) -> Resident:
+        """It as eviction sees it."""
+        return Resident(number=self.number, bytes=self.bytes, used_at=self.used_at, is_busy=self.in_flight > 0)

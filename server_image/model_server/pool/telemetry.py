@@ -1,0 +1,133 @@
+"""The metrics of a pool. Models beyond a number share one label, so that a list of any length cannot grow a scrape."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+
+from model_server.telemetry import LABELS
+
+#: Fewer than those of one model's server: a thousand models have a thousand times as many series.
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+LOAD_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+OTHER = "_other"
+
+
+class PoolTelemetry:
+    """Counts what the pool does, for each model and in all."""
+
+    def __init__(self, *, revision: str, most_models: int) -> None:
+        # A second series for each, of which nobody asks.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._revision = revision
+        self._most = most_models
+        self._named: dict[str, str] = {}
+        self.registry = registry = CollectorRegistry()
+        self._requests = Counter(
+            "modeldeploy_requests", "Answered predictions by HTTP code.", (*LABELS, "code"), registry=registry
+        )
+        self._duration = Histogram(
+            "modeldeploy_request_duration_seconds",
+            "From the request's head to its answer.",
+            LABELS,
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._refusals = Counter(
+            "modeldeploy_pool_refusals",
+            "Requests that were not given to a model, by reason.",
+            ("model", "reason"),
+            registry=registry,
+        )
+        self._loads = Counter(
+            "modeldeploy_pool_loads", "Loads of a model, by outcome.", ("model", "outcome"), registry=registry
+        )
+        self._evictions = Counter(
+            "modeldeploy_pool_evictions", "Models that were unloaded to make room.", ("model",), registry=registry
+        )
+        self._load_seconds = Histogram(
+            "modeldeploy_pool_load_duration_seconds",
+            "From the first request for a model that is not loaded until it is.",
+            buckets=LOAD_SECONDS,
+            registry=registry,
+        )
+        self._deaths = Counter(
+            "modeldeploy_pool_process_ends",
+            "Processes that ended unasked, by the models at work.",
+            ("model",),
+            registry=registry,
+        )
+        self._models = Gauge("modeldeploy_pool_models", "Models of the list, by state.", ("state",), registry=registry)
+        self._bytes = Gauge(
+            "modeldeploy_pool_memory_bytes", "Memory that the pool's processes hold.", registry=registry
+        )
+        self._budget = Gauge("modeldeploy_pool_memory_budget_bytes", "Memory that they may hold.", registry=registry)
+        self._over = Counter(
+            "modeldeploy_pool_over_budget",
+            "Loads that found no room, and had to wait or were refused.",
+            registry=registry,
+        )
+        self._fault = Gauge(
+            "modeldeploy_pool_list_invalid",
+            "1 while the newest list of models is wrong, and an older one is served.",
+            registry=registry,
+        )
+
+    def _label(self, name: str) -> str:
+        """The model's label: its own name for the first so many models that are asked for."""
+        found = self._named.get(name)
+        if found is None:
+            found = self._named[name] = name if len(self._named) < self._most else OTHER
+        return found
+
+    def ready(self, is_ready: bool) -> None:
+        """Part of what a server's telemetry does: a pool has no model whose readiness is counted."""
+
+    def assigned(self) -> None:
+        """Part of what a server's telemetry does: no A/B test leads to a pool."""
+
+    def answered(self, name: str, version: str, code: int, seconds: float) -> None:
+        """A request for a model of the list was answered, or refused."""
+        label = self._label(name)
+        labels = (label, "" if label == OTHER else version, self._revision)
+        self._requests.labels(*labels, str(code)).inc()
+        self._duration.labels(*labels).observe(seconds)
+
+    def refused(self, name: str, reason: str) -> None:
+        """A request was refused before it reached a process."""
+        self._refusals.labels(self._label(name), reason).inc()
+
+    def loaded(self, name: str, outcome: str, seconds: float) -> None:
+        """A load has ended."""
+        self._loads.labels(self._label(name), outcome).inc()
+        self._load_seconds.observe(seconds)
+
+    def evicted(self, name: str) -> None:
+        """A model was unloaded for another."""
+        self._evictions.labels(self._label(name)).inc()
+
+    def process_ended(self, names: list[str]) -> None:
+        """A process ended unasked while these models were computing; "" counts where none was."""
+        for name in names or [""]:
+            self._deaths.labels(self._label(name) if name else "").inc()
+
+    def over_budget(self) -> None:
+        """A load found no room."""
+        self._over.inc()
+
+    def observed(self, states: dict[str, int], *, used: int, budget: int, is_list_wrong: bool) -> None:
+        """The state of the pool at a tick."""
+        for state, count in states.items():
+            self._models.labels(state).set(count)
+        self._bytes.set(used)
+        self._budget.set(budget)
+        self._fault.set(is_list_wrong)
+
+    def render(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def render_openmetrics(self) -> bytes:
+        """All metrics in the OpenMetrics format."""
+        text: bytes = openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]
+        return text

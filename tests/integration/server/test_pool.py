@@ -1,0 +1,230 @@
+"""A pool of real processes: models on demand, within a budget, and one that ends its process."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+MEGABYTE = 2**20
+
+#: Answers with its own number; the row asks for more: to end the process, or to sleep.
+MODEL = """
+import ctypes, os, time
+import helper
+
+def load_model(path):
+    if {dies}:
+        os._exit(3)
+    return b"x" * ({megabytes} * 2**20)
+
+def predict(model, inputs):
+    what = float(inputs[0, 0])
+    if what == -1:
+        ctypes.string_at(0)
+    if what > 0:
+        time.sleep(what)
+    return [helper.NUMBER] * len(inputs)
+"""
+
+
+class PoolOf:
+    """A running pool, and its list."""
+
+    def __init__(self, server: Any, listing: Path) -> None:
+        self.server = server
+        self.listing = listing
+
+    def ask(self, name: str, value: float = 0) -> httpx.Response:
+        response: httpx.Response = self.server.client.post(f"/v1/models/{name}:predict", json={"instances": [[value]]})
+        return response
+
+    def answer(self, name: str, value: float = 0) -> int:
+        response = self.ask(name, value)
+        assert response.status_code == 200, f"{response.text}\n{self.server.describe()}"
+        return int(response.json()["predictions"][0])
+
+    def index(self) -> dict[str, Any]:
+        return {one["name"]: one for one in self.server.client.post("/v2/repository/index").json()}
+
+    def loaded(self) -> set[str]:
+        return {name for name, one in self.index().items() if one["state"] == "READY"}
+
+    def metric(self, name: str) -> float:
+        lines = self.server.client.get("/metrics").text.splitlines()
+        values = [float(line.rsplit(" ", 1)[1]) for line in lines if line.split(" ")[0].split("{")[0] == name]
+        return sum(values)
+
+    def list(self, *models: dict[str, Any]) -> None:
+        new = self.listing.with_suffix(".new")
+        new.write_text(json.dumps({"models": models}))
+        new.replace(self.listing)
+
+
+def package(folder: Path, number: int, *, megabytes: int = 0, dies: bool = False) -> dict[str, Any]:
+    """An entry of a list; each package has a module of the same name."""
+    own = folder / f"package-{number}"
+    own.mkdir(exist_ok=True)
+    (own / "model.py").write_text(MODEL.format(megabytes=megabytes, dies=dies))
+    (own / "helper.py").write_text(f"NUMBER = {number}\n")
+    (own / "model.yaml").write_text("input_features: [{name: what}]\noutput_features: [{name: number, dtype: int64}]\n")
+    return {"name": f"m{number}", "storageUri": f"file://{own}", "trusted": True}
+
+
+@pytest.fixture
+def pool(tmp_path: Path, run_server: Callable[..., Any]) -> Iterator[Callable[..., PoolOf]]:
+    """Starts pools that end with the test: `pool(entries, memory_bytes=...)`."""
+    with ExitStack() as stack:
+
+        def start(*models: dict[str, Any], **settings: object) -> PoolOf:
+            listing = tmp_path / "models.json"
+            found = PoolOf(None, listing)
+            found.list(*models)
+            given = {f"pool_{name}": value for name, value in settings.items()}
+            given |= {"request_timeout_seconds": 10, "model_dir": tmp_path}
+            arguments = ("pool",)
+            found.server = stack.enter_context(
+                run_server(tmp_path, "", arguments=arguments, pool_models=listing, **given)
+            )
+            found.server.wait_ready()
+            return found
+
+        yield start
+
+
+def test_models_are_loaded_when_they_are_asked_for(pool: Callable[..., PoolOf], tmp_path: Path) -> None:
+    running = pool(*(package(tmp_path, number) for number in range(3)))
+    client = running.server.client
+    assert running.loaded() == set()
+    assert running.answer("m1") == 1
+    assert running.loaded() == {"m1"}
+    # Each package's own module, although they have one name.
+    assert [running.answer(f"m{number}") for number in (0, 1, 2)] == [0, 1, 2]
+    infer = {"inputs": [{"name": "what", "shape": [1, 1], "datatype": "FP64", "data": [0.0]}]}
+    assert client.post("/v2/models/m2/infer", json=infer).json()["outputs"][0]["data"] == [2]
+    assert client.get("/v2/models/m0").json()["inputs"][0]["shape"] == [-1, 1]
+    assert client.get("/v2/models/m0/ready").json() == {"name": "m0", "ready": True}
+    unknown = client.post("/v2/models/m22/infer", json=infer)
+    assert unknown.status_code == 404
+    assert "Did you mean" in unknown.json()["hint"]
+    assert running.metric("modeldeploy_pool_loads_total") == 3
+    assert 'model="m22"' not in client.get("/metrics").text
+    assert client.post("/v2/repository/models/m0/unload").status_code == 200
+    assert running.loaded() == {"m1", "m2"}
+    assert client.post("/v2/repository/models/m0/load").status_code == 200
+    assert running.loaded() == {"m0", "m1", "m2"}
+    assert running.server.terminate() == 0
+
+
+def test_a_list_that_changes_restarts_nothing(pool: Callable[..., PoolOf], tmp_path: Path) -> None:
+    one, two, three = (package(tmp_path, number) for number in range(3))
+    running = pool(one, two)
+    assert (running.answer("m0"), running.answer("m1")) == (0, 1)
+    running.list({**one, "storageUri": three["storageUri"]}, three)
+    running.server.wait_until(lambda: set(running.index()) == {"m0", "m2"})
+    assert running.ask("m1").status_code == 404
+    assert running.answer("m0") == 2, "the new package answers under the old name"
+    (running.listing).write_text("models: [{name: m0}]")
+    running.server.wait_until(lambda: running.metric("modeldeploy_pool_list_invalid") == 1)
+    assert running.answer("m2") == 2, "a wrong list leaves the last one in place"
+    assert "storageUri" in running.server.client.get("/readyz").json()["message"]
+
+
+def test_a_pool_over_its_budget_unloads_what_was_not_used_and_loses_nothing(
+    pool: Callable[..., PoolOf], tmp_path: Path
+) -> None:
+    count, budget = 10, 400 * MEGABYTE
+    models = [package(tmp_path, number, megabytes=40) for number in range(count)]
+    running = pool(*models, package(tmp_path, 99, megabytes=350), memory_bytes=budget)
+    rounds = [*range(count), *range(count)]
+    assert [running.answer(f"m{number}") for number in rounds] == rounds
+    loaded = running.loaded()
+    assert f"m{count - 1}" in loaded
+    assert 0 < len(loaded) < count
+    assert running.metric("modeldeploy_pool_evictions_total") >= 2 * count - len(loaded) - 1
+    running.server.wait_until(lambda: 0 < running.metric("modeldeploy_pool_memory_bytes") <= budget)
+    refused = running.ask("m99")
+    assert refused.status_code == 503
+    assert "ModelTooLarge" in refused.json()["error"]
+    assert str(budget) in refused.json()["error"]
+    assert running.metric("modeldeploy_pool_over_budget_total") >= 1
+    assert "ModelTooLarge" in running.index()["m99"]["reason"]
+    # Told once, not tried again at once, and nobody else is hurt.
+    began = time.monotonic()
+    assert running.ask("m99").status_code == 503
+    assert time.monotonic() - began < 1
+    assert [running.answer(f"m{number}") for number in range(count)] == list(range(count))
+
+
+def test_a_model_that_ends_its_process_is_put_aside_and_the_others_lose_nothing(
+    pool: Callable[..., PoolOf], tmp_path: Path
+) -> None:
+    models = [package(tmp_path, number) for number in range(6)]
+    running = pool(*models, package(tmp_path, 7, dies=True), processes=1, preload=2)
+    assert running.loaded() == {"m0", "m1"}
+    for number in range(6):
+        assert running.answer(f"m{number}") == number
+    with ThreadPoolExecutor(6) as clients:
+        others = [clients.submit(running.answer, f"m{number}", 0.3) for number in range(1, 5)]
+        killer = clients.submit(running.ask, "m0", -1).result()
+        assert [other.result() for other in others] == [1, 2, 3, 4]
+    assert killer.status_code == 503, running.server.describe()
+    assert killer.json()["reason"] == "ModelPutAside", f"{killer.text} {running.server.describe()}"
+    assert "signal SIGSEGV" in killer.json()["error"]
+    assert running.ask("m0").status_code == 503, "not even a good request is given to it"
+    at_load = running.ask("m7")
+    assert at_load.json()["reason"] == "ModelPutAside"
+    assert "exit code 3" in at_load.json()["error"]
+    index = running.index()
+    assert {name for name, one in index.items() if one["reason"].startswith("put aside")} == {"m0", "m7"}
+    assert running.server.client.get("/v2/models/m0/ready").status_code == 503
+    assert running.answer("m5") == 5
+    assert running.metric("modeldeploy_pool_process_ends_total") >= 4
+    # Somebody has looked at it: one more try.
+    assert running.server.client.post("/v2/repository/models/m0/load").status_code == 200
+    assert running.answer("m0") == 0
+
+
+def test_a_slow_neighbour_neither_holds_up_others_nor_takes_the_queue(
+    pool: Callable[..., PoolOf], tmp_path: Path
+) -> None:
+    running = pool(*(package(tmp_path, number) for number in range(2)), processes=1, model_concurrency=3)
+    assert (running.answer("m0"), running.answer("m1")) == (0, 1)
+    with ThreadPoolExecutor(8) as clients:
+        slow = [clients.submit(running.ask, "m0", 1.5) for _ in range(6)]
+        time.sleep(0.3)
+        took = []
+        for _ in range(10):
+            began = time.monotonic()
+            assert running.answer("m1") == 1
+            took.append(time.monotonic() - began)
+        codes = sorted(one.result().status_code for one in slow)
+    assert sorted(took)[5] < 0.5, took
+    assert codes == [200, 200, 200, 503, 503, 503]
+    assert running.metric("modeldeploy_pool_refusals_total") == 3
+
+
+def test_a_package_that_cannot_be_loaded_tells_why(pool: Callable[..., PoolOf], tmp_path: Path) -> None:
+    good = package(tmp_path, 1)
+    running = pool(good, {"name": "gone", "storageUri": "file:///nowhere"}, {**good, "name": "m2", "trusted": False})
+    refused = running.ask("gone")
+    assert refused.status_code == 503
+    assert refused.headers["retry-after"]
+    assert refused.json()["reason"] == "ModelUnloadable"
+    assert "ArtifactNotFound: file:///nowhere does not exist" in refused.json()["error"]
+    assert "ArtifactNotTrusted" in running.ask("m2").json()["error"]
+    assert running.answer("m1") == 1
+    assert {path.name for path in (tmp_path / "pool").glob("process-*/*")} == {"model-1"}
+
+
+def test_without_a_list_there_is_no_pool(tmp_path: Path, run_server: Callable[..., Any]) -> None:
+    with run_server(tmp_path, "", arguments=("pool",), pool_models=tmp_path / "none") as server:
+        assert server.wait_exit() == 78
+        assert "cannot be read" in server.termination()["message"]
