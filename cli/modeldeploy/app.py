@@ -7,6 +7,7 @@ import typer
 from modeldeploy.commands import act, show
 from modeldeploy.commands.batch import batch
 from modeldeploy.commands.dashboard import dashboard
+from modeldeploy.commands.fleet import fleet
 from modeldeploy.commands.labels import labels
 from modeldeploy.commands.lint import lint
 from modeldeploy.commands.outdated import outdated
@@ -21,6 +22,7 @@ _ON_A_CLUSTER: tuple[Callable[..., None], ...] = (
     show.status,
     show.history,
     outdated,
+    fleet,
     batch,
     report,
     labels,

@@ -370,7 +370,8 @@ class DataPlane:
         }
 
     def confirm(self) -> None:
-        """Become ready where a worker has seen the model predict."""
+        """Become ready where a worker has seen the model predict, and note what this worker uses; at every tick."""
+        self._telemetry.tick()
         if self.lifecycle.awaits_prediction and self._telemetry.has_predicted:
             self.lifecycle.confirm()
             self._telemetry.ready(self.lifecycle.phase is Phase.READY)

@@ -15,7 +15,8 @@ from prometheus_client.registry import Collector
 from model_server.domain.model import Identity
 from model_server.errors import RequestError
 from model_server.exemplars import Exemplars
-from model_server.shared_values import SharedValues, Total
+from model_server.process_usage import ProcessUsage
+from model_server.shared_values import SharedValues, Slice, Total
 from model_server.statuses import REFUSALS
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -49,7 +50,7 @@ class Telemetry(Collector):
         codes = values.declare(len(CODES))
         self._places = {code: codes.first + index for index, code in enumerate(CODES)}
         self._in_flight, self._ready, self._assigned, self._predicted = (values.declare().first for _ in range(4))
-        self._failed = values.declare().first
+        self._failed, self._answered_at = (values.declare().first for _ in range(2))
         refusals = values.declare(len(REFUSALS))
         self._refusals = {error: refusals.first + index for index, error in enumerate(REFUSALS)}
         self._duration = values.histogram(
@@ -70,6 +71,8 @@ class Telemetry(Collector):
         self.identity = Identity(model="", version="", revision="")
         self.registry = CollectorRegistry()
         self.registry.register(self)
+        self._usage = ProcessUsage(values)
+        self.registry.register(self._usage)
         self._info = Gauge(
             "modeldeploy_model_info",
             "1 for the model that is loaded.",
@@ -146,9 +149,10 @@ class Telemetry(Collector):
         own = self._own
         own[self._in_flight] -= 1
         own[self._places[code]] += 1
+        own[self._answered_at] = now = time.time()
         self._duration.observe(own, seconds)
         if trace_id:
-            self._exemplars.remember(seconds, trace_id, time.time())
+            self._exemplars.remember(seconds, trace_id, now)
 
     def decoded(self, seconds: float) -> None:
         """A request's body has become the model's inputs."""
@@ -185,6 +189,10 @@ class Telemetry(Collector):
             encode=encode,
         )
 
+    def tick(self) -> None:
+        """About a second has passed."""
+        self._usage.refresh()
+
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
@@ -206,6 +214,15 @@ class Telemetry(Collector):
             if count or code == 200:
                 requests.add_metric((*labels, str(code)), count)
         yield requests
+        answered_at = GaugeMetricFamily(
+            "modeldeploy_last_request_timestamp_seconds",
+            "Unix time of the last prediction that was answered or refused; absent before the first.",
+            labels=LABELS,
+        )
+        last = max(row[0] for row in values.each(Slice(self._answered_at, 1)))
+        if last:
+            answered_at.add_metric(labels, last)
+        yield answered_at
         refusals = CounterMetricFamily(
             "modeldeploy_refusals",
             "Requests that the model, its schema or a limit refused (400, 413, 415, 422), by reason.",

@@ -1,6 +1,8 @@
 """The dashboard in a real browser, on real rollouts: it follows, acts, refuses, and can be read by everybody."""
 
+import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +28,8 @@ SCRIPT = "<img/src=x/onerror=document.title=`hacked`>"
 FITS = "document.documentElement.scrollWidth <= innerWidth"
 GATED = {"canary": {"steps": [{"setWeight": 50}, {"pause": {}}, {"setWeight": 75}, {"pause": {}}], "maxSurge": 1}}
 Space = Any  # of conftest.py
+REQUEST = Path(__file__).resolve().parents[2] / "examples" / "01-minimal" / "request.json"
+JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -247,6 +251,40 @@ def test_a_model_behind_a_key_is_tried_and_explained(space: Space, page: Page) -
     expect(row).to_contain_text("about 383 more")
     assert not [url for url in addresses if "s3cret" in url]
     assert "s3cret" not in page.evaluate("JSON.stringify({...localStorage, ...sessionStorage}) + document.cookie")
+
+
+def test_the_fleet_shows_what_models_use_and_cost(space: Space, page: Page, tmp_path: Path) -> None:
+    asked = {"requests": {"cpu": "750m", "memory": "2Gi"}}
+    for name in ("wasteful", "modest"):
+        space.apply(name, "quick/breast-cancer/1", server={"resources": asked} if name == "wasteful" else {})
+    for name in ("wasteful", "modest"):
+        space.wait_live(name, "1")
+    row = page.get_by_role("row").filter(has=page.get_by_role("link", name="wasteful", exact=True))
+
+    def shows(text: str) -> bool:
+        page.get_by_role("link", name="Fleet", exact=True).click()
+        return text in row.inner_text()
+
+    wait_until(lambda: shows("none in"), "the pod was looked at", seconds=30)
+    expect(row).to_contain_text("of 0.75")
+    expect(page.locator("main")).to_contain_text("no rates given, so that no cost is shown")
+    assert serious(page) == []
+    page.set_viewport_size({"width": 360, "height": 760})
+    assert page.evaluate(FITS), "the page is cut"
+    httpx.post(f"{space.url('wasteful')}/predict", content=REQUEST.read_bytes(), headers=JSON).raise_for_status()
+    (tmp_path / "rates.yaml").write_text("currency: EUR\ncpuHour: 0.04\ngibHour: 0.005\n")
+    words = ["fleet", "--rates", str(tmp_path / "rates.yaml"), "--over", "1s", "-o", "json"]
+    command = [sys.executable, "-m", "modeldeploy", "--kubeconfig", str(space.kubeconfig), *words]
+    found = json.loads(subprocess.run(command, capture_output=True, check=True, env=environment()).stdout)
+    by_name = {one["name"]: one for one in found["models"]}
+    wasteful, modest = by_name["wasteful"], by_name["modest"]
+    assert wasteful["requested"] == {"cpu": 0.75, "memory": 2 * 2**30, "gpus": 0}
+    assert 0 < wasteful["used"]["memory"] < 2**30
+    assert wasteful["idle"]["memory"] == 2 * 2**30 - wasteful["used"]["memory"]
+    assert wasteful["lastRequestTime"] is not None
+    assert modest["lastRequestTime"] is None
+    assert wasteful["costPerMonth"] == pytest.approx(730 * (0.75 * 0.04 + 2 * 0.005), abs=0.01)
+    assert found["models"][0] is wasteful, "what wastes most is first"
 
 
 def test_who_may_only_look_is_told_so_in_a_sentence(space: Space, browser: Browser, tmp_path: Path, page: Page) -> None:

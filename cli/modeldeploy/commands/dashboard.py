@@ -2,10 +2,12 @@
 
 import sys
 import webbrowser
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from modeldeploy.commands.fleet import read_rates
 from modeldeploy.durations import parse_duration
 from modeldeploy.requests import Refused
 from modeldeploy.session import Session
@@ -22,6 +24,10 @@ def dashboard(
     interval: Annotated[str, typer.Option(help="How often pods are asked for what they have counted.")] = "15s",
     port: Annotated[int, typer.Option(help="Port to listen on; default is a free one.", show_default=False)] = 0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    rates: Annotated[
+        Path | None,
+        typer.Option(help="YAML with prices, as `fleet` takes it, for the page of the fleet.", show_default=False),
+    ] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
     shared: Annotated[
         bool,
@@ -57,6 +63,7 @@ def dashboard(
         port=port,
         is_shared=shared,
         interval=seconds,
+        rates=read_rates(rates) if rates is not None else None,
     )
 
     def announce(address: str) -> None:

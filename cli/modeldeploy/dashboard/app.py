@@ -25,6 +25,8 @@ from modeldeploy.dashboard.view.actions import Moved
 from modeldeploy.dashboard.view.model import ModelView, Unreadable, model_view
 from modeldeploy.dashboard.view.prediction import BadValue, Form, NoForm, body_from_json, body_of
 from modeldeploy.dashboard.view.rows import Filter
+from modeldeploy.fleet.rates import Rates
+from modeldeploy.fleet.report import UNASKED_AFTER, fleet_of
 from modeldeploy.kube import KubeconfigError, KubeError, KubeUnreachable
 from modeldeploy.plain import plain
 from modeldeploy.requests import NoAnswer, Refused
@@ -86,6 +88,7 @@ class Dashboard:
     sampler: Sampler
     callers: Callers
     cluster: str
+    rates: Rates | None = None
     answer_timeout: float = ANSWER_TIMEOUT
 
     async def view(self, key: Key) -> ModelView | None:
@@ -132,6 +135,11 @@ def _add_pages(app: FastAPI, dashboard: Dashboard) -> None:
             cursor=store.cursor,
         )
         return HTMLResponse(page)
+
+    @app.get("/fleet")
+    async def fleet() -> Response:
+        found = fleet_of(store.uses(), dashboard.rates, now=datetime.now(UTC), unasked_after=UNASKED_AFTER)
+        return HTMLResponse(pages.fleet_page(found, store.notices, cluster=dashboard.cluster))
 
     @app.get("/models/{namespace}/{name}")
     async def model(namespace: Name, name: Name, authorization: Authorization = "") -> Response:

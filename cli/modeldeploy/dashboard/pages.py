@@ -14,6 +14,9 @@ from modeldeploy.dashboard.view.prediction import Form
 from modeldeploy.dashboard.view.rates import Sparkline
 from modeldeploy.dashboard.view.rows import Filter, Row, Totals, totals_of
 from modeldeploy.durations import format_duration
+from modeldeploy.fleet import table
+from modeldeploy.fleet.report import Fleet
+from modeldeploy.fleet.table import summary_lines
 from modeldeploy.report.chart import HEIGHT, LEFT, RIGHT, WIDTH, clock
 
 #: Parts of the page of one model, each a template: an event of the stream replaces one of them.
@@ -130,6 +133,14 @@ def key_part(message: str, *, is_first: bool) -> str:
 def explanation_part(explained: Explained) -> str:
     """Return the bars of an explanation."""
     return _TEMPLATES.get_template("explanation.html.j2").render(explained=explained)
+
+
+def fleet_page(fleet: Fleet, notices: Mapping[str, str], *, cluster: str) -> str:
+    """Return the page of what all models use and cost."""
+    now = datetime.now(UTC)
+    return _TEMPLATES.get_template("fleet.html.j2").render(
+        fleet=fleet, summary=summary_lines(fleet), words=table, now=now, notices=notices, cluster=cluster
+    )
 
 
 def message_page(title: str, message: str, *, cluster: str = "") -> str:

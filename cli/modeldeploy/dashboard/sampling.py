@@ -9,16 +9,17 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
-from modeldeploy.dashboard.exposition import Series, counters_of, drifted_of, series_of
+from modeldeploy.dashboard.exposition import LOOKED_AT, Series, counters_of, drifted_of, look_of, series_of
 from modeldeploy.dashboard.reaching import PodReader, PodSilent
 from modeldeploy.dashboard.store import Key, Store
 from modeldeploy.dashboard.view.pods import Pod
+from modeldeploy.fleet.usage import Look
 
 #: Seconds between two rounds, and after one that was forbidden.
 INTERVAL, PAUSE_WHEN_FORBIDDEN = 15.0, 120.0
 #: Pods that are asked in a round, and at once.
 _MOST_PODS, _AT_ONCE = 400, 8
-_RATES = ["modeldeploy_requests_total", "modeldeploy_drifted"]
+_RATES = [*LOOKED_AT, "modeldeploy_drifted"]
 _DETAILS = [
     "modeldeploy_model_info",
     "modeldeploy_drift_score",
@@ -63,12 +64,15 @@ class Sampler:
         answers = await asyncio.gather(*(self._ask(pod, _RATES) for pod in chosen), return_exceptions=True)
         by_model: dict[Key, dict[str, tuple[float, float]]] = defaultdict(dict)
         drifted: dict[Key, set[str]] = defaultdict(set)
+        looks: dict[Key, dict[str, Look]] = defaultdict(dict)
         for pod, answer in zip(chosen, answers, strict=True):
             if isinstance(answer, list):
                 by_model[pod.key][pod.name] = counters_of(answer)
                 drifted[pod.key].update(drifted_of(answer))
+                looks[pod.key][pod.path] = look_of(answer, at=time.time())
         now = time.monotonic()
         for key, counters in by_model.items():
+            self._store.looked(key, looks[key])
             self._store.sampled(key, counters, sorted(drifted[key]), at=now)
         return any(isinstance(answer, PodSilent) and answer.is_forbidden for answer in answers) and not by_model
 

@@ -20,6 +20,7 @@ from modeldeploy.dashboard.sampling import INTERVAL, Sampler
 from modeldeploy.dashboard.security import Guard
 from modeldeploy.dashboard.store import Store
 from modeldeploy.dashboard.watching import FEEDS, Watcher
+from modeldeploy.fleet.rates import Rates
 from modeldeploy.kube import Kube
 from modeldeploy.requests import Refused
 
@@ -37,6 +38,7 @@ class Options:
     port: int = 0
     is_shared: bool = False
     interval: float = INTERVAL
+    rates: Rates | None = None
 
 
 class _Server(uvicorn.Server):
@@ -88,7 +90,11 @@ async def _serve(kube: Kube, options: Options, listening: socket.socket, announc
     reader: PodReader = AtItsAddress() if options.is_shared else ThroughApiServer(kube)
     sampler = Sampler(store, reader, interval=options.interval)
     dashboard = Dashboard(
-        store=store, sampler=sampler, callers=Callers(kube, options.is_shared), cluster=_shown(options)
+        store=store,
+        sampler=sampler,
+        callers=Callers(kube, options.is_shared),
+        cluster=_shown(options),
+        rates=options.rates,
     )
     guard, address = guard_of(options, listening)
     config = uvicorn.Config(

@@ -17,6 +17,8 @@ from modeldeploy.dashboard.view.pods import Event, Pod
 from modeldeploy.dashboard.view.rates import Ring
 from modeldeploy.dashboard.view.rows import Row, Totals, row_of, totals_of
 from modeldeploy.dashboard.view.summary import Summary
+from modeldeploy.fleet.usage import Look, ModelUse, by_pod, use_of
+from modeldeploy.fleet.window import Window
 
 Key = tuple[str, str]
 Body = dict[str, Any]
@@ -80,6 +82,7 @@ class Store:
     models: dict[Key, Stored] = field(default_factory=dict)
     notices: dict[str, str] = field(default_factory=dict)
     rings: dict[Key, Ring] = field(default_factory=dict)
+    windows: dict[Key, Window] = field(default_factory=dict)
     is_loaded: bool = False
     is_over: bool = False
     clock: int = 0  # grows with every change
@@ -145,6 +148,15 @@ class Store:
         """Return the pods of all models."""
         return list(self._pods.values())
 
+    def uses(self) -> list[ModelUse]:
+        """Return what the running pods of each model request and use."""
+        return [self._use(key) for key in self.models]
+
+    def _use(self, key: Key) -> ModelUse:
+        requested = {pod.path: pod.requested for pod in self._pods_of.get(key, {}).values() if pod.is_running}
+        window = self.windows.get(key, Window())
+        return use_of(*key, by_pod(window.last, window.first, requested))
+
     def events(self, key: Key) -> list[Event]:
         """Return the last Events of one model, newest first."""
         found = self._events_of.get(key, {}).values()
@@ -166,6 +178,7 @@ class Store:
         for key in gone:
             del self.models[key]
             self.rings.pop(key, None)
+            self.windows.pop(key, None)
         self.models.update(found)
         self.is_loaded = True
         self._tell(None)
@@ -181,6 +194,7 @@ class Store:
         """Forget one ModelDeployment."""
         if self.models.pop(key, None) is not None:
             self.rings.pop(key, None)
+            self.windows.pop(key, None)
             self._events_of.pop(key, None)
             self._tell(key)
 
@@ -244,6 +258,11 @@ class Store:
         # A model that nobody asks draws the same line again.
         if row_of(self.models[key].summary, self.pods(key), ring) != before:
             self._tell(key)
+
+    def looked(self, key: Key, looks: Mapping[str, Look]) -> None:
+        """Take what the pods of one model use; pages that follow changes do not show it."""
+        if key in self.models:
+            self.windows.setdefault(key, Window()).add(looks)
 
     def end(self) -> None:
         """Let every stream end."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
+from modeldeploy.fleet.quantities import NOTHING, Resources, requested_by
 from modeldeploy.plain import plain
 from modeldeploy.rollout import GROUP
 
@@ -27,6 +28,7 @@ class Pod:
     image: str
     scheme: str
     port: int
+    requested: Resources = NOTHING
 
     @classmethod
     def from_body(cls, body: Body) -> Self:
@@ -53,12 +55,23 @@ class Pod:
             image=server.get("image", ""),
             scheme=scheme,
             port=ports.get(scheme, 8080),
+            requested=requested_by(spec.get("containers") or ()),
         )
 
     @property
     def key(self) -> tuple[str, str]:
         """Namespace and name of its model."""
         return self.namespace, self.model
+
+    @property
+    def path(self) -> str:
+        """Namespace and name of the pod itself."""
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a node keeps what it requests free for it."""
+        return bool(self.node) and self.state not in ("Succeeded", "Failed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
