@@ -1,7 +1,7 @@
 # What a person, CI and the README call. Every target sets itself up: the virtual environment is made
 # when it is missing and brought up to date when pyproject.toml or constraints.txt changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-heavy fuzz clients e2e check format sandbox sandbox-down bench bench-operator bench-hostile bench-sandbox bench-analysis bench-server bench-artifacts bench-memory bench-batch bench-streams bench-drift bench-dashboard bench-pool docs pictures site dashboards lock sbom workflows pin clean
+.PHONY: help setup demo test test-heavy fuzz clients mlflow e2e check format sandbox sandbox-down bench bench-operator bench-hostile bench-sandbox bench-analysis bench-server bench-artifacts bench-memory bench-batch bench-streams bench-drift bench-dashboard bench-pool docs pictures site dashboards lock sbom workflows pin clean
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -45,6 +45,15 @@ clients: ## Run Triton's, KServe's and MLflow's own clients against the model se
 	@for client in triton kserve mlflow; do \
 		.venvs/clients/bin/python -m pytest tests/integration/server/test_clients.py -k $$client $(PYTEST_ARGS) || exit 1; \
 	done
+
+MLFLOW := .venvs/mlflow
+$(MLFLOW)/.installed:
+	@test -x $(MLFLOW)/bin/pip || { python=$$(.ci/find-python) && "$$python" -m venv $(MLFLOW); }
+	@$(MLFLOW)/bin/pip install --quiet --disable-pip-version-check 'mlflow[auth]>=3,<4'
+	@touch $@
+
+mlflow: $(STAMP) $(MLFLOW)/.installed ## Run the tests with MLflow's own server, in .venvs/mlflow
+	@$(BIN)/python -m pytest --heavy tests/integration/server/test_mlflow_registry.py $(PYTEST_ARGS)
 
 e2e: $(STAMP) ## Run the end-to-end tests alone (CLUSTER=kubeconfig: on that cluster; NODE=sandbox: as its node)
 	@$(if $(CLUSTER),KUBECONFIG=$(CLUSTER)) $(if $(NODE),NODE=$(NODE)) $(BIN)/python -m pytest tests/e2e $(if $(CLUSTER),--cluster) $(PYTEST_ARGS)
@@ -161,5 +170,5 @@ lock: $(STAMP) ## Pin the versions of the virtual environment in constraints.txt
 
 clean: ## Remove what the other targets made
 	@test ! -x $(BIN)/python || $(BIN)/python -m modeldeploy.stand down >/dev/null 2>&1 || true
-	@rm -rf $(VENV) .venvs/clients .venvs/drift .venvs/operator .venvs/lock .venvs/release site .sandbox dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .venvs/clients .venvs/drift .venvs/mlflow .venvs/operator .venvs/lock .venvs/release site .sandbox dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

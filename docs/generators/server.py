@@ -21,12 +21,12 @@ from model_server.monitoring.data_quality import DataQuality, limits_by_problem
 from model_server.monitoring.estimated_quality import EstimatedQuality
 from model_server.monitoring.monitor import Monitor
 from model_server.package.formats import known_formats
-from model_server.plugins import SOURCES, registered
 from model_server.pool.settings import POOL_PREFIX, PoolSettings
 from model_server.pool.telemetry import PoolTelemetry
 from model_server.runtimes.explaining.direct import DirectExplainer
 from model_server.settings import PREFIX, Settings, read_settings
 from model_server.statuses import STATUS_OF
+from model_server.storage import known_schemes
 from model_server.supervision import SupervisorMetrics
 from model_server.telemetry import Telemetry
 from model_server.termination import exit_code
@@ -80,7 +80,7 @@ def _shown(value: object) -> str:
 
 
 def _sources() -> str:
-    schemes = ", ".join(f"`{name}://`" for name in registered(SOURCES))
+    schemes = ", ".join(f"`{scheme}`" for scheme in known_schemes())
     rows = [
         (
             f"`{known.name}`",

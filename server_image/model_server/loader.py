@@ -27,6 +27,7 @@ from model_server.package.reader import Package, open_package
 from model_server.package.trust import require_trust
 from model_server.runtimes import load_model
 from model_server.settings import Settings
+from model_server.storage import version_of
 from model_server.storage.cache import Cache, obtain, obtain_signature
 from model_server.storage.redaction import redacted
 
@@ -89,7 +90,7 @@ def load(
     outputs, failure = warm(model, adapter)
     model.classes = settled_classes(model, package.metadata, outputs)
     loaded = LoadedModel(
-        identity=_identify(settings, package, sha256),
+        identity=_identify(settings, package, sha256, version_of(uri, fetched)),
         metadata=package.metadata,
         adapter=adapter,
         model=model,
@@ -171,10 +172,10 @@ def _accelerated(model: Model, adapter: InputAdapter, metadata: Metadata, *, thr
     return accelerate(model, adapter, metadata, threads=threads)
 
 
-def _identify(settings: Settings, package: Package, sha256: str) -> Identity:
+def _identify(settings: Settings, package: Package, sha256: str, registered: str) -> Identity:
     return Identity(
         model=settings.name,
-        version=settings.version or package.metadata.version or settings.revision,
+        version=settings.version or registered or package.metadata.version or settings.revision,
         revision=settings.revision,
         format=package.format.name,
         sha256=sha256,

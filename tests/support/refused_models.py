@@ -59,6 +59,28 @@ MODELS: list[Row] = [
     ("a scheme that encrypts nothing", {"model": {"storageUri": "http://models/7"}}, "http:// is refused"),
     ("a URI that names nothing", {"model": {"storageUri": "s3://"}}, "must be a scheme in lower-case letters"),
     ("a URI without a bucket", {"model": {"storageUri": "s3:///models"}}, "must name something behind s3://"),
+    (
+        "a registered model without a version",
+        {"model": {"storageUri": "models:/wine"}},
+        "is written models:/name@alias",
+    ),
+    ("an alias with two slashes", {"model": {"storageUri": "models://wine@a"}}, "is written models:/name@alias"),
+    ("a stage", {"model": {"storageUri": "models:/wine/Production"}}, "is written models:/name@alias"),
+    (
+        "a registry of another URI",
+        {"model": {**MODEL, "registry": {"url": "https://mlflow"}}},
+        "registry is where models:/ URIs are looked up",
+    ),
+    (
+        "a version beside the registry's",
+        {"model": {"storageUri": "models:/wine@a", "version": "7"}},
+        "the version of a models:/ URI is the registry's",
+    ),
+    (
+        "credentials in the address of a registry",
+        {"model": {"storageUri": "models:/wine@a", "registry": {"url": "https://u:p@mlflow"}}},
+        "spec.model.registry.url",
+    ),
     ("a relative file", {"model": {"storageUri": "file://models"}}, "must name something behind"),
     (
         "an unknown field",

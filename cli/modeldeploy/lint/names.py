@@ -32,7 +32,7 @@ def unknown_names(body: Mapping[str, Any], formats: Collection[str], schemes: Co
     wanted = model.get("format") or "auto"
     if wanted not in formats:
         yield Problem(("spec", "model", "format"), _question(wanted, formats))
-    scheme = model["storageUri"].partition("://")[0]
+    scheme = model["storageUri"].partition(":/")[0]
     if scheme not in schemes:
         yield Problem(("spec", "model", "storageUri"), _question(scheme, schemes))
 

@@ -39,7 +39,7 @@ _MODEL = Fields(
         "pollInterval": None,
         "cache": None,
     },
-    later={"ca": None, "signature": None},
+    later={"ca": None, "signature": None, "registry": None},
 )
 _SERVER = Fields(
     first={
@@ -71,6 +71,7 @@ _QUALITY_LIMITS = Fields(
 )
 _SLICE = Fields(first={"name": None, "maxGroups": 8}, later={})
 _CACHE = Fields(first={"claimName": None, "hostPath": None}, later={})
+_REGISTRY = Fields(first={}, later={"url": None})
 _CA = Fields(first={}, later={"configMapName": None, "secretName": None, "key": "ca.crt"})
 _SIGNATURE = Fields(first={}, later={"publicKey": None, "identity": None})
 _PUBLIC_KEY = Fields(first={}, later={"secretName": None, "configMapName": None, "key": None})
@@ -100,6 +101,7 @@ FIELDS: Mapping[str, Fields] = {
     "model": _MODEL,
     "model.cache": _CACHE,
     "model.ca": _CA,
+    "model.registry": _REGISTRY,
     "model.signature": _SIGNATURE,
     "model.signature.publicKey": _PUBLIC_KEY,
     "model.signature.identity": _IDENTITY,

@@ -69,6 +69,12 @@ class Signature(Value, frozen=True, kw_only=True):
     identity: Identity | None = None
 
 
+class Registry(Value, frozen=True, kw_only=True):
+    """Address of MLflow's registry (`spec.model.registry`)."""
+
+    url: str
+
+
 class Model(Value, frozen=True, kw_only=True):
     """The model to serve, and whether its code may run (`spec.model`)."""
 
@@ -83,6 +89,7 @@ class Model(Value, frozen=True, kw_only=True):
     poll_interval: Duration | None = None
     cache: Cache = Cache()
     ca: CertificateAuthority | None = None
+    registry: Registry | None = None
 
     @property
     def cache_claim(self) -> str | None:

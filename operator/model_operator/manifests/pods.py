@@ -216,8 +216,10 @@ def _environment(key: ObjectKey, revision: str, model: Model, server: Server) ->
         "name": "MODEL_SERVER_NAMESPACE",
         "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}},
     }
+    # MLflow's name, without a prefix: packages of plug-ins and MLflow's own tools read it as well.
+    registry = [{"name": "MLFLOW_TRACKING_URI", "value": model.registry.url}] if model.registry else []
     # The root file system is read-only: temporary files go beside the model.
-    return [*fixed, namespace, {"name": "TMPDIR", "value": MODEL_DIR}]
+    return [*fixed, namespace, {"name": "TMPDIR", "value": MODEL_DIR}, *registry]
 
 
 def _quality_limits(quality: DataQuality) -> str:

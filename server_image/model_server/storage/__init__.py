@@ -5,7 +5,7 @@ Schemes are registered as entry points (`plugins.py`), the built-in ones too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, cast
@@ -15,11 +15,15 @@ from model_server.plugins import SOURCES, load, registered
 from model_server.storage.progress import Progress
 from model_server.storage.redaction import redacted
 
+#: The scheme of MLflow's registry.
+_MODELS = "models"
+
 
 class Source(Protocol):
     """What the module of a scheme has. Both raise ArtifactNotFound, ArtifactAccessDenied, StorageUnavailable ...
 
     A scheme that can be written to also has `folder(uri, environ)`, which gives a `model_server.storage.folder.Folder`.
+    One whose packages have a version outside of them has `version_of(fetched)`, which is told what `fetch` returned.
     """
 
     def fetch(self, uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path:
@@ -57,20 +61,31 @@ def _shown_only(uri: str) -> Iterator[None]:
         raise
 
 
+def version_of(uri: str, fetched: Path) -> str:
+    """The version that a package has in its registry; "" where it comes from no registry."""
+    find = getattr(find_source(uri), "version_of", None)
+    return str(find(fetched)) if find is not None else ""
+
+
+def known_schemes() -> Sequence[str]:
+    """How a storage URI may begin, in order: MLflow's own has one slash."""
+    return [f"{name}:/" if name == _MODELS else f"{name}://" for name in registered(SOURCES)]
+
+
 def find_source(uri: str) -> Source:
     """The module of a URI's scheme. Raises SettingsInvalid that lists the known schemes."""
-    scheme, separator, _ = uri.partition("://")
+    scheme, separator, _ = uri.partition(":/" if uri.startswith(f"{_MODELS}:") else "://")
     known = registered(SOURCES)
     if not separator:
         path = f" For a folder of this machine write file://{uri}." if uri.startswith("/") else ""
         raise SettingsInvalid(
             f"storageUri {uri!r} has no scheme",
-            hint=f"Known schemes: {', '.join(f'{name}://' for name in known)}.{path}",
+            hint=f"Known schemes: {', '.join(known_schemes())}.{path}",
         )
     if scheme not in known:
         raise SettingsInvalid(
             f"storageUri {uri!r} has the unknown scheme {scheme!r}",
-            hint=f"Known schemes: {', '.join(f'{name}://' for name in known)}.",
+            hint=f"Known schemes: {', '.join(known_schemes())}.",
         )
     source = load(known[scheme])
     if not all(callable(getattr(source, name, None)) for name in ("fetch", "fingerprint")):

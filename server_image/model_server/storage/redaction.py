@@ -7,6 +7,9 @@ import re
 
 def redacted(uri: str) -> str:
     """Without what may be secret: user, password, a signature; and without a web address' query and fragment."""
+    if uri.startswith("models:"):
+        # An alias, and no user, is behind a version's name.
+        return uri
     if uri.startswith(("https://", "http://")):
         uri = uri.split("?")[0].split("#")[0]
     # Elsewhere a question mark is part of a name, unless somebody took it for the begin of a query.

@@ -27,7 +27,7 @@ from waiting import wait_until
 
 DEADLINE_SECONDS = 30
 # Variables with meanings of their own: given to a server as they are.
-FOREIGN = ("MODELDEPLOY_", "AWS_", "OTEL_")
+FOREIGN = ("MODELDEPLOY_", "AWS_", "MLFLOW_", "OTEL_")
 
 
 @dataclass(frozen=True)

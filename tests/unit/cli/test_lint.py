@@ -333,9 +333,8 @@ def test_a_name_that_is_not_built_in_is_a_warning(tmp_path: Path, model: str, li
 
 def test_what_is_built_in_is_no_warning(tmp_path: Path) -> None:
     models = [{"storageUri": "s3://a/b", "format": name} for name in sorted(known_formats())]
-    models += [
-        {"storageUri": f"{scheme}:///b" if scheme == "file" else f"{scheme}://a/b"} for scheme in known_schemes()
-    ]
+    others = {"file": "file:///b", "models": "models:/a@b"}
+    models += [{"storageUri": others.get(scheme, f"{scheme}://a/b")} for scheme in known_schemes()]
     file = tmp_path / "all.yaml"
     file.write_text("\n---\n".join(f"{HEAD}spec:\n  model: {json.dumps(model)}\n" for model in models))
     checked = check_file(file, DEFINITION)
