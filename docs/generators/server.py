@@ -1,6 +1,7 @@
 """The reference of the model server: its settings, reasons and metrics, as the code has them."""
 
 import asyncio
+import tomllib
 from pathlib import Path
 from typing import cast, get_args
 
@@ -26,7 +27,7 @@ from model_server.pool.telemetry import PoolTelemetry
 from model_server.runtimes.explaining.direct import DirectExplainer
 from model_server.settings import PREFIX, Settings, read_settings
 from model_server.statuses import STATUS_OF
-from model_server.storage import known_schemes
+from model_server.storage import shown_scheme
 from model_server.supervision import SupervisorMetrics
 from model_server.telemetry import Telemetry
 from model_server.termination import exit_code
@@ -42,7 +43,7 @@ def page(root: Path) -> str:
     """The page docs/reference/server.md."""
     parts = (
         _settings(),
-        _sources(),
+        _sources(root),
         _start_reasons(),
         _request_reasons(),
         _metrics(root),
@@ -79,8 +80,10 @@ def _shown(value: object) -> str:
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
-def _sources() -> str:
-    schemes = ", ".join(f"`{scheme}`" for scheme in known_schemes())
+def _sources(root: Path) -> str:
+    # Those of this repository, whatever plug-ins are installed beside it.
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    schemes = ", ".join(f"`{shown_scheme(name)}`" for name in sorted(project["entry-points"]["modeldeploy.sources"]))
     rows = [
         (
             f"`{known.name}`",

@@ -5,7 +5,7 @@ Schemes are registered as entry points (`plugins.py`), the built-in ones too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, cast
@@ -67,9 +67,9 @@ def version_of(uri: str, fetched: Path) -> str:
     return str(find(fetched)) if find is not None else ""
 
 
-def known_schemes() -> Sequence[str]:
-    """How a storage URI may begin, in order: MLflow's own has one slash."""
-    return [f"{name}:/" if name == _MODELS else f"{name}://" for name in registered(SOURCES)]
+def shown_scheme(name: str) -> str:
+    """How a storage URI of a scheme begins: MLflow's own has one slash."""
+    return f"{name}:/" if name == _MODELS else f"{name}://"
 
 
 def find_source(uri: str) -> Source:
@@ -80,12 +80,12 @@ def find_source(uri: str) -> Source:
         path = f" For a folder of this machine write file://{uri}." if uri.startswith("/") else ""
         raise SettingsInvalid(
             f"storageUri {uri!r} has no scheme",
-            hint=f"Known schemes: {', '.join(known_schemes())}.{path}",
+            hint=f"Known schemes: {', '.join(map(shown_scheme, known))}.{path}",
         )
     if scheme not in known:
         raise SettingsInvalid(
             f"storageUri {uri!r} has the unknown scheme {scheme!r}",
-            hint=f"Known schemes: {', '.join(known_schemes())}.",
+            hint=f"Known schemes: {', '.join(map(shown_scheme, known))}.",
         )
     source = load(known[scheme])
     if not all(callable(getattr(source, name, None)) for name in ("fetch", "fingerprint")):
