@@ -62,13 +62,13 @@ def package(folder: Path) -> None:
 
 
 @contextmanager
-def server(folder: Path, *, is_on: bool) -> Iterator[tuple[int, int]]:
-    """A running server: its process id and port."""
+def server(folder: Path, **more: str) -> Iterator[tuple[int, int]]:
+    """A running server, with more settings: its process id and port. `explaining.py` uses it too."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     settings = {"STORAGE_URI": f"file://{folder}", "TRUSTED": "true", "HOST": "127.0.0.1", "PORT": str(port)}
-    settings |= {"DATA_QUALITY": str(is_on).lower(), "LOG_LEVEL": "error", "TERMINATION_LOG": "/dev/null"}
+    settings |= more | {"LOG_LEVEL": "error", "TERMINATION_LOG": "/dev/null"}
     environ = os.environ | {f"MODEL_SERVER_{name}": value for name, value in settings.items()}
     process = subprocess.Popen([sys.executable, "-m", "model_server"], env=environ)
     try:
@@ -125,7 +125,7 @@ def main() -> None:
         body, script = folder / "body.json", folder / "wrk.lua"
         body.write_text(json.dumps({"instances": load_breast_cancer().data[:1].tolist()}))
         script.write_text(SCRIPT)
-        with server(folder / "model", is_on=False) as off, server(folder / "model", is_on=True) as on:
+        with server(folder / "model") as off, server(folder / "model", DATA_QUALITY="true") as on:
             pairs = [
                 tuple(measure(*one, script, body, given.seconds) for one in (off, on)) for _ in range(given.rounds)
             ]
