@@ -1,0 +1,292 @@
+"""`modeldeploy.Client`: deploy models and ask them from Python, with the rights of a kubeconfig.
+
+`AsyncClient` has the same methods as coroutines: each runs in a thread, since the connection is a blocking one.
+"""
+
+import asyncio
+import functools
+import json
+import time
+import uuid
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+from rich.console import Console
+
+from modeldeploy import asking, requests
+from modeldeploy.kube import MODELDEPLOYMENTS, SERVICES, Kube
+from modeldeploy.patience import look_again
+from modeldeploy.plain import plain
+from modeldeploy.rollout import GROUP, Rollout, Verdict
+from modeldeploy.session import Session
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_INTERVAL = 0.5
+
+
+class RolloutFailed(Exception):
+    """A rollout ended without the new spec serving. `rollout` has its phase, failures and history."""
+
+    def __init__(self, rollout: Rollout) -> None:
+        failures = "; ".join(f"{one.revision}: {one.reason}: {one.message}" for one in rollout.failures)
+        super().__init__(f"{rollout.name} is {rollout.phase}: {rollout.message}{f' ({failures})' if failures else ''}")
+        self.rollout = rollout
+
+
+class ModelRefused(Exception):
+    """A model answered with an error. `status` is that of HTTP, `answer` its JSON."""
+
+    def __init__(self, name: str, status: int, answer: Any) -> None:
+        told = answer.get("error") if isinstance(answer, Mapping) else None
+        super().__init__(f"{name} answered {status}: {told or answer}")
+        self.status, self.answer = status, answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What a model answered.
+
+    Attributes:
+        values: one prediction for each row, as the model gives them.
+        probabilities: one list or object for each row where they were asked for; None else.
+        version: version of the model that answered, which tells a canary from the stable revision.
+        id: what `Client.feedback` takes.
+    """
+
+    values: Sequence[Any]
+    probabilities: Sequence[Any] | None
+    version: str
+    id: str
+
+
+class Client:
+    """Deploys models and asks them. Close it, or use it in `with`.
+
+    Args:
+        kubeconfig: default is `$KUBECONFIG`, then `~/.kube/config`, then the ServiceAccount of the pod.
+        context: of the kubeconfig; default is its current one.
+        namespace: default is that of the context.
+
+    Raises:
+        KubeconfigError: there is no cluster to connect to.
+    """
+
+    def __init__(
+        self, *, kubeconfig: Path | str | None = None, context: str | None = None, namespace: str | None = None
+    ) -> None:
+        kube = Kube.connect(Path(kubeconfig) if kubeconfig is not None else None, context)
+        self._session = Session(kube, namespace or kube.namespace, Console(quiet=True))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._session.kube.close()
+
+    def deploy(
+        self, name: str, storage_uri: str, *, trusted: bool = False, spec: Mapping[str, Any] | None = None
+    ) -> Rollout:
+        """Apply a ModelDeployment on the server's side: the whole of what is wished for, as a manifest is.
+
+        Args:
+            storage_uri: of the package, as in `s3://models/fraud/7`.
+            trusted: whether formats that run code may be loaded without a digest.
+            spec: other fields of `spec`, in their own names, as in `{"replicas": 3, "strategy": {...}}`.
+
+        Raises:
+            KubeError: the API server refuses it, and says which field is wrong.
+        """
+        wanted = {**(spec or {})}
+        model = {**wanted.get("model", {}), "storageUri": storage_uri, **({"trusted": True} if trusted else {})}
+        manifest = {
+            "apiVersion": f"{GROUP}/{MODELDEPLOYMENTS.version}",
+            "kind": "ModelDeployment",
+            "metadata": {"name": name},
+            "spec": {**wanted, "model": model},
+        }
+        return Rollout.from_body(plain(self._session.kube.apply(MODELDEPLOYMENTS, manifest, self._session.namespace)))
+
+    def wait(self, name: str, *, timeout: float = 600.0) -> Rollout:
+        """Wait until the newest spec is live, for at most so many seconds.
+
+        Raises:
+            RolloutFailed: it went back, or cannot serve.
+            TimeoutError: it is not over; the message says what it waits for.
+            UnknownName: there is no such ModelDeployment.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            longest = max(0.0, deadline - time.monotonic())
+            rollout = look_again(lambda: self._session.rollout(name), pause=_INTERVAL, longest=longest)
+            if (settled := _settled(rollout)) is not None:
+                return settled
+            if time.monotonic() > deadline:
+                raise TimeoutError(_unsettled(rollout, timeout))
+            time.sleep(_INTERVAL)
+
+    def status(self, name: str) -> Rollout:
+        """Return how a model and its rollout stand. Raises `UnknownName`."""
+        return self._session.rollout(name)
+
+    def models(self, *, everywhere: bool = False) -> list[Rollout]:
+        """Return the models of the namespace, or of all."""
+        return self._session.rollouts(everywhere=everywhere)
+
+    def predict(self, name: str, rows: Sequence[Any], *, probabilities: bool = False, api_key: str = "") -> Prediction:
+        """Ask a model through the API server, which needs the right to `create services/proxy`.
+
+        Programs in the cluster ask `status(name).url` themselves: the API server is no gateway for production.
+
+        Args:
+            rows: lists in the order of the features, or objects by their names.
+            probabilities: whether a classifier tells them too.
+            api_key: one of `spec.server.auth`, where the model asks for one.
+
+        Raises:
+            ModelRefused: the model answered with an error.
+        """
+        body: dict[str, Any] = {"instances": _as_json(rows)}
+        if probabilities:
+            body["parameters"] = {"probabilities": True}
+        identifier = uuid.uuid4().hex
+        answer = self._ask(name, "/predict", body, api_key, identifier)
+        return Prediction(
+            values=answer["predictions"],
+            probabilities=answer.get("probabilities"),
+            version=answer.get("model_version", ""),
+            id=identifier,
+        )
+
+    def feedback(self, name: str, identifier: str, label: Any, *, api_key: str = "") -> None:
+        """Tell a model what was right: of one row its label, of several rows a list.
+
+        Raises:
+            ModelRefused: no pod remembers the prediction, or the label is none.
+        """
+        self._ask(name, "/feedback", {"id": identifier, "label": _as_json(label)}, api_key)
+
+    def promote(self, name: str, *, full: bool = False) -> str:
+        """Let a rollout go on with its next step, or all the way; return what the operator did. Raises `Refused`."""
+        ask = requests.promote_full if full else requests.promote
+        return self._request(name, lambda rollout, **about: ask(rollout, **about))
+
+    def abort(self, name: str) -> str:
+        """Take the new revision back. Raises `Refused`."""
+        return self._request(name, requests.abort)
+
+    def retry(self, name: str) -> str:
+        """Try the revision again that was aborted. Raises `Refused`."""
+        return self._request(name, requests.retry)
+
+    def undo(self, name: str, *, to_revision: str | None = None) -> str:
+        """Go back to the revision that was live before, or to another that is kept. Raises `Refused`."""
+        kept = self._session.kept_revisions(name)
+        return self._request(name, lambda rollout, **about: requests.undo(rollout, to_revision, kept=kept, **about)[0])
+
+    def pause(self, name: str, *, paused: bool = True) -> None:
+        """Hold a rollout where it is, or let it go on."""
+        asking.write(self._session, name, requests.pause(paused=paused))
+
+    def delete(self, name: str) -> None:
+        """Delete a ModelDeployment; its pods end in the background."""
+        self._session.kube.delete(MODELDEPLOYMENTS, name, self._session.namespace)
+
+    def _request(self, name: str, make: Callable[..., requests.Patch]) -> str:
+        session = self._session
+        patch = make(session.rollout(name), now=session.now(), user=session.user())
+        return asking.ask(session, name, patch, timeout=asking.ANSWER_TIMEOUT)
+
+    def _ask(self, name: str, path: str, body: Mapping[str, Any], api_key: str, identifier: str = "") -> Any:
+        spec = self._session.body(name)["spec"]
+        scheme = "https" if (spec.get("server") or {}).get("tls") else "http"
+        headers = {key: value for key, value in (("x-api-key", api_key), ("x-request-id", identifier)) if value}
+        found = self._session.kube.relay(
+            SERVICES,
+            f"{scheme}:{name}:{scheme}",
+            path,
+            self._session.namespace,
+            method="post",
+            headers=headers,
+            body=body,
+        )
+        try:
+            answer = json.loads(found.body) if found.body else None
+        except ValueError:
+            answer = found.body.decode(errors="replace")
+        if found.status >= 400:
+            raise ModelRefused(name, found.status, answer)
+        return answer
+
+
+def _settled(rollout: Rollout) -> Rollout | None:
+    if rollout.verdict is Verdict.FAILED:
+        raise RolloutFailed(rollout)
+    return rollout if rollout.verdict is Verdict.HEALTHY else None
+
+
+def _unsettled(rollout: Rollout, timeout: float) -> str:
+    return f"{rollout.name} is {rollout.phase} after {timeout:g} s: {rollout.message}"
+
+
+def _as_json(value: Any) -> Any:
+    """Lists of arrays, and of tables: what NumPy and pandas have is asked for in their own way."""
+    if hasattr(value, "to_dict") and hasattr(value, "columns"):
+        return json.loads(value.to_json(orient="records", date_format="iso"))
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _threaded(
+    method: Callable[Concatenate[Client, P], R],
+) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, R]]:
+    @functools.wraps(method)
+    async def call(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return await asyncio.to_thread(method, self.client, *args, **kwargs)
+
+    return call
+
+
+class AsyncClient:
+    """The methods of `Client` as coroutines. Close it, or use it in `async with`."""
+
+    def __init__(
+        self, *, kubeconfig: Path | str | None = None, context: str | None = None, namespace: str | None = None
+    ) -> None:
+        self.client = Client(kubeconfig=kubeconfig, context=context, namespace=namespace)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def wait(self, name: str, *, timeout: float = 600.0) -> Rollout:  # noqa: ASYNC109 - as `Client.wait`
+        """Wait as `Client.wait`; whoever stops waiting leaves no thread behind that does."""
+        deadline = time.monotonic() + timeout
+        while True:
+            rollout = await self.status(name)
+            if (settled := _settled(rollout)) is not None:
+                return settled
+            if time.monotonic() > deadline:
+                raise TimeoutError(_unsettled(rollout, timeout))
+            await asyncio.sleep(_INTERVAL)
+
+    close = _threaded(Client.close)
+    deploy = _threaded(Client.deploy)
+    status = _threaded(Client.status)
+    models = _threaded(Client.models)
+    predict = _threaded(Client.predict)
+    feedback = _threaded(Client.feedback)
+    promote = _threaded(Client.promote)
+    abort = _threaded(Client.abort)
+    retry = _threaded(Client.retry)
+    undo = _threaded(Client.undo)
+    pause = _threaded(Client.pause)
+    delete = _threaded(Client.delete)
