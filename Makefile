@@ -1,7 +1,7 @@
 # What a person, CI and the README call. Every target sets itself up: the virtual environment is made
 # when it is missing and brought up to date when pyproject.toml or constraints.txt changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-heavy fuzz clients mlflow e2e check format sandbox sandbox-down bench bench-operator bench-hostile bench-sandbox bench-analysis bench-server bench-artifacts bench-memory bench-batch bench-streams bench-drift bench-dashboard bench-pool docs pictures site dashboards lock sbom workflows pin clean
+.PHONY: help setup demo test test-heavy fuzz clients mlflow e2e check format sandbox sandbox-down bench bench-operator bench-hostile bench-sandbox bench-analysis bench-server bench-artifacts bench-memory bench-batch bench-streams bench-drift bench-dashboard bench-pool bench-wake docs pictures site dashboards lock sbom workflows pin clean
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -101,6 +101,9 @@ bench-analysis: $(STAMP) ## Measure how often the canary judge errs, next to the
 	@$(BIN)/python benchmarks/analysis.py
 	@$(BIN)/python benchmarks/fairness.py
 	@$(BIN)/python benchmarks/inputs.py
+
+bench-wake: $(STAMP) ## Measure the first answer of a model that sleeps, next to a bare pod start (some minutes)
+	@$(BIN)/python benchmarks/wake.py
 
 bench-sandbox: $(STAMP) ## Measure what the sandbox carries
 	@$(BIN)/python benchmarks/sandbox.py

@@ -20,6 +20,8 @@ _STYLES = {
     "Progressing": "cyan",
     "Promoting": "cyan",
     "Pending": "cyan",
+    "Waking": "cyan",
+    "Sleeping": "dim",
     "Paused": "yellow",
     "RollingBack": "red",
     "Degraded": "bold red",

@@ -43,6 +43,14 @@ PHASES: Reasons = {
         "The revision of the spec failed, or no pod of stable is available.",
         "read `status.message`; correct the spec, `retry` or `undo`",
     ),
+    "Sleeping": (
+        "No pod runs, because no request came for `autoscaling.idleAfter`; the next one wakes the model.",
+        _NOTHING,
+    ),
+    "Waking": (
+        "The first pod of a model that slept is starting; requests are held meanwhile.",
+        "wait; `ModelLoaded` has the reason if pods fail",
+    ),
     "Terminating": ("The resource is being deleted, and its objects with it.", _NOTHING),
 }
 
@@ -202,6 +210,7 @@ CONDITIONS: Mapping[str, tuple[str, Reasons]] = {
         "The revision of the spec serves with all its pods and all traffic, and nothing is left to do (kstatus).",
         {
             "Serving": ("The model is ready.", _NOTHING),
+            "Sleeping": ("The model sleeps, and serves as soon as a request wakes it.", _NOTHING),
             "Scaling": ("Not all pods are available.", "wait; `status.podFailures` has the reason if pods fail"),
             "ScaledToZero": (
                 "The spec has a new revision, which waits because the model has no pods.",
@@ -250,6 +259,7 @@ CONDITIONS: Mapping[str, tuple[str, Reasons]] = {
         {
             "Loaded": ("The model is loaded.", _NOTHING),
             "Loading": ("The model is being loaded.", "wait; the Events of its pods have the progress"),
+            "Sleeping": ("The model sleeps.", "nothing; a request wakes it"),
             "ScaledToZero": _SCALED_TO_ZERO,
             POD: _UNDER,
         },
@@ -262,6 +272,21 @@ CONDITIONS: Mapping[str, tuple[str, Reasons]] = {
             KUBERNETES: (
                 "The reason of the HorizontalPodAutoscaler, such as `FailedGetResourceMetric`.",
                 "what the message says: install a source of metrics, or set requests",
+            ),
+        },
+    ),
+    "ActivatorReady": (
+        "Activators take the requests of the model while it sleeps. Only with `spec.autoscaling.idleAfter`.",
+        {
+            "Listening": ("Activators listen.", _NOTHING),
+            "Connecting": ("No activator has answered since the operator started.", "wait"),
+            "NotInstalled": (
+                "The installation has no activator, so the model does not sleep.",
+                "set `activator.enabled` to true in the chart, or leave `idleAfter` out",
+            ),
+            "NoActivator": (
+                "No pod of the activator is ready. The model does not fall asleep; one that sleeps does not answer.",
+                "look at the pods of the activator",
             ),
         },
     ),
@@ -374,6 +399,8 @@ _INPUTS_EVENT = ("Requests do not look like the training data.", "as in [the con
 
 NORMAL_EVENTS: Reasons = {
     "RolloutStarted": ("The rollout of a new revision started.", _NOTHING),
+    "FellAsleep": ("The model has no pod any more: no request came for `autoscaling.idleAfter`.", _NOTHING),
+    "Woken": ("A request, a schedule or a new revision woke the model; the message has the cause.", _NOTHING),
     "WeightSet": ("The canary gets another percentage of the traffic.", _NOTHING),
     "RolloutPaused": (
         "The rollout waits; the message begins with the reason.",
@@ -414,6 +441,11 @@ WARNING_EVENTS: Reasons = {
     ),
     "RetrainFailed": ("The Job of the training failed.", "read the log of the Job"),
     "UndoImpossible": ("The requested revision cannot be restored.", "name one of the revisions in the message"),
+    "NotInstalled": (
+        "The model has `idleAfter`, and the installation has no activator.",
+        "as in [the condition](#activatorready)",
+    ),
+    "NoActivator": ("No pod of the activator is ready.", "as in [the condition](#activatorready)"),
     "KindMissing": ("The cluster has no ServiceMonitor or PrometheusRule.", "install the Prometheus operator"),
     "AnnotationIgnored": (
         "An annotation is unknown, or its request is not possible now; the message has the reason.",

@@ -15,6 +15,7 @@ import uvloop
 
 from model_operator import handlers, logs
 from model_operator.api.values import replace
+from model_operator.clients.activators import HttpActivators, share_token
 from model_operator.clients.clock import SystemClock
 from model_operator.clients.connection import Connection, NoConnection
 from model_operator.clients.kinds import WATCHED, WATCHED_FOR_BATCHES, KindInfo
@@ -61,6 +62,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         egress = replace(settings.egress, refused=await client.connection.addresses())
         values = await stack.enter_async_context(MetricProviders(client.read_secret, egress))
         hooks = await stack.enter_async_context(HttpWebhooks(client.read_secret, egress))
+        activators = await stack.enter_async_context(
+            HttpActivators(client, settings.lease_namespace, settings.activator_service, secret)
+        )
         engine = Engine(
             cluster=client,
             sources=sources_of(client, WATCHED, settings),
@@ -69,6 +73,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             replays=replays,
             values=values,
             hooks=hooks,
+            activators=activators,
             clock=SystemClock(),
             settings=made_with,
             admission=replace(settings.admission, settings=made_with),
@@ -153,9 +158,13 @@ async def report_version(client: KubernetesClient) -> None:
 
 async def made_token_secret(client: KubernetesClient, settings: Settings) -> bytes:
     """Return the secret of this installation, as soon as the API server has it."""
+    name = settings.lease_namespace, settings.token_secret_name
     while True:
         try:
-            return await token_secret(client, settings.lease_namespace, settings.token_secret_name)
+            secret = await token_secret(client, *name)
+            if settings.activator_service:
+                await share_token(client, *name, secret)
+            return secret
         except ApiError as error:
             if not error.is_unreachable:
                 log.error("cannot read Secret %s: %s", settings.token_secret_name, error)

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence, Set
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from model_operator.api.activation import Bound, Demand, Routes
 from model_operator.api.analysis import MetricSource
 from model_operator.api.batch import ShardProgress
 from model_operator.api.estimate import EstimatedMetric
@@ -125,6 +126,43 @@ class Replays(Protocol):
 
         Raises:
             ProviderError: the pod does not respond in time, or not with counts.
+        """
+
+
+class ActivatorPod(NamedTuple):
+    """One pod of the activator: its address, the URL at which the operator asks it, and whether it takes requests."""
+
+    address: str
+    url: str
+    is_ready: bool
+
+
+class Activators(Protocol):
+    """The pods that hold the requests of models that sleep."""
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the installation has activators."""
+
+    async def find(self) -> Sequence[ActivatorPod]:
+        """Return the pods that run.
+
+        Raises:
+            ApiError: the API server does not answer as it should.
+        """
+
+    async def tell(self, url: str, routes: Routes) -> Bound:
+        """Tell a pod the routes of all models; return the ports on which it listens.
+
+        Raises:
+            ProviderError: the pod does not respond in time, or not as an activator.
+        """
+
+    async def demand(self, url: str, after: int) -> Demand:
+        """Return for which models a pod has requests, as soon as that is another version than `after`.
+
+        Raises:
+            ProviderError: the pod does not respond in time, or not as an activator.
         """
 
 

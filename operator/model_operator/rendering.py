@@ -11,6 +11,7 @@ from model_operator.manifests.evaluation import evaluation_job
 from model_operator.manifests.metadata import owned_object
 from model_operator.manifests.monitoring import monitoring_objects
 from model_operator.manifests.pods import PodSettings
+from model_operator.manifests.standby import standby_slices
 from model_operator.manifests.workload import (
     autoscaler,
     consumers,
@@ -47,7 +48,8 @@ def render(
         body for revision in growing for body in _revision_objects(resource, plan, observed, live, settings, revision)
     ]
     budget = [disruption_budget(resource)] if sum(plan.sizes.values()) > 1 else []
-    yield [*grown, *budget, *_revision_services(resource, plan, observed, live, revisions), *absent]
+    leading = [*_revision_services(resource, plan, observed, live, revisions), *absent, *_standby(resource, plan, live)]
+    yield [*grown, *budget, *leading]
     consuming = list(_consumers(resource, plan, observed))
     yield [*(service for service in services if service not in absent), *consuming]
     router = router_for(resource.spec.routing)
@@ -78,6 +80,15 @@ def _services(
     yield front_service(resource, resource.name, plan.front, schemes, stable=memory)
     if plan.preview:
         yield front_service(resource, f"{resource.name}-preview", plan.preview, schemes)
+
+
+def _standby(resource: ModelDeployment, plan: Plan, live: Children) -> Iterator[JsonObject]:
+    """Yield the EndpointSlices of the activators, for the front Service and for that to which a route leads."""
+    if plan.standby is not None:
+        services = [resource.name]
+        if router_for(resource.spec.routing).splits_requests:
+            services.append(revision_name(resource.name, plan.split.stable))
+        yield from standby_slices(resource, services, plan.standby.port, plan.standby.endpoints, live)
 
 
 def _consumers(resource: ModelDeployment, plan: Plan, observed: Observed) -> Iterator[JsonObject]:
@@ -165,7 +176,7 @@ def _revision_objects(
         resource, revision, source, replicas=size, role=_role(plan, revision), settings=settings, live=existing
     )
     if scaling is not None and is_autoscaled:
-        least = scaling.min_replicas if is_stable and not plan.is_returning else plan.sizes.get(revision, 1)
+        least = scaling.fewest_awake if is_stable and not plan.is_returning else plan.sizes.get(revision, 1)
         yield autoscaler(resource, revision, scaling, least=least)
 
 

@@ -90,6 +90,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pod_policy_host_paths: Annotated[
         str, Meta(description="Folders of nodes that may be mounted, with commas between them.")
     ] = ""
+    activator_service: Annotated[
+        str,
+        Meta(
+            description="Name of the activators' Service, in the namespace of the Lease; empty means that there are"
+            " none, and that no model sleeps."
+        ),
+    ] = ""
     pre_stop_seconds: Annotated[
         int,
         Meta(ge=0, description="Seconds that a terminating pod keeps serving while nodes remove its endpoint."),

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-from rollout_actions import BAD, BROKEN, NEXT, at_phase, canary, live, spec, storage
+from rollout_actions import BAD, BROKEN, NEXT, at_phase, canary, fall_asleep, live, sleeper, spec, storage
 from rollout_world import World
 from version_scenarios import fast_bad, good
 
@@ -121,6 +121,26 @@ async def scaled_to_zero() -> Body:
 
     world.cluster.change(key, change)
     await world.run(key)
+    return body_of(world, key)
+
+
+async def _asleep() -> tuple[World, ObjectKey]:
+    world = World()
+    world.activators.is_installed = True
+    world.activators.endpoints = ("10.0.0.7",)
+    key = world.cluster.create("fraud", sleeper())
+    await fall_asleep(world, key)
+    return world, key
+
+
+async def sleeping() -> Body:
+    return body_of(*await _asleep())
+
+
+async def waking() -> Body:
+    world, key = await _asleep()
+    world.activators.held = 1
+    await world.run(key, until=at_phase("Waking"))
     return body_of(world, key)
 
 

@@ -107,6 +107,46 @@ MODELS: list[Row] = [
         "minReplicas must not be above autoscaling.maxReplicas",
     ),
     (
+        "sleep with a pod",
+        {"autoscaling": {"minReplicas": 1, "maxReplicas": 3, "idleAfter": "15m"}},
+        "autoscaling.idleAfter lets the model sleep, without a pod: set autoscaling.minReplicas to 0",
+    ),
+    (
+        "no pod, and nothing that wakes one",
+        {"autoscaling": {"minReplicas": 0, "maxReplicas": 3}},
+        "autoscaling.minReplicas 0 needs autoscaling.idleAfter",
+    ),
+    (
+        "a schedule that wakes what never sleeps",
+        {"autoscaling": {"maxReplicas": 3, "wakeAt": [{"schedule": "0 7 * * *", "for": "1h"}]}},
+        "autoscaling.wakeAt wakes a model that sleeps: set autoscaling.idleAfter",
+    ),
+    (
+        "a light sleeper",
+        {"autoscaling": {"minReplicas": 0, "maxReplicas": 3, "idleAfter": "1s"}},
+        "autoscaling.idleAfter must be 5s or longer",
+    ),
+    (
+        "messages that would not wake it",
+        {
+            "autoscaling": {"minReplicas": 0, "maxReplicas": 3, "idleAfter": "15m"},
+            "server": {"stream": {**TOPICS, **NATS}},
+        },
+        "autoscaling.idleAfter counts and holds plain HTTP requests",
+    ),
+    (
+        "a day of a second",
+        {
+            "autoscaling": {
+                "minReplicas": 0,
+                "maxReplicas": 1,
+                "idleAfter": "15m",
+                "wakeAt": [{"schedule": "0 7 * * *", "for": "1s"}],
+            }
+        },
+        "autoscaling.wakeAt.for must be 1m or longer",
+    ),
+    (
         "a sink that is none",
         {"server": {"inputLog": {"sink": "printer"}}},
         "inputLog.sink must be stdout, a storage URI",

@@ -8,6 +8,7 @@ from rollout_world import World
 
 from model_operator.api.names import REVISION
 from model_operator.api.resource import ObjectKey
+from model_operator.clients.pod_metrics import Sample
 from model_operator.testing import Behaviour
 
 GOOD, NEXT, THIRD, BAD, SLOW = (f"s3://models/{name}" for name in ("good", "next", "third", "bad", "slow"))
@@ -110,3 +111,19 @@ def strategy_of(kind: str) -> dict[str, Any]:
     if kind == "abTest":
         return {"abTest": {"metric": "conversion", "minimumSampleSize": 1000, "trafficRouting": GATEWAY}}
     return {kind: {}}
+
+
+def sleeper(uri: str = GOOD, **more: Any) -> dict[str, Any]:
+    """A model that sleeps after a minute without a request."""
+    body = {**spec(uri, {"rollingUpdate": {}}), "autoscaling": {"minReplicas": 0, "maxReplicas": 3, "idleAfter": "1m"}}
+    del body["replicas"]
+    return {**body, **more}
+
+
+async def fall_asleep(world: World, key: ObjectKey) -> None:
+    """Let a model serve until nothing asks it any more, and let its pods go."""
+    await world.run(key, until=at_phase("Healthy"))
+    world.pods.samples[world.status(key)["stableRevision"]] = Sample(model=None, requests=7, errors=0)
+    await world.evidence.poll()
+    await world.run(key, until=at_phase("Sleeping"))
+    await world.turn(key, 3)

@@ -19,15 +19,18 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator
 
+from model_operator.api.activation import Bound, Demand, Routes
 from model_operator.api.analysis import MetricSource
 from model_operator.api.hooks import GateAnswer, WebhookEndpoint
 from model_operator.api.replay import RecordedRequests, ReplayCounts
-from model_operator.api.resource import ObjectKey
+from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.shadow import Prediction, ShadowRequest, ShadowResponse
 from model_operator.api.status import status_from_body, status_to_body
 from model_operator.api.steps import Replay
+from model_operator.api.values import replace
 from model_operator.api.version import KIND
 from model_operator.clients.pod_metrics import Sample, Start
+from model_operator.engine.activation import Activation
 from model_operator.engine.cache import Cache
 from model_operator.engine.events import EventRecorder
 from model_operator.engine.gate_poller import GatePoller
@@ -41,7 +44,9 @@ from model_operator.engine.startup_events import StartupEvents
 from model_operator.errors import ApiError, ProviderError
 from model_operator.manifests.pod_policy import PodPolicy
 from model_operator.manifests.pods import PodSettings
+from model_operator.observation.values import ActivatorView
 from model_operator.policy.admission import Admission
+from model_operator.ports import ActivatorPod
 from model_operator.testing import InMemoryCluster, VirtualClock, is_pod_ready, snapshot
 
 Body = Mapping[str, Any]
@@ -146,6 +151,38 @@ class GivenHooks:
         self.told.append(body)
 
 
+class GivenActivators:
+    """Activators as a test says: none, or some that listen for every model and hold as many requests as it says."""
+
+    def __init__(self) -> None:
+        self.endpoints: tuple[str, ...] | None = ()
+        self.is_installed = False
+        self.held = 0
+
+    async def find(self) -> Sequence[ActivatorPod]:
+        return ()
+
+    async def tell(self, url: str, routes: Routes) -> Bound:
+        raise ProviderError("it is not there")
+
+    async def demand(self, url: str, after: int) -> Demand:
+        raise ProviderError("it is not there")
+
+
+class Standby(Activation):
+    """The ports of models are real, the exchange with the activators is not."""
+
+    def __init__(self, cache: Cache, queue: WorkQueue, activators: GivenActivators) -> None:
+        super().__init__(cache, queue, activators)
+        self._given = activators
+
+    def view(self, resource: ModelDeployment) -> ActivatorView:
+        found = super().view(resource)
+        if not found.port:
+            return found
+        return replace(found, endpoints=self._given.endpoints, held=self._given.held)
+
+
 def _plain(schema: Any) -> Any:
     """Return a structural schema as JSON Schema."""
     if isinstance(schema, dict):
@@ -197,6 +234,8 @@ class World:
         self.replayer = Replayer(self.cache, self.queue, self.replays, self.clock)
         self.notifier = Notifier(self.hooks, self.clock)
         self.retrainer = Retrainer(self.cache, self.queue, self.cluster, self.pods, self.hooks, self.clock, admission)
+        self.activators = getattr(self, "activators", GivenActivators())
+        self.activation = Standby(self.cache, self.queue, self.activators)
         self.reconciler = Reconciler(
             self.cluster,
             self.cache,
@@ -209,6 +248,7 @@ class World:
             self.replayer,
             self.notifier,
             self.retrainer,
+            self.activation,
             admission,
         )
         self.wake_at: datetime | None = self.clock.now()

@@ -21,10 +21,28 @@ from modeldeploy.report.chart import HEIGHT, LEFT, RIGHT, WIDTH, clock
 
 #: Parts of the page of one model, each a template: an event of the stream replaces one of them.
 SECTIONS = ("head", "steps", "evidence", "charts", "revisions", "inputs", "groups", "history", "events", "manifest")
-PHASES = ("Healthy", "Progressing", "Paused", "Promoting", "RollingBack", "Degraded", "Pending", "Terminating")
+PHASES = (
+    "Healthy",
+    "Progressing",
+    "Paused",
+    "Promoting",
+    "RollingBack",
+    "Degraded",
+    "Sleeping",
+    "Waking",
+    "Pending",
+    "Terminating",
+)
 #: Seconds for which the age in a rendered row holds.
 _AGES_LAST = 60
-_TONES = {"Healthy": "good", "Degraded": "bad", "RollingBack": "bad", "Paused": "warn", "Unknown": "bad"}
+_TONES = {
+    "Healthy": "good",
+    "Sleeping": "good",
+    "Degraded": "bad",
+    "RollingBack": "bad",
+    "Paused": "warn",
+    "Unknown": "bad",
+}
 
 
 def _age(at: datetime | None) -> str:

@@ -40,8 +40,13 @@ EVALUATION = f"{GROUP}/evaluation"
 BATCH = f"{GROUP}/batch"
 BATCH_MANAGER = "modeldeploy-batch"
 
+#: On EndpointSlices: who writes them. Kubernetes' own slices of a Service have the labels of that Service as well.
+SLICE_MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+SLICE_MANAGER = "modeldeploy"
+
 #: Selects everything of ours in lists and watches.
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
+SLICE_SELECTOR = f"{SLICE_MANAGED_BY}={SLICE_MANAGER}"
 BATCH_SELECTOR = f"{MANAGED_BY}={BATCH_MANAGER}"
 
 

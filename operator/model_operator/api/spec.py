@@ -235,17 +235,35 @@ class Server(ServerFields, frozen=True, kw_only=True):
         return "https" if self.tls else "http"
 
 
+class WakeAt(Value, frozen=True, kw_only=True):
+    """A time at which a sleeping model wakes, and for how long it stays awake (`spec.autoscaling.wakeAt`)."""
+
+    schedule: str
+    time_zone: str | None = None
+    duration: Duration = field(name="for")
+
+
 class Autoscaling(Value, frozen=True, kw_only=True):
-    """Number of pods by load (`spec.autoscaling`)."""
+    """Number of pods by load (`spec.autoscaling`).
+
+    `idle_after` is the time without a request after which the model sleeps, None if it never does.
+    """
 
     min_replicas: int = 1
     max_replicas: int
+    idle_after: Duration | None = None
+    wake_at: tuple[WakeAt, ...] = ()
     target_cpu_percent: int | None = field(name="targetCPUUtilizationPercentage", default=None)
     target_memory_percent: int | None = field(name="targetMemoryUtilizationPercentage", default=None)
     target_requests_per_second: Number | None = None
     target_stream_lag: int | None = None
     metrics: tuple[Body, ...] = ()
     behavior: Body = field(default_factory=dict)
+
+    @property
+    def fewest_awake(self) -> int:
+        """Lower limit for the number of pods while the model is awake."""
+        return max(1, self.min_replicas)
 
 
 class Monitoring(Value, frozen=True, kw_only=True):

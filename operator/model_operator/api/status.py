@@ -30,6 +30,8 @@ class Phase(StrEnum):
     ROLLING_BACK = "RollingBack"  # the traffic shifts back to stable
     HEALTHY = "Healthy"  # stable is the revision of the spec, and serves
     DEGRADED = "Degraded"  # the revision of the spec failed; stable serves, or should
+    SLEEPING = "Sleeping"  # no pod runs, since no request came; the next one wakes the model
+    WAKING = "Waking"  # the first pod of a model that slept is not ready yet; requests are held
     TERMINATING = "Terminating"  # the resource is being deleted
 
 
@@ -150,6 +152,20 @@ class Retraining(Value, frozen=True, kw_only=True, omit_defaults=True):
     problem: str = ""
 
 
+class Sleep(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """Sleep of a model: the port at which activators take its requests, and its last changes.
+
+    `since` is None while the model is awake. `cause` is that of the last wake, as the beginning of a sentence, and
+    `ready_at` the time at which its first pod was available.
+    """
+
+    port: int
+    since: Time | None = None
+    woken_at: Time | None = None
+    ready_at: Time | None = None
+    cause: str = ""
+
+
 class IgnoredAnnotation(Value, frozen=True, kw_only=True):
     """An annotation of modeldeploy.dev that has no effect: its full name, its value, and the reason."""
 
@@ -187,6 +203,7 @@ class Status(Value, frozen=True, kw_only=True, omit_defaults=True):
     server: ServerInfo | None = None
     source: Source | None = None
     retraining: Retraining | None = None
+    sleep: Sleep | None = None
     mode: Mode = Mode.STEPS
     step: str = ""
     step_index: int = field(name="currentStepIndex", default=0)
@@ -241,6 +258,7 @@ _TIMES = ("stepStartedAt", "rolloutStartedAt", "progressedAt", "endpointsLostAt"
 _TIMES_OF: Mapping[str, tuple[str, ...]] = {
     "weights": ("appliedAt", "programmedAt"),
     "retraining": ("requestedAt", "notifiedAt"),
+    "sleep": ("since", "wokenAt", "readyAt"),
 }
 
 

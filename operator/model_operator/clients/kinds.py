@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from model_operator.api.batch import BATCH_KIND, BATCH_PLURAL
-from model_operator.api.names import BATCH_SELECTOR, SELECTOR
+from model_operator.api.names import BATCH_SELECTOR, SELECTOR, SLICE_SELECTOR
 from model_operator.api.values import replace
 from model_operator.api.version import GROUP, KIND, PLURAL, VERSION
 
@@ -55,6 +55,7 @@ LEASE = KindInfo("Lease", "coordination.k8s.io", "v1", "leases", ("get", "create
 CHILDREN = (
     KindInfo("Deployment", "apps", "v1", "deployments", _CHILD),
     KindInfo("Service", "", "v1", "services", _CHILD),
+    KindInfo("EndpointSlice", "discovery.k8s.io", "v1", "endpointslices", _CHILD, selector=SLICE_SELECTOR),
     KindInfo("ConfigMap", "", "v1", "configmaps", _CHILD),
     KindInfo("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers", _CHILD),
     KindInfo("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets", _CHILD),

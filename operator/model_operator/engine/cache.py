@@ -23,6 +23,7 @@ ChildId = tuple[str, str]  # kind, name
 #: Fields of an object's status that decisions depend on; of other kinds, the whole status.
 _STATUS_FIELDS: Mapping[str, tuple[str, ...]] = {
     "ConfigMap": (),
+    "EndpointSlice": (),
     "Deployment": ("observedGeneration", "availableReplicas", "updatedReplicas", "readyReplicas"),
     "HorizontalPodAutoscaler": (),
     "PodDisruptionBudget": (),
@@ -36,6 +37,9 @@ _TROUBLES: Mapping[str, Callable[[Mapping[str, Any]], PodProblem | None]] = {
     "Deployment": deployment_problem,
     "HorizontalPodAutoscaler": autoscaler_problem,
 }
+
+#: Fields with the content of kinds without a generation.
+_CONTENT_FIELDS: Mapping[str, tuple[str, ...]] = {"EndpointSlice": ("endpoints", "ports"), "Service": ("spec",)}
 
 _METADATA_FIELDS = ("uid", "generation", "deletionTimestamp", "labels", "annotations")
 
@@ -96,6 +100,11 @@ class Cache:
         """Return copies of the pods of a ModelDeployment; all its children would be ten times as much to parse."""
         children = self._children.get(key, {}).items()
         return [orjson.loads(packed.json) for (kind, _), packed in children if kind == "Pod"]
+
+    def child(self, key: ObjectKey, kind: str, name: str) -> JsonObject | None:
+        """Return a copy of one child of a ModelDeployment."""
+        packed = self._children.get(key, {}).get((kind, name))
+        return orjson.loads(packed.json) if packed else None
 
     def __iter__(self) -> Iterator[ObjectKey]:
         """Yield the keys of a snapshot of all ModelDeployments."""
@@ -244,5 +253,5 @@ def _is_alike(old: JsonObject, new: JsonObject) -> bool:
     problem = _TROUBLES.get(kind)
     if problem is not None and problem(old_status) != problem(new_status):
         return False
-    # Kinds without a generation show a foreign write in their spec.
-    return kind != "Service" or old.get("spec") == new.get("spec")
+    # Kinds without a generation show a foreign write in their content.
+    return all(old.get(field) == new.get(field) for field in _CONTENT_FIELDS.get(kind, ()))

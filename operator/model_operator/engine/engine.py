@@ -8,6 +8,7 @@ from typing import Any
 
 from model_operator.api.resource import ObjectKey
 from model_operator.api.version import KIND
+from model_operator.engine.activation import Activation
 from model_operator.engine.batches.engine import BatchEngine, BatchPorts
 from model_operator.engine.cache import Cache
 from model_operator.engine.events import EventRecorder
@@ -23,7 +24,7 @@ from model_operator.engine.startup_events import StartupEvents
 from model_operator.engine.worker import PassOutcome, run_pass, run_worker
 from model_operator.manifests.pods import PodSettings
 from model_operator.policy.admission import Admission
-from model_operator.ports import Clock, Cluster, MetricValues, PodMetrics, Predictions, Replays, Webhooks
+from model_operator.ports import Activators, Clock, Cluster, MetricValues, PodMetrics, Predictions, Replays, Webhooks
 from model_operator.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class Engine:
         replays: Replays,
         values: MetricValues,
         hooks: Webhooks,
+        activators: Activators,
         clock: Clock,
         settings: PodSettings,
         admission: Admission,
@@ -59,6 +61,7 @@ class Engine:
         self.starts = StartupEvents(self.cache, pods, self.recorder, clock)
         self.gatekeeper = GatePoller(self.cache, self.queue, hooks, clock)
         self.replayer = Replayer(self.cache, self.queue, replays, clock)
+        self.activation = Activation(self.cache, self.queue, activators)
         self.notifier = Notifier(hooks, clock)
         self.retrainer = Retrainer(self.cache, self.queue, cluster, pods, hooks, clock, admission)
         self.reflectors = [
@@ -97,6 +100,7 @@ class Engine:
             self.replayer,
             self.notifier,
             self.retrainer,
+            self.activation,
             admission,
         )
 
@@ -107,6 +111,7 @@ class Engine:
         if change is Change.DELETED:
             self.queue.cancel_timer(_key(body))
         key = self._taken(body, change)
+        self.activation.changed(_key(body))
         if self.batches is not None:
             self.batches.model_changed(_key(body))
         if key is not None:
@@ -117,6 +122,7 @@ class Engine:
         """Handle a change of an object that belongs to a ModelDeployment."""
         key = self._taken(body, change)
         if key is not None:
+            self.activation.changed(key)
             self.queue.add_debounced(key)
 
     def _taken(self, body: dict[str, Any], change: Change) -> ObjectKey | None:
@@ -144,6 +150,7 @@ class Engine:
             group.create_task(self.starts.run(), name="starts")
             group.create_task(self.gatekeeper.run(), name="gatekeeper")
             group.create_task(self.replayer.run(), name="replayer")
+            group.create_task(self.activation.run(), name="activation")
             group.create_task(self.notifier.run(), name="notifier")
             group.create_task(self.retrainer.run(), name="retrainer")
             for number in range(WORKERS):

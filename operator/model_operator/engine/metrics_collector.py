@@ -25,6 +25,7 @@ from model_operator.engine.rollout_evidence import (
 from model_operator.engine.shadow_collector import ShadowCollector
 from model_operator.errors import ProviderError
 from model_operator.manifests.pods import PORT, pod_url, protects_metrics
+from model_operator.observation.idleness import Idleness, observed_again
 from model_operator.observation.input_quality import merged, refreshed, with_unread
 from model_operator.observation.observe import is_ready
 from model_operator.observation.values import InputReport, ModelReport, Traffic, Verdict
@@ -44,6 +45,8 @@ _STREAM_INTERVAL = timedelta(seconds=30)
 _INPUTS_INTERVAL = timedelta(seconds=15)
 #: Time between two looks at whether a model trusts its estimated quality.
 _ESTIMATE_INTERVAL = timedelta(seconds=15)
+#: Longest time between two looks at whether a model that may sleep has answered requests.
+_IDLE_INTERVAL = timedelta(seconds=15)
 _MAX_CONCURRENT = 32
 #: Maximum number of intervals between two polls of a server that does not report its model.
 _MAX_BACKOFF = 64
@@ -65,6 +68,7 @@ class MetricsCollector:
         self._pods, self._values = pods, values
         self._models: dict[ObjectKey, dict[str, ModelReport]] = {}
         self._polled: dict[ObjectKey, datetime] = {}
+        self._idleness: dict[ObjectKey, Idleness] = {}
         self._rollouts: dict[ObjectKey, RolloutEvidence] = {}
         self._limit = asyncio.Semaphore(_MAX_CONCURRENT)
         self._shadow = ShadowCollector(cache, predictions, self._limit)
@@ -74,6 +78,11 @@ class MetricsCollector:
     def models(self, key: ObjectKey) -> Mapping[str, ModelReport]:
         """Return the models that the servers reported, by revision."""
         return self._models.get(key, {})
+
+    def idle_since(self, key: ObjectKey) -> datetime | None:
+        """Return the time of the last request that the pods of a model counted; None before the first look."""
+        idleness = self._idleness.get(key)
+        return idleness.since if idleness else None
 
     def traffic(self, resource: ModelDeployment) -> Traffic | None:
         """Return the requests counted since the applied weight was programmed; None without samples."""
@@ -101,8 +110,8 @@ class MetricsCollector:
         """Read the pods of every rollout, and one pod of every revision whose model is not reported yet."""
         keys = list(self._cache)
         self._tasks.cancel_except(keys)
-        for key in {*self._models, *self._rollouts, *self._asked, *self._polled}.difference(keys):
-            for by_key in (self._models, self._rollouts, self._asked, self._polled):
+        for key in {*self._models, *self._rollouts, *self._asked, *self._polled, *self._idleness}.difference(keys):
+            for by_key in (self._models, self._rollouts, self._asked, self._polled, self._idleness):
                 by_key.pop(key, None)
         self._tasks.start([key for key in keys if self._is_interesting(key)], self._poll_one)
 
@@ -123,9 +132,14 @@ class MetricsCollector:
         return asked & (asked + 1) == 0 if asked < _MAX_BACKOFF else asked % _MAX_BACKOFF == 0
 
     def _has_to_poll(self, key: ObjectKey, body: Body) -> bool:
-        """Whether to read the servers again: for the source, the broker, the requests, or the trust in the estimate."""
+        """Whether to read the servers again: for source, broker, requests, trust in the estimate, or idleness."""
         spec = body.get("spec", {})
-        wanted = ("model", "pollInterval"), ("server", "stream"), ("monitoring", "dataQuality")
+        wanted = (
+            ("model", "pollInterval"),
+            ("server", "stream"),
+            ("monitoring", "dataQuality"),
+            ("autoscaling", "idleAfter"),
+        )
         is_estimated = (spec.get("monitoring") or {}).get("estimatedQuality", False)
         if not (is_estimated or any(name in (spec.get(part) or {}) for part, name in wanted)):
             return False
@@ -143,11 +157,12 @@ class MetricsCollector:
         status = resource.status
         pods = [pod for pod in self._cache.pods(key) if is_ready(pod)]
         pods = [pod for pod in pods if revision_of_pod(pod) in (status.stable, status.canary)]
-        if not status.canary and resource.spec.monitoring.data_quality is None:
+        if not status.canary and not _needs_all_pods(resource):
             pods = pods[:1]
         samples = await asyncio.gather(*(self._read(key, pod) for pod in pods))
         found = [(pod, sample) for pod, sample in zip(pods, samples, strict=True) if sample is not None]
         is_new = self._update_models(key, found, asked=Counter(map(revision_of_pod, pods)))
+        is_new |= self._update_idleness(resource, pods, found)
         if status.canary:
             rollout = self._rollout(resource)
             is_new |= rollout.count(resource, found, self._clock.now())
@@ -179,6 +194,19 @@ class MetricsCollector:
         fresh = {revision: report for revision, report in reports.items() if models.get(revision) != report}
         models.update(fresh)
         return bool(fresh)
+
+    def _update_idleness(self, resource: ModelDeployment, pods: Sequence[Body], found: PodSamples) -> bool:
+        """Note which pods of a model that may sleep have answered requests; return whether this is the first look."""
+        scaling, last = resource.spec.autoscaling, self._idleness.get(resource.key)
+        if scaling is None or scaling.idle_after is None:
+            self._idleness.pop(resource.key, None)
+            return False
+        if not pods:
+            return False
+        counts: dict[str, int | None] = {pod["metadata"]["uid"]: None for pod in pods}
+        counts |= {pod["metadata"]["uid"]: sample.requests + (sample.refusals or 0) for pod, sample in found}
+        self._idleness[resource.key] = observed_again(last, counts, self._clock.now())
+        return last is None
 
     def _is_due(self, resource: ModelDeployment) -> bool:
         """Whether to poll a rollout: once in its interval, and always until its split is verified."""
@@ -236,13 +264,21 @@ def _inputs(revision: str, last: ModelReport | None, found: PodSamples, *, asked
     return refreshed(before, after if len(samples) == asked else with_unread(before, after))
 
 
+def _needs_all_pods(resource: ModelDeployment) -> bool:
+    """Whether what is looked for may be in any pod, also outside of a rollout."""
+    scaling = resource.spec.autoscaling
+    return resource.spec.monitoring.data_quality is not None or (scaling is not None and scaling.idle_after is not None)
+
+
 def _interval(resource: ModelDeployment) -> timedelta | None:
     """Return the time between two polls of servers outside of rollouts; None if there is nothing to poll for."""
     spec = resource.spec
+    idle_after = spec.autoscaling.idle_after if spec.autoscaling else None
     intervals = (
         spec.model.poll_interval,
         None if spec.server.stream is None else _STREAM_INTERVAL,
         None if spec.monitoring.data_quality is None else _INPUTS_INTERVAL,
         None if not spec.server.estimated_quality else _ESTIMATE_INTERVAL,
+        None if idle_after is None else min(idle_after / 4, _IDLE_INTERVAL),
     )
     return min((one for one in intervals if one is not None), default=None)

@@ -9,6 +9,7 @@ from model_operator.api.resource import ModelDeployment, ObjectKey, version_of
 from model_operator.api.status import Phase, RequestAnswer, status_to_body
 from model_operator.api.values import replace
 from model_operator.api.version import KIND
+from model_operator.engine.activation import Activation
 from model_operator.engine.applier import Children, LiveObjects
 from model_operator.engine.cache import Cache
 from model_operator.engine.events import EventRecorder
@@ -24,6 +25,7 @@ from model_operator.observation.observe import observe
 from model_operator.observation.values import Observed
 from model_operator.policy.admission import Admission
 from model_operator.policy.decide import Decision, decide
+from model_operator.policy.rollout.sleep import check_schedules
 from model_operator.policy.rollout.undo import undo
 from model_operator.policy.status.events import EventDraft
 from model_operator.policy.status.invalid_spec import (
@@ -54,12 +56,14 @@ class Reconciler:
         replayer: Replayer,
         notifier: Notifier,
         retrainer: Retrainer,
+        activation: Activation,
         admission: Admission,
     ) -> None:
         self._cluster, self._cache, self._evidence = cluster, cache, evidence
         self._recorder, self._clock, self._missing_kinds = recorder, clock, missing_kinds
         self._gatekeeper, self._notifier, self._retrainer = gatekeeper, notifier, retrainer
         self._settings, self._admission, self._replayer = settings, admission, replayer
+        self._activation = activation
         #: uid and generation that the policies allow, by key.
         self._admitted: dict[ObjectKey, tuple[str, int]] = {}
         self._children = Children(cluster, cache, recorder, settings, missing_kinds)
@@ -83,6 +87,7 @@ class Reconciler:
             resource = self._cache.get(key)
             if resource is not None:
                 check_overlay(resource.spec.server.pod_template, "spec.server.podTemplate")
+                check_schedules(resource.spec.autoscaling, self._clock.now())
                 self._check_policies(resource)
         except InvalidSpec as error:
             log.warning("%s/%s: %s", *key, error)
@@ -149,6 +154,8 @@ class Reconciler:
             replay=self._replayer.view(resource),
             retrain=self._retrainer.view(resource),
             settings=self._settings,
+            activator=self._activation.view(resource),
+            idle_since=self._evidence.idle_since(resource.key),
             refusal=self._children.refusal(resource),
         )
 

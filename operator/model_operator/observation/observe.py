@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 
 import orjson
 
@@ -21,6 +22,7 @@ from model_operator.observation.pod_failures import (
     pod_problem,
 )
 from model_operator.observation.values import (
+    ActivatorView,
     FrontView,
     ModelReport,
     Observed,
@@ -48,6 +50,8 @@ def observe(
     retrain: RetrainView,
     replay: ReplayView,
     settings: PodSettings,
+    activator: ActivatorView,
+    idle_since: datetime | None = None,
     refusal: str = "",
 ) -> Observed:
     """Return the observation of a ModelDeployment.
@@ -58,6 +62,8 @@ def observe(
         retrain: whether the live model should be trained again.
         replay: the replay of the current step so far.
         settings: settings of the pod templates that are made now.
+        activator: what the activators hold for the model.
+        idle_since: time of the last request that its pods counted, None if that is not known.
         refusal: error of the API server about an object of the resource, empty without one.
         gates: answers of the gates, by name, for the point at which the rollout waits.
     """
@@ -83,6 +89,8 @@ def observe(
         gates=gates,
         retrain=retrain,
         replay=replay,
+        activator=activator,
+        idle_since=idle_since,
         refusal=refusal,
         missing_kinds=missing_kinds,
         measurements=measured(children),

@@ -138,6 +138,23 @@ class RetrainView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ActivatorView:
+    """The activators, which hold the requests of a model that sleeps.
+
+    Attributes:
+        is_installed: whether the installation has activators.
+        port: port on which they listen for the model, or that is free for it; 0 if there is none.
+        endpoints: addresses of those that are ready and listen on the port; None while that is not known yet.
+        held: requests for the model that they hold or carry.
+    """
+
+    is_installed: bool = False
+    port: int = 0
+    endpoints: tuple[str, ...] | None = None
+    held: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MetricState:
     """State of one metric; each kind of metric has its own class (`policy.analysis`)."""
 
@@ -202,7 +219,8 @@ class Observed:
     """Input of a decision besides spec, status and time.
 
     `measurements` has the results of finished evaluations, by the name of their Job; `hindrances` has the problems of
-    unfinished ones. `refusal` is the error of the API server about an object of the resource, empty without one.
+    unfinished ones. `idle_since` is the time of the last request that the pods of stable counted, None before the first
+    look. `refusal` is the error of the API server about an object of the resource, empty without one.
     `missing_kinds` are the kinds that the cluster does not have.
     """
 
@@ -216,6 +234,8 @@ class Observed:
     gates: Mapping[str, GateAnswer] = field(default_factory=dict)
     replay: ReplayView = field(default_factory=ReplayView)
     retrain: RetrainView = field(default_factory=RetrainView)
+    activator: ActivatorView = field(default_factory=ActivatorView)
+    idle_since: datetime | None = None
     refusal: str = ""
     missing_kinds: frozenset[str] = frozenset()
 

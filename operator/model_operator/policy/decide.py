@@ -14,6 +14,7 @@ from model_operator.policy.rollout.evaluation import Evaluation, evaluations
 from model_operator.policy.rollout.replica_counts import autoscaler_is_suspended, sizes
 from model_operator.policy.rollout.requeue import requeue_after
 from model_operator.policy.rollout.routing import front_revision, split_of
+from model_operator.policy.rollout.sleep import can_sleep, time_until_relieved
 from model_operator.policy.rollout.state_machine import advance
 from model_operator.policy.status.events import EventDraft, events
 from model_operator.policy.status.report import report
@@ -40,6 +41,14 @@ _WEIGHTS = attrgetter(*(name for name in Weights.__struct_fields__ if name not i
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standby:
+    """Activators that take the requests of a model: their port, and their addresses (None: those of before)."""
+
+    port: int
+    endpoints: Sequence[str] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Desired objects: the number of pods of each active revision, the revisions kept at zero, and the routing.
 
@@ -47,6 +56,7 @@ class Plan:
     revisions whose size is left to their autoscaler. `preview` is the revision behind the preview
     Service, empty without one. `target` is the revision of the spec. `evaluations` are the
     Jobs that evaluate revisions on labelled data, `retraining` is the name of the last training Job, which is kept.
+    `standby` are the activators that take the requests while no pod does, None if pods do.
     """
 
     target: str
@@ -60,6 +70,7 @@ class Plan:
     preview: str = ""
     evaluations: Sequence[Evaluation] = ()
     retraining: str = ""
+    standby: Standby | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,16 +116,30 @@ def plan(s: RolloutContext) -> Plan:
         evaluations=evaluations(s),
         retraining=s.status.retraining.job if s.status.retraining else "",
         preview=s.status.canary if getattr(s.spec.strategy, "preview_service", False) else "",
+        standby=standby(s),
     )
+
+
+def standby(s: RolloutContext) -> Standby | None:
+    """Return the activators that take the requests of a model without a pod, and for a moment next to its first one."""
+    sleep = s.status.sleep
+    if sleep is None:
+        return None
+    is_needed = s.status.phase in (Phase.SLEEPING, Phase.WAKING) or time_until_relieved(s) > timedelta(0)
+    if not is_needed:
+        return None
+    return Standby(port=sleep.port, endpoints=s.observed.activator.endpoints)
 
 
 def autoscaled(s: RolloutContext) -> Sequence[str]:
     """Return the revisions with an autoscaler of their own.
 
-    Where the number of pods splits the traffic, autoscalers are suspended during a rollout.
+    Where the number of pods splits the traffic, autoscalers are suspended during a rollout. A sleeping model has none.
     """
-    if s.spec.autoscaling is None or autoscaler_is_suspended(s):
+    if s.spec.autoscaling is None or autoscaler_is_suspended(s) or s.status.phase is Phase.SLEEPING:
         return ()
+    if can_sleep(s) and s.spec.autoscaling.max_replicas == 1:
+        return ()  # a model that is awake has one pod
     if s.status.canary and s.splits_requests:
         return (s.status.stable, s.status.canary)
     return (s.status.stable,)

@@ -22,21 +22,28 @@ class Due:
 
 
 def due(
-    schedule: str, time_zone: str | None, *, since: datetime, now: datetime, deadline: timedelta | None = None
+    schedule: str,
+    time_zone: str | None,
+    *,
+    since: datetime,
+    now: datetime,
+    deadline: timedelta | None = None,
+    path: str = "spec",
 ) -> Due:
     """Return which run is due: of several that were missed only the last one, and none that is later than `deadline`.
 
     Args:
         since: the time of the last run, or of the creation; times up to it are over.
+        path: path of the object that has the schedule, for the error.
 
     Raises:
         InvalidSpec: the schedule or the time zone is none.
     """
-    zone = _zone(time_zone or "UTC")
+    zone = _zone(time_zone or "UTC", path)
     local = now.astimezone(zone)
-    following = _neighbour(schedule, local, is_reverse=False)
+    following = _neighbour(schedule, local, path, is_reverse=False)
     # The iterator excludes its start, and a time that comes exactly now is due.
-    last = _neighbour(schedule, local + timedelta(seconds=1), is_reverse=True)
+    last = _neighbour(schedule, local + timedelta(seconds=1), path, is_reverse=True)
     earliest = since if deadline is None else max(since, now - deadline)
     return Due(last if earliest < last <= now else None, following)
 
@@ -52,22 +59,24 @@ def run_name(name: str, moment: datetime) -> str:
     return f"{name}-{int(moment.timestamp()) // 60}"
 
 
-def _neighbour(schedule: str, moment: datetime, *, is_reverse: bool) -> datetime:
+def _neighbour(schedule: str, moment: datetime, path: str, *, is_reverse: bool) -> datetime:
     try:
         found: datetime = next(CronSim(schedule, moment, reverse=is_reverse))
     except CronSimError as error:
         raise InvalidSpec(
-            f"spec.schedule: {schedule!r} is no schedule: {error}; write minute, hour, day of month, month and day of"
+            f"{path}.schedule: {schedule!r} is no schedule: {error}; write minute, hour, day of month, month and day of"
             " week, as in '0 2 * * *'"
         ) from None
     except StopIteration:
-        raise InvalidSpec(f"spec.schedule: {schedule!r} names a day that never comes") from None
+        raise InvalidSpec(f"{path}.schedule: {schedule!r} names a day that never comes") from None
     return found.astimezone(UTC)
 
 
 @lru_cache(maxsize=128)
-def _zone(name: str) -> ZoneInfo:
+def _zone(name: str, path: str = "spec") -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise InvalidSpec(f"spec.timeZone: {name!r} is no time zone; write one such as Europe/Berlin or UTC") from None
+        raise InvalidSpec(
+            f"{path}.timeZone: {name!r} is no time zone; write one such as Europe/Berlin or UTC"
+        ) from None

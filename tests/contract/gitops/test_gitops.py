@@ -53,6 +53,8 @@ STATES = [
     pytest.param(states.first_failed, "Degraded", "Failed", None, id="the first revision cannot serve"),
     pytest.param(states.held, "Suspended", "InProgress", NONE, id="a person holds a change"),
     pytest.param(states.scaled_to_zero, "Suspended", "InProgress", NONE, id="a change waits for pods to be wanted"),
+    pytest.param(states.sleeping, "Healthy", "Current", NONE, id="it sleeps"),
+    pytest.param(states.waking, "Progressing", "InProgress", NONE, id="a request wakes it"),
     pytest.param(states.refused, "Degraded", "InProgress", CANARY, id="the API server refuses an object"),
     pytest.param(states.terminating, "Progressing", "Terminating", NONE, id="it is being deleted"),
 ]

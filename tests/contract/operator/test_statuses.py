@@ -65,7 +65,7 @@ def _condition(moment: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("body", "path"),
     [
-        pytest.param({"phase": "Sleeping"}, "$.phase", id="a phase of a newer operator"),
+        pytest.param({"phase": "Dreaming"}, "$.phase", id="a phase of a newer operator"),
         pytest.param({"replicas": "3"}, "$.replicas", id="a text for a number"),
         pytest.param({"progressedAt": "2026-01-01T00:00:00"}, "$.progressedAt", id="a time without a zone"),
         pytest.param({"conditions": [{"type": "Ready"}]}, "$.conditions[0]", id="a condition without a status"),

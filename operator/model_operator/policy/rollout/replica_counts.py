@@ -46,15 +46,17 @@ def resolve(bound: int | str, total: int) -> int:
 def full_size(s: RolloutContext) -> int:
     """Return the desired number of pods outside of a rollout: replicas, or the size set by the autoscaler."""
     scaling = s.spec.autoscaling
+    if s.status.phase is Phase.SLEEPING:
+        return 0
     if scaling is None:
         return s.spec.replicas
     if autoscaler_is_suspended(s):
-        live = s.status.rollout_replicas or s.stable_view.desired or scaling.min_replicas
+        live = s.status.rollout_replicas or s.stable_view.desired or scaling.fewest_awake
     else:
         # During a rollout, stable's autoscaler shrinks it with its traffic; that is not the size of the model.
         before = s.status.rollout_replicas if s.status.canary else 0
-        live = max(before, s.stable_view.desired or 0) or s.canary_view.desired or scaling.min_replicas
-    return min(max(live, scaling.min_replicas), scaling.max_replicas)
+        live = max(before, s.stable_view.desired or 0) or s.canary_view.desired or scaling.fewest_awake
+    return min(max(live, scaling.fewest_awake), scaling.max_replicas)
 
 
 def rollback_size(s: RolloutContext) -> int:

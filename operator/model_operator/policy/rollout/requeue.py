@@ -10,6 +10,7 @@ from model_operator.policy.rollout.pauses import PauseReason
 from model_operator.policy.rollout.replay import REPLAY_PATIENCE
 from model_operator.policy.rollout.rollback import time_until_scale_down
 from model_operator.policy.rollout.rules import PULL_PATIENCE, ROUTE_PATIENCE, deadline_start, is_waiting_for_pods
+from model_operator.policy.rollout.sleep import sleep_clocks
 
 #: Added to each timer, so that it has certainly expired in the next pass.
 _MARGIN = timedelta(milliseconds=5)
@@ -25,7 +26,8 @@ def _clocks(s: RolloutContext) -> Iterator[timedelta]:
     status = s.status
     if status.previous:
         yield s.scale_down_delay - s.since(status.drain_started_at)
-    if status.phase is Phase.PENDING:
+    yield from sleep_clocks(s)
+    if status.phase in (Phase.PENDING, Phase.WAKING):
         yield s.spec.progress_deadline - s.since(status.progressed_at)
     if status.phase is Phase.ROLLING_BACK:
         yield time_until_scale_down(s) or timedelta(0)

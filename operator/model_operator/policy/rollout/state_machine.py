@@ -15,6 +15,7 @@ from model_operator.policy.rollout.annotations import accepted, answer_the_rest,
 from model_operator.policy.rollout.context import RolloutContext
 from model_operator.policy.rollout.gates import apply_gates
 from model_operator.policy.rollout.replica_counts import full_size
+from model_operator.policy.rollout.sleep import claim_port, fall_asleep, finish_waking, wake
 from model_operator.policy.rollout.transitions import begin, remember
 
 Rule = Callable[[RolloutContext], Status | None]
@@ -26,6 +27,7 @@ _LIMIT = 100
 def advance(s: RolloutContext) -> Status:
     """Return the status after all transitions that need no further observation."""
     status = detect_changed_artifact(s.under(forget_withdrawn(s)))
+    status = claim_port(s.under(status))
     for _ in range(_LIMIT):
         following = _one_step(s.under(status))
         if following == status:
@@ -57,7 +59,11 @@ def rules_of(status: Status) -> Sequence[Rule]:
         return (drain,)
     if status.phase is Phase.PENDING:
         return (replace_pending, first_ready, first_progress, first_failed)
-    return (leave_degraded, start_rollout, watch_stable)
+    if status.phase is Phase.SLEEPING:
+        return (wake,)
+    if status.phase is Phase.WAKING:
+        return (finish_waking, first_progress, first_failed)
+    return (leave_degraded, start_rollout, watch_stable, fall_asleep)
 
 
 def first_revision(s: RolloutContext) -> Status:

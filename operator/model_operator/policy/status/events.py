@@ -31,6 +31,10 @@ def events(old: Status, new: Status) -> Iterator[EventDraft]:
         yield EventDraft("WeightSet", f"{new.weights.applied} % of the traffic for {new.canary}")
     if new.phase is Phase.PAUSED and new.pauses != old.pauses:
         yield EventDraft("RolloutPaused", f"{new.pauses[0].reason}: {new.message}")
+    if new.phase is Phase.SLEEPING and old.phase is not Phase.SLEEPING:
+        yield EventDraft("FellAsleep", new.message)
+    if new.phase is Phase.WAKING and old.phase is not Phase.WAKING and new.sleep:
+        yield EventDraft("Woken", f"revision {new.stable} is woken by {new.sleep.cause}")
     evaluation = new.evaluation or {}
     if evaluation.get("phase") == "Passed" and new.evaluation != old.evaluation:
         yield EventDraft("EvaluationPassed", f"{new.canary} on {evaluation['dataset']}: {evaluation['message']}")
@@ -70,7 +74,7 @@ def _troubles(old: Status, new: Status) -> Iterator[EventDraft]:
     for failure in new.pod_failures:
         if (failure.revision, failure.reason, failure.message) not in recorded:
             yield EventDraft(failure.reason, f"revision {failure.revision}: {failure.message}", is_warning=True)
-    for type_ in ("MonitoringReady", "DataQuality", "AnnotationsAccepted", "SpecSupported"):
+    for type_ in ("MonitoringReady", "ActivatorReady", "DataQuality", "AnnotationsAccepted", "SpecSupported"):
         before, after = old.condition(type_), new.condition(type_)
         if after and after.status == "False" and (before is None or before.message != after.message):
             yield EventDraft(after.reason, after.message, is_warning=True)

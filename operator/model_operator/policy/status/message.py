@@ -39,10 +39,15 @@ def status_message(s: RolloutContext) -> str:
     problem = most_severe(view.problems)
     if problem and view.available < total:
         return f"{problem.reason}: {problem.message}"
+    if status.phase is Phase.WAKING and status.sleep:
+        return f"{status.sleep.cause} wakes revision {status.stable}: {view.available} of {total} pods are available"
     if s.target != status.stable and s.spec.paused:
         return f"revision {s.target} waits: spec.paused is true"
     if s.target != status.stable and total == 0:
         return f"revision {s.target} waits for pods that verify it: the model is scaled to zero"
+    if status.phase is Phase.SLEEPING and s.spec.autoscaling and s.spec.autoscaling.idle_after:
+        idle = format_duration(s.spec.autoscaling.idle_after)
+        return f"revision {status.stable} sleeps after {idle} without a request; the next one wakes it"
     if total == 0:
         return f"revision {status.stable} is scaled to zero: no pod serves"
     if view.available < total:

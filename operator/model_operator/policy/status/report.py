@@ -18,6 +18,7 @@ from model_operator.policy.rollout.annotations import ignored_annotations
 from model_operator.policy.rollout.context import RolloutContext
 from model_operator.policy.rollout.replica_counts import full_size, sizes
 from model_operator.policy.rollout.retraining import retraining
+from model_operator.policy.rollout.sleep import can_sleep
 from model_operator.policy.status.analysis_status import analysis_status
 from model_operator.policy.status.input_quality import data_quality
 from model_operator.policy.status.message import status_message, step_column
@@ -119,7 +120,7 @@ def _findings(s: RolloutContext) -> Iterator[ConditionDraft]:
     status, message = s.status, s.status.message
     total, available = full_size(s), s.stable_view.available
     is_resting = not status.canary and not status.previous and not status.aborted
-    is_waiting = status.phase is Phase.PENDING or bool(status.canary or status.previous)
+    is_waiting = status.phase in (Phase.PENDING, Phase.WAKING) or bool(status.canary or status.previous)
     has_size = available >= total
     is_wanted = s.target == status.stable
     is_held = (s.spec.paused or total == 0) and not is_wanted
@@ -127,7 +128,9 @@ def _findings(s: RolloutContext) -> Iterator[ConditionDraft]:
 
     is_routed = s.observed.route.is_programmed
     is_refused = bool(s.observed.refusal)
-    is_ready = is_resting and has_size and is_routed and is_wanted and status.phase is Phase.HEALTHY and not is_refused
+    is_asleep = status.phase is Phase.SLEEPING
+    is_done = status.phase is Phase.HEALTHY or is_asleep
+    is_ready = is_resting and has_size and is_routed and is_wanted and is_done and not is_refused
     waits_for = (
         "ApplyFailed"
         if is_refused
@@ -137,7 +140,8 @@ def _findings(s: RolloutContext) -> Iterator[ConditionDraft]:
         if is_routed
         else "RouteNotProgrammed"
     )
-    reason = "Serving" if is_ready else waits_for if status.phase is Phase.HEALTHY else str(status.phase)
+    serving = "Sleeping" if is_asleep else "Serving"
+    reason = serving if is_ready else waits_for if status.phase is Phase.HEALTHY else str(status.phase)
     yield "Ready", _bool(is_ready), reason, message
     reconciling = not is_failed and not is_ready and not is_held
     yield "Reconciling", _bool(reconciling), str(status.phase) if reconciling else "Idle", message
@@ -159,6 +163,7 @@ def _findings(s: RolloutContext) -> Iterator[ConditionDraft]:
     yield "Paused", _bool(is_paused), pause if is_paused else "NotPaused", message if is_paused else ""
     yield _model_loaded(s)
     yield from _autoscaler_active(s)
+    yield from _activator_ready(s)
     yield from _route_programmed(s)
     yield from _analysis_healthy(s)
     yield from _monitored(s)
@@ -173,6 +178,8 @@ def _model_loaded(s: RolloutContext) -> ConditionDraft:
     view = s.canary_view if s.status.canary else s.stable_view
     if view.ready > 0:
         return "ModelLoaded", "True", "Loaded", f"revision {view.revision} is loaded and warmed"
+    if s.status.phase is Phase.SLEEPING:
+        return "ModelLoaded", "Unknown", "Sleeping", "the model sleeps: a request wakes it"
     if full_size(s) == 0:
         return "ModelLoaded", "Unknown", "ScaledToZero", "the model is scaled to zero"
     if s.status.aborted:
@@ -191,6 +198,28 @@ def _autoscaler_active(s: RolloutContext) -> Iterator[ConditionDraft]:
         yield "AutoscalerActive", "False", problem.reason, problem.message
     else:
         yield "AutoscalerActive", "True", "ScalingActive", ""
+
+
+def _activator_ready(s: RolloutContext) -> Iterator[ConditionDraft]:
+    if not can_sleep(s):
+        return
+    activator = s.observed.activator
+    if not activator.is_installed:
+        message = (
+            "autoscaling.idleAfter has no effect without the activator: set activator.enabled to true in the chart"
+        )
+        yield "ActivatorReady", "False", "NotInstalled", message
+    elif activator.endpoints is None:
+        yield "ActivatorReady", "Unknown", "Connecting", "no activator has answered yet"
+    elif not activator.endpoints:
+        yield (
+            "ActivatorReady",
+            "False",
+            "NoActivator",
+            "no pod of the activator is ready; the model does not fall asleep",
+        )
+    else:
+        yield "ActivatorReady", "True", "Listening", ""
 
 
 def _route_programmed(s: RolloutContext) -> Iterator[ConditionDraft]:
