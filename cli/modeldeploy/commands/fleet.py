@@ -64,6 +64,10 @@ def fleet(
     card = read_rates(rates) if rates is not None else None
     pause, quiet = (_duration(name, text) for name, text in (("--over", over), ("--unasked-after", unasked_after)))
     models = [(one.namespace, one.name) for one in session.rollouts(everywhere=all_namespaces)]
+    if not models and output in (Output.TABLE, Output.WIDE):
+        where = "any namespace" if all_namespaces else f"namespace {session.namespace}"
+        print(f"no ModelDeployments in {where}", file=sys.stderr)
+        return
     pods = _pods(session, everywhere=all_namespaces)
     earlier = _looks(session, pods) if pause.total_seconds() else {}
     time.sleep(pause.total_seconds())

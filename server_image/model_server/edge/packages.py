@@ -147,10 +147,10 @@ class PackageStore:
         """Delete a package that serves no more."""
         shutil.rmtree(self.folder_of(package), ignore_errors=True)
 
-    def remove_others(self, kept: StoredPackage | None) -> None:
-        """Delete what an earlier process left behind."""
+    def remove_others(self, kept: StoredPackage) -> None:
+        """Delete what an earlier process left behind, once there is something to serve."""
         for folder in (self._folder / "packages").iterdir():
-            if kept is None or folder.name != str(kept.number):
+            if folder.name != str(kept.number):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _fetch(self, folder: Path) -> Path:

@@ -95,7 +95,7 @@ class ServerProcess:
             )
             os.close(theirs)
             port = questions.getsockname()[1]
-        return cls(process, folder, port, token, ours, is_tls=f"{PREFIX}TLS_DIR" in environ)
+        return cls(process, folder, port, token, ours, is_tls=bool(environ.get(f"{PREFIX}TLS_DIR")))
 
     @property
     def pid(self) -> int:

@@ -104,7 +104,6 @@ class Supervisor:
     async def _begin(self) -> None:
         """Serve the package on disk, or the one at the URI when there is none or it does not start."""
         kept = await in_thread(self._packages.kept)
-        await in_thread(lambda: self._packages.remove_others(kept))
         if kept is not None:
             log.info("serving the package that was kept", extra={"sha256": kept.sha256, "fetched": kept.fetched_at})
             try:
@@ -113,10 +112,12 @@ class Supervisor:
                 log.error("the kept package does not start: %s", end)
             else:
                 self._tell(self._refusal_of_last_time())
+                await in_thread(lambda: self._packages.remove_others(kept))
                 return
         package = await self._first()
         await self._serve(package)
         self._packages.keep(package)
+        await in_thread(lambda: self._packages.remove_others(package))
 
     async def _first(self) -> StoredPackage:
         """Fetch until the storage answers. Raises the StartErrors that another attempt would meet as well."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -25,6 +26,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from free_ports import free_port
 from waiting import wait_until
 
+from modeldeploy.package.signing import sign_with_key
+
 ROOT = Path(__file__).resolve().parents[3]
 ROW = {"a": 1.0, "b": 2.0}
 GOOD = "(inputs[:, 0] > 0).astype(int)"
@@ -35,14 +38,27 @@ output_features: [{{name: positive, dtype: int64, categories: [0, 1]}}]
 """
 
 
-def write(folder: Path, version: str, says: str) -> None:
-    """A package that starts quickly; put there at once, as an upload does."""
+def new_key(folder: Path) -> Path:
+    """A private key, with the public one beside it in `key.pub`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    private = folder / "key"
+    private.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    public = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+    private.with_suffix(".pub").write_bytes(public)
+    return private
+
+
+def write(folder: Path, version: str, says: str, key: Path | None = None) -> None:
+    """A package that starts quickly, signed if there is a key; put there at once, as an upload does."""
     fresh = folder.with_name("fresh")
     fresh.mkdir()
     code = "def load_model(path): return 1\ndef predict(model, inputs):\n    {}\n    return {}\n"
     check = "assert not (inputs[:, 1] == 2).any(), 'never seen'" if says == "raises" else ""
     (fresh / "model.py").write_text(code.format(check or "pass", GOOD if says == "raises" else says))
     (fresh / "model.yaml").write_text(METADATA.format(version=version))
+    if key is not None:
+        sign_with_key(fresh, key, os.environ)
     old = folder.with_name("old")
     if folder.exists():
         folder.rename(old)
@@ -157,12 +173,13 @@ class Load:
 def test_a_new_package_takes_over_under_load_without_a_failed_request(
     serve: Callable[..., Serving], tmp_path: Path
 ) -> None:
-    write(tmp_path / "model", "1", GOOD)
-    serving = serve("model", "--poll", "200ms", "--judge-requests", 50)
+    key = new_key(tmp_path)
+    write(tmp_path / "model", "1", GOOD, key)
+    serving = serve("model", "--poll", "200ms", "--judge-requests", 50, "--sign-key", "key.pub")
     serving.wait(lambda: serving.version() == "1")
     first = serving.children()
     with Load(serving.port) as load:
-        write(tmp_path / "model", "2", f"{GOOD} * 1")
+        write(tmp_path / "model", "2", f"{GOOD} * 1", key)
         serving.wait(lambda: "2" in load.answered)
         # Until the first server has drained and ended, for a connection that it closed would fail a request.
         serving.wait(lambda: not first & serving.children())
@@ -202,65 +219,83 @@ def test_a_worse_package_is_refused_once_until_another_one_comes(serve: Callable
     serving.wait(lambda: not serving.metric(r"refused\{.*"))
 
 
-def test_a_start_without_network_serves_the_package_that_was_kept(
+class Storage:
+    """Files over HTTP, with an ETag for each."""
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    def put(self, folder: Path, version: str) -> None:
+        """Upload a version of the package, as an archive."""
+        write(folder, version, GOOD)
+        with tarfile.open(folder.with_suffix(".tar.gz"), "w:gz") as tar:
+            tar.add(folder, arcname=".")
+        self.content = folder.with_suffix(".tar.gz").read_bytes()
+
+    def handler(self) -> type[http_servers.Handler]:
+        class Handler(http_servers.Handler):
+            def do_GET(handler) -> None:  # noqa: N805 - two objects
+                handler.answer(self.content, etag=f'"{hashlib.sha256(self.content).hexdigest()}"')
+
+            do_HEAD = do_GET
+
+        return Handler
+
+
+def test_it_comes_back_after_every_kind_of_end_without_network_too(
     serve: Callable[..., Serving], tmp_path: Path
 ) -> None:
-    """The network is that of a namespace with a loopback of its own, on which no storage listens."""
-    if os.geteuid() or not shutil.which("unshare") or not shutil.which("nsenter"):
-        pytest.skip("a network namespace needs root, unshare and nsenter")
-    if subprocess.run(["unshare", "-n", "true"], capture_output=True).returncode:
-        pytest.skip("no network namespace can be made here")
-    write(tmp_path / "model", "1", GOOD)
-    archive = tmp_path / "model.tar.gz"
-    with tarfile.open(archive, "w:gz") as tar:
-        tar.add(tmp_path / "model", arcname=".")
-
-    class Storage(http_servers.Handler):
-        def do_GET(self) -> None:
-            self.answer(archive.read_bytes(), etag='"1"')
-
-        do_HEAD = do_GET
-
-    with http_servers.served(Storage) as host:
-        uri = f"http://{host}/model.tar.gz"
-        serving = serve(uri, "--poll", "200ms", "--keep", "keep")
+    storage = Storage()
+    storage.put(tmp_path / "model", "1")
+    with http_servers.served(storage.handler()) as host:
+        given = (f"http://{host}/model.tar.gz", "--poll", "200ms", "--keep", "keep", "--judge-time", "1s")
+        serving = serve(*given)
         serving.wait(lambda: serving.version() == "1")
-        serving.process.send_signal(signal.SIGTERM)
-        assert serving.process.wait(30) == 0
-        inside = ("unshare", "-n", "sh", "-c", 'ip link set lo up; exec "$@"', "sh")
-        serving = serve(uri, "--poll", "200ms", "--keep", "keep", before=inside)
-        ask = (
-            f"import httpx; url = 'http://127.0.0.1:{serving.port}'; client = httpx.Client(trust_env=False);"
-            f"print(client.post(url + '/predict', json={{'instances': [{ROW}]}}).text);"
-            "print(client.get(url + '/metrics').text)"
-        )
 
-        def answer() -> str:
-            command = ["nsenter", "-t", str(serving.process.pid), "-n", sys.executable, "-c", ask]
-            return subprocess.run(command, capture_output=True, text=True).stdout
+        (child,) = serving.children()
+        os.kill(child, signal.SIGKILL)
+        serving.wait(lambda: serving.version() == "1" and serving.children() - {child})
 
-        serving.wait(lambda: "modeldeploy_edge_offline 1.0" in answer())
-        assert '"model_version":"1"' in answer()
+        children = serving.children()
+        serving.process.kill()
+        serving.process.wait()
+        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "its servers end", seconds=20)
+
+        storage.put(tmp_path / "model", "2")
+        if can_make_networks():
+            without_network(serve(*given, before=INSIDE))
+        serving = serve(*given)
+        serving.wait(lambda: serving.version() == "2")
         assert serving.said("serving the package that was kept") == 1
-        assert serving.said("the package on disk goes on") == 1
-    assert json.loads((tmp_path / "keep/state.json").read_text())["kept"]["number"] == 1
+        serving.wait(lambda: len(list((tmp_path / "keep/packages").iterdir())) == 1)
 
 
-def test_no_server_outlives_a_killed_parent_and_a_killed_server_comes_back(
-    serve: Callable[..., Serving], tmp_path: Path
-) -> None:
-    write(tmp_path / "model", "1", GOOD)
-    serving = serve("model", "--keep", "keep")
-    serving.wait(lambda: serving.version() == "1")
-    (child,) = serving.children()
-    os.kill(child, signal.SIGKILL)
-    serving.wait(lambda: serving.version() == "1" and serving.children() - {child})
-    children = serving.children()
-    serving.process.kill()
-    serving.process.wait()
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), seconds=20)
-    again = serve("model", "--keep", "keep")
-    again.wait(lambda: again.version() == "1")
+#: A network namespace whose only interface is a loopback of its own, on which no storage listens.
+INSIDE = ("unshare", "-n", "sh", "-c", 'ip link set lo up; exec "$@"', "sh")
+
+
+def can_make_networks() -> bool:
+    """Whether this machine lets the test make a network namespace: root, mostly."""
+    tools = all(map(shutil.which, ("unshare", "nsenter", "ip")))
+    return tools and not subprocess.run(["unshare", "-n", "true"], capture_output=True).returncode
+
+
+def without_network(serving: Serving) -> None:
+    ask = (
+        f"import httpx; url = 'http://127.0.0.1:{serving.port}'; client = httpx.Client(trust_env=False);"
+        f"print(client.post(url + '/predict', json={{'instances': [{ROW}]}}).text);"
+        "print(client.get(url + '/metrics').text)"
+    )
+
+    def answer() -> str:
+        command = ["nsenter", "-t", str(serving.process.pid), "-n", sys.executable, "-c", ask]
+        return subprocess.run(command, capture_output=True, text=True).stdout
+
+    serving.wait(lambda: "modeldeploy_edge_offline 1.0" in answer())
+    assert '"model_version":"1"' in answer()
+    assert serving.said("the package on disk goes on") == 1
+    serving.process.send_signal(signal.SIGTERM)
+    assert serving.process.wait(30) == 0
 
 
 def test_what_cannot_be_served_ends_with_the_reason(serve: Callable[..., Serving], tmp_path: Path) -> None:
@@ -268,9 +303,7 @@ def test_what_cannot_be_served_ends_with_the_reason(serve: Callable[..., Serving
     serving = serve("model")
     assert serving.process.wait(30) == 65
     assert re.search(r"^error: LoadFailed: .*", serving.log.read_text(), re.MULTILINE)
-    public = ec.generate_private_key(ec.SECP256R1()).public_key()
-    pem, kind = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    (tmp_path / "key.pub").write_bytes(public.public_bytes(pem, kind))
+    new_key(tmp_path)
     serving = serve("model", "--sign-key", "key.pub")
     assert serving.process.wait(30) == 65
     assert "error: SignatureMissing: the package has no model.sig" in serving.log.read_text()
