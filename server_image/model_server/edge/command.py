@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from model_server.edge.comparison import Judgement
 from model_server.edge.judging import Limits
 from model_server.edge.packages import PackageStore
 from model_server.edge.server_process import ServerEnded
-from model_server.edge.supervisor import Options, Supervisor
+from model_server.edge.supervisor import Supervisor
 from model_server.errors import SettingsInvalid, StartError
 from model_server.logs import configure
 from model_server.settings import PREFIX, Settings, read_settings
@@ -46,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             closing(PackageStore(folder, settings.storage_uri, environ, is_signed=settings.is_signed)) as packages,
         ):
             log.info("listening", extra={"host": settings.host, "port": listener.getsockname()[1]})
-            asyncio.run(_run(Supervisor(_options(options), settings, environ, packages, listener)))
+            judgement = _judgement(options, settings)
+            asyncio.run(_run(Supervisor(options.poll, judgement, settings, environ, packages, listener)))
     except StartError as error:
         log.error("%s: %s", error.reason, error.message, extra={"hint": error.hint})
         print(f"error: {error.message}. {error.hint}".strip(), file=sys.stderr)
@@ -75,11 +77,11 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         yield Path(temporary)
 
 
-def _options(options: argparse.Namespace) -> Options:
-    return Options(
-        poll_seconds=options.poll,
-        judge_requests=options.judge_requests,
-        judge_seconds=options.judge_seconds,
+def _judgement(options: argparse.Namespace, settings: Settings) -> Judgement:
+    return Judgement(
+        requests=options.judge_requests,
+        seconds=options.judge_seconds,
+        workers=settings.workers,
         limits=Limits(
             min_agreement=options.min_agreement,
             max_failures=options.max_failures,

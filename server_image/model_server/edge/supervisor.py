@@ -13,12 +13,12 @@ import time
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from model_server.edge.judging import Limits, Verdict, judge, read_replay
+from model_server.edge.comparison import Judgement, compare
+from model_server.edge.judging import Verdict
 from model_server.edge.packages import PackageStore, Refusal, StoredPackage
-from model_server.edge.server_process import CannotAsk, ServerEnded, ServerProcess
+from model_server.edge.server_process import ServerEnded, ServerProcess
 from model_server.edge.threads import in_thread
 from model_server.errors import ArtifactNotFound, StartError, StorageError
 from model_server.settings import PREFIX, Settings
@@ -26,10 +26,8 @@ from model_server.supervision import SupervisorReport
 
 log = logging.getLogger(__name__)
 
-#: Between looks at how many requests there are to compare.
-JUDGE_SECONDS = 0.5
-#: Requests are kept for so long after the last question.
-KEEP_SECONDS = 60
+#: Seconds after which a package that is still not loaded is refused.
+LOAD_SECONDS = 1800
 #: Both servers accept for a moment, so that somebody always does.
 OVERLAP_SECONDS = 0.5
 #: Beyond what a request may take.
@@ -39,34 +37,20 @@ BACKOFF_SECONDS = (1, 2, 5, 10, 30)
 HEALTHY_SECONDS = 60
 
 
-class Options(Struct, frozen=True, kw_only=True):
-    """What `modeldeploy serve` was told.
-
-    Attributes:
-        poll_seconds: time between looks at the URI; 0: none.
-        judge_requests: requests that a new package answers before it may take over; 0: it is not judged.
-        judge_seconds: time after which those that there are decide.
-        limits: what it is judged by.
-    """
-
-    poll_seconds: float
-    judge_requests: int
-    judge_seconds: float
-    limits: Limits
-
-
 class Supervisor:
     """One URI, one public socket, one server that answers, and at times a second one that is judged."""
 
     def __init__(
         self,
-        options: Options,
+        poll_seconds: float,
+        judgement: Judgement,
         settings: Settings,
         environ: Mapping[str, str],
         packages: PackageStore,
         listener: socket.socket,
     ) -> None:
-        self._options = options
+        self._poll_seconds = poll_seconds
+        self._judgement = judgement
         self._settings = settings
         self._environ = environ
         self._packages = packages
@@ -126,7 +110,7 @@ class Supervisor:
                 return await in_thread(lambda: self._packages.bring(self._packages.look()))
             except StorageError as error:
                 log.warning("no package yet: %s", error.message, extra={"hint": error.hint})
-            await asyncio.sleep(min(self._options.poll_seconds or BACKOFF_SECONDS[-1], BACKOFF_SECONDS[-1]))
+            await asyncio.sleep(min(self._poll_seconds or BACKOFF_SECONDS[-1], BACKOFF_SECONDS[-1]))
 
     async def _serve(self, package: StoredPackage) -> None:
         """Start a server that answers at once. Raises ServerEnded when it cannot load the package."""
@@ -171,12 +155,13 @@ class Supervisor:
 
     async def _follow(self) -> None:
         """Look at the URI, now and at every interval."""
-        while self._options.poll_seconds:
+        while self._poll_seconds:
             try:
                 await self._look()
             except Exception:
                 log.exception("a look at the URI failed")
-            await asyncio.sleep(self._options.poll_seconds)
+                await self._leave(self._candidate)
+            await asyncio.sleep(self._poll_seconds)
 
     async def _look(self) -> None:
         try:
@@ -232,40 +217,13 @@ class Supervisor:
     async def _tried(self, package: StoredPackage) -> Verdict:
         self._candidate = candidate = await self._start(package, is_held=True)
         try:
-            await candidate.wait_loaded()
+            await asyncio.wait_for(candidate.wait_loaded(), LOAD_SECONDS)
             log.info("loaded and warm beside the one that serves", extra={"sha256": package.sha256})
-            return await self._judged(candidate)
+            return await compare(lambda: self._current[0], candidate, self._judgement)
         except ServerEnded as end:
             return Verdict(is_accepted=False, message=str(end))
-
-    async def _judged(self, candidate: ServerProcess) -> Verdict:
-        """Let the candidate answer what the other one was asked. Raises ServerEnded when it does not survive that."""
-        wanted, deadline = self._options.judge_requests, time.monotonic() + self._options.judge_seconds
-        if not wanted:
-            return Verdict(is_accepted=True, message="it is not judged")
-        kept, problem = 0, ""
-        while kept < wanted and time.monotonic() < deadline:
-            try:
-                kept = (await self._current[0].ask("requests", requests=wanted, seconds=KEEP_SECONDS))["kept"]
-            except CannotAsk as error:
-                problem = error.message
-            await asyncio.sleep(JUDGE_SECONDS)
-        try:
-            asked = await self._current[0].ask("requests", requests=wanted, seconds=KEEP_SECONDS, answer=wanted)
-            if not asked["requests"]:
-                return Verdict(is_accepted=True, message="no request was answered meanwhile that it could be judged by")
-            limits = self._options.limits
-            replayed = await candidate.ask(
-                "replay",
-                requests=asked["requests"],
-                tolerance=limits.tolerance,
-                maxRatio=limits.max_latency_ratio,
-            )
-        except CannotAsk as error:
-            if candidate.has_ended:
-                raise candidate.ended() from None
-            return Verdict(is_accepted=False, message=f"it cannot be compared: {problem or error.message}")
-        return judge(read_replay(replayed), limits)
+        except TimeoutError:
+            return Verdict(is_accepted=False, message=f"it is not loaded after {LOAD_SECONDS // 60} minutes")
 
     async def _switch(self, server: ServerProcess, package: StoredPackage, verdict: Verdict) -> None:
         old, before = self._current

@@ -6,13 +6,16 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from model_server.edge.command import MOST_REQUESTS
-from model_server.edge.judging import Fault, Limits, Replayed, Times, judge
+from model_server.edge.comparison import Judgement, compare
+from model_server.edge.judging import Fault, Limits, Replayed, Times, Verdict, judge
 from model_server.edge.packages import PackageStore, Refusal
+from model_server.edge.server_process import CannotAsk, ServerEnded
 from model_server.edge.threads import in_thread
 from model_server.errors import ArtifactNotFound, SettingsInvalid, StorageUnavailable
 from model_server.monitoring import request_log
@@ -72,6 +75,87 @@ def test_judge(replayed: Replayed, is_accepted: bool, said: str) -> None:
     verdict = judge(replayed, LIMITS)
     assert verdict.is_accepted is is_accepted
     assert said in verdict.message
+
+
+class Asked:
+    """A server that gives these answers by path, the last of them again and again; an error is raised."""
+
+    def __init__(self, *, has_ended: bool = False, **answers: list[Any]) -> None:
+        self.has_ended = has_ended
+        self.questions: list[tuple[str, dict[str, Any]]] = []
+        self._answers = answers
+
+    def ended(self) -> ServerEnded:
+        return ServerEnded(65, "LoadFailed: its own words.")
+
+    async def ask(self, path: str, **question: Any) -> dict[str, Any]:
+        self.questions.append((path, question))
+        answers = self._answers[path]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        found: dict[str, Any] = answer
+        return found
+
+
+def kept(count: int) -> dict[str, Any]:
+    return {"kept": count, "requests": [{"size": 1}] * count}
+
+
+def compared(serving: Asked, candidate: Asked, *, requests: int = 2, seconds: float = 0, workers: int = 1) -> Verdict:
+    how = Judgement(requests=requests, seconds=seconds, workers=workers, limits=LIMITS)
+    return asyncio.run(compare(lambda: serving, candidate, how))
+
+
+AGREES = {"requests": 2, "agreed": 2, "faults": [], "timed": 2, "stable": {"median": 0.1, "p95": 0.2}}
+
+
+@pytest.mark.parametrize(
+    ("serving", "candidate", "is_accepted", "said"),
+    [
+        pytest.param(Asked(requests=[kept(2)]), Asked(replay=[AGREES]), True, "2 of 2 requests", id="alike"),
+        pytest.param(Asked(requests=[kept(1)]), Asked(replay=[AGREES]), True, "2 of 2", id="the time is over"),
+        pytest.param(Asked(requests=[kept(0)]), Asked(), True, "no request was answered", id="nobody asked"),
+        pytest.param(
+            Asked(requests=[CannotAsk("400: redacted")]),
+            Asked(),
+            False,
+            "cannot be compared: 400: redacted",
+            id="not kept",
+        ),
+        pytest.param(
+            Asked(requests=[kept(2)]),
+            Asked(replay=[CannotAsk("no answer")]),
+            False,
+            "no answer",
+            id="it does not answer",
+        ),
+    ],
+)
+def test_compare(serving: Asked, candidate: Asked, is_accepted: bool, said: str) -> None:
+    verdict = compared(serving, candidate)
+    assert verdict.is_accepted is is_accepted
+    assert said in verdict.message
+
+
+def test_a_candidate_that_ends_meanwhile_says_why() -> None:
+    for seconds in (0, 5):
+        with pytest.raises(ServerEnded, match="its own words"):
+            compared(
+                Asked(requests=[kept(1), kept(2)]),
+                Asked(has_ended=True, replay=[CannotAsk("no answer")]),
+                seconds=seconds,
+            )
+
+
+def test_of_several_workers_the_one_with_most_requests_counts() -> None:
+    serving, candidate = Asked(requests=[kept(1), kept(0), kept(2), kept(5)]), Asked(replay=[AGREES])
+    compared(serving, candidate, requests=5, workers=2)
+    assert len(candidate.questions[0][1]["requests"]) == 5
+
+
+def test_without_requests_to_judge_by_nobody_is_asked() -> None:
+    assert compared(Asked(), Asked(), requests=0).message == "it is not judged"
 
 
 def test_a_server_keeps_as_many_requests_as_may_be_asked_for() -> None:
