@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
 import shutil
+import stat
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,7 +75,9 @@ class PackageStore:
         self._environ = environ
         self._is_signed = is_signed
         try:
-            (folder / "packages").mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _require_ours(folder, folder.stat())
+            (folder / "packages").mkdir(exist_ok=True)
             self._lock = (folder / "lock").open("w")
         except OSError as error:
             raise SettingsInvalid(f"{folder} cannot be written: {error.strerror}") from None
@@ -184,3 +188,14 @@ class PackageStore:
         fresh = self._folder / f"{STATE}.new"
         fresh.write_bytes(msgspec.json.format(msgspec.json.encode(state)))
         fresh.replace(self._folder / STATE)
+
+
+def _require_ours(folder: Path, found: os.stat_result) -> None:
+    """Raise SettingsInvalid for a folder in which others could exchange the package that is loaded from it."""
+    if found.st_uid != os.geteuid():
+        raise SettingsInvalid(f"{folder} belongs to user {found.st_uid}, and this server is user {os.geteuid()}")
+    if found.st_mode & stat.S_IWOTH:
+        raise SettingsInvalid(
+            f"{folder} has the mode {stat.S_IMODE(found.st_mode):o}: others can write to it",
+            hint=f"Run chmod o-w {folder}, and look at what lies there before you trust it.",
+        )

@@ -9,17 +9,19 @@ import typer.main
 import yaml
 
 from modeldeploy.app import build
+from modeldeploy.fleet.rates import Rates
 
 helm = pytest.importorskip("helm_python", reason="helm-python-sdk has no wheel for this machine")
 
 CHART = Path(__file__).resolve().parents[3] / "helm" / "modeldeploy"
 ON = {"dashboard": {"enabled": True}}
 FROM = [{"podSelector": {"matchLabels": {"app": "oauth2-proxy"}}}]
+RATES = {"currency": "EUR", "cpuHour": 0.04}
 VALUES: dict[str, dict[str, Any]] = {
     "alone": ON,
     "two namespaces": {**ON, "watch": {"namespaces": ["team-a", "team-b"]}},
     "everything": {
-        "dashboard": {"enabled": True, "replicas": 2, "port": 9000, "networkPolicy": {"from": FROM}},
+        "dashboard": {"enabled": True, "replicas": 2, "port": 9000, "networkPolicy": {"from": FROM}, "rates": RATES},
         "fullnameOverride": "x" * 63,
         "image": {"pullSecrets": [{"name": "mirror"}]},
         "nodeSelector": {"kubernetes.io/os": "linux"},
@@ -108,6 +110,20 @@ def test_service_and_policy_lead_to_its_pods_alone() -> None:
     selector = only("NetworkPolicy", ON)["spec"]["podSelector"]["matchLabels"]
     assert selector["app.kubernetes.io/component"] == "dashboard"
     assert selector.items() <= labels.items()
+
+
+def test_rates_are_read_from_a_config_map() -> None:
+    values = VALUES["everything"]
+    mapped = only("ConfigMap", values)
+    assert Rates.from_document(yaml.safe_load(mapped["data"]["rates.yaml"])) == Rates(currency="EUR", cpu_hour=0.04)
+    pod = only("Deployment", values)["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    (mount,) = [one for one in container["volumeMounts"] if one["name"] == "rates"]
+    assert f"--rates={mount['mountPath']}/rates.yaml" in container["args"]
+    assert {"name": "rates", "configMap": {"name": mapped["metadata"]["name"]}} in pod["spec"]["volumes"]
+    other = {"dashboard": {**values["dashboard"], "rates": {**RATES, "cpuHour": 0.05}}}
+    assert only("Deployment", other)["spec"]["template"]["metadata"]["annotations"] != pod["metadata"]["annotations"]
+    assert "annotations" not in only("Deployment", ON)["spec"]["template"]["metadata"]
 
 
 def test_who_may_reach_it_can_be_limited() -> None:

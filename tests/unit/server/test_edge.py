@@ -241,6 +241,13 @@ def test_the_signature_of_one_file_is_brought_with_it(store: Store, tmp_path: Pa
     assert path.with_name("model.onnx.sig").read_bytes() == b"signature"
 
 
+def test_a_folder_that_others_can_write_to_is_refused(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "keep").mkdir()
+    (tmp_path / "keep").chmod(0o777)
+    with pytest.raises(SettingsInvalid, match="777: others can write to it"):
+        store()
+
+
 def test_two_processes_do_not_share_a_folder(store: Store, tmp_path: Path) -> None:
     first = store()
     with pytest.raises(SettingsInvalid, match="another modeldeploy serve"):
