@@ -66,6 +66,7 @@ check: $(STAMP) ## Lint, formatting, nothing that a shell runs, types (of the te
 	@$(BIN)/mypy tests/support tests/unit/operator tests/unit/cli tests/integration/operator tests/contract/operator tests/contract/cli
 	@$(BIN)/python -m model_sandbox.cel.rules crds/modeldeployments.yaml
 	@$(BIN)/python -m model_sandbox.cel.rules crds/modelbatches.yaml
+	@$(BIN)/python -m model_sandbox.cel.rules crds/modelpools.yaml
 	@$(BIN)/lint-imports --verbose --no-cache > $(VENV)/lint-imports.log 2>&1 || { cat $(VENV)/lint-imports.log; exit 1; }
 
 format: $(STAMP) ## Format the code and fix what can be fixed automatically

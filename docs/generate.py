@@ -15,6 +15,7 @@ from generators import argocd, chart, cli, events, operator, plots, reference, s
 PAGES: dict[str, Callable[[Path], str]] = {
     "docs/reference/modeldeployment.md": reference.page,
     "docs/reference/modelbatch.md": reference.batches,
+    "docs/reference/modelpool.md": reference.pools,
     "docs/reference/server.md": server.page,
     "docs/reference/events.md": events.page,
     "docs/reference/chart.md": chart.page,

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from generators.batch_reasons import BATCH_CONDITIONS, BATCH_EVENTS
 from generators.events import section
+from generators.pool_reasons import POOL_CONDITIONS, POOL_EVENTS
 
 Schema = Mapping[str, Any]
 
@@ -29,6 +30,15 @@ each time of its schedule. Short name `{short}`; `kubectl explain {plural}.spec`
 """
 
 
+_POOLS = """\
+# ModelPool (`{group}/{version}`)
+
+This page is made from `crds/modelpools.yaml` by `make docs`. One ModelPool serves many small models in the pods of one
+Deployment. Short name `{short}`; `kubectl explain {plural}.spec` shows the same.
+[Serve many small models](../how-to/many-small-models.md) has an example.
+"""
+
+
 def page(root: Path) -> str:
     """The page of ModelDeployments as Markdown."""
     return _page(root / "crds" / "modeldeployments.yaml", _INTRO)
@@ -39,6 +49,14 @@ def batches(root: Path) -> str:
     parts = [_page(root / "crds" / "modelbatches.yaml", _BATCHES).strip(), "## Conditions\n\n`status.conditions[]`."]
     parts += [section(f"`{type_}`", says, rows, level=3) for type_, (says, rows) in BATCH_CONDITIONS.items()]
     parts += [section("Events", "`kubectl describe mbatch NAME` shows them.", BATCH_EVENTS)]
+    return "\n\n".join(parts) + "\n"
+
+
+def pools(root: Path) -> str:
+    """The page of ModelPools as Markdown."""
+    parts = [_page(root / "crds" / "modelpools.yaml", _POOLS).strip(), "## Conditions\n\n`status.conditions[]`."]
+    parts += [section(f"`{type_}`", says, rows, level=3) for type_, (says, rows) in POOL_CONDITIONS.items()]
+    parts += [section("Events", "`kubectl describe mpool NAME` shows them.", POOL_EVENTS)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -18,7 +18,7 @@ from model_operator.api.values import replace
 from model_operator.clients.activators import HttpActivators, share_token
 from model_operator.clients.clock import SystemClock
 from model_operator.clients.connection import Connection, NoConnection
-from model_operator.clients.kinds import WATCHED, WATCHED_FOR_BATCHES, KindInfo
+from model_operator.clients.kinds import WATCHED, WATCHED_FOR_BATCHES, WATCHED_FOR_POOLS, KindInfo
 from model_operator.clients.kubernetes import KindSource, KubernetesClient
 from model_operator.clients.lease import LeaderLease
 from model_operator.clients.metric_providers.factory import MetricProviders
@@ -30,6 +30,7 @@ from model_operator.clients.webhooks import HttpWebhooks
 from model_operator.endpoints import PortInUse, check_port, end_with, start_metrics_server
 from model_operator.engine.batches.engine import BatchPorts
 from model_operator.engine.engine import Engine
+from model_operator.engine.pools.engine import PoolPorts
 from model_operator.errors import ApiError
 from model_operator.settings import InvalidSettings, Settings, settings_from
 from model_operator.telemetry import Telemetry
@@ -80,6 +81,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             telemetry=telemetry,
             identity=settings.identity,
             batches=BatchPorts(cluster=client, sources=sources_of(client, WATCHED_FOR_BATCHES, settings), pods=pods),
+            pools=PoolPorts(cluster=client, sources=sources_of(client, WATCHED_FOR_POOLS, settings), pods=pods),
         )
         lease = LeaderLease(
             client,

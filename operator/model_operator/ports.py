@@ -11,6 +11,7 @@ from model_operator.api.estimate import EstimatedMetric
 from model_operator.api.hooks import GateAnswer, WebhookEndpoint
 from model_operator.api.inputs import InputSample
 from model_operator.api.json import Body
+from model_operator.api.pool import PoolSample
 from model_operator.api.replay import RecordedRequests, ReplayCounts
 from model_operator.api.resource import ModelDeployment, ObjectKey, ObjectVersion
 from model_operator.api.shadow import ShadowRequest, ShadowResponse
@@ -72,6 +73,29 @@ class ShardMetrics(Protocol):
 
     async def shard(self, url: str) -> ShardProgress | None:
         """Return how far the pod with this URL is; None if it does not respond."""
+
+
+class PoolCluster(Protocol):
+    """Writes of pools to the Kubernetes API. Every method raises `ApiError` if the server rejects the request."""
+
+    async def apply(self, body: Body) -> Body:
+        """Apply an object server-side as the operator's field manager, with force; return its new version."""
+
+    async def apply_new(self, body: Body) -> Body:
+        """Apply an object that must not exist; one of the name is a conflict, and is not changed."""
+
+    async def find(self, kind: str, key: ObjectKey) -> Body | None:
+        """Return an object, or None if it does not exist."""
+
+    async def merge(self, kind: str, key: ObjectKey, patch: Body, version: str, subresource: str = "") -> Body:
+        """Merge into exactly this resourceVersion of an object; return its new version."""
+
+
+class PoolMetrics(Protocol):
+    """Reads how the models of the pods of pools are."""
+
+    async def pool(self, url: str) -> PoolSample | None:
+        """Return what the pod with this URL says; None if it does not respond."""
 
 
 class PodMetrics(Protocol):

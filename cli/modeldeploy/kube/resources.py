@@ -28,6 +28,7 @@ class Resource:
 
 MODELDEPLOYMENTS = Resource("modeldeploy.dev", "v1alpha1", "modeldeployments")
 MODELBATCHES = Resource("modeldeploy.dev", "v1alpha1", "modelbatches")
+MODELPOOLS = Resource("modeldeploy.dev", "v1alpha1", "modelpools")
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", namespaced=False)
 SELF_REVIEWS = Resource("authentication.k8s.io", "v1", "selfsubjectreviews", namespaced=False)
 PODS = Resource("", "v1", "pods")

@@ -44,10 +44,15 @@ BATCH_MANAGER = "modeldeploy-batch"
 SLICE_MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 SLICE_MANAGER = "modeldeploy"
 
+#: On the objects and the pods of a pool: the name of the ModelPool. They have a manager of their own, too.
+POOL = f"{GROUP}/pool"
+POOL_MANAGER = "modeldeploy-pool"
+
 #: Selects everything of ours in lists and watches.
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
 SLICE_SELECTOR = f"{SLICE_MANAGED_BY}={SLICE_MANAGER}"
 BATCH_SELECTOR = f"{MANAGED_BY}={BATCH_MANAGER}"
+POOL_SELECTOR = f"{MANAGED_BY}={POOL_MANAGER}"
 
 
 def revision_name(name: str, revision: str) -> str:
@@ -58,6 +63,11 @@ def revision_name(name: str, revision: str) -> str:
 def consumers_name(name: str) -> str:
     """Return the name of the ConfigMap that lists the revisions which consume messages."""
     return f"{name}-stream"
+
+
+def list_name(name: str) -> str:
+    """Return the name of the ConfigMap with the list of a pool's models."""
+    return f"{name}-models"
 
 
 def own_labels(name: str) -> dict[str, str]:
@@ -79,6 +89,17 @@ def batch_labels(name: str) -> dict[str, str]:
         "app.kubernetes.io/name": "modeldeploy",
         "app.kubernetes.io/instance": name,
         "app.kubernetes.io/component": "model-batch",
+    }
+
+
+def pool_labels(name: str) -> dict[str, str]:
+    """Return the labels that the operator sets on every object of one ModelPool."""
+    return {
+        POOL: name,
+        MANAGED_BY: POOL_MANAGER,
+        "app.kubernetes.io/name": "modeldeploy",
+        "app.kubernetes.io/instance": name,
+        "app.kubernetes.io/component": "model-pool",
     }
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from model_operator.api.batch import BATCH_KIND, BATCH_PLURAL
-from model_operator.api.names import BATCH_SELECTOR, SELECTOR, SLICE_SELECTOR
+from model_operator.api.names import BATCH_SELECTOR, POOL_SELECTOR, SELECTOR, SLICE_SELECTOR
+from model_operator.api.pool import POOL_KIND, POOL_PLURAL
 from model_operator.api.values import replace
 from model_operator.api.version import GROUP, KIND, PLURAL, VERSION
 
@@ -75,7 +76,16 @@ _JOB = next(info for info in CHILDREN if info.kind == "Job")
 #: What the engine of batches watches; its Jobs and pods have another manager than those of ModelDeployments.
 WATCHED_FOR_BATCHES = (BATCH, replace(_JOB, selector=BATCH_SELECTOR), replace(POD, selector=BATCH_SELECTOR))
 
-BY_KIND = {info.kind: info for info in (*WATCHED, BATCH, EVENT, LEASE)}
+POOL = KindInfo(POOL_KIND, GROUP, VERSION, POOL_PLURAL, ("get", "list", "watch", "patch"), selector="")
+_OF_POOLS = ("Deployment", "Service", "ConfigMap")
+#: What the engine of pools watches; its objects have a manager of their own, too.
+WATCHED_FOR_POOLS = (
+    POOL,
+    *(replace(info, selector=POOL_SELECTOR) for info in CHILDREN if info.kind in _OF_POOLS),
+    replace(POD, selector=POOL_SELECTOR),
+)
+
+BY_KIND = {info.kind: info for info in (*WATCHED, BATCH, POOL, EVENT, LEASE)}
 
 
 def rbac_rules() -> list[dict[str, list[str]]]:
@@ -85,9 +95,9 @@ def rbac_rules() -> list[dict[str, list[str]]]:
     """
     rules = [
         {"apiGroups": [info.group], "resources": [info.plural], "verbs": list(info.verbs)}
-        for info in (*WATCHED, BATCH, EVENT)
+        for info in (*WATCHED, BATCH, POOL, EVENT)
     ]
-    plurals = (PLURAL, BATCH_PLURAL)
+    plurals = (PLURAL, BATCH_PLURAL, POOL_PLURAL)
     status = {"apiGroups": [GROUP], "resources": [f"{plural}/status" for plural in plurals], "verbs": ["patch"]}
     # Owner references with blockOwnerDeletion require the right to update the owner's finalizers
     # (OwnerReferencesPermissionEnforcement admission plugin).

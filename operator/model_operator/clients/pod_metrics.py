@@ -12,6 +12,7 @@ from model_operator.api.analysis import LOG_LOSS
 from model_operator.api.batch import ShardProgress
 from model_operator.api.estimate import ESTIMATE_PROBLEMS, EstimatedMetric
 from model_operator.api.inputs import INPUT_PROBLEMS, Finding, InputSample
+from model_operator.api.pool import PoolSample
 from model_operator.api.resource import ObjectKey
 from model_operator.api.shadow import shadow_token
 from model_operator.api.status import ModelInfo
@@ -96,6 +97,19 @@ class HttpPodMetrics(HttpClient):
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return None
 
+    async def pool(self, url: str) -> PoolSample | None:
+        """Return how the models of a pool's pod are; None if it does not respond in time, or not with that."""
+        try:
+            async with self.session.get(f"{url}/pool", ssl=False, allow_redirects=False) as response:
+                state = _POOL.decode(await body_of(response, _LARGEST_STATE))
+        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError, RecursionError):
+            return None
+        counts = (state.models.get(name, 0) for name in ("loaded", "failed", "aside"))
+        loaded, failed, aside = (min(max(count, 0), _MOST_POOLED) for count in counts)
+        shown = state.failures[:_MOST_FAILURES]
+        failures = tuple((one.name[:_LONGEST_NAME], one.reason[:_LONGEST_NAME]) for one in shown)
+        return PoolSample(loaded=loaded, failed=failed + aside, failures=failures)
+
     async def start(self, url: str) -> Start | None:
         """Return the progress of the start of a server; None if it does not respond or has finished starting."""
         try:
@@ -113,6 +127,22 @@ def parse_shard(text: str) -> ShardProgress | None:
     if not (0 <= failed <= rows <= _MOST_ROWS and 0 <= share <= 1):
         return None
     return ShardProgress(int(rows), int(failed), share)
+
+
+class _PooledFailure(msgspec.Struct, frozen=True):
+    name: str
+    reason: str
+
+
+class _Pool(msgspec.Struct, frozen=True):
+    """An answer of `/pool` (docs/wire.md)."""
+
+    models: dict[str, int]
+    failures: list[_PooledFailure]
+
+
+_POOL = msgspec.json.Decoder(_Pool)
+_MOST_POOLED, _MOST_FAILURES, _LONGEST_NAME = 100_000, 20, 128
 
 
 class _State(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ from model_operator.engine.events import EventRecorder
 from model_operator.engine.gate_poller import GatePoller
 from model_operator.engine.metrics_collector import MetricsCollector
 from model_operator.engine.notifier import Notifier
+from model_operator.engine.pools.engine import PoolEngine, PoolPorts
 from model_operator.engine.queue import Priority, WorkQueue
 from model_operator.engine.reconcile import Reconciler
 from model_operator.engine.reflector import Change, Reflector, Source
@@ -52,6 +53,7 @@ class Engine:
         telemetry: Telemetry,
         identity: str,
         batches: BatchPorts | None = None,
+        pools: PoolPorts | None = None,
     ) -> None:
         self.cache = Cache()
         self.queue = WorkQueue()
@@ -85,6 +87,7 @@ class Engine:
                 clock=clock,
                 admission=admission,
             )
+        self.pools = None if pools is None else PoolEngine(pools, self.recorder, clock, admission)
         self._telemetry = telemetry
         #: Namespaces that are being deleted, where a write was rejected for that.
         self._terminating: set[str] = set()
@@ -140,6 +143,8 @@ class Engine:
                 group.create_task(reflector.run(), name=f"reflect-{reflector.kind}")
             if self.batches is not None:
                 group.create_task(self.batches.reflect(), name="reflect-batches")
+            if self.pools is not None:
+                group.create_task(self.pools.reflect(), name="reflect-pools")
 
     async def work(self) -> None:
         """Reconcile, until cancelled. Only the leader may."""
@@ -157,6 +162,8 @@ class Engine:
                 group.create_task(run_worker(self.queue, self._pass), name=f"worker-{number}")
             if self.batches is not None:
                 group.create_task(self.batches.work(), name="batches")
+            if self.pools is not None:
+                group.create_task(self.pools.work(), name="pools")
 
     async def _pass(self, key: ObjectKey) -> None:
         started = time.perf_counter()
@@ -172,7 +179,8 @@ class Engine:
     def health(self, longest_silence: float) -> Mapping[str, Any]:
         """Return the state for the liveness endpoint: sizes, and the watches that were silent for too long."""
         now = time.monotonic()
-        reflectors = [*self.reflectors, *(self.batches.reflectors if self.batches else ())]
+        others = [one for engine in (self.batches, self.pools) if engine is not None for one in engine.reflectors]
+        reflectors = [*self.reflectors, *others]
         silent = {r.kind: round(now - r.last_sign) for r in reflectors if now - r.last_sign > longest_silence}
         return {
             "resources": len(self.cache),

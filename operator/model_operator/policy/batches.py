@@ -117,7 +117,7 @@ def invalid_status(batch: Body, reason: str, message: str, now: datetime) -> Jso
     """Return the status of a batch whose spec cannot be carried out; a Job that it has goes on."""
     kept = dict(batch.get("status") or {})
     condition = BatchCondition(type=VALID, is_true=False, reason=reason, message=message)
-    conditions = _conditions(kept.get("conditions") or (), [condition], batch["metadata"]["generation"], now)
+    conditions = merge_conditions(kept.get("conditions") or (), [condition], batch["metadata"]["generation"], now)
     phase = kept.get("phase") or "Pending"
     return {**kept, "phase": phase, "message": message, "conditions": conditions}
 
@@ -154,11 +154,11 @@ def common_status(
 ) -> JsonObject:
     """Return the fields that every status has."""
     valid = BatchCondition(type=VALID, is_true=True, reason="SpecValid")
-    conditions = _conditions(batch.status.conditions, [*found, valid], batch.generation, now)
+    conditions = merge_conditions(batch.status.conditions, [*found, valid], batch.generation, now)
     return {"observedGeneration": batch.generation, "phase": phase, "message": message, "conditions": conditions}
 
 
-def _conditions(
+def merge_conditions(
     held: Sequence[Mapping[str, Any]], found: Sequence[BatchCondition], generation: int, now: datetime
 ) -> list[dict[str, Any]]:
     """Return the conditions with those that were found in their places; a time changes with its status alone."""

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from model_server import version
-from model_server.auth import Guards
+from model_server.auth import Authenticator, Guards
 from model_server.errors import InvalidInput
 from model_server.http import schemas
 from model_server.http.application import Application
@@ -21,7 +21,7 @@ from model_server.http.routers import health, v1, v2
 from model_server.pool.codecs import CODECS
 from model_server.pool.entry import Entry, State
 from model_server.pool.front import PoolPlane
-from model_server.pool.telemetry import PoolTelemetry
+from model_server.pool.telemetry import MOST_FAILURES, PoolTelemetry
 from model_server.protocols.checks import require_object
 from model_server.protocols.payload import parse_json
 
@@ -36,6 +36,20 @@ class PooledModel(BaseModel):
     version: str
     state: Literal["READY", "LOADING", "UNAVAILABLE"]
     reason: str
+
+
+class PooledFailure(BaseModel):
+    """A model that cannot be loaded or was put aside."""
+
+    name: str
+    reason: str
+
+
+class PoolState(BaseModel):
+    """How many models are in each state, and some of those that failed."""
+
+    models: dict[str, int]
+    failures: list[PooledFailure]
 
 
 def create_pool_app(
@@ -53,8 +67,22 @@ def create_pool_app(
     app.include_router(_predictions(predictions))
     app.include_router(_models(plane))
     app.include_router(_repository(plane, limits))
-    app.include_router(health.create_router(plane, telemetry, (guards or Guards()).metrics))
+    guard = (guards or Guards()).metrics
+    app.include_router(_state(plane, guard))
+    app.include_router(health.create_router(plane, telemetry, guard))
     return app
+
+
+def _state(plane: PoolPlane, guard: Authenticator) -> APIRouter:
+    router = APIRouter()
+
+    # For the operator: a page of metrics of a thousand models is a megabyte.
+    @router.get("/pool", dependencies=required_key(guard))
+    async def state() -> PoolState:
+        failures = [PooledFailure(name=name, reason=reason) for name, reason in plane.pool.failures[:MOST_FAILURES]]
+        return PoolState(models=plane.pool.states, failures=failures)
+
+    return router
 
 
 def _predictions(predictions: Predictions) -> APIRouter:

@@ -97,6 +97,13 @@ class Entry:
         return "" if self.failure is None else f"{self.failure.reason}: {self.failure.message}"
 
     @property
+    def fault(self) -> str:
+        """The reason as one word, "" where it answers or would."""
+        if self.record.standing is Standing.ASIDE:
+            return "ModelPutAside"
+        return "" if self.failure is None else self.failure.reason
+
+    @property
     def resident(self) -> Resident:
         """It as eviction sees it."""
         return Resident(number=self.number, bytes=self.bytes, used_at=self.used_at, is_busy=self.in_flight > 0)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 #: What a model is taken to need as long as nothing was measured, and the least that any is counted with.
 UNKNOWN_BYTES = 1_048_576
 LEAST_BYTES = 65_536
+#: Share of the budget that is freed in advance.
+SPARE = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +35,19 @@ class Room:
         return self.missing <= 0
 
 
-def make_room(residents: Sequence[Resident], *, used: int, needed: int, budget: int) -> Room:
-    """Choose the least recently used models, of those that answer nothing now, until `needed` bytes fit the budget."""
+def make_room(residents: Sequence[Resident], *, used: int, needed: int, budget: int, spare: float = 0.0) -> Room:
+    """Choose the least recently used models, of those that answer nothing now, until `needed` bytes fit the budget.
+
+    Where any has to go, a share of the budget is freed for those that come next: freeing costs a look at all objects of
+    a process, however many models go.
+    """
     missing = used + needed - budget
     evict: list[int] = []
+    if missing <= 0:
+        return Room((), 0)
+    more = int(spare * budget)
     for one in sorted(residents, key=lambda one: (one.used_at, one.number)):
-        if missing <= 0:
+        if missing + more <= 0:
             break
         if not one.is_busy:
             evict.append(one.number)

@@ -10,7 +10,7 @@ import itertools
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from model_server.errors import (
@@ -24,7 +24,7 @@ from model_server.errors import (
 )
 from model_server.pool.catalog import Catalog
 from model_server.pool.entry import Entry, Failure, State
-from model_server.pool.eviction import expected_bytes, make_room, retry_after
+from model_server.pool.eviction import SPARE, Resident, Room, expected_bytes, make_room, retry_after
 from model_server.pool.memory import own_bytes
 from model_server.pool.process import ProcessEnded, WorkerProcess
 from model_server.pool.processes import Processes
@@ -102,6 +102,17 @@ class Pool:
     def entries(self) -> list[Entry]:
         """The models of the list."""
         return list(self._entries.values())
+
+    @property
+    def states(self) -> dict[str, int]:
+        """How many models are in each state."""
+        counts = Counter(entry.state for entry in self._entries.values())
+        return {state.value: counts[state] for state in State}
+
+    @property
+    def failures(self) -> list[tuple[str, str]]:
+        """The models that cannot be loaded or were put aside, with the reason of each."""
+        return [(one.name, one.fault) for one in self._entries.values() if one.fault]
 
     @property
     def summary(self) -> str:
@@ -320,7 +331,7 @@ class Pool:
             async with self._admission:
                 residents = [one.resident for one in self._loaded_entries()]
                 needed = expected_bytes(entry.bytes, residents)
-                room = make_room(residents, used=self.used_bytes, needed=needed, budget=self._settings.memory_bytes)
+                room = self._room(residents, needed)
                 await self._evict(room.evict)
                 if not room.is_enough and not residents and not self._reserved:
                     # What freed models have left in pieces: a new process has none of it.
@@ -346,7 +357,7 @@ class Pool:
         async with self._admission:
             others = [one.resident for one in self._loaded_entries() if one is not entry]
             budget = self._settings.memory_bytes
-            room = make_room(others, used=self.used_bytes, needed=0, budget=budget)
+            room = self._room(others, 0)
             await self._evict(room.evict)
             used = self.used_bytes
             if used <= budget or any(one.is_busy for one in others):
@@ -362,20 +373,27 @@ class Pool:
     def _loaded_entries(self) -> list[Entry]:
         return [one for one in self._by_number.values() if one.is_loaded]
 
-    async def _evict(self, numbers: tuple[int, ...]) -> None:
-        for number in numbers:
-            entry = self._by_number[number]
-            if entry.in_flight == 0:
-                self._telemetry.evicted(entry.name)
-                await self._unload(entry)
+    def _room(self, residents: Sequence[Resident], needed: int) -> Room:
+        budget = self._settings.memory_bytes
+        return make_room(residents, used=self.used_bytes, needed=needed, budget=budget, spare=SPARE)
 
-    async def _unload(self, entry: Entry) -> None:
-        process, entry.process = entry.process, None
-        if process is not None and not process.has_ended:
-            try:
-                await process.ask(Unload(entry.number))
-            except ProcessEnded:
-                log.debug("a process ended while a model was unloaded", extra={"model": entry.name})
+    async def _evict(self, numbers: tuple[int, ...]) -> None:
+        entries = [self._by_number[number] for number in numbers]
+        idle = [entry for entry in entries if entry.in_flight == 0]
+        for entry in idle:
+            self._telemetry.evicted(entry.name)
+        await self._unload(*idle)
+
+    async def _unload(self, *entries: Entry) -> None:
+        by_process: dict[WorkerProcess, list[int]] = {}
+        for entry in entries:
+            process, entry.process = entry.process, None
+            if process is not None and not process.has_ended:
+                by_process.setdefault(process, []).append(entry.number)
+        asked = (process.ask(Unload(tuple(numbers))) for process, numbers in by_process.items())
+        for outcome in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(outcome, BaseException) and not isinstance(outcome, ProcessEnded):
+                raise outcome
 
     # -- processes -------------------------------------------------------------------------------
 
@@ -401,10 +419,11 @@ class Pool:
         self.refresh()
         for process in self._processes.alive:
             self._do(self._check(process))
-        states = Counter({state.value: 0 for state in State})
-        states.update(entry.state.value for entry in self._entries.values())
+        states = self.states
         used, budget = self.used_bytes, self._settings.memory_bytes
-        self._telemetry.observed(states, used=used, budget=budget, is_list_wrong=bool(self._catalog.fault))
+        self._telemetry.observed(
+            states, self.failures, used=used, budget=budget, is_list_wrong=bool(self._catalog.fault)
+        )
         if used > budget and not self._admission.locked():
             self._do(self._shrink())
 
@@ -412,7 +431,7 @@ class Pool:
         """Models grow while they answer: unload what is over the budget."""
         async with self._admission:
             residents = [one.resident for one in self._loaded_entries()]
-            room = make_room(residents, used=self.used_bytes, needed=0, budget=self._settings.memory_bytes)
+            room = self._room(residents, 0)
             await self._evict(room.evict)
 
     async def _check(self, process: WorkerProcess) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
@@ -11,6 +13,8 @@ from model_server.telemetry import LABELS
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 LOAD_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 OTHER = "_other"
+#: Failed models that a scrape names; all are counted.
+MOST_FAILURES = 20
 
 
 class PoolTelemetry:
@@ -58,6 +62,12 @@ class PoolTelemetry:
             registry=registry,
         )
         self._models = Gauge("modeldeploy_pool_models", "Models of the list, by state.", ("state",), registry=registry)
+        self._failed = Gauge(
+            "modeldeploy_pool_model_failed",
+            f"1 for a model that cannot be loaded or was put aside; at most {MOST_FAILURES} of them.",
+            ("model", "reason"),
+            registry=registry,
+        )
         self._bytes = Gauge(
             "modeldeploy_pool_memory_bytes", "Memory that the pool's processes hold.", registry=registry
         )
@@ -115,8 +125,19 @@ class PoolTelemetry:
         """A load found no room."""
         self._over.inc()
 
-    def observed(self, states: dict[str, int], *, used: int, budget: int, is_list_wrong: bool) -> None:
-        """The state of the pool at a tick."""
+    def observed(
+        self,
+        states: Mapping[str, int],
+        failures: Sequence[tuple[str, str]],
+        *,
+        used: int,
+        budget: int,
+        is_list_wrong: bool,
+    ) -> None:
+        """The state of the pool at a tick; `failures` are names and reasons of models."""
+        self._failed.clear()
+        for name, reason in failures[:MOST_FAILURES]:
+            self._failed.labels(name, reason).set(1)
         for state, count in states.items():
             self._models.labels(state).set(count)
         self._bytes.set(used)

@@ -23,9 +23,9 @@ class Load(Struct, frozen=True, tag=True, array_like=True):
 
 
 class Unload(Struct, frozen=True, tag=True, array_like=True):
-    """Release a model that answers nothing."""
+    """Release models that answer nothing."""
 
-    number: int
+    numbers: tuple[int, ...]
 
 
 class Call(Struct, frozen=True, tag=True, array_like=True):

@@ -190,14 +190,14 @@ class Worker:
         return loaded, max(own_bytes() - before, 0)
 
     async def _unload(self, question: Unload) -> Done:
-        hosted = self._models.pop(question.number, None)
-        if hosted is not None:
-            hosted.close()
-            del hosted
-            # Behind a load that may be running: what it frees and grows by would be counted for the other.
-            async with self._loading:
-                await asyncio.get_running_loop().run_in_executor(self._loader, give_back)
-            self._remove_files(question.number)
+        closed = [self._models.pop(number) for number in question.numbers if number in self._models]
+        while closed:
+            closed.pop().close()
+        # Behind a load that may be running: what it frees and grows by would be counted for the other.
+        async with self._loading:
+            await asyncio.get_running_loop().run_in_executor(self._loader, _free)
+            for number in question.numbers:
+                self._remove_files(number)
         return Done()
 
     def _own_folder(self, number: int) -> Path:
@@ -254,6 +254,13 @@ def name_model(record: logging.LogRecord) -> bool:
     if _loading.get() and not hasattr(record, "model"):
         record.model = _loading.get()
     return True
+
+
+def _free() -> None:
+    """Free what nobody refers to, and return it to the system."""
+    # Runtimes and estimators refer to themselves.
+    gc.collect()
+    give_back()
 
 
 def _tell(phase: Phase, message: str) -> None:

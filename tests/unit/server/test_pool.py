@@ -53,6 +53,17 @@ def test_make_room(residents: list[Resident], used: int, needed: int, evicted: t
     assert room.is_enough is (missing == 0)
 
 
+def test_where_any_has_to_go_some_more_go_in_advance() -> None:
+    residents = [resident(number, used_at=number) for number in range(1, 6)]
+    sizes = {"needed": 10 * MEGABYTE, "budget": 100 * MEGABYTE, "spare": 0.15}
+    assert make_room(residents, used=90 * MEGABYTE, **sizes).evict == ()
+    room = make_room(residents, used=91 * MEGABYTE, **sizes)
+    assert room.evict == (1, 2)
+    assert room.is_enough
+    busy = [resident(1, used_at=1), resident(2, used_at=2, is_busy=True)]
+    assert make_room(busy, used=95 * MEGABYTE, **sizes).is_enough, "what is spare need not be there"
+
+
 def test_a_model_is_expected_to_need_what_it_needed() -> None:
     assert expected_bytes(5, [resident(1, used_at=1)]) == 5
 

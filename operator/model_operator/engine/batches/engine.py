@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from model_operator.api.batch import BATCH_KIND
 from model_operator.api.json import JsonObject
+from model_operator.api.names import BATCH
 from model_operator.api.resource import ObjectKey
-from model_operator.engine.batches.cache import BatchCache
+from model_operator.engine.batches.cache import OwnerCache
 from model_operator.engine.batches.progress import ProgressPoller
 from model_operator.engine.batches.reconcile import BatchReconciler, FindModel
 from model_operator.engine.events import EventRecorder
@@ -43,7 +44,7 @@ class BatchEngine:
         clock: Clock,
         admission: Admission,
     ) -> None:
-        self.cache = BatchCache()
+        self.cache = OwnerCache(BATCH_KIND, BATCH)
         self.queue = WorkQueue()
         self.progress = ProgressPoller(self.cache, self.queue, pods)
         self.reconciler = BatchReconciler(

@@ -4,7 +4,7 @@ import asyncio
 
 from model_operator.api.batch import ShardProgress
 from model_operator.api.resource import ObjectKey, key_of
-from model_operator.engine.batches.cache import BatchCache
+from model_operator.engine.batches.cache import OwnerCache
 from model_operator.engine.concurrency import KeyedTasks
 from model_operator.engine.queue import WorkQueue
 from model_operator.manifests.pods import PORT, pod_url
@@ -18,7 +18,7 @@ CONCURRENCY, MOST_PODS = 16, 64
 class ProgressPoller:
     """Keeps the progress of pods by batch and by pod; a change enqueues the batch."""
 
-    def __init__(self, cache: BatchCache, queue: WorkQueue, pods: ShardMetrics) -> None:
+    def __init__(self, cache: OwnerCache, queue: WorkQueue, pods: ShardMetrics) -> None:
         self._cache, self._queue, self._pods = cache, queue, pods
         self.by_batch: dict[ObjectKey, dict[str, ShardProgress]] = {}
         self._tasks = KeyedTasks()

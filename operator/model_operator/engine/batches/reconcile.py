@@ -10,7 +10,7 @@ from model_operator.api.json import Body
 from model_operator.api.merge_patch import merge_patch
 from model_operator.api.resource import ObjectKey
 from model_operator.engine.applier import is_owned
-from model_operator.engine.batches.cache import BatchCache
+from model_operator.engine.batches.cache import OwnerCache
 from model_operator.engine.events import EventRecorder
 from model_operator.errors import ApiError, InvalidSpec
 from model_operator.manifests.batch import batch_job
@@ -43,7 +43,7 @@ class BatchReconciler:
     def __init__(
         self,
         cluster: BatchCluster,
-        cache: BatchCache,
+        cache: OwnerCache,
         find_model: FindModel,
         recorder: EventRecorder,
         clock: Clock,
@@ -63,7 +63,7 @@ class BatchReconciler:
             ApiError: a write was rejected; the pass must be repeated.
         """
         self._stop_waiting(key)
-        body = self._cache.batch(key)
+        body = self._cache.owner(key)
         if body is None or "deletionTimestamp" in body["metadata"]:
             return None
         try:
@@ -77,7 +77,7 @@ class BatchReconciler:
 
     async def report_bug(self, key: ObjectKey, error: Exception) -> None:
         """Report an unexpected error of the operator in the status and by an Event."""
-        body = self._cache.batch(key)
+        body = self._cache.owner(key)
         if body is not None:
             await self._report_invalid(
                 body, INTERNAL_ERROR, f"{type(error).__name__}: {error}; the operator tries again"

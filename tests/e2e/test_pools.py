@@ -1,0 +1,93 @@
+"""A pool from its list to predictions, and a list that changes under it."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from waiting import wait_until
+
+from modeldeploy.kube import MODELPOOLS, PODS
+
+MODEL = """
+def load_model(path): return 1
+def predict(model, inputs): return [{number}] * len(inputs)
+"""
+
+
+def entry(home: Path, number: int) -> dict[str, Any]:
+    folder = home / f"model-{number}"
+    folder.mkdir(exist_ok=True)
+    (folder / "model.py").write_text(MODEL.format(number=number))
+    return {"name": f"m{number}", "storageUri": folder.as_uri(), "trusted": True}
+
+
+def apply(space: Any, name: str, *models: dict[str, Any], **spec: Any) -> None:
+    body = {"apiVersion": "modeldeploy.dev/v1alpha1", "kind": "ModelPool", "metadata": {"name": name}}
+    space.kube.apply(MODELPOOLS, {**body, "spec": {"models": [*models], **spec}})
+
+
+def wait_status(space: Any, name: str, **wanted: object) -> dict[str, Any]:
+    def reached() -> dict[str, Any] | None:
+        space.cluster.check()
+        status: dict[str, Any] = space.kube.get(MODELPOOLS, name).get("status", {})
+        return status if wanted.items() <= status.items() else None
+
+    return wait_until(reached, f"{name} has {wanted}", seconds=60) or {}
+
+
+def answer(space: Any, name: str, model: str) -> httpx.Response:
+    body = {"instances": [[1.0]]}
+    return httpx.post(f"{space.url(name)}/v1/models/{model}:predict", json=body, timeout=30, trust_env=False)
+
+
+def test_a_pool_serves_its_list_and_follows_it_without_a_restart(space: Any, tmp_path: Path) -> None:
+    if space.cluster.running is None:
+        pytest.skip("pods of this cluster do not see the files of this machine")
+    apply(space, "small", entry(tmp_path, 1), {"name": "gone", "storageUri": "file:///nowhere"}, processes=1)
+    assert wait_status(space, "small", phase="Ready")["models"] == 2
+    assert answer(space, "small", "m1").json()["predictions"] == [1]
+    assert answer(space, "small", "m2").status_code == 404
+    assert answer(space, "small", "gone").json()["reason"] == "ModelUnloadable"
+    status = wait_status(space, "small", phase="Degraded", loaded=1, failed=1)
+    assert status["failures"] == [{"name": "gone", "reason": "ArtifactNotFound"}]
+    assert "gone (ArtifactNotFound)" in status["message"]
+    before = pods(space)
+    apply(space, "small", entry(tmp_path, 1), entry(tmp_path, 2), processes=1)
+    wait_until(lambda: answer(space, "small", "m2").status_code == 200, "the new model answers", seconds=60)
+    assert wait_status(space, "small", phase="Ready", failed=0, models=2)["ready"] == "1/1"
+    assert pods(space) == before, "no pod was restarted"
+    columns = space.kubectl("get", "mpool", "small").stdout
+    assert "Ready" in columns
+    assert "1/1" in columns
+
+
+def pods(space: Any) -> list[tuple[str, int]]:
+    found = space.kube.list(PODS, labels="modeldeploy.dev/pool=small")
+    assert found
+    return sorted(
+        (one["metadata"]["uid"], sum(state["restartCount"] for state in one["status"].get("containerStatuses", ())))
+        for one in found
+    )
+
+
+def test_what_cannot_be_carried_out_is_told(space: Any, tmp_path: Path) -> None:
+    apply(space, "tiny", entry(tmp_path, 1), memoryBudget="5Mi")
+    status = wait_until(
+        lambda: (found := space.kube.get(MODELPOOLS, "tiny").get("status", {})).get("conditions") and found, "a status"
+    )
+    (condition,) = status["conditions"]
+    assert (condition["type"], condition["status"], condition["reason"]) == ("SpecValid", "False", "InvalidSpec")
+    assert "5Mi is less than 64Mi" in status["message"]
+    refused = space.kubectl("apply", "-f", "-", given=REFUSED)
+    assert refused.returncode == 1
+    assert "storageUri" in refused.stderr
+
+
+REFUSED = """
+apiVersion: modeldeploy.dev/v1alpha1
+kind: ModelPool
+metadata: {name: refused}
+spec:
+  models: [{name: a, storageUri: "http://plain/model"}]
+"""

@@ -1,0 +1,133 @@
+"""What a ModelPool makes, and what its status says."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import pytest
+
+from model_operator.api.names import POOL
+from model_operator.api.pool import ModelPool, PoolSample
+from model_operator.errors import InvalidSpec
+from model_operator.manifests.pods import PodSettings
+from model_operator.manifests.pool import pool_objects
+from model_operator.policy.pools import events, invalid_status, pool_status
+
+NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
+SETTINGS = PodSettings(image="server:1", token_secret=b"secret")
+MODELS: list[dict[str, Any]] = [
+    {"name": "a", "storageUri": "s3://m/a", "sha256": "0" * 64},
+    {"name": "b", "storageUri": "pvc://claim/b", "trusted": True},
+]
+
+
+def pool(models: list[dict[str, Any]] | None = None, status: dict[str, Any] | None = None, **spec: Any) -> ModelPool:
+    metadata = {"namespace": "team", "name": "small", "uid": "u1", "generation": 3}
+    body = {"metadata": metadata, "spec": {"models": MODELS if models is None else models, **spec}}
+    return ModelPool.from_body({**body, **({"status": status} if status else {})})
+
+
+def rendered(one: ModelPool) -> dict[str, dict[str, Any]]:
+    return {body["kind"]: body for body in pool_objects(one, SETTINGS)}
+
+
+def variables(one: ModelPool) -> dict[str, str]:
+    (container,) = rendered(one)["Deployment"]["spec"]["template"]["spec"]["containers"]
+    return {entry["name"]: entry.get("value", "") for entry in container["env"]}
+
+
+def test_the_list_has_what_is_no_default() -> None:
+    text = rendered(pool())["ConfigMap"]["data"]["models.json"]
+    assert orjson.loads(text) == {"models": MODELS}
+
+
+def test_another_list_is_the_same_pod_template() -> None:
+    before, after = rendered(pool()), rendered(pool([*MODELS, {"name": "c", "storageUri": "s3://m/c"}]))
+    assert before["Deployment"] == after["Deployment"]
+    assert before["ConfigMap"] != after["ConfigMap"]
+
+
+def test_pods_have_the_settings_of_a_pool_and_none_of_one_model() -> None:
+    found = variables(pool(memoryBudget="512Mi", processes=3, server={"env": [{"name": "HTTPS_PROXY", "value": "p"}]}))
+    assert found["MODEL_SERVER_POOL_MEMORY_BYTES"] == str(512 * 2**20)
+    assert found["MODEL_SERVER_POOL_PROCESSES"] == "3"
+    assert found["HTTPS_PROXY"] == "p"
+    assert not [name for name in found if "STORAGE_URI" in name or "SHADOW" in name or "WORKERS" in name]
+
+
+def test_the_server_takes_every_setting_that_pods_get() -> None:
+    from model_server.pool.settings import read_pool_settings
+
+    given = variables(pool(secretName="s", server={"authSecretName": "keys"})) | {"MODEL_SERVER_NAMESPACE": "team"}
+    settings, server = read_pool_settings(given)
+    assert settings.memory_bytes == 2**30
+    assert server.auth_dir is not None
+
+
+def test_claims_are_mounted_once() -> None:
+    models = [{"name": f"m{number}", "storageUri": f"pvc://claim/{number}"} for number in range(5)]
+    spec = rendered(pool(models))["Deployment"]["spec"]["template"]["spec"]
+    claims = [volume for volume in spec["volumes"] if "persistentVolumeClaim" in volume]
+    assert len(claims) == 1
+
+
+def test_a_list_that_no_config_map_holds_is_refused() -> None:
+    models = [{"name": f"m{number}", "storageUri": f"s3://m/{'x' * 1000}"} for number in range(1000)]
+    with pytest.raises(InvalidSpec, match="make several pools"):
+        pool_objects(pool(models), SETTINGS)
+
+
+def deployment(ready: int, *, generation: int = 1) -> dict[str, Any]:
+    found = {"observedGeneration": 1, "readyReplicas": ready, "updatedReplicas": ready, "replicas": ready}
+    return {"metadata": {"generation": generation}, "status": found}
+
+
+@pytest.mark.parametrize(
+    ("live", "samples", "phase", "message"),
+    [
+        pytest.param(None, [], "Pending", "0 of 1 pods are ready", id="nothing is there yet"),
+        pytest.param(deployment(1), [], "Ready", "2 models, 0 in memory", id="ready without a word of the pods"),
+        pytest.param(
+            deployment(1),
+            [PoolSample(loaded=2, failed=0), PoolSample(loaded=1, failed=0)],
+            "Ready",
+            "2 models, 2 in memory",
+            id="the fullest pod counts",
+        ),
+        pytest.param(
+            deployment(1),
+            [PoolSample(loaded=1, failed=1, failures=(("b", "ModelPutAside"),))],
+            "Degraded",
+            "1 failed: b (ModelPutAside)",
+            id="a failed model is named",
+        ),
+        pytest.param(deployment(1, generation=2), [], "Degraded", "2 models", id="pods of an old template are not all"),
+    ],
+)
+def test_the_phase(live: dict[str, Any] | None, samples: list[PoolSample], phase: str, message: str) -> None:
+    status = pool_status(pool(), live, samples, NOON)
+    assert status["phase"] == phase
+    assert message in status["message"]
+    assert status["selector"] == f"{POOL}=small"
+
+
+def test_an_invalid_spec_keeps_the_rest_of_the_status() -> None:
+    before = pool_status(pool(), deployment(1), [], NOON)
+    body = dict(pool(status=before).body)
+    status = invalid_status(body, "InvalidSpec", "no", NOON)
+    assert (status["phase"], status["models"], status["message"]) == ("Ready", 2, "no")
+    assert {one["type"]: one["status"] for one in status["conditions"]}["SpecValid"] == "False"
+
+
+def test_a_failed_model_is_an_event_once() -> None:
+    good, bad = (pool_status(pool(), deployment(1), [PoolSample(loaded=1, failed=failed)], NOON) for failed in (0, 1))
+    assert [one.reason for one in events({}, good)] == ["PoolReady"]
+    assert [one.reason for one in events(good, bad)] == ["PoolDegraded"]
+    assert [one.reason for one in events(bad, {**bad, "failed": 2})] == ["ModelsFailed"]
+    assert events(bad, bad) == []
+
+
+@pytest.mark.parametrize("budget", ["5Mi", "60M"])
+def test_a_budget_that_the_server_refuses_is_refused_here(budget: str) -> None:
+    with pytest.raises(InvalidSpec, match="less than 64Mi"):
+        pool(memoryBudget=budget)
