@@ -36,9 +36,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             return await proxy.handle(request)
 
-        server = web.ServerRunner(
-            web.Server(handle, access_log=None, read_bufsize=_READ_AHEAD), handler_cancellation=True
-        )
+        # A client that goes away gives its place in the line back.
+        connections = web.Server(handle, handler_cancellation=True, access_log=None, read_bufsize=_READ_AHEAD)
+        server = web.ServerRunner(connections)
         await server.setup()
         stack.push_async_callback(server.cleanup)
 

@@ -7,7 +7,7 @@ to a pod directly.
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import aiohttp
 from aiohttp import web
@@ -25,7 +25,6 @@ _HOP = frozenset(
 _CONNECT_SECONDS = 5.0
 #: Seconds before another pod is tried after one that could not be reached.
 _AGAIN = 0.1
-_RETRY_AFTER = {"Retry-After": "5", "Connection": "close"}
 _ADDED_BY_CLIENT = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
 
 
@@ -59,9 +58,11 @@ class Proxy:
         except Refused as error:
             outcome = error.outcome
             return _unavailable(error.message)
-        except (aiohttp.ClientError, TimeoutError, ConnectionError):
-            outcome = Outcome.BROKEN if request.transport is not None else Outcome.GONE
-            raise
+        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            outcome = Outcome.GONE if request.transport is None else Outcome.BROKEN
+            if request.writer.output_size:
+                raise  # the answer has begun: the end of the connection tells that it is not whole
+            return _refusal(502, f"the pod did not answer: {error or type(error).__name__}")
         finally:
             route = line.route
             self._metrics.ended(route.namespace, route.name, outcome)
@@ -140,7 +141,11 @@ def _passed(headers: Iterable[tuple[bytes, bytes]]) -> CIMultiDict[str]:
 
 
 def _unavailable(message: str) -> web.Response:
-    return web.json_response({"error": message}, status=503, headers=_RETRY_AFTER)
+    return _refusal(503, message, {"Retry-After": "5"})
+
+
+def _refusal(status: int, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.json_response({"error": message}, status=status, headers={"Connection": "close", **(headers or {})})
 
 
 def _port_of(request: web.BaseRequest) -> int:
