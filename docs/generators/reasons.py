@@ -337,6 +337,31 @@ CONDITIONS: Mapping[str, tuple[str, Reasons]] = {
             ),
         },
     ),
+    "SourceAvailable": (
+        "The servers can look whether the object at the storage URI has changed. Only with `spec.model.pollInterval`.",
+        {
+            "Readable": ("The last look succeeded.", _NOTHING),
+            "NotReported": ("No pod of stable has told it yet.", "wait"),
+            "StorageUnavailable": (
+                "The storage or the registry does not answer. The loaded model goes on serving.",
+                "repair it; the servers look again at each interval. A pod that starts now cannot fetch the model",
+            ),
+            "ArtifactAccessDenied": (
+                "The storage or the registry refuses the credentials. The loaded model goes on serving.",
+                "correct the Secret `spec.model.secretName`; new pods read it, so make some with"
+                " `kubectl modeldeploy refresh`",
+            ),
+            "ArtifactNotFound": (
+                "Nothing is at the storage URI any more, or the registry has no such version or alias. The loaded model"
+                " goes on serving.",
+                "upload the package again, or set the alias",
+            ),
+            "SourceUnreadable": (
+                "The servers cannot look at the storage URI for another reason. The loaded model goes on serving.",
+                "read the log of a pod, which says why",
+            ),
+        },
+    ),
     "StreamConnected": (
         "The servers are connected to the broker of their messages. Only with `spec.server.stream`.",
         {

@@ -241,6 +241,10 @@ class PodSample(Protocol):
         """Fingerprint of a changed object at the storage URI; empty if it has not changed."""
 
     @property
+    def source_problem(self) -> str:
+        """Reason for which the server cannot look at the storage URI; empty while it can, or does not look."""
+
+    @property
     def stream(self) -> str | None:
         """Reason for which the server is not connected to its broker; empty while it is, None where it has none."""
 

@@ -1,7 +1,7 @@
 """Polls whether the object at the storage URI is still the one that was loaded; for `server.py`.
 
-The server only says what it sees (`modeldeploy_source_changed`). The operator makes a new revision of it: a
-model is never exchanged under a running server.
+The server only says what it sees (`modeldeploy_source_changed`, `modeldeploy_source_problem`). The operator makes a new
+revision of it: a model is never exchanged under a running server.
 """
 
 from __future__ import annotations
@@ -53,7 +53,10 @@ class SourceWatcher:
     def _look(self) -> str:
         """The source's fingerprint, "" when storage does not answer: an outage is no change."""
         try:
-            return fingerprint(self._uri, environ=self._environ)
+            found = fingerprint(self._uri, environ=self._environ)
         except StartError as error:
             log.warning("cannot look whether the model has changed: %s", error.message)
+            self._telemetry.source_problem(error.reason)
             return ""
+        self._telemetry.source_problem("")
+        return found

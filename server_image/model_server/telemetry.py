@@ -85,6 +85,12 @@ class Telemetry(Collector):
             (*LABELS, "source"),
             registry=self.registry,
         )
+        self._source_problem = Gauge(
+            "modeldeploy_source_problem",
+            "1 for the reason for which the last look at the storage URI, of those for changes, failed.",
+            (*LABELS, "reason"),
+            registry=self.registry,
+        )
         self._phase = Gauge(
             "modeldeploy_load_phase_seconds", "Time spent in each phase of loading.", ("phase",), registry=self.registry
         )
@@ -94,6 +100,12 @@ class Telemetry(Collector):
         self._changed.clear()
         if fingerprint:
             self._changed.labels(*self.identity.labels, fingerprint).set(1)
+
+    def source_problem(self, reason: str) -> None:
+        """The storage URI could not be looked at; "" when it was."""
+        self._source_problem.clear()
+        if reason:
+            self._source_problem.labels(*self.identity.labels, reason).set(1)
 
     def loaded(self, identity: Identity) -> None:
         """The model is loaded: this is what it is."""

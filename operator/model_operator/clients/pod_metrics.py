@@ -15,6 +15,7 @@ from model_operator.api.inputs import INPUT_PROBLEMS, Finding, InputSample
 from model_operator.api.pool import PoolSample
 from model_operator.api.resource import ObjectKey
 from model_operator.api.shadow import shadow_token
+from model_operator.api.source import OTHER_PROBLEM, SOURCE_PROBLEMS
 from model_operator.api.status import ModelInfo
 from model_operator.api.stream import STREAM_PROBLEMS
 from model_operator.api.sums import SliceCounts, SumStats
@@ -45,6 +46,7 @@ class Sample:
     outputs: Mapping[str, float] = field(default_factory=dict)
     quality: Mapping[str, SumStats] = field(default_factory=dict)
     changed_fingerprint: str = ""
+    source_problem: str = ""
     drifted: Set[str] = frozenset()
     assigned: int = 0
     refusals: int | None = None
@@ -216,6 +218,7 @@ class _Page:
 
     model: ModelInfo | None = None
     changed_fingerprint: str = ""
+    source_problem: str = ""
     requests: int = 0
     errors: int = 0
     durations: dict[float, int] = field(default_factory=dict)
@@ -243,6 +246,11 @@ class _Page:
 
     def add_source(self, text: str, _: float) -> None:
         self.changed_fingerprint = labels_of(text).get("source", "")[:_LONGEST_TEXT]
+
+    def add_source_problem(self, text: str, value: float) -> None:
+        if value:
+            reason = labels_of(text).get("reason", "")
+            self.source_problem = reason if reason in SOURCE_PROBLEMS else OTHER_PROBLEM
 
     def add_stream(self, _: str, value: float) -> None:
         # The reason, where there is one, is on a line of its own, before or behind this one.
@@ -362,6 +370,7 @@ class _Page:
             outputs=self.outputs,
             quality=quality,
             changed_fingerprint=self.changed_fingerprint,
+            source_problem=self.source_problem,
             drifted=frozenset(self.drifted),
             assigned=self.assigned,
             refusals=self.refusals,
@@ -381,6 +390,7 @@ _LABEL = re.compile(r'([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"')
 _READERS: Mapping[str, Callable[[_Page, str, float], None]] = {
     "modeldeploy_model_info": _Page.add_model,
     "modeldeploy_source_changed": _Page.add_source,
+    "modeldeploy_source_problem": _Page.add_source_problem,
     "modeldeploy_requests_total": _Page.add_requests,
     "modeldeploy_refusals_total": _Page.add_refusals,
     "modeldeploy_request_duration_seconds_bucket": _Page.add_duration,

@@ -184,6 +184,7 @@ class MetricsCollector:
             revision: ModelReport(
                 model=sample.model,
                 changed_fingerprint=sample.changed_fingerprint,
+                source_problem=sample.source_problem,
                 stream=sample.stream,
                 inputs=_inputs(revision, models.get(revision), found, asked=asked[revision]),
                 estimate=sample.estimate,

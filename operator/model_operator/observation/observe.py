@@ -209,6 +209,7 @@ def _view(
         source=source,
         model=report.model if report else None,
         changed_fingerprint=report.changed_fingerprint if report else "",
+        source_problem=report.source_problem if report else None,
         stream=report.stream if report else None,
         inputs=report.inputs if report else None,
         estimate=report.estimate if report else None,

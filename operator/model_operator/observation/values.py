@@ -39,6 +39,7 @@ class ModelReport:
     """The model as the server of a revision reports it.
 
     `changed_fingerprint` is the fingerprint of a changed object at its storage URI, empty if it has not changed.
+    `source_problem` is the reason for which it cannot look there, empty while it can.
     `stream` is the reason for which it is not connected to its broker, empty while it is, None if it has none.
     `inputs` is what it finds in its requests, None if it does not compare them with the training data.
     `estimate` is the reason for which its estimated quality is not to be trusted, in the same way.
@@ -46,6 +47,7 @@ class ModelReport:
 
     model: ModelInfo
     changed_fingerprint: str = ""
+    source_problem: str = ""
     stream: str | None = None
     inputs: InputReport | None = None
     estimate: str | None = None
@@ -66,6 +68,7 @@ class RevisionView:
         ended: why pods ended whose objects still exist. They are not counted.
         source: the part of the spec that it was created from, None if it was lost.
         changed_fingerprint: fingerprint of a changed object at its storage URI, empty if it has not changed.
+        source_problem: why it cannot look there, empty while it can, None if that was not reported.
         stream: why it is not connected to its broker, empty while it is, None if that was not reported.
         inputs: what its servers find in their requests, None if that was not reported.
         estimate: why its estimated quality is not to be trusted, empty while it is, None if that was not reported.
@@ -84,6 +87,7 @@ class RevisionView:
     source: Body | None = None
     model: ModelInfo | None = None
     changed_fingerprint: str = ""
+    source_problem: str | None = None
     stream: str | None = None
     inputs: InputReport | None = None
     estimate: str | None = None

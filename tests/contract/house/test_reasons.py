@@ -9,6 +9,7 @@ import pytest
 from written_reasons import Place, Program
 
 from model_operator.api.estimate import ESTIMATE_PROBLEMS
+from model_operator.api.source import SOURCE_PROBLEMS
 from model_operator.api.status import Mode, Phase
 from model_operator.api.stream import STREAM_PROBLEMS
 from model_operator.clients import pod_metrics
@@ -43,6 +44,7 @@ SOURCES: Mapping[tuple[str, str], set[str]] = {
     (INPUTS, "REASONS[report.findings[0].problem]"): set(input_quality.REASONS.values()),
     (REPORT, "str(status.phase)"): {PHASE},
     (REPORT, "problem.reason"): {POD},
+    (REPORT, "s.stable_view.source_problem"): set(SOURCE_PROBLEMS),
     (REPORT, "s.stable_view.stream"): set(STREAM_PROBLEMS),
     (REPORT, "s.stable_view.estimate"): set(ESTIMATE_PROBLEMS),
     (REPORT, "s.status.rollback.reason"): {ROLLBACK},

@@ -84,6 +84,7 @@ def test_the_metrics_the_operator_reads_are_written():
     telemetry = Telemetry()
     telemetry.loaded(Identity(model="m", version="1", revision="r", format="onnx", sha256="ab", uri="file:///m"))
     telemetry.source_changed("c0ffee")
+    telemetry.source_problem("StorageUnavailable")
     watched(telemetry)
     consuming(telemetry)
     telemetry.begin()

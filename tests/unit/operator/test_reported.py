@@ -123,6 +123,26 @@ def test_a_broker_that_is_away_is_told_and_holds_nothing(reported: str | None, v
     assert (found["StreamConnected"], found["Available"][0], found["Stalled"][0]) == ((value, reason), "True", "False")
 
 
+@pytest.mark.parametrize(
+    ("reported", "value", "reason"),
+    [
+        pytest.param(None, "Unknown", "NotReported", id="before a pod has told it"),
+        pytest.param("", "True", "Readable", id="while the source is there"),
+        pytest.param("StorageUnavailable", "False", "StorageUnavailable", id="while it is away"),
+        pytest.param("ArtifactNotFound", "False", "ArtifactNotFound", id="while an alias is missing"),
+    ],
+)
+def test_a_source_that_is_away_is_told_and_the_model_stays(reported: str | None, value: str, reason: str) -> None:
+    wish = {"model": {"storageUri": "models:/wine@champion", "pollInterval": "1m"}}
+    stable = resource(HEALTHY, **wish).target
+    status = decided(replace(HEALTHY, stable=stable), observed(view(stable, source_problem=reported)), **wish)
+    found = {one.type: (one.status, one.reason) for one in status.conditions}
+    assert (found["SourceAvailable"], found["Available"][0], found["Stalled"][0]) == ((value, reason), "True", "False")
+    assert (status.stable, status.canary) == (stable, "")
+    without = decided(replace(HEALTHY, stable=NEW), observed(view(NEW)))
+    assert "SourceAvailable" not in {one.type for one in without.conditions}
+
+
 def a_share(share: float) -> Finding:
     return Finding(feature="height", problem="out_of_range", share=share, limit=0.052)
 

@@ -8,6 +8,7 @@ health check is `integrations/argocd/health.lua`.
 from collections.abc import Iterator
 
 from model_operator.api.estimate import ESTIMATE_PROBLEMS
+from model_operator.api.source import SOURCE_PROBLEMS
 from model_operator.api.status import Condition, HistoryEntry, ModelInfo, Phase, PodFailure, Status
 from model_operator.api.stream import STREAM_PROBLEMS
 from model_operator.api.values import replace
@@ -167,6 +168,7 @@ def _findings(s: RolloutContext) -> Iterator[ConditionDraft]:
     yield from _route_programmed(s)
     yield from _analysis_healthy(s)
     yield from _monitored(s)
+    yield from _source_available(s)
     yield from _stream_connected(s)
     yield from data_quality(s)
     yield from _estimate_trusted(s)
@@ -255,6 +257,18 @@ def _monitored(s: RolloutContext) -> Iterator[ConditionDraft]:
         yield "MonitoringReady", "False", "KindMissing", message
     else:
         yield "MonitoringReady", "True", "ObjectsWritten", ""
+
+
+def _source_available(s: RolloutContext) -> Iterator[ConditionDraft]:
+    if s.spec.model.poll_interval is None:
+        return
+    problem = s.stable_view.source_problem
+    if problem is None:
+        yield "SourceAvailable", "Unknown", "NotReported", f"no pod of {s.status.stable} has told it yet"
+    elif problem:
+        yield "SourceAvailable", "False", problem, f"{s.spec.model.storage_uri}: {SOURCE_PROBLEMS[problem]}"
+    else:
+        yield "SourceAvailable", "True", "Readable", ""
 
 
 def _stream_connected(s: RolloutContext) -> Iterator[ConditionDraft]:
