@@ -53,7 +53,7 @@ $(MLFLOW)/.installed:
 	@touch $@
 
 mlflow: $(STAMP) $(MLFLOW)/.installed ## Run the tests with MLflow's own server, in .venvs/mlflow
-	@$(BIN)/python -m pytest --heavy tests/integration/server/test_mlflow_registry.py $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --heavy tests/integration/server/test_mlflow_registry.py tests/e2e/test_mlflow.py $(PYTEST_ARGS)
 
 e2e: $(STAMP) ## Run the end-to-end tests alone (CLUSTER=kubeconfig: on that cluster; NODE=sandbox: as its node)
 	@$(if $(CLUSTER),KUBECONFIG=$(CLUSTER)) $(if $(NODE),NODE=$(NODE)) $(BIN)/python -m pytest tests/e2e $(if $(CLUSTER),--cluster) $(PYTEST_ARGS)

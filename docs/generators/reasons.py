@@ -465,6 +465,10 @@ WARNING_EVENTS: Reasons = {
         "read the message; `spec.hooks.retrain` trains the model",
     ),
     "RetrainFailed": ("The Job of the training failed.", "read the log of the Job"),
+    "VerdictNotWritten": (
+        "The result of a rollout could not be written into the registry (`hooks.registry`). The operator tries again.",
+        "see the message: the registry is away, refuses the credentials, or a Role for the Secret is missing",
+    ),
     "UndoImpossible": ("The requested revision cannot be restored.", "name one of the revisions in the message"),
     "NotInstalled": (
         "The model has `idleAfter`, and the installation has no activator.",

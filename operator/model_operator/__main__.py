@@ -23,6 +23,7 @@ from model_operator.clients.kubernetes import KindSource, KubernetesClient
 from model_operator.clients.lease import LeaderLease
 from model_operator.clients.metric_providers.factory import MetricProviders
 from model_operator.clients.pod_metrics import HttpPodMetrics
+from model_operator.clients.registries import HttpRegistries
 from model_operator.clients.replay import HttpReplays
 from model_operator.clients.shadow import HttpPredictions
 from model_operator.clients.token_secret import secret_id, token_secret
@@ -66,6 +67,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         activators = await stack.enter_async_context(
             HttpActivators(client, settings.lease_namespace, settings.activator_service, secret)
         )
+        registries = await stack.enter_async_context(HttpRegistries(client.read_secret, egress))
         engine = Engine(
             cluster=client,
             sources=sources_of(client, WATCHED, settings),
@@ -75,6 +77,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             values=values,
             hooks=hooks,
             activators=activators,
+            registries=registries,
             clock=SystemClock(),
             settings=made_with,
             admission=replace(settings.admission, settings=made_with),

@@ -15,6 +15,7 @@ from model_operator.api.pool import PoolSample
 from model_operator.api.replay import RecordedRequests, ReplayCounts
 from model_operator.api.resource import ModelDeployment, ObjectKey, ObjectVersion
 from model_operator.api.shadow import ShadowRequest, ShadowResponse
+from model_operator.api.source import VersionTags
 from model_operator.api.status import ModelInfo
 from model_operator.api.steps import Replay
 from model_operator.api.sums import SliceCounts, SumStats
@@ -214,6 +215,17 @@ class Webhooks(Protocol):
 
         Raises:
             ProviderError: the webhook did not accept it.
+        """
+
+
+class Registries(Protocol):
+    """Writes tags into registries of models."""
+
+    async def write(self, address: WebhookEndpoint, namespace: str, wanted: VersionTags) -> None:
+        """Set the tags of a version that are not there yet.
+
+        Raises:
+            ProviderError: the registry did not accept one.
         """
 
 

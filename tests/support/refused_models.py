@@ -81,6 +81,16 @@ MODELS: list[Row] = [
         {"model": {"storageUri": "models:/wine@a", "registry": {"url": "https://u:p@mlflow"}}},
         "spec.model.registry.url",
     ),
+    (
+        "a verdict for no registry",
+        {"hooks": {"registry": {"url": "https://mlflow"}}},
+        "hooks.registry writes to the registry of a models:/ URI",
+    ),
+    (
+        "a verdict for a registry without an address",
+        {"model": {"storageUri": "models:/wine@a"}, "hooks": {"registry": {}}},
+        "hooks.registry needs an address",
+    ),
     ("a relative file", {"model": {"storageUri": "file://models"}}, "must name something behind"),
     (
         "an unknown field",

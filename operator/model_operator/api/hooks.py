@@ -1,4 +1,4 @@
-"""`spec.hooks`: webhooks that approve a rollout (gates), receive notifications, or start a retraining."""
+"""`spec.hooks`: webhooks that approve a rollout (gates), receive notifications, start a retraining; and a registry."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -108,9 +108,14 @@ class Retrain(Webhook, frozen=True, kw_only=True):
         return tuple(Metric(name=one.name, minimum=one.minimum, maximum=one.maximum) for one in self.bounds)
 
 
+class RegistryHook(Webhook, frozen=True, kw_only=True):
+    """The registry of the model, whose versions get the verdicts of rollouts as tags."""
+
+
 class Hooks(Value, frozen=True, kw_only=True):
     """All hooks of one resource."""
 
     gates: tuple[Gate, ...] = ()
     notifications: tuple[Notification, ...] = ()
     retrain: Retrain | None = None
+    registry: RegistryHook | None = None

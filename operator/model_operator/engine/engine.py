@@ -19,13 +19,24 @@ from model_operator.engine.pools.engine import PoolEngine, PoolPorts
 from model_operator.engine.queue import Priority, WorkQueue
 from model_operator.engine.reconcile import Reconciler
 from model_operator.engine.reflector import Change, Reflector, Source
+from model_operator.engine.registry_writer import RegistryWriter
 from model_operator.engine.replayer import Replayer
 from model_operator.engine.retraining import Retrainer
 from model_operator.engine.startup_events import StartupEvents
 from model_operator.engine.worker import PassOutcome, run_pass, run_worker
 from model_operator.manifests.pods import PodSettings
 from model_operator.policy.admission import Admission
-from model_operator.ports import Activators, Clock, Cluster, MetricValues, PodMetrics, Predictions, Replays, Webhooks
+from model_operator.ports import (
+    Activators,
+    Clock,
+    Cluster,
+    MetricValues,
+    PodMetrics,
+    Predictions,
+    Registries,
+    Replays,
+    Webhooks,
+)
 from model_operator.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -47,6 +58,7 @@ class Engine:
         values: MetricValues,
         hooks: Webhooks,
         activators: Activators,
+        registries: Registries,
         clock: Clock,
         settings: PodSettings,
         admission: Admission,
@@ -65,6 +77,7 @@ class Engine:
         self.replayer = Replayer(self.cache, self.queue, replays, clock)
         self.activation = Activation(self.cache, self.queue, activators)
         self.notifier = Notifier(hooks, clock)
+        self.registry_writer = RegistryWriter(self.cache, registries, self.recorder, clock)
         self.retrainer = Retrainer(self.cache, self.queue, cluster, pods, hooks, clock, admission)
         self.reflectors = [
             Reflector(
@@ -158,6 +171,7 @@ class Engine:
             group.create_task(self.activation.run(), name="activation")
             group.create_task(self.notifier.run(), name="notifier")
             group.create_task(self.retrainer.run(), name="retrainer")
+            group.create_task(self.registry_writer.run(), name="registry-writer")
             for number in range(WORKERS):
                 group.create_task(run_worker(self.queue, self._pass), name=f"worker-{number}")
             if self.batches is not None:

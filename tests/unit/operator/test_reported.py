@@ -133,7 +133,7 @@ def test_a_broker_that_is_away_is_told_and_holds_nothing(reported: str | None, v
     ],
 )
 def test_a_source_that_is_away_is_told_and_the_model_stays(reported: str | None, value: str, reason: str) -> None:
-    wish = {"model": {"storageUri": "models:/wine@champion", "pollInterval": "1m"}}
+    wish: dict[str, Any] = {"model": {"storageUri": "models:/wine@champion", "pollInterval": "1m"}}
     stable = resource(HEALTHY, **wish).target
     status = decided(replace(HEALTHY, stable=stable), observed(view(stable, source_problem=reported)), **wish)
     found = {one.type: (one.status, one.reason) for one in status.conditions}

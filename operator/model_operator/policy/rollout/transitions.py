@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any
 
+from model_operator.api.source import declared_version
 from model_operator.api.status import HistoryEntry, Mode, PauseCondition, Phase, Rollback, Status, Weights
 from model_operator.api.values import replace
 from model_operator.policy.rollout.context import RolloutContext
@@ -83,12 +84,21 @@ def remember(
         reason=reason,
         message=message,
         at=s.now,
-        version=view.model.version if view.model else model.get("version", ""),
+        version=view.model.version if view.model else model.get("version", "") or _registered_version(s, revision),
         uri=model.get("storageUri", ""),
         sha256=view.model.sha256 if view.model else model.get("sha256", ""),
         requested_by=", ".join(sorted(users)),
     )
     return (entry, *s.status.history)[:HISTORY_LIMIT]
+
+
+def _registered_version(s: RolloutContext, revision: str) -> str:
+    """Return the version in its registry of a revision that has not reported one."""
+    uri = (s.observed.revision(revision).source or {}).get("model", {}).get("storageUri", "")
+    source = s.status.source
+    # Only the revision that the spec asks for now is known to be the one of this fingerprint.
+    is_polled = source is not None and source.uri == uri and revision == s.target
+    return declared_version(uri, source.fingerprint if source is not None and is_polled else "")
 
 
 def _with_undone(s: RolloutContext, history: tuple[HistoryEntry, ...]) -> tuple[HistoryEntry, ...]:
