@@ -56,6 +56,18 @@ def check_template(namespace: str, template: Mapping[str, Any], settings: PodSet
     _refuse(namespace, policy, [f"{_OVERLAY}.{one.path} {one.problem}" for one in found])
 
 
+def check_pool_template(namespace: str, template: Mapping[str, Any], settings: PodSettings, policy: PodPolicy) -> None:
+    """Check the pod template of a pool, which has no overlay: the image is what its owner can choose.
+
+    Raises:
+        NotAllowed: as `check_pods`.
+    """
+    found = _violations(namespace, template, settings, policy)
+    image = "spec.containers[server].image"
+    written = ["spec.server.image" if one.path == image else one.path for one in found]
+    _refuse(namespace, policy, [f"{path} {one.problem}" for path, one in zip(written, found, strict=True)])
+
+
 def _violations(
     namespace: str, template: Mapping[str, Any], settings: PodSettings, policy: PodPolicy
 ) -> list[Violation]:

@@ -16,7 +16,7 @@ import uvloop
 
 from model_server.auth import AllowAll, ApiKeyAuth, guards_of
 from model_server.certificate import Certificate, PlainText
-from model_server.errors import StartError
+from model_server.errors import InternalError, StartError
 from model_server.http.body import RequestLimits
 from model_server.http.held_port import OwnPort
 from model_server.lifecycle import Phase
@@ -25,7 +25,7 @@ from model_server.pool.app import create_pool_app
 from model_server.pool.catalog import Catalog
 from model_server.pool.front import PoolPlane
 from model_server.pool.pool import Pool
-from model_server.pool.settings import PoolSettings, read_pool_settings
+from model_server.pool.settings import DOWNLOADS, PoolSettings, read_pool_settings
 from model_server.pool.telemetry import PoolTelemetry
 from model_server.server import Server, server_config
 from model_server.settings import TERMINATION_LOG, Settings
@@ -82,15 +82,33 @@ async def _serve(
     )
     server = Server(server_config(app, settings, tls), plane, telemetry, settings, tls, OwnPort())
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, toggle_debug, settings.log_level)
+    # Beside the server, so that probes are answered meanwhile.
+    beginning = asyncio.create_task(_begin(pool, plane, server), name="begin")
     ticking = asyncio.create_task(_tick(pool, plane), name="tick")
     try:
-        await pool.begin()
-        plane.lifecycle.report(Phase.READY, f"a pool of {len(pool.entries)} models")
         await server.serve(sockets=[listener])
     finally:
+        beginning.cancel()
         ticking.cancel()
         await pool.close()
         await tracer.close()
+    if server.failure is not None:
+        raise server.failure
+
+
+async def _begin(pool: Pool, plane: PoolPlane, server: Server) -> None:
+    plane.lifecycle.report(Phase.LOADING, "starting the processes, and loading the first models of the list")
+    try:
+        await pool.begin()
+    except StartError as error:
+        server.failure = error
+        server.end()
+    except Exception as error:
+        log.exception("the pool does not start")
+        server.failure = InternalError(f"the pool does not start: {type(error).__name__}: {error}")
+        server.end()
+    else:
+        plane.lifecycle.report(Phase.READY, pool.summary)
 
 
 async def _tick(pool: Pool, plane: PoolPlane) -> None:
@@ -109,10 +127,10 @@ def _own_folder(settings: Settings) -> Iterator[Path]:
     """A folder for downloads that holds nothing of an earlier process."""
     if settings.model_dir is None:
         with tempfile.TemporaryDirectory(prefix="model-pool-") as temporary:
-            (Path(temporary) / "cache").mkdir(mode=0o700)
+            (Path(temporary) / DOWNLOADS).mkdir(mode=0o700)
             yield Path(temporary)
         return
     folder = settings.model_dir / "pool"
     shutil.rmtree(folder, ignore_errors=True)
-    (folder / "cache").mkdir(mode=0o700, parents=True)
+    (folder / DOWNLOADS).mkdir(mode=0o700, parents=True)
     yield folder

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ from model_server.pool.memory import own_bytes
 from model_server.pool.process import ProcessEnded, WorkerProcess
 from model_server.pool.processes import Processes
 from model_server.pool.quarantine import Standing, after_answer, after_death, released
-from model_server.pool.settings import PoolSettings
+from model_server.pool.settings import DOWNLOADS, PoolSettings
 from model_server.pool.telemetry import PoolTelemetry
 from model_server.pool.wire import (
     Answered,
@@ -73,6 +74,7 @@ class Pool:
         self._catalog = catalog
         self._settings = settings
         self._telemetry = telemetry
+        self._downloads = folder / DOWNLOADS
         self._timeout = timeout_seconds
         self._numbers = itertools.count(1)
         self._processes = Processes(environ, folder, settings.processes, self._process_ended)
@@ -151,7 +153,14 @@ class Pool:
         for one in new:
             entry = Entry(next(self._numbers), one)
             self._entries[one.name] = self._by_number[entry.number] = entry
+        self._forget_downloads({one.sha256.lower() for one in listed.values()})
         log.info("list of models", extra={"models": len(listed), "new": len(new), "gone": len(gone)})
+
+    def _forget_downloads(self, pins: set[str]) -> None:
+        """Delete what the pool has downloaded for pins that are no longer listed; a shared cache is not its own."""
+        for folder in self._downloads.glob("*/*"):
+            if folder.name not in pins:
+                shutil.rmtree(folder, ignore_errors=True)
 
     async def _retire(self, entry: Entry) -> None:
         """Unload a model that is no longer listed, when it has answered what it has."""

@@ -13,6 +13,8 @@ from model_server.settings import PREFIX, Settings, read_settings
 from model_server.validation import ValidationErrors, validate
 
 POOL_PREFIX = f"{PREFIX}POOL_"
+#: Folder of pinned packages, in that of the pool, where no cache is set that pods share.
+DOWNLOADS = "cache"
 #: What concerns one model, and so has its place in the list of models.
 _OF_ONE_MODEL = ("STORAGE_URI", "FORMAT", "VERSION", "SHA256", "TRUSTED")
 #: What a pool does not do: each would cost memory for every model.

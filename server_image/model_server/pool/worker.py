@@ -31,6 +31,7 @@ from model_server.pool.catalog import ListedModel
 from model_server.pool.codecs import CODECS
 from model_server.pool.hosted import HostedModel
 from model_server.pool.memory import give_back, own_bytes
+from model_server.pool.settings import DOWNLOADS
 from model_server.pool.wire import (
     Answered,
     Asked,
@@ -217,7 +218,7 @@ def _settings_of(settings: Settings, listed: ListedModel, folder: Path) -> Setti
         version=listed.version,
         sha256=listed.sha256,
         trusted=listed.trusted,
-        cache_dir=settings.cache_dir or folder.parent / "cache",
+        cache_dir=settings.cache_dir or folder.parent / DOWNLOADS,
     )
 
 

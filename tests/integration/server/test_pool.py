@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from model_server.package.digest import digest
+
 MEGABYTE = 2**20
 
 #: Answers with its own number; the row asks for more: to end the process, or to sleep.
@@ -83,12 +85,12 @@ def pool(tmp_path: Path, run_server: Callable[..., Any]) -> Iterator[Callable[..
     """Starts pools that end with the test: `pool(entries, memory_bytes=...)`."""
     with ExitStack() as stack:
 
-        def start(*models: dict[str, Any], **settings: object) -> PoolOf:
+        def start(*models: dict[str, Any], seconds: float = 10, **settings: object) -> PoolOf:
             listing = tmp_path / "models.json"
             found = PoolOf(None, listing)
             found.list(*models)
             given = {f"pool_{name}": value for name, value in settings.items()}
-            given |= {"request_timeout_seconds": 10, "model_dir": tmp_path}
+            given |= {"request_timeout_seconds": seconds, "model_dir": tmp_path}
             arguments = ("pool",)
             found.server = stack.enter_context(
                 run_server(tmp_path, "", arguments=arguments, pool_models=listing, **given)
@@ -189,6 +191,29 @@ def test_a_model_that_ends_its_process_is_put_aside_and_the_others_lose_nothing(
     assert running.metric("modeldeploy_pool_process_ends_total") >= 4
     # Somebody has looked at it: one more try.
     assert running.server.client.post("/v2/repository/models/m0/load").status_code == 200
+    assert running.answer("m0") == 0
+
+
+def test_a_call_that_never_returns_is_a_crash(pool: Callable[..., PoolOf], tmp_path: Path) -> None:
+    models = [package(tmp_path, number) for number in range(2)]
+    running = pool(*models, processes=1, preload=2, seconds=0.3)
+    assert running.ask("m0", 600).status_code == 504
+    running.server.wait_until(lambda: running.metric("modeldeploy_pool_process_ends_total") == 1)
+    # Now alone: requests that find it being loaded are told so.
+    running.server.wait_until(lambda: running.ask("m0", 600).status_code == 504)
+    running.server.wait_until(lambda: running.ask("m0").json().get("reason") == "ModelPutAside")
+    running.server.wait_until(lambda: running.ask("m1").status_code == 200)
+
+
+def test_downloads_of_pins_that_are_gone_are_deleted(pool: Callable[..., PoolOf], tmp_path: Path) -> None:
+    one, two = ({**package(tmp_path, number), "trusted": False} for number in range(2))
+    first, second = (digest(Path(entry["storageUri"].removeprefix("file://"))) for entry in (one, two))
+    running = pool({**one, "sha256": first}, {**two, "sha256": second}, processes=1)
+    assert (running.answer("m0"), running.answer("m1")) == (0, 1)
+    cache = tmp_path / "pool" / "cache" / "_"
+    assert {path.name for path in cache.iterdir()} == {first, second}
+    running.list({**one, "sha256": first})
+    running.server.wait_until(lambda: {path.name for path in cache.iterdir()} == {first})
     assert running.answer("m0") == 0
 
 

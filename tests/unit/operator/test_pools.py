@@ -8,9 +8,10 @@ import pytest
 
 from model_operator.api.names import POOL
 from model_operator.api.pool import ModelPool, PoolSample
-from model_operator.errors import InvalidSpec
+from model_operator.errors import InvalidSpec, NotAllowed
+from model_operator.manifests.pod_policy import PodPolicy, check_pool_template
 from model_operator.manifests.pods import PodSettings
-from model_operator.manifests.pool import pool_objects
+from model_operator.manifests.pool import pool_objects, template_of
 from model_operator.policy.pools import events, invalid_status, pool_status
 
 NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -62,6 +63,13 @@ def test_the_server_takes_every_setting_that_pods_get() -> None:
     settings, server = read_pool_settings(given)
     assert settings.memory_bytes == 2**30
     assert server.auth_dir is not None
+
+
+def test_an_image_that_the_policy_does_not_list_is_refused_where_it_was_written() -> None:
+    template = template_of(pool(server={"image": "elsewhere/server:1"}), SETTINGS)
+    with pytest.raises(NotAllowed, match=r"^spec\.server\.image "):
+        check_pool_template("team", template, SETTINGS, PodPolicy())
+    check_pool_template("team", template_of(pool(), SETTINGS), SETTINGS, PodPolicy())
 
 
 def test_claims_are_mounted_once() -> None:

@@ -13,7 +13,7 @@ from model_operator.engine.batches.cache import OwnerCache
 from model_operator.engine.events import EventRecorder
 from model_operator.errors import ApiError, InvalidSpec
 from model_operator.manifests.drift import needs_apply
-from model_operator.manifests.pod_policy import check_template
+from model_operator.manifests.pod_policy import check_pool_template
 from model_operator.manifests.pool import pool_objects
 from model_operator.policy.admission import Admission
 from model_operator.policy.pools import PoolEvent, events, invalid_status, pool_status
@@ -54,7 +54,7 @@ class PoolReconciler:
             pool = ModelPool.from_body(body)
             wanted = pool_objects(pool, self._admission.settings)
             template = next(one for one in wanted if one["kind"] == "Deployment")["spec"]["template"]
-            check_template(key.namespace, template, self._admission.settings, self._admission.pods)
+            check_pool_template(key.namespace, template, self._admission.settings, self._admission.pods)
         except InvalidSpec as error:
             log.warning("%s/%s: %s", *key, error)
             await self._report_invalid(body, reason_of(error), str(error))
