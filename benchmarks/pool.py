@@ -311,6 +311,13 @@ def milliseconds(values: Sequence[float], share: float) -> str:
     return f"{float(np.percentile(values, share)) * 1000:.1f} ms" if values else "-"
 
 
+_NOTE = (
+    " Memory is the PSS of all processes, and for a server\nof each model what one has alone (USS) times their number."
+    " Cold hits wait until their model is loaded: in the pool by the\n"
+    "request itself, in MLServer by its repository API."
+)
+
+
 def shown(measured: Sequence[Measured], size: float) -> str:
     """The table, and what was measured."""
     head = (
@@ -339,7 +346,7 @@ def shown(measured: Sequence[Measured], size: float) -> str:
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(
-        [*lines, "", f"Files of {size:.2f} MB on average; every answer was checked, and none was refused."]
+        [*lines, "", f"Files of {size:.2f} MB on average; every answer was checked, and none was refused.{_NOTE}"]
     )
 
 
