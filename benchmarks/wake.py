@@ -22,8 +22,8 @@ from modeldeploy.kube import DEPLOYMENTS, MODELDEPLOYMENTS, PODS, SERVICES, Kube
 from modeldeploy.stand import checkout, installed, start_sandbox, wait_until
 
 ROUNDS = 9
-#: Seconds between two questions to a pod that starts.
-_PAUSE = 0.02
+#: Seconds between two questions to a pod that starts: more often, they would slow the start down.
+_PAUSE = 0.1
 _GOAL = 1.2
 
 
@@ -66,14 +66,19 @@ def measure(folder: Path) -> Table:
 
 def _table(woken: list[float], started: list[float]) -> Table:
     ratio = round(statistics.median(woken) / statistics.median(started), 2)
-    spread = f"{min(woken):.2f} to {max(woken):.2f} s, and {min(started):.2f} to {max(started):.2f} s"
     return Table(
         name="wake",
         title="Waking a model",
         rows=(
             Row(what=f"first answer of a model that sleeps (median of {ROUNDS})", value=_median(woken), unit="s"),
-            Row(what=f"first answer of its bare pod, scaled from 0 to 1 ({spread})", value=_median(started), unit="s"),
-            Row(what="the first next to the second", value=ratio, unit="x", goal=_GOAL),
+            Row(what="the fastest of them", value=round(min(woken), 2), unit="s"),
+            Row(
+                what=f"first answer of its bare pod, scaled from 0 to 1 (median of {ROUNDS})",
+                value=_median(started),
+                unit="s",
+            ),
+            Row(what="the fastest of them", value=round(min(started), 2), unit="s"),
+            Row(what="median of the model next to that of the bare pod", value=ratio, unit="x", goal=_GOAL),
         ),
     )
 

@@ -277,6 +277,14 @@ class PodSample(Protocol):
         """Requests that the model, its schema or a limit refused; None of a server that does not count them."""
 
     @property
+    def explanations(self) -> int:
+        """Requests for explanations since the start of the process."""
+
+    @property
+    def in_flight(self) -> int:
+        """Predictions that are being answered."""
+
+    @property
     def inputs(self) -> InputSample | None:
         """Requests that were compared with the training data; None of a server that does not compare them."""
 

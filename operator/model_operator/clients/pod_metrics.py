@@ -55,6 +55,8 @@ class Sample:
     inputs: InputSample | None = None
     estimate: str | None = None
     estimated: Mapping[str, EstimatedMetric] = field(default_factory=dict)
+    explanations: int = 0
+    in_flight: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +239,8 @@ class _Page:
     estimate: str | None = None
     estimated: dict[str, dict[str, float]] = field(default_factory=dict)
     estimated_rows: float = 0.0
+    explanations: int = 0
+    in_flight: int = 0
 
     def add_model(self, text: str, _: float) -> None:
         labels = labels_of(text)
@@ -267,6 +271,12 @@ class _Page:
 
     def add_refusals(self, _: str, value: float) -> None:
         self.refusals = (self.refusals or 0) + int(value)
+
+    def add_explanations(self, _: str, value: float) -> None:
+        self.explanations += int(value)
+
+    def add_in_flight(self, _: str, value: float) -> None:
+        self.in_flight = int(value)
 
     def add_duration(self, text: str, value: float) -> None:
         edge = float(_edge(text))
@@ -378,6 +388,8 @@ class _Page:
             slices={key: SliceCounts(**counts) for key, counts in self.slices.items()},
             inputs=self._inputs(),
             estimate=self.estimate,
+            explanations=self.explanations,
+            in_flight=self.in_flight,
             estimated={
                 metric: EstimatedMetric(**parts, rows=self.estimated_rows)
                 for metric, parts in self.estimated.items()
@@ -393,6 +405,8 @@ _READERS: Mapping[str, Callable[[_Page, str, float], None]] = {
     "modeldeploy_source_problem": _Page.add_source_problem,
     "modeldeploy_requests_total": _Page.add_requests,
     "modeldeploy_refusals_total": _Page.add_refusals,
+    "modeldeploy_explanations_total": _Page.add_explanations,
+    "modeldeploy_requests_in_flight": _Page.add_in_flight,
     "modeldeploy_request_duration_seconds_bucket": _Page.add_duration,
     "modeldeploy_outputs_total": _Page.add_output,
     "modeldeploy_feedback_total": _Page.add_feedback,

@@ -48,6 +48,7 @@ class Activation:
         self._cache, self._queue, self._activators = cache, queue, activators
         self._peers: dict[str, _Peer] = {}
         self._has_looked = False
+        self._problem = ""
         self._routes: dict[ObjectKey, Route] = {}
         #: Ports that were given to models whose status does not have them yet.
         self._claimed: dict[ObjectKey, int] = {}
@@ -98,8 +99,11 @@ class Activation:
         try:
             pods = {pod.url: pod for pod in await self._activators.find()}
         except ApiError as error:
-            log.warning("cannot list the activators: %s", error)
+            if str(error) != self._problem:
+                log.warning("cannot list the activators: %s", error)
+            self._problem = str(error)
             return
+        self._problem = ""
         before = self._ready()
         for url in self._peers.keys() - pods.keys():
             self._drop(url)

@@ -205,7 +205,7 @@ class MetricsCollector:
         if not pods:
             return False
         counts: dict[str, int | None] = {pod["metadata"]["uid"]: None for pod in pods}
-        counts |= {pod["metadata"]["uid"]: sample.requests + (sample.refusals or 0) for pod, sample in found}
+        counts |= {pod["metadata"]["uid"]: _answered(sample) for pod, sample in found}
         self._idleness[resource.key] = observed_again(last, counts, self._clock.now())
         return last is None
 
@@ -263,6 +263,11 @@ def _inputs(revision: str, last: ModelReport | None, found: PodSamples, *, asked
     samples = [sample.inputs for pod, sample in found if revision_of_pod(pod) == revision]
     before, after = last.inputs if last else None, merged(samples)
     return refreshed(before, after if len(samples) == asked else with_unread(before, after))
+
+
+def _answered(sample: PodSample) -> int | None:
+    """Return how many requests of any kind a pod has answered; None while it answers one."""
+    return None if sample.in_flight else sample.requests + (sample.refusals or 0) + sample.explanations
 
 
 def _needs_all_pods(resource: ModelDeployment) -> bool:

@@ -16,7 +16,7 @@ class Idleness:
 def observed_again(last: Idleness | None, counts: Mapping[str, int | None], now: datetime) -> Idleness:
     """Return the idleness after another look.
 
-    A pod that did not tell its count (None) may have answered requests. After a restart of the operator, the time
+    A pod without a count (None) is answering a request, or did not tell. After a restart of the operator, the time
     counts from the first look.
     """
     known = {uid: count for uid, count in counts.items() if count is not None}

@@ -7,6 +7,7 @@ from rollout_actions import BAD, BROKEN, GATEWAY, GOOD, NEXT, at_phase, fall_asl
 from rollout_world import World
 
 from model_operator.api.resource import ObjectKey
+from model_operator.api.values import replace
 from model_operator.clients.pod_metrics import Sample
 
 
@@ -105,6 +106,27 @@ async def test_without_an_activator_it_keeps_its_pod_and_says_what_to_set() -> N
     assert (found["status"], found["reason"]) == ("False", "NotInstalled")
     assert "activator.enabled" in found["message"]
     assert replicas(world) == [1]
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "phase"),
+    [
+        pytest.param({}, {}, "Sleeping", id="silence"),
+        pytest.param({}, {"requests": 8}, "Healthy", id="a prediction"),
+        pytest.param({}, {"explanations": 1}, "Healthy", id="an explanation"),
+        pytest.param({"in_flight": 1}, {"in_flight": 1}, "Healthy", id="a prediction that takes its time"),
+    ],
+)
+async def test_what_keeps_it_awake(first: dict[str, Any], then: dict[str, Any], phase: str) -> None:
+    world = world_with_activators()
+    key = world.cluster.create("fraud", sleeper())
+    await world.run(key, until=at_phase("Healthy"))
+    revision = world.status(key)["stableRevision"]
+    for counted in (first, then):
+        world.pods.samples[revision] = replace(Sample(model=None, requests=7, errors=0), **counted)
+        await world.evidence.poll()
+        await world.turn(key, 40)
+    assert world.status(key)["phase"] == phase
 
 
 async def test_a_schedule_that_never_comes_is_named_in_the_status() -> None:
