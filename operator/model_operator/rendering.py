@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from model_operator.api.json import JsonObject
-from model_operator.api.names import revision_name
+from model_operator.api.names import revision_name, versions_name
 from model_operator.api.resource import ModelDeployment
 from model_operator.api.spec import parse_server
 from model_operator.manifests.evaluation import evaluation_job
 from model_operator.manifests.metadata import owned_object
 from model_operator.manifests.monitoring import monitoring_objects
-from model_operator.manifests.pods import PodSettings
+from model_operator.manifests.pods import VERSIONS_FILE, PodSettings
 from model_operator.manifests.standby import standby_slices
 from model_operator.manifests.workload import (
     autoscaler,
@@ -19,6 +19,7 @@ from model_operator.manifests.workload import (
     disruption_budget,
     front_service,
     revision_service,
+    versions,
 )
 from model_operator.observation.values import Observed
 from model_operator.policy.decide import Plan
@@ -48,7 +49,13 @@ def render(
         body for revision in growing for body in _revision_objects(resource, plan, observed, live, settings, revision)
     ]
     budget = [disruption_budget(resource)] if sum(plan.sizes.values()) > 1 else []
-    leading = [*_revision_services(resource, plan, observed, live, revisions), *absent, *_standby(resource, plan, live)]
+    known = _versions(resource, plan, revisions, live)
+    leading = [
+        *known,
+        *_revision_services(resource, plan, observed, live, revisions),
+        *absent,
+        *_standby(resource, plan, live),
+    ]
     yield [*grown, *budget, *leading]
     consuming = list(_consumers(resource, plan, observed))
     yield [*(service for service in services if service not in absent), *consuming]
@@ -99,6 +106,16 @@ def _consumers(resource: ModelDeployment, plan: Plan, observed: Observed) -> Ite
     sources = [_source(resource, plan, observed, revision) for revision in (*plan.sizes, *plan.kept)]
     if any(source is not None and parse_server(source["server"]).stream for source in sources):
         yield consumers(resource, consuming_revisions(plan))
+
+
+def _versions(resource: ModelDeployment, plan: Plan, revisions: Sequence[str], live: Children) -> Iterator[JsonObject]:
+    """Yield the versions of revisions of an alias. What was written once of a revision stays, whatever a pod says."""
+    existing = live.get(("ConfigMap", versions_name(resource.name)), {}).get("data", {}).get(VERSIONS_FILE, "")
+    written = dict(pair for line in existing.splitlines() if len(pair := line.split()) == 2)
+    known = {**plan.registered, **written}
+    by_revision = {revision: known[revision] for revision in revisions if revision in known}
+    if by_revision:
+        yield versions(resource, by_revision)
 
 
 def consuming_revisions(plan: Plan) -> list[str]:

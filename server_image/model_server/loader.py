@@ -29,6 +29,7 @@ from model_server.runtimes import load_model
 from model_server.settings import Settings
 from model_server.storage import version_of
 from model_server.storage.cache import Cache, obtain, obtain_signature
+from model_server.storage.pinned import pinned_uri
 from model_server.storage.redaction import redacted
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def load(
     `report` is called with each phase, and with the download's progress. `is_alone`: the process has no other model,
     which would need the code of libraries again at once. Raises StartErrors.
     """
-    uri = settings.storage_uri
+    uri = pinned_uri(settings)
     require_known(settings.format)
     report(Phase.DOWNLOADING, f"fetching {redacted(uri)}")
 

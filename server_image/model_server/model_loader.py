@@ -19,6 +19,7 @@ from model_server.loader import load
 from model_server.monitoring.monitor import Monitor
 from model_server.settings import Settings
 from model_server.source_watcher import SourceWatcher
+from model_server.storage.pinned import pinned_uri
 from model_server.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class ModelLoader:
 
     def _load(self) -> None:
         try:
-            self._poll.remember()
+            self._poll.remember(pinned_uri(self._settings))
             loaded = load(self._settings, self._folder, environ=self._environ, report=self._report)
         except RestartNeeded as restart:
             self._tell(self._restart, restart)

@@ -107,6 +107,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Path | None,
         Meta(description="A folder shared by pods (hostPath, PVC) that keeps pinned packages; default: none."),
     ] = None
+    registered_versions: Annotated[
+        Path | None,
+        Meta(
+            description="File with the version of each revision, one pair a line: what is loaded of a `models:/` alias"
+            " that has moved; default: what the alias names."
+        ),
+    ] = None
     credentials_dir: Annotated[Path | None, Meta(description="A mounted Secret with storage credentials.")] = None
     ca_file: Annotated[
         Path | None,

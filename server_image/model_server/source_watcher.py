@@ -27,9 +27,9 @@ class SourceWatcher:
         self._loaded = self._now = ""
         self._end = threading.Event()
 
-    def remember(self) -> None:
-        """Note what lies at the URI, before it is downloaded: what changes meanwhile is then seen as a change."""
-        self._loaded = self._now = self._look() if self._interval else ""
+    def remember(self, uri: str) -> None:
+        """Note what is about to be downloaded, and from where: what changes meanwhile is then seen as a change."""
+        self._loaded = self._now = self._look(uri) if self._interval else ""
 
     def begin(self) -> None:
         """Poll at every interval from now on; not at all when it is 0."""
@@ -42,7 +42,7 @@ class SourceWatcher:
 
     def _run(self) -> None:
         while not self._end.wait(self._interval):
-            found = self._look()
+            found = self._look(self._uri)
             self._loaded = self._loaded or found
             if found and found != self._now:
                 self._now = found
@@ -50,10 +50,10 @@ class SourceWatcher:
                 log.info("the object at the storage URI has changed", extra={"fingerprint": found})
                 self._telemetry.source_changed(changed)
 
-    def _look(self) -> str:
+    def _look(self, uri: str) -> str:
         """The source's fingerprint, "" when storage does not answer: an outage is no change."""
         try:
-            found = fingerprint(self._uri, environ=self._environ)
+            found = fingerprint(uri, environ=self._environ)
         except StartError as error:
             log.warning("cannot look whether the model has changed: %s", error.message)
             self._telemetry.source_problem(error.reason)

@@ -53,6 +53,9 @@ def test_a_moved_alias_is_rolled_out_and_the_verdict_is_written_back(space: Any,
         assert refused["modeldeploy.reason"] == status["history"][0]["reason"]
         assert refused["modeldeploy.message"]
         assert answer(space) == [2], "the version before goes on serving"
+        assert space.kubectl("delete", "pod", "--selector", f"modeldeploy.dev/name={NAME}").returncode == 0
+        wait_until(lambda: serves_again(space), "another pod serves", seconds=120)
+        assert answer(space) == [2], "a pod that starts after the alias was moved is of its revision's version"
         assert registry.tags(NAME, "2")["modeldeploy.status"] == "promoted"
 
     def is_away() -> bool:
@@ -103,6 +106,13 @@ def verdict(registry: mlflow_registry.Registry, version: str, status: str) -> di
         return found if found.get("modeldeploy.status") == status else None
 
     return wait_until(tags, lambda: f"version {version} is {status}: {registry.tags(NAME, version)}", seconds=180) or {}
+
+
+def serves_again(space: Any) -> bool:
+    try:
+        return bool(answer(space))
+    except (httpx.HTTPError, ValueError, KeyError):
+        return False
 
 
 def answer(space: Any) -> Any:

@@ -65,6 +65,11 @@ def consumers_name(name: str) -> str:
     return f"{name}-stream"
 
 
+def versions_name(name: str) -> str:
+    """Return the name of the ConfigMap with the version in its registry that each revision is of."""
+    return f"{name}-versions"
+
+
 def list_name(name: str) -> str:
     """Return the name of the ConfigMap with the list of a pool's models."""
     return f"{name}-models"

@@ -18,6 +18,7 @@ SOURCE_PROBLEMS: Mapping[str, str] = {
 OTHER_PROBLEM = "SourceUnreadable"
 
 _REGISTERED = re.compile(r"models:/(?P<name>[^/:@]+)(?:@[-_a-zA-Z0-9]+|/(?P<version>[1-9][0-9]{0,17}))")
+_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 #: The server puts the number of the version in front of the fingerprint of an alias.
 _FINGERPRINT = re.compile(r"([1-9][0-9]{0,17})-")
 
@@ -42,6 +43,17 @@ def registered_model(uri: str) -> RegisteredModel | None:
     """Return the registered model that a storage URI names; None for another URI."""
     match = _REGISTERED.fullmatch(uri)
     return RegisteredModel(match["name"], match["version"] or "") if match else None
+
+
+def is_version(text: str) -> bool:
+    """Whether a text, which may be one that a pod reported, is the number of a version."""
+    return _NUMBER.fullmatch(text) is not None
+
+
+def is_alias(uri: str) -> bool:
+    """Whether a storage URI names an alias, which may name another version later."""
+    registered = registered_model(uri)
+    return registered is not None and not registered.version
 
 
 def declared_version(uri: str, fingerprint: str) -> str:

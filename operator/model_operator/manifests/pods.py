@@ -7,10 +7,19 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from model_operator.api.names import PROTECTS_METRICS, REVISION, SCHEME, consumers_name, own_labels, pod_selector
+from model_operator.api.names import (
+    PROTECTS_METRICS,
+    REVISION,
+    SCHEME,
+    consumers_name,
+    own_labels,
+    pod_selector,
+    versions_name,
+)
 from model_operator.api.pod_template import SERVER_CONTAINER
 from model_operator.api.resource import ObjectKey
 from model_operator.api.shadow import DIGEST_VARIABLE, shadow_token, token_digest
+from model_operator.api.source import is_alias
 from model_operator.api.spec import CertificateAuthority, DataQuality, KeyLimit, Model, PublicKey, Server
 from model_operator.api.stream import Stream
 from model_operator.manifests.strategic_merge import overlay
@@ -32,6 +41,9 @@ STREAM_DIR = "/var/run/secrets/modeldeploy/stream"
 #: The ConfigMap that names the revisions which consume messages, as a file.
 CONSUMERS_DIR = "/etc/modeldeploy/stream"
 CONSUMERS_FILE = "revisions"
+#: The ConfigMap with the version in its registry that each revision is of, as a file.
+VERSIONS_DIR = "/etc/modeldeploy/registry"
+VERSIONS_FILE = "versions"
 TLS_DIR = "/var/run/secrets/modeldeploy/tls"
 PUBLIC_KEY_DIR = "/var/run/secrets/modeldeploy/signature"
 CLAIM_DIR = "/mnt/claims"
@@ -184,6 +196,7 @@ def _environment(key: ObjectKey, revision: str, model: Model, server: Server) ->
         "POLL_SECONDS": _seconds(model.poll_interval),
         "MODEL_DIR": MODEL_DIR,
         "CACHE_DIR": CACHE_DIR if model.cache_claim or model.cache_path else None,
+        "REGISTERED_VERSIONS": f"{VERSIONS_DIR}/{VERSIONS_FILE}" if is_alias(model.storage_uri) else None,
         "CREDENTIALS_DIR": CREDENTIALS_DIR if model.secret_name else None,
         "CA_FILE": f"{CA_DIR}/ca.crt" if model.ca else None,
         "AUTH_DIR": AUTH_DIR if server.auth_secret_name else None,
@@ -281,6 +294,8 @@ def _mounts(model: Model, server: Server) -> list[Body]:
         mounts.append({"name": "stream-revisions", "mountPath": CONSUMERS_DIR, "readOnly": True})
         if server.stream.secret_name:
             mounts.append({"name": "stream", "mountPath": STREAM_DIR, "readOnly": True})
+    if is_alias(model.storage_uri):
+        mounts.append({"name": "versions", "mountPath": VERSIONS_DIR, "readOnly": True})
     if model.cache_claim or model.cache_path:
         mounts.append({"name": "cache", "mountPath": CACHE_DIR})
     if claim := claim_of(model):
@@ -306,6 +321,9 @@ def _volumes(name: str, model: Model, server: Server) -> list[Body]:
         volumes.append({"name": "stream-revisions", "configMap": consumers})
         if server.stream.secret_name:
             volumes.append({"name": "stream", "secret": {"secretName": server.stream.secret_name}})
+    if is_alias(model.storage_uri):
+        # Optional: nothing is known of the first revision before its first pod has told it.
+        volumes.append({"name": "versions", "configMap": {"name": versions_name(name), "optional": True}})
     if model.cache_claim:
         volumes.append({"name": "cache", "persistentVolumeClaim": {"claimName": model.cache_claim}})
     elif model.cache_path:

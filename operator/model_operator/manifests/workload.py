@@ -16,13 +16,14 @@ from model_operator.api.names import (
     consumers_name,
     pod_selector,
     revision_name,
+    versions_name,
 )
 from model_operator.api.quantities import canonical_quantity
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.spec import Autoscaling, parse_model, parse_server
 from model_operator.manifests.drift import content_hash
 from model_operator.manifests.metadata import owned_object
-from model_operator.manifests.pods import CONSUMERS_FILE, RENDERER, PodSettings, pod_template
+from model_operator.manifests.pods import CONSUMERS_FILE, RENDERER, VERSIONS_FILE, PodSettings, pod_template
 
 Body = dict[str, Any]
 
@@ -179,6 +180,15 @@ def consumers(owner: ModelDeployment, revisions: Sequence[str]) -> Body:
     """
     content = {"data": {CONSUMERS_FILE: "".join(f"{revision}\n" for revision in revisions)}}
     return owned_object(owner, "v1", "ConfigMap", consumers_name(owner.name), content)
+
+
+def versions(owner: ModelDeployment, by_revision: Mapping[str, str]) -> Body:
+    """Return the ConfigMap that tells pods which version of a registered model their revision is of.
+
+    The first revision of an alias learns it from its own pods, so that no pod template can have it.
+    """
+    text = "".join(f"{revision} {version}\n" for revision, version in sorted(by_revision.items()))
+    return owned_object(owner, "v1", "ConfigMap", versions_name(owner.name), {"data": {VERSIONS_FILE: text}})
 
 
 def disruption_budget(owner: ModelDeployment) -> Body:

@@ -1,11 +1,12 @@
 """The decision on one ModelDeployment: (spec, status, observation, now) -> (status, plan, Events)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from operator import attrgetter
 
 from model_operator.api.resource import ModelDeployment
+from model_operator.api.source import declared_version, is_alias, is_version
 from model_operator.api.status import Phase, Status, Weights
 from model_operator.api.traffic import TrafficSplit
 from model_operator.observation.values import Observed
@@ -56,7 +57,8 @@ class Plan:
     revisions whose size is left to their autoscaler. `preview` is the revision behind the preview
     Service, empty without one. `target` is the revision of the spec. `evaluations` are the
     Jobs that evaluate revisions on labelled data, `retraining` is the name of the last training Job, which is kept.
-    `standby` are the activators that take the requests while no pod does, None if pods do.
+    `standby` are the activators that take the requests while no pod does, None if pods do. `registered` has the
+    versions of a registered model that revisions of an alias are known to be of.
     """
 
     target: str
@@ -71,6 +73,7 @@ class Plan:
     evaluations: Sequence[Evaluation] = ()
     retraining: str = ""
     standby: Standby | None = None
+    registered: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +120,22 @@ def plan(s: RolloutContext) -> Plan:
         retraining=s.status.retraining.job if s.status.retraining else "",
         preview=s.status.canary if getattr(s.spec.strategy, "preview_service", False) else "",
         standby=standby(s),
+        registered=registered_versions(s),
     )
+
+
+def registered_versions(s: RolloutContext) -> Mapping[str, str]:
+    """Return the version of each revision of an alias, as its servers reported it or the poll found it."""
+    found: dict[str, str] = {}
+    for view in s.observed.revisions.values():
+        uri = (view.source or {}).get("model", {}).get("storageUri", "")
+        version = view.model.version if view.model else ""
+        if is_alias(uri) and is_version(version):
+            found[view.revision] = version
+    uri = s.spec.model.storage_uri
+    if is_alias(uri) and (polled := declared_version(uri, s.target_fingerprint)):
+        found[s.target] = polled
+    return found
 
 
 def standby(s: RolloutContext) -> Standby | None:

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from ipaddress import ip_network
-from typing import Any
 
 import pytest
 from aiohttp import web
@@ -166,7 +165,7 @@ async def served(world: World, url: str) -> ObjectKey:
     key = await live(world, canary(routing=False))
     model = {"storageUri": ALIAS, "pollInterval": "30s", "registry": {"url": url}}
     world.cluster.change(key, lambda body: body["spec"].update(model=model, hooks={"registry": {}}))
-    await world.run(key, until=at_phase("Healthy"))
+    await world.run(key)
     await says(world, key, world.status(key)["stableRevision"], version="1")
     return key
 
@@ -255,6 +254,4 @@ async def test_nothing_is_written_where_nobody_asked_for_it(client: HttpRegistri
 
 
 def test_the_hook_makes_no_other_pods() -> None:
-    plain: dict[str, Any] = {"model": {"storageUri": ALIAS}}
-    hooked = resource(HEALTHY, **plain, hooks={"registry": {"url": "https://m"}})
-    assert hooked.target == resource(HEALTHY, **plain).target
+    assert resource(HEALTHY, hooks={"registry": {"url": "https://m"}}).target == resource(HEALTHY).target

@@ -103,3 +103,49 @@ async def test_the_annotation_refresh_asks_for_a_new_revision_at_once(token: str
     assert status["stableRevision"] != before
     await world.run(key)
     assert world.status(key)["stableRevision"] == status["stableRevision"], "once is enough"
+
+
+ALIAS = "models:/wine@champion"
+
+
+def versions(world: World, key: ObjectKey) -> dict[str, str]:
+    """The versions that pods of an alias find in their volume, by revision."""
+    bodies = [one for one in world.cluster.of_kind("ConfigMap") if one["metadata"]["name"] == f"{key.name}-versions"]
+    return dict(line.split() for body in bodies for line in body["data"]["versions"].splitlines())
+
+
+async def tells(world: World, key: ObjectKey, revision: str, version: str, changed: str = "") -> Any:
+    """Let time pass, and the operator hear which version a revision's servers have, and what they see."""
+    world.clock.advance(parse_duration("31s"))
+    model = ModelInfo(uri=ALIAS, version=version, format="onnx", sha256=version)
+    world.pods.samples[revision] = Sample(model=model, requests=0, errors=0, changed_fingerprint=changed)
+    world.sync()
+    await world.evidence.poll()
+    await world.operate(key)
+    return world.status(key)
+
+
+async def test_pods_that_start_later_load_the_version_of_their_revision_wherever_the_alias_is() -> None:
+    world = World()
+    key = await live(world, canary(routing=False))
+    assert versions(world, key) == {}, "only an alias needs it"
+    model = {"storageUri": ALIAS, "pollInterval": "30s"}
+    world.cluster.change(key, lambda body: body["spec"].update(model=model))
+    await world.run(key)
+    first = world.status(key)["stableRevision"]
+    assert versions(world, key) == {}, "nobody has told it yet"
+    await tells(world, key, first, "1")
+    assert versions(world, key) == {first: "1"}
+    second = (await tells(world, key, first, "1", changed="2-13d7e7aba2461053"))["canaryRevision"]
+    assert versions(world, key) == {first: "1", second: "2"}, "also before a pod of it has loaded anything"
+    await tells(world, key, first, "2", changed="2-13d7e7aba2461053")
+    assert versions(world, key) == {first: "1", second: "2"}, "what was written of a revision stays"
+    (template,) = (
+        body["spec"]["template"]["spec"]
+        for body in world.cluster.of_kind("Deployment")
+        if body["metadata"]["name"] == f"fraud-{first}"
+    )
+    (mount,) = (one for one in template["containers"][0]["volumeMounts"] if one["name"] == "versions")
+    (file,) = (one["value"] for one in template["containers"][0]["env"] if one["name"].endswith("REGISTERED_VERSIONS"))
+    assert file == f"{mount['mountPath']}/versions"
+    assert {"name": "versions", "configMap": {"name": "fraud-versions", "optional": True}} in template["volumes"]

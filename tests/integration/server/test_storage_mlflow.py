@@ -14,8 +14,10 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from model_server.errors import StartError
+from model_server.settings import Settings
 from model_server.storage import fetch, fingerprint, version_of
 from model_server.storage.mlflow_models import stored_at
+from model_server.storage.pinned import pinned_uri
 
 MODEL = bytes(range(256)) * 500
 USER = "Basic " + base64.b64encode(b"ada:pass:word").decode()
@@ -231,3 +233,32 @@ def test_an_address_that_is_none_is_refused_without_a_secret(environ, says):
         fingerprint("models:/wine/7", environ=environ)
     assert failed.value.reason == "SettingsInvalid"
     assert "secret" not in failed.value.message
+
+
+@pytest.mark.parametrize(
+    ("uri", "versions", "loaded"),
+    [
+        ("models:/wine@champion", "r1 3\nr2 4\n", "models:/wine/3"),
+        ("models:/wine@champion", "r2 4\n", "models:/wine@champion"),
+        ("models:/wine@champion", "r1 ../3\n", "models:/wine@champion"),
+        ("models:/wine@champion", "r1\n\nr1 3 4\n", "models:/wine@champion"),
+        ("models:/wine@champion", None, "models:/wine@champion"),
+        ("models:/wine/7", "r1 3\n", "models:/wine/7"),
+        ("hf://acme/wine@main", "r1 3\n", "hf://acme/wine@main"),
+    ],
+    ids=[
+        "the version that the revision is of",
+        "another revision's counts for nothing",
+        "a version is a number",
+        "other lines are passed over",
+        "before anything is known, the alias",
+        "a number needs none",
+        "another scheme has none",
+    ],
+)
+def test_a_revision_of_an_alias_keeps_its_version(tmp_path, uri, versions, loaded):
+    file = tmp_path / "versions"
+    if versions is not None:
+        file.write_text(versions)
+    assert pinned_uri(Settings(storage_uri=uri, revision="r1", registered_versions=file)) == loaded
+    assert pinned_uri(Settings(storage_uri=uri, revision="r1")) == uri

@@ -1,5 +1,6 @@
 """What status and Events report of pods, autoscalers and history."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -133,12 +134,13 @@ def test_a_broker_that_is_away_is_told_and_holds_nothing(reported: str | None, v
     ],
 )
 def test_a_source_that_is_away_is_told_and_the_model_stays(reported: str | None, value: str, reason: str) -> None:
-    wish: dict[str, Any] = {"model": {"storageUri": "models:/wine@champion", "pollInterval": "1m"}}
-    stable = resource(HEALTHY, **wish).target
-    status = decided(replace(HEALTHY, stable=stable), observed(view(stable, source_problem=reported)), **wish)
+    asked = resource(replace(HEALTHY, stable=NEW))
+    polled = replace(asked.spec, model=replace(asked.spec.model, poll_interval=timedelta(minutes=1)))
+    seen = observed(view(NEW, source_problem=reported))
+    status = decide(replace(asked, spec=polled), seen, now=NOW, url="").status
     found = {one.type: (one.status, one.reason) for one in status.conditions}
     assert (found["SourceAvailable"], found["Available"][0], found["Stalled"][0]) == ((value, reason), "True", "False")
-    assert (status.stable, status.canary) == (stable, "")
+    assert (status.stable, status.canary) == (NEW, "")
     without = decided(replace(HEALTHY, stable=NEW), observed(view(NEW)))
     assert "SourceAvailable" not in {one.type for one in without.conditions}
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from model_operator.api.resource import ModelDeployment
+from model_operator.api.resource import ModelDeployment, polled_fingerprint
 from model_operator.api.revision import digest
 from model_operator.api.spec import Spec
 from model_operator.api.status import Mode, Phase, Status
@@ -52,6 +52,12 @@ class RolloutContext:
     def target(self) -> str:
         """Revision of the spec."""
         return self.resource.target
+
+    @property
+    def target_fingerprint(self) -> str:
+        """Fingerprint of the object at the storage URI that `target` was made from; empty before any change."""
+        # That of the status as it was read: what was seen since makes another target in the next pass.
+        return polled_fingerprint(self.spec.model, self.resource.status)
 
     @property
     def is_superseded(self) -> bool:

@@ -95,10 +95,7 @@ def remember(
 def _registered_version(s: RolloutContext, revision: str) -> str:
     """Return the version in its registry of a revision that has not reported one."""
     uri = (s.observed.revision(revision).source or {}).get("model", {}).get("storageUri", "")
-    source = s.status.source
-    # Only the revision that the spec asks for now is known to be the one of this fingerprint.
-    is_polled = source is not None and source.uri == uri and revision == s.target
-    return declared_version(uri, source.fingerprint if source is not None and is_polled else "")
+    return declared_version(uri, s.target_fingerprint if revision == s.target else "")
 
 
 def _with_undone(s: RolloutContext, history: tuple[HistoryEntry, ...]) -> tuple[HistoryEntry, ...]:
