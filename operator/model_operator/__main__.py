@@ -229,7 +229,7 @@ def main() -> int:
     except InvalidSettings as error:
         sys.stderr.write(f"model_operator: {error}\n")
         return 78
-    logs.set_up(settings.log_level, settings.log_format)
+    logs.set_up(settings.log_level, settings.log_format, audit=settings.audit == "stdout")
     gc.disable()
     try:
         uvloop.run(run(settings, asyncio.Event()))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from datetime import UTC, datetime
 
 
@@ -21,11 +22,19 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
-def set_up(level: str, style: str) -> None:
-    """Send all logs to standard error; those of libraries only at warning level and above."""
+def set_up(level: str, style: str, *, audit: bool = False) -> None:
+    """Send all logs to standard error; those of libraries only at warning level and above.
+
+    Args:
+        audit: whether the decisions go to standard output, one line of JSON each; else they go nowhere.
+    """
     handler = logging.StreamHandler()
     plain = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if style == "json" else plain)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    decisions = logging.getLogger("model_operator.audit")
+    decisions.handlers = [logging.StreamHandler(sys.stdout) if audit else logging.NullHandler()]
+    decisions.setLevel(logging.INFO)
+    decisions.propagate = False
     for noisy in ("kopf", "aiohttp", "asyncio", "kubernetes"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

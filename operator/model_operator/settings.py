@@ -121,6 +121,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="`debug`, `info`, `warning` or `error`.")
     ] = "info"
+    audit: Annotated[
+        Literal["off", "stdout"],
+        Meta(
+            description="Where one line of JSON for each decision goes: `off` or `stdout`. Logs go to standard error."
+        ),
+    ] = "off"
     log_format: Annotated[Literal["json", "text"], Meta(description="`json` or `text`.")] = "json"
 
     @property

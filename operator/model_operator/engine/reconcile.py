@@ -1,5 +1,6 @@
 """One reconcile of one ModelDeployment: observe, decide, persist the intent, act, report."""
 
+import json
 import logging
 from datetime import timedelta
 
@@ -27,6 +28,7 @@ from model_operator.policy.admission import Admission
 from model_operator.policy.decide import Decision, decide
 from model_operator.policy.rollout.sleep import check_schedules
 from model_operator.policy.rollout.undo import undo
+from model_operator.policy.status.audit import decisions
 from model_operator.policy.status.events import EventDraft
 from model_operator.policy.status.invalid_spec import (
     INTERNAL_ERROR,
@@ -38,6 +40,8 @@ from model_operator.ports import Clock, Cluster
 from model_operator.routers import FrontAddress, router_for
 
 log = logging.getLogger(__name__)
+#: One line for each decision, as JSON; `logs.py` says where it goes.
+audit = logging.getLogger("model_operator.audit")
 
 
 class Reconciler:
@@ -104,6 +108,8 @@ class Reconciler:
         resource, is_overtaken = await self._persist(resource, body, decision)
         has_written = await self._children.write(resource, decision.plan, observed, live)
         self._notifier.notify(before, decision.status)
+        for entry in decisions(before, decision.status, self._clock.now()):
+            audit.info(json.dumps(entry))
         for item in decision.events:
             self._recorder.record(resource, item)
         # The cache suppresses watch events of the operator's own writes: make another pass.
