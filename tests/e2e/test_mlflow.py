@@ -33,9 +33,10 @@ def test_a_moved_alias_is_rolled_out_and_the_verdict_is_written_back(space: Any,
         registry.create(NAME)
         for version, says in (("1", "inputs[:, 0] * 0 + 1"), ("2", "inputs[:, 0] * 0 + 2"), ("3", "1 +")):
             assert registry.register(NAME, mlflow_registry.package(packages, version, says)) == version
-        registry.set_alias(NAME, "champion", "1")
         allow_secret(space, "mlflow", dict(registry.credentials))
         apply(space, registry.url)
+        wait_until(lambda: failure(space), "the status says that nobody has set the alias", seconds=120)
+        registry.set_alias(NAME, "champion", "1")
         space.wait_live(NAME, "1", seconds=120)
         first = verdict(registry, "1", "promoted")
         assert first["modeldeploy.reason"] == "FirstRevision"
@@ -65,6 +66,12 @@ def test_a_moved_alias_is_rolled_out_and_the_verdict_is_written_back(space: Any,
 
     wait_until(is_away, "the condition says that the registry is away", seconds=120)
     assert answer(space) == [2]
+
+
+def failure(space: Any) -> bool:
+    found = space.kube.get(MODELDEPLOYMENTS, NAME).get("status", {}).get("podFailures", ())
+    said = f"has no model '{NAME}' with the alias 'champion'"
+    return any(one["reason"] == "ArtifactNotFound" and said in one["message"] for one in found)
 
 
 def apply(space: Any, url: str) -> None:
