@@ -22,7 +22,7 @@ is what the operator gives (`own`, `kept`), and what it sets to null is gone.
   expression: {{ $listed.serviceAccounts | toJson | squote }}
 - name: hostPaths
   expression: {{ $listed.hostPaths | toJson | squote }}
-# Of a ModelDeployment or a ModelBatch, which has no hooks.
+# Of a ModelDeployment, of a ModelBatch, which has no hooks, or of a ModelPool, which has no overlay and many models.
 - name: wanted
   expression: "dyn(object.spec)"
 - name: server
@@ -123,7 +123,7 @@ is what the operator gives (`own`, `kept`), and what it sets to null is gone.
     p.path + '.spec.securityContext.sysctls has one that is not among the safe sysctls')
     + variables.volumes.map(v, (has(v.v.hostPath) && v.v.hostPath != null)
     && !(has(v.v.hostPath.path) && v.v.hostPath.path in variables.hostPaths), v.path + '.hostPath is a folder of the node')
-    + (has(variables.wanted.model.cache) && has(variables.wanted.model.cache.hostPath)
+    + (has(variables.wanted.model) && has(variables.wanted.model.cache) && has(variables.wanted.model.cache.hostPath)
     && !(variables.wanted.model.cache.hostPath in variables.hostPaths)
     && !variables.volumes.exists(v, v.pod.own && v.v.name == 'cache' && has(v.v.hostPath))
     ? ['spec.model.cache.hostPath is a folder of the node'] : [])

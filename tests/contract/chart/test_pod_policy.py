@@ -11,9 +11,12 @@ import pytest
 import yaml
 from pod_policy_cases import CASES, LEVELS, VALUES, Case
 
+from model_operator.api.pool import ModelPool
 from model_operator.api.resource import ModelDeployment
 from model_operator.errors import NotAllowed
-from model_operator.settings import settings_from
+from model_operator.manifests.pod_policy import check_pool_template
+from model_operator.manifests.pool import template_of
+from model_operator.settings import Settings, settings_from
 from model_sandbox.cel.checker import check
 from model_sandbox.cel.types import BOOL, DYN, STRING
 
@@ -46,11 +49,16 @@ def by_the_chart(body: dict[str, Any], namespace: str) -> set[str]:
     return set(variables["problems"])
 
 
-def by_the_operator(case: Case, namespace: str) -> set[str]:
-    """Return what the operator finds in a case, with the settings that the chart gives it."""
+def operator_settings() -> Settings:
+    """The settings that the chart gives the operator."""
     (deployment,) = [one for one in objects() if one["kind"] == "Deployment"]
     variables = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
-    settings = settings_from({one["name"]: one["value"] for one in variables if "POD_POLICY" in one["name"]})
+    return settings_from({one["name"]: one["value"] for one in variables if "POD_POLICY" in one["name"]})
+
+
+def by_the_operator(case: Case, namespace: str) -> set[str]:
+    """Return what the operator finds in a case, with the settings that the chart gives it."""
+    settings = operator_settings()
     body = case.body
     body["metadata"]["namespace"] = namespace
     try:
@@ -70,6 +78,26 @@ def test_operator_and_admission_policy_refuse_the_same_fields(case: Case, namesp
     assert by_the_chart(case.body, namespace) == found
     if case.batch is not None:
         assert by_the_chart(case.batch, namespace) == found
+
+
+@pytest.mark.parametrize("namespace", LEVELS)
+@pytest.mark.parametrize("image", ["", "elsewhere/server:1"])
+def test_operator_and_admission_policy_refuse_the_same_pools(image: str, namespace: str) -> None:
+    body = {
+        "apiVersion": "modeldeploy.dev/v1alpha1",
+        "kind": "ModelPool",
+        "metadata": {"name": "small", "namespace": namespace, "uid": "u", "generation": 1},
+        "spec": {"models": [{"name": "a", "storageUri": "pvc://claim/a"}], "server": {"image": image} if image else {}},
+    }
+    admission = operator_settings().admission
+    pool = ModelPool.from_body(body)
+    try:
+        check_pool_template(namespace, template_of(pool, admission.settings), admission.settings, admission.pods)
+        found: set[str] = set()
+    except NotAllowed as error:
+        found = set(str(error).partition(". The pod policy")[0].split("; "))
+    assert bool(found) is (bool(image) and LEVELS[namespace] == "restricted")
+    assert by_the_chart(body, namespace) == found
 
 
 def test_every_expression_has_the_type_that_the_api_server_wants() -> None:

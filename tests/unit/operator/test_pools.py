@@ -8,6 +8,7 @@ import pytest
 
 from model_operator.api.names import POOL
 from model_operator.api.pool import ModelPool, PoolSample
+from model_operator.engine.pools.samples import is_worth_a_write
 from model_operator.errors import InvalidSpec, NotAllowed
 from model_operator.manifests.pod_policy import PodPolicy, check_pool_template
 from model_operator.manifests.pods import PodSettings
@@ -139,3 +140,20 @@ def test_a_failed_model_is_an_event_once() -> None:
 def test_a_budget_that_the_server_refuses_is_refused_here(budget: str) -> None:
     with pytest.raises(InvalidSpec, match="less than 64Mi"):
         pool(memoryBudget=budget)
+
+
+@pytest.mark.parametrize(
+    ("told", "found", "seconds", "expected"),
+    [
+        pytest.param((3, 0), (3, 0), 1000, False, id="nothing has changed"),
+        pytest.param((3, 0), (4, 0), 5, False, id="models come and go all day"),
+        pytest.param((3, 0), (4, 0), 30, True, id="their number is told now and then"),
+        pytest.param((3, 0), (3, 1), 1, True, id="a failure is told at once"),
+        pytest.param((3, 1), (3, 0), 1, True, id="and so is its end"),
+    ],
+)
+def test_samples_that_are_worth_a_write(
+    told: tuple[int, int], found: tuple[int, int], seconds: float, expected: bool
+) -> None:
+    before, after = ((PoolSample(loaded=loaded, failed=failed),) for loaded, failed in (told, found))
+    assert is_worth_a_write(before, after, seconds=seconds) is expected
