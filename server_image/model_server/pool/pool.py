@@ -54,6 +54,9 @@ ATTEMPTS = 4
 PRELOAD_SECONDS = 120.0
 #: Between two looks for room while all loaded models are busy.
 WAIT_SECONDS = 0.05
+#: How far beyond its budget a load may take the pool, times the budget; others are unloaded when it is over.
+MOST_OVER = 1.25
+_TOO_LARGE = "Raise the memory budget of the pool, or serve this model by a ModelDeployment."
 #: A process that does not answer a check for so many request timeouts has a call that holds its event loop.
 SILENCE_FACTOR = 10
 
@@ -283,7 +286,11 @@ class Pool:
         try:
             await self._make_room(entry)
             process = await self._processes.of(entry)
-            reply = await process.ask(Load(entry.number, entry.listed))
+            watching = asyncio.create_task(self._watch_memory(process, entry), name="memory")
+            try:
+                reply = await process.ask(Load(entry.number, entry.listed))
+            finally:
+                watching.cancel()
             if isinstance(reply, Loaded):
                 outcome = "loaded"
                 entry.process, entry.version, entry.failure = process, reply.version, None
@@ -376,8 +383,22 @@ class Pool:
             await self._unload(entry)
         self._telemetry.over_budget()
         message = f"with it alone the pool holds {used} bytes, and its budget is {budget}"
-        hint = "Raise the memory budget of the pool, or serve this model by a ModelDeployment."
-        self._failed(entry, NotLoaded("ModelTooLarge", message, hint, True))
+        self._failed(entry, NotLoaded("ModelTooLarge", message, _TOO_LARGE, True))
+
+    async def _watch_memory(self, process: WorkerProcess, entry: Entry) -> None:
+        """End a process that a load takes far beyond the budget: else the kernel ends the whole container."""
+        budget = self._settings.memory_bytes
+        most = int(budget * MOST_OVER)
+        while True:
+            used = self.used_bytes
+            if used > most:
+                break
+            await asyncio.sleep(WAIT_SECONDS)
+        message = f"while it was loaded the pool held {used} bytes, and its budget is {budget}"
+        self._failed(entry, NotLoaded("ModelTooLarge", message, _TOO_LARGE, True))
+        self._telemetry.over_budget()
+        process.is_condemned = True
+        process.kill()
 
     def _loaded_entries(self) -> list[Entry]:
         return [one for one in self._by_number.values() if one.is_loaded]
@@ -412,7 +433,7 @@ class Pool:
         for entry in self._by_number.values():
             if entry.process is process:
                 entry.process = None
-        for entry in computing:
+        for entry in computing if not process.is_condemned else ():
             is_alone = is_isolated and len(computing) == 1
             entry.record = after_death(entry.record, is_alone=is_alone, how=process.how)
         names = [entry.name for entry in computing]

@@ -53,6 +53,8 @@ class WorkerProcess:
         self.has_ended = False
         #: Whether it has been given a model, and so may hold memory that it cannot give back.
         self.is_used = False
+        #: Whether it was ended for what one model did, which is known.
+        self.is_condemned = False
         #: The models that it was computing when it ended, and how that was.
         self.computing: Collection[int] = ()
         self.how = ""

@@ -165,6 +165,18 @@ def test_a_pool_over_its_budget_unloads_what_was_not_used_and_loses_nothing(
     assert [running.answer(f"m{number}") for number in range(count)] == list(range(count))
 
 
+def test_a_load_that_takes_far_too_much_is_ended_before_the_pod_is(pool: Callable[..., PoolOf], tmp_path: Path) -> None:
+    huge = package(tmp_path, 1, megabytes=600)
+    running = pool(package(tmp_path, 0), huge, processes=1, memory_bytes=200 * MEGABYTE)
+    assert running.answer("m0") == 0
+    refused = running.ask("m1")
+    assert refused.status_code == 503
+    assert "ModelTooLarge: while it was loaded the pool held" in refused.json()["error"]
+    assert running.metric("modeldeploy_pool_process_ends_total") == 1
+    assert running.answer("m0") == 0, "nobody else is under suspicion"
+    assert {one["reason"].partition(":")[0] for one in running.index().values()} == {"", "ModelTooLarge"}
+
+
 def test_a_model_that_ends_its_process_is_put_aside_and_the_others_lose_nothing(
     pool: Callable[..., PoolOf], tmp_path: Path
 ) -> None:
