@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,6 @@ class Board:
 
 def make_board() -> int:
     """The descriptor of an empty board."""
-    descriptor = os.memfd_create("board")
-    os.ftruncate(descriptor, _SIZE)
-    return descriptor
+    with tempfile.TemporaryFile() as file:
+        file.truncate(_SIZE)
+        return os.dup(file.fileno())
