@@ -175,8 +175,7 @@ class Client:
 
     def promote(self, name: str, *, full: bool = False) -> str:
         """Let a rollout go on with its next step, or all the way; return what the operator did. Raises `Refused`."""
-        ask = requests.promote_full if full else requests.promote
-        return self._request(name, lambda rollout, **about: ask(rollout, **about))
+        return self._request(name, requests.promote_full if full else requests.promote)
 
     def abort(self, name: str) -> str:
         """Take the new revision back. Raises `Refused`."""

@@ -1,0 +1,59 @@
+"""Asks the running pods of each owner; `batches/progress.py` and `pools/samples.py` keep the answers."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Generic, TypeVar
+
+from model_operator.api.resource import ObjectKey, key_of
+from model_operator.engine.batches.cache import OwnerCache
+from model_operator.engine.concurrency import KeyedTasks
+from model_operator.manifests.pods import PORT, pod_url
+
+INTERVAL = 5.0
+#: Requests in flight.
+CONCURRENCY = 16
+
+Answer = TypeVar("Answer")
+
+
+class PodPoller(ABC, Generic[Answer]):
+    """One task for each owner. `most_pods` are asked at each look, in the order of their names."""
+
+    most_pods: int
+
+    def __init__(self, cache: OwnerCache) -> None:
+        self._cache = cache
+        self._tasks = KeyedTasks()
+        self._limit = asyncio.Semaphore(CONCURRENCY)
+
+    async def run(self) -> None:
+        """Look every few seconds, until cancelled."""
+        await self._tasks.repeat(self._start_looks, INTERVAL)
+
+    def _start_looks(self) -> None:
+        keys = list(self._cache)
+        self._tasks.cancel_except(keys)
+        self._tasks.start(keys, self.look)
+
+    async def look(self, key: ObjectKey) -> None:
+        """Ask the running pods of one owner."""
+        pods = [one for one in self._cache.owned("Pod", key) if (one.get("status") or {}).get("phase") == "Running"]
+        urls = {key_of(pod).name: url for pod in pods[: self.most_pods] if (url := pod_url(pod, PORT))}
+        if not urls:
+            self._keep(key, None)
+            return
+        answers = await asyncio.gather(*(self._ask_one(url) for url in urls.values()))
+        self._keep(key, {name: one for name, one in zip(urls, answers, strict=True) if one is not None})
+
+    async def _ask_one(self, url: str) -> Answer | None:
+        async with self._limit:
+            return await self._ask(url)
+
+    @abstractmethod
+    async def _ask(self, url: str) -> Answer | None:
+        """Return what a pod says; None where it does not answer."""
+
+    @abstractmethod
+    def _keep(self, key: ObjectKey, found: Mapping[str, Answer] | None) -> None:
+        """Keep the answers of one owner, by pod; None where no pod of it runs."""
