@@ -5,6 +5,7 @@ from collections.abc import Callable
 import typer
 
 from modeldeploy.commands import act, show
+from modeldeploy.commands.bake import bake
 from modeldeploy.commands.batch import batch
 from modeldeploy.commands.dashboard import dashboard
 from modeldeploy.commands.fleet import fleet
@@ -35,7 +36,7 @@ _ON_A_CLUSTER: tuple[Callable[..., None], ...] = (
     act.pause,
     act.resume,
 )
-_OFFLINE: tuple[Callable[..., None], ...] = (lint, package, serve)
+_OFFLINE: tuple[Callable[..., None], ...] = (lint, package, bake, serve)
 
 
 def build() -> typer.Typer:

@@ -1,0 +1,138 @@
+"""Bakes an image: reads the base, adds the package's layer, pushes what the target lacks; for `commands/bake.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modeldeploy.baking.credentials import credentials_of
+from modeldeploy.baking.image import Base, bake, check_platform, choose, layers_of, read_document
+from modeldeploy.baking.layer import Layer, layer_of
+from modeldeploy.baking.reference import Image
+from modeldeploy.baking.registry import Content, Repository
+from modeldeploy.package.digest import tree_digest
+from modeldeploy.requests import Refused
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What to bake.
+
+    Attributes:
+        folder, files: the package, with the paths of its files in the order of their bytes.
+        platform: as `linux/amd64`.
+        sign: a private key (PEM) that signs the image.
+        verify_base: a public key (PEM) that has to have signed the base.
+        plain_http: whether registries are spoken to without TLS.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    base: Image
+    target: Image
+    platform: str = "linux/amd64"
+    sign: Path | None = None
+    verify_base: Path | None = None
+    plain_http: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Baked:
+    """An image that was pushed, by its digest, and the digest of its package."""
+
+    reference: str
+    sha256: str
+
+
+def push(recipe: Recipe, environ: Mapping[str, str], report: Report) -> Baked:
+    """Bake and push an image.
+
+    Raises:
+        Refused: base, package, key or registry do not allow it; the message says which, and what to do.
+    """
+    # Before anything is sent.
+    private, public = _keys(recipe, environ)
+    with _opened(recipe.base, recipe, environ) as source, _opened(recipe.target, recipe, environ) as target:
+        base = _read_base(source, recipe, public)
+        sha256 = tree_digest(recipe.folder, recipe.files)
+        layer = layer_of(recipe.folder, recipe.files)
+        manifest, config = bake(base, layer, sha256, recipe.folder.resolve().name)
+        _copy_layers(source, target, base, report)
+        _put_layer(target, layer, report)
+        target.put_document(config)
+        target.put_manifest(recipe.target.reference, manifest)
+        if private is not None:
+            from modeldeploy.baking.cosign import sign
+
+            sign(target, manifest.digest, private)
+            report(f"signed {manifest.digest}")
+    return Baked(f"{recipe.target.name}@{manifest.digest}", sha256)
+
+
+def _keys(
+    recipe: Recipe, environ: Mapping[str, str]
+) -> tuple[ec.EllipticCurvePrivateKey | None, ec.EllipticCurvePublicKey | None]:
+    if recipe.sign is None and recipe.verify_base is None:
+        return None, None
+    if find_spec("cryptography") is None:
+        raise Refused("signatures need cryptography, which is not installed: pip install 'modeldeploy[signing]'")
+    from modeldeploy.baking.cosign import private_key, public_key
+
+    private = private_key(recipe.sign, environ) if recipe.sign else None
+    return private, public_key(recipe.verify_base) if recipe.verify_base else None
+
+
+def _opened(image: Image, recipe: Recipe, environ: Mapping[str, str]) -> Repository:
+    return Repository(image, credentials_of(image.host, environ), plain_http=recipe.plain_http)
+
+
+def _read_base(source: Repository, recipe: Recipe, key: ec.EllipticCurvePublicKey | None) -> Base:
+    image, name = recipe.base, str(recipe.base)
+    found = source.manifest(image.reference)
+    if found is None:
+        raise Refused(f"{name} does not exist: write the name and tag of the model server's image")
+    document = read_document(found.content, name)
+    chosen = choose(document, recipe.platform, name)
+    own = source.manifest(chosen) if chosen else found
+    if own is None:
+        raise Refused(f"{name} is an index whose image for {recipe.platform} does not exist")
+    if key is not None:
+        from modeldeploy.baking.cosign import check_signed
+
+        check_signed(source, (found.digest, own.digest), key, f"{recipe.verify_base}")
+    manifest: dict[str, Any] = read_document(own.content, name)
+    layers_of(manifest, name)
+    config = read_document(source.document(str(manifest["config"]["digest"])), name)
+    check_platform(config, recipe.platform, name)
+    return Base(name=name, digest=found.digest, manifest=own, config=config)
+
+
+def _copy_layers(source: Repository, target: Repository, base: Base, report: Report) -> None:
+    """Mount the base's layers where the registry is the same one, and copy them otherwise."""
+    is_one_registry = source.image.host == target.image.host
+    mount_from = source.image.repository if is_one_registry and source.image.name != target.image.name else ""
+    for number, layer in enumerate(base.layers, 1):
+        digest, size = str(layer["digest"]), int(layer["size"])
+        report(f"layer {number} of {len(base.layers)} of the base, {_megabytes(size)}")
+        target.put_blob(digest, size, _reader(source, digest, size), mount_from=mount_from)
+
+
+def _reader(source: Repository, digest: str, size: int) -> Content:
+    return lambda: source.blob(digest, size)
+
+
+def _put_layer(target: Repository, layer: Layer, report: Report) -> None:
+    report(f"the package, {_megabytes(layer.size)}")
+    target.put_blob(layer.digest, layer.size, layer.content)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

@@ -1,0 +1,237 @@
+"""One repository of a registry: manifests and blobs, read and written by a few web requests (OCI distribution).
+
+A client of our own: `oras`, the library for Python, reads what it uploads into memory, waits for minutes before it
+reports an error, and sends passwords to whatever address a registry names.
+https://github.com/opencontainers/distribution-spec/blob/main/spec.md
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urljoin
+
+import httpx
+
+from modeldeploy.baking.credentials import IDENTITY_TOKEN
+from modeldeploy.baking.image import ACCEPTED, Blob
+from modeldeploy.baking.reference import Image
+from modeldeploy.requests import Refused
+
+#: The largest manifest that registries have to take, and configs are of the same kind.
+MOST_BYTES = 4 * 2**20
+_TIMEOUT = httpx.Timeout(60, connect=15)
+_CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
+Content = Callable[[], Iterator[bytes]]
+
+
+class Repository:
+    """A repository; close it, or use it as a context manager."""
+
+    def __init__(self, image: Image, credentials: tuple[str, str], *, plain_http: bool) -> None:
+        self.image = image
+        scheme = "http" if plain_http or image.is_on_loopback else "https"
+        self._base = f"{scheme}://{image.host}/v2/{image.repository}"
+        self._client = httpx.Client(
+            auth=_Auth(httpx.URL(self._base), credentials),
+            timeout=_TIMEOUT,
+            follow_redirects=True,
+            # Blobs are compared with their digests as they are stored.
+            headers={"accept-encoding": "identity"},
+            event_hooks={"request": [_only_encrypted] if scheme == "https" else []},
+        )
+
+    def __enter__(self) -> Repository:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def manifest(self, reference: str) -> Blob | None:
+        """The manifest of a tag or digest, None when there is none.
+
+        Raises:
+            Refused: the registry refuses it or does not answer, or what it sends has another digest.
+        """
+        with self._asked("GET", f"/manifests/{reference}", headers={"accept": ACCEPTED}) as response:
+            if response.status_code == 404:
+                return None
+            self._expect(response, 200)
+            content = self._small(response)
+        media_type = response.headers.get("content-type", "").partition(";")[0].strip()
+        found = Blob(media_type=media_type, content=content)
+        if reference.startswith("sha256:") and found.digest != reference:
+            raise Refused(f"{self.image.host} answers with another manifest than {reference}")
+        return found
+
+    def put_manifest(self, reference: str, manifest: Blob) -> httpx.Headers:
+        """Store a manifest under a tag or its digest; returns the headers of the answer. Raises Refused."""
+        headers = {"content-type": manifest.media_type}
+        with self._asked("PUT", f"/manifests/{reference}", headers=headers, content=manifest.content) as response:
+            self._expect(response, 201)
+            return response.headers
+
+    def document(self, digest: str) -> bytes:
+        """A small blob. Raises Refused, also when it has another digest."""
+        with self._asked("GET", f"/blobs/{digest}") as response:
+            self._expect(response, 200)
+            content = self._small(response)
+        if f"sha256:{hashlib.sha256(content).hexdigest()}" != digest:
+            raise Refused(f"{self.image.host} answers with another blob than {digest}")
+        return content
+
+    def blob(self, digest: str, size: int) -> Iterator[bytes]:
+        """The content of a blob, in chunks. Raises Refused when it has another size or digest, at its end."""
+        seen, hashed = 0, hashlib.sha256()
+        with self._asked("GET", f"/blobs/{digest}") as response:
+            self._expect(response, 200)
+            for chunk in response.iter_raw(2**20):
+                seen += len(chunk)
+                hashed.update(chunk)
+                if seen > size:
+                    break
+                yield chunk
+        if seen != size or f"sha256:{hashed.hexdigest()}" != digest:
+            raise Refused(f"{self.image.host} sends another blob than {digest}")
+
+    def has_blob(self, digest: str) -> bool:
+        """Whether the repository has a blob. Raises Refused."""
+        with self._asked("HEAD", f"/blobs/{digest}") as response:
+            if response.status_code != 404:
+                self._expect(response, 200)
+            return response.status_code == 200
+
+    def put_blob(self, digest: str, size: int, content: Content, *, mount_from: str = "") -> None:
+        """Store a blob unless the repository has it.
+
+        Args:
+            content: called for the bytes, if they are needed.
+            mount_from: another repository of the same registry that has the blob.
+
+        Raises:
+            Refused: the registry refuses it, or the content is another one.
+        """
+        if self.has_blob(digest):
+            return
+        query = f"?mount={digest}&from={mount_from}" if mount_from else ""
+        with self._asked("POST", f"/blobs/uploads/{query}", content=b"") as response:
+            if response.status_code == 201 and mount_from:
+                return
+            self._expect(response, 202)
+            location = httpx.URL(urljoin(str(response.url), response.headers.get("location", "")))
+        headers = {"content-type": "application/octet-stream", "content-length": str(size)}
+        where = location.copy_merge_params({"digest": digest})
+        with self._asked("PUT", str(where), headers=headers, content=content()) as response:
+            self._expect(response, 201)
+
+    def put_document(self, document: Blob) -> None:
+        """Store a small blob. Raises Refused."""
+        self.put_blob(document.digest, len(document.content), lambda: iter([document.content]))
+
+    @contextmanager
+    def _asked(self, method: str, path: str, **more: Any) -> Iterator[httpx.Response]:
+        address = path if path.startswith("http") else f"{self._base}{path}"
+        # Only what is read may be somewhere else, as in a store behind the registry.
+        redirects = method in ("GET", "HEAD")
+        try:
+            with self._client.stream(method, address, follow_redirects=redirects, **more) as response:
+                yield response
+        except httpx.HTTPError as error:
+            why = str(error) or type(error).__name__
+            hint = "" if self._base.startswith("http:") else ". A registry without TLS needs --plain-http"
+            raise Refused(f"{self.image.host} cannot be reached: {why}{hint if 'SSL' in why.upper() else ''}") from None
+
+    def _expect(self, response: httpx.Response, status: int) -> None:
+        if response.status_code == status:
+            return
+        asked = f"{response.request.method} {self.image.name}"
+        if response.status_code in (401, 403):
+            raise Refused(
+                f"{self.image.host} refuses {asked} with {response.status_code}: sign in with `docker login"
+                f" {self.image.host}`, as a user with access to {self.image.repository}"
+            )
+        raise Refused(f"{self.image.host} answers {asked} with {response.status_code}{_told(response)}")
+
+    def _small(self, response: httpx.Response) -> bytes:
+        content = b""
+        for chunk in response.iter_bytes(2**16):
+            content += chunk
+            if len(content) > MOST_BYTES:
+                raise Refused(f"{self.image.host} sends a document of more than {MOST_BYTES} bytes: this is no image")
+        return content
+
+
+def _told(response: httpx.Response) -> str:
+    """What the registry says against a request, as the specification has it; "" where it says nothing."""
+    try:
+        text = next(response.iter_bytes(4096), b"")
+        errors = httpx.Response(200, content=text).json()["errors"]
+        return ": " + "; ".join(f"{one['code']} {one.get('message', '')}".strip() for one in errors[:3])
+    except (ValueError, KeyError, TypeError, IndexError, httpx.HTTPError):
+        return ""
+
+
+def _only_encrypted(request: httpx.Request) -> None:
+    if request.url.scheme != "https":
+        raise Refused(f"the registry leads to {request.url.host} without TLS: use one that stays on https://")
+
+
+class _Auth(httpx.Auth):
+    """Answers a challenge with name and password, or with a token that the registry's token service gives for them."""
+
+    requires_response_body = False
+
+    def __init__(self, base: httpx.URL, credentials: tuple[str, str]) -> None:
+        self._base, (self._user, self._password) = base, credentials
+        self._header = ""
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        # Uploads may go to another host, which is none of the registry's.
+        is_ours = (request.url.scheme, request.url.netloc) == (self._base.scheme, self._base.netloc)
+        if is_ours and self._header:
+            request.headers["authorization"] = self._header
+        response = yield request
+        challenge = response.headers.get("www-authenticate", "") if response.status_code == 401 and is_ours else ""
+        kind, _, rest = challenge.partition(" ")
+        if kind.lower() == "basic" and self._user:
+            if self._header:  # refused already
+                return
+            self._header = _basic(self._user, self._password)
+        elif kind.lower() == "bearer":
+            answer = yield self._token_request(dict(_CHALLENGE.findall(rest)))
+            self._header = _bearer(answer)
+        # What is read from a package can be sent once; its upload was opened, and so allowed, a moment ago.
+        if challenge and self._header and isinstance(request.stream, httpx.ByteStream):
+            request.headers["authorization"] = self._header
+            yield request
+
+    def _token_request(self, asked: dict[str, str]) -> httpx.Request:
+        realm = asked.pop("realm", "")
+        if not realm.startswith(("https://", f"{self._base.scheme}://")):
+            raise Refused(f"the registry names {realm!r} as its token service, which is not encrypted")
+        asked.pop("error", None)
+        if self._user == IDENTITY_TOKEN:
+            form = {**asked, "grant_type": "refresh_token", "refresh_token": self._password, "client_id": "modeldeploy"}
+            return httpx.Request("POST", realm, data=form)
+        basic = {"authorization": _basic(self._user, self._password)} if self._user else {}
+        # A challenge may want two scopes, that of the repository to mount from among them; each is a parameter.
+        scopes = asked.pop("scope", "").split()
+        return httpx.Request("GET", realm, params={**asked, "scope": scopes}, headers=basic)
+
+
+def _basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def _bearer(answer: httpx.Response) -> str:
+    try:
+        answer.read()
+        document = answer.json() if answer.status_code == 200 else {}
+        token = document.get("token") or document.get("access_token")
+    except (ValueError, AttributeError):
+        token = None
+    return f"Bearer {token}" if isinstance(token, str) else ""
