@@ -9,6 +9,7 @@ from modeldeploy.commands.bake import bake
 from modeldeploy.commands.batch import batch
 from modeldeploy.commands.dashboard import dashboard
 from modeldeploy.commands.fleet import fleet
+from modeldeploy.commands.importing import import_
 from modeldeploy.commands.labels import labels
 from modeldeploy.commands.lint import lint
 from modeldeploy.commands.outdated import outdated
@@ -36,7 +37,7 @@ _ON_A_CLUSTER: tuple[Callable[..., None], ...] = (
     act.pause,
     act.resume,
 )
-_OFFLINE: tuple[Callable[..., None], ...] = (lint, package, bake, serve)
+_OFFLINE: tuple[Callable[..., None], ...] = (lint, package, bake, import_, serve)
 
 
 def build() -> typer.Typer:
@@ -50,5 +51,6 @@ def build() -> typer.Typer:
     )
     app.callback()(chosen_first)
     for command in (*map(connected, _ON_A_CLUSTER), *_OFFLINE):
-        app.command()(command)
+        # A word of Python's, as import is, cannot be the name of a function.
+        app.command(command.__name__.rstrip("_"))(command)
     return app

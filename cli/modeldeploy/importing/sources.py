@@ -1,0 +1,156 @@
+"""Finds out which system's document a path is, and has it converted. Reads files; used by `commands/importing.py`."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modeldeploy.importing import kserve, mlserver, triton
+from modeldeploy.importing.textproto import parse
+from modeldeploy.importing.values import Conversion
+from modeldeploy.requests import Refused
+
+#: A document is a page of text; whatever is larger is something else.
+_MOST_BYTES = 1 << 20
+_KNOWN = (
+    "a manifest with InferenceServices (KServe), model-settings.json (MLServer), and a folder of a model repository"
+    " with config.pbtxt (Triton)"
+)
+_YAML = (".yaml", ".yml", ".json")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user says of all sources."""
+
+    storage_uri: str = ""
+    trusted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """A model as it was read: by whom, from where, and the folder that its files are in."""
+
+    system: str
+    shown: str
+    conversion: Conversion
+    folder: Path | None = None
+    skipped: Sequence[str] = field(default_factory=tuple)
+
+
+def read_source(path: Path, options: Options) -> list[Imported]:
+    """Return the models that a file or a folder describes.
+
+    Raises:
+        Refused: it is none that is known, or cannot be imported; the message has the field.
+        OSError: it cannot be read.
+    """
+    if path.is_dir():
+        found = [one for one in (path, *sorted(path.iterdir())) if one.is_dir() and _described_in(one)]
+        documents = [_described_in(one) for one in found[:1] if one == path] or [_described_in(one) for one in found]
+        if not documents:
+            raise Refused(f"{path}: has nothing to import; what is known: {_KNOWN}")
+        return [imported for document in documents if document for imported in _read_file(document, options)]
+    return _read_file(path, options)
+
+
+def _described_in(folder: Path) -> Path | None:
+    """The document of a model's folder."""
+    return next((folder / name for name in (mlserver.SETTINGS, triton.CONFIG) if (folder / name).is_file()), None)
+
+
+def _read_file(path: Path, options: Options) -> list[Imported]:
+    try:
+        if path.suffix == ".pbtxt":
+            return [_triton(path, options)]
+        text = _text_of(path)
+        if path.suffix == ".json" and (settings := _json_of(text)) and "implementation" in settings:
+            return [_mlserver(path, settings, options)]
+        if path.suffix in _YAML:
+            return _manifests(path, text, options)
+    except Refused as refused:
+        raise Refused(f"{path}: {refused}") from None
+    raise Refused(f"{path}: is nothing that is imported; what is known: {_KNOWN}")
+
+
+def _text_of(path: Path) -> str:
+    if path.stat().st_size > _MOST_BYTES:
+        raise Refused(f"is larger than {_MOST_BYTES >> 20} MiB, which no document is")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise Refused(f"is no text: {error}") from None
+
+
+def _json_of(text: str) -> dict[str, Any] | None:
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise Refused(f"is no JSON: {error}") from None
+    return document if isinstance(document, dict) else None
+
+
+def _files_below(folder: Path) -> list[str]:
+    return [one.relative_to(folder).as_posix() for one in sorted(folder.rglob("*")) if one.is_file()]
+
+
+def _triton(path: Path, options: Options) -> Imported:
+    folder = path.resolve().parent
+    conversion = triton.convert(parse(_text_of(path)), _files_below(folder), folder.name, trusted=options.trusted)
+    return Imported(system="Triton", shown=str(path), conversion=conversion, folder=folder)
+
+
+def _mlserver(path: Path, settings: dict[str, Any], options: Options) -> Imported:
+    folder = path.resolve().parent
+    conversion = mlserver.convert(
+        settings, _files_below(folder), folder.name, other_uri=options.storage_uri, trusted=options.trusted
+    )
+    return Imported(system="MLServer", shown=str(path), conversion=conversion, folder=folder)
+
+
+#: Importers of Kubernetes objects, by API group and kind.
+_KINDS: dict[tuple[str, str], tuple[str, Callable[..., Conversion]]] = {
+    (kserve.API_GROUP, kserve.KIND): ("KServe", kserve.convert),
+}
+
+
+def _manifests(path: Path, text: str, options: Options) -> list[Imported]:
+    # The package of lint takes longer to import than all the rest: it is needed for YAML only.
+    from modeldeploy.lint import ManifestError, read_documents
+
+    try:
+        objects = [item.body for document in read_documents(text) for item in document.items()]
+    except (ManifestError, RecursionError) as error:
+        raise Refused(f"is no YAML: {error}") from None
+    found, others = list[Imported](), list[str]()
+    for body in objects:
+        group, kind = _kind_of(body)
+        if (group, kind) not in _KINDS:
+            others.append(kind)
+            continue
+        system, convert = _KINDS[group, kind]
+        conversion = convert(body, other_uri=options.storage_uri, trusted=options.trusted)
+        found.append(Imported(system=system, shown=str(path), conversion=conversion))
+    if not found:
+        there = ", ".join(filter(None, others)) or "none"
+        kinds = ", ".join(f"{kind} ({group})" for group, kind in _KINDS)
+        raise Refused(f"has no object that is imported; known are {kinds}; there are: {there}")
+    return found
+
+
+def _kind_of(body: Any) -> tuple[str, str]:
+    if not isinstance(body, dict):
+        return "", ""
+    return str(body.get("apiVersion") or "").partition("/")[0], str(body.get("kind") or "")
+
+
+def names_of(found: Sequence[Imported]) -> Iterator[str]:
+    """Yield the names of the models. Raises Refused for one that two have."""
+    seen: dict[str, str] = {}
+    for one in found:
+        name = one.conversion.name
+        if name in seen:
+            raise Refused(f"{one.shown} and {seen[name]} both have a model {name}: import them into different folders")
+        seen[name] = one.shown
+        yield name

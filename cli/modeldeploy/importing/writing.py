@@ -1,0 +1,64 @@
+"""Writes what was imported: for each model a ModelDeployment and its package. Used by `commands/importing.py`."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from modeldeploy.importing.sources import Imported
+from modeldeploy.importing.values import manifest
+from modeldeploy.package.digest import files_of, tree_digest
+from modeldeploy.requests import Refused
+
+METADATA = "model.yaml"
+MANIFEST = "modeldeployment.yaml"
+PACKAGE = "package"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """Where a model's files are. `is_local` where the package is on this machine only."""
+
+    manifest: Path
+    package: Path
+    is_local: bool
+
+
+def write(imported: Imported, output: Path, storage_uri: str, *, force: bool) -> Written:
+    """Write `output/NAME/modeldeployment.yaml` and `output/NAME/package`.
+
+    Args:
+        storage_uri: where the package will be; empty for where it is written.
+
+    Raises:
+        Refused: something is there already, and `force` is false.
+    """
+    conversion = imported.conversion
+    folder = output / conversion.name
+    package, path = folder / PACKAGE, folder / MANIFEST
+    if not force and (path.exists() or package.exists()):
+        raise Refused(f"{folder} has been written already: choose another --output, or write over it with --force")
+    package.mkdir(parents=True, exist_ok=True)
+    for name, source in conversion.files.items():
+        _copy(imported, source, package / name)
+    if conversion.metadata:
+        (package / METADATA).write_text(_yaml(conversion.metadata), encoding="utf-8")
+    model: dict[str, Any] = {}
+    if conversion.files:
+        model["storageUri"] = storage_uri or package.resolve().as_uri()
+        if conversion.runs_code and not conversion.spec.get("model", {}).get("trusted"):
+            model["sha256"] = tree_digest(package, files_of(package))
+    path.write_text(_yaml(manifest(conversion, model)), encoding="utf-8")
+    return Written(manifest=path, package=package, is_local=bool(conversion.files) and not storage_uri)
+
+
+def _copy(imported: Imported, source: str, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if imported.folder is not None:
+        shutil.copyfile(imported.folder / source, target)
+
+
+def _yaml(document: Any) -> str:
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
