@@ -83,6 +83,17 @@ def _parts_of_a_request() -> tuple[parts.Panel, ...]:
             unit="s",
         ),
         graph(
+            "Steps around the model",
+            "Mean duration of each part of a call: pre.py, the model, post.py. Empty for packages without steps.",
+            (
+                f"{rate_of('modeldeploy_step_duration_seconds_sum', _OF, 'step')}"
+                f" / ({rate_of('modeldeploy_step_duration_seconds_count', _OF, 'step')} > 0)",
+                "{{step}}",
+            ),
+            unit="s",
+            stacked=True,
+        ),
+        graph(
             "Rows in a batch by pod",
             "Mean number of rows in one call of the model.",
             (

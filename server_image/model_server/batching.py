@@ -15,11 +15,12 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
-from model_server.domain.model import Model, StreamingModel
+from model_server.domain.model import Model, SteppedModel, StepTimes, StreamingModel
 from model_server.domain.tensors import Array, Inputs, Outputs, rows_of
 from model_server.errors import (
     DeadlineExceeded,
@@ -39,8 +40,9 @@ HANG_FACTOR = 10
 T = TypeVar("T")
 
 _Key: TypeAlias = tuple[object, ...]
-# Each request's outputs or error, when the call began, how long it took, and its processor time.
-_Result: TypeAlias = tuple[list[Outputs | Exception], float, float, float]
+# Each request's outputs or error, when the call began, how long it took, its processor time, and the time of each step.
+_Result: TypeAlias = tuple[list[Outputs | Exception], float, float, float, StepTimes]
+_NO_STEPS: StepTimes = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,9 @@ class BatchObserver(Protocol):
     """Observes every call of the model."""
 
     def batch(self, *, rows: int, seconds: float, queued: float) -> None: ...
+
+    def stepped(self, times: StepTimes) -> None:
+        """The call had steps around the model."""
 
 
 @dataclass(slots=True, eq=False)
@@ -84,6 +89,7 @@ class Batcher:
         self, model: Model, limits: BatchLimits, observer: BatchObserver, *, threads: Executor | None = None
     ) -> None:
         self._model = model
+        self._stepped = model if isinstance(model, SteppedModel) else None
         self._limits = limits
         self._observer = observer
         self._queue: list[_Waiting] = []
@@ -287,13 +293,17 @@ class Batcher:
 
     def _run(self, batch: list[_Waiting]) -> _Result:
         """Call the model for a batch; when that fails, for each request alone: one cannot harm another."""
+        stepped = self._stepped
+        if stepped is not None:
+            stepped.take_times()  # of explanations and streams, which are no batches
         started, worked = time.perf_counter(), time.thread_time()
         results: list[Outputs | Exception]
         try:
             results = list(_split(self._call(_joined(batch), batch[0]), batch))
         except Exception as error:
             results = [error] if len(batch) == 1 else [self._alone(item) for item in batch]
-        return results, started, time.perf_counter() - started, time.thread_time() - worked
+        times = _NO_STEPS if stepped is None else stepped.take_times()
+        return results, started, time.perf_counter() - started, time.thread_time() - worked, times
 
     def _call(self, inputs: Inputs, like: _Waiting) -> Outputs:
         try:
@@ -316,14 +326,20 @@ class Batcher:
         self._answer(batch, *job.result())
 
     def _answer(
-        self, batch: list[_Waiting], results: list[Outputs | Exception], started: float, seconds: float, worked: float
+        self,
+        batch: list[_Waiting],
+        results: list[Outputs | Exception],
+        started: float,
+        seconds: float,
+        worked: float,
+        times: StepTimes,
     ) -> None:
         rows = sum(item.rows for item in batch)
         # Processor time, because on a busy machine the clock also counts what others do.
         self._seconds += 0.1 * (worked - self._seconds)
         self._rows += 0.1 * (rows - self._rows)
         for item, result in zip(batch, results, strict=True):
-            item.trace.called(arrived=item.arrived, started=started, seconds=seconds, rows=rows)
+            item.trace.called(arrived=item.arrived, started=started, seconds=seconds, rows=rows, times=times)
             if item.future.done():
                 continue
             if isinstance(result, Exception):
@@ -334,6 +350,8 @@ class Batcher:
         while unanswered and unanswered[0].future.done():
             unanswered.popleft()
         self._observer.batch(rows=rows, seconds=seconds, queued=started - batch[0].arrived)
+        if times:
+            self._observer.stepped(times)
         self._schedule_next(len(batch))
 
     def _schedule_next(self, answered: int) -> None:

@@ -24,6 +24,7 @@ from model_server.errors import (
     MalformedRequest,
     PredictionError,
     RequestError,
+    StepFailed,
     TooManyRequests,
     UnknownModel,
     UnknownRoute,
@@ -207,6 +208,8 @@ class DataPlane:
         self._telemetry.failed(time.perf_counter() - started)
         if isinstance(error, RequestError):
             self._telemetry.refused(type(error))
+        if isinstance(error, StepFailed):
+            self._telemetry.step_failed(error.step)
         if isinstance(error, InvalidInput) and self.lifecycle.has_model:
             self.lifecycle.serving.observer.refused(error)
         return _shown(error, identifier, path)

@@ -415,3 +415,15 @@ class DeadlineExceeded(RequestError):
 
 class PredictionError(RequestError):
     """The model raised an error on an input that its schema allows."""
+
+
+class StepFailed(PredictionError):
+    """A step around the model (pre.py or post.py) raised an error, or returned what does not fit the rows.
+
+    `step` is its name, `detail` what its author needs to find the fault, which a client does not see.
+    """
+
+    def __init__(self, step: str, message: str, *, detail: str = "") -> None:
+        super().__init__(message)
+        self.step = step
+        self.detail = detail

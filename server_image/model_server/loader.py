@@ -15,9 +15,17 @@ import numpy as np
 
 from model_server.domain.explanations import NotExplainable
 from model_server.domain.features import Metadata
-from model_server.domain.model import Identity, InputAdapter, LoadedModel, Model
+from model_server.domain.model import Identity, InputAdapter, LoadedModel, Model, SteppedModel
 from model_server.domain.tensors import Array, Inputs, Outputs, Tensor, datatype_of, rows_of
-from model_server.errors import DependencyMismatch, DependencyMissing, ModelServerError, PredictFailed, first_line
+from model_server.errors import (
+    DependencyMismatch,
+    DependencyMissing,
+    PredictFailed,
+    RequestError,
+    StartError,
+    StepFailed,
+    first_line,
+)
 from model_server.inputs.selection import select_adapter
 from model_server.lifecycle import Phase
 from model_server.memory import release_code_pages
@@ -68,7 +76,7 @@ def load(
     # What was signed by whom the spec names is vouched for as by a pin.
     trusted = bool(settings.sha256) or settings.is_signed or settings.trusted
     package = open_package(fetched, settings.format, folder / f"process-{os.getpid()}", trusted=trusted)
-    require_trust(package.format, trusted=trusted, digest=sha256, artifacts=package.artifacts)
+    require_trust(package.format, trusted=trusted, digest=sha256, artifacts=package.artifacts, steps=package.steps)
     if package.requirements:
         _meet_requirements(package, sha256, settings, environ, report)
     report(
@@ -81,14 +89,19 @@ def load(
         # A graph is compared on what model.yaml allows, and is asked for nothing else.
         columns = {place: replace(column, takes_null=False) for place, column in signature.columns.items()}
         signature = replace(signature, columns=columns)
-    adapter = select_adapter(package.metadata, signature, described_in=package.described_in)
+    adapter = select_adapter(package.model_metadata, signature, described_in=package.described_in)
     if settings.accelerate:
         report(Phase.LOADING, "converting the model to ONNX")
-        model = _accelerated(model, adapter, package.metadata, threads=settings.threads)
+        model = _accelerated(model, adapter, package.model_metadata, threads=settings.threads)
+    if package.steps:
+        report(Phase.LOADING, f"loading {' and '.join(path.name for path in package.steps)}")
+        model, adapter = _with_steps(package, model, adapter)
     if is_alone:
         release_code_pages()
     report(Phase.WARMING, "predicting the package's own example")
     outputs, failure = warm(model, adapter)
+    if isinstance(model, SteppedModel):
+        model.settle(outputs)
     model.classes = settled_classes(model, package.metadata, outputs)
     loaded = LoadedModel(
         identity=_identify(settings, package, sha256, version_of(uri, fetched)),
@@ -173,6 +186,13 @@ def _accelerated(model: Model, adapter: InputAdapter, metadata: Metadata, *, thr
     return accelerate(model, adapter, metadata, threads=threads)
 
 
+def _with_steps(package: Package, model: Model, adapter: InputAdapter) -> tuple[Model, InputAdapter]:
+    # Imported only here: most packages have no steps.
+    from model_server.runtimes.steps import with_steps
+
+    return with_steps(package, model, adapter)
+
+
 def _identify(settings: Settings, package: Package, sha256: str, registered: str) -> Identity:
     return Identity(
         model=settings.name,
@@ -201,8 +221,14 @@ def warm(model: Model, adapter: InputAdapter) -> tuple[Outputs, str]:
         outputs = _predict_twice(model, rows)
         _require_rows(outputs, rows)
         _require_numbers(outputs)
-    except ModelServerError:
+    except StartError:
         raise
+    except RequestError as error:
+        said = f"{error.message}: {error.detail}" if isinstance(error, StepFailed) and error.detail else error.message
+        raise PredictFailed(
+            f"the example in model.yaml cannot be predicted: {said}",
+            hint="Correct model.yaml, or pre.py or post.py where they are to blame.",
+        ) from None
     except (Exception, SystemExit) as error:
         raise PredictFailed(
             f"the model failed on the example in model.yaml: {type(error).__name__}: {first_line(error)}",
@@ -223,7 +249,9 @@ def _try_rows(model: Model, candidates: Sequence[Inputs]) -> tuple[Outputs, str]
         else:
             return outputs, ""
     first = failures[0]
-    text = first.message if isinstance(first, PredictFailed) else f"{type(first).__name__}: {first_line(first)}"
+    text = f"{type(first).__name__}: {first_line(first)}"
+    if isinstance(first, PredictFailed | StepFailed):
+        text = first.message
     log.warning("the model failed on a made-up row; give examples in model.yaml: %s", text, exc_info=first)
     return {}, text
 
@@ -245,9 +273,11 @@ def settled_classes(model: Model, metadata: Metadata, outputs: Outputs) -> tuple
 
 def _predict_twice(model: Model, rows: Inputs) -> Outputs:
     probabilities = bool(model.probability_output or getattr(model, "score_output", ""))
-    model.predict(rows, probabilities=probabilities)
+    # Each call its own rows: it may write into them.
+    model.predict({name: array.copy() for name, array in rows.items()}, probabilities=probabilities)
+    again = {name: array.copy() for name, array in rows.items()}
     started = time.perf_counter()
-    outputs = model.predict(rows, probabilities=probabilities)
+    outputs = model.predict(again, probabilities=probabilities)
     log.info("warmed", extra={"predict_seconds": round(time.perf_counter() - started, 6)})
     return outputs
 

@@ -121,6 +121,17 @@ class Histogram:
     ) -> Metric:
         """Prometheus' form of it, under its own or another name, with exemplars by the number of their bucket."""
         family = HistogramMetricFamily(name or self.name, self.text, labels=names)
+        self.add_to(family, values, labels, exemplars)
+        return family
+
+    def add_to(
+        self,
+        family: HistogramMetricFamily,
+        values: SharedValues,
+        labels: Sequence[str],
+        exemplars: Mapping[int, Exemplar] = MappingProxyType({}),
+    ) -> None:
+        """Add it to a family, which has others with other labels."""
         total = 0.0
         buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
         for index, bound in enumerate([*map(float, self.bounds), "+Inf"]):
@@ -128,4 +139,3 @@ class Histogram:
             found = exemplars.get(index)
             buckets.append((str(bound), total) if found is None else (str(bound), total, found))
         family.add_metric(labels, buckets, values.sum(self.first + len(self.bounds) + 1))
-        return family

@@ -37,11 +37,11 @@ class SpanTrace:
         self._carrier = {
             name.decode(): headers[name].decode("latin-1") for name in (TRACEPARENT, _TRACESTATE) if name in headers
         }
-        self._calls: list[tuple[float, float, float, int]] = []
+        self._calls: list[tuple[float, float, float, int, Mapping[str, float]]] = []
 
-    def called(self, *, arrived: float, started: float, seconds: float, rows: int) -> None:
+    def called(self, *, arrived: float, started: float, seconds: float, rows: int, times: Mapping[str, float]) -> None:
         """Remember the times of the call."""
-        self._calls.append((arrived, started, seconds, rows))
+        self._calls.append((arrived, started, seconds, rows, times))
 
     def end(self, name: str, code: int, *, began: float) -> str:
         """Make the spans."""
@@ -62,11 +62,17 @@ class SpanTrace:
             if code >= 500:
                 span.set_status(Status(StatusCode.ERROR))
             inside = set_span_in_context(span)
-            for arrived, started, seconds, rows in self._calls:
+            for arrived, started, seconds, rows, times in self._calls:
                 self._tracer.start_span("queue", context=inside, start_time=at(arrived)).end(at(started))
-                self._tracer.start_span(
+                call = self._tracer.start_span(
                     "predict", context=inside, start_time=at(started), attributes={"modeldeploy.batch.rows": rows}
-                ).end(at(started + seconds))
+                )
+                within, moment = set_span_in_context(call), started
+                for step, spent in times.items():
+                    # One after the other, as they were called.
+                    self._tracer.start_span(step, context=within, start_time=at(moment)).end(at(moment + spent))
+                    moment += spent
+                call.end(at(started + seconds))
         span.end(epoch)
         context = span.get_span_context()
         return format_trace_id(context.trace_id) if context.trace_flags.sampled else ""

@@ -20,6 +20,7 @@ from model_server.errors import (
     RequestError,
     RequestTimeout,
     RequestTooLarge,
+    StepFailed,
     TooManyRequests,
     Unauthorized,
     UnknownModel,
@@ -56,6 +57,7 @@ STATUS_OF: Mapping[type[RequestError], Status] = {
     Overloaded: Status(503, "RESOURCE_EXHAUSTED"),
     DeadlineExceeded: Status(504, "DEADLINE_EXCEEDED"),
     PredictionError: Status(500, "INTERNAL"),
+    StepFailed: Status(500, "INTERNAL"),
 }
 
 #: What a model, its schema or the server's limits refuse: counted apart, because a new version may refuse what the

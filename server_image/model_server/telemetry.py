@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from mmap import mmap
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
-from model_server.domain.model import Identity
+from model_server.domain.model import STEPS, Identity, StepTimes
 from model_server.errors import RequestError
 from model_server.exemplars import Exemplars
 from model_server.process_usage import ProcessUsage
@@ -68,6 +68,14 @@ class Telemetry(Collector):
         self._encode = values.histogram(
             "request_postprocess_seconds", "From the model's outputs to an answer's body.", SECONDS
         )
+        self._steps = {
+            step: values.histogram(
+                "modeldeploy_step_duration_seconds", "Parts of a call of a model with steps around it.", SECONDS
+            )
+            for step in STEPS
+        }
+        failures = values.declare(len(STEPS))
+        self._step_failures = {step: failures.first + index for index, step in enumerate(STEPS)}
         self.identity = Identity(model="", version="", revision="")
         self.registry = CollectorRegistry()
         self.registry.register(self)
@@ -181,6 +189,15 @@ class Telemetry(Collector):
         self._predict.observe(own, seconds)
         self._queue.observe(own, queued)
 
+    def stepped(self, times: StepTimes) -> None:
+        """The seconds in each part of a call of a model with steps around it."""
+        for step, seconds in times.items():
+            self._steps[step].observe(self._own, seconds)
+
+    def step_failed(self, step: str) -> None:
+        """A request is not answered because a step around the model failed."""
+        self._own[self._step_failures[step]] += 1
+
     def statistics(self) -> Statistics:
         """What all workers have answered."""
         values = self.values
@@ -260,7 +277,27 @@ class Telemetry(Collector):
         yield self._duration.family(values, LABELS, labels, exemplars=self._exemplars.found())
         for histogram in (self._queue, self._predict, self._rows):
             yield histogram.family(values, LABELS, labels)
+        yield from self._around_the_model()
         yield from self._aliases(counts)
+
+    def _around_the_model(self) -> Iterable[Metric]:
+        """The steps; without samples where the model has none."""
+        values, labels, names = self.values, self.identity.labels, (*LABELS, "step")
+        times = HistogramMetricFamily(
+            "modeldeploy_step_duration_seconds",
+            "Parts of a call of a model with steps around it: pre, model, post.",
+            labels=names,
+        )
+        failures = CounterMetricFamily(
+            "modeldeploy_step_failures", "Requests that are not answered because a step failed.", labels=names
+        )
+        for step, histogram in self._steps.items():
+            if histogram.total(values).count:
+                histogram.add_to(times, values, (*labels, step))
+            if count := values.sum(self._step_failures[step]):
+                failures.add_metric((*labels, step), count)
+        yield times
+        yield failures
 
     def _aliases(self, counts: dict[int, float]) -> Iterable[Metric]:
         """What KServe's and MLServer's dashboards query, by their names."""

@@ -20,8 +20,8 @@ _PARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a
 class Trace(Protocol):
     """The trace of one prediction; times are those of `time.perf_counter`."""
 
-    def called(self, *, arrived: float, started: float, seconds: float, rows: int) -> None:
-        """The model was called for a batch of so many rows with this request in it."""
+    def called(self, *, arrived: float, started: float, seconds: float, rows: int, times: Mapping[str, float]) -> None:
+        """The model was called for a batch of so many rows with this request in it; `times` are those of its steps."""
 
     def end(self, name: str, code: int, *, began: float) -> str:
         """Answered with an HTTP code: the id of the trace in hexadecimal, empty when nobody keeps it.
@@ -43,7 +43,7 @@ class Tracer(Protocol):
 class NoTrace:
     """Nobody keeps a trace of this request."""
 
-    def called(self, *, arrived: float, started: float, seconds: float, rows: int) -> None:
+    def called(self, *, arrived: float, started: float, seconds: float, rows: int, times: Mapping[str, float]) -> None:
         """Nothing to do."""
 
     def end(self, name: str, code: int, *, began: float) -> str:

@@ -53,6 +53,15 @@ def deploy(space: Any, version: str) -> None:
     space.apply(NAME, f"watched/{version}", strategy={"canary": canary}, monitoring=monitoring)
 
 
+#: A step before the model, which has its time in a panel.
+COLUMNS = """
+import numpy as np
+
+def transform(inputs):
+    return np.column_stack(list(inputs.values()))
+"""
+
+
 def write_packages(models: Path) -> None:
     """Write the versions of the judged model with the features of the quick one: drift is about features.
 
@@ -67,6 +76,7 @@ def write_packages(models: Path) -> None:
         profile = {name: {"edges": [low, (low + high) / 2], "counts": [1000]}}
         both = {"input_features": features, "reference_profile": profile}
         (package / "model.yaml").write_text(yaml.safe_dump({**described, **both}))
+        (package / "pre.py").write_text(COLUMNS)
 
 
 def rolled_back(space: Any) -> bool:

@@ -149,7 +149,7 @@ def _write(package: Path, code: str, described: dict[str, Any]) -> None:
 
 
 def bake_examples(out: Path) -> None:
-    """Write what the examples 06, 09 and 10 upload, for clusters whose pods cannot see what is uploaded here."""
+    """Write what the examples 06, 09, 10 and 15 upload, for clusters whose pods cannot see what is uploaded here."""
     signed = ROOT / "examples" / "09-signed" / "approve"
     for version, factor in (("1", "return 4.0"), ("2", "return 1.0")):
         shutil.copytree(signed, out / "approve" / version)
@@ -160,6 +160,7 @@ def bake_examples(out: Path) -> None:
         shutil.copytree(limit, out / "limit" / version)
         code = out / "limit" / version / "model.py"
         code.write_text(code.read_text().replace("model * 12", text))
+    shutil.copytree(ROOT / "examples" / "15-steps" / "loan", out / "loan" / "1")
     package = out / "score"
     shutil.copytree(ROOT / "examples" / "06-package" / "score", package)
     sample = ROOT / "examples" / "06-package" / "sample.csv"

@@ -49,6 +49,7 @@ def package(
     import yaml
 
     from modeldeploy.package.digest import files_of, tree_digest
+    from modeldeploy.package.steps import steps_of
 
     if not folder.is_dir():
         raise Refused(f"{folder} is no folder: put the model's file into one, with what belongs to it")
@@ -60,6 +61,7 @@ def package(
         raise typer.BadParameter(f"{unused[0]} says what is written into model.yaml, from a sample: add --sample FILE")
     if holdout is not None and target is None:
         raise typer.BadParameter("--holdout needs --target COLUMN, which has the true answers")
+    steps = steps_of(folder)
     if sample is not None:
         _write_metadata(folder, _columns(sample), target, name, version, ranges=ranges, trusted=trusted, force=force)
     if not files_of(folder):
@@ -75,6 +77,8 @@ def package(
 
         bring(folder, files, upload.rstrip("/"), os.environ, replace=force)
         print(f"uploaded {len(files)} files", file=sys.stderr)
+    if steps:
+        print(f"{' and '.join(steps)} run around the model: servers load it pinned, signed or trusted", file=sys.stderr)
     # What goes into a ModelDeployment, as it is.
     uri = {"storageUri": upload.rstrip("/")} if upload else {}
     print(yaml.safe_dump({"model": uri | {"sha256": sha256}}, sort_keys=False), end="")
@@ -117,13 +121,16 @@ def _write_metadata(
 
     from modeldeploy.package.describing import describe
     from modeldeploy.package.models import feature_names, unread_pickle
+    from modeldeploy.package.steps import PRE
 
     path = folder / METADATA
     if path.exists() and not force:
         raise Refused(f"{path} exists: leave --sample out to keep it, or write over it with --force")
     if target is not None and target not in columns:
         raise Refused(f"the sample has no column {target!r}; it has {', '.join(columns)}")
-    features = feature_names(folder, trusted=trusted)
+    # What a model behind a pre.py was trained with is not what comes in.
+    has_pre = (folder / PRE).is_file()
+    features = [] if has_pre else feature_names(folder, trusted=trusted)
     absent = [one for one in features if one not in columns]
     if absent:
         raise Refused(f"the model was trained with {absent[0]!r}, and the sample has {', '.join(columns)}")
@@ -141,8 +148,9 @@ def _write_metadata(
     if not features:
         taken = "all columns of the sample" if target is None else f"the sample's columns but {target}"
         hint = "; --target leaves out the one that is predicted" if target is None else ""
-        pickle = unread_pickle(folder, trusted=trusted)
-        reason = f"{pickle} was not read, which runs its code (add --trusted for that)" if pickle else _UNTOLD
+        pickle = "" if has_pre else unread_pickle(folder, trusted=trusted)
+        untold = f"{PRE} stands before the model" if has_pre else _UNTOLD
+        reason = f"{pickle} was not read, which runs its code (add --trusted for that)" if pickle else untold
         print(
             f"{reason}: taken are {taken}, in this order: {', '.join(names)}{hint}",
             file=sys.stderr,

@@ -150,6 +150,8 @@ class Metadata(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     task: str = ""
     artifacts: tuple[str, ...] = ()
     input_features: tuple[Feature, ...] = ()
+    # What pre.py gives the model, where the model's file does not tell.
+    model_features: tuple[Feature, ...] = ()
     output_features: tuple[Feature, ...] = ()
     hyperparameters: dict[str, Any] = {}
     metrics: dict[str, float] = {}
@@ -162,7 +164,7 @@ class Metadata(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts or not name:
                 raise ValueError(f"artifacts: {name!r} must be a path inside the package")
-        for field in ("input_features", "output_features"):
+        for field in ("input_features", "model_features", "output_features"):
             names = [feature.name for feature in getattr(self, field)]
             twice = {name for name in names if names.count(name) > 1}
             if twice:

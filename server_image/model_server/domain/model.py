@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from model_server.domain.explanations import Explainer
 from model_server.domain.features import Feature, Metadata, Scalar
@@ -124,6 +124,27 @@ class StreamingModel(Model, Protocol):
 
     def stream(self, inputs: Inputs) -> Iterator[Outputs]:
         """The steps of an answer, each as `predict` gives its outputs."""
+
+
+#: The parts of a call of a model with steps around it, in their order; `model` is the model itself.
+STEPS = ("pre", "model", "post")
+#: Seconds in each of these parts, by name, in their order; empty for a model without steps.
+StepTimes: TypeAlias = Mapping[str, float]
+
+
+@runtime_checkable
+class SteppedModel(Model, Protocol):
+    """A model with code of its package before or after it (`pre.py`, `post.py`), which is timed apart."""
+
+    @property
+    def steps(self) -> Sequence[str]:
+        """Those of `STEPS` that it has."""
+
+    def take_times(self) -> StepTimes:
+        """The seconds in each of them since this was last called."""
+
+    def settle(self, outputs: Outputs) -> None:
+        """See from a first answer, {} where there is none, which probabilities and classes it has."""
 
 
 class InputAdapter(Protocol):

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model_server.domain.features import Metadata
-from model_server.errors import ArtifactEmpty
+from msgspec.structs import replace
+
+from model_server.domain.features import Feature, Metadata
+from model_server.errors import ArtifactEmpty, MetadataInvalid
 from model_server.package import formats
 from model_server.package.digest import list_files
 from model_server.package.formats import Format
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
 FIRST_BYTES = 16
 DESCRIBED_IN = "model.yaml: input_features"
+MODEL_DESCRIBED_IN = "model.yaml: model_features"
+SIGNATURE = f"{ML_MODEL}: signature.inputs"
+#: Code around the model: before it, and behind it.
+PRE, POST = "pre.py", "post.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +43,12 @@ class Package:
     code: tuple[Path, ...] = ()
     # Parameters of a call that it declares, with their types.
     params: Mapping[str, str] = field(default_factory=dict)
+    # What it says about the model itself: the same as `metadata`, but for the inputs behind a pre.py.
+    model_metadata: Metadata = field(default_factory=Metadata)
     # Where it says what the model takes, for messages.
     described_in: str = DESCRIBED_IN
+    # Those of pre.py and post.py that it has.
+    steps: tuple[Path, ...] = ()
 
 
 def open_package(fetched: Path, requested: str, scratch: Path, *, trusted: bool) -> Package:
@@ -75,6 +85,21 @@ def open_package(fetched: Path, requested: str, scratch: Path, *, trusted: bool)
         )
         choice = formats.choose(files, asked, metadata.artifacts, first_bytes)
 
+    # Beside a lone file lies what nobody vouched for.
+    steps = [name for name in (PRE, POST) if is_folder and name in files]
+    model_metadata, described_in = metadata, SIGNATURE if from_mlflow else DESCRIBED_IN
+    if PRE in steps:
+        signature = described.metadata.input_features if described else ()
+        model_metadata = _behind_pre(metadata, metadata.model_features or signature)
+        described_in = MODEL_DESCRIBED_IN if metadata.model_features else SIGNATURE
+        # MLflow's signature is about the model: what a pre.py takes is in model.yaml or in pre.py itself.
+        metadata = replace(metadata, input_features=()) if from_mlflow else metadata
+    elif metadata.model_features:
+        raise MetadataInvalid(
+            "model.yaml: model_features is what pre.py gives the model, and the package has no pre.py",
+            hint="Write what the model takes as input_features.",
+        )
+
     return Package(
         root=root,
         metadata=metadata,
@@ -83,10 +108,16 @@ def open_package(fetched: Path, requested: str, scratch: Path, *, trusted: bool)
         requirements=tuple(requirements),
         trusted=trusted,
         params=described.params if described else {},
-        # Beside a lone file lies what nobody vouched for.
         code=(*(root / name for name in described.code), root) if described and is_folder else (root,) * is_folder,
-        described_in=f"{ML_MODEL}: signature.inputs" if from_mlflow else DESCRIBED_IN,
+        model_metadata=model_metadata,
+        described_in=described_in,
+        steps=tuple(root / name for name in steps),
     )
+
+
+def _behind_pre(metadata: Metadata, features: tuple[Feature, ...]) -> Metadata:
+    """What is known of a model behind a pre.py: the profile is that of what goes into the first step."""
+    return replace(metadata, input_features=features, reference_profile={}, reference_correlation=None)
 
 
 def _unpack(archive: Path, scratch: Path) -> Path:

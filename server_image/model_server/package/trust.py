@@ -10,13 +10,23 @@ from model_server.package.formats import Format
 from model_server.package.pickle_scan import dangerous_calls
 
 
-def require_trust(chosen: Format, *, trusted: bool, digest: str, artifacts: Sequence[Path] = ()) -> None:
-    """Raise ArtifactNotTrusted unless the format is plain data, or somebody vouched by a pin or by declaring trust.
+def require_trust(
+    chosen: Format, *, trusted: bool, digest: str, artifacts: Sequence[Path] = (), steps: Sequence[Path] = ()
+) -> None:
+    """Raise ArtifactNotTrusted unless the package is plain data, or somebody vouched by a pin or by declaring trust.
 
-    The refusal names what the artifacts would call that no model needs.
+    `steps` are code of the package beside a model of any format. The refusal names what the artifacts would call that
+    no model needs.
     """
-    if not chosen.runs_code or trusted:
+    if trusted or not (chosen.runs_code or steps):
         return
+    if not chosen.runs_code:
+        named = " and ".join(path.name for path in steps)
+        raise ArtifactNotTrusted(
+            f"the package has code in {named}, and is neither pinned nor trusted",
+            hint=f"Set sha256 to {digest} if that is the package you mean, or trusted: true; without {named} format "
+            f"{chosen.name} runs no code.",
+        )
     calls = dangerous_calls(artifacts)
     if calls:
         raise ArtifactNotTrusted(

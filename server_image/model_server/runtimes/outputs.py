@@ -1,4 +1,4 @@
-"""What the predict of a model.py returned, as named arrays with one prediction a row; `python.py` uses it. Pure.
+"""What code of a package returned, as named arrays with one value a row; for `python.py` and `steps.py`. Pure.
 
 Authors return what their library gives: lists, arrays, tables, dicts of them. Each value has to reach the client as it
 was meant, so an array is only made of values that it holds unchanged; all else stays a JSON value a row.
@@ -28,18 +28,21 @@ def as_array(values: Any) -> Array:
     return array if array.ndim == 0 or array.dtype.kind in "fiubUO" else _array(array, "")
 
 
-def normalize_outputs(answer: Any) -> Outputs:
-    """Arrays by output. Raises TypeError, for the log, when the answer is not one prediction a row."""
+def normalize_outputs(answer: Any, *, name: str = "predict", by: str = "predict") -> Outputs:
+    """Arrays by output; `name` is that of a single one, `by` the function, for messages.
+
+    Raises TypeError, for the log, when the answer is not one value a row.
+    """
     if _is_table(answer):
         twice = answer.columns[answer.columns.duplicated()]
         if len(twice):
-            raise TypeError(f"predict returned a table with two columns {twice[0]!r}")
+            raise TypeError(f"{by} returned a table with two columns {twice[0]!r}")
         answer = dict(answer.items())
     if isinstance(answer, Mapping):
         if not answer:
-            raise TypeError("predict returned an empty dict: return an output by name")
-        return {str(name): _rows(values, f" for {str(name)!r}") for name, values in answer.items()}
-    return {"predict": _rows(answer, "")}
+            raise TypeError(f"{by} returned an empty dict: return an output by name")
+        return {str(key): _rows(values, f" for {str(key)!r}", by) for key, values in answer.items()}
+    return {name: _rows(answer, "", by)}
 
 
 def _is_table(answer: Any) -> bool:
@@ -47,25 +50,25 @@ def _is_table(answer: Any) -> bool:
     return hasattr(answer, "columns") and hasattr(answer, "items") and getattr(answer, "ndim", 0) == 2
 
 
-def _rows(values: Any, where: str) -> Array:
+def _rows(values: Any, where: str, by: str) -> Array:
     if isinstance(values, _NO_ROWS) or not isinstance(values, Iterable):
         kind = type(values).__name__
-        raise TypeError(f"predict returned a {kind}{where}: return one prediction a row, as a list or an array")
+        raise TypeError(f"{by} returned a {kind}{where}: return one value a row, as a list or an array")
     if isinstance(values, np.ma.MaskedArray):
         return _objects(values.tolist())
     if isinstance(values, np.ndarray):
-        return _array(values, where)
+        return _array(values, where, by)
     if hasattr(values, "to_numpy"):  # a column of pandas
-        return _array(values.to_numpy(), where)
+        return _array(values.to_numpy(), where, by)
     return _list(list(values))
 
 
-def _array(values: Array, where: str) -> Array:
+def _array(values: Array, where: str, by: str = "predict") -> Array:
     if values.ndim == 0:
-        raise TypeError(f"predict returned an array without rows{where}: return one prediction a row")
+        raise TypeError(f"{by} returned an array without rows{where}: return one value a row")
     kind = values.dtype.kind
     if kind == "c":
-        raise TypeError(f"predict returned {values.dtype}{where}, which JSON has no word for")
+        raise TypeError(f"{by} returned {values.dtype}{where}, which JSON has no word for")
     if kind == "M":
         times: Array = np.datetime_as_string(values).astype(object)
         times[np.isnat(values)] = None

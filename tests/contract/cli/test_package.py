@@ -139,6 +139,49 @@ def test_both_digests_are_what_a_shell_computes(tmp_path: Path, folder: Path) ->
     assert run(folder)["sha256"] == digest(folder) == printed
 
 
+PRE = "def transform(inputs):\n    return [[float(word) for word in text.split()] for text in inputs['text']]\n"
+
+
+def test_the_sample_of_a_package_with_a_step_describes_what_goes_into_it(tmp_path: Path, folder: Path) -> None:
+    (folder / "pre.py").write_text(PRE)
+    rows = [[" ".join(map(str, row)), label] for row, label in zip(WINE.data.tolist(), WINE.target, strict=True)]
+    with (tmp_path / "texts.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["text", "kind"], *rows])
+    pinned = run(folder, "--sample", tmp_path / "texts.csv", "--target", "kind")
+    environ = {"MODEL_SERVER_STORAGE_URI": folder.as_uri(), "MODEL_SERVER_SHA256": pinned["sha256"]}
+    loaded = load(read_settings(environ), tmp_path, environ=environ, report=lambda phase, text: None)
+    assert [(feature.name, feature.dtype) for feature in loaded.adapter.features] == [("text", "string")]
+    inputs = loaded.adapter.from_instances([row[0] for row in rows], numbers_only=False)
+    answers = loaded.model.predict(inputs, probabilities=False)["predict"]
+    assert np.mean(answers.argmax(axis=1) == WINE.target) > 0.7
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        pytest.param("pre.py", "def tranform(inputs): ...", "has no function transform", id="another name"),
+        pytest.param("post.py", "def transform(", "is no Python", id="half a function"),
+    ],
+)
+def test_a_step_that_no_server_loads_is_refused(folder: Path, name: str, text: str, message: str) -> None:
+    (folder / name).write_text(text)
+    with pytest.raises(Refused, match=message):
+        run(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("transform = str.upper", id="a name"),
+        pytest.param("from numpy import cumsum as transform", id="an import"),
+        pytest.param("try:\n    import fast\nexcept ImportError: ...", id="what only running it tells"),
+    ],
+)
+def test_a_step_may_be_defined_in_any_way(folder: Path, text: str) -> None:
+    (folder / "post.py").write_text(text)
+    assert run(folder)["sha256"]
+
+
 def test_ranges_become_rules_of_the_server(folder: Path, sample: Path) -> None:
     run(folder, "--sample", sample, "--target", "kind", "--ranges")
     features = read_metadata(folder / "model.yaml").input_features

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections import defaultdict
+from pathlib import Path
 
 import grpc
 import http_servers
@@ -161,6 +162,23 @@ def test_a_collector_is_sent_the_spans_of_predictions(serve, sign, collector):
     assert about["service.name"] == "sign"
     assert about["modeldeploy.revision"] == "abc"
     assert about["deployment.environment.name"] == "test"
+
+
+def test_the_call_of_a_model_with_steps_has_their_spans(serve, sign, collector):
+    address, received = collector
+    folder = Path(sign.removeprefix("file://"))
+    (folder / "pre.py").write_text("def transform(inputs): return [[-a, 0] for a in inputs['a']]")
+    (folder / "model.yaml").write_text("input_features: [{name: a}]")
+    server = serve(sign, trusted=True, OTEL_EXPORTER_OTLP_ENDPOINT=address, OTEL_BSP_SCHEDULE_DELAY="100").wait_ready()
+    answer = server.client.post("/predict", json={"instances": [[1]]}, headers={"traceparent": KEPT})
+    assert answer.json()["predictions"] == [0]
+    server.wait_until(lambda: TRACE in spans_by_trace(received))
+    spans = {span.name: span for span in spans_by_trace(received)[TRACE]}
+    assert spans.keys() == {"POST /predict", "queue", "predict", "pre", "model"}
+    call, pre, model = spans["predict"], spans["pre"], spans["model"]
+    assert pre.parent_span_id == model.parent_span_id == call.span_id
+    assert call.start_time_unix_nano <= pre.start_time_unix_nano <= pre.end_time_unix_nano
+    assert pre.end_time_unix_nano <= model.start_time_unix_nano <= model.end_time_unix_nano <= call.end_time_unix_nano
 
 
 def test_the_last_spans_are_sent_before_the_end(serve, sign, collector):

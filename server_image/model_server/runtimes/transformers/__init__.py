@@ -136,7 +136,7 @@ def _limit(network: Any, tokenizer: Any, pooling: Pooling) -> int:
 
 
 def _check_declared(package: Package, task: Task) -> None:
-    names = [feature.name for feature in package.metadata.input_features]
+    names = [feature.name for feature in package.model_metadata.input_features]
     if task is Task.ZERO_SHOT:
         known = {"text": True, "candidate_labels": True, "multi_label": False, "hypothesis_template": False}
         fault = check_declared(names, known)
@@ -144,7 +144,9 @@ def _check_declared(package: Package, task: Task) -> None:
         most = 2 if task is Task.TEXT else 1
         fault = f"input_features are {', '.join(names)}, and the task takes {most}" if len(names) > most else ""
     wrong = [
-        one.name for one in package.metadata.input_features if task is not Task.ZERO_SHOT and one.dtype != "string"
+        one.name
+        for one in package.model_metadata.input_features
+        if task is not Task.ZERO_SHOT and one.dtype != "string"
     ]
     if not fault and wrong:
         fault = f"{wrong[0]} must be of dtype string"
