@@ -122,6 +122,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     claims_dir: Annotated[Path, Meta(description="Where the claims of `pvc://` URIs are mounted.")] = Path(
         "/mnt/claims"
     )
+    image_dir: Annotated[
+        Path | None,
+        Meta(
+            description="Where the image of an `oci://` URI is mounted, read-only; default: its package is downloaded."
+        ),
+    ] = None
     auth_dir: Annotated[Path | None, Meta(description="A mounted Secret whose values are API keys; default: open.")] = (
         None
     )

@@ -15,6 +15,7 @@ VALUES: dict[str, Any] = {
     }
 }
 LEVELS = {"team-a": "restricted", "tools": "baseline", "gpu": "privileged"}
+MOUNTED = f"oci://evil.example.com/fraud@sha256:{'0' * 64}"
 SAFE = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
@@ -129,6 +130,11 @@ CASES = [
     pod(
         "volumes that the standard allows",
         {"volumes": [{"name": "a", "configMap": {"name": "c"}}, {"name": "b", "emptyDir": {"medium": "Memory"}}]},
+    ),
+    Case("a package in an image", {"model": {"storageUri": MOUNTED, "mount": "image"}}, (), ("spec.model.storageUri",)),
+    Case(
+        "a package in an image on the list",
+        {"model": {"storageUri": MOUNTED.replace("evil.example.com", "registry.example.com/ml"), "mount": "image"}},
     ),
     pod(
         "an image as a volume",

@@ -187,6 +187,28 @@ MODELS: list[Row] = [
         "give either sha256 or pollInterval",
     ),
     ("hasty polling", {"model": {**MODEL, "pollInterval": "10ms"}}, "pollInterval must be at least 1s"),
+    (
+        "an image that is mounted by a tag",
+        {"model": {"storageUri": "oci://registry.example.com/fraud:7", "mount": "image"}},
+        "mount: image needs storageUri oci://registry/name@sha256:...",
+    ),
+    (
+        "a bucket that is mounted as an image",
+        {"model": {"storageUri": "s3://models/fraud/7", "mount": "image"}},
+        "mount: image needs storageUri oci://registry/name@sha256:...",
+    ),
+    (
+        "an image that is mounted, and cached too",
+        {
+            "model": {
+                "storageUri": f"oci://registry.example.com/fraud@sha256:{'0' * 64}",
+                "mount": "image",
+                "cache": {"claimName": "c"},
+            }
+        },
+        "mount: image downloads nothing: leave cache, pollInterval and secretName out",
+    ),
+    ("a mount of another kind", {"model": {**MODEL, "mount": "nfs"}}, "spec.model.mount"),
     ("a cache nowhere", {"model": {**MODEL, "cache": {}}}, "cache needs exactly one of claimName or hostPath"),
     (
         "a signature by nobody",

@@ -170,6 +170,11 @@ is what the operator gives (`own`, `kept`), and what it sets to null is gone.
     p.path + '.spec.nodeName passes by the scheduler, and what it keeps off a node')
     + variables.volumes.map(v, (has(v.v.image) && v.v.image != null) && (has(v.v.image.reference) && v.v.image.reference != null) && !(v.v.image.reference in variables.images
     || variables.beginnings.exists(b, v.v.image.reference.startsWith(b))), v.path + '.image is not an image on the list')
+    + (has(variables.wanted.model) && has(variables.wanted.model.mount) && has(variables.wanted.model.storageUri)
+    && !variables.images.exists(i, variables.wanted.model.storageUri == 'oci://' + i)
+    && !variables.beginnings.exists(b, variables.wanted.model.storageUri.startsWith('oci://' + b))
+    && !variables.volumes.exists(v, v.pod.own && v.v.name == 'package' && has(v.v.image))
+    ? ['spec.model.storageUri is not an image on the list'] : [])
     + variables.volumes.map(v, v.v.exists(k, v.v[k] != null && !(k in ['name', 'hostPath', 'configMap', 'csi', 'downwardAPI',
     'emptyDir', 'ephemeral', 'image', 'persistentVolumeClaim', 'projected', 'secret'])),
     v.path + ' is of a type that the standard refuses')

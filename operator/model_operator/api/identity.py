@@ -39,7 +39,7 @@ _MODEL = Fields(
         "pollInterval": None,
         "cache": None,
     },
-    later={"ca": None, "signature": None, "registry": None},
+    later={"ca": None, "signature": None, "registry": None, "mount": None},
 )
 _SERVER = Fields(
     first={

@@ -6,7 +6,7 @@ reported and has no effect: the definition may be newer than the operator (docs/
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from msgspec import field
@@ -90,6 +90,12 @@ class Model(Value, frozen=True, kw_only=True):
     cache: Cache = Cache()
     ca: CertificateAuthority | None = None
     registry: Registry | None = None
+    mount: Literal["image"] | None = None
+
+    @property
+    def image(self) -> str:
+        """The image that is mounted, as `registry/name@sha256:...`; empty where the server downloads the package."""
+        return self.storage_uri.removeprefix("oci://") if self.mount == "image" else ""
 
     @property
     def cache_claim(self) -> str | None:

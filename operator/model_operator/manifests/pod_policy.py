@@ -7,7 +7,7 @@ from typing import Any
 from model_operator.api.resource import ModelDeployment
 from model_operator.errors import NotAllowed
 from model_operator.manifests.pod_security import Allowed, Level, Violation, violations
-from model_operator.manifests.pods import PodSettings, pod_template
+from model_operator.manifests.pods import IMAGE_VOLUME, PodSettings, pod_template
 
 POLICY = "PodPolicyViolated"
 #: So many violations are named; a pod that is wrong in all its parts has dozens.
@@ -104,6 +104,8 @@ def _written(resource: ModelDeployment, origin: str, path: str) -> str:
         return "spec.server.image"
     if origin == _OVERLAY and path == "spec.volumes[cache].hostPath" and resource.spec.model.cache_path:
         return "spec.model.cache.hostPath"
+    if origin == _OVERLAY and path == f"spec.volumes[{IMAGE_VOLUME}].image" and resource.spec.model.image:
+        return "spec.model.storageUri"
     return f"{origin}.{path}"
 
 

@@ -47,6 +47,9 @@ VERSIONS_FILE = "versions"
 TLS_DIR = "/var/run/secrets/modeldeploy/tls"
 PUBLIC_KEY_DIR = "/var/run/secrets/modeldeploy/signature"
 CLAIM_DIR = "/mnt/claims"
+#: The image that is the package, as a volume.
+IMAGE_DIR = "/mnt/image"
+IMAGE_VOLUME = "package"
 CACHE_DIR = "/var/cache/modeldeploy"
 TERMINATION_LOG = "/dev/termination-log"
 #: `nonroot` of distroless images; the Dockerfile makes the same user.
@@ -196,6 +199,7 @@ def _environment(key: ObjectKey, revision: str, model: Model, server: Server) ->
         "POLL_SECONDS": _seconds(model.poll_interval),
         "MODEL_DIR": MODEL_DIR,
         "CACHE_DIR": CACHE_DIR if model.cache_claim or model.cache_path else None,
+        "IMAGE_DIR": IMAGE_DIR if model.image else None,
         "REGISTERED_VERSIONS": f"{VERSIONS_DIR}/{VERSIONS_FILE}" if is_alias(model.storage_uri) else None,
         "CREDENTIALS_DIR": CREDENTIALS_DIR if model.secret_name else None,
         "CA_FILE": f"{CA_DIR}/ca.crt" if model.ca else None,
@@ -298,6 +302,8 @@ def _mounts(model: Model, server: Server) -> list[Body]:
         mounts.append({"name": "versions", "mountPath": VERSIONS_DIR, "readOnly": True})
     if model.cache_claim or model.cache_path:
         mounts.append({"name": "cache", "mountPath": CACHE_DIR})
+    if model.image:
+        mounts.append({"name": IMAGE_VOLUME, "mountPath": IMAGE_DIR, "readOnly": True})
     if claim := claim_of(model):
         mounts.append({"name": "claim", "mountPath": f"{CLAIM_DIR}/{claim}", "readOnly": True})
     return mounts
@@ -328,6 +334,9 @@ def _volumes(name: str, model: Model, server: Server) -> list[Body]:
         volumes.append({"name": "cache", "persistentVolumeClaim": {"claimName": model.cache_claim}})
     elif model.cache_path:
         volumes.append({"name": "cache", "hostPath": {"path": model.cache_path, "type": "DirectoryOrCreate"}})
+    if model.image:
+        # By its digest, so that what a node has is never stale.
+        volumes.append({"name": IMAGE_VOLUME, "image": {"reference": model.image, "pullPolicy": "IfNotPresent"}})
     if claim := claim_of(model):
         volumes.append({"name": "claim", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
     return volumes

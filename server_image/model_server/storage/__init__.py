@@ -23,6 +23,7 @@ class Source(Protocol):
     """What the module of a scheme has. Both raise ArtifactNotFound, ArtifactAccessDenied, StorageUnavailable ...
 
     A scheme that can be written to also has `folder(uri, environ)`, which gives a `model_server.storage.folder.Folder`.
+    One that gives what nobody can change has `is_immutable(uri, environ)`: a pinned package is not copied then.
     One whose packages have a version outside of them has `version_of(fetched)`, which is told what `fetch` returned.
     """
 
@@ -59,6 +60,12 @@ def _shown_only(uri: str) -> Iterator[None]:
         error.message = error.message.replace(uri, redacted(uri))
         error.args = (error.message,)
         raise
+
+
+def is_immutable(uri: str, *, environ: Mapping[str, str]) -> bool:
+    """Whether nobody can change what `fetch` returns, so that what was verified is what is loaded without a copy."""
+    ask = getattr(find_source(uri), "is_immutable", None)
+    return ask is not None and bool(ask(uri, environ=environ))
 
 
 def version_of(uri: str, fetched: Path) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from model_server.errors import CacheUnusable
 from model_server.package.digest import digest
-from model_server.storage import fetch
+from model_server.storage import fetch, is_immutable
 from model_server.storage.private_copy import private_copy
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def obtain(
     tell: Callable[[str], None],
     is_signed: bool = False,
 ) -> tuple[Path, str]:
-    """Return the package on disk, and its digest. A pinned or signed one lies below `own`.
+    """Return the package on disk, and its digest. A pinned or signed one lies below `own`, or is immutable.
 
     Args:
         own: this server's folder, which its workers share and nobody else can write to.
@@ -93,7 +93,7 @@ def obtain(
     if cache is not None and pin:
         return _obtain_cached(uri, own, cache.entry(pin), pin.lower(), environ, tell)
     path = _fetch_once(uri, own, environ, tell)
-    if (pin or is_signed) and not path.is_relative_to(own):
+    if (pin or is_signed) and not path.is_relative_to(own) and not is_immutable(uri, environ=environ):
         with _locked(own):
             return _copied(own) or _copy(path, own, tell)
     return path, digest(path)

@@ -3,6 +3,7 @@
 The registry's protocol (OCI distribution) is a few web requests: a token, a manifest, its blobs. Credentials
 are those of an image pull: a Secret of type kubernetes.io/dockerconfigjson, or `DOCKER_CONFIG`. Registries
 on loopback are spoken to without TLS, as Docker does.
+Where the image is mounted (`MODEL_SERVER_IMAGE_DIR`), its package is used in place, and the registry is not asked.
 https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 """
 
@@ -30,10 +31,12 @@ from model_server.package.archives import ArchiveLimits, unpack
 from model_server.package.formats import is_archive
 from model_server.storage import oci_layers
 from model_server.storage.fingerprints import fingerprint_of
+from model_server.storage.local import checked_path
 from model_server.storage.progress import Progress
 from model_server.storage.transfer import RemoteFile, download
 from model_server.storage.web import WebTransport, ask
 
+_IMAGE_DIR = "MODEL_SERVER_IMAGE_DIR"
 _TITLE = "org.opencontainers.image.title"
 _UNPACK = "io.deis.oras.content.unpack"
 _PACKED = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -47,7 +50,12 @@ _URI = re.compile(
 
 
 def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path:
-    """Download the manifest's files, or the image's /models, into `into`; each blob is compared with its digest."""
+    """Download the manifest's files, or the image's /models, into `into`; each blob is compared with its digest.
+
+    Nothing is copied where the image is mounted.
+    """
+    if environ.get(_IMAGE_DIR):
+        return checked_path(_of(_mounted(Path(environ[_IMAGE_DIR]), uri)), uri, progress)
     with _explained(uri):
         place = _find(uri, environ)
         root = into / PurePosixPath(place.name).name
@@ -64,8 +72,12 @@ def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progres
             names = [str(layer["digest"]).removeprefix("sha256:") for layer in layers]
             place.bring(dict(zip(names, layers, strict=True)), into / ".layers", progress)
             oci_layers.unpack_models(uri, [into / ".layers" / name for name in names], root)
-    inside = list(root.iterdir())
-    return inside[0] if len(inside) == 1 else root
+    return _of(root)
+
+
+def is_immutable(uri: str, *, environ: Mapping[str, str]) -> bool:
+    """Whether nobody can change what `fetch` returns: an image that is mounted is read-only, and has its digest."""
+    return bool(environ.get(_IMAGE_DIR))
 
 
 def fingerprint(uri: str, *, environ: Mapping[str, str]) -> str:
@@ -73,6 +85,20 @@ def fingerprint(uri: str, *, environ: Mapping[str, str]) -> str:
     with _explained(uri):
         place = _find(uri, environ)
         return fingerprint_of([_digest_of(place.manifest(place.reference))])
+
+
+def _of(folder: Path) -> Path:
+    """The package in a folder: the only file or folder in it, else the folder."""
+    inside = list(folder.iterdir())
+    return inside[0] if len(inside) == 1 else folder
+
+
+def _mounted(image: Path, uri: str) -> Path:
+    """The folder of the package in a mounted image. Raises FormatUnknown, as for one that is downloaded."""
+    folder = image / oci_layers.FOLDER
+    if not folder.is_dir() or not any(folder.iterdir()):
+        raise oci_layers.no_models(uri)
+    return folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,6 +73,11 @@ def _no_manifest(uri: str) -> FormatUnknown:
     return FormatUnknown(f"{uri} is no manifest with layers", hint=_PUSH)
 
 
+def no_models(uri: str) -> FormatUnknown:
+    """The error of an image that has no package."""
+    return FormatUnknown(f"{uri} is a container image without files in /{FOLDER}", hint=_PUSH)
+
+
 def unpack_models(uri: str, layers: Sequence[Path], root: Path) -> None:
     """Write what the image has in /models to `root`, and remove the layers' files.
 
@@ -88,7 +93,7 @@ def unpack_models(uri: str, layers: Sequence[Path], root: Path) -> None:
             hint = "Layers are read when they are tar, with gzip or without."
             raise ArtifactCorrupt(f"a layer of {uri} cannot be unpacked: {error}", hint=hint) from None
     if not root.exists() or not any(root.iterdir()):
-        raise FormatUnknown(f"{uri} is a container image without files in /{FOLDER}", hint=_PUSH)
+        raise no_models(uri)
     shutil.rmtree(layers[0].parent)
 
 

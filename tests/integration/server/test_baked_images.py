@@ -143,6 +143,38 @@ def test_the_image_is_served_and_answers_as_the_package_does(
     assert answers["container"] == answers["download"] == answers["package"]
 
 
+def test_an_image_that_is_mounted_is_used_in_place(
+    host: str, package: Path, tmp_path: Path, serve: Callable[..., Any]
+) -> None:
+    baked = bake(package, f"{host}/server:1", f"{host}/models/mounted:7")
+    root = unpacked(baked.image, tmp_path / "root")
+    # Nobody is asked for it: the registry of this name does not exist.
+    uri = f"oci://registry.invalid/fraud@{baked.digest}"
+    model_dir = tmp_path / "model-dir"
+    server = serve(uri, image_dir=root, sha256=baked.sha256, model_dir=model_dir).wait_ready()
+    assert server.client.post("/predict", json=ROWS).json()["predictions"] == [1, 0]
+    assert [path for path in model_dir.rglob("*") if path.stat().st_size > 1000 and path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("files", "settings", "reason"),
+    [
+        pytest.param({"etc/os-release": "x"}, {}, "FormatUnknown", id="an image without /models"),
+        pytest.param({"models/model.py": "x"}, {"sha256": "0" * 64}, "DigestMismatch", id="another package"),
+        pytest.param({"models/model.py": "x"}, {}, "ArtifactNotTrusted", id="code that is not pinned"),
+    ],
+)
+def test_a_mounted_image_that_cannot_be_served(
+    tmp_path: Path, serve: Callable[..., Any], files: dict[str, str], settings: dict[str, str], reason: str
+) -> None:
+    for name, text in files.items():
+        (tmp_path / "image" / name).parent.mkdir(parents=True)
+        (tmp_path / "image" / name).write_text(text)
+    server = serve(f"oci://registry.invalid/a@sha256:{'0' * 64}", image_dir=tmp_path / "image", **settings)
+    server.wait_exit()
+    assert server.termination()["reason"] == reason
+
+
 def test_the_same_package_and_base_are_the_same_image_byte_for_byte(
     host: str, other: str, package: Path, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 from typing import Any
 
+import kubernetes_validate
 import pytest
 
 from model_operator.api.resource import ObjectKey
@@ -36,6 +37,7 @@ def environment(*spec: dict[str, Any], **monitoring: Any) -> dict[str, str]:
     return {entry["name"].removeprefix("MODEL_SERVER_"): entry.get("value", "") for entry in container["env"]}
 
 
+IMAGE = f"oci://registry.example.com/models/fraud:7@sha256:{'0' * 64}"
 STREAM = {"nats": {"url": "nats://nats:4222"}, "input": "in", "output": "out", "deadLetter": "dead"}
 
 
@@ -47,6 +49,7 @@ STREAM = {"nats": {"url": "nats://nats:4222"}, "input": "in", "output": "out", "
         pytest.param({"trusted": True}, {}, "TRUSTED", "true", id="trust, as JSON writes it"),
         pytest.param({"pollInterval": "1m30s"}, {}, "POLL_SECONDS", "90.0", id="how often its source is looked at"),
         pytest.param({"cache": {"claimName": "c"}}, {}, "CACHE_DIR", "/var/cache/modeldeploy", id="its cache"),
+        pytest.param({"storageUri": IMAGE, "mount": "image"}, {}, "IMAGE_DIR", "/mnt/image", id="its image"),
         pytest.param({}, {"grpcPort": 9000}, "GRPC_PORT", "9000", id="the port for gRPC"),
         pytest.param({}, {"workers": 4}, "WORKERS", "4", id="workers"),
         pytest.param({}, {"batching": {"maxBatchSize": 8}}, "MAX_BATCH_SIZE", "8", id="batching"),
@@ -82,6 +85,16 @@ def test_a_field_reaches_the_server(model: dict[str, Any], server: dict[str, Any
     assert environment(model, server)[variable] == value
 
 
+def test_an_image_is_mounted_by_its_digest_where_the_server_looks_for_it() -> None:
+    pod = template({"storageUri": IMAGE, "mount": "image"})["spec"]
+    volume = next(one for one in pod["volumes"] if "image" in one)
+    assert volume["image"] == {"reference": IMAGE.removeprefix("oci://"), "pullPolicy": "IfNotPresent"}
+    mount = next(one for one in pod["containers"][0]["volumeMounts"] if one["name"] == volume["name"])
+    assert mount == {"name": volume["name"], "mountPath": "/mnt/image", "readOnly": True}
+    kubernetes_validate.validate({"apiVersion": "v1", "kind": "Pod", "spec": pod}, "1.35", strict=True)
+    assert not [one for one in template({"storageUri": IMAGE})["spec"]["volumes"] if "image" in one]
+
+
 def test_a_pod_is_told_who_consumes_by_a_file_that_changes_under_it() -> None:
     pod = template({}, {"stream": {**STREAM, "secretName": "broker"}})["spec"]
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
@@ -108,6 +121,7 @@ def test_data_quality_reaches_the_server() -> None:
 
 def test_what_is_not_set_is_left_to_the_server() -> None:
     assert not {
+        "IMAGE_DIR",
         "SIGNATURE_PUBLIC_KEY",
         "SIGNATURE_IDENTITY",
         "SHA256",
