@@ -8,6 +8,7 @@ from modeldeploy.commands import act, show
 from modeldeploy.commands.bake import bake
 from modeldeploy.commands.batch import batch
 from modeldeploy.commands.dashboard import dashboard
+from modeldeploy.commands.diff import diff
 from modeldeploy.commands.fleet import fleet
 from modeldeploy.commands.importing import import_
 from modeldeploy.commands.labels import labels
@@ -23,6 +24,7 @@ _ON_A_CLUSTER: tuple[Callable[..., None], ...] = (
     show.watch,
     show.status,
     show.history,
+    diff,
     outdated,
     fleet,
     batch,

@@ -25,8 +25,8 @@ pod's ServiceAccount.
 Exit statuses: 0 done; 1 when `lint` found something or a file cannot be read or written; 3 when the cluster or
 the name is not there, what was asked for cannot be done, or the API server refuses it; 64 when the command line
 itself is wrong; 130 after Ctrl-C. `status` ends with 1 for a failed rollout and 2 for one that is not over (in time);
-`outdated` with 1 when a model is outdated and 2 when the operator has not reported on one; `import --strict` with 1
-when something has no counterpart.
+`diff` with 1 when something would change; `outdated` with 1 when a model is outdated and 2 when the operator has not
+reported on one; `import --strict` with 1 when something has no counterpart.
 
 `promote`, `abort`, `retry` and `undo` write annotations that name the revision they speak of. Applying one
 twice, or late, does nothing; `kubectl annotate` does the same:

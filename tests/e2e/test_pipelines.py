@@ -101,8 +101,11 @@ def filled(text: str, inputs: Mapping[str, str]) -> str:
 def test_the_jobs_of_the_gitlab_template(space: Any, churn: dict[str, str], tmp_path: Path) -> None:
     jobs = yaml.safe_load((INTEGRATIONS / "gitlab" / "modeldeploy.gitlab-ci.yml").read_text())
     variables = {name.upper(): value for name, value in churn.items()} | {"TIMEOUT": "3m"}
-    for job in (".modeldeploy-package", ".modeldeploy-deploy"):
+    told = [
         run("\n".join(jobs[job]["script"]), tmp_path, space, variables)
+        for job in (".modeldeploy-package", ".modeldeploy-diff", ".modeldeploy-deploy")
+    ]
+    assert f"{space.namespace}/churn: would be created" in told[1]
     digest = (tmp_path / "package.env").read_text().strip().removeprefix("SHA256=")
     wait_until(lambda: is_serving(space, digest), "the package that was uploaded serves", seconds=20)
     space.kube.delete(MODELDEPLOYMENTS, "churn", space.namespace)

@@ -20,6 +20,8 @@ Answer = TypeVar("Answer")
 _AS_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 _MANAGER = "modeldeploy"
 _METHODS = {"list": "get", "create": "post"}
+#: Checked and answered as any other request, with unknown fields refused, and not stored.
+_DRY_RUN = {"dryRun": "All", "fieldValidation": "Strict"}
 
 
 class Kube:
@@ -168,18 +170,29 @@ class Kube:
         """Return the objects as the server prints them: `columnDefinitions` and `rows`."""
         return self._send("list", resource, namespace, accept=_AS_TABLE)
 
-    def create(self, resource: Resource, body: Mapping[str, Any], namespace: str | None = None) -> Body:
-        """Create an object, or have a review answered."""
-        return self._send("create", resource, namespace, content_type="application/json", body=body)
+    def create(
+        self, resource: Resource, body: Mapping[str, Any], namespace: str | None = None, *, dry_run: bool = False
+    ) -> Body:
+        """Create an object, or have a review answered. With `dry_run` nothing is stored, here and below."""
+        query = _DRY_RUN if dry_run else {}
+        return self._send("create", resource, namespace, query=query, content_type="application/json", body=body)
 
-    def apply(self, resource: Resource, manifest: Mapping[str, Any], namespace: str | None = None) -> Body:
+    def apply(
+        self,
+        resource: Resource,
+        manifest: Mapping[str, Any],
+        namespace: str | None = None,
+        *,
+        manager: str = _MANAGER,
+        dry_run: bool = False,
+    ) -> Body:
         """Server-side apply."""
         return self._send(
             "patch",
             resource,
             manifest["metadata"].get("namespace") or namespace,
             manifest["metadata"]["name"],
-            query={"fieldManager": _MANAGER, "fieldValidation": "Strict"},
+            query={"fieldManager": manager, "fieldValidation": "Strict"} | (_DRY_RUN if dry_run else {}),
             content_type="application/apply-patch+yaml",
             body=manifest,
         )
@@ -192,6 +205,7 @@ class Kube:
         namespace: str | None = None,
         *,
         subresource: str = "",
+        dry_run: bool = False,
     ) -> Body:
         """JSON merge patch: nulls remove."""
         return self._send(
@@ -200,7 +214,7 @@ class Kube:
             namespace,
             name,
             subresource=subresource,
-            query={"fieldManager": _MANAGER},
+            query={"fieldManager": _MANAGER} | (_DRY_RUN if dry_run else {}),
             content_type="application/merge-patch+json",
             body=patch,
         )

@@ -4,12 +4,14 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from modeldeploy.lint.check import Definition, check_object
 from modeldeploy.lint.manifest import Document, ManifestError, Problem, read_documents
 from modeldeploy.lint.names import known_formats, known_schemes, unknown_names
+from modeldeploy.requests import Refused
 
 #: Which files of a folder are manifests, as for kubectl.
 _SUFFIXES = (".yaml", ".yml", ".json")
@@ -49,6 +51,25 @@ def check_file(path: Path, definition: Definition) -> Checked:
         found = f"; there are: {kinds}" if kinds else ""
         problems = [f"{shown}: has no {definition.kind}: nothing was checked{found}"]
     return Checked(count, problems, warnings)
+
+
+def read_objects(path: Path) -> list[Any]:
+    """Return the objects of a file, of the files in a folder, or of standard input (`-`).
+
+    Raises:
+        Refused: it is no YAML.
+        OSError: it cannot be read.
+    """
+    found = []
+    for file in _files_of(path):
+        try:
+            text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+            found += [item.body for document in read_documents(text) for item in document.items()]
+        except (ManifestError, UnicodeDecodeError) as error:
+            raise Refused(f"{file}: is no YAML: {error}") from None
+        except RecursionError:
+            raise Refused(f"{file}: is nested too deep to be a manifest") from None
+    return found
 
 
 def _files_of(path: Path) -> list[Path]:
