@@ -9,7 +9,7 @@ from rollout_world import World
 
 from model_operator.api.resource import ObjectKey
 from model_operator.api.shadow import Prediction
-from model_operator.clients.pod_metrics import Sample
+from model_operator.clients.metrics_page import Sample
 
 ANALYSIS = {
     "interval": "15s",

@@ -8,7 +8,7 @@ from rollout_world import World
 
 from model_operator.api.names import REVISION
 from model_operator.api.resource import ObjectKey
-from model_operator.clients.pod_metrics import Sample
+from model_operator.clients.metrics_page import Sample
 from model_operator.testing import Behaviour
 
 GOOD, NEXT, THIRD, BAD, SLOW = (f"s3://models/{name}" for name in ("good", "next", "third", "bad", "slow"))

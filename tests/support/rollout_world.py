@@ -29,7 +29,8 @@ from model_operator.api.status import status_from_body, status_to_body
 from model_operator.api.steps import Replay
 from model_operator.api.values import replace
 from model_operator.api.version import KIND
-from model_operator.clients.pod_metrics import Sample, Start
+from model_operator.clients.metrics_page import Sample
+from model_operator.clients.pod_metrics import Start
 from model_operator.engine.activation import Activation
 from model_operator.engine.cache import Cache
 from model_operator.engine.events import EventRecorder

@@ -1,6 +1,6 @@
 """Base of the HTTP clients: a session with the lifetime of a context manager, and complete response bodies."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Self
 
 import aiohttp
@@ -53,3 +53,13 @@ async def body_of(response: aiohttp.ClientResponse, limit: int) -> bytes:
         pieces.append(piece)
         size += len(piece)
     return b"".join(pieces)
+
+
+async def pieces_of(response: aiohttp.ClientResponse, limit: int) -> AsyncIterator[bytes]:
+    """Yield the body as it arrives. Raises ValueError behind `limit` bytes."""
+    size = 0
+    async for piece in response.content.iter_any():
+        size += len(piece)
+        if size > limit:
+            raise ValueError(f"the answer has more than {limit} bytes")
+        yield piece

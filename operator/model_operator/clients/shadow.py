@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import aiohttp
@@ -39,6 +40,13 @@ class _Answer(msgspec.Struct, frozen=True):
     predictions: Annotated[tuple[_Prediction, ...], msgspec.Meta(max_length=_MOST)]
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why an answer is none of a model server."""
+
+    message: str
+
+
 _DECODER = msgspec.json.Decoder(_Answer)
 
 
@@ -48,6 +56,7 @@ class HttpPredictions(HttpClient):
     def __init__(self, read_secret: ReadSecret, token_secret: bytes = b"") -> None:
         super().__init__(lambda: session_with_pods(TIMEOUT))
         self._read_secret, self._token_secret = read_secret, token_secret
+        self._parsing = asyncio.Lock()
 
     def token(self, key: ObjectKey) -> str:
         """Return the token of a model's pods."""
@@ -71,39 +80,44 @@ class HttpPredictions(HttpClient):
         Raises:
             ProviderError: the pod does not respond in time, or not with predictions.
         """
-        headers = {"Content-Type": "application/json", **({"x-api-key": api_key} if api_key else {})}
         try:
-            # Certificates do not name the addresses of pods.
-            async with self.session.post(
-                f"{url}/shadow/predictions",
-                data=orjson.dumps(_body(question)),
-                headers=headers,
-                ssl=False,
-                allow_redirects=False,
-            ) as response:
-                text = await body_of(response, _LARGEST + 1)
+            answer = await self._ask(url, question, api_key)
         except TimeoutError as error:
             raise ProviderError(f"{url} did not answer within {TIMEOUT:g} s") from error
         except aiohttp.ClientError as error:
             raise ProviderError(f"{url} serves no predictions ({error}); older servers have no such port") from error
-        if response.status != 200:
-            raise ProviderError(f"{url} answered {response.status}")
+        # Raised here, where no frame of the traceback holds the bytes: errors are kept for a while, and so were they.
+        if isinstance(answer, Problem):
+            raise ProviderError(answer.message)
+        return answer
+
+    async def _ask(self, url: str, question: ShadowRequest, api_key: str) -> ShadowResponse | Problem:
+        headers = {"Content-Type": "application/json", **({"x-api-key": api_key} if api_key else {})}
+        # Certificates do not name the addresses of pods.
+        async with self.session.post(
+            f"{url}/shadow/predictions",
+            data=orjson.dumps(_body(question)),
+            headers=headers,
+            ssl=False,
+            allow_redirects=False,
+        ) as response:
+            if response.status != 200:
+                return Problem(f"{url} answered {response.status}")
+            text = await body_of(response, _LARGEST + 1)
         if len(text) > _LARGEST:
-            raise ProviderError(f"{url} answered with more than {_LARGEST // 2**20} MiB of predictions")
-        # Off the loop: what a pod sends is not to delay anything but itself.
-        return await asyncio.to_thread(parse, text)
+            return Problem(f"{url} answered with more than {_LARGEST // 2**20} MiB of predictions")
+        # Off the loop, since it may take as long as a look at everything else; one at a time, since what is built of
+        # a hostile answer takes many times its bytes until it is refused.
+        async with self._parsing:
+            return await asyncio.to_thread(parse, text)
 
 
-def parse(text: bytes) -> ShadowResponse:
-    """Read an answer; its bytes, its counts and the lengths of its texts are limited before anything is built of them.
-
-    Raises:
-        ProviderError: it is not a response of a model server.
-    """
+def parse(text: bytes) -> ShadowResponse | Problem:
+    """Read an answer; its bytes, counts and the lengths of its texts are limited before anything is built of them."""
     try:
         answer = _DECODER.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise ProviderError(f"a pod's answer about its predictions is not one of a model server: {error}") from None
+        return Problem(f"a pod's answer about its predictions is not one of a model server: {error}")
     predictions = tuple(
         Prediction(request=one.request, size=one.size, numbers=one.numbers, labels=one.labels)
         for one in answer.predictions

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from model_operator.api.inputs import InputSample
-from model_operator.clients.pod_metrics import parse
+from model_operator.clients.metrics_page import parse
 from model_server.domain.features import Feature, Metadata, ReferenceFeature
 from model_server.domain.model import Identity, LoadedModel, Signature
 from model_server.domain.tensors import Tensor

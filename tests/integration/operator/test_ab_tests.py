@@ -10,7 +10,7 @@ from rollout_world import World
 from model_operator.api.resource import ObjectKey
 from model_operator.api.sums import SumStats
 from model_operator.api.values import replace
-from model_operator.clients.pod_metrics import Sample
+from model_operator.clients.metrics_page import Sample
 from model_operator.errors import ProviderError
 
 TEST = {"metric": "conversion", "minimumSampleSize": 1000, "method": "zTest", "maxDuration": "2h"}

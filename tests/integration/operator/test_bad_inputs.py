@@ -11,7 +11,7 @@ from rollout_world import CountingPods, World
 from model_operator.api.inputs import Finding, InputSample
 from model_operator.api.resource import ObjectKey
 from model_operator.api.status import ModelInfo
-from model_operator.clients.pod_metrics import Sample
+from model_operator.clients.metrics_page import Sample
 
 HEIGHT = Finding(feature="height", problem="out_of_range", share=0.9, limit=0.052)
 

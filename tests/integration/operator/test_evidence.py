@@ -8,7 +8,7 @@ from judged_rollout import ANALYSIS, BLUE_GREEN, CANARY, rollout
 from rollout_actions import GATEWAY, at_phase
 
 from model_operator.api.inputs import InputSample
-from model_operator.clients.pod_metrics import Sample
+from model_operator.clients.metrics_page import Sample
 
 
 async def test_a_good_canary_passes_and_status_says_why() -> None:

@@ -11,7 +11,8 @@ import pytest
 from aiohttp import web
 
 from model_operator.api.shadow import ShadowRequest
-from model_operator.clients.pod_metrics import HttpPodMetrics, Sample
+from model_operator.clients.metrics_page import Sample
+from model_operator.clients.pod_metrics import HttpPodMetrics
 from model_operator.clients.shadow import HttpPredictions
 from model_operator.errors import ProviderError
 
@@ -85,6 +86,17 @@ def memory_below(limit: int) -> Iterator[None]:
         tracemalloc.stop()
 
 
+@contextmanager
+def memory_left(limit: int) -> Iterator[None]:
+    """Fail when Python holds `limit` bytes more in the end; what the pod of the test has yet to send is in it."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[0] < limit
+    finally:
+        tracemalloc.stop()
+
+
 async def asked(answer: Handler) -> None:
     """Ask a pod for its predictions."""
     async with serving(answer) as url, HttpPredictions(no_secret) as predictions:
@@ -146,10 +158,43 @@ async def test_a_page_of_metrics_is_limited() -> None:
     line = b'modeldeploy_requests_total{code="200"} 1\n'
     with memory_below(32 * MIB):
         assert await told(repeated(line, line, MIB)) is None
-    said = await told(repeated(b'modeldeploy_model_info{uri="' + b"u" * MIB + b'"} 1\n'))
+    long = b'modeldeploy_model_info{uri="' + b"u" * 60_000 + b'"} 1\n'
+    said = await told(repeated(long))
     assert said is not None
     assert said.model is not None
     assert len(said.model.uri) == 1024
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece", "times"),
+    [
+        pytest.param(b'modeldeploy_model_info{uri="', b"u", MIB, id="a line without an end"),
+        pytest.param(b"", b'modeldeploy_outputs_total{output="a"} 1\n', 17_000, id="more lines than a server has"),
+        pytest.param(b"", b"\x00\xff", MIB, id="no text"),
+    ],
+)
+async def test_a_page_is_read_line_by_line(begin: bytes, piece: bytes, times: int) -> None:
+    assert await told(repeated(begin, piece, times)) is None
+
+
+async def test_a_page_that_arrives_in_pieces_is_read_whole() -> None:
+    lines = [f'modeldeploy_outputs_total{{output="{number}"}} {number}\n' for number in range(2000)]
+    said = await told(repeated("".join(lines).encode().removesuffix(b"\n")))
+    assert said is not None
+    assert said.outputs == {str(number): number for number in range(2000)}
+
+
+async def test_errors_that_are_kept_hold_nothing_of_the_answers() -> None:
+    kept = []
+    begin, piece, _ = PREDICTIONS["many predictions"]
+    whole = repeated(begin, piece, 80_000)
+    async with serving(whole) as url, HttpPredictions(no_secret) as predictions:
+        with memory_left(4 * MIB):
+            for _ in range(8):
+                with pytest.raises(ProviderError) as error:
+                    await predictions.ask(url, ShadowRequest(every=1, seconds=60), "")
+                kept.append(error.value)
+    assert len(kept) == 8
 
 
 @pytest.mark.parametrize("body", [b"[]", b'{"phase":1,"message":"a"}', b"[" * 60_000, b'{"phase":"loading"}'])

@@ -17,7 +17,7 @@ from model_operator.api.resource import ObjectKey
 from model_operator.api.source import VersionTags
 from model_operator.api.status import ModelInfo
 from model_operator.clients.egress import EgressPolicy
-from model_operator.clients.pod_metrics import Sample
+from model_operator.clients.metrics_page import Sample
 from model_operator.clients.registries import HttpRegistries
 from model_operator.engine.registry_writer import RegistryWriter
 from model_operator.errors import ApiError, ProviderError

@@ -12,7 +12,7 @@ from rollout_world import World
 from model_operator.api.estimate import EstimatedMetric
 from model_operator.api.resource import ObjectKey
 from model_operator.api.sums import SumStats
-from model_operator.clients.pod_metrics import Sample
+from model_operator.clients.metrics_page import Sample
 from model_operator.errors import ApiError, ProviderError
 from model_operator.manifests.pod_policy import PodPolicy
 

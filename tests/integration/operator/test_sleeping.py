@@ -8,7 +8,7 @@ from rollout_world import World
 
 from model_operator.api.resource import ObjectKey
 from model_operator.api.values import replace
-from model_operator.clients.pod_metrics import Sample
+from model_operator.clients.metrics_page import Sample
 
 
 def world_with_activators() -> World:

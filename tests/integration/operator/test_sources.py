@@ -9,7 +9,7 @@ from rollout_world import World
 from model_operator.api.resource import ObjectKey
 from model_operator.api.status import ModelInfo
 from model_operator.api.times import parse_duration
-from model_operator.clients.pod_metrics import Sample
+from model_operator.clients.metrics_page import Sample
 
 
 async def polled(world: World, interval: str = "30s") -> ObjectKey:

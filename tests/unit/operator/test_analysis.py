@@ -9,7 +9,7 @@ import pytest
 
 from model_operator.api.analysis import OnInconclusive, parse_analysis
 from model_operator.api.values import replace
-from model_operator.clients.pod_metrics import Sample
+from model_operator.clients.metrics_page import Sample
 from model_operator.errors import InvalidSpec
 from model_operator.observation.values import Outcome
 from model_operator.policy.analysis.rate_test import Counts, RateState

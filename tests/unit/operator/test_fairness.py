@@ -9,7 +9,7 @@ import pytest
 
 from model_operator.api.analysis import OF_GROUPS, Metric, parse_analysis
 from model_operator.api.sums import SliceCounts
-from model_operator.clients.pod_metrics import parse
+from model_operator.clients.metrics_page import parse
 from model_operator.observation.values import Outcome
 from model_operator.policy.analysis.fairness_test import FairnessState, FairnessTest, GroupCounts, closeness, excess
 from model_operator.policy.analysis.registry import metric_test
