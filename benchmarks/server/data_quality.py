@@ -62,14 +62,19 @@ def package(folder: Path) -> None:
 
 
 @contextmanager
-def server(folder: Path, **more: str) -> Iterator[tuple[int, int]]:
-    """A running server, with more settings: its process id and port. `explaining.py` uses it too."""
+def server(folder: Path, *, source: Path | None = None, **more: str) -> Iterator[tuple[int, int]]:
+    """A running server, with more settings: its process id and port. `explaining.py` and `steps.py` use it too.
+
+    `source` is the folder `server_image` of another checkout, to compare with.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     settings = {"STORAGE_URI": f"file://{folder}", "TRUSTED": "true", "HOST": "127.0.0.1", "PORT": str(port)}
     settings |= more | {"LOG_LEVEL": "error", "TERMINATION_LOG": "/dev/null"}
     environ = os.environ | {f"MODEL_SERVER_{name}": value for name, value in settings.items()}
+    if source is not None:
+        environ["PYTHONPATH"] = str(source)
     process = subprocess.Popen([sys.executable, "-m", "model_server"], env=environ)
     try:
         _wait(port)

@@ -46,6 +46,13 @@ def select_adapter(
     return Matrix(MATRIX_NAME, features, matrix_dtype(features), samples)
 
 
+def adapter_of(features: tuple[Feature, ...]) -> InputAdapter:
+    """The adapter for features that code of the package takes: each keeps its own dtype."""
+    if all(feature.is_numeric for feature in features) and len({feature.dtype for feature in features}) == 1:
+        return Matrix(MATRIX_NAME, features, matrix_dtype(features))
+    return Columns(features)
+
+
 def _samples(features: tuple[Feature, ...], signature: Signature) -> dict[str, Scalar]:
     """Values that the model was trained with, by feature."""
     columns = ((feature.name, signature.columns.get(place)) for place, feature in enumerate(features))

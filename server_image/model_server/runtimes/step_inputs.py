@@ -150,6 +150,9 @@ def _has_fields(kind: Any) -> bool:
 
 
 def _msgspec_rows(row: Any) -> Callable[[list[Any]], list[Any]]:
+    # Now, as annotations that are texts are looked up in the module `pre`, which in a pool may soon be another's.
+    msgspec.convert([], list[row])
+
     def convert(rows: list[Any]) -> list[Any]:
         try:
             made: list[Any] = msgspec.convert(rows, list[row])

@@ -17,8 +17,8 @@ from typing import Any
 from model_server.domain.model import EmbeddingModel, InputAdapter, Model, Signature, StepTimes, StreamingModel
 from model_server.domain.tensors import Inputs, Outputs, rows_of
 from model_server.errors import InputRefused, StepFailed, first_line
-from model_server.inputs.columns import Columns
 from model_server.inputs.handover import Misfit, handed_over
+from model_server.inputs.selection import adapter_of
 from model_server.inputs.untyped import Untyped
 from model_server.package.reader import PRE, Package
 from model_server.runtimes.outputs import normalize_outputs
@@ -82,7 +82,7 @@ def with_steps(package: Package, model: Model, adapter: InputAdapter) -> tuple[S
                 "pre.py is given what is sent: its inputs have no types. List input_features in model.yaml, or"
                 " annotate transform with list[...] of a class"
             )
-        own = Columns(features) if features else Untyped()
+        own = adapter_of(features) if features else Untyped()
     parts = Parts(pre=pre, post=post, model=model, model_adapter=adapter, adapter=own)
     if isinstance(model, StreamingModel):
         return SteppedStream(parts, model), own

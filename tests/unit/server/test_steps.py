@@ -359,6 +359,30 @@ def test_arrays_that_the_model_does_not_take_are_told(adapter, arrays, message):
         handed_over(arrays, adapter, 2)
 
 
+@pytest.mark.parametrize(
+    ("fields", "adapter"),
+    [
+        pytest.param("a: float\n    b: float = 4.0", Matrix, id="numbers of one kind side by side"),
+        pytest.param("a: int\n    b: float = 4.0", Columns, id="each column as it is, where they differ"),
+    ],
+)
+def test_numbers_reach_a_class_as_it_declares_them(tmp_path, fields, adapter):
+    pre = f"""
+from __future__ import annotations
+from dataclasses import dataclass
+@dataclass
+class Row:
+    {fields}
+def transform(rows: list[Row]):
+    assert type(rows[0].a).__name__ == Row.__annotations__["a"]
+    return [[row.a, row.b] for row in rows]
+"""
+    model, first = stepped(tmp_path, pre=pre)
+    assert type(first) is adapter
+    inputs = first.from_instances([{"a": 7}, {"a": 5, "b": 1}], numbers_only=True)
+    assert model.predict(inputs, probabilities=False)["label"].tolist() == [1, 0]
+
+
 def test_dates_reach_the_step_as_dates(tmp_path):
     pre = "def transform(rows: list):\n    return [[row['day'].year - 2000, 0] for row in rows]\n"
     model, adapter = stepped(tmp_path, pre=pre, yaml="input_features: [{name: day, dtype: date, nullable: true}]")
