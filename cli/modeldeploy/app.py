@@ -7,6 +7,7 @@ import typer
 from modeldeploy.commands import act, show
 from modeldeploy.commands.bake import bake
 from modeldeploy.commands.batch import batch
+from modeldeploy.commands.bom import bom
 from modeldeploy.commands.dashboard import dashboard
 from modeldeploy.commands.diff import diff
 from modeldeploy.commands.fleet import fleet
@@ -39,7 +40,7 @@ _ON_A_CLUSTER: tuple[Callable[..., None], ...] = (
     act.pause,
     act.resume,
 )
-_OFFLINE: tuple[Callable[..., None], ...] = (lint, package, bake, import_, serve)
+_OFFLINE: tuple[Callable[..., None], ...] = (lint, package, bake, bom, import_, serve)
 
 
 def build() -> typer.Typer:

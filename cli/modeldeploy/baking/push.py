@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeldeploy.baking.credentials import credentials_of
-from modeldeploy.baking.image import Base, bake, check_platform, choose, layers_of, read_document
+from modeldeploy.baking.image import Base, Blob, bake, check_platform, choose, layers_of, read_document
 from modeldeploy.baking.layer import Layer, layer_of
 from modeldeploy.baking.reference import Image
+from modeldeploy.baking.referrers import attach
 from modeldeploy.baking.registry import Content, Repository
+from modeldeploy.bom.document import MEDIA_TYPE
 from modeldeploy.package.digest import tree_digest
 from modeldeploy.requests import Refused
 
@@ -31,6 +33,7 @@ class Recipe:
         platform: as `linux/amd64`.
         sign: a private key (PEM) that signs the image.
         verify_base: a public key (PEM) that has to have signed the base.
+        bom: a bill of materials that is attached to the image, in CycloneDX's JSON; empty for none.
         plain_http: whether registries are spoken to without TLS.
     """
 
@@ -41,6 +44,7 @@ class Recipe:
     platform: str = "linux/amd64"
     sign: Path | None = None
     verify_base: Path | None = None
+    bom: str = ""
     plain_http: bool = False
 
 
@@ -69,6 +73,9 @@ def push(recipe: Recipe, environ: Mapping[str, str], report: Report) -> Baked:
         _put_layer(target, layer, report)
         target.put_document(config)
         target.put_manifest(recipe.target.reference, manifest)
+        if recipe.bom:
+            bom = Blob(media_type=MEDIA_TYPE, content=recipe.bom.encode())
+            report(f"attached {attach(target, manifest, bom, 'bom.cdx.json')}, the bill of materials")
         if private is not None:
             from modeldeploy.baking.cosign import sign
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from modeldeploy.commands.bom import document
 from modeldeploy.requests import Refused
 
 
@@ -30,6 +31,9 @@ def bake(
             metavar="KEY", help="Public key (PEM) that has to have signed the base with cosign.", show_default=False
         ),
     ] = None,
+    bom: Annotated[
+        bool, typer.Option("--bom", help="Attach the bill of materials that `modeldeploy bom` prints to the image.")
+    ] = False,
     plain_http: Annotated[
         bool, typer.Option("--plain-http", help="Speak to registries without TLS; on loopback this is the default.")
     ] = False,
@@ -64,6 +68,7 @@ def bake(
         platform=platform,
         sign=sign,
         verify_base=verify_base,
+        bom=document(folder, [], None) if bom else "",
         plain_http=plain_http,
     )
     baked = bring(recipe, os.environ, lambda line: print(line, file=sys.stderr))

@@ -6,7 +6,7 @@ The model server computes the same, and `tests/contract` holds the two to it. It
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
@@ -20,9 +20,19 @@ def files_of(folder: Path) -> list[str]:
 
 def tree_digest(folder: Path, files: Sequence[str]) -> str:
     """The digest of a folder that holds these files, in this order, as 64 hexadecimal digits."""
+    return digest_of(file_digests(folder, files))
+
+
+def file_digests(folder: Path, files: Sequence[str]) -> dict[str, str]:
+    """The SHA-256 of each file, as 64 hexadecimal digits, in the order of the files."""
+    return {name: _of_file(folder / name) for name in files}
+
+
+def digest_of(digests: Mapping[str, str]) -> str:
+    """The digest of a folder whose files have these digests, in this order."""
     tree = hashlib.sha256()
-    for name in files:
-        tree.update(f"{_of_file(folder / name)}  {name}\n".encode())
+    for name, digest in digests.items():
+        tree.update(f"{digest}  {name}\n".encode())
     return tree.hexdigest()
 
 

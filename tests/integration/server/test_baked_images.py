@@ -307,6 +307,22 @@ def test_a_base_has_to_be_signed_where_that_is_asked_for(host: str, package: Pat
     assert signed
 
 
+def test_a_bill_of_materials_is_a_referrer_of_its_image(host: str, package: Path) -> None:
+    images = [bake(package, f"{host}/server:1", f"{host}/models/listed:7", "--bom") for _ in range(2)]
+    printed = CliRunner().invoke(build(), ["bom", str(package)]).stdout
+    # This registry does not list referrers, so that they are listed under a tag, each once.
+    with opened(f"{host}/models/listed:7") as repository:
+        index = repository.manifest(images[0].digest.replace(":", "-"))
+        assert index is not None
+        [entry] = json.loads(index.content)["manifests"]
+        artifact = repository.manifest(entry["digest"])
+        assert artifact is not None
+        found = json.loads(artifact.content)
+        assert found["subject"]["digest"] == images[0].digest
+        assert found["artifactType"] == entry["artifactType"] == "application/vnd.cyclonedx+json"
+        assert repository.document(found["layers"][0]["digest"]).decode() == printed
+
+
 def test_keys_that_cannot_sign_are_refused_before_anything_is_pushed(host: str, package: Path, tmp_path: Path) -> None:
     key = ed25519.Ed25519PrivateKey.generate()
     pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()

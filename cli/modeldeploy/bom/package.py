@@ -1,0 +1,152 @@
+"""What the files of a package say of the model. Everything is read here; `document.py` is pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from modeldeploy.bom.requirements import Library, parse_requirements
+from modeldeploy.package.digest import digest_of, file_digests, files_of, tree_digest
+from modeldeploy.package.signing import SIGNATURE
+from modeldeploy.requests import Refused
+
+Document = Mapping[str, Any]
+#: Documents of more bytes are not what they are called.
+_MOST_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """Data that the model was trained or evaluated with; `url` where it is a URI, `sha256` where it is here."""
+
+    name: str
+    url: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """A package.
+
+    Attributes:
+        name: of the folder.
+        files: digest (SHA-256) by path.
+        sha256: digest of the package, as `spec.model.sha256` has it.
+        metadata: model.yaml.
+        mlmodel: MLmodel, of a model that MLflow saved.
+        config: config.json, of a model of transformers.
+        card: the head of README.md, as on the Hugging Face Hub.
+        libraries: of requirements.txt; None without one.
+        signature: model.sig, a Sigstore bundle; empty without one.
+    """
+
+    name: str
+    files: Mapping[str, str]
+    sha256: str
+    metadata: Document
+    mlmodel: Document
+    config: Document
+    card: Document
+    libraries: Sequence[Library] | None
+    signature: Document
+
+
+def read_package(folder: Path) -> Package:
+    """Read a package. Raises Refused for a folder without files, and for a file that is not what its name says."""
+    if not folder.is_dir():
+        raise Refused(f"{folder} is no folder: put the model's file into one, with what belongs to it")
+    files = file_digests(folder, files_of(folder))
+    if not files:
+        raise Refused(f"{folder} is empty")
+    requirements = folder / "requirements.txt"
+    return Package(
+        name=folder.resolve().name,
+        files=files,
+        sha256=digest_of(files),
+        metadata=_yaml(folder / "model.yaml"),
+        mlmodel=_yaml(folder / "MLmodel"),
+        config=_json(folder / "config.json"),
+        card=_card(folder / "README.md"),
+        libraries=parse_requirements(_text(requirements)) if requirements.is_file() else None,
+        signature=_json(folder / SIGNATURE),
+    )
+
+
+def read_dataset(text: str) -> Dataset:
+    """A data set that is a file or folder here, or a URI. Raises Refused."""
+    parts = urlsplit(text)
+    if parts.scheme and "://" in text:
+        if "@" in parts.netloc or parts.query:
+            raise Refused(f"--dataset {parts.scheme}://{parts.hostname}... has credentials or a query: leave them out")
+        return Dataset(name=parts.path.rstrip("/").rpartition("/")[2] or parts.netloc, url=text)
+    path = Path(text)
+    if path.is_dir():
+        return Dataset(name=path.resolve().name, sha256=tree_digest(path, files_of(path)))
+    if not path.is_file():
+        raise Refused(f"--dataset {text} is no file: name one, or a URI such as s3://data/churn/2026-01.parquet")
+    return Dataset(name=path.name, sha256=file_digests(path.parent, [path.name])[path.name])
+
+
+def read_evaluation(path: Path) -> Document:
+    """The result of `python -m model_server evaluate`. Raises Refused."""
+    if not path.is_file():
+        raise Refused(f"--evaluation {path} is no file")
+    found = _json(path)
+    if not isinstance(found.get("metrics"), dict):
+        raise Refused(f"{path} has no metrics: write what `python -m model_server evaluate` wrote")
+    return found
+
+
+def _text(path: Path) -> str:
+    if path.stat().st_size > _MOST_BYTES:
+        raise Refused(f"{path} has more than {_MOST_BYTES} bytes")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise Refused(f"{path} is no text in UTF-8") from None
+
+
+def _yaml(path: Path) -> Document:
+    if not path.is_file():
+        return {}
+    try:
+        found = yaml.safe_load(_text(path))
+    except (yaml.YAMLError, RecursionError) as error:
+        raise Refused(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict | None):
+        raise Refused(f"{path} holds a {type(found).__name__}, not fields")
+    return found or {}
+
+
+def _json(path: Path) -> Document:
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(_text(path))
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"{path} is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise Refused(f"{path} holds a {type(found).__name__}, not fields")
+    return found
+
+
+def _card(path: Path) -> Document:
+    """The YAML between two lines of dashes; {} where the file begins in another way, or its head is no YAML."""
+    if not path.is_file():
+        return {}
+    head, _, rest = _text(path).partition("\n")
+    block, end, _ = rest.partition("\n---")
+    if head.strip() != "---" or not end:
+        return {}
+    try:
+        found = yaml.safe_load(block)
+    except (yaml.YAMLError, RecursionError):
+        # A rule in prose looks like it, and nobody is held to write a head.
+        return {}
+    return found if isinstance(found, dict) else {}
