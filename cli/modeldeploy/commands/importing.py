@@ -16,8 +16,9 @@ def import_(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            help="Manifests with InferenceServices (KServe); model-settings.json (MLServer); config.pbtxt, the"
-            " folder of a model or a model repository (Triton)."
+            help="Manifests with InferenceServices (KServe), SeldonDeployments or Models (Seldon);"
+            " model-settings.json (MLServer); config.pbtxt, the folder of a model or a model repository (Triton);"
+            " a .mar (TorchServe)."
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")],

@@ -34,6 +34,10 @@ class Fields:
         """Return the names of the fields that hold something."""
         return [name for name, value in self._body.items() if value is not None]
 
+    def drop(self) -> None:
+        """Take all fields for read, because a finding names the object as a whole."""
+        self._read.update(self._body)
+
     def value(self, name: str) -> Any:
         """Return a field as it is, with all that is in it."""
         self._read.add(name)

@@ -22,8 +22,8 @@ _GRPC_PORT = 8081
 _IDLE = "5m"
 
 _TRANSFORMER = (
-    "put what it does before and behind the model into model.py of the package: load_model(path) and"
-    " predict(model, inputs)"
+    "what it does before and behind the model goes into pre.py and post.py of the package"
+    " (docs/how-to/steps-around-the-model.md)"
 )
 _VERSIONS = (
     "the versions of libraries are those of the image; requirements.txt in the package says which ones the model needs"

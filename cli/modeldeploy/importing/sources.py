@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modeldeploy.importing import kserve, mlserver, triton
+from modeldeploy.importing import kserve, mlserver, seldon, torchserve, triton
+from modeldeploy.importing.contents import Archive, Contents, Folder
 from modeldeploy.importing.textproto import parse
 from modeldeploy.importing.values import Conversion
 from modeldeploy.requests import Refused
@@ -14,8 +15,8 @@ from modeldeploy.requests import Refused
 #: A document is a page of text; whatever is larger is something else.
 _MOST_BYTES = 1 << 20
 _KNOWN = (
-    "a manifest with InferenceServices (KServe), model-settings.json (MLServer), and a folder of a model repository"
-    " with config.pbtxt (Triton)"
+    "a manifest with InferenceServices (KServe), SeldonDeployments or Models (Seldon), model-settings.json (MLServer),"
+    " a folder of a model repository with config.pbtxt (Triton), and a .mar (TorchServe)"
 )
 _YAML = (".yaml", ".yml", ".json")
 
@@ -30,13 +31,12 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
-    """A model as it was read: by whom, from where, and the folder that its files are in."""
+    """A model as it was read: by whom, from where, and what its files are in."""
 
     system: str
     shown: str
     conversion: Conversion
-    folder: Path | None = None
-    skipped: Sequence[str] = field(default_factory=tuple)
+    contents: Contents | None = None
 
 
 def read_source(path: Path, options: Options) -> list[Imported]:
@@ -57,11 +57,22 @@ def read_source(path: Path, options: Options) -> list[Imported]:
 
 def _described_in(folder: Path) -> Path | None:
     """The document of a model's folder."""
-    return next((folder / name for name in (mlserver.SETTINGS, triton.CONFIG) if (folder / name).is_file()), None)
+    return next(
+        (
+            folder / name
+            for name in (mlserver.SETTINGS, triton.CONFIG, torchserve.MANIFEST)
+            if (folder / name).is_file()
+        ),
+        None,
+    )
 
 
 def _read_file(path: Path, options: Options) -> list[Imported]:
     try:
+        if path.suffix == ".mar":
+            return [_torchserve(path, Archive(path), options)]
+        if path.as_posix().endswith(torchserve.MANIFEST):
+            return [_torchserve(path, Folder(path.resolve().parent.parent), options)]
         if path.suffix == ".pbtxt":
             return [_triton(path, options)]
         text = _text_of(path)
@@ -77,8 +88,12 @@ def _read_file(path: Path, options: Options) -> list[Imported]:
 def _text_of(path: Path) -> str:
     if path.stat().st_size > _MOST_BYTES:
         raise Refused(f"is larger than {_MOST_BYTES >> 20} MiB, which no document is")
+    return _decoded(path.read_bytes())
+
+
+def _decoded(content: bytes) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return content.decode()
     except UnicodeDecodeError as error:
         raise Refused(f"is no text: {error}") from None
 
@@ -91,27 +106,49 @@ def _json_of(text: str) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _files_below(folder: Path) -> list[str]:
-    return [one.relative_to(folder).as_posix() for one in sorted(folder.rglob("*")) if one.is_file()]
-
-
 def _triton(path: Path, options: Options) -> Imported:
     folder = path.resolve().parent
-    conversion = triton.convert(parse(_text_of(path)), _files_below(folder), folder.name, trusted=options.trusted)
-    return Imported(system="Triton", shown=str(path), conversion=conversion, folder=folder)
+    contents = Folder(folder)
+    conversion = triton.convert(parse(_text_of(path)), contents.names(), folder.name, trusted=options.trusted)
+    return Imported(system="Triton", shown=str(path), conversion=conversion, contents=contents)
+
+
+def _torchserve(path: Path, contents: Archive | Folder, options: Options) -> Imported:
+    names = contents.names()
+    if torchserve.MANIFEST not in names:
+        raise Refused(f"has no {torchserve.MANIFEST}")
+    manifest = _json_of(_decoded(contents.read(torchserve.MANIFEST, _MOST_BYTES))) or {}
+    model = manifest.get("model")
+    configured = str(model.get("configFile") or "") if isinstance(model, dict) else ""
+    config = _yaml_of(_decoded(contents.read(configured, _MOST_BYTES))) if configured in names else {}
+    conversion = torchserve.convert(manifest, config, names, trusted=options.trusted)
+    return Imported(system="TorchServe", shown=str(path), conversion=conversion, contents=contents)
+
+
+def _yaml_of(text: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        document = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise Refused(f"the configuration is no YAML: {' '.join(str(error).split())}") from None
+    return document if isinstance(document, dict) else {}
 
 
 def _mlserver(path: Path, settings: dict[str, Any], options: Options) -> Imported:
     folder = path.resolve().parent
+    contents = Folder(folder)
     conversion = mlserver.convert(
-        settings, _files_below(folder), folder.name, other_uri=options.storage_uri, trusted=options.trusted
+        settings, contents.names(), folder.name, other_uri=options.storage_uri, trusted=options.trusted
     )
-    return Imported(system="MLServer", shown=str(path), conversion=conversion, folder=folder)
+    return Imported(system="MLServer", shown=str(path), conversion=conversion, contents=contents)
 
 
 #: Importers of Kubernetes objects, by API group and kind.
 _KINDS: dict[tuple[str, str], tuple[str, Callable[..., Conversion]]] = {
     (kserve.API_GROUP, kserve.KIND): ("KServe", kserve.convert),
+    (seldon.API_GROUP, seldon.KIND): ("Seldon Core 1", seldon.convert),
+    (seldon.CORE_2_GROUP, seldon.CORE_2_KIND): ("Seldon Core 2", seldon.convert_model),
 }
 
 

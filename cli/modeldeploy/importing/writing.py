@@ -1,6 +1,5 @@
 """Writes what was imported: for each model a ModelDeployment and its package. Used by `commands/importing.py`."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,9 @@ def write(imported: Imported, output: Path, storage_uri: str, *, force: bool) ->
         raise Refused(f"{folder} has been written already: choose another --output, or write over it with --force")
     package.mkdir(parents=True, exist_ok=True)
     for name, source in conversion.files.items():
-        _copy(imported, source, package / name)
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        if imported.contents is not None:
+            imported.contents.copy(source, package / name)
     if conversion.metadata:
         (package / METADATA).write_text(_yaml(conversion.metadata), encoding="utf-8")
     model: dict[str, Any] = {}
@@ -52,12 +53,6 @@ def write(imported: Imported, output: Path, storage_uri: str, *, force: bool) ->
             model["sha256"] = tree_digest(package, files_of(package))
     path.write_text(_yaml(manifest(conversion, model)), encoding="utf-8")
     return Written(manifest=path, package=package, is_local=bool(conversion.files) and not storage_uri)
-
-
-def _copy(imported: Imported, source: str, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if imported.folder is not None:
-        shutil.copyfile(imported.folder / source, target)
 
 
 def _yaml(document: Any) -> str:

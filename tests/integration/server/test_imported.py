@@ -1,12 +1,14 @@
 """What `modeldeploy import` writes is served: models that were trained here, described as other systems do it."""
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
+import pytest
 import yaml
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
@@ -115,3 +117,35 @@ def test_a_package_that_was_changed_afterwards_is_refused(serve: Callable[..., A
     server = serve(**given)
     server.wait_exit()
     assert server.termination()["reason"] == "DigestMismatch"
+
+
+def an_archive(path: Path, model: Path) -> Path:
+    manifest = {"runtime": "python", "model": {"modelName": "iris", "serializedFile": model.name, "modelVersion": "7"}}
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(model, model.name)
+        archive.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
+    return path
+
+
+def test_an_archive_of_torchserve_with_a_graph(serve: Callable[..., Any], tmp_path: Path) -> None:
+    from skl2onnx import to_onnx
+
+    model = LogisticRegression(max_iter=500).fit(ROWS, LABELS)
+    graph = to_onnx(model, ROWS[:1].astype(np.float32), options={"zipmap": False})
+    (tmp_path / "graph.onnx").write_bytes(graph.SerializeToString())
+    server = serve(**imported(an_archive(tmp_path / "iris.mar", tmp_path / "graph.onnx"), tmp_path / "out"))
+    rows = ROWS[::20].tolist()
+    assert predictions(server.wait_ready(), rows) == model.predict(rows).tolist()
+    assert server.client.get("/v2/models/model").json()["versions"] == ["7"]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_an_archive_of_torchserve_with_a_script(serve: Callable[..., Any], tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="needs modeldeploy[server-torch]")
+    module = torch.nn.Linear(4, 3).eval()
+    torch.jit.script(module).save(str(tmp_path / "model.pt"))
+    given = imported(an_archive(tmp_path / "iris.mar", tmp_path / "model.pt"), tmp_path / "out")
+    assert len(given["sha256"]) == 64
+    rows = ROWS[::20].tolist()
+    expected = module(torch.tensor(rows)).detach().numpy()
+    assert np.allclose(predictions(serve(**given).wait_ready(), rows), expected, atol=1e-5)
