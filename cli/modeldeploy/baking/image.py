@@ -140,14 +140,12 @@ class Base:
     """A base image of one platform.
 
     Attributes:
-        name: as it was written, for messages and annotations.
-        digest: of what the name leads to, an index or the manifest.
+        name: as it was written, for messages.
         manifest: the image's own manifest, as the registry has it.
         config: its config.
     """
 
     name: str
-    digest: str
     manifest: Blob
     config: Mapping[str, Any]
 
@@ -201,12 +199,22 @@ def bake(base: Base, layer: Layer, package_sha256: str, title: str) -> tuple[Blo
         "layers": [*base.layers, {"mediaType": _LAYER, "digest": layer.digest, "size": layer.size}],
         "annotations": {
             "org.opencontainers.image.title": title,
-            "org.opencontainers.image.base.name": base.name,
-            "org.opencontainers.image.base.digest": base.digest,
+            # Not its name: the same base from a mirror makes the same image.
+            "org.opencontainers.image.base.digest": base.manifest.digest,
             PACKAGE_DIGEST: package_sha256,
         },
     }
     return blob_of(MANIFEST, manifest), stored
+
+
+def index_of(images: Mapping[str, Blob]) -> Blob:
+    """An index of the manifests of images, by their platforms as `linux/arm64`."""
+    entries = []
+    for platform, manifest in images.items():
+        named = dict(zip(("os", "architecture", "variant"), platform.split("/"), strict=False))
+        entries.append({**manifest.descriptor, "platform": named})
+    annotations = read_document(next(iter(images.values())).content, "the image")["annotations"]
+    return blob_of(INDEX, {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries, "annotations": annotations})
 
 
 def _with(environment: Sequence[str], name: str, value: str) -> list[str]:

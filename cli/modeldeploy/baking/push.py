@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeldeploy.baking.credentials import credentials_of
-from modeldeploy.baking.image import Base, Blob, bake, check_platform, choose, layers_of, read_document
+from modeldeploy.baking.image import Base, Blob, bake, check_platform, choose, index_of, layers_of, read_document
 from modeldeploy.baking.layer import Layer, layer_of
 from modeldeploy.baking.reference import Image
 from modeldeploy.baking.referrers import attach
@@ -30,7 +30,7 @@ class Recipe:
 
     Attributes:
         folder, files: the package, with the paths of its files in the order of their bytes.
-        platform: as `linux/amd64`.
+        platforms: as `linux/amd64`; the image of several is an index.
         sign: a private key (PEM) that signs the image.
         verify_base: a public key (PEM) that has to have signed the base.
         bom: a bill of materials that is attached to the image, in CycloneDX's JSON; empty for none.
@@ -41,11 +41,16 @@ class Recipe:
     files: tuple[str, ...]
     base: Image
     target: Image
-    platform: str = "linux/amd64"
+    platforms: tuple[str, ...] = ("linux/amd64",)
     sign: Path | None = None
     verify_base: Path | None = None
     bom: str = ""
     plain_http: bool = False
+
+    @property
+    def title(self) -> str:
+        """Name of the package."""
+        return self.folder.resolve().name
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ class Baked:
 
 
 def push(recipe: Recipe, environ: Mapping[str, str], report: Report) -> Baked:
-    """Bake and push an image.
+    """Bake and push an image, or an index of those of several platforms.
 
     Raises:
         Refused: base, package, key or registry do not allow it; the message says which, and what to do.
@@ -65,23 +70,28 @@ def push(recipe: Recipe, environ: Mapping[str, str], report: Report) -> Baked:
     # Before anything is sent.
     private, public = _keys(recipe, environ)
     with _opened(recipe.base, recipe, environ) as source, _opened(recipe.target, recipe, environ) as target:
-        base = _read_base(source, recipe, public)
+        bases = _read_bases(source, recipe, public)
         sha256 = tree_digest(recipe.folder, recipe.files)
         layer = layer_of(recipe.folder, recipe.files)
-        manifest, config = bake(base, layer, sha256, recipe.folder.resolve().name)
-        _copy_layers(source, target, base, report)
+        images = {platform: bake(base, layer, sha256, recipe.title) for platform, base in bases.items()}
+        for platform, base in bases.items():
+            _copy_layers(source, target, base, platform, report)
         _put_layer(target, layer, report)
-        target.put_document(config)
-        target.put_manifest(recipe.target.reference, manifest)
+        for manifest, config in images.values():
+            target.put_document(config)
+            target.put_manifest(manifest.digest, manifest)
+        manifests = {platform: manifest for platform, (manifest, _) in images.items()}
+        whole = index_of(manifests) if len(manifests) > 1 else next(iter(manifests.values()))
+        target.put_manifest(recipe.target.reference, whole)
         if recipe.bom:
             bom = Blob(media_type=MEDIA_TYPE, content=recipe.bom.encode())
-            report(f"attached {attach(target, manifest, bom, 'bom.cdx.json')}, the bill of materials")
+            report(f"attached {attach(target, whole, bom, 'bom.cdx.json')}, the bill of materials")
         if private is not None:
             from modeldeploy.baking.cosign import sign
 
-            sign(target, manifest.digest, private)
-            report(f"signed {manifest.digest}")
-    return Baked(f"{recipe.target.name}@{manifest.digest}", sha256)
+            sign(target, whole.digest, private)
+            report(f"signed {whole.digest}")
+    return Baked(f"{recipe.target.name}@{whole.digest}", sha256)
 
 
 def _keys(
@@ -101,16 +111,23 @@ def _opened(image: Image, recipe: Recipe, environ: Mapping[str, str]) -> Reposit
     return Repository(image, credentials_of(image.host, environ), plain_http=recipe.plain_http)
 
 
-def _read_base(source: Repository, recipe: Recipe, key: ec.EllipticCurvePublicKey | None) -> Base:
-    image, name = recipe.base, str(recipe.base)
-    found = source.manifest(image.reference)
+def _read_bases(source: Repository, recipe: Recipe, key: ec.EllipticCurvePublicKey | None) -> dict[str, Base]:
+    """The base of each platform, of what the name leads to now."""
+    name = str(recipe.base)
+    found = source.manifest(recipe.base.reference)
     if found is None:
         raise Refused(f"{name} does not exist: write the name and tag of the model server's image")
-    document = read_document(found.content, name)
-    chosen = choose(document, recipe.platform, name)
+    return {platform: _read_base(source, recipe, found, platform, key) for platform in recipe.platforms}
+
+
+def _read_base(
+    source: Repository, recipe: Recipe, found: Blob, platform: str, key: ec.EllipticCurvePublicKey | None
+) -> Base:
+    name = str(recipe.base)
+    chosen = choose(read_document(found.content, name), platform, name)
     own = source.manifest(chosen) if chosen else found
     if own is None:
-        raise Refused(f"{name} is an index whose image for {recipe.platform} does not exist")
+        raise Refused(f"{name} is an index whose image for {platform} does not exist")
     if key is not None:
         from modeldeploy.baking.cosign import check_signed
 
@@ -118,17 +135,17 @@ def _read_base(source: Repository, recipe: Recipe, key: ec.EllipticCurvePublicKe
     manifest: dict[str, Any] = read_document(own.content, name)
     layers_of(manifest, name)
     config = read_document(source.document(str(manifest["config"]["digest"])), name)
-    check_platform(config, recipe.platform, name)
-    return Base(name=name, digest=found.digest, manifest=own, config=config)
+    check_platform(config, platform, name)
+    return Base(name=name, manifest=own, config=config)
 
 
-def _copy_layers(source: Repository, target: Repository, base: Base, report: Report) -> None:
+def _copy_layers(source: Repository, target: Repository, base: Base, platform: str, report: Report) -> None:
     """Mount the base's layers where the registry is the same one, and copy them otherwise."""
     is_one_registry = source.image.host == target.image.host
     mount_from = source.image.repository if is_one_registry and source.image.name != target.image.name else ""
     for number, layer in enumerate(base.layers, 1):
         digest, size = str(layer["digest"]), int(layer["size"])
-        report(f"layer {number} of {len(base.layers)} of the base, {_megabytes(size)}")
+        report(f"layer {number} of {len(base.layers)} of the base for {platform}, {_megabytes(size)}")
         target.put_blob(digest, size, _reader(source, digest, size), mount_from=mount_from)
 
 

@@ -20,7 +20,10 @@ def bake(
     push: Annotated[
         str, typer.Option(metavar="IMAGE", help="Where the new image goes: registry.example.com/models/fraud:7.")
     ],
-    platform: Annotated[str, typer.Option(help="Platform of the image, which the base has to have.")] = "linux/amd64",
+    platform: Annotated[
+        list[str] | None,
+        typer.Option(help="Platform of the image; repeat it for several. The default is linux/amd64."),
+    ] = None,
     sign: Annotated[
         Path | None,
         typer.Option(metavar="KEY", help="Private key (PEM) that signs the image, as cosign does.", show_default=False),
@@ -50,8 +53,10 @@ def bake(
 
     if not folder.is_dir():
         raise Refused(f"{folder} is no folder: put the model's file into one, with what belongs to it")
-    if re.fullmatch(r"[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?", platform) is None:
-        raise typer.BadParameter(f"--platform {platform!r} is none: write it as linux/amd64 or linux/arm64")
+    platforms = tuple(dict.fromkeys(platform or ["linux/amd64"]))
+    for one in platforms:
+        if re.fullmatch(r"[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?", one) is None:
+            raise typer.BadParameter(f"--platform {one!r} is none: write it as linux/amd64 or linux/arm64")
     target = parse_image(push, "--push")
     if target.digest:
         raise typer.BadParameter(f"--push {push!r} has a digest, which the image gets only now: write a tag")
@@ -65,7 +70,7 @@ def bake(
         files=tuple(files),
         base=parse_image(base, "--base"),
         target=target,
-        platform=platform,
+        platforms=platforms,
         sign=sign,
         verify_base=verify_base,
         bom=document(folder, [], None) if bom else "",

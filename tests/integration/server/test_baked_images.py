@@ -185,7 +185,9 @@ def test_the_same_package_and_base_are_the_same_image_byte_for_byte(
     first = bake(package, f"{host}/server:1", f"{host}/models/fraud:a")
     again = bake(copy, f"{host}/server:1", f"{host}/models/fraud:b")
     elsewhere = bake(package, f"{host}/server:1", f"{other}/fraud:c")
-    assert first.digest == again.digest == elsewhere.digest
+    push_image(f"{other}/mirror/server:2", BASE_FILES)
+    mirrored = bake(package, f"{other}/mirror/server:2", f"{other}/fraud:d")
+    assert first.digest == again.digest == elsewhere.digest == mirrored.digest
     assert documents(f"{host}/models/fraud:a") == documents(f"{other}/fraud:c")
     (copy / "model.yaml").write_text(METADATA + "description: another\n")
     assert bake(copy, f"{host}/server:1", f"{host}/models/fraud:b").digest != first.digest
@@ -197,7 +199,10 @@ def test_what_the_image_says_of_itself(host: str, package: Path) -> None:
     manifest, config = documents(f"{host}/models/told:7")
     assert manifest["layers"][:-1] == base["layers"]
     assert manifest["layers"][-1]["digest"] == config["rootfs"]["diff_ids"][-1]
-    assert manifest["annotations"]["org.opencontainers.image.base.name"] == f"{host}/server:1"
+    with opened(f"{host}/server:1") as repository:
+        named = repository.manifest("1")
+    assert named is not None
+    assert manifest["annotations"]["org.opencontainers.image.base.digest"] == named.digest
     assert manifest["annotations"]["dev.modeldeploy.package.sha256"] == baked.sha256
     assert config["config"]["Entrypoint"] == ["python", "-m", "model_server"]
     assert config["config"]["User"] == "65532:65532"
@@ -231,13 +236,41 @@ def test_of_an_index_the_platform_is_taken(host: str, package: Path) -> None:
         f"linux/{one}": push_image(f"{host}/many:{one}", {"etc/machine": one.encode()}, architecture=one)
         for one in ("amd64", "arm64")
     }
-    index = push_index(f"{host}/many:1", images)
+    push_index(f"{host}/many:1", images)
     bake(package, f"{host}/many:1", f"{host}/models/many:arm", "--platform", "linux/arm64")
     manifest, config = documents(f"{host}/models/many:arm")
     assert config["architecture"] == "arm64"
-    assert manifest["annotations"]["org.opencontainers.image.base.digest"] == index.digest
+    assert manifest["annotations"]["org.opencontainers.image.base.digest"] == images["linux/arm64"].digest
     with pytest.raises(Refused, match=r"no image for linux/riscv64; it has: linux/amd64, linux/arm64"):
         bake(package, f"{host}/many:1", f"{host}/models/many:7", "--platform", "linux/riscv64")
+
+
+def test_of_several_platforms_an_index_is_made(host: str, package: Path, tmp_path: Path) -> None:
+    machines = ("amd64", "arm64")
+    images = {
+        f"linux/{one}": push_image(f"{host}/both:{one}", {"etc/machine": one.encode()}, architecture=one)
+        for one in machines
+    }
+    push_index(f"{host}/both:1", images)
+    private, public = keys(tmp_path, "release")
+    wanted = [word for platform in images for word in ("--platform", platform)]
+    baked = bake(package, f"{host}/both:1", f"{host}/models/both:7", *wanted, "--sign", private)
+    with opened(f"{host}/models/both:7") as repository:
+        found = repository.manifest("7")
+        assert found is not None
+    assert found.digest == baked.digest
+    entries = json.loads(found.content)["manifests"]
+    assert [one["platform"]["architecture"] for one in entries] == list(machines)
+    configs = [documents(f"{host}/models/both@{one['digest']}")[1] for one in entries]
+    assert [one["architecture"] for one in configs] == list(machines)
+    assert len({one["rootfs"]["diff_ids"][-1] for one in configs}) == 1
+    # The signature of the index is one of each of its images; it is a base again.
+    again = ("--verify-base", public, "--platform", "linux/arm64")
+    assert bake(package, f"{host}/models/both:7", f"{host}/models/both:8", *again).digest
+    with pytest.raises(Refused, match=r"is an image for linux/amd64, and linux/arm64 is wanted"):
+        bake(package, f"{host}/server:1", f"{host}/models/both:9", *wanted)
+    with opened(f"{host}/models/both:9") as repository:
+        assert repository.manifest("9") is None
 
 
 def test_a_base_of_another_architecture_is_refused(host: str, package: Path) -> None:

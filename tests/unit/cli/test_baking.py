@@ -177,7 +177,7 @@ def test_the_documents_of_a_baked_image() -> None:
         "config": {"Env": ["A=1", "MODEL_SERVER_STORAGE_URI=s3://old"], "Labels": {"a": "b"}},
         "rootfs": {"type": "layers", "diff_ids": ["sha256:1"]},
     }
-    base = Base(name="a.b/server:1", digest="sha256:base", manifest=blob_of(MANIFEST, below), config=config)
+    base = Base(name="a.b/server:1", manifest=blob_of(MANIFEST, below), config=config)
     layer = Layer(folder=Path(), files=(), digest="sha256:layer", size=9)
     made, stored = bake(base, layer, "f" * 64, "fraud")
     written = json.loads(stored.content)
@@ -188,4 +188,4 @@ def test_the_documents_of_a_baked_image() -> None:
     assert [one["mediaType"].rpartition(".")[2] for one in layers] == ["tar+gzip", "tar"]
     assert bake(base, layer, "f" * 64, "fraud") == (made, stored)
     with pytest.raises(Refused, match="another number of layers in its config"):
-        bake(Base(name="b", digest="", manifest=base.manifest, config={}), layer, "f" * 64, "fraud")
+        bake(Base(name="b", manifest=base.manifest, config={}), layer, "f" * 64, "fraud")
