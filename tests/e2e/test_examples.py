@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import helm_commands
 import pytest
 from brokers import NatsServer
 from shown_commands import blocks, shows
@@ -28,14 +30,23 @@ async def nats(space: Any, tmp_path: Path) -> AsyncIterator[str]:
     await server.close()
 
 
+def with_helm(folder: Path) -> Path:
+    """A folder with `helm`: the one that is installed, or its engine under that name."""
+    if found := shutil.which("helm"):
+        return Path(found).parent
+    pytest.importorskip("helm_python", reason="neither helm nor its engine is here")
+    return helm_commands.install(folder / "bin")
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("readme", [pytest.param(path, id=path.parent.name) for path in READMES])
 def test_the_readme_of_an_example_holds(readme: Path, space, cluster, tmp_path: Path, request) -> None:
     text = readme.read_text()
     broker = {"NATS": request.getfixturevalue("nats")} if "`NATS`" in text else {}
+    helm = [str(with_helm(tmp_path))] if "helm" in text else []
     env = {
         **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), *helm, os.environ["PATH"]]),
         "KUBECONFIG": str(space.kubeconfig),
         "MODELS": f"{cluster.models_uri}/{'examples' if 'train.py' in text else 'quick'}",
         "DATA": f"{cluster.models_uri}/holdout.csv",
