@@ -161,6 +161,13 @@ def _pool_worker(arguments: list[str]) -> int:
     return worker(arguments)
 
 
+def _meter(arguments: list[str]) -> int:
+    """Count and pass on the requests of a server that is not ours."""
+    from model_server.meter.command import main as meter
+
+    return meter(os.environ)
+
+
 _COMMANDS = {
     "evaluate": _evaluate,
     "calibrate": _calibrate,
@@ -168,6 +175,7 @@ _COMMANDS = {
     "batch": _batch,
     "edge": _edge,
     "pool": _pool,
+    "meter": _meter,
     "pool-worker": _pool_worker,
 }
 

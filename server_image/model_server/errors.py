@@ -413,6 +413,12 @@ class DeadlineExceeded(RequestError):
     """The prediction did not come within the request timeout."""
 
 
+class UpstreamFailed(RequestError):
+    """The server behind the meter cannot be reached, or broke off its answer."""
+
+    hint = "Look in the log of the container `app` of this pod."
+
+
 class PredictionError(RequestError):
     """The model raised an error on an input that its schema allows."""
 

@@ -27,6 +27,7 @@ from model_server.errors import (
     UnknownPrediction,
     UnknownRoute,
     UnsupportedMediaType,
+    UpstreamFailed,
 )
 
 
@@ -55,6 +56,7 @@ STATUS_OF: Mapping[type[RequestError], Status] = {
     ModelUnloadable: Status(503, "UNAVAILABLE"),
     ModelPutAside: Status(503, "UNAVAILABLE"),
     Overloaded: Status(503, "RESOURCE_EXHAUSTED"),
+    UpstreamFailed: Status(502, "UNAVAILABLE"),
     DeadlineExceeded: Status(504, "DEADLINE_EXCEEDED"),
     PredictionError: Status(500, "INTERNAL"),
     StepFailed: Status(500, "INTERNAL"),
@@ -72,3 +74,30 @@ REFUSALS: Sequence[type[RequestError]] = (
 
 #: Nobody reads the answer any more: the status that proxies log for it.
 CLIENT_GONE = 499
+
+#: The challenge that makes a browser ask for a password (https://www.rfc-editor.org/rfc/rfc7617).
+_BASIC = b'Basic realm="The password is an API key", charset="UTF-8"'
+
+
+def error_document(error: RequestError) -> dict[str, object]:
+    """The JSON of an error: `error` is the sentence that V2 asks for, the rest is for programs."""
+    document: dict[str, object] = {"error": error.message, "reason": error.reason}
+    if error.hint:
+        document["hint"] = error.hint
+    if isinstance(error, InvalidInput):
+        document["details"] = [{"field": problem.field, "message": problem.message} for problem in error.problems]
+    return document
+
+
+def error_fields(error: RequestError) -> list[tuple[bytes, bytes]]:
+    """The header fields of an error's answer."""
+    fields: list[tuple[bytes, bytes]] = []
+    if isinstance(error, MethodNotAllowed):
+        fields.append((b"allow", ", ".join(error.allowed).encode()))
+    if isinstance(error, Unauthorized):
+        fields.append((b"www-authenticate", _BASIC if error.by_browser else b"Bearer"))
+    if STATUS_OF[type(error)].http == 503:
+        fields.append((b"retry-after", b"1"))
+    if isinstance(error, TooManyRequests):
+        fields.append((b"retry-after", b"%d" % error.retry_after))
+    return fields

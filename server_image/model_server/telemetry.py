@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from mmap import mmap
 
@@ -44,11 +44,12 @@ class Statistics:
 class Telemetry(Collector):
     """Counts and times what one worker does, and shows what all of them did."""
 
-    def __init__(self, memory: mmap | bytearray | None = None, worker: int = 0) -> None:
+    def __init__(self, memory: mmap | bytearray | None = None, worker: int = 0, codes: Sequence[int] = CODES) -> None:
+        """Count answers with these `codes`: those of the model server, or what the server behind a meter may answer."""
         self.values = values = SharedValues(memory, worker)
         self._own = values.own
-        codes = values.declare(len(CODES))
-        self._places = {code: codes.first + index for index, code in enumerate(CODES)}
+        first = values.declare(len(codes)).first
+        self._places = {code: first + index for index, code in enumerate(codes)}
         self._in_flight, self._ready, self._assigned, self._predicted = (values.declare().first for _ in range(4))
         self._failed, self._answered_at = (values.declare().first for _ in range(2))
         refusals = values.declare(len(REFUSALS))

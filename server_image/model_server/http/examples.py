@@ -32,11 +32,11 @@ from model_server.errors import (
     UnknownPrediction,
     UnsupportedMediaType,
 )
-from model_server.http.refusals import error_document
 from model_server.protocols.openai import Embeddings
 from model_server.protocols.payload import Answer
 from model_server.protocols.v1 import Instances
 from model_server.protocols.v2 import Tensors, as_text
+from model_server.statuses import error_document
 
 _JSON, _CSV = "application/json", "text/csv"
 # Operations by what their bodies hold.

@@ -19,26 +19,12 @@ from model_server.errors import (
     PredictionError,
     Problem,
     RequestError,
-    TooManyRequests,
-    Unauthorized,
     UnknownRoute,
 )
 from model_server.protocols.payload import JSON, Answer
-from model_server.statuses import CLIENT_GONE, STATUS_OF
+from model_server.statuses import CLIENT_GONE, STATUS_OF, error_document, error_fields
 
-#: The challenge that makes a browser ask for a password (https://www.rfc-editor.org/rfc/rfc7617).
-_BASIC = b'Basic realm="The password is an API key", charset="UTF-8"'
 GONE = Answer(b"", status=CLIENT_GONE)
-
-
-def error_document(error: RequestError) -> dict[str, object]:
-    """The JSON of an error: `error` is the sentence that V2 asks for, the rest is for programs."""
-    document: dict[str, object] = {"error": error.message, "reason": error.reason}
-    if error.hint:
-        document["hint"] = error.hint
-    if isinstance(error, InvalidInput):
-        document["details"] = [{"field": problem.field, "message": problem.message} for problem in error.problems]
-    return document
 
 
 #: MLflow's names of statuses (mlflow.protos.databricks_pb2.ErrorCode).
@@ -65,15 +51,7 @@ def mlflow_error(error: RequestError) -> Mapping[str, object]:
 def error_answer(error: RequestError, more: Mapping[str, object] = MappingProxyType({})) -> Answer:
     """The answer to a refused request; `more` is what a protocol adds to the JSON."""
     status = STATUS_OF[type(error)].http
-    headers: list[tuple[bytes, bytes]] = []
-    if isinstance(error, MethodNotAllowed):
-        headers.append((b"allow", ", ".join(error.allowed).encode()))
-    if isinstance(error, Unauthorized):
-        headers.append((b"www-authenticate", _BASIC if error.by_browser else b"Bearer"))
-    if status == 503:
-        headers.append((b"retry-after", b"1"))
-    if isinstance(error, TooManyRequests):
-        headers.append((b"retry-after", b"%d" % error.retry_after))
+    headers = error_fields(error)
     if status in (408, 413):
         # The rest of the body is not wanted: the connection cannot be used again.
         headers.append((b"connection", b"close"))

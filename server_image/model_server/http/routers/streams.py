@@ -18,9 +18,10 @@ from model_server.errors import InvalidInput, RequestError
 from model_server.http import schemas
 from model_server.http.body import BodyTimeouts, RequestLimits, read_body
 from model_server.http.keys import documented_key
-from model_server.http.refusals import GONE, error_answer, error_document, to_response
+from model_server.http.refusals import GONE, error_answer, to_response
 from model_server.protocols.payload import Answer, Payload
 from model_server.protocols.v2 import Tensors
+from model_server.statuses import error_document
 
 _EVENTS = "text/event-stream"
 _PATHS = {
