@@ -168,6 +168,13 @@ def _meter(arguments: list[str]) -> int:
     return meter(os.environ)
 
 
+def _fetch(arguments: list[str]) -> int:
+    """Bring the artifact of a server that is not ours, and end."""
+    from model_server.fetch import main as fetch
+
+    return fetch(arguments, os.environ)
+
+
 _COMMANDS = {
     "evaluate": _evaluate,
     "calibrate": _calibrate,
@@ -176,6 +183,7 @@ _COMMANDS = {
     "edge": _edge,
     "pool": _pool,
     "meter": _meter,
+    "fetch": _fetch,
     "pool-worker": _pool_worker,
 }
 

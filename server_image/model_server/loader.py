@@ -72,7 +72,7 @@ def load(
     report(Phase.LOADING, "verifying the package")
     verify_pin(sha256, settings.sha256, redacted(uri))
     if settings.is_signed:
-        _verify_signature(fetched, settings, folder, environ, tell)
+        require_signature(fetched, settings, folder, environ, tell)
     # What was signed by whom the spec names is vouched for as by a pin.
     trusted = bool(settings.sha256) or settings.is_signed or settings.trusted
     package = open_package(fetched, settings.format, folder / f"process-{os.getpid()}", trusted=trusted)
@@ -133,9 +133,10 @@ def _explained(loaded: LoadedModel, settings: Settings, report: Report) -> Loade
     return replace(loaded, explainer=explainer)
 
 
-def _verify_signature(
+def require_signature(
     fetched: Path, settings: Settings, folder: Path, environ: Mapping[str, str], tell: Callable[[str], None]
 ) -> None:
+    """Raise a SignatureInvalid or its like unless the package is signed as the settings ask for."""
     # Imported only here: most packages have no signature.
     from model_server.package.signature import Signer, signature_of, verify_signature
 

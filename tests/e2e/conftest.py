@@ -119,7 +119,9 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     # A node that starts what a test killed again at once, as often as it is killed.
     backoff = ("--restart-backoff", "0.1")
     kubeconfig = Path(os.environ["KUBECONFIG"]) if on_cluster else folder
-    values = {**VALUES, "activator": {"enabled": True}}
+    exceptions = VALUES["podPolicyExceptions"]
+    exceptions = {**exceptions, "images": [*exceptions["images"], "python:*"]}
+    values = {**VALUES, "podPolicyExceptions": exceptions, "activator": {"enabled": True}}
     where = joined(folder, kubeconfig, *backoff, values=values, **settings) if on_cluster else stand(folder, **settings)
     with where as running:
         yield Cluster(kubeconfig=running.kubeconfig, models=models, models_uri=models.as_uri(), running=running)

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import yaml
 from refused_analyses import ANALYSES
+from refused_containers import CONTAINERS
 from refused_models import MODELS
 from refused_routes import ROUTES
 from refused_strategies import STRATEGIES
 from spec_parts import MODEL, Row
 
 CRD = yaml.safe_load((Path(__file__).resolve().parents[2] / "crds" / "modeldeployments.yaml").read_text())
-REFUSED: list[Row] = [*MODELS, *STRATEGIES, *ROUTES, *ANALYSES]
+REFUSED: list[Row] = [*MODELS, *CONTAINERS, *STRATEGIES, *ROUTES, *ANALYSES]
 NAMES = [
     ("a name too long for a Service of a revision", "x" * 49, "at most 48 characters"),
     ("a name that no Service could have", "7up", "must begin with a letter"),

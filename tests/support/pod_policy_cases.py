@@ -93,12 +93,38 @@ def job(title: str, template: dict[str, Any], baseline: Any = (), restricted: An
     return Case(title, {"hooks": retrain}, tuple(baseline), tuple(restricted))
 
 
+def own(title: str, image: str, fields: dict[str, Any], baseline: Any = (), restricted: Any = ()) -> Case:
+    """Return a case of a server of the user's own; `fields` are those of its container in the overlay."""
+    container = {"image": image, "port": 9000, "readinessPath": "/healthz"}
+    overlay = {"podTemplate": {"spec": {"containers": [{"name": "app", **fields}]}}} if fields else {}
+    return Case(title, {"server": {"container": container, **overlay}}, tuple(baseline), tuple(restricted))
+
+
 TRAIN = {"name": "train", "image": "registry.example.com/ml/train:1", "securityContext": SAFE}
 _DROPPED = ("allowPrivilegeEscalation", "capabilities.drop")
 _NAKED = tuple(f"securityContext.{field}" for field in (*_DROPPED, "runAsNonRoot", "seccompProfile"))
 
+_APP = "T.spec.containers[app]."
+
 CASES = [
     Case("nothing but a model", {}),
+    own("a server of one's own", "vllm:1", {}, (), ["spec.server.container.image"]),
+    own("a server of one's own on the list", "registry.example.com/ml/vllm:1", {}),
+    own("a server of one's own as a user", "proxy:1", {"securityContext": {"runAsUser": 1000}}),
+    own(
+        "a server of one's own as root",
+        "proxy:1",
+        {"securityContext": {"runAsUser": 0}},
+        (),
+        [f"{_APP}securityContext.runAsUser"],
+    ),
+    own(
+        "a server of one's own with the rights of the node",
+        "proxy:1",
+        {"securityContext": {"privileged": True}},
+        [f"{_APP}securityContext.privileged"],
+    ),
+    own("another image of one's own by the overlay", "proxy:1", {"image": "evil"}, (), [f"{_APP}image"]),
     pod("what many overlays have", {"nodeSelector": {"gpu": "a"}, "tolerations": [{"operator": "Exists"}]}),
     server("resources, variables and a GPU", {"resources": {"limits": {"nvidia.com/gpu": 1}}, "env": [{"name": "A"}]}),
     *(pod(field, {field: True}, [f"T.spec.{field}"]) for field in ("hostNetwork", "hostPID", "hostIPC")),

@@ -54,7 +54,7 @@ STREAMS: list[Row] = [
 
 MODELS: list[Row] = [
     *STREAMS,
-    ("a missing storageUri", {"model": {}}, "spec.model.storageUri: Required value"),
+    ("a missing storageUri", {"model": {}}, "spec.model.storageUri is missing: write the URI"),
     ("a storageUri without a scheme", {"model": {"storageUri": "models/7"}}, "must be a scheme in lower-case letters"),
     ("a scheme that encrypts nothing", {"model": {"storageUri": "http://models/7"}}, "http:// is refused"),
     ("a URI that names nothing", {"model": {"storageUri": "s3://"}}, "must be a scheme in lower-case letters"),

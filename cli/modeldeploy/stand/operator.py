@@ -24,8 +24,8 @@ from modeldeploy.stand.process import Child, StartError, environment, find_proce
 from modeldeploy.stand.source import checkout
 
 NAMESPACE = "modeldeploy"
-#: On one machine everything that a model refers to is on loopback.
-_LOOPBACK = {"MODEL_OPERATOR_EGRESS_NETWORKS": "127.0.0.0/8"}
+#: On one machine everything that a model refers to is on loopback, and the image `python` is the machine's own.
+_LOOPBACK = {"MODEL_OPERATOR_EGRESS_NETWORKS": "127.0.0.0/8", "MODEL_OPERATOR_POD_POLICY_IMAGES": "python:*"}
 INSTALL = ["helm", "install", "modeldeploy", "helm/modeldeploy", "-n", NAMESPACE, "--create-namespace", "--wait"]
 
 

@@ -53,15 +53,17 @@ is what the operator gives (`own`, `kept`), and what it sets to null is gone.
     'path': p.path, 'kept': p.kept, 'context': p.context,
     'account': (has(p.spec.serviceAccountName) && p.spec.serviceAccountName != null) && p.spec.serviceAccountName != '' ? dyn(p.spec.serviceAccountName)
     : (has(p.spec.serviceAccount) && p.spec.serviceAccount != null) && p.spec.serviceAccount != '' ? dyn(p.spec.serviceAccount) : dyn('default')})
-# The containers with their pods. The one of the model server is there whether the overlay names it or not.
+# The containers with their pods. The one of the model server, and that of spec.server.container, are there whether the overlay names them or not.
 - name: containers
   expression: >-
     (has(variables.spec.containers) && variables.spec.containers.exists(c, c.name == 'server') ? [] : [{'own': dyn(true),
     'pod': dyn(variables.pod), 'path': dyn('spec.server.podTemplate.spec.containers[server]'), 'c': dyn({'name': 'server'})}])
+    + (!has(variables.server.container) || has(variables.spec.containers) && variables.spec.containers.exists(c, c.name == 'app') ? [] : [{'own': dyn(true),
+    'pod': dyn(variables.pod), 'path': dyn('spec.server.podTemplate.spec.containers[app]'), 'c': dyn({'name': 'app'})}])
     {{- range $pod := list "pod" "jobPod" }}
     {{- range $kind := list "containers" "initContainers" "ephemeralContainers" }}
     + ((has(variables.{{ $pod }}.spec.{{ $kind }}) && variables.{{ $pod }}.spec.{{ $kind }} != null) ? dyn(variables.{{ $pod }}.spec.{{ $kind }}) : dyn([])).map(c, {
-    'own': dyn(variables.{{ $pod }}.own && '{{ $kind }}' == 'containers' && has(c.name) && c.name == 'server'),
+    'own': dyn(variables.{{ $pod }}.own && '{{ $kind }}' == 'containers' && has(c.name) && (c.name == 'server' || c.name == 'app' && has(variables.server.container))),
     'pod': dyn(variables.{{ $pod }}), 'c': dyn(c),
     'path': dyn(variables.{{ $pod }}.path + '.spec.{{ $kind }}[' + ((has(c.name) && c.name != null) ? c.name : '') + ']')})
     {{- end }}
@@ -189,7 +191,10 @@ is what the operator gives (`own`, `kept`), and what it sets to null is gone.
     c.path + '.securityContext.capabilities.add may have NET_BIND_SERVICE and nothing else')
     + variables.containers.map(c, (has(c.c.image) && c.c.image != null) && !(c.c.image in variables.images
     || variables.beginnings.exists(b, c.c.image.startsWith(b))), c.path + '.image is not an image on the list')
-    + variables.containers.map(c, c.own && !has(c.c.image) && has(variables.server.image) && variables.server.image != ''
+    + variables.containers.map(c, c.own && c.c.name == 'app' && !has(c.c.image) && !(variables.server.container.image in variables.images
+    || variables.beginnings.exists(b, variables.server.container.image.startsWith(b))),
+    'spec.server.container.image is not an image on the list')
+    + variables.containers.map(c, c.own && c.c.name == 'server' && !has(c.c.image) && has(variables.server.image) && variables.server.image != ''
     && !(variables.server.image in variables.images || variables.beginnings.exists(b, variables.server.image.startsWith(b))),
     'spec.server.image is not an image on the list')
 - name: problems

@@ -59,7 +59,22 @@ _SERVER = Fields(
         "resources": None,
         "podTemplate": None,
     },
-    later={"stream": None},
+    later={"stream": None, "container": None},
+)
+_CONTAINER = Fields(
+    first={},
+    later={
+        "image": None,
+        "command": None,
+        "args": None,
+        "port": None,
+        "protocol": "http",
+        "readinessPath": None,
+        "livenessPath": None,
+        "predictionPaths": None,
+        "env": None,
+        "resources": None,
+    },
 )
 _BATCHING = Fields(first={"maxBatchSize": 32, "maxDelayMilliseconds": 1}, later={})
 _INPUT_LOG = Fields(first={"sampleRate": 0, "redact": None, "sink": "stdout"}, later={})
@@ -110,6 +125,7 @@ FIELDS: Mapping[str, Fields] = {
     "server.inputLog": _INPUT_LOG,
     "server.auth": _AUTH,
     "server.tls": _SECRET,
+    "server.container": _CONTAINER,
     "server.stream": _STREAM,
     "server.stream.nats": _BROKER,
     "server.stream.redis": _BROKER,
@@ -150,6 +166,8 @@ def canonical(source: Body) -> Body:
     for field in ("env", "resources"):
         if field in server and not _prune(server[field]):
             del server[field]
+    if "container" in server:
+        server["container"] = {name: value for name, value in server["container"].items() if _prune(value) is not None}
     if "protect" in server.get("auth", {}):
         server["auth"] = {**server["auth"], "protect": sorted(server["auth"]["protect"])}
     if "limits" in server.get("auth", {}):

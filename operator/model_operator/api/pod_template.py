@@ -20,6 +20,10 @@ MERGE_KEYS: Mapping[str, tuple[str, type]] = {
 }
 #: Name of the container of the model server.
 SERVER_CONTAINER = "server"
+#: Fields of that container that a pod without requests does not need.
+SERVING_FIELDS = ("ports", "startupProbe", "readinessProbe", "livenessProbe", "lifecycle")
+#: Name of the container of a server of the user's own (`spec.server.container`).
+OWN_CONTAINER = "app"
 
 
 def effective_overlay(overlay: Mapping[str, Any]) -> JsonObject:

@@ -76,9 +76,12 @@ class Registry(Value, frozen=True, kw_only=True):
 
 
 class Model(Value, frozen=True, kw_only=True):
-    """The model to serve, and whether its code may run (`spec.model`)."""
+    """The model to serve, and whether its code may run (`spec.model`).
 
-    storage_uri: str
+    `storage_uri` is empty only beside a server of the user's own that brings its model in its image.
+    """
+
+    storage_uri: str = ""
     format: str = "auto"
     version: str | None = None
     sha256: str | None = None
@@ -176,6 +179,41 @@ class Slice(Value, frozen=True, kw_only=True):
     max_groups: int = 8
 
 
+#: Paths of probes that a protocol has: ready, and alive.
+_PROBES = {"openInference": ("/v2/health/ready", "/v2/health/live"), "openAI": ("/health", "/health")}
+
+
+class Container(Value, frozen=True, kw_only=True):
+    """A server of the user's own behind ours (`spec.server.container`)."""
+
+    image: str
+    command: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    port: int
+    protocol: str = "http"
+    readiness_path: str = ""
+    liveness_path: str = ""
+    prediction_paths: tuple[str, ...] = ()
+    env: tuple[Body, ...] = ()
+    resources: Body = field(default_factory=dict)
+
+    @property
+    def ready(self) -> str:
+        """Path that is asked whether the server is ready."""
+        return self.readiness_path or _PROBES.get(self.protocol, ("/", ""))[0]
+
+    @property
+    def live(self) -> str:
+        """Path that is asked whether the server works; empty if nothing is asked."""
+        return self.liveness_path or _PROBES.get(self.protocol, ("", ""))[1]
+
+    @property
+    def tag(self) -> str:
+        """Tag of the image, empty without one."""
+        name = self.image.partition("@")[0].rpartition("/")[2]
+        return name.partition(":")[2]
+
+
 class ServerFields(Value, frozen=True, kw_only=True):
     """`spec.server` on the wire."""
 
@@ -194,6 +232,7 @@ class ServerFields(Value, frozen=True, kw_only=True):
     stream: Stream | None = None
     env: tuple[Body, ...] = ()
     resources: Body = field(default_factory=dict)
+    container: Container | None = None
     pod_template: Body = field(default_factory=dict)
 
 
@@ -285,7 +324,7 @@ class Monitoring(Value, frozen=True, kw_only=True):
 
 
 class _Spec(Value, frozen=True, kw_only=True):
-    model: Model
+    model: Model = Model()
     replicas: int = 1
     autoscaling: Autoscaling | None = None
     min_ready: Seconds = field(name="minReadySeconds", default=Seconds())
@@ -355,9 +394,12 @@ def parse_spec(body: Body) -> Spec:
         raise InvalidSpec("spec: the field is missing; write at least spec.model.storageUri")
     # Server and strategy are parsed separately: many resources have equal ones, which share one value.
     shared = read(raw, _Spec, "spec")
+    server = parse_server(raw.get("server", {}), raw.get("monitoring"))
+    if not shared.model.storage_uri and server.container is None:
+        raise InvalidSpec("spec.model.storageUri: the field is missing; write it, or spec.server.container")
     return Spec(
         **{name: getattr(shared, name) for name in _Spec.__struct_fields__},
-        server=parse_server(raw.get("server", {}), raw.get("monitoring")),
+        server=server,
         strategy=parse_strategy(raw.get("strategy", {"rollingUpdate": {}})),
         revision_source=revision_source(raw),
     )
@@ -365,7 +407,7 @@ def parse_spec(body: Body) -> Spec:
 
 def revision_source(spec: Body) -> Body:
     """Return the part of `spec` that determines the pods: the model, the server, and what it monitors."""
-    source: dict[str, Any] = {"model": dict(spec["model"]), "server": dict(spec.get("server", {}))}
+    source: dict[str, Any] = {"model": dict(spec.get("model", {})), "server": dict(spec.get("server", {}))}
     monitoring = spec.get("monitoring", {})
     monitored = {name: monitoring[name] for name in _MONITORED if monitoring.get(name) not in (None, [], False)}
     return {**source, "monitoring": monitored} if monitored else source

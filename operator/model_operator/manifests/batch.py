@@ -8,10 +8,11 @@ from typing import Any
 
 from model_operator.api.batch import BATCH_KIND, ModelBatch
 from model_operator.api.names import batch_labels
+from model_operator.api.pod_template import SERVING_FIELDS
 from model_operator.api.resource import ObjectKey
 from model_operator.api.spec import parse_model, parse_server
 from model_operator.api.version import API_VERSION
-from model_operator.manifests.evaluation import DATA_SECRET_DIR, SERVING_FIELDS
+from model_operator.manifests.evaluation import DATA_SECRET_DIR
 from model_operator.manifests.pods import CLAIM_DIR, PORT, PodSettings, pod_template
 from model_operator.manifests.strategic_merge import overlay
 

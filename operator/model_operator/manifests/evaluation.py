@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from model_operator.api.names import EVALUATES, EVALUATION, MANAGED_BY, MANAGER
+from model_operator.api.pod_template import SERVING_FIELDS
 from model_operator.api.resource import ModelDeployment
 from model_operator.api.spec import parse_model, parse_server
 from model_operator.api.steps import Evaluate
@@ -15,8 +16,6 @@ Body = dict[str, Any]
 DATA_SECRET_DIR = "/var/run/secrets/modeldeploy/data"  # noqa: S105 -- a folder
 #: Permanent exit codes of the server (sysexits.h), for which a retry is useless.
 _PERMANENT = [65, 70, 78]
-#: Fields of the container that a pod without requests does not need.
-SERVING_FIELDS = ("ports", "startupProbe", "readinessProbe", "livenessProbe", "lifecycle")
 
 
 def evaluation_job(

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from model_operator.api.pod_template import OWN_CONTAINER, SERVER_CONTAINER
 from model_operator.api.resource import ModelDeployment
 from model_operator.errors import NotAllowed
 from model_operator.manifests.pod_security import Allowed, Level, Violation, violations
@@ -12,6 +13,12 @@ from model_operator.manifests.pods import IMAGE_VOLUME, PodSettings, pod_templat
 POLICY = "PodPolicyViolated"
 #: So many violations are named; a pod that is wrong in all its parts has dozens.
 _NAMED = 8
+#: Where images come from that no overlay names.
+_FROM_SERVER = {
+    f"spec.containers[{SERVER_CONTAINER}].image": "spec.server.image",
+    "spec.initContainers[fetch].image": "spec.server.image",
+    f"spec.containers[{OWN_CONTAINER}].image": "spec.server.container.image",
+}
 _OVERLAY, _JOB = "spec.server.podTemplate", "spec.hooks.retrain.jobTemplate.spec.template"
 
 
@@ -35,15 +42,13 @@ def check_pods(resource: ModelDeployment, settings: PodSettings, policy: PodPoli
         NotAllowed: the policy of the namespace refuses them; the message names the fields and the setting.
     """
     namespace = resource.key.namespace
-    _refuse(
-        namespace,
-        policy,
-        [
-            f"{_written(resource, origin, one.path)} {one.problem}"
-            for origin, template in _templates(resource, settings)
-            for one in _violations(namespace, template, settings, policy)
-        ],
-    )
+    found = [
+        f"{_written(resource, origin, one.path)} {one.problem}"
+        for origin, template in _templates(resource, settings)
+        for one in _violations(namespace, template, settings, policy)
+    ]
+    # One image may be that of two containers.
+    _refuse(namespace, policy, list(dict.fromkeys(found)))
 
 
 def check_template(namespace: str, template: Mapping[str, Any], settings: PodSettings, policy: PodPolicy) -> None:
@@ -100,8 +105,8 @@ def _templates(resource: ModelDeployment, settings: PodSettings) -> Iterator[tup
 
 def _written(resource: ModelDeployment, origin: str, path: str) -> str:
     """Return where the user wrote what is at a path of the merged template."""
-    if origin == _OVERLAY and path == "spec.containers[server].image" and not _names_image(resource):
-        return "spec.server.image"
+    if origin == _OVERLAY and path in _FROM_SERVER and not _names_image(resource, path):
+        return _FROM_SERVER[path]
     if origin == _OVERLAY and path == "spec.volumes[cache].hostPath" and resource.spec.model.cache_path:
         return "spec.model.cache.hostPath"
     if origin == _OVERLAY and path == f"spec.volumes[{IMAGE_VOLUME}].image" and resource.spec.model.image:
@@ -109,7 +114,7 @@ def _written(resource: ModelDeployment, origin: str, path: str) -> str:
     return f"{origin}.{path}"
 
 
-def _names_image(resource: ModelDeployment) -> bool:
-    """Whether the overlay names the image of the server container."""
+def _names_image(resource: ModelDeployment, path: str) -> bool:
+    """Whether the overlay names the image at a path of the merged template."""
     containers = (resource.spec.server.pod_template.get("spec") or {}).get("containers") or ()
-    return any(one["name"] == "server" and one.get("image") is not None for one in containers)
+    return any(f"spec.containers[{one['name']}].image" == path and one.get("image") is not None for one in containers)

@@ -22,6 +22,7 @@ from model_operator.api.shadow import DIGEST_VARIABLE, shadow_token, token_diges
 from model_operator.api.source import is_alias
 from model_operator.api.spec import CertificateAuthority, DataQuality, KeyLimit, Model, PublicKey, Server
 from model_operator.api.stream import Stream
+from model_operator.manifests.metered import metered_spec
 from model_operator.manifests.strategic_merge import overlay
 
 Body = dict[str, Any]
@@ -81,7 +82,7 @@ def pod_template(key: ObjectKey, revision: str, model: Model, server: Server, se
     """
     name = key.name
     pull_secrets = [{"name": secret} for secret in settings.image_pull_secrets]
-    template = {
+    template: Body = {
         "metadata": {"labels": {**own_labels(name), REVISION: revision}},
         "spec": {
             "containers": [_container(key, revision, model, server, settings)],
@@ -99,6 +100,13 @@ def pod_template(key: ObjectKey, revision: str, model: Model, server: Server, se
             **({"imagePullSecrets": pull_secrets} if pull_secrets else {}),
         },
     }
+    if server.container is not None:
+        # The meter reads no storage: it gets neither credentials nor volumes.
+        bare = Model(version=model.version or server.container.tag or None)
+        meter = _container(key, revision, bare, server, settings)
+        template["spec"] = metered_spec(
+            template["spec"], meter, server.container, scheme=server.scheme, port=PORT, uri=model.storage_uri
+        )
     merged: Body = overlay(template, server.pod_template)
     # The overlay cannot change the labels of the selector: the API server would reject the Deployment.
     labels = merged.setdefault("metadata", {}).setdefault("labels", {})
@@ -181,7 +189,7 @@ def _environment(key: ObjectKey, revision: str, model: Model, server: Server) ->
     log, drift = server.input_log, server.drift
     public_key, identity = model.signature.public_key, model.signature.identity
     values: Mapping[str, Any] = {
-        "STORAGE_URI": model.storage_uri,
+        "STORAGE_URI": model.storage_uri or None,
         "FORMAT": model.format,
         "VERSION": model.version,
         "SHA256": model.sha256,

@@ -13,7 +13,7 @@ import orjson
 
 from model_server.errors import MalformedRequest, RequestError, RequestTimeout, RequestTooLarge
 from model_server.meter.exchange import MOST_KEPT, Exchange
-from model_server.meter.head import response_head
+from model_server.meter.head import response_head, without_offer
 from model_server.meter.meter import Meter
 from model_server.meter.upstream import overdue
 from model_server.statuses import CLIENT_GONE, STATUS_OF, error_document, error_fields
@@ -46,7 +46,7 @@ class Front(asyncio.Protocol):
         self._fields: list[tuple[bytes, bytes]] = []
         self._target = b""
         self._head_bytes = 0
-        self._is_receiving = self._is_last = self._is_advancing = self._discards = False
+        self._is_receiving = self._is_advancing = self._discards = False
         self._holds = self._is_paused = False
         #: Since when the connection waits for a request's head.
         self._since = self._loop.time()
@@ -68,9 +68,7 @@ class Front(asyncio.Protocol):
             return
         self._head_bytes += len(data)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._is_last = True  # no other protocol is spoken here: the request is answered, and the connection ends
+            self._feed(data)
         except httptools.HttpParserError as error:
             self._refuse_all(MalformedRequest(f"the request is no HTTP: {error}"))
             return
@@ -83,6 +81,21 @@ class Front(asyncio.Protocol):
             self._transport.close()
             return
         self._advance()
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # No other protocol is spoken here, and who offers one can do without. The parser took the body for the
+            # beginning of it: it is read again, behind a head without the offer.
+            offered = self._line.pop()
+            if offered.method == b"CONNECT":
+                raise httptools.HttpParserError("there is no tunnel here") from None
+            self._parser = httptools.HttpRequestParser(self)
+            version = b"1.0" if offered.is_http10 else b"1.1"
+            fields = b"".join(b"%b: %b\r\n" % one for one in without_offer(offered.fields))
+            head = b"%b %b HTTP/%b\r\n%b\r\n" % (offered.method, offered.target, version, fields)
+            self._parser.feed_data(head + data[upgrade.args[0] :])
 
     def eof_received(self) -> bool:
         return False
@@ -259,7 +272,7 @@ class Front(asyncio.Protocol):
 
     def closes_after(self, exchange: Exchange) -> bool:
         """Whether the connection ends with this answer."""
-        return self._is_last or not exchange.keep_alive or not exchange.received or self._meter.is_draining
+        return not exchange.keep_alive or not exchange.received or self._meter.is_draining
 
     def finish(self, exchange: Exchange) -> None:
         """The answer of the server behind is complete."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 #: Fields of one connection (RFC 9110, 7.6.1), and those that the meter writes itself.
 _OF_CONNECTION = frozenset(
@@ -32,6 +32,15 @@ def dropped_fields(fields: Fields, *, has_keys: bool) -> frozenset[bytes]:
         if name == b"connection" and value.lower() not in _PLAIN:
             dropped = dropped | {word.strip().lower() for word in value.split(b",")}
     return dropped
+
+
+def without_offer(fields: Fields) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the fields without the offer of another protocol (RFC 9110, 7.8)."""
+    for name, value in fields:
+        if name == b"connection":
+            yield name, b", ".join(word for word in map(bytes.strip, value.split(b",")) if word.lower() != b"upgrade")
+        elif name not in (b"upgrade", b"http2-settings"):
+            yield name, value
 
 
 def request_head(

@@ -93,3 +93,18 @@ def test_an_estimate_of_quality_is_a_new_revision_only_where_it_is_asked_for() -
 
     assert target(estimatedQuality=False) == target()
     assert target(estimatedQuality=True) != target()
+
+
+@pytest.mark.parametrize(
+    ("change", "is_new"),
+    [
+        pytest.param({"image": "vllm:2"}, True, id="another image"),
+        pytest.param({"args": ["--quick"]}, True, id="other arguments"),
+        pytest.param({"protocol": "http", "env": [], "resources": {}}, False, id="the defaults"),
+        pytest.param({"resources": {"limits": {"cpu": "1000m"}}}, True, id="resources"),
+    ],
+)
+def test_a_server_of_ones_own_is_a_new_revision_where_its_pods_differ(change: dict[str, Any], is_new: bool) -> None:
+    plain = {"image": "vllm:1", "port": 9000, "readinessPath": "/healthz"}
+    before, after = ({"model": {}, "server": {"container": one}} for one in (plain, {**plain, **change}))
+    assert (revision_of(before) != revision_of(after)) is is_new

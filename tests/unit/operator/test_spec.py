@@ -27,7 +27,7 @@ def canary(**fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        pytest.param({"model": {}}, "spec.model: Object missing required field `storageUri`", id="missing"),
+        pytest.param({"model": {}}, "spec.model.storageUri: the field is missing", id="missing"),
         pytest.param({"server": {"workers": "2"}}, "spec.server.workers: Expected `int`, got `str`", id="type"),
         pytest.param(
             {"server": {"requestTimeoutSeconds": "30s"}},

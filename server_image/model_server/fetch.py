@@ -1,0 +1,89 @@
+"""`python -m model_server fetch FOLDER`: the artifact of a server that is not ours, before that server starts.
+
+The same download as that of a model server: every scheme, the cache, the pin, the signature. An archive is unpacked.
+What the artifact is made of concerns the other server, so nothing is loaded here.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from model_server.errors import ArtifactTooLarge, StartError
+from model_server.loader import require_signature
+from model_server.logs import configure
+from model_server.package.archives import ArchiveLimits, unpack
+from model_server.package.digest import verify_pin
+from model_server.package.formats import is_archive
+from model_server.settings import TERMINATION_LOG, Settings, read_settings
+from model_server.storage.cache import Cache, obtain
+from model_server.storage.pinned import pinned_uri
+from model_server.storage.redaction import redacted
+from model_server.termination import exit_code, write_termination
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: list[str], environ: Mapping[str, str]) -> int:
+    """Fetch into the folder; 0, or the exit code of a start that failed for the same reason."""
+    termination_log = Path(environ.get("MODEL_SERVER_TERMINATION_LOG") or TERMINATION_LOG)
+    try:
+        settings = read_settings(environ)
+        configure(settings.log_level, {"model": settings.name, "namespace": settings.namespace})
+        target = Path(arguments[0])
+        _empty(target)
+        # Beside the result: a move needs no second copy on the disk.
+        with tempfile.TemporaryDirectory(dir=target, prefix=".fetch-") as scratch:
+            fetch_into(target, settings, Path(scratch), environ, log.info)
+    except StartError as error:
+        if not logging.root.handlers:
+            configure("info", {})
+        log.error("%s: %s", error.reason, error.message, extra={"hint": error.hint, "permanent": error.permanent})
+        write_termination(error, termination_log)
+        return exit_code(error)
+    return 0
+
+
+def fetch_into(
+    target: Path, settings: Settings, scratch: Path, environ: Mapping[str, str], tell: Callable[[str], None]
+) -> None:
+    """Put the files of the artifact into `target`, in place of what an earlier attempt has left. Raises StartErrors."""
+    uri = pinned_uri(settings)
+    tell(f"fetching {redacted(uri)}")
+    cache = Cache(settings.cache_dir, settings.namespace) if settings.cache_dir else None
+    fetched, sha256 = obtain(
+        uri, scratch, cache, settings.sha256, environ=environ, tell=tell, is_signed=settings.is_signed
+    )
+    verify_pin(sha256, settings.sha256, redacted(uri))
+    if settings.is_signed:
+        require_signature(fetched, settings, scratch, environ, tell)
+    root = fetched
+    if fetched.is_file() and is_archive(fetched.name):
+        root = unpack(fetched, scratch / "unpacked", ArchiveLimits())
+    try:
+        for entry in list(root.iterdir()) if root.is_dir() else [root]:
+            _place(entry, target / entry.name, is_ours=root.is_relative_to(scratch))
+    except OSError as error:
+        raise ArtifactTooLarge(f"the artifact cannot be written to {target}: {error}") from None
+    tell(f"fetched {redacted(uri)}, sha256 {sha256}")
+
+
+def _place(entry: Path, target: Path, *, is_ours: bool) -> None:
+    if is_ours:
+        entry.rename(target)
+    elif entry.is_dir():
+        shutil.copytree(entry, target)
+    else:
+        shutil.copyfile(entry, target)
+
+
+def _empty(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()

@@ -1,0 +1,560 @@
+"""The meter in front of a server that answers as it is told: framing, streams, limits, failures, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from free_ports import free_port
+
+ANSWER = b'{"score": 1}'
+
+
+@dataclass
+class Behind:
+    """The server behind: reads requests, remembers them, and answers by their path."""
+
+    port: int = 0
+    is_ready: bool = True
+    #: Head and body of each request but probes.
+    seen: list[tuple[bytes, bytes]] = field(default_factory=list)
+    connections: int = 0
+    closed: int = 0
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while await self._one(reader, writer):
+                pass
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self.closed += 1
+            writer.close()
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = await reader.readuntil(b"\r\n\r\n")
+        path = head.split(b" ")[1].decode()
+        if path == "/ready":
+            status = b"200 OK" if self.is_ready else b"503 Loading"
+            writer.write(b"HTTP/1.1 %b\r\ncontent-length: 7\r\nconnection: close\r\n\r\nweights" % status)
+            return False
+        body = await self._body(head, reader) if path != "/early" else b""
+        self.seen.append((head, body))
+        return await getattr(self, f"answer_{path.partition('?')[0].strip('/')}")(writer, body)
+
+    @staticmethod
+    async def _body(head: bytes, reader: asyncio.StreamReader) -> bytes:
+        if b"transfer-encoding: chunked" in head:
+            body = b""
+            while size := int(await reader.readline(), 16):
+                body += (await reader.readexactly(size + 2))[:-2]
+            await reader.readline()
+            return body
+        length = re.search(rb"content-length: (\d+)", head)
+        return await reader.readexactly(int(length[1])) if length else b""
+
+    @staticmethod
+    def whole(writer: asyncio.StreamWriter, body: bytes = ANSWER, status: bytes = b"200 OK", more: bytes = b"") -> bool:
+        writer.write(b"HTTP/1.1 %b\r\ncontent-length: %d\r\n%b\r\n%b" % (status, len(body), more, body))
+        return True
+
+    async def answer_score(self, writer: asyncio.StreamWriter, body: bytes) -> bool:
+        return self.whole(writer)
+
+    async def answer_echo(self, writer: asyncio.StreamWriter, body: bytes) -> bool:
+        return self.whole(writer, body)
+
+    async def answer_refuse(self, writer: asyncio.StreamWriter, body: bytes) -> bool:
+        return self.whole(writer, b"no", b"422 Unprocessable Content")
+
+    async def answer_teapot(self, writer: asyncio.StreamWriter, body: bytes) -> bool:
+        return self.whole(writer, b"", b"418 I'm a teapot")
+
+    async def answer_stream(self, writer: asyncio.StreamWriter, body: bytes) -> bool:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        writer.write(b"f\r\ndata: token 1\n\n\r\n")
+        await writer.drain()
+        await self.release.wait()
+        writer.write(b"f\r\ndata: token 2\n\n\r\n0\r\n\r\n")
+        return True
+
+    async def answer_until_close(self, writer: asyncio.StreamWriter, body: bytes) -> bool:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nall of it")
+        return False
+
+    async def answer_dies(self, writer: asyncio.StreamWriter, body: bytes) -> bool:
+        return False
+
+    async def answer_dies_amid(self, writer: asyncio.StreamWriter, body: bytes) -> bool:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
+        return False
+
+    async def answer_once(self, writer: asyncio.StreamWriter, body: bytes) -> bool:
+        """Answer the first request of a connection alone, and close it when the second comes, as servers may."""
+        if sum(b"/once" in head for head, _ in self.seen) == 2:
+            return False
+        return self.whole(writer)
+
+    async def answer_slow(self, writer: asyncio.StreamWriter, body: bytes) -> bool:
+        await self.release.wait()
+        return self.whole(writer)
+
+    async def answer_nonsense(self, writer: asyncio.StreamWriter, body: bytes) -> bool:
+        writer.write(b"SSH-2.0-OpenSSH_9.6\r\n")
+        return True
+
+    async def answer_twice(self, writer: asyncio.StreamWriter, body: bytes) -> bool:
+        self.whole(writer)
+        return self.whole(writer, b"another's answer")
+
+    async def answer_early(self, writer: asyncio.StreamWriter, body: bytes) -> bool:
+        return self.whole(writer, b"too much", b"413 Content Too Large")
+
+    async def answer_continue(self, writer: asyncio.StreamWriter, body: bytes) -> bool:
+        writer.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+        return self.whole(writer)
+
+
+@dataclass
+class Running:
+    """A meter, and what is behind it."""
+
+    behind: Behind
+    port: int
+    process: asyncio.subprocess.Process
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        yield reader, writer
+        writer.close()
+
+    async def ask(self, path: str, body: bytes | None = b"{}", *, method: str = "POST", **headers: str) -> Answer:
+        async with self.connection() as (reader, writer):
+            writer.write(request(path, body, method=method, connection="close", **headers))
+            return await read(reader, method=method)
+
+    async def metrics(self) -> str:
+        return (await self.ask("/metrics", None, method="GET")).body.decode()
+
+    async def count(self, code: int) -> float:
+        found = re.search(rf'modeldeploy_requests_total{{code="{code}",[^}}]*}} (\S+)', await self.metrics())
+        return float(found[1]) if found else 0.0
+
+    async def until(self, wanted: Callable[[Answer], bool], path: str = "/readyz") -> Answer:
+        async with asyncio.timeout(10):
+            while True:
+                answer = await self.ask(path, None, method="GET")
+                if wanted(answer):
+                    return answer
+                await asyncio.sleep(0.05)
+
+
+@dataclass
+class Answer:
+    status: int
+    head: bytes
+    body: bytes
+    is_whole: bool = True
+
+
+def request(path: str, body: bytes | None = b"{}", *, method: str = "POST", **headers: str) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "host: model"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    if body is not None and "transfer_encoding" not in headers:
+        lines.append(f"content-length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode() + (body or b"")
+
+
+async def read(reader: asyncio.StreamReader, *, method: str = "POST") -> Answer:
+    """Read one answer of a connection."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    status = int(head.split()[1])
+    if method == "HEAD" or status in (204, 304):
+        return Answer(status, head, b"")
+    try:
+        return Answer(status, head, await Behind._body(head, reader))
+    except asyncio.IncompleteReadError as error:
+        return Answer(status, head, error.partial, is_whole=False)
+    except ValueError:
+        return Answer(status, head, b"", is_whole=False)
+
+
+@asynccontextmanager
+async def metered(tmp_path: Path, *, waits: bool = True, **settings: object) -> AsyncIterator[Running]:
+    behind = Behind()
+    server = await asyncio.start_server(behind.serve, "127.0.0.1", 0)
+    behind.port = server.sockets[0].getsockname()[1]
+    port = free_port()
+    given: dict[str, object] = {
+        "METER_UPSTREAM_PORT": behind.port,
+        "METER_READINESS_PATH": "/ready",
+        "HOST": "127.0.0.1",
+        "PORT": port,
+        "NAME": "scorer",
+        "DRAIN_SECONDS": 0,
+        "TERMINATION_LOG": tmp_path / "termination",
+        **settings,
+    }
+    environ = {**os.environ, **{f"MODEL_SERVER_{name}": str(value) for name, value in given.items()}}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "model_server", "meter", env=environ, stdout=asyncio.subprocess.DEVNULL
+    )
+    running = Running(behind, port, process)
+    try:
+        async with asyncio.timeout(15):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                    writer.close()
+                    break
+                except OSError:
+                    await asyncio.sleep(0.05)
+        if waits:
+            await running.until(lambda answer: answer.status == 200)
+        yield running
+    finally:
+        behind.release.set()
+        if process.returncode is None:
+            process.terminate()
+        async with asyncio.timeout(15):
+            await process.wait()
+            while behind.closed < behind.connections:
+                await asyncio.sleep(0.01)
+        server.close()
+
+
+@pytest.fixture
+async def meter(tmp_path: Path) -> AsyncIterator[Running]:
+    async with metered(tmp_path) as running:
+        yield running
+
+
+# --- what is passed on
+
+
+async def test_a_request_is_passed_on_as_it_came(meter):
+    answer = await meter.ask(
+        "/echo?a=1", b'{"x": 1}', content_type="application/json", x_tenant="a", x_request_id="r-1"
+    )
+    assert (answer.status, answer.body) == (200, b'{"x": 1}')
+    assert b"x-request-id: r-1\r\n" in answer.head
+    [(head, body)] = meter.behind.seen
+    assert head.startswith(b"POST /echo?a=1 HTTP/1.1\r\n")
+    assert b"x-tenant: a\r\n" in head
+    assert b"x-request-id: r-1\r\n" in head
+    assert b"connection:" not in head
+    assert body == b'{"x": 1}'
+
+
+async def test_fields_of_one_connection_stay_on_it(meter):
+    fields = {"te": "trailers", "keep_alive": "5", "x_hop": "1", "upgrade": "h2c"}
+    async with meter.connection() as (reader, writer):
+        writer.write(request("/score", connection="X-Hop, Upgrade", **fields))
+        assert (await read(reader)).status == 200
+    [(head, _)] = meter.behind.seen
+    for name in (b"te", b"keep-alive", b"x-hop", b"upgrade", b"connection"):
+        assert name + b":" not in head
+
+
+async def test_connections_are_kept_on_both_sides(meter):
+    before = meter.behind.connections
+    async with meter.connection() as (reader, writer):
+        for _ in range(5):
+            writer.write(request("/score"))
+            assert (await read(reader)).body == ANSWER
+    # Probes have connections of their own.
+    assert meter.behind.connections - before <= 2
+
+
+async def test_a_chunked_body_arrives_whole(meter):
+    body = b'4\r\n{"a"\r\n4\r\n: 1}\r\n0\r\n\r\n'
+    answer = await meter.ask("/echo", body, transfer_encoding="chunked")
+    assert answer.body == b'{"a": 1}'
+
+
+async def test_a_large_body_and_answer_arrive_whole(meter):
+    body = os.urandom(4 * 2**20)
+    answer = await meter.ask("/echo", body)
+    assert hashlib.sha256(answer.body).digest() == hashlib.sha256(body).digest()
+
+
+async def test_pipelined_requests_are_answered_in_their_order(meter):
+    async with meter.connection() as (reader, writer):
+        writer.write(b"".join(request("/echo", str(number).encode()) for number in range(10)))
+        assert [(await read(reader)).body for _ in range(10)] == [str(number).encode() for number in range(10)]
+
+
+async def test_a_client_that_waits_for_100_gets_it(meter):
+    async with meter.connection() as (reader, writer):
+        writer.write(request("/echo", b"", expect="100-continue").replace(b"content-length: 0", b"content-length: 5"))
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"later")
+        assert (await read(reader)).body == b"later"
+
+
+async def test_a_token_reaches_the_client_before_the_next_is_there(meter):
+    async with meter.connection() as (reader, writer):
+        writer.write(request("/stream"))
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"transfer-encoding: chunked" in head
+        assert await reader.readuntil(b"token 1\n\n\r\n")
+        meter.behind.release.set()
+        assert await reader.readuntil(b"0\r\n\r\n") == b"f\r\ndata: token 2\n\n\r\n0\r\n\r\n"
+
+
+async def test_an_answer_that_ends_with_its_connection_is_whole(meter):
+    answer = await meter.ask("/until_close")
+    assert (answer.body, answer.is_whole) == (b"all of it", True)
+
+
+async def test_a_client_of_http_1_0_gets_no_chunks(meter):
+    meter.behind.release.set()
+    async with meter.connection() as (reader, writer):
+        writer.write(request("/stream").replace(b"HTTP/1.1", b"HTTP/1.0"))
+        answer = await reader.read()
+    assert b"transfer-encoding" not in answer
+    assert answer.endswith(b"\r\n\r\ndata: token 1\n\ndata: token 2\n\n")
+
+
+async def test_head_and_interim_answers(meter):
+    answer = await meter.ask("/score", None, method="HEAD")
+    assert answer.status == 200
+    assert b"content-length: 12" in answer.head
+    assert (await meter.ask("/continue")).body == ANSWER
+
+
+# --- what is counted
+
+
+async def test_posts_are_predictions_and_nothing_else_is(meter):
+    await meter.ask("/score")
+    await meter.ask("/score", None, method="GET")
+    await meter.ask("/refuse")
+    await meter.ask("/teapot")
+    assert [await meter.count(code) for code in (200, 422, 418)] == [1, 1, 1]
+    text = await meter.metrics()
+    assert 'modeldeploy_refusals_total{model="scorer",reason="InvalidInput",revision="",version=""} 1.0' in text
+    assert 'modeldeploy_request_duration_seconds_count{model="scorer",revision="",version=""} 3.0' in text
+    assert 'modeldeploy_requests_in_flight{model="scorer",revision="",version=""} 0.0' in text
+
+
+async def test_paths_of_predictions_can_be_named(tmp_path):
+    async with metered(tmp_path, METER_PREDICTION_PATHS="/score,/v1/") as meter:
+        await meter.ask("/score?user=1", None, method="GET")
+        await meter.ask("/echo")
+        assert await meter.count(200) == 1
+
+
+async def test_all_workers_count_together(tmp_path):
+    async with metered(tmp_path, WORKERS=2) as meter:
+        await asyncio.gather(*(meter.ask("/score") for _ in range(40)))
+        assert await meter.count(200) == 40
+
+
+# --- what fails
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        pytest.param("/dies", 502, "broke off before its answer was complete", id="the server dies"),
+        pytest.param("/nonsense", 502, "answered what is no HTTP", id="the server speaks another protocol"),
+    ],
+)
+async def test_a_server_that_fails_is_a_502_with_the_reason(meter, path, status, message):
+    answer = await meter.ask(path)
+    said = json.loads(answer.body)
+    assert (answer.status, said["reason"]) == (status, "UpstreamFailed")
+    assert message in said["error"]
+    assert await meter.count(status) == 1
+
+
+async def test_a_server_that_dies_amid_its_answer_does_not_seem_whole(meter):
+    answer = await meter.ask("/dies_amid")
+    assert (answer.status, answer.is_whole) == (200, False)
+    assert await meter.count(502) == 1
+    assert await meter.count(200) == 0
+
+
+async def test_a_kept_connection_that_the_server_closes_costs_no_request(meter):
+    async with meter.connection() as (reader, writer):
+        for _ in range(2):
+            writer.write(request("/once"))
+            assert (await read(reader)).status == 200
+    assert len(meter.behind.seen) == 3
+    assert await meter.count(200) == 2
+
+
+async def test_a_second_answer_is_nobodys(meter):
+    async with meter.connection() as (reader, writer):
+        for path in ("/twice", "/score", "/score"):
+            writer.write(request(path))
+            assert (await read(reader)).body == ANSWER
+
+
+async def test_a_slow_server_is_a_504(tmp_path):
+    async with metered(tmp_path, REQUEST_TIMEOUT_SECONDS=0.5) as meter:
+        answer = await meter.ask("/slow")
+        assert answer.status == 504
+        assert json.loads(answer.body)["error"] == "the server behind did not answer within 0.5 s"
+        assert await meter.count(504) == 1
+
+
+async def test_a_client_that_goes_away_takes_its_request_along(meter):
+    async with meter.connection() as (_, writer):
+        writer.write(request("/stream"))
+        await writer.drain()
+        while not meter.behind.seen:
+            await asyncio.sleep(0.01)
+    async with asyncio.timeout(5):
+        while await meter.count(499) != 1:
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+async def test_a_body_over_the_limit_is_refused_and_not_passed_on(tmp_path, is_chunked):
+    async with metered(tmp_path, MAX_REQUEST_BYTES=1000) as meter:
+        body = b"x" * 200_000
+        if is_chunked:
+            answer = await meter.ask("/echo", b"30d40\r\n" + body + b"\r\n0\r\n\r\n", transfer_encoding="chunked")
+        else:
+            answer = await meter.ask("/echo", body)
+        assert answer.status == 413
+        assert b"connection: close" in answer.head
+        assert json.loads(answer.body)["reason"] == "RequestTooLarge"
+
+
+async def test_an_answer_before_the_body_is_whole_ends_the_connection(meter):
+    async with meter.connection() as (reader, writer):
+        writer.write(request("/early", b"").replace(b"content-length: 0", b"content-length: 100000"))
+        answer = await read(reader)
+        assert (answer.status, answer.body) == (413, b"too much")
+        assert b"connection: close" in answer.head
+        assert await reader.read() == b""
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(b"GARBAGE\r\n\r\n", id="no HTTP"),
+        pytest.param(
+            b"POST /score HTTP/1.1\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            id="two lengths, by which a request is smuggled",
+        ),
+        pytest.param(b"POST /score HTTP/1.1\r\ncontent-length: -1\r\n\r\n", id="a negative length"),
+        pytest.param(b"GET http://other/ HTTP/1.1\r\nhost: a\r\n\r\n", id="a target that is no path"),
+    ],
+)
+async def test_what_is_no_request_is_a_400_and_goes_nowhere(meter, raw):
+    async with meter.connection() as (reader, writer):
+        writer.write(raw)
+        answer = await read(reader)
+    assert answer.status == 400
+    assert meter.behind.seen == []
+
+
+async def test_a_head_without_end_is_refused(meter):
+    async with meter.connection() as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\n" + b"a: " + b"b" * 100_000)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 431")
+
+
+async def test_a_head_that_never_ends_is_cut(tmp_path):
+    async with metered(tmp_path, HEADER_TIMEOUT_SECONDS=0.5) as meter, meter.connection() as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\n")
+        async with asyncio.timeout(5):
+            assert await reader.read() == b""
+
+
+async def test_more_requests_than_may_be_open_are_refused(tmp_path):
+    async with metered(tmp_path, MAX_QUEUE_SIZE=2) as meter:
+        slow = [asyncio.create_task(meter.ask("/slow")) for _ in range(2)]
+        while len(meter.behind.seen) < 2:
+            await asyncio.sleep(0.01)
+        answer = await meter.ask("/score")
+        assert (answer.status, json.loads(answer.body)["reason"]) == (503, "Overloaded")
+        meter.behind.release.set()
+        assert [one.status for one in await asyncio.gather(*slow)] == [200, 200]
+
+
+# --- keys
+
+
+async def test_a_key_is_asked_for_and_not_passed_on(tmp_path):
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    (keys / "mobile").write_text("secret")
+    async with metered(tmp_path, AUTH_DIR=keys, AUTH_LIMITS="mobile:rate=0.01:burst=1") as meter:
+        assert (await meter.ask("/score")).status == 401
+        assert (await meter.ask("/score", x_api_key="other")).status == 401
+        assert (await meter.ask("/score", authorization="Bearer secret")).status == 200
+        limited = await meter.ask("/score", x_api_key="secret")
+        assert limited.status == 429
+        assert b"retry-after:" in limited.head
+        [(head, _)] = meter.behind.seen
+        assert b"secret" not in head
+        assert [await meter.count(code) for code in (200, 401, 429)] == [1, 2, 0]
+
+
+# --- ready, and the end
+
+
+async def test_it_is_ready_when_the_server_behind_is_and_says_what_that_answered(tmp_path):
+    async with metered(tmp_path, waits=False) as meter:
+        meter.behind.is_ready = False
+        waiting = await meter.until(lambda answer: b"503" in answer.body)
+        assert waiting.status == 503
+        said = json.loads(waiting.body)
+        assert said["phase"] == "loading"
+        assert said["message"] == f"GET /ready on port {meter.behind.port} of the container app: 503 weights"
+        meter.behind.is_ready = True
+        assert json.loads((await meter.until(lambda answer: answer.status == 200)).body)["phase"] == "ready"
+        meter.behind.is_ready = False
+        await meter.until(lambda answer: answer.status == 503)
+        # Whoever does not know yet is still answered.
+        assert (await meter.ask("/score")).status == 200
+
+
+async def test_at_the_end_what_is_open_is_answered_and_then_the_other_container_may_end(meter):
+    slow = asyncio.create_task(meter.ask("/slow"))
+    while not meter.behind.seen:
+        await asyncio.sleep(0.01)
+    hook = asyncio.create_task(meter.ask("/meter/drained", None, method="GET"))
+    await asyncio.sleep(0.2)
+    meter.process.send_signal(signal.SIGTERM)
+    await asyncio.sleep(0.5)
+    assert not hook.done()
+    meter.behind.release.set()
+    assert (await slow).body == ANSWER
+    drained = await hook
+    assert json.loads(drained.body) == {"phase": "drained"}
+    assert await asyncio.wait_for(meter.process.wait(), 10) == 0
+
+
+async def test_a_setting_that_needs_a_model_of_ours_is_named(tmp_path):
+    environ = {
+        **os.environ,
+        "MODEL_SERVER_METER_UPSTREAM_PORT": "9000",
+        "MODEL_SERVER_METER_READINESS_PATH": "/ready",
+        "MODEL_SERVER_GRPC_PORT": "9001",
+        "MODEL_SERVER_TERMINATION_LOG": str(tmp_path / "termination"),
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "model_server", "meter", env=environ, stdout=asyncio.subprocess.DEVNULL
+    )
+    assert await process.wait() == 78
+    said = json.loads((tmp_path / "termination").read_text())
+    assert said["message"].startswith("MODEL_SERVER_GRPC_PORT is set")
