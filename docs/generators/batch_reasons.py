@@ -38,6 +38,10 @@ BATCH_CONDITIONS: Mapping[str, tuple[str, Reasons]] = {
                 "The ModelDeployment has no stable revision yet.",
                 "The batch waits; the message says how the model stands.",
             ),
+            "ModelNotOurs": (
+                "The ModelDeployment serves by `server.container`, which no batch can ask.",
+                "Name a package by `spec.model.storageUri` in another ModelBatch.",
+            ),
             "RevisionNotFound": (
                 "The revision with which the batch began is gone.",
                 "Make another ModelBatch. Raise `revisionHistoryLimit` where batches take longer than rollouts.",

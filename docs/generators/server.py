@@ -18,6 +18,7 @@ from model_server.domain.model import LoadedModel, Signature
 from model_server.domain.tensors import Inputs, Outputs
 from model_server.explanations import ExplanationLimits, Explanations
 from model_server.inputs.untyped import Untyped
+from model_server.meter.settings import METER_PREFIX, MeterSettings
 from model_server.monitoring.data_quality import DataQuality, limits_by_problem
 from model_server.monitoring.estimated_quality import EstimatedQuality
 from model_server.monitoring.monitor import Monitor
@@ -48,6 +49,7 @@ def page(root: Path) -> str:
         _request_reasons(),
         _metrics(root),
         _pool_settings(),
+        _meter_settings(),
         _pool_metrics(),
     )
     return _HEAD + "\n".join(parts)
@@ -63,6 +65,10 @@ def _settings() -> str:
 
 def _pool_settings() -> str:
     return _table("Settings of a pool", ("variable", "default", "meaning"), _variables(PoolSettings, POOL_PREFIX))
+
+
+def _meter_settings() -> str:
+    return _table("Settings of a meter", ("variable", "default", "meaning"), _variables(MeterSettings, METER_PREFIX))
 
 
 def _variables(kind: type[Struct], prefix: str) -> list[tuple[str, ...]]:

@@ -28,12 +28,13 @@ def known_schemes() -> frozenset[str]:
 
 def unknown_names(body: Mapping[str, Any], formats: Collection[str], schemes: Collection[str]) -> Iterator[Problem]:
     """Warnings about a ModelDeployment whose structure is right. Pure."""
-    model = body["spec"]["model"]
+    model = body["spec"].get("model") or {}
     wanted = model.get("format") or "auto"
     if wanted not in formats:
         yield Problem(("spec", "model", "format"), _question(wanted, formats))
-    scheme = model["storageUri"].partition(":/")[0]
-    if scheme not in schemes:
+    # Beside a container of the user's own there need not be an artifact.
+    scheme = model.get("storageUri", "").partition(":/")[0]
+    if scheme and scheme not in schemes:
         yield Problem(("spec", "model", "storageUri"), _question(scheme, schemes))
 
 

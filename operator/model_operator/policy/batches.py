@@ -74,6 +74,9 @@ def resolve(batch: ModelBatch, model: Body | None, children: Mapping[tuple[str, 
         message = f"revision {revision} of ModelDeployment {name!r}, with which the batch began, is gone"
         return _unresolved(pinned, "RevisionNotFound", message)
     source = orjson.loads(text)
+    if (source.get("server") or {}).get("container") is not None:
+        message = f"ModelDeployment {name!r} serves by a container of its own, which no batch can ask; name a package"
+        return _unresolved(pinned, "ModelNotOurs", message)
     if not pinned.revision:
         shown = status.get("model") or {}
         pinned = PinnedModel(

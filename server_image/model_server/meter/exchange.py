@@ -90,6 +90,7 @@ class Exchange:
         "length",
         "method",
         "out",
+        "problem",
         "received",
         "record",
         "size",
@@ -104,6 +105,8 @@ class Exchange:
         self.identifier = b""
         self.is_http10 = self.chunked = self.expects = self.begun = self.counted = False
         self.keep_alive, self.received, self.answered = True, False, False
+        #: Why the request cannot be passed on; empty if it can.
+        self.problem = ""
         self.status = self.length = self.size = 0
         self.deadline = 0.0
         self.out: list[bytes] = []

@@ -131,6 +131,8 @@ class Front(asyncio.Protocol):
                 exchange.length = int(value)
             elif name == b"transfer-encoding":
                 exchange.chunked = True
+                if value.lower() != b"chunked":
+                    exchange.problem = "the body has another transfer coding than chunked"
             elif name == b"expect":
                 exchange.expects = value.lower() == b"100-continue"
         self._head_bytes = 0
@@ -174,7 +176,9 @@ class Front(asyncio.Protocol):
         meter = self._meter
         try:
             if not exchange.target.startswith(b"/"):
-                raise MalformedRequest("the target of the request is no path")
+                exchange.problem = "the target of the request is no path"
+            if exchange.problem:
+                raise MalformedRequest(exchange.problem)
             if exchange.path == DRAINED and len(meter.waiting) < _MOST_WAITING:
                 exchange.deadline = float("inf")
                 meter.waiting.add(exchange)

@@ -152,12 +152,16 @@ class UpstreamConnection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._break(f"the server behind answered what is no HTTP: {error}")
             return
+        if self._problem:
+            self._break(self._problem)
+            return
         if not self._has_head and self._head_bytes > MOST_HEAD_BYTES:
             self._break(f"the head of the answer has more than {MOST_HEAD_BYTES} bytes")
             return
         if self._has_head:
             exchange.deadline = exchange.front.next_deadline()
         if self._out:
+            exchange.status = self._status
             exchange.front.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
             self._out.clear()
         if self._is_over:
@@ -201,11 +205,11 @@ class UpstreamConnection(asyncio.Protocol):
     # --- httptools
 
     def _begin_answer(self) -> None:
-        self._reason = b""
+        self._reason, self._problem = b"", ""
         self._fields: list[tuple[bytes, bytes]] = []
         self._has_head = self._is_over = self._is_chunked = self._ends_with_connection = self._is_interim = False
         self._reusable = False
-        self._head_bytes = 0
+        self._head_bytes = self._status = 0
 
     def on_status(self, reason: bytes) -> None:
         self._reason += reason
@@ -225,6 +229,9 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self._has_head = True
         names = dict(self._fields)
+        if names.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+            self._problem = "the answer has another transfer coding than chunked"
+            return
         has_body = exchange.method != b"HEAD" and status not in (204, 304)
         is_framed = b"content-length" in names or b"transfer-encoding" in names
         self._ends_with_connection = has_body and not is_framed
@@ -233,7 +240,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._is_chunked = has_body and not is_sized and not exchange.is_http10
         if has_body and not is_sized and exchange.is_http10:
             exchange.keep_alive = False
-        exchange.status = status
+        self._status = status
         close = exchange.front.closes_after(exchange)
         fields = self._fields
         self._out.append(

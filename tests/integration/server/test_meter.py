@@ -115,6 +115,10 @@ class Behind:
         writer.write(b"SSH-2.0-OpenSSH_9.6\r\n")
         return True
 
+    async def answer_packed(self, writer: asyncio.StreamWriter, body: bytes) -> bool:
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n")
+        return True
+
     async def answer_twice(self, writer: asyncio.StreamWriter, body: bytes) -> bool:
         self.whole(writer)
         return self.whole(writer, b"another's answer")
@@ -371,6 +375,7 @@ async def test_all_workers_count_together(tmp_path):
     ("path", "status", "message"),
     [
         pytest.param("/dies", 502, "broke off before its answer was complete", id="the server dies"),
+        pytest.param("/packed", 502, "another transfer coding", id="the server packs its answer"),
         pytest.param("/nonsense", 502, "answered what is no HTTP", id="the server speaks another protocol"),
     ],
 )
@@ -453,6 +458,9 @@ async def test_an_answer_before_the_body_is_whole_ends_the_connection(meter):
         pytest.param(
             b"POST /score HTTP/1.1\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
             id="two lengths, by which a request is smuggled",
+        ),
+        pytest.param(
+            b"POST /score HTTP/1.1\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", id="a body that is packed"
         ),
         pytest.param(b"POST /score HTTP/1.1\r\ncontent-length: -1\r\n\r\n", id="a negative length"),
         pytest.param(b"GET http://other/ HTTP/1.1\r\nhost: a\r\n\r\n", id="a target that is no path"),

@@ -67,3 +67,12 @@ def test_a_pinned_revision_stays() -> None:
     pinned = {"name": "fraud", "revision": "aaaa", "storageUri": "s3://models/fraud/7"}
     model = a_model(phase="Healthy") | {"status": {"stableRevision": "bbbb", "phase": "Healthy"}}
     assert resolve(a_batch(model=pinned), model, CHILDREN).pinned.revision == "aaaa"
+
+
+def test_a_model_behind_a_server_of_its_own_predicts_no_batch() -> None:
+    source = {"model": {}, "server": {"container": {"image": "vllm:1", "port": 8000}}}
+    annotations = {REVISION_SPEC: orjson.dumps(source).decode()}
+    children = {("Deployment", revision_name("fraud", "aaaa")): {"metadata": {"annotations": annotations}}}
+    found = resolve(a_batch(), a_model(phase="Healthy"), children)
+    assert found.source is None
+    assert found.condition.reason == "ModelNotOurs"
