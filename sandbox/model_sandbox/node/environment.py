@@ -30,9 +30,11 @@ class UnknownImage(Exception):
 
 _OWN = ("server", "operator")
 #: The images of the product, run by the Python that runs the sandbox.
-IMAGES = {f"modeldeploy/{name}": (sys.executable, "-m", f"model_{name}") for name in _OWN}
-#: Python's own image, for the example of a server that is not the product's.
-IMAGES["python"] = (sys.executable,)
+IMAGES: dict[str, tuple[str, ...]] = {
+    **{f"modeldeploy/{name}": (sys.executable, "-m", f"model_{name}") for name in _OWN},
+    # Python's own image, for the example of a server that is not the product's.
+    "python": (sys.executable,),
+}
 # As in any image, said in the environment where the rule of rewriting sees it: bind to the pod's address.
 _IMAGE_ENVIRONMENT = {f"modeldeploy/{name}": {f"MODEL_{name.upper()}_HOST": "0.0.0.0"} for name in _OWN}  # noqa: S104
 
