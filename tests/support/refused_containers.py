@@ -37,6 +37,11 @@ CONTAINERS: list[Row] = [
         own(model={"storageUri": "models:/fraud@champion"}),
         "beside server.container an alias of a registry is not followed",
     ),
+    (
+        "an image that is mounted beside a container",
+        own(model={"storageUri": f"oci://registry/m@sha256:{'a' * 64}", "mount": "image"}),
+        "model.mount is for our model server",
+    ),
     ("a pin of nothing", own(model={"sha256": "a" * 64}), "are of the artifact: write storageUri"),
     (
         "drift beside a container",
