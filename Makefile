@@ -1,7 +1,7 @@
 # What a person, CI and the README call. Every target sets itself up: the virtual environment is made
 # when it is missing and brought up to date when pyproject.toml or constraints.txt changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-heavy fuzz clients mlflow e2e check format sandbox sandbox-down bench bench-operator bench-hostile bench-sandbox bench-analysis bench-server bench-artifacts bench-memory bench-batch bench-streams bench-drift bench-dashboard bench-pool bench-wake docs pictures site dashboards lock sbom workflows pin clean
+.PHONY: help setup demo test test-heavy fuzz clients mlflow e2e check format sandbox sandbox-down bench bench-operator bench-hostile bench-sandbox bench-analysis bench-server bench-artifacts bench-memory bench-batch bench-streams bench-drift bench-dashboard bench-pool bench-wake bench-bake docs pictures site dashboards lock sbom workflows pin clean
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -106,6 +106,10 @@ bench-analysis: $(STAMP) ## Measure how often the canary judge errs, next to the
 bench-wake: $(STAMP) ## Measure the first answer of a model that sleeps, next to a bare pod start (some minutes)
 	@$(BIN)/python benchmarks/wake.py
 
+bench-bake: $(STAMP) ## Measure how long, and with how much memory, a package is baked into an image, next to oras for Python (installs it)
+	@test -x .venvs/oras/bin/python || { $(BIN)/python -m venv .venvs/oras && .venvs/oras/bin/pip install --quiet 'oras==0.2.43'; }
+	@$(BIN)/python benchmarks/baking.py --oras .venvs/oras/bin/python
+
 bench-sandbox: $(STAMP) ## Measure what the sandbox carries
 	@$(BIN)/python benchmarks/sandbox.py
 
@@ -174,5 +178,5 @@ lock: $(STAMP) ## Pin the versions of the virtual environment in constraints.txt
 
 clean: ## Remove what the other targets made
 	@test ! -x $(BIN)/python || $(BIN)/python -m modeldeploy.stand down >/dev/null 2>&1 || true
-	@rm -rf $(VENV) .venvs/clients .venvs/drift .venvs/mlflow .venvs/operator .venvs/lock .venvs/release site .sandbox dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .venvs/clients .venvs/drift .venvs/mlflow .venvs/operator .venvs/oras .venvs/lock .venvs/release site .sandbox dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
