@@ -23,7 +23,8 @@ from scipy.stats import norm
 
 from model_operator.api.analysis import AnalysisSpec, Metric
 from model_operator.observation.values import Outcome
-from model_operator.policy.analysis.rate_test import Counts, RateState, RateTest
+from model_operator.policy.analysis.interval_spread import Counts
+from model_operator.policy.analysis.rate_test import RateState, RateTest
 from model_operator.policy.analysis.registry import fail_evidence
 
 Rates = NDArray[np.float64]

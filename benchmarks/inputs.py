@@ -1,10 +1,10 @@
-"""How often the analysis metrics of inputs fail a canary that is no worse, looked at after each interval.
+"""How often metrics of what clients send fail a canary that is no worse, looked at after each interval.
 
     python benchmarks/inputs.py [RUNS]        (make bench-analysis; 1 000 runs of each scenario, a minute)
 
 40 intervals with 500 requests each, ten at 5, 10, 25 and 50 % of the traffic; the margin is 5 points. `data-quality`
-and `outliers` are one test of two counts. The rules beside it take requests for independent: the test of feedback
-metrics, and that of `refusals` at its default of 1.25 times stable's rate.
+and `outliers` are one test of two counts; `refusals` at its default of 1.25 times stable's rate. The rules beside them
+take requests for independent: the test of feedback metrics, and that of `errors` at the default of `refusals`.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from report import Row, Table, keep, publish
@@ -20,7 +21,8 @@ from model_operator.api.analysis import AnalysisSpec, Metric
 from model_operator.api.sums import SumStats
 from model_operator.policy.analysis.feedback_test import FeedbackState, FeedbackTest, Labels
 from model_operator.policy.analysis.input_test import InputState, InputTest
-from model_operator.policy.analysis.rate_test import Counts, RateState, RateTest
+from model_operator.policy.analysis.interval_spread import Counts
+from model_operator.policy.analysis.rate_test import RateState, RateTest
 from model_operator.policy.analysis.registry import fail_evidence
 
 WEIGHTS = (0.05,) * 10 + (0.10,) * 10 + (0.25,) * 10 + (0.50,) * 10
@@ -101,8 +103,8 @@ def of_feedback(scenario: Scenario, seed: int) -> int | None:
     return None
 
 
-def of_rates(scenario: Scenario, seed: int) -> int | None:
-    test, state = RateTest(Metric(name="refusals", fail_ratio=1.25), FAIL_AT), RateState()
+def of_rates(name: str, scenario: Scenario, seed: int) -> int | None:
+    test, state = RateTest(Metric(name=name, fail_ratio=1.25), FAIL_AT), RateState()
     for number, counts in enumerate(intervals(scenario, seed), 1):
         state = test.update(state, counts)
         if test.fail_evidence(state) >= FAIL_AT:
@@ -110,7 +112,12 @@ def of_rates(scenario: Scenario, seed: int) -> int | None:
     return None
 
 
-JUDGES = {"data-quality, outliers": ours, "as feedback": of_feedback, "as refusals": of_rates}
+JUDGES = {
+    "data-quality, outliers": ours,
+    "refusals": partial(of_rates, "refusals"),
+    "as feedback": of_feedback,
+    "as errors": partial(of_rates, "errors"),
+}
 
 
 def main() -> int:

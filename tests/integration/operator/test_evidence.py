@@ -34,7 +34,7 @@ async def test_a_good_canary_passes_and_status_says_why() -> None:
 )
 async def test_a_worse_canary_goes_back_with_the_numbers(bad: tuple[int, int, int], why: str) -> None:
     canary = await rollout()
-    for _ in range(6):
+    for _ in range(9):
         await canary.serve(stable=(1, 1, 1), canary=bad)
         if at_phase("RollingBack", "Degraded")(canary.world):
             break

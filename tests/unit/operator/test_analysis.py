@@ -12,7 +12,8 @@ from model_operator.api.values import replace
 from model_operator.clients.metrics_page import Sample
 from model_operator.errors import InvalidSpec
 from model_operator.observation.values import Outcome
-from model_operator.policy.analysis.rate_test import Counts, RateState
+from model_operator.policy.analysis.interval_spread import Counts
+from model_operator.policy.analysis.rate_test import RateState
 from model_operator.policy.analysis.registry import fail_evidence, metric_tests
 from model_operator.policy.analysis.state import AnalysisState, calibrate, count, from_status, update, verdict
 from model_operator.policy.status.analysis_status import metric_entries
@@ -111,19 +112,28 @@ def test_refusals_are_judged_beside_errors(metrics: list[Any], names: list[str],
 
 
 def test_a_canary_that_refuses_what_stable_answers_fails_before_its_errors_pass() -> None:
-    found = verdict(
-        SPEC,
-        update(
-            SPEC,
-            SLOW,
-            {
-                "errors": Counts(canary=900, stable=900),
-                "refusals": Counts(canary=900, canary_bad=900, stable=900, stable_bad=9),
-            },
-        ),
-    )
+    knowledge = SLOW
+    for intervals in range(1, 9):
+        interval = {
+            "errors": Counts(canary=900, stable=900),
+            "refusals": Counts(canary=900, canary_bad=900, stable=900, stable_bad=9),
+        }
+        knowledge = update(SPEC, knowledge, interval)
+        found = verdict(SPEC, knowledge)
+        assert found.message.startswith(f"refusals: canary {900 * intervals} of {900 * intervals} (100.00%)")
+        if found.outcome is not Outcome.UNDECIDED:
+            break
+        assert found.message.endswith("more intervals: they may be those of one client")
     assert found.outcome is Outcome.FAIL
-    assert found.message.startswith("refusals: canary 900 of 900 (100.00%), stable 9 of 900 (1.00%)")
+
+
+def test_refusals_of_one_client_do_not_hold_up_what_many_intervals_show() -> None:
+    knowledge, quiet = SLOW, Counts(canary=900, stable=900)
+    burst = Counts(canary=900, canary_bad=300, stable=900)
+    for number in range(10):
+        knowledge = update(SPEC, knowledge, {"errors": quiet, "refusals": quiet if number else burst})
+        expected = Outcome.UNDECIDED if number < 7 else Outcome.PASS
+        assert verdict(SPEC, knowledge).outcome is expected
 
 
 def test_a_slow_canary_fails_although_it_makes_no_errors() -> None:

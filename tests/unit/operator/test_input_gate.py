@@ -12,8 +12,7 @@ from model_operator.api.values import replace
 from model_operator.clients.metrics_page import Sample
 from model_operator.observation.values import Outcome
 from model_operator.policy.analysis.input_test import InputState, InputTest
-from model_operator.policy.analysis.rate_test import Counts
-from model_operator.policy.analysis.registry import metric_test
+from model_operator.policy.analysis.interval_spread import Counts
 from model_operator.policy.analysis.state import AnalysisState, count, from_status, update, verdict
 from model_operator.policy.status.analysis_status import metric_entries
 
@@ -72,7 +71,7 @@ def test_one_burst_is_no_difference() -> None:
         state = test.update(state, Counts(canary=100, stable=100))
     state = test.update(state, Counts(canary=100_000, canary_bad=100_000, stable=100_000))
     assert test.verdict(state) is Outcome.UNDECIDED
-    assert state.intervals < 2
+    assert state.spread.intervals < 2
     assert test.message(state).endswith("needs about 7 more intervals for a verdict")
 
 
@@ -99,8 +98,8 @@ def test_each_metric_counts_its_own_requests(name: str, bad: int) -> None:
     ],
 )
 def test_the_message_says_what_is_lacking(counts: Counts, message: str) -> None:
-    test = metric_test(METRIC, FAIL_AT)
-    assert test.message(InputState().plus(counts)).startswith(message)
+    test = InputTest(METRIC, FAIL_AT)
+    assert test.message(test.update(InputState(), counts)).startswith(message)
 
 
 def test_evidence_survives_a_restart() -> None:

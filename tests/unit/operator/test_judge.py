@@ -6,7 +6,8 @@ import pytest
 from model_operator.api.analysis import AnalysisSpec
 from model_operator.api.values import replace
 from model_operator.observation.values import Outcome
-from model_operator.policy.analysis.rate_test import Counts, RateState, RateTest, e_value
+from model_operator.policy.analysis.interval_spread import Counts
+from model_operator.policy.analysis.rate_test import RateState, RateTest, e_value
 from model_operator.policy.analysis.registry import fail_evidence
 
 SPEC = AnalysisSpec()
@@ -66,11 +67,41 @@ def test_a_healthy_canary_is_hardly_ever_failed_by_errors_or_refusals() -> None:
     assert failed / 1000 <= SPEC.alpha
 
 
-def test_a_canary_that_refuses_what_stable_answers_is_found_in_two_intervals() -> None:
+@pytest.mark.parametrize(("canary", "intervals"), [(25, 5), (250, 8)])
+def test_a_canary_that_refuses_what_stable_answers_is_found_soon(canary: int, intervals: int) -> None:
     test, rng, state = RateTest(REFUSALS, fail_evidence(SPEC)), np.random.default_rng(7), RateState()
-    for _ in range(2):
-        state = test.update(state, sample(rng, canary=25, p_canary=0.5, stable=475, p_stable=0.02))
+    for _ in range(intervals):
+        state = test.update(state, sample(rng, canary=canary, p_canary=0.5, stable=500 - canary, p_stable=0.02))
     assert test.verdict(state) is Outcome.FAIL
+
+
+@pytest.mark.parametrize(
+    ("share", "size"),
+    [
+        pytest.param(0.05, 20, id="clients of 20 requests, 5 % of them bad"),
+        pytest.param(0.2, 50, id="clients of 50 requests, a fifth of them bad"),
+        pytest.param(0.02, 250, id="one client that sends half of all requests"),
+    ],
+)
+def test_bad_clients_on_kept_connections_hardly_ever_fail_a_healthy_canary(share: float, size: int) -> None:
+    test, failed, clients = RateTest(REFUSALS, fail_evidence(SPEC)), 0, 500 // size
+    for seed in range(300):
+        state, rng = RateState(), np.random.default_rng(seed)
+        for number in range(40):
+            n = int(rng.binomial(clients, (0.05, 0.1, 0.25, 0.5)[number // 10]))
+            bad = rng.binomial(n, share), rng.binomial(clients - n, share)
+            canary, stable = (n, int(bad[0])), (clients - n, int(bad[1]))
+            counts = Counts(
+                canary=canary[0] * size,
+                canary_bad=canary[1] * size,
+                stable=stable[0] * size,
+                stable_bad=stable[1] * size,
+            )
+            state = test.update(state, counts)
+            if test.verdict(state) is Outcome.FAIL:
+                failed += 1
+                break
+    assert failed / 300 <= SPEC.alpha
 
 
 def test_enough_good_answers_pass() -> None:

@@ -4,13 +4,8 @@ Both revisions receive the same traffic and compare it with their own training d
 that these differ: the canary has learnt other features, from fewer rows, or from another population.
 
 A request is bad or not, whatever its number of rows: those of one request depend on each other. So do the requests of
-one client, whose connection may lead to one revision for a while. With d_i the difference of the shares of bad requests
-(canary minus stable) in the closed interval i, n_c and n_s its requests and w_i = n_c n_s / (n_c + n_s) its weight,
-S = sum w_i (d_i - margin) has two variances: V0 = sum w_i^2 (v_c / n_c + v_s / n_s) if requests are independent, and
-V1 = sum w_i^2 (d_i - d)^2, as it was seen from interval to interval, whatever depends on what inside of one (the
-cluster-robust variance of Liang and Zeger, 1986). The larger one counts, V1 with an allowance for its own error of two
-standard deviations, by the effective number of intervals k = (sum w_i)^2 / sum w_i^2. There is no verdict before k is
-`MIN_INTERVALS`. E is the normal mixture of `feedback_test`. Pure.
+one client: the variance is that of `interval_spread`, of S = sum w_i (d_i - margin). There is no verdict before its
+effective number of intervals is `MIN_INTERVALS`. E is the normal mixture of `feedback_test`. Pure.
 """
 
 import math
@@ -20,53 +15,28 @@ from typing import Any
 
 from model_operator.api.analysis import DATA_QUALITY
 from model_operator.api.inputs import InputSample
-from model_operator.api.sums import SumStats
 from model_operator.observation.values import MetricState, Outcome
 from model_operator.policy.analysis.feedback_test import MIN_SAMPLES, mixture
+from model_operator.policy.analysis.interval_spread import MIN_INTERVALS, Counts, Spread
 from model_operator.policy.analysis.metric_test import CountedTest, Counters
-from model_operator.policy.analysis.rate_test import Counts
 
 Body = Mapping[str, Any]
-
-#: Effective number of intervals before which there is no verdict.
-MIN_INTERVALS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputState(MetricState):
-    """Sums over the intervals: w, w^2, w d, w^2 d, w^2 d^2, w^2/n_c and w^2/n_s; and all requests."""
+    """The intervals so far, and all their requests."""
 
-    sums: tuple[float, ...] = (0.0,) * 7
+    spread: Spread = field(default_factory=Spread)
     total: Counts = field(default_factory=Counts)
-
-    def plus(self, counts: Counts) -> "InputState":
-        """Return the state with one more interval; a difference needs requests of both revisions."""
-        n, m = counts.canary, counts.stable
-        sums = self.sums
-        if n and m:
-            w, d = n * m / (n + m), counts.canary_bad / n - counts.stable_bad / m
-            more = (w, w**2, w * d, w**2 * d, (w * d) ** 2, w**2 / n, w**2 / m)
-            sums = tuple(old + new for old, new in zip(sums, more, strict=True))
-        return InputState(sums=sums, total=self.total + counts)
-
-    @property
-    def intervals(self) -> float:
-        """The effective number of intervals."""
-        return self.sums[0] ** 2 / self.sums[1] if self.sums[1] else 0.0
 
     def e_value(self, margin: float, *, sign: int) -> float:
         """Return E against H0 "sign * (d - margin) <= 0"."""
-        total, k = self.total, self.intervals
-        if k < MIN_INTERVALS or min(total.canary, total.stable) < MIN_SAMPLES:
+        spread, total = self.spread, self.total
+        if spread.intervals < MIN_INTERVALS or min(total.canary, total.stable) < MIN_SAMPLES:
             return 1.0
-        weight, squares, difference, squares_d, squares_dd, canary_spread, stable_spread = self.sums
-        mean = difference / weight
-        seen = max(squares_dd - 2 * mean * squares_d + mean**2 * squares, 0.0) * k / (k - 1)
-        independent = canary_spread * _variance(total.canary_bad, total.canary) + stable_spread * _variance(
-            total.stable_bad, total.stable
-        )
-        variance = max(independent, seen * (1 + 2 * math.sqrt(2 / (k - 1))))
-        return mixture(sign * (difference - weight * margin) / math.sqrt(variance / weight), weight)
+        weight, difference = spread.sums[0], spread.sums[2]
+        return mixture(sign * (difference - weight * margin) / math.sqrt(spread.variance(total) / weight), weight)
 
 
 class InputTest(CountedTest[InputState, Counts]):
@@ -89,7 +59,7 @@ class InputTest(CountedTest[InputState, Counts]):
         return Counts(canary=total, canary_bad=bad) if is_canary else Counts(stable=total, stable_bad=bad)
 
     def update(self, state: InputState, counts: Counts) -> InputState:
-        return state.plus(counts)
+        return InputState(spread=state.spread.plus(counts), total=state.total + counts)
 
     def verdict(self, state: InputState) -> Outcome:
         if self.fail_evidence(state) >= self.fail_at:
@@ -113,7 +83,7 @@ class InputTest(CountedTest[InputState, Counts]):
         )
         if self.metric.fail_drop is not None:
             line += f", E {self.fail_evidence(state):.3g} of {self.fail_at:.0f}"
-        more = math.ceil(MIN_INTERVALS - state.intervals)
+        more = math.ceil(MIN_INTERVALS - state.spread.intervals)
         return f"{line}, needs about {more} more intervals for a verdict" if more > 0 else line
 
     def to_status(self, state: InputState) -> dict[str, Any]:
@@ -127,7 +97,7 @@ class InputTest(CountedTest[InputState, Counts]):
                 "stable": round(total.stable_bad / max(total.stable, 1), 6),
             },
             # Floats without rounding, so that the restored state is exactly equal.
-            "state": {"sums": list(state.sums)},
+            "state": {"sums": list(state.spread.sums)},
         }
         if self.metric.fail_drop is not None:
             entry["evidence"] = round(min(self.fail_evidence(state), 1e12), 3)
@@ -138,11 +108,7 @@ class InputTest(CountedTest[InputState, Counts]):
         total = Counts(
             canary=requests["canary"], canary_bad=bad["canary"], stable=requests["stable"], stable_bad=bad["stable"]
         )
-        return InputState(sums=tuple(map(float, entry["state"]["sums"])), total=total)
+        return InputState(spread=Spread(sums=tuple(map(float, entry["state"]["sums"]))), total=total)
 
     def _bad(self, inputs: InputSample) -> int:
         return inputs.bad if self.metric.name == DATA_QUALITY else inputs.outliers
-
-
-def _variance(bad: int, requests: int) -> float:
-    return SumStats(count=requests, total=bad, squares=bad).variance

@@ -102,6 +102,10 @@ class MetricTest(ABC, Generic[StateT]):
     def verdict(self, state: StateT) -> Outcome:
         """Return the outcome of the evidence so far."""
 
+    def is_suspicious(self, state: StateT) -> bool:
+        """Whether more intervals have to tell before the canary passes, also where the metric needs no proof."""
+        return False
+
     @abstractmethod
     def message(self, state: StateT) -> str:
         """Return the deciding numbers in one line that begins with the metric's name."""

@@ -13,6 +13,12 @@ any error pattern that both revisions share.
 PASS is the same test with the roles swapped (H0: ratio >= the metric's `pass_ratio`), or a likelihood
 ratio against an absolute bad rate (`pass_rate`). An upper bound of the bad rate (`maximum`) is tested
 by likelihood ratios as well (`limit_e_value`); the mean of two e-values is one again.
+
+Invalid requests are repeated by the client that sends them, and its connection may lead to one revision: `refusals` are
+not independent. Their E is the mean of two. One takes an interval for one request: with m refusals, x_c of them of
+the canary, the factor is the mean of their likelihood ratios, whose expectation under H0 is at most 1 whatever
+depends on what inside of the interval. The other divides the logarithms by the dispersion that `interval_spread` sees
+(quasi-likelihood: McCullagh and Nelder, 1989, 9.2) as soon as it sees one; until then, the first counts alone.
 """
 
 import math
@@ -23,6 +29,7 @@ from typing import Any
 from model_operator.api.analysis import LATENCY, REFUSALS
 from model_operator.api.values import replace
 from model_operator.observation.values import MetricState, Outcome
+from model_operator.policy.analysis.interval_spread import MIN_INTERVALS, Counts, Spread
 from model_operator.policy.analysis.metric_test import CountedTest, Counters
 
 Body = Mapping[str, Any]
@@ -36,28 +43,15 @@ _SLOW_QUANTILE = 0.99
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """Requests and bad ones among them, of both revisions, in one closed interval."""
-
-    canary: int = 0
-    canary_bad: int = 0
-    stable: int = 0
-    stable_bad: int = 0
-
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(
-            canary=self.canary + other.canary,
-            canary_bad=self.canary_bad + other.canary_bad,
-            stable=self.stable + other.stable,
-            stable_bad=self.stable_bad + other.stable_bad,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RateState(MetricState):
-    """Log likelihood ratios (natural) and totals. Above `threshold`, in seconds, a request counts as slow."""
+    """Log likelihood ratios (natural) and totals. Above `threshold`, in seconds, a request counts as slow.
+
+    `fail_intervals` are those of whole intervals, and `spread` what they tell, of `refusals` alone.
+    """
 
     fail: Sequence[float] = (0.0,) * len(RATIOS)
+    fail_intervals: Sequence[float] = (0.0,) * len(RATIOS)
+    spread: Spread = field(default_factory=Spread)
     pass_ratio: Sequence[float] = (0.0,) * len(RATIOS)
     pass_rate: Sequence[float] = (0.0,) * len(DIVISORS)
     total: Counts = field(default_factory=Counts)
@@ -112,6 +106,8 @@ class RateTest(CountedTest[RateState, Counts]):
         """Return the state with one more interval; ratios need requests of both revisions."""
         metric = self.metric
         fail, ratio, rate = state.fail, state.pass_ratio, state.pass_rate
+        if metric.name == REFUSALS:
+            state = _with_interval(state, counts, metric.fail_ratio)
         if counts.canary and counts.stable:
             if metric.fail_ratio is not None:
                 fail = _add(fail, [_ratio_step(counts, metric.fail_ratio, phi) for phi in RATIOS])
@@ -132,10 +128,25 @@ class RateTest(CountedTest[RateState, Counts]):
 
     def fail_evidence(self, state: RateState) -> float:
         """Return E against the canary: the mean over the tests of the metric; 0 without a test."""
-        tests = [e_value(state.fail)] if self.metric.fail_ratio is not None else []
+        tests = [self._ratio_evidence(state)] if self.metric.fail_ratio is not None else []
         if self.metric.maximum is not None:
             tests.append(limit_e_value(state.total.canary, state.total.canary_bad, self.metric.maximum))
         return sum(tests) / len(tests) if tests else 0.0
+
+    def is_suspicious(self, state: RateState) -> bool:
+        """Whether refusals would fail the canary if they were independent, and it is too early to see how they are."""
+        is_early = self.metric.name == REFUSALS and state.spread.intervals < MIN_INTERVALS
+        return is_early and self.metric.fail_ratio is not None and e_value(state.fail) >= self.fail_at
+
+    def _ratio_evidence(self, state: RateState) -> float:
+        if self.metric.name != REFUSALS:
+            return e_value(state.fail)
+        by_interval, spread = e_value(state.fail_intervals), state.spread
+        if spread.intervals < MIN_INTERVALS:
+            return by_interval
+        independent = spread.independent(state.total)
+        dispersion = spread.variance(state.total) / independent if independent else 1.0
+        return (by_interval + e_value([log / dispersion for log in state.fail])) / 2
 
     def message(self, state: RateState) -> str:
         total, name = state.total, self.metric.name
@@ -151,6 +162,9 @@ class RateTest(CountedTest[RateState, Counts]):
         )
         if self.has_fail_test:
             line += f", E {self.fail_evidence(state):.3g} of {self.fail_at:.0f}"
+        if self.is_suspicious(state) and self.verdict(state) is Outcome.UNDECIDED:
+            intervals = math.ceil(MIN_INTERVALS - state.spread.intervals)
+            return f"{line}, needs up to {intervals} more intervals: they may be those of one client"
         more = self.needed(state)
         return line if more is None else f"{line}, needs about {more} more requests"
 
@@ -171,6 +185,8 @@ class RateTest(CountedTest[RateState, Counts]):
                 "passRate": list(state.pass_rate),
             },
         }
+        if self.metric.name == REFUSALS:
+            entry["state"] |= {"failIntervals": list(state.fail_intervals), "sums": list(state.spread.sums)}
         if self.has_fail_test:
             entry["evidence"] = round(self.fail_evidence(state), 3)
         optional = {"needRequests": self.needed(state), "threshold": state.threshold}
@@ -178,14 +194,23 @@ class RateTest(CountedTest[RateState, Counts]):
 
     def from_status(self, entry: Body) -> RateState:
         state, requests, bad = entry["state"], entry["requests"], entry["bad"]
-        return RateState(
+        total = Counts(
+            canary=requests["canary"], canary_bad=bad["canary"], stable=requests["stable"], stable_bad=bad["stable"]
+        )
+        found = RateState(
             fail=_floats(state["fail"]),
             pass_ratio=_floats(state["passRatio"]),
             pass_rate=_floats(state["passRate"]),
-            total=Counts(
-                canary=requests["canary"], canary_bad=bad["canary"], stable=requests["stable"], stable_bad=bad["stable"]
-            ),
+            total=total,
             threshold=entry.get("threshold"),
+        )
+        # Earlier releases saw no spread of refusals: it is seen from now on.
+        if "sums" not in state:
+            return found
+        return replace(
+            found,
+            fail_intervals=_floats(state["failIntervals"]),
+            spread=Spread(sums=_floats(state["sums"])),
         )
 
     @property
@@ -241,10 +266,30 @@ def needed(logs: Sequence[float], rate: float, fail_at: float) -> int:
     return max(1, math.ceil((math.log(len(DIVISORS) * fail_at) - max(logs)) / gain))
 
 
+def _with_interval(state: RateState, counts: Counts, margin: float | None) -> RateState:
+    """Return the state with what a whole interval tells."""
+    bad, logs = counts.canary_bad + counts.stable_bad, state.fail_intervals
+    if margin is not None and bad and counts.canary and counts.stable:
+        logs = _add(logs, [math.log(_mean_ratio(counts, margin, phi)) for phi in RATIOS])
+    return replace(state, fail_intervals=logs, spread=state.spread.plus(counts))
+
+
+def _mean_ratio(counts: Counts, margin: float, phi: float) -> float:
+    """Return the mean likelihood ratio of the bad requests of an interval, each taken alone."""
+    null, other = _shares(counts, margin, phi)
+    of_canary = counts.canary_bad / (counts.canary_bad + counts.stable_bad)
+    return of_canary * other / null + (1 - of_canary) * (1 - other) / (1 - null)
+
+
+def _shares(counts: Counts, margin: float, phi: float) -> tuple[float, float]:
+    """Return the canary's share of the bad requests for ratio `margin`, and for phi * margin."""
+    null = margin * counts.canary / (margin * counts.canary + counts.stable)
+    return null, phi * margin * counts.canary / (phi * margin * counts.canary + counts.stable)
+
+
 def _ratio_step(counts: Counts, margin: float, phi: float) -> float:
     """Return the log likelihood ratio of one interval for ratio phi * margin against margin."""
-    null = margin * counts.canary / (margin * counts.canary + counts.stable)
-    other = phi * margin * counts.canary / (phi * margin * counts.canary + counts.stable)
+    null, other = _shares(counts, margin, phi)
     return counts.canary_bad * math.log(other / null) + counts.stable_bad * math.log((1 - other) / (1 - null))
 
 

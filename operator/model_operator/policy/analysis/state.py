@@ -108,10 +108,15 @@ def is_provider_backed(spec: AnalysisSpec) -> bool:
 
 
 def verdict(spec: AnalysisSpec, analysis: AnalysisState) -> Verdict:
-    """Return the verdict on the canary: Fail if any metric fails, Pass if all metrics that can pass have passed."""
+    """Return the verdict on the canary.
+
+    It is Fail if any metric fails, and Pass if all metrics that can pass have passed and none is suspicious.
+    """
     tests = metric_tests(spec)
     results = [_result(test, analysis.of(test)) for test in tests]
-    outcome, deciding = _decide(results, can_pass={test.metric.name for test in tests if test.can_pass})
+    needed = {test.metric.name for test in tests if test.can_pass}
+    suspicious = {test.metric.name for test in tests if test.is_suspicious(analysis.of(test))}
+    outcome, deciding = _decide(results, needed, suspicious)
     outages = [result for result in results if result.problem]
     return Verdict(
         outcome=outcome,
@@ -122,14 +127,17 @@ def verdict(spec: AnalysisSpec, analysis: AnalysisState) -> Verdict:
     )
 
 
-def _decide(results: Sequence[MetricResult], *, can_pass: Set[str]) -> tuple[Outcome, Sequence[MetricResult]]:
+def _decide(
+    results: Sequence[MetricResult], needed: Set[str], suspicious: Set[str]
+) -> tuple[Outcome, Sequence[MetricResult]]:
     """Return the outcome, and the metrics that it follows from."""
     if failed := [result for result in results if result.outcome is Outcome.FAIL]:
         return Outcome.FAIL, failed
     if undecidable := [result for result in results if result.outcome in _WITHOUT_A_WINNER]:
         return undecidable[0].outcome, undecidable
-    waiting = [result for result in results if result.name in can_pass and result.outcome is not Outcome.PASS]
-    if waiting or not can_pass:
+    awaited = {result.name for result in results if result.outcome is not Outcome.PASS} & (needed | suspicious)
+    waiting = [result for result in results if result.name in awaited]
+    if waiting or not needed:
         return Outcome.UNDECIDED, waiting or results
     return Outcome.PASS, results
 
