@@ -125,6 +125,16 @@ def test_models_are_loaded_when_they_are_asked_for(pool: Callable[..., PoolOf], 
     assert running.server.terminate() == 0
 
 
+def test_each_model_has_the_steps_of_its_own_package(pool: Callable[..., PoolOf], tmp_path: Path) -> None:
+    entries = [package(tmp_path, number) for number in (1, 2)]
+    for number in (1, 2):
+        own = tmp_path / f"package-{number}"
+        (own / "pre.py").write_text("def transform(inputs):\n    return inputs['what'].reshape(-1, 1) * 0\n")
+        (own / "post.py").write_text(f"def transform(outputs):\n    return outputs['predict'] + {number * 10}\n")
+    running = pool(*entries)
+    assert [running.answer(f"m{number}", 5) for number in (1, 2, 1)] == [11, 22, 11]
+
+
 def test_a_list_that_changes_restarts_nothing(pool: Callable[..., PoolOf], tmp_path: Path) -> None:
     one, two, three = (package(tmp_path, number) for number in range(3))
     running = pool(one, two)
