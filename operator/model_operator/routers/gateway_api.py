@@ -25,6 +25,8 @@ from model_operator.routers.state import FrontAddress, RouterKind, RouterObject,
 HTTP_ROUTE = RouterKind(f"{GATEWAY_API}/v1", "HTTPRoute", ("hostnames", "parentRefs", "rules"))
 #: Header of a first request, by which a server counts the users that were assigned to it (docs/wire.md).
 ASSIGNED = "x-modeldeploy-assigned"
+#: Header of no request: a rule for it names the revision at weight 0 as a backend (docs/rollouts.md).
+WARM = "x-modeldeploy-warm"
 
 
 MISSING = (
@@ -48,6 +50,8 @@ class GatewayApiRouter:
         rules = [_rule(name, routing, split)]
         if split.canary and split.header_matches:
             rules.insert(0, _header_rule(name, routing, split))
+        if split.canary and split.warm_value and split.weight in (0, 100):
+            rules.insert(0, _warm_rule(name, routing, split))
         if split.canary and split.stickiness:
             rules[:0] = [
                 _sticky_rule(name, routing, split.stickiness, revision) for revision in (split.canary, split.stable)
@@ -60,12 +64,15 @@ class GatewayApiRouter:
     def observe(self, name: str, canary: str, state: RouterState) -> RouteView:
         """Return the state of the live HTTPRoute: whether all parents accepted it, and the weight of the canary."""
         if HTTP_ROUTE.kind in state.missing_kinds:
-            return RouteView(is_programmed=False, weight=None, missing=MISSING)
+            return RouteView(is_programmed=False, weight=None, is_warm=False, missing=MISSING)
         live = state.objects.get((HTTP_ROUTE.kind, name))
         if live is None:
-            return RouteView(is_programmed=False, weight=None, message="the HTTPRoute does not exist yet")
+            message = "the HTTPRoute does not exist yet"
+            return RouteView(is_programmed=False, weight=None, is_warm=False, message=message)
         problem = _first_problem(live)
-        return RouteView(is_programmed=not problem, weight=_weight_of(live, name, canary), message=problem)
+        is_warm = not problem and _is_backend(live, revision_name(name, canary))
+        weight = _weight_of(live, name, canary)
+        return RouteView(is_programmed=not problem, weight=weight, is_warm=is_warm, message=problem)
 
     def url(self, front: FrontAddress) -> str:
         """Return the URL of the first host name, or of the Service whose requests a mesh splits.
@@ -141,6 +148,19 @@ def _header_rule(name: str, routing: GatewayRouting, split: TrafficSplit) -> dic
     return _with_options(routing, rule)
 
 
+def _warm_rule(name: str, routing: GatewayRouting, split: TrafficSplit) -> dict[str, Any]:
+    """Return the rule for no request, whose backend is the revision without requests.
+
+    Some gateways build a backend when it first gets weight, and lose requests meanwhile: the first ones of a canary, or
+    of stable after a rollback from 100.
+    """
+    cold = split.stable if split.weight else split.canary
+    header = {"name": WARM, "type": "Exact", "value": split.warm_value}
+    # With the user's filters, since some of them protect the model.
+    rule = {"matches": [{"path": _path(routing), "headers": [header]}], "backendRefs": [_backend(name, cold, 1)]}
+    return _with_options(routing, rule)
+
+
 def _sticky_rule(name: str, routing: GatewayRouting, stickiness: Stickiness, revision: str) -> dict[str, Any]:
     """Return the rule for requests of the users who are assigned to a revision."""
     header = {"name": stickiness.name, "type": "Exact", "value": revision}
@@ -208,6 +228,13 @@ def _weight_of(live: Body, name: str, canary: str) -> int | None:
     if not total:
         return None
     return round(100 * weights.get(revision_name(name, canary), 0) / total)
+
+
+def _is_backend(live: Body, service: str) -> bool:
+    """Whether a rule of the route gives weight to a Service."""
+    rules: Sequence[Body] = live["spec"].get("rules") or ()
+    backends = [ref for rule in rules for ref in rule.get("backendRefs") or ()]
+    return any(ref["name"] == service and ref.get("weight", 1) > 0 for ref in backends)
 
 
 def _first_problem(live: Body) -> str:

@@ -183,6 +183,46 @@ class TestGateway:
         ]
         assert taken == ([f"{NAME}-{revision}"] if revision else [])
 
+    @pytest.mark.parametrize(
+        ("weight", "cold"),
+        [
+            pytest.param(0, [CANARY], id="the canary before its first request"),
+            pytest.param(25, [], id="none while both have requests"),
+            pytest.param(100, [STABLE], id="stable while the canary has all"),
+        ],
+    )
+    def test_a_revision_without_requests_is_the_backend_of_a_rule_for_no_request(
+        self, weight: int, cold: list[str]
+    ) -> None:
+        *rules, last = http_route(self.router, split(weight, warm_value="unguessable"))["rules"]
+        assert [ref["name"] for rule in rules for ref in rule["backendRefs"]] == [f"{NAME}-{one}" for one in cold]
+        header = {"name": "x-modeldeploy-warm", "type": "Exact", "value": "unguessable"}
+        assert [rule["matches"][0].get("headers") for rule in rules] == [[header]] * len(cold)
+        assert "headers" not in last["matches"][0]
+
+    def test_the_rule_for_no_request_has_the_filters_that_protect_the_model(self) -> None:
+        protected = RouteFilter(type="ExtensionRef", extension_ref=ExtensionRef(group="x.dev", kind="Auth", name="a"))
+        router = router_for(replace(ROUTING, filters=(protected,)))
+        first, last = http_route(router, split(0, warm_value="unguessable"))["rules"]
+        assert first["filters"] == last["filters"] != []
+
+    @pytest.mark.parametrize(
+        ("wish", "is_warm"),
+        [
+            pytest.param(split(0), False, id="a backend at weight 0 alone"),
+            pytest.param(split(0, warm_value="unguessable"), True, id="the backend of a rule for no request"),
+            pytest.param(split(0, header_matches=(HeaderMatch("x", "exact", "1"),)), True, id="testers"),
+            pytest.param(split(5), True, id="weight"),
+        ],
+    )
+    def test_a_router_knows_a_canary_that_has_weight_in_a_rule(self, wish: TrafficSplit, is_warm: bool) -> None:
+        seen = in_force(self.router, 0)
+        live: dict[str, Any] = {**seen.objects["HTTPRoute", NAME], "spec": http_route(self.router, wish)}
+        seen = replace(seen, objects={("HTTPRoute", NAME): live})
+        assert self.router.observe(NAME, CANARY, seen).is_warm is is_warm
+        live["metadata"]["generation"] = 2
+        assert not self.router.observe(NAME, CANARY, seen).is_warm, "the router has not seen it yet"
+
     def test_a_client_that_comes_back_cannot_say_that_it_was_drawn(self) -> None:
         wish = split(30, stickiness=Stickiness(kind="header", name="x-variant"))
         *sticky, _ = http_route(self.router, wish)["rules"]

@@ -174,7 +174,7 @@ async def test_a_promotion_during_an_analysis_is_refused_and_not_done_later() ->
         world, canary(routing=True, steps=steps, analysis={"onInconclusive": "Pause", "metrics": [{"name": "errors"}]})
     )
     world.cluster.change(key, storage(NEXT))
-    await world.turn(key, 8)
+    await world.run(key, until=lambda world: world.status(key).get("currentStepIndex") == 1)
     status = world.status(key)
     annotate(world, key, "promote", f"{status['canaryRevision']}@{status['currentStepIndex']}/1")
     await world.turn(key, 1)

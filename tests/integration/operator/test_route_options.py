@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rollout_actions import GATEWAY, NEXT, at_phase, canary, live, storage
+from rollout_actions import GATEWAY, NEXT, annotate, at_phase, canary, live, storage
 from rollout_world import World
 
 MESH = {"gatewayAPI": {"parentRefs": [{"group": "", "kind": "Service"}]}, "propagationSeconds": 2}
@@ -42,3 +42,29 @@ async def test_timeouts_and_filters_change_the_route_and_make_no_revision() -> N
     assert (rule["timeouts"], rule["filters"]) == (TIMEOUTS, FILTERS)
     assert (world.status(key)["stableRevision"], world.status(key)["phase"]) == (revision, "Healthy")
     assert [body["metadata"]["generation"] for body in world.cluster.of_kind("Deployment")] == deployments
+
+
+async def test_each_backend_is_known_to_the_router_two_seconds_before_its_first_request() -> None:
+    world = World()
+    steps = [{"setWeight": 20}, {"setWeight": 100}, {"pause": {}}]
+    key = await live(world, routed(GATEWAY, steps=steps))
+    world.cluster.change(key, storage(NEXT))
+    known: dict[str, int] = {}
+    served: dict[str, int] = {}
+    warm: set[tuple[str, int]] = set()
+    for second in range(60):
+        await world.turn(key, 1)
+        rules = world.cluster.get("HTTPRoute", key)["spec"]["rules"]
+        for name in {ref["name"] for rule in rules for ref in rule["backendRefs"] if ref["weight"]}:
+            known.setdefault(name, second)
+        for name in {ref["name"] for ref in rules[-1]["backendRefs"] if ref["weight"]}:
+            served.setdefault(name, second)
+        warm |= {(rule["backendRefs"][0]["name"], rules[-1]["backendRefs"][1]["weight"]) for rule in rules[:-1]}
+        if at_phase("Paused")(world):
+            break
+    stable, canary = (f"{key.name}-{world.status(key)[name]}" for name in ("stableRevision", "canaryRevision"))
+    assert served[canary] - known[canary] >= 2
+    assert warm == {(canary, 0), (stable, 100)}, "stable stays known while the canary has every request"
+    annotate(world, key, "promote", world.status(key)["canaryRevision"])
+    await world.run(key)
+    assert len(world.cluster.get("HTTPRoute", key)["spec"]["rules"]) == 1, "the rule is gone with the rollout"

@@ -9,7 +9,14 @@ from model_operator.policy.rollout.context import RolloutContext
 from model_operator.policy.rollout.pauses import PauseReason
 from model_operator.policy.rollout.replay import REPLAY_PATIENCE
 from model_operator.policy.rollout.rollback import time_until_scale_down
-from model_operator.policy.rollout.rules import PULL_PATIENCE, ROUTE_PATIENCE, deadline_start, is_waiting_for_pods
+from model_operator.policy.rollout.rules import (
+    PULL_PATIENCE,
+    ROUTE_PATIENCE,
+    WARM_PATIENCE,
+    deadline_start,
+    is_waiting_for_pods,
+    warm_time,
+)
 from model_operator.policy.rollout.sleep import sleep_clocks
 
 #: Added to each timer, so that it has certainly expired in the next pass.
@@ -40,6 +47,10 @@ def _clocks_of_rollout(s: RolloutContext) -> Iterator[timedelta]:
     if is_waiting_for_pods(s):
         yield s.spec.progress_deadline - s.since(deadline_start(s))
         yield PULL_PATIENCE - s.since(deadline_start(s))
+    if status.weights.applied == 0 < status.weights.desired:
+        yield WARM_PATIENCE - s.since(status.progressed_at)
+        if status.weights.programmed_at is not None:
+            yield warm_time(s) - s.since(status.weights.programmed_at)
     if status.weights.applied_at is not None:
         yield ROUTE_PATIENCE - s.since(status.weights.applied_at)
     if status.weights.programmed_at is not None:

@@ -1,5 +1,7 @@
 """The desired routing: the selector of the front Service and the weights of the router."""
 
+import hashlib
+
 from model_operator.api.status import Phase
 from model_operator.api.traffic import TrafficSplit
 from model_operator.policy.rollout.context import RolloutContext
@@ -25,7 +27,13 @@ def split_of(s: RolloutContext) -> TrafficSplit:
         mirror_percent=s.mirror_percent,
         # A revision with all requests serves every user.
         stickiness=s.spec.stickiness if 0 < status.weights.applied < 100 else None,
+        warm_value=_warm_value(s),
     )
+
+
+def _warm_value(s: RolloutContext) -> str:
+    """Return what no client sends: nobody outside of the cluster knows the UID."""
+    return hashlib.sha256(f"{s.resource.uid}/{s.status.canary}".encode()).hexdigest()[:32]
 
 
 def front_revision(s: RolloutContext) -> str | None:

@@ -23,6 +23,10 @@ from model_operator.policy.rollout.transitions import begin, go_back, pause, rem
 ROUTE_PATIENCE = timedelta(minutes=2)
 #: Time that pulls of an image may fail for a transient reason before the rollout is rolled back.
 PULL_PATIENCE = timedelta(minutes=2)
+#: Time that a router may take to know the canary before its first weight, which is then set all the same.
+WARM_PATIENCE = timedelta(seconds=10)
+#: Time between that and the first weight, for a router that accepts a backend before it has built it.
+WARM_TIME = timedelta(seconds=2)
 
 # --- what ends it -----------------------------------------------------------------------------
 
@@ -215,7 +219,7 @@ def reconcile_weight(s: RolloutContext) -> Status | None:
     if weights.applied != weights.desired:
         if not may_take_weight(s) or s.canary_view.ready == 0:
             return s.status
-        return s.changed(
+        return wait_for_warm_route(s) or s.changed(
             weights=Weights(desired=weights.desired, applied=weights.desired, applied_at=s.now),
         )
     if weights.applied == 0 or weights.applied_at is None:
@@ -231,6 +235,22 @@ def reconcile_weight(s: RolloutContext) -> Status | None:
     if is_right is False and s.splits_requests and not s.spec.stickiness:
         return route_not_programmed(s)
     return None
+
+
+def wait_for_warm_route(s: RolloutContext) -> Status | None:
+    """Hold the first weight until the router has the canary as a backend; None when it may be set."""
+    weights, route = s.status.weights, s.observed.route
+    waited = s.since(s.status.progressed_at) if s.status.progressed_at else WARM_PATIENCE
+    if weights.applied > 0 or not s.splits_requests or waited >= WARM_PATIENCE:
+        return None
+    if weights.programmed_at is None:
+        return s.changed(weights=replace(weights, programmed_at=s.now)) if route.is_warm else s.status
+    return s.status if s.since(weights.programmed_at) < warm_time(s) else None
+
+
+def warm_time(s: RolloutContext) -> timedelta:
+    """Return the time between a warm route and the first weight."""
+    return min(s.propagation, WARM_TIME)
 
 
 def route_not_programmed(s: RolloutContext) -> Status:
