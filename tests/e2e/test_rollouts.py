@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from model_packages import VERSIONS, own_predictions, some_rows
 from waiting import wait_until
 
+from model_sandbox.proxy.gateway import BUILD_SECONDS
 from modeldeploy.demo.load import Load
 from modeldeploy.kube import MODELDEPLOYMENTS, PODS, SERVICES, Kube, Resource
 from modeldeploy.stand import Operator, stand
@@ -72,13 +74,14 @@ class Arena:
         address = address or self.kube.get(SERVICES, name)["spec"]["clusterIP"]
         return Load(f"http://{address}/predict", rows, expected, rate=RATE)
 
-    def gateway(self, name: str) -> str:
+    def gateway(self, name: str, **annotations: str) -> str:
         """Make a Gateway of the sandbox's class, and return its address."""
         spec = {
             "gatewayClassName": "sandbox",
             "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}],
         }
-        body = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": name}}
+        metadata = {"name": name, "annotations": annotations}
+        body = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": metadata}
         self.kube.apply(GATEWAYS, {**body, "spec": spec}, "default")
 
         def addresses() -> Any:
@@ -188,6 +191,31 @@ def test_a_gateway_splits_requests_by_the_weights_and_loses_none(arena: Arena) -
     share, total = counted.report.answered["2"], counted.report.answered.total()
     # Four standard deviations of a binomial share: once in 16 000 runs by chance.
     assert abs(share - total * 0.25) <= 4 * (total * 0.25 * 0.75) ** 0.5, f"{share} of {total} reached the canary"
+
+
+@pytest.mark.timeout(240)
+def test_a_gateway_that_builds_a_backend_when_it_gets_weight_loses_no_request(arena: Arena) -> None:
+    address = arena.gateway("lazy", **{BUILD_SECONDS: "0.7"})
+    routing = {"gatewayAPI": {"parentRefs": [{"name": "lazy"}]}, "propagationSeconds": 1}
+    more = {"trafficRouting": routing, "scaleDownDelaySeconds": 2, "abortScaleDownDelaySeconds": 0}
+    steps = [{"setWeight": 25}, {"pause": {"duration": "1s"}}, {"setWeight": 100}, {"pause": {}}]
+    arena.apply("cold", "1", steps, **more)
+    arena.wait("cold", phase="Healthy", version="1")
+    wait_until(lambda: serves(address), "the first backend is built", seconds=30)
+    with arena.load("cold", address) as load:
+        arena.apply("cold", "2", steps, **more)
+        status = arena.wait("cold", phase="Paused", step="4/4")
+        assert status["weights"]["applied"] == 100
+        # Stable has been without requests for longer than a backend takes.
+        wait_until(lambda: verified(arena, "cold"), "the requests were counted", seconds=30)
+        arena.annotate("cold", "abort", status["canaryRevision"])
+        arena.wait("cold", phase="Degraded")
+    check(load)
+    assert set(load.report.answered) == {"1", "2"}
+
+
+def serves(address: str) -> bool:
+    return httpx.post(f"http://{address}/predict", json={"instances": some_rows(1)}, trust_env=False).is_success
 
 
 @pytest.mark.timeout(240)

@@ -36,6 +36,9 @@ CLASSES = Resource(VERSION, "gatewayclasses", "GatewayClass", namespaced=False)
 GATEWAYS = Resource(VERSION, "gateways", "Gateway")
 ROUTES = Resource(VERSION, "httproutes", "HTTPRoute")
 ADDRESS_NUMBERS = range(128, 160)  # of 127.N.x.y
+#: Annotation of a Gateway that builds a backend in so many seconds once a rule gives it weight, as some gateways do:
+#: until then its requests are lost.
+BUILD_SECONDS = "sandbox.modeldeploy.dev/build-seconds"
 MAX_BODY = 64 * 1024 * 1024
 # A prediction may take its time; a backend that does not even answer the phone may not.
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5)
@@ -86,6 +89,7 @@ class Gateways:
         self._tasks = tasks
         self._keys: dict[str, Key] = {}  # by address
         self._sites: dict[Backend, web.TCPSite] = {}
+        self._known: dict[Key, float] = {}  # backends with weight, each with the time since when
         app = web.Application(client_max_size=MAX_BODY)
         app.router.add_route("*", "/{path:.*}", self._serve)
         self.server = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -129,6 +133,8 @@ class Gateways:
 
     async def route_changed(self, world: World, route: Obj) -> float | None:
         """Say of each parent of a route whether it accepts it."""
+        now = asyncio.get_running_loop().time()
+        self._known = {key: self._known.get(key, now) for key in routing.backends_with_weight(world[ROUTES])}
         namespace, parents = route["metadata"]["namespace"], status_of(route).get("parents") or []
         before = {_parent_key(one["parentRef"]): one for one in parents}
         found = [one for one in parents if one["controllerName"] != CONTROLLER]
@@ -169,6 +175,8 @@ class Gateways:
             self._tasks.create_task(self._copy(namespace, reference, request, sent))
         if chosen is None or self._world[SERVICES].get(namespace, chosen["name"]) is None:
             return web.Response(status=500, text="the route has no usable backend\n")
+        if not self._is_built(key, (namespace, chosen["name"])):
+            return web.Response(status=503, text="the backend is being built\n")
         try:
             source = await self._ask(namespace, chosen, request, sent)
         except aiohttp.ClientError as error:
@@ -199,6 +207,12 @@ class Gateways:
                     url = f"http://{host}:{number}{request.raw_path}"
                     return await self._session.request(request.method, url, **sent)
         return None
+
+    def _is_built(self, gateway: Key, service: Key) -> bool:
+        held = self._world[GATEWAYS].get(*gateway)
+        seconds = float(((held or {"metadata": {}})["metadata"].get("annotations") or {}).get(BUILD_SECONDS, 0))
+        now = asyncio.get_running_loop().time()
+        return now - self._known.get(service, now) >= seconds
 
     async def _copy(self, namespace: str, reference: Obj, request: web.Request, sent: dict[str, Any]) -> None:
         """A mirrored request; its answer is thrown away."""

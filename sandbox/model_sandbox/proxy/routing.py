@@ -90,6 +90,17 @@ def pick(references: Iterable[Obj], point: float) -> Obj | None:
     return None
 
 
+def backends_with_weight(routes: Iterable[Obj]) -> set[tuple[str, str]]:
+    """Namespace and name of the Services to which some rule gives weight."""
+    return {
+        (route["metadata"]["namespace"], reference["name"])
+        for route in routes
+        for rule in route["spec"].get("rules") or []
+        for reference in rule.get("backendRefs") or []
+        if reference.get("weight", 1)
+    }
+
+
 def mirrors(rule: Obj, point: float) -> list[Obj]:
     """The backends that get a copy of this request."""
     found = []

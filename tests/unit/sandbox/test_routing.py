@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from model_sandbox.proxy.routing import Request, changed, choose, mirrors, pick, unsupported
+from model_sandbox.proxy.routing import Request, backends_with_weight, changed, choose, mirrors, pick, unsupported
 
 
 def route(name: str, *rules: Any, hosts: Any = (), age: int = 0) -> Any:
@@ -105,3 +105,13 @@ def test_filters_that_are_left_out_are_named() -> None:
     assert unsupported(route("r", {"filters": [{"type": "URLRewrite"}, {"type": "RequestMirror"}]})) == ["URLRewrite"]
     backend = {"name": "b", "filters": [{"type": "RequestMirror"}, {"type": "ResponseHeaderModifier"}]}
     assert unsupported(route("r", {"backendRefs": [backend]})) == ["RequestMirror"]
+
+
+def test_a_backend_has_weight_where_any_rule_gives_it_some():
+    rules = [
+        {"backendRefs": [{"name": "warm", "weight": 1}]},
+        {"backendRefs": [{"name": "stable"}, {"name": "cold", "weight": 0}]},
+        {},
+    ]
+    routes = [{"metadata": {"namespace": "a"}, "spec": {"rules": rules}}, {"metadata": {"namespace": "b"}, "spec": {}}]
+    assert backends_with_weight(routes) == {("a", "warm"), ("a", "stable")}
