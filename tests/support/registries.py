@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import io
 import json
 import shutil
@@ -97,8 +98,8 @@ def push_image(
 ) -> Blob:
     """Push an image of one layer under a name; return its manifest. `docker`: with the types that `docker push` has."""
     content = layer(files)
-    # What is unpacked is not looked at by a registry.
     packed = Blob(media_type=f"{MANIFEST.partition('.manifest')[0]}.layer.v1.tar+gzip", content=content)
+    unpacked = f"sha256:{hashlib.sha256(gzip.decompress(content)).hexdigest()}"
     config = blob_of(
         CONFIG,
         {
@@ -106,7 +107,10 @@ def push_image(
             "os": "linux",
             "created": "2026-01-02T03:04:05Z",
             "config": {"Env": list(env), "Entrypoint": ["python", "-m", "model_server"], "User": "65532:65532"},
-            "rootfs": {"type": "layers", "diff_ids": [packed.digest]},
+            "rootfs": {
+                "type": "layers",
+                "diff_ids": [unpacked],
+            },
             "history": [{"created_by": "COPY / /"}],
         },
     )

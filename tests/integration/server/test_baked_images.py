@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import hashlib
 import io
 import json
 import shutil
@@ -105,10 +107,13 @@ def documents(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def unpacked(name: str, into: Path) -> Path:
     """The file system of an image: its layers over each other, as a container runtime lays them."""
-    manifest, _ = documents(name)
+    manifest, config = documents(name)
     with opened(name) as repository:
-        for layer in manifest["layers"]:
+        for layer, diff_id in zip(manifest["layers"], config["rootfs"]["diff_ids"], strict=True):
             content = b"".join(repository.blob(layer["digest"], layer["size"]))
+            if layer["mediaType"].endswith("+gzip"):
+                content = gzip.decompress(content)
+            assert f"sha256:{hashlib.sha256(content).hexdigest()}" == diff_id
             with tarfile.open(fileobj=io.BytesIO(content)) as tar:
                 for member in tar:
                     if member.name.endswith(".wh..wh..opq"):
