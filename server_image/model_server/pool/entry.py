@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import logging
+import time
 from dataclasses import dataclass, field
 
 from model_server.errors import RequestError
 from model_server.pool.catalog import ListedModel
-from model_server.pool.eviction import Resident
+from model_server.pool.eviction import Resident, retry_after
 from model_server.pool.process import WorkerProcess
 from model_server.pool.quarantine import Record, Standing
+from model_server.pool.wire import NotLoaded
+
+log = logging.getLogger(__name__)
 
 
 class State(enum.StrEnum):
@@ -62,6 +67,14 @@ class Entry:
             self.idle.clear()
         else:
             self.idle.set()
+
+    def failed(self, reply: NotLoaded) -> None:
+        """It could not be loaded, and is not tried again for a while."""
+        count = 1 if self.failure is None else self.failure.count + 1
+        seconds = retry_after(count, is_permanent=reply.is_permanent)
+        until = time.monotonic() + seconds
+        self.failure = Failure(reason=reply.reason, message=reply.message, hint=reply.hint, until=until, count=count)
+        log.error("%s: %s", reply.reason, reply.message, extra={"model": self.name, "hint": reply.hint})
 
     @property
     def name(self) -> str:
