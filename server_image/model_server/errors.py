@@ -433,3 +433,8 @@ class StepFailed(PredictionError):
         super().__init__(message)
         self.step = step
         self.detail = detail
+
+    @property
+    def whole(self) -> str:
+        """The message with the detail, for the package's author."""
+        return f"{self.message}: {self.detail}" if self.detail else self.message

@@ -20,7 +20,7 @@ import orjson
 
 from model_server.batch.reader import Row, chunks_of, read_rows
 from model_server.domain.model import LoadedModel
-from model_server.errors import DatasetInvalid, InvalidInput, RestartNeeded, StartError
+from model_server.errors import DatasetInvalid, InvalidInput, PredictFailed, RestartNeeded, StartError, StepFailed
 from model_server.group_metrics import GroupMetrics
 from model_server.inputs.text import number_or_text
 from model_server.loader import load
@@ -100,6 +100,11 @@ def predict_rows(
     try:
         inputs = loaded.adapter.from_instances(instances, numbers_only=False)
         return loaded.model.predict(inputs, probabilities=probabilities)
+    except StepFailed as error:
+        raise PredictFailed(
+            f"rows {first_row} to {first_row + len(chunk) - 1}: {error.whole}",
+            hint="Try the rows with the package where it was made; correct the step.",
+        ) from None
     except (InvalidInput, ValueError) as error:
         raise DatasetInvalid(f"rows {first_row} to {first_row + len(chunk) - 1}: {error}") from None
 

@@ -225,7 +225,7 @@ def warm(model: Model, adapter: InputAdapter) -> tuple[Outputs, str]:
     except StartError:
         raise
     except RequestError as error:
-        said = f"{error.message}: {error.detail}" if isinstance(error, StepFailed) and error.detail else error.message
+        said = error.whole if isinstance(error, StepFailed) else error.message
         raise PredictFailed(
             f"the example in model.yaml cannot be predicted: {said}",
             hint="Correct model.yaml, or pre.py or post.py where they are to blame.",
@@ -252,7 +252,7 @@ def _try_rows(model: Model, candidates: Sequence[Inputs]) -> tuple[Outputs, str]
     first = failures[0]
     text = f"{type(first).__name__}: {first_line(first)}"
     if isinstance(first, PredictFailed | StepFailed):
-        text = first.message
+        text = first.whole if isinstance(first, StepFailed) else first.message
     log.warning("the model failed on a made-up row; give examples in model.yaml: %s", text, exc_info=first)
     return {}, text
 

@@ -17,7 +17,7 @@ import orjson
 from model_server.batch.reader import Row, chunks_of
 from model_server.domain.model import LoadedModel
 from model_server.domain.tensors import Outputs
-from model_server.errors import ArtifactCorrupt, InvalidInput, SettingsInvalid
+from model_server.errors import ArtifactCorrupt, InvalidInput, SettingsInvalid, StepFailed
 
 log = logging.getLogger(__name__)
 
@@ -114,15 +114,15 @@ def predict_chunk(loaded: LoadedModel, chunk: Sequence[Row], plan: Plan, *, firs
     try:
         outputs = _predict(loaded, instances, plan)
         return [_line(row, _columns(outputs, index, loaded)) for index, row in enumerate(chunk)], 0
-    except (InvalidInput, ValueError):
+    except (InvalidInput, StepFailed, ValueError):
         log.info("looking for a bad row", extra={"first_row": first_row + 1})
     lines, bad = [], 0
     for index, row in enumerate(chunk):
         try:
             outputs = _predict(loaded, [instances[index]], plan)
             lines.append(_line(row, _columns(outputs, 0, loaded)))
-        except (InvalidInput, ValueError) as error:
-            text = str(error).replace("instances[0].", "")
+        except (InvalidInput, StepFailed, ValueError) as error:
+            text = error.whole if isinstance(error, StepFailed) else str(error).replace("instances[0].", "")
             if not plan.keep_bad_rows:
                 hint = "Correct it, or keep bad rows with their error: --keep-bad-rows."
                 raise ArtifactCorrupt(f"row {first_row + index + 1}: {text}", hint=hint) from None

@@ -25,7 +25,7 @@ from model_server.batch.slices import Record, read_groups, read_piece
 from model_server.batch.source import InputFolder
 from model_server.domain.model import LoadedModel
 from model_server.domain.tensors import Inputs, Outputs
-from model_server.errors import ArtifactCorrupt, BadRow, first_line
+from model_server.errors import ArtifactCorrupt, BadRow, StepFailed, first_line
 from model_server.storage.folder import Folder
 
 log = logging.getLogger(__name__)
@@ -229,7 +229,8 @@ def _predicted(
         raise
     except Exception as error:
         if len(chunk) == 1:
-            yield chunk.broken(first_line(error).replace("instances[0].", "") or type(error).__name__)
+            text = error.whole if isinstance(error, StepFailed) else first_line(error).replace("instances[0].", "")
+            yield chunk.broken(text or type(error).__name__)
             return
         half = len(chunk) // 2
         yield from _predicted(loaded, chunk.part(0, half), probabilities)

@@ -16,9 +16,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
-from model_server.batch.__main__ import main
+from model_server.batch.__main__ import main as predict_table
+from model_server.evaluate import main as measure
 from model_server.grpc.messages import SERVICE, message
 from model_server.loader import load
+from model_server.runtimes.explaining.selection import explained
 from model_server.settings import read_settings
 
 IRIS = load_iris()
@@ -107,8 +109,9 @@ def loaded(tmp_path, monkeypatch):
     """Loads a package as the server does."""
     monkeypatch.setattr(sys, "path", list(sys.path))
 
-    def run(folder):
+    def run(folder, **settings):
         environ = {"MODEL_SERVER_STORAGE_URI": f"file://{folder}", "MODEL_SERVER_TRUSTED": "true"}
+        environ |= {f"MODEL_SERVER_{name.upper()}": value for name, value in settings.items()}
         return load(read_settings(environ), tmp_path / "scratch", environ=environ, report=lambda phase, text: None)
 
     return run
@@ -254,11 +257,79 @@ def test_a_step_that_cannot_work_fails_the_load(serve, iris, tmp_path, name, tex
     assert seen["hint"]
 
 
-def test_a_batch_job_sees_the_steps(iris, tmp_path, monkeypatch):
-    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
+@pytest.fixture
+def job(iris, tmp_path, monkeypatch):
+    """Runs a command of the image on some rows, in this process, with the package of the steps."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     for name, value in (("STORAGE_URI", f"file://{iris}"), ("TRUSTED", "true"), ("TERMINATION_LOG", tmp_path / "end")):
         monkeypatch.setenv(f"MODEL_SERVER_{name}", str(value))
-    assert main(["--input", f"file://{tmp_path}/rows.jsonl", "--output", f"file://{tmp_path}/out"]) == 0
+
+    def run(command, rows, source, *options):
+        (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        return command([source, f"file://{tmp_path}/rows.jsonl", *options])
+
+    return run
+
+
+def predicted(job, tmp_path, rows, *options):
+    assert job(predict_table, rows, "--input", "--output", f"file://{tmp_path}/out", *options) == 0
     parts = [part.read_text().splitlines() for part in sorted((tmp_path / "out").glob("part-*.jsonl"))]
-    assert [json.loads(line)["prediction"] for lines in parts for line in lines] == KINDS
+    return [json.loads(line) for lines in parts for line in lines]
+
+
+def test_a_batch_job_sees_the_steps(job, tmp_path):
+    assert [row["prediction"] for row in predicted(job, tmp_path, ROWS)] == KINDS
+
+
+def test_a_row_that_a_step_refuses_is_a_bad_row_of_a_batch(job, tmp_path):
+    wrong = [ROWS[0] | {"petal_width": width} for width in (101, -1)]
+    found = predicted(job, tmp_path, [*ROWS[:2], *wrong], "--keep-bad-rows")
+    assert [row.get("prediction") for row in found] == [*KINDS[:2], None, None]
+    assert "a petal of this width is no petal" in found[2]["error"]
+    assert found[3]["error"] == "pre.py failed on this input: AssertionError: negative (pre.py line 10)"
+
+
+@pytest.mark.parametrize(
+    ("width", "reason"),
+    [
+        pytest.param(0.1, "", id="rows that the steps take"),
+        pytest.param(101, "DatasetInvalid", id="rows that a step refuses"),
+        pytest.param(-1, "PredictFailed", id="a step that fails"),
+    ],
+)
+def test_an_evaluation_sees_the_steps(job, tmp_path, width, reason):
+    rows = [row | {"kind": kind} for row, kind in zip(ROWS, KINDS, strict=True)]
+    rows[0]["petal_width"] = width
+    code = job(measure, rows, "--data", "--target", "kind", "--metrics", "accuracy")
+    seen = json.loads((tmp_path / "end").read_text())
+    assert (code, seen.get("reason", "")) == (65 if reason else 0, reason)
+    assert reason or seen["metrics"] == {"accuracy": 1.0}
+    assert not reason or "pre.py" in seen["message"]
+
+
+@pytest.mark.parametrize(
+    ("post", "is_explained"),
+    [
+        pytest.param("return outputs", True, id="probabilities that are still there"),
+        pytest.param("return outputs['predict'].astype(str)", False, id="classes alone"),
+    ],
+)
+def test_explanations_are_about_what_goes_into_the_first_step(loaded, tmp_path, post, is_explained):
+    folder = tmp_path / "iris"
+    folder.mkdir()
+    joblib_file(folder)
+    (folder / "pre.py").write_text(PRE)
+    (folder / "post.py").write_text(f"def transform(outputs):\n    {post}\n")
+    edges = {name: np.quantile(IRIS.data[:, place] / 2.54, [0, 0.5, 1]) for place, name in enumerate(NAMES)}
+    profile = {name: {"edges": one.tolist(), "counts": [75, 75]} for name, one in edges.items()}
+    features = [{"name": name, "example": 1.0} for name in NAMES]
+    about = {"input_features": features, "reference_profile": profile}
+    (folder / "model.yaml").write_text(yaml.safe_dump(about))
+    found = loaded(folder, explanations="true")
+    assert (found.explainer is not None) is is_explained
+    if found.explainer is not None:
+        inputs = found.adapter.from_instances(ROWS[:2], numbers_only=True)
+        explanation = explained(found.explainer, inputs)
+        expected = MODEL.predict_proba(IRIS.data[::30][:2])
+        assert explanation.contributions.shape == (2, 3, len(NAMES))
+        np.testing.assert_allclose(explanation.base + explanation.contributions.sum(axis=2), expected, atol=1e-6)
