@@ -14,6 +14,7 @@ from modeldeploy.baking.layer import Layer, layer_of
 from modeldeploy.baking.reference import Image
 from modeldeploy.baking.referrers import attach
 from modeldeploy.baking.registry import Content, Repository
+from modeldeploy.bom.attached import read_bom
 from modeldeploy.bom.document import MEDIA_TYPE
 from modeldeploy.package.digest import tree_digest
 from modeldeploy.requests import Refused
@@ -33,7 +34,7 @@ class Recipe:
         platforms: as `linux/amd64`; the image of several is an index.
         sign: a private key (PEM) that signs the image.
         verify_base: a public key (PEM) that has to have signed the base.
-        bom: a bill of materials that is attached to the image, in CycloneDX's JSON; empty for none.
+        bom: a bill of materials (CycloneDX, JSON) that is attached to the image.
         plain_http: whether registries are spoken to without TLS.
     """
 
@@ -44,7 +45,7 @@ class Recipe:
     platforms: tuple[str, ...] = ("linux/amd64",)
     sign: Path | None = None
     verify_base: Path | None = None
-    bom: str = ""
+    bom: Path | None = None
     plain_http: bool = False
 
     @property
@@ -72,6 +73,7 @@ def push(recipe: Recipe, environ: Mapping[str, str], report: Report) -> Baked:
     with _opened(recipe.base, recipe, environ) as source, _opened(recipe.target, recipe, environ) as target:
         bases = _read_bases(source, recipe, public)
         sha256 = tree_digest(recipe.folder, recipe.files)
+        bom = read_bom(recipe.bom, sha256) if recipe.bom else b""
         layer = layer_of(recipe.folder, recipe.files)
         images = {platform: bake(base, layer, sha256, recipe.title) for platform, base in bases.items()}
         for platform, base in bases.items():
@@ -83,9 +85,9 @@ def push(recipe: Recipe, environ: Mapping[str, str], report: Report) -> Baked:
         manifests = {platform: manifest for platform, (manifest, _) in images.items()}
         whole = index_of(manifests) if len(manifests) > 1 else next(iter(manifests.values()))
         target.put_manifest(recipe.target.reference, whole)
-        if recipe.bom:
-            bom = Blob(media_type=MEDIA_TYPE, content=recipe.bom.encode())
-            report(f"attached {attach(target, whole, bom, 'bom.cdx.json')}, the bill of materials")
+        if bom:
+            attached = attach(target, whole, Blob(media_type=MEDIA_TYPE, content=bom), "bom.cdx.json")
+            report(f"attached {attached}, the bill of materials")
         if private is not None:
             from modeldeploy.baking.cosign import sign
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urljoin
 
 import httpx
@@ -26,7 +27,24 @@ from modeldeploy.requests import Refused
 MOST_BYTES = 4 * 2**20
 _TIMEOUT = httpx.Timeout(60, connect=15)
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
+#: Seconds before each further attempt at what may be otherwise a moment later.
+_PAUSES = (0.5, 2.0)
+_PASSING = (429, 500, 502, 503, 504)
 Content = Callable[[], Iterator[bytes]]
+T = TypeVar("T")
+
+
+class _Passing(Refused):
+    """A registry limits requests, restarts, or broke off a connection."""
+
+
+def _patiently(attempt: Callable[[], T]) -> T:
+    for pause in _PAUSES:
+        try:
+            return attempt()
+        except _Passing:
+            time.sleep(pause)
+    return attempt()
 
 
 class Repository:
@@ -57,6 +75,9 @@ class Repository:
         Raises:
             Refused: the registry refuses it or does not answer, or what it sends has another digest.
         """
+        return _patiently(lambda: self._manifest(reference))
+
+    def _manifest(self, reference: str) -> Blob | None:
         with self._asked("GET", f"/manifests/{reference}", headers={"accept": ACCEPTED}) as response:
             if response.status_code == 404:
                 return None
@@ -70,6 +91,9 @@ class Repository:
 
     def put_manifest(self, reference: str, manifest: Blob) -> httpx.Headers:
         """Store a manifest under a tag or its digest; returns the headers of the answer. Raises Refused."""
+        return _patiently(lambda: self._put_manifest(reference, manifest))
+
+    def _put_manifest(self, reference: str, manifest: Blob) -> httpx.Headers:
         headers = {"content-type": manifest.media_type}
         with self._asked("PUT", f"/manifests/{reference}", headers=headers, content=manifest.content) as response:
             self._expect(response, 201)
@@ -77,12 +101,15 @@ class Repository:
 
     def document(self, digest: str) -> bytes:
         """A small blob. Raises Refused, also when it has another digest."""
-        with self._asked("GET", f"/blobs/{digest}") as response:
-            self._expect(response, 200)
-            content = self._small(response)
+        content = _patiently(lambda: self._document(digest))
         if f"sha256:{hashlib.sha256(content).hexdigest()}" != digest:
             raise Refused(f"{self.image.host} answers with another blob than {digest}")
         return content
+
+    def _document(self, digest: str) -> bytes:
+        with self._asked("GET", f"/blobs/{digest}") as response:
+            self._expect(response, 200)
+            return self._small(response)
 
     def blob(self, digest: str, size: int) -> Iterator[bytes]:
         """The content of a blob, in chunks. Raises Refused when it has another size or digest, at its end."""
@@ -115,6 +142,9 @@ class Repository:
         Raises:
             Refused: the registry refuses it, or the content is another one.
         """
+        _patiently(lambda: self._put_blob(digest, size, content, mount_from))
+
+    def _put_blob(self, digest: str, size: int, content: Content, mount_from: str) -> None:
         if self.has_blob(digest):
             return
         query = f"?mount={digest}&from={mount_from}" if mount_from else ""
@@ -140,6 +170,8 @@ class Repository:
         try:
             with self._client.stream(method, address, follow_redirects=redirects, **more) as response:
                 yield response
+        except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError, httpx.ReadTimeout) as error:
+            raise _Passing(f"{self.image.host} broke off a connection: {error or type(error).__name__}") from None
         except httpx.HTTPError as error:
             why = str(error) or type(error).__name__
             hint = "" if self._base.startswith("http:") else ". A registry without TLS needs --plain-http"
@@ -154,7 +186,8 @@ class Repository:
                 f"{self.image.host} refuses {asked} with {response.status_code}: sign in with `docker login"
                 f" {self.image.host}`, as a user with access to {self.image.repository}"
             )
-        raise Refused(f"{self.image.host} answers {asked} with {response.status_code}{_told(response)}")
+        kind = _Passing if response.status_code in _PASSING else Refused
+        raise kind(f"{self.image.host} answers {asked} with {response.status_code}{_told(response)}")
 
     def _small(self, response: httpx.Response) -> bytes:
         content = b""

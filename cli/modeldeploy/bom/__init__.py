@@ -3,4 +3,5 @@
 requirements    what a requirements.txt asks for: pure
 package         what the files of a package say: read here, and nowhere else
 document        the document: pure
+attached        one that is to be attached to an image
 """

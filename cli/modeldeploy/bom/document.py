@@ -22,6 +22,8 @@ from modeldeploy.requests import Refused
 MEDIA_TYPE = "application/vnd.cyclonedx+json"
 _SCHEMA = "http://cyclonedx.org/schema/bom-1.6.schema.json"
 _PREFIX = "modeldeploy:"
+#: The property with the digest of the package.
+DIGEST = f"{_PREFIX}sha256"
 Fields = dict[str, Any]
 
 

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from modeldeploy.commands.bom import document
 from modeldeploy.requests import Refused
 
 
@@ -35,8 +34,9 @@ def bake(
         ),
     ] = None,
     bom: Annotated[
-        bool, typer.Option("--bom", help="Attach the bill of materials that `modeldeploy bom` prints to the image.")
-    ] = False,
+        Path | None,
+        typer.Option(metavar="FILE", help="Bill of materials to attach, of `modeldeploy bom`.", show_default=False),
+    ] = None,
     plain_http: Annotated[
         bool, typer.Option("--plain-http", help="Speak to registries without TLS; on loopback this is the default.")
     ] = False,
@@ -73,7 +73,7 @@ def bake(
         platforms=platforms,
         sign=sign,
         verify_base=verify_base,
-        bom=document(folder, [], None) if bom else "",
+        bom=bom,
         plain_http=plain_http,
     )
     baked = bring(recipe, os.environ, lambda line: print(line, file=sys.stderr))

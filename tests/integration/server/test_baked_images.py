@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import http_servers
 import pytest
@@ -345,9 +345,12 @@ def test_a_base_has_to_be_signed_where_that_is_asked_for(host: str, package: Pat
     assert signed
 
 
-def test_a_bill_of_materials_is_a_referrer_of_its_image(host: str, package: Path) -> None:
-    images = [bake(package, f"{host}/server:1", f"{host}/models/listed:7", "--bom") for _ in range(2)]
+def test_a_bill_of_materials_is_a_referrer_of_its_image(host: str, package: Path, tmp_path: Path) -> None:
     printed = CliRunner().invoke(build(), ["bom", str(package)]).stdout
+    file = tmp_path / "fraud.cdx.json"
+    file.write_text(printed)
+    where = (f"{host}/server:1", f"{host}/models/listed:7")
+    images = [bake(package, *where, "--bom", str(file)) for _ in range(2)]
     # This registry does not list referrers, so that they are listed under a tag, each once.
     with opened(f"{host}/models/listed:7") as repository:
         index = repository.manifest(images[0].digest.replace(":", "-"))
@@ -359,6 +362,13 @@ def test_a_bill_of_materials_is_a_referrer_of_its_image(host: str, package: Path
         assert found["subject"]["digest"] == images[0].digest
         assert found["artifactType"] == entry["artifactType"] == "application/vnd.cyclonedx+json"
         assert repository.document(found["layers"][0]["digest"]).decode() == printed
+    (package / "model.py").write_text(MODEL.format(limit=1))
+    with pytest.raises(Refused, match=rf"is of the package {images[0].sha256[:12]}\.\.\., and this one is"):
+        bake(package, *where, "--bom", str(file))
+    for text in ("{}", "[" * 100_000, '{"bomFormat": "SPDX"}', ""):
+        file.write_text(text)
+        with pytest.raises(Refused, match="is no document of CycloneDX"):
+            bake(package, *where, "--bom", str(file))
 
 
 def test_keys_that_cannot_sign_are_refused_before_anything_is_pushed(host: str, package: Path, tmp_path: Path) -> None:
@@ -448,6 +458,30 @@ def test_content_without_its_digest_is_not_stored(host: str, package: Path) -> N
         with pytest.raises(Refused, match=r"answers PUT .*DIGEST_INVALID"):
             repository.put_blob(layer.digest, layer.size, layer.content)
         assert not repository.has_blob(layer.digest)
+
+
+class Restarting(http_servers.Handler):
+    """A registry that is away for its first requests, and then has nothing."""
+
+    left: ClassVar[list[int]] = []
+
+    def do_GET(self) -> None:
+        status = self.left.pop() if self.left else 404
+        self.answer(b"", status)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "message"),
+    [
+        pytest.param([503, 429], "server:1 does not exist", id="for a moment"),
+        pytest.param([502] * 9, "answers GET .* with 502", id="for longer"),
+    ],
+)
+def test_a_registry_that_is_away(package: Path, statuses: list[int], message: str) -> None:
+    Restarting.left[:] = statuses
+    with http_servers.served(Restarting) as away, pytest.raises(Refused, match=message):
+        bake(package, f"{away}/server:1", f"{away}/fraud:7")
+    assert len(Restarting.left) == max(len(statuses) - 3, 0), "it is asked three times"
 
 
 class Hostile(http_servers.Handler):
