@@ -3,7 +3,7 @@
 The registry's protocol (OCI distribution) is a few web requests: a token, a manifest, its blobs. Credentials
 are those of an image pull: a Secret of type kubernetes.io/dockerconfigjson, or `DOCKER_CONFIG`. Registries
 on loopback are spoken to without TLS, as Docker does.
-Where the image is mounted (`MODEL_SERVER_IMAGE_DIR`), its package is used in place, and the registry is not asked.
+Where the model's image is mounted (`MODEL_SERVER_IMAGE_DIR`), its package is used in place, without a request.
 https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 """
 
@@ -36,7 +36,7 @@ from model_server.storage.progress import Progress
 from model_server.storage.transfer import RemoteFile, download
 from model_server.storage.web import WebTransport, ask
 
-_IMAGE_DIR = "MODEL_SERVER_IMAGE_DIR"
+_IMAGE_DIR, _STORAGE_URI = "MODEL_SERVER_IMAGE_DIR", "MODEL_SERVER_STORAGE_URI"
 _TITLE = "org.opencontainers.image.title"
 _UNPACK = "io.deis.oras.content.unpack"
 _PACKED = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -54,7 +54,7 @@ def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progres
 
     Nothing is copied where the image is mounted.
     """
-    if environ.get(_IMAGE_DIR):
+    if is_immutable(uri, environ=environ):
         return checked_path(_of(_mounted(Path(environ[_IMAGE_DIR]), uri)), uri, progress)
     with _explained(uri):
         place = _find(uri, environ)
@@ -76,8 +76,11 @@ def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progres
 
 
 def is_immutable(uri: str, *, environ: Mapping[str, str]) -> bool:
-    """Whether nobody can change what `fetch` returns: an image that is mounted is read-only, and has its digest."""
-    return bool(environ.get(_IMAGE_DIR))
+    """Whether nobody can change what `fetch` returns: an image that is mounted is read-only, and has its digest.
+
+    The model's image is: a data set of an evaluation may be in another one, which is downloaded.
+    """
+    return bool(environ.get(_IMAGE_DIR)) and uri == environ.get(_STORAGE_URI)
 
 
 def fingerprint(uri: str, *, environ: Mapping[str, str]) -> str:

@@ -23,11 +23,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from registries import ROBOT, USERS, push_image, push_index, registry, token_service
 from typer.testing import CliRunner
 
+from model_server.storage import fetch
 from modeldeploy.app import build
 from modeldeploy.baking.layer import layer_of
 from modeldeploy.baking.reference import parse_image
 from modeldeploy.baking.registry import MOST_BYTES, Repository
-from modeldeploy.package.digest import files_of
+from modeldeploy.package.digest import files_of, tree_digest
 from modeldeploy.requests import Refused
 
 pytestmark = pytest.mark.skipif(bool(registries.missing()), reason=registries.missing() or "-")
@@ -159,6 +160,19 @@ def test_an_image_that_is_mounted_is_used_in_place(
     server = serve(uri, image_dir=root, sha256=baked.sha256, model_dir=model_dir).wait_ready()
     assert server.client.post("/predict", json=ROWS).json()["predictions"] == [1, 0]
     assert [path for path in model_dir.rglob("*") if path.stat().st_size > 1000 and path.is_file()] == []
+
+
+def test_another_image_than_the_models_is_downloaded_beside_it(host: str, package: Path, tmp_path: Path) -> None:
+    """As the data set of an evaluation, in pods that have the model's image mounted."""
+    baked = bake(package, f"{host}/server:1", f"{host}/models/data:7")
+    (tmp_path / "image" / "models").mkdir(parents=True)
+    (tmp_path / "image" / "models" / "model.py").touch()
+    environ = {
+        "MODEL_SERVER_IMAGE_DIR": str(tmp_path / "image"),
+        "MODEL_SERVER_STORAGE_URI": f"oci://registry.invalid/fraud@{baked.digest}",
+    }
+    fetched = fetch(f"oci://{baked.image}", tmp_path / "into", environ=environ, report=print)
+    assert tree_digest(fetched, files_of(fetched)) == baked.sha256
 
 
 @pytest.mark.parametrize(

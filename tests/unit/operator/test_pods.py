@@ -6,11 +6,15 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from model_operator.api.resource import ObjectKey
+from model_operator.api.batch import ModelBatch
+from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.shadow import DIGEST_VARIABLE, shadow_token
 from model_operator.api.spec import parse_model, parse_server
+from model_operator.api.steps import Evaluate, parse_step
 from model_operator.api.values import replace
 from model_operator.clients.token_secret import secret_id
+from model_operator.manifests.batch import batch_job
+from model_operator.manifests.evaluation import evaluation_job
 from model_operator.manifests.pods import PodSettings, pod_template, pod_url, protects_metrics
 from model_operator.manifests.workload import rendered_by
 
@@ -93,6 +97,26 @@ def test_an_image_is_mounted_by_its_digest_where_the_server_looks_for_it() -> No
     assert mount == {"name": volume["name"], "mountPath": "/mnt/image", "readOnly": True}
     kubernetes_validate.validate({"apiVersion": "v1", "kind": "Pod", "spec": pod}, "1.35", strict=True)
     assert not [one for one in template({"storageUri": IMAGE})["spec"]["volumes"] if "image" in one]
+
+
+@pytest.mark.parametrize("kind", ["evaluation", "batch"])
+def test_jobs_of_a_model_mount_its_image_too(kind: str) -> None:
+    metadata = {"name": "fraud", "namespace": "team", "uid": "u", "generation": 1, "resourceVersion": "1"}
+    source = {"model": {"storageUri": IMAGE, "mount": "image"}, "server": {}}
+    if kind == "evaluation":
+        given = {"dataset": "s3://d/a.csv", "target": "y", "metrics": [{"name": "f1", "min": 0}]}
+        step = parse_step({"evaluate": given}, "steps[0]")
+        assert isinstance(step, Evaluate)
+        owner = ModelDeployment.from_body({"metadata": metadata, "spec": {"model": source["model"]}})
+        job = evaluation_job(owner, "fraud-evaluate", "bcdfghjk", source, step, SETTINGS)
+    else:
+        spec = {"model": {"name": "fraud"}, "input": {"uri": "s3://a/b.csv"}, "output": {"uri": "s3://a/c"}}
+        metadata["creationTimestamp"] = "2026-01-31T02:00:00Z"
+        job = batch_job(ModelBatch.from_body({"metadata": metadata, "spec": spec}), "bcdfghjk", source, SETTINGS)
+    pod = job["spec"]["template"]["spec"]
+    mounted = {volume["name"] for volume in pod["volumes"] if "image" in volume}
+    assert mounted <= {mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert len(mounted) == 1
 
 
 def test_a_pod_is_told_who_consumes_by_a_file_that_changes_under_it() -> None:
