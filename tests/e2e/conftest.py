@@ -6,6 +6,7 @@ control plane, and this machine joins it as a node and gets modeldeploy installe
 """
 
 import itertools
+import json
 import os
 import shutil
 import subprocess
@@ -81,6 +82,11 @@ class Space:
             return found if ready and current and serves else None
 
         return wait_until(live, f"{name} is Ready with version {version}", seconds=seconds) or {}
+
+    def node_address(self) -> str:
+        """Return where pods reach servers of this machine, which has the first node."""
+        [node, *_] = json.loads(self.kubectl("get", "nodes", "-o", "json").stdout)["items"]
+        return str(node["status"]["addresses"][0]["address"])
 
     def url(self, name: str) -> str:
         """Address of the front Service."""

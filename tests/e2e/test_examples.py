@@ -23,8 +23,7 @@ async def nats(space: Any, tmp_path: Path) -> AsyncIterator[str]:
     """The address of a real NATS server, where pods reach this machine."""
     if why := NatsServer.missing():
         pytest.skip(why)
-    [node, *_] = json.loads(space.kubectl("get", "nodes", "-o", "json").stdout)["items"]
-    server = NatsServer(tmp_path, node["status"]["addresses"][0]["address"])
+    server = NatsServer(tmp_path, space.node_address())
     await server.start()
     yield server.url
     await server.close()

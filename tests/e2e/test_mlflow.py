@@ -29,7 +29,7 @@ def test_a_moved_alias_is_rolled_out_and_the_verdict_is_written_back(space: Any,
     if space.cluster.running is None:
         pytest.skip("the registry is on this machine")
     packages = tmp_path / "packages"
-    with mlflow_registry.running_registry(tmp_path) as registry:
+    with mlflow_registry.running_registry(tmp_path, host=space.node_address()) as registry:
         registry.create(NAME)
         for version, says in (("1", "inputs[:, 0] * 0 + 1"), ("2", "inputs[:, 0] * 0 + 2"), ("3", "1 +")):
             assert registry.register(NAME, mlflow_registry.package(packages, version, says)) == version

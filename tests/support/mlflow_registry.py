@@ -1,4 +1,4 @@
-"""A real `mlflow server` with users and passwords, on loopback, and versions of models in it.
+"""A real `mlflow server` with users and passwords, on this machine, and versions of models in it.
 
 `make mlflow` installs it in `.venvs/mlflow`: its two hundred megabytes are no part of the other tests.
 """
@@ -82,7 +82,7 @@ class Registry:
 
 
 @contextmanager
-def running_registry(folder: Path, port: int = 0) -> Iterator[Registry]:
+def running_registry(folder: Path, port: int = 0, host: str = "127.0.0.1") -> Iterator[Registry]:
     """Run the server with all it has in a folder."""
     port = port or free_port()
     config = folder / "auth.ini"
@@ -94,9 +94,10 @@ def running_registry(folder: Path, port: int = 0) -> Iterator[Registry]:
         **os.environ,
         "MLFLOW_AUTH_CONFIG_PATH": str(config),
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "of-tests",
+        "MLFLOW_SERVER_ALLOWED_HOSTS": "*",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    options = ("--app-name", "basic-auth", "--host", "127.0.0.1", "--port", str(port), "--workers", "1")
+    options = ("--app-name", "basic-auth", "--host", host, "--port", str(port), "--workers", "1")
     places = ("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "files"))
     with (folder / "mlflow.log").open("ab") as log:
         process = subprocess.Popen(
@@ -104,7 +105,7 @@ def running_registry(folder: Path, port: int = 0) -> Iterator[Registry]:
             stdout=log, stderr=log, cwd=folder, env=environ, start_new_session=True,
         )  # fmt: skip
     try:
-        registry = Registry(f"http://127.0.0.1:{port}")
+        registry = Registry(f"http://{host}:{port}")
 
         def answers() -> bool:
             assert process.poll() is None, (folder / "mlflow.log").read_text()[-4000:]

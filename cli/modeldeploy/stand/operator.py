@@ -25,7 +25,7 @@ from modeldeploy.stand.source import checkout
 
 NAMESPACE = "modeldeploy"
 #: On one machine everything that a model refers to is on loopback, and the image `python` is the machine's own.
-_LOOPBACK = {"MODEL_OPERATOR_EGRESS_NETWORKS": "127.0.0.0/8", "MODEL_OPERATOR_POD_POLICY_IMAGES": "python:*"}
+_LOOPBACK, _IMAGES = {"MODEL_OPERATOR_EGRESS_NETWORKS": "127.0.0.0/8"}, ["python:*"]
 INSTALL = ["helm", "install", "modeldeploy", "helm/modeldeploy", "-n", NAMESPACE, "--create-namespace", "--wait"]
 
 
@@ -80,7 +80,8 @@ def installed(
 
 def _install(folder: Path, kubeconfig: Path, values: Mapping[str, Any], settings: Mapping[str, str]) -> "PodOperator":
     settings = {**_LOOPBACK, **settings}
-    values = {**values, "extraEnv": [{"name": name, "value": value} for name, value in settings.items()]}
+    environment_entries = [{"name": name, "value": value} for name, value in settings.items()]
+    values = {"podPolicyExceptions": {"images": _IMAGES}, **values, "extraEnv": environment_entries}
     done = _helm("install", kubeconfig, "--values", json.dumps(values))
     operator = PodOperator(folder, kubeconfig, done.stdout)
     if done.returncode:
@@ -149,6 +150,7 @@ class ProcessOperator:
             **environment(),
             "KUBECONFIG": str(kubeconfig),
             **_LOOPBACK,
+            "MODEL_OPERATOR_POD_POLICY_IMAGES": ",".join(_IMAGES),
             "MODEL_OPERATOR_HOST": "127.0.0.1",
             "MODEL_OPERATOR_IDENTITY": "operator-0",  # one name for the lease: restarted, it leads at once
             "MODEL_OPERATOR_METRICS_PORT": str(free_port()),
