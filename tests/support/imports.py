@@ -11,9 +11,10 @@ DEFINITION = read_definition()
 _ELSEWHERE = {"storageUri": "s3://models/imported"}
 
 
-def spec_of(conversion: Conversion) -> dict[str, Any]:
+def spec_of(conversion: Conversion, *, has_files: bool = True) -> dict[str, Any]:
     """Return the spec, after the ModelDeployment and the model.yaml were checked."""
-    body = manifest(conversion, {} if "storageUri" in conversion.spec.get("model", {}) else _ELSEWHERE)
+    brings_files = has_files and "storageUri" not in conversion.spec.get("model", {})
+    body = manifest(conversion, _ELSEWHERE if brings_files else {})
     assert check_object(body, DEFINITION) == []
     validate(dict(conversion.metadata), Metadata)
     spec: dict[str, Any] = body["spec"]

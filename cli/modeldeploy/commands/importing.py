@@ -57,7 +57,8 @@ def import_(
     ]
     for imported, one in zip(found, written, strict=True):
         print(one.manifest)
-        print(one.package)
+        if one.package is not None:
+            print(one.package)
         if imported.conversion.findings:
             _show(table_of(imported.conversion.findings))
     for one in written:

@@ -6,6 +6,7 @@ https://kserve.github.io/website/docs/reference/crd-api
 from typing import Any
 
 from modeldeploy.importing.fields import Fields, one_of
+from modeldeploy.importing.own_server import APP, own_server
 from modeldeploy.importing.pods import container, pod_spec, with_pods
 from modeldeploy.importing.storage import FORMATS, RUNS_CODE, code_finding, storage_uri
 from modeldeploy.importing.values import Body, Conversion, Finding, changed, lost, valid_name, without_empty
@@ -34,6 +35,16 @@ ADVICE = {
     "spec.predictor.containerConcurrency": "there is no limit of requests in a pod; server.auth.limits limits clients",
     "spec.predictor.deploymentStrategy": "write spec.strategy: rollingUpdate, canary, blueGreen or abTest",
     "spec.predictor.workerSpec": "one model on several nodes is not served",
+    "spec.predictor.batcher": "a server of your own has its own batches",
+    "spec.predictor.logger": "requests to a server of your own are not logged",
+    "metadata.annotations.autoscaling.knative.dev/target": "pods are not scaled by concurrent requests; write"
+    " autoscaling.targetRequestsPerSecond or targetCPUUtilizationPercentage",
+    "metadata.annotations.serving.kserve.io/enable-prometheus-scraping": "write monitoring.serviceMonitor: true",
+    "metadata.annotations.serving.kserve.io/metric": "write maxReplicas, so that there is room to scale",
+    "metadata.annotations.serving.kserve.io/targetUtilizationPercentage": "write maxReplicas, so that there is room to"
+    " scale",
+    "metadata.annotations.serving.kserve.io/storageSecretName": "make a Secret with the provider's own names"
+    " (docs/server.md), and name it in model.secretName",
     "spec.predictor.logger.mode": "the input log always has request and answer",
     "spec.predictor.batcher.timeout": "a request has one limit, server.requestTimeoutSeconds",
     "spec.predictor.model.args": "they are settings of the other server; ours are fields of spec.server",
@@ -72,23 +83,19 @@ def convert(document: Body, *, other_uri: str = "", trusted: bool = False) -> Co
     metadata = source.child("metadata")
     name, findings = valid_name(metadata.text("name"), "metadata.name")
     predictor = source.child("spec").child("predictor")
-    model, format_ = _model(predictor)
-    uri, more = _uri(model, other_uri)
-    findings += more
-    if format_ in RUNS_CODE and not trusted:
-        findings.append(code_finding(model.path, format_))
-    server, more = container(model)
-    findings += more
+    if _is_own(predictor):
+        artifact, server, template, format_ = _own(predictor, other_uri, findings)
+    else:
+        artifact, server, template, format_ = _served_here(predictor, other_uri, findings, trusted=trusted)
     spec: dict[str, Any] = {
-        "model": {"storageUri": uri, "format": format_}
-        | ({"trusted": True} if trusted and format_ in RUNS_CODE else {}),
+        "model": artifact,
         **_size(predictor, metadata.child("annotations"), findings),
-        "server": without_empty(_server(predictor, model, findings)) | server,
+        "server": server,
         "strategy": _strategy(predictor, findings),
     }
     pods, more = pod_spec(predictor)
     findings += more
-    spec["server"] = with_pods(spec["server"], pods)
+    spec["server"] = with_pods(spec["server"], pods | template)
     namespace, labels, annotations = metadata.text("namespace"), metadata.mapping("labels"), _annotations(metadata)
     for ours in ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink"):
         metadata.value(ours)
@@ -98,10 +105,51 @@ def convert(document: Body, *, other_uri: str = "", trusted: bool = False) -> Co
         labels=labels,
         annotations=annotations,
         spec={name: part for name, part in spec.items() if part},
-        metadata={"name": name, "format": format_},
+        metadata={"name": name, "format": format_} if format_ else {},
         findings=(*findings, *source.leftovers(ADVICE | _ADVICE_OF_FRAMEWORKS, _HARMLESS)),
         runs_code=format_ in RUNS_CODE,
     )
+
+
+#: What belongs to a model that is served here: its artifact, `spec.server`, more of the pod, and its format.
+_Parts = tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]
+
+
+def _served_here(predictor: Fields, other_uri: str, findings: list[Finding], *, trusted: bool) -> _Parts:
+    model, format_ = _model(predictor)
+    uri, more = _uri(model, format_, other_uri)
+    findings += more
+    if format_ in RUNS_CODE and not trusted:
+        findings.append(code_finding(model.path, format_))
+    server, more = container(model)
+    findings += more
+    artifact = {"storageUri": uri, "format": format_} | ({"trusted": True} if trusted and format_ in RUNS_CODE else {})
+    return artifact, without_empty(_server(predictor, model, findings)) | server, {}, format_
+
+
+def _is_own(predictor: Fields) -> bool:
+    return "containers" in predictor and not any(name in predictor for name in ("model", *_FRAMEWORKS, *_OTHERS))
+
+
+def _own(predictor: Fields, other_uri: str, findings: list[Finding]) -> _Parts:
+    """A server of one's own, with what KServe's storage initializer would fetch for it."""
+    containers = predictor.items("containers")
+    main = next((one for one in containers if one.text("name") == "kserve-container"), containers[0])
+    speaks_v2 = main.text("protocolVersion") == "v2"
+    own = own_server(main, findings, usual_port=8080, usual_path="/", speaks_v2=speaks_v2)
+    uri = other_uri
+    if own.storage_uri and not uri:
+        uri, more = storage_uri(own.storage_uri, main.at("env"))
+        findings += more
+    for one in containers:
+        if one is not main:
+            findings.append(lost(one.path, _MANY_CONTAINERS))
+            one.drop()
+    server: dict[str, Any] = {"container": own.container}
+    if (timeout := predictor.integer("timeout")) is not None:
+        server["requestTimeoutSeconds"] = timeout
+    template = {"containers": [{"name": APP, **own.template}]} if own.template else {}
+    return {"storageUri": uri} if uri else {}, server, template, ""
 
 
 def _model(predictor: Fields) -> tuple[Fields, str]:
@@ -113,11 +161,6 @@ def _model(predictor: Fields) -> tuple[Fields, str]:
     old = [name for name in (*_FRAMEWORKS, *_OTHERS) if name in predictor]
     if old:
         return predictor.child(old[0]), one_of(FORMATS, old[0], predictor.at(old[0]), _save_as(old[0]))
-    if "containers" in predictor:
-        raise Refused(
-            f"{predictor.at('containers')}: a container of your own has no counterpart: put its code into model.py of a"
-            " package (load_model(path), predict(model, inputs)), and deploy that"
-        )
     raise Refused(f"{predictor.path}: has no model; known are model, {', '.join(_FRAMEWORKS)}")
 
 
@@ -127,10 +170,11 @@ def _save_as(name: str) -> str:
         "triton": "Import the config.pbtxt of the model itself",
         "paddle": "Convert it to ONNX (paddle2onnx)",
     }
-    return ways.get(name, "")
+    own = "server.container runs its server as it is (docs/how-to/any-image.md)"
+    return f"{ways[name]}; or {own}" if name in ways else f"{own[0].upper()}{own[1:]}"
 
 
-def _uri(model: Fields, other_uri: str) -> tuple[str, list[Finding]]:
+def _uri(model: Fields, format_: str, other_uri: str) -> tuple[str, list[Finding]]:
     if "storage" in model:
         uri, findings = _from_storage(model.child("storage"), required=not other_uri)
     else:
@@ -139,10 +183,22 @@ def _uri(model: Fields, other_uri: str) -> tuple[str, list[Finding]]:
         raise Refused(f"{model.at('storageUris')}: a package is one URI; name it with --storage-uri")
     if other_uri:
         return other_uri, findings
+    if not uri and format_ == "transformers" and (name := _argument(model, "model_id")):
+        revision = _argument(model, "model_revision")
+        findings.append(
+            changed(model.at("args"), "model_id is in model.storageUri; other arguments have no counterpart")
+        )
+        return f"hf://{name}{'@' if revision else ''}{revision}", findings
     if not uri:
         raise Refused(f"{model.at('storageUri')}: is missing; name the storage of the model with --storage-uri")
     written, more = storage_uri(uri, model.at("storageUri"))
     return written, [*findings, *more]
+
+
+def _argument(model: Fields, name: str) -> str:
+    """The value of an argument that is written as --name=value."""
+    prefix = f"--{name}="
+    return next((str(one).removeprefix(prefix) for one in model.values("args") if str(one).startswith(prefix)), "")
 
 
 def _from_storage(storage: Fields, *, required: bool) -> tuple[str, list[Finding]]:

@@ -46,9 +46,24 @@ def with_pods(server: dict[str, Any], pods: dict[str, Any]) -> dict[str, Any]:
     return {**server, "podTemplate": {"spec": pods}} if pods else server
 
 
+def plain_resources(source: Fields) -> dict[str, Any]:
+    """Return `resources` of a container; a fraction that stands there as a number is written as a quantity."""
+
+    def quantity(value: Any) -> Any:
+        return str(value) if isinstance(value, float) else value
+
+    found = source.mapping("resources")
+    return {
+        kind: {name: quantity(one) for name, one in amounts.items()} if isinstance(amounts, dict) else amounts
+        for kind, amounts in found.items()
+    }
+
+
 def container(source: Fields) -> tuple[dict[str, Any], list[Finding]]:
     """Return `env` and `resources` of `spec.server`."""
-    server = {name: source.value(name) for name in ("env", "resources") if name in source}
+    server: dict[str, Any] = {"env": source.value("env")} if "env" in source else {}
+    if resources := plain_resources(source):
+        server["resources"] = resources
     findings = []
     if "env" in server:
         findings.append(

@@ -6,6 +6,7 @@ https://docs.seldon.ai/seldon-core-1 and https://docs.seldon.ai/seldon-core-2
 from typing import Any
 
 from modeldeploy.importing.fields import Fields, one_of
+from modeldeploy.importing.own_server import APP, OwnServer, own_server
 from modeldeploy.importing.pods import container, pod_spec, with_pods
 from modeldeploy.importing.storage import FORMATS, RUNS_CODE, code_finding, storage_uri
 from modeldeploy.importing.values import Body, Conversion, Finding, changed, lost, valid_name, without_empty
@@ -26,9 +27,14 @@ _OTHER_SERVERS = {
     "TENSORFLOW_SERVER": "Convert a SavedModel to ONNX (tf2onnx), or save it as .keras",
     "TRITON_SERVER": "Import the config.pbtxt of the model itself",
 }
+_OWN_SERVER = "server.container runs its server as it is (docs/how-to/any-image.md)"
 _OWN_CODE = "Put its code into model.py of a package: load_model(path) and predict(model, inputs)"
-#: What a Model of Seldon Core 2 may require, beside the names of formats.
-_CAPABILITIES = {**FORMATS, "catboost": "catboost", "mlserver": ""}
+#: Nodes of a graph that have a container of their own.
+_NO_SERVER = ("", "UNKNOWN_IMPLEMENTATION")
+#: The port of containers that Seldon's Python wrapper made.
+_WRAPPER_PORT = 9000
+#: What a Model of Seldon Core 2 requires of its server.
+_CAPABILITIES = {**FORMATS, "catboost": "catboost"}
 _OWN_METADATA = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink")
 _ANOTHER_PREDICTOR = (
     "a ModelDeployment has one model at a time: apply this one's as its next version, with the share as setWeight of"
@@ -71,20 +77,24 @@ def convert(document: Body, *, other_uri: str = "", trusted: bool = False) -> Co
     graph.value("name"), graph.value("type")
     predictor.value("name"), predictor.value("traffic"), predictor.value("shadow")
     server_name = graph.text("implementation")
-    if server_name not in _SERVERS and not graph.text("modelUri"):
-        raise Refused(f"{graph.path}: a container of your own has no counterpart. {_OWN_CODE}")
-    format_ = one_of(_SERVERS, server_name, graph.at("implementation"), _OTHER_SERVERS.get(server_name, _OWN_CODE))
-    uri, more = (other_uri, []) if other_uri else storage_uri(graph.text("modelUri"), graph.at("modelUri"))
-    graph.value("modelUri")
-    findings += more
+    own = _own(predictor, graph, spec, findings) if server_name in _NO_SERVER else None
+    format_ = "" if own else _format(graph, server_name)
+    uri = graph.text("modelUri")
+    if other_uri or uri or not own:
+        uri, more = (other_uri, []) if other_uri else storage_uri(uri, graph.at("modelUri"))
+        findings += more
     if format_ in RUNS_CODE and not trusted:
         findings.append(code_finding(graph.at("implementation"), format_))
-    model = {"storageUri": uri, "format": format_, "trusted": (trusted and format_ in RUNS_CODE) or None}
+    model: dict[str, Any] = {"storageUri": uri or None, "format": format_ or None}
+    model["trusted"] = (trusted and format_ in RUNS_CODE) or None
     if secret := graph.text("envSecretRefName"):
         model["secretName"] = secret
         told = "its keys are the provider's own names (docs/server.md), and not RCLONE_CONFIG_..."
         findings.append(changed(graph.at("envSecretRefName"), told))
-    pods, server, size = _components(predictor, graph, findings)
+    pods, server, size = _components(predictor, graph, findings, is_own=own is not None)
+    if own:
+        server = {"container": own.container}
+        pods |= {"containers": [{"name": APP, **own.template}]} if own.template else {}
     size = size or _replicas(predictor, spec)
     _protocol(spec, findings)
     return Conversion(
@@ -92,7 +102,7 @@ def convert(document: Body, *, other_uri: str = "", trusted: bool = False) -> Co
         namespace=source.child("metadata").text("namespace"),
         labels=source.child("metadata").mapping("labels") | predictor.mapping("labels"),
         spec=without_empty({"model": model, **size}) | ({"server": with_pods(server, pods)} if server or pods else {}),
-        metadata={"name": name, "format": format_},
+        metadata={"name": name, "format": format_} if format_ else {},
         findings=(*findings, *source.leftovers(ADVICE)),
         runs_code=format_ in RUNS_CODE,
     )
@@ -103,14 +113,14 @@ def convert_model(document: Body, *, other_uri: str = "", trusted: bool = False)
     source, (name, findings) = _opened(document)
     spec = source.child("spec")
     at = spec.at("requirements")
-    asked = [one_of(_CAPABILITIES, str(one).lower(), at, _OWN_CODE) for one in spec.values("requirements")]
-    format_ = next((one for one in asked if one), "auto")
+    format_ = _format_of(spec, findings)
     uri, more = (other_uri, []) if other_uri else storage_uri(spec.text("storageUri"), spec.at("storageUri"))
     spec.value("storageUri")
     findings += more
     if format_ in RUNS_CODE and not trusted:
         findings.append(code_finding(at, format_))
-    model = {"storageUri": uri, "format": format_, "trusted": (trusted and format_ in RUNS_CODE) or None}
+    may_run_code = format_ in RUNS_CODE or format_ == "auto"
+    model = {"storageUri": uri, "format": format_, "trusted": (trusted and may_run_code) or None}
     size = _scaled(spec.integer("minReplicas"), spec.integer("maxReplicas")) or _replicas(spec)
     memory = spec.value("memory")
     return Conversion(
@@ -126,6 +136,21 @@ def convert_model(document: Body, *, other_uri: str = "", trusted: bool = False)
     )
 
 
+def _format_of(spec: Fields, findings: list[Finding]) -> str:
+    """The format that the requirements name; the others are names that an administrator gave to servers."""
+    asked, at = [str(one).lower() for one in spec.values("requirements")], spec.at("requirements")
+    known = [one for one in asked if one in FORMATS or one == "catboost"]
+    others = [one for one in asked if one not in (*known, "mlserver")]
+    if not known and others:
+        one_of(_CAPABILITIES, others[0], at, f"{_OWN_CODE}; or {_OWN_SERVER}")
+    if not known:
+        findings.append(changed(at, "names no format: servers find it by the files of the package"))
+        return "auto"
+    if others:
+        findings.append(lost(at, f"servers have no capabilities to ask for: {', '.join(others)}"))
+    return _CAPABILITIES[known[0]]
+
+
 def _opened(document: Body) -> tuple[Fields, tuple[str, list[Finding]]]:
     source = Fields(document)
     source.value("apiVersion"), source.value("kind"), source.value("status")
@@ -134,6 +159,24 @@ def _opened(document: Body) -> tuple[Fields, tuple[str, list[Finding]]]:
         metadata.value(one)
     metadata.child("annotations").value("kubectl.kubernetes.io/last-applied-configuration")
     return source, valid_name(metadata.text("name"), "metadata.name")
+
+
+def _format(graph: Fields, server: str) -> str:
+    hint = f"{_OTHER_SERVERS.get(server, _OWN_CODE)}; or {_OWN_SERVER}"
+    return one_of(_SERVERS, server, graph.at("implementation"), hint)
+
+
+def _own(predictor: Fields, graph: Fields, spec: Fields, findings: list[Finding]) -> OwnServer:
+    """The container of the graph's node, which answers by Seldon's wrapper or by the Open Inference Protocol."""
+    containers = [one for part in predictor.items("componentSpecs") for one in part.child("spec").items("containers")]
+    named = [one for one in containers if one.text("name") == graph.text("name")]
+    if graph.text("type", "MODEL") != "MODEL" or not named:
+        raise Refused(f"{graph.path}: is no model, and has no container of its name: {_OWN_CODE}")
+    endpoint = graph.child("endpoint")
+    port = endpoint.integer("httpPort") or endpoint.integer("service_port") or _WRAPPER_PORT
+    endpoint.value("type")
+    speaks_v2 = spec.text("protocol") in ("v2", "kfserving")
+    return own_server(named[0], findings, usual_port=port, usual_path="/health/ping", speaks_v2=speaks_v2)
 
 
 def _main(predictors: list[Fields], path: str) -> Fields:
@@ -145,7 +188,7 @@ def _main(predictors: list[Fields], path: str) -> Fields:
 
 
 def _components(
-    predictor: Fields, graph: Fields, findings: list[Finding]
+    predictor: Fields, graph: Fields, findings: list[Finding], *, is_own: bool
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Fields of the pods, of the container that serves, and of the autoscaler."""
     pods, server, size = dict[str, Any](), dict[str, Any](), dict[str, Any]()
@@ -157,7 +200,8 @@ def _components(
         findings += more
         pods |= found
         for one in inner.items("containers"):
-            if one.text("name") == graph.text("name") or len(inner.items("containers")) == 1:
+            is_model = one.text("name") == graph.text("name") or len(inner.items("containers")) == 1
+            if is_model and not is_own:
                 found, more = container(one)
                 findings += more
                 server |= found

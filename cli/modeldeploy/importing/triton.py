@@ -28,7 +28,8 @@ _BACKENDS = {
 }
 _OTHER_BACKENDS = (
     "An ensemble is several ModelDeployments, or steps in one model.py; TensorRT, TensorFlow and OpenVINO models have"
-    " to be exported to ONNX; a model of the Python backend becomes model.py of a package"
+    " to be exported to ONNX; a model of the Python backend becomes model.py of a package; or Triton itself"
+    " runs in server.container (docs/how-to/any-image.md)"
 )
 _FILES = {"onnx": "model.onnx", "torchscript": "model.pt"}
 #: Of FIL's `model_type`: our format and the file.
@@ -52,6 +53,9 @@ ADVICE = {
     "output.reshape": "export the model with the shape that answers have",
     "input.format": "tensors are given as they are, in the shape of dims",
     "dynamic_batching.preferred_batch_size": "a batch has as many rows as wait, up to server.batching.maxBatchSize",
+    "dynamic_batching.default_priority_level": "requests are answered in the order in which they come",
+    "dynamic_batching.priority_queue_policy": "requests are answered in the order in which they come",
+    "input.optional": "write nullable: true for the feature in model.yaml, if the model takes a missing value",
     "dynamic_batching.priority_levels": "requests are answered in the order in which they come",
     "dynamic_batching.default_queue_policy": "server.requestTimeoutSeconds limits how long a request waits",
     "dynamic_batching.preserve_ordering": "each request has its own answer",
@@ -81,10 +85,7 @@ def convert(
     """
     source = Fields(_plain(message))
     name, findings = valid_name(source.text("name") or folder, "name")
-    field = "backend" if "backend" in source else "platform"
-    platform = source.text("backend") or source.text("platform")
-    source.text("platform")
-    backend = one_of(_BACKENDS, platform, field, _OTHER_BACKENDS)
+    backend = _backend(source, files)
     parameters = _parameters(source)
     format_, usual = _trees(parameters) if backend == "fil" else (backend, _FILES[backend])
     filename = source.text("default_model_filename") or usual
@@ -120,6 +121,20 @@ def convert(
         files=beside,
         runs_code=format_ in RUNS_CODE,
     )
+
+
+def _backend(source: Fields, files: Collection[str]) -> str:
+    """The backend that the config names, or else the one that the name of the file tells, as Triton does."""
+    backend, platform = source.text("backend"), source.text("platform")
+    if backend or platform:
+        return one_of(_BACKENDS, backend or platform, "backend" if backend else "platform", _OTHER_BACKENDS)
+    wanted = source.text("default_model_filename")
+    names = {PurePosixPath(wanted).name} if wanted else {PurePosixPath(one).name for one in files}
+    found = [format_ for format_, usual in _FILES.items() if usual in names]
+    if len(found) != 1:
+        there = ", ".join(sorted(files)[:10]) or "no files"
+        raise Refused(f"platform: is missing, and no file is called {' or '.join(_FILES.values())}; there are: {there}")
+    return found[0]
 
 
 def _plain(message: Mapping[str, list[Any]]) -> Body:

@@ -72,8 +72,9 @@ def manifest(conversion: Conversion, model: Body) -> dict[str, Any]:
         "annotations": dict(conversion.annotations),
     }
     metadata |= {name: value for name, value in more.items() if value}
-    spec = {"model": model, **conversion.spec}
-    spec["model"] = {**model, **conversion.spec.get("model", {})}
+    artifact = {**model, **conversion.spec.get("model", {})}
+    others = {name: part for name, part in conversion.spec.items() if name != "model"}
+    spec = ({"model": artifact} if artifact else {}) | others  # a server of one's own may bring its model
     return {"apiVersion": API_VERSION, "kind": "ModelDeployment", "metadata": metadata, "spec": spec}
 
 

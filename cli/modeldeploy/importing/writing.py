@@ -18,10 +18,10 @@ PACKAGE = "package"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """Where a model's files are. `is_local` where the package is on this machine only."""
+    """Where a model's files are: no package for a server of one's own; `is_local` where it is on this machine only."""
 
     manifest: Path
-    package: Path
+    package: Path | None
     is_local: bool
 
 
@@ -39,12 +39,13 @@ def write(imported: Imported, output: Path, storage_uri: str, *, force: bool) ->
     package, path = folder / PACKAGE, folder / MANIFEST
     if not force and (path.exists() or package.exists()):
         raise Refused(f"{folder} has been written already: choose another --output, or write over it with --force")
-    package.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, source in conversion.files.items():
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         if imported.contents is not None:
             imported.contents.copy(source, package / name)
     if conversion.metadata:
+        package.mkdir(exist_ok=True)
         (package / METADATA).write_text(_yaml(conversion.metadata), encoding="utf-8")
     model: dict[str, Any] = {}
     if conversion.files:
@@ -52,7 +53,11 @@ def write(imported: Imported, output: Path, storage_uri: str, *, force: bool) ->
         if conversion.runs_code and not conversion.spec.get("model", {}).get("trusted"):
             model["sha256"] = tree_digest(package, files_of(package))
     path.write_text(_yaml(manifest(conversion, model)), encoding="utf-8")
-    return Written(manifest=path, package=package, is_local=bool(conversion.files) and not storage_uri)
+    return Written(
+        manifest=path,
+        package=package if package.exists() else None,
+        is_local=bool(conversion.files) and not storage_uri,
+    )
 
 
 def _yaml(document: Any) -> str:

@@ -52,6 +52,16 @@ def test_each_model_has_a_folder(services: Path, tmp_path: Path) -> None:
     assert run("x", "-o", "y").exit_code != 0
 
 
+def test_a_server_of_ones_own_has_no_package(tmp_path: Path) -> None:
+    container = {"name": "c", "image": "mine:1", "ports": [{"containerPort": 9000}], "protocolVersion": "v2"}
+    service = yaml.safe_load(SERVICE.format(name="mine")) | {"spec": {"predictor": {"containers": [container]}}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(service))
+    done = run(tmp_path / "mine.yaml", "-o", tmp_path / "out")
+    assert done.stdout.splitlines() == [f"{tmp_path}/out/mine/modeldeployment.yaml"]
+    assert [one.name for one in (tmp_path / "out" / "mine").iterdir()] == ["modeldeployment.yaml"]
+    assert "model" not in yaml.safe_load((tmp_path / "out" / "mine" / "modeldeployment.yaml").read_text())["spec"]
+
+
 def test_strict_fails_when_something_is_lost(services: Path, tmp_path: Path) -> None:
     assert run(services, "-o", tmp_path / "a", "--strict").exit_code == 1
     services.write_text(SERVICE.format(name="one").replace("    containerConcurrency: 3\n", ""))

@@ -186,6 +186,101 @@ def test_metadata_goes_along_without_the_settings_of_others() -> None:
     }
 
 
+def test_a_fraction_of_a_processor_is_written_as_a_quantity() -> None:
+    conversion = imported({"resources": {"requests": {"cpu": 0.1, "memory": "1Gi"}}})
+    assert spec_of(conversion)["server"]["resources"] == {"requests": {"cpu": "0.1", "memory": "1Gi"}}
+
+
+def test_a_model_of_the_hub_is_named_by_arguments() -> None:
+    model: dict[str, Any] = {
+        "modelFormat": {"name": "huggingface"},
+        "args": ["--model_name=bert", "--model_id=org/bert"],
+    }
+    conversion = convert(a_service({"model": model}))
+    assert spec_of(conversion)["model"] == {"storageUri": "hf://org/bert", "format": "transformers"}
+    assert told(conversion) == {"spec.predictor.model.args": CHANGED}
+    model["args"].append("--model_revision=abc")
+    assert spec_of(convert(a_service({"model": model})))["model"]["storageUri"] == "hf://org/bert@abc"
+
+
+MINE = {"name": "kserve-container", "image": "registry.example.com/mine:1"}
+AT = "spec.predictor.containers[0]"
+
+
+@pytest.mark.parametrize(
+    ("container", "expected", "findings"),
+    [
+        pytest.param(
+            {"ports": [{"containerPort": 9000, "protocol": "TCP"}], "protocolVersion": "v2"},
+            {"port": 9000, "protocol": "openInference"},
+            {},
+            id="the Open Inference Protocol has a path for its readiness",
+        ),
+        pytest.param(
+            {"ports": [{"containerPort": 9000}]},
+            {"port": 9000, "readinessPath": "/"},
+            {f"{AT}.readinessProbe": CHANGED},
+            id="without a probe the root is asked",
+        ),
+        pytest.param(
+            {
+                "command": ["python"],
+                "args": ["-m", "mine", 3],
+                "ports": [{"containerPort": 9000}],
+                "readinessProbe": {"httpGet": {"path": "/ready", "port": 9000}, "periodSeconds": 5},
+                "livenessProbe": {"httpGet": {"path": "/live", "port": 9000}},
+                "env": [{"name": "A", "value": "b"}],
+                "resources": {"limits": {"cpu": 1}},
+            },
+            {
+                "port": 9000,
+                "command": ["python"],
+                "args": ["-m", "mine", "3"],
+                "readinessPath": "/ready",
+                "livenessPath": "/live",
+                "env": [{"name": "A", "value": "b"}],
+                "resources": {"limits": {"cpu": 1}},
+            },
+            {},
+            id="what a container says",
+        ),
+        pytest.param(
+            {"protocolVersion": "v2"},
+            {"port": 8081, "protocol": "openInference"},
+            {f"{AT}.ports": LOST},
+            id="the port of KServe is the proxy's",
+        ),
+    ],
+)
+def test_a_container_of_ones_own_stays_as_it_is(container: Any, expected: Any, findings: dict[str, str]) -> None:
+    conversion = convert(a_service({"containers": [{**MINE, **container}], "timeout": 20, "minReplicas": 2}))
+    own = {"image": "registry.example.com/mine:1", **expected}
+    assert spec_of(conversion, has_files=False) == {
+        "replicas": 2,
+        "server": {"container": own, "requestTimeoutSeconds": 20},
+    }
+    assert told(conversion) == findings | {f"{AT}.image": CHANGED}
+    assert conversion.metadata == {}
+
+
+def test_a_container_gets_the_artifact_that_it_asked_kserve_for() -> None:
+    mine = {
+        **MINE,
+        "ports": [{"containerPort": 9000}],
+        "protocolVersion": "v2",
+        "env": [{"name": "STORAGE_URI", "value": "s3://models/mine"}],
+        "securityContext": {"runAsUser": 1000},
+    }
+    conversion = convert(a_service({"containers": [{"name": "proxy", "image": "x"}, mine], "nodeSelector": {"a": "b"}}))
+    spec = spec_of(conversion, has_files=False)
+    assert spec["model"] == {"storageUri": "s3://models/mine"}
+    assert "env" not in spec["server"]["container"]
+    assert spec["server"]["podTemplate"] == {
+        "spec": {"nodeSelector": {"a": "b"}, "containers": [{"name": "app", "securityContext": {"runAsUser": 1000}}]}
+    }
+    assert told(conversion)["spec.predictor.containers[0]"] == LOST
+
+
 def test_a_transformer_and_an_explainer_are_named() -> None:
     body = a_service({"model": IRIS})
     body["spec"] |= {"transformer": {"containers": [{"image": "x"}]}, "explainer": {"art": {"type": "SquareAttack"}}}
@@ -266,9 +361,7 @@ def test_where_the_model_is(model: dict[str, Any], uri: str, findings: dict[str,
             id="a bucket that a Secret names",
         ),
         pytest.param(
-            {"containers": [{"image": "mine"}]},
-            "spec.predictor.containers: a container of your own has no counterpart",
-            id="a container",
+            {"containers": [{"name": "mine"}]}, "spec.predictor.containers[0].image: is missing", id="no image"
         ),
         pytest.param(
             {"model": {**IRIS, "env": 3}, "minReplicas": "many"},

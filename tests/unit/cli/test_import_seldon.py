@@ -171,9 +171,9 @@ def test_the_predictor_with_most_of_the_traffic_is_imported_and_the_others_are_n
     [
         pytest.param(a_deployment(), "spec.predictors: has no predictor that answers", id="nothing"),
         pytest.param(
-            a_deployment({"graph": {"name": "mine", "type": "MODEL"}}),
-            "spec.predictors[0].graph: a container of your own has no counterpart",
-            id="a container",
+            a_deployment({"graph": {"name": "mine", "type": "ROUTER"}}),
+            "spec.predictors[0].graph: is no model, and has no container of its name",
+            id="a router",
         ),
         pytest.param(
             a_deployment({"graph": IRIS | {"implementation": "TRITON_SERVER"}}),
@@ -191,6 +191,26 @@ def test_what_cannot_be_served_is_refused_with_its_field(body: dict[str, Any], s
     with pytest.raises(Refused) as refused:
         convert(body)
     assert said in str(refused.value)
+
+
+def test_a_container_of_ones_own_stays_as_it_is() -> None:
+    mine = {"name": "mine", "image": "registry.example.com/mine:1", "resources": {"requests": {"cpu": "1"}}}
+    graph = {"name": "mine", "type": "MODEL", "endpoint": {"type": "REST"}}
+    predictor = {"graph": graph, "componentSpecs": [{"spec": {"containers": [mine]}}], "replicas": 2}
+    conversion = convert(a_deployment(predictor, protocol="tensorflow"))
+    assert spec_of(conversion, has_files=False) == {
+        "replicas": 2,
+        "server": {
+            "container": {
+                "image": "registry.example.com/mine:1",
+                "port": 9000,
+                "readinessPath": "/health/ping",
+                "resources": {"requests": {"cpu": "1"}},
+            }
+        },
+    }
+    at = "spec.predictors[0].componentSpecs[0].spec.containers[0]"
+    assert told(conversion) == {f"{at}.image": CHANGED, f"{at}.readinessProbe": CHANGED}
 
 
 def a_model(**spec: Any) -> dict[str, Any]:
@@ -218,3 +238,9 @@ def test_a_model_of_core_2() -> None:
 def test_a_capability_that_nobody_has() -> None:
     with pytest.raises(Refused, match=r"spec.requirements: 'spacy' cannot be imported"):
         convert_model(a_model(requirements=["spacy"]))
+    anything = convert_model(a_model(requirements=["mlserver"]))
+    assert spec_of(anything)["model"]["format"] == "auto"
+    assert told(anything) == {"spec.requirements": CHANGED}
+    conversion = convert_model(a_model(requirements=["sklearn", "gpu-pool"]), trusted=True)
+    assert spec_of(conversion)["model"]["format"] == "sklearn"
+    assert told(conversion) == {"spec.requirements": LOST}

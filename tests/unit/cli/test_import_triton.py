@@ -169,6 +169,13 @@ def test_torchscript_runs_code() -> None:
     assert spec_of(imported(text, "1/model.pt", trusted=True))["model"]["trusted"] is True
 
 
+def test_a_file_tells_its_backend_where_the_config_does_not() -> None:
+    text = ONNX.replace('platform: "onnxruntime_onnx"', "")
+    assert imported(text).metadata["format"] == "onnx"
+    assert imported(text, "1/model.pt").metadata["format"] == "torchscript"
+    assert imported(text + 'default_model_filename: "model.pt"', "1/model.pt").metadata["format"] == "torchscript"
+
+
 def test_several_inputs_of_torchscript_have_other_names() -> None:
     inputs = "".join(f'input {{ name: "INPUT__{n}" data_type: TYPE_FP32 dims: 1 }} ' for n in range(2))
     conversion = imported(f'backend: "pytorch" max_batch_size: 4 {inputs}', "1/model.pt")
@@ -210,6 +217,12 @@ def test_columns_that_have_names_keep_them() -> None:
             (),
             "platform: 'tensorrt_plan' cannot be imported; known are onnxruntime_onnx, onnxruntime, pytorch_libtorch",
             id="a platform",
+        ),
+        pytest.param(
+            "max_batch_size: 1",
+            ("1/model.plan",),
+            "platform: is missing, and no file is called model.onnx or model.pt; there are: 1/model.plan",
+            id="no platform",
         ),
         pytest.param('platform: "ensemble"', (), "An ensemble is several ModelDeployments", id="an ensemble"),
         pytest.param('backend: "fil"', (), "parameters.model_type: 'xgboost' cannot be imported", id="binary trees"),
