@@ -1,7 +1,7 @@
 # What a person, CI and the README call. Every target sets itself up: the virtual environment is made
 # when it is missing and brought up to date when pyproject.toml or constraints.txt changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-heavy fuzz clients mlflow e2e check format sandbox sandbox-down bench bench-operator bench-hostile bench-sandbox bench-analysis bench-server bench-artifacts bench-memory bench-batch bench-streams bench-drift bench-dashboard bench-pool bench-wake bench-bake docs pictures site dashboards lock sbom workflows pin clean
+.PHONY: help setup demo test test-heavy fuzz clients mlflow test-foreign e2e check format sandbox sandbox-down bench bench-operator bench-hostile bench-sandbox bench-analysis bench-server bench-artifacts bench-memory bench-batch bench-streams bench-drift bench-dashboard bench-pool bench-wake bench-bake docs pictures site dashboards lock sbom workflows pin clean
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -54,6 +54,20 @@ $(MLFLOW)/.installed:
 
 mlflow: $(STAMP) $(MLFLOW)/.installed ## Run the tests with MLflow's own server, in .venvs/mlflow
 	@$(BIN)/python -m pytest --heavy tests/integration/server/test_mlflow_registry.py tests/e2e/test_mlflow.py $(PYTEST_ARGS)
+
+.venvs/mlserver/.installed:
+	@test -x .venvs/mlserver/bin/pip || { python=$$(.ci/find-python) && "$$python" -m venv .venvs/mlserver; }
+	@.venvs/mlserver/bin/pip install --quiet --disable-pip-version-check mlserver==1.7.1 mlserver-sklearn==1.7.1 uvloop==0.21.0 scikit-learn==1.9.1 joblib
+	@touch $@
+
+# What kserve takes in the end; said here, it spares pip a search of ten minutes.
+.venvs/kserve/.installed:
+	@test -x .venvs/kserve/bin/pip || { python=$$(.ci/find-python) && "$$python" -m venv .venvs/kserve; }
+	@.venvs/kserve/bin/pip install --quiet --disable-pip-version-check kserve 'protobuf<7' 'grpcio-health-checking<1.82' 'grpcio-reflection<1.82' scikit-learn==1.9.1 joblib
+	@touch $@
+
+test-foreign: $(STAMP) .venvs/mlserver/.installed .venvs/kserve/.installed ## Roll out MLServer and KServe's Python server (installs them in .venvs)
+	@$(BIN)/python -m pytest --heavy tests/e2e/test_any_image.py $(PYTEST_ARGS)
 
 e2e: $(STAMP) ## Run the end-to-end tests alone (CLUSTER=kubeconfig: on that cluster; NODE=sandbox: as its node)
 	@$(if $(CLUSTER),KUBECONFIG=$(CLUSTER)) $(if $(NODE),NODE=$(NODE)) $(BIN)/python -m pytest tests/e2e $(if $(CLUSTER),--cluster) $(PYTEST_ARGS)
@@ -178,5 +192,5 @@ lock: $(STAMP) ## Pin the versions of the virtual environment in constraints.txt
 
 clean: ## Remove what the other targets made
 	@test ! -x $(BIN)/python || $(BIN)/python -m modeldeploy.stand down >/dev/null 2>&1 || true
-	@rm -rf $(VENV) .venvs/clients .venvs/drift .venvs/mlflow .venvs/operator .venvs/oras .venvs/lock .venvs/release site .sandbox dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .venvs/clients .venvs/drift .venvs/mlflow .venvs/mlserver .venvs/operator .venvs/oras .venvs/kserve .venvs/lock .venvs/release site .sandbox dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,7 +12,7 @@ import select
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,6 +32,20 @@ class Report:
         return self.answered.total() + len(self.failed)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """How a server is asked: the body for one row, and version and prediction of an answer."""
+
+    body: Callable[[Sequence[float]], Any]
+    read: Callable[[Any], tuple[Any, Any]]
+
+
+OURS = Dialect(
+    body=lambda row: {"instances": [list(row)]},
+    read=lambda answer: (answer["model_version"], answer["predictions"][0]),
+)
+
+
 class Load:
     """`clients` threads that together send `rate` requests/s to `url` between entry and exit.
 
@@ -46,13 +60,15 @@ class Load:
         *,
         clients: int = 4,
         rate: float = 100,
+        dialect: Dialect = OURS,
     ) -> None:
         self.report = Report()
         parts = urlsplit(url)
         self._host, self._path = parts.netloc, parts.path
         self._rows = rows
-        self._bodies = [json.dumps({"instances": [list(row)]}).encode() for row in rows]
+        self._bodies = [json.dumps(dialect.body(row)).encode() for row in rows]
         self._expected = expected
+        self._read = dialect.read
         self._pause = clients / rate
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -97,8 +113,8 @@ class Load:
             text = response.read()
             if response.status != 200:
                 raise ValueError(f"{response.status} {text[:200]!r}")
-            answer = json.loads(text)
-            version, prediction = str(answer["model_version"]), answer["predictions"][0]
+            version, prediction = self._read(json.loads(text))
+            version = str(version)
         except (OSError, http.client.HTTPException, ValueError, LookupError) as error:
             connection.close()
             with self._lock:
