@@ -61,23 +61,23 @@ CONTAINERS: list[Row] = [
         own(
             strategy={
                 "abTest": {
-                    "metric": "conversion",
+                    "metric": "recall",
                     "minimumSampleSize": 100,
                     "trafficRouting": {"gatewayAPI": {"parentRefs": [{"name": "public"}]}},
                 }
             }
         ),
-        "strategy.abTest needs conversions",
+        "compares conversion or accuracy, of feedback",
     ),
     (
         "a canary of containers judged by labels",
-        own(**judged("canary", "accuracy", min=0.9)),
-        "is judged by errors, refusals, latency and metrics of prometheus",
+        own(**judged("canary", "recall", min=0.9)),
+        "is judged by errors, refusals, latency, by accuracy and conversion",
     ),
     (
         "a blue-green of containers judged by what they answer",
         own(**judged("blueGreen", "prediction-shift", max=1)),
-        "is judged by errors, refusals, latency and metrics of prometheus",
+        "is judged by errors, refusals, latency, by accuracy and conversion",
     ),
     ("gRPC of a container", own(server={"grpcPort": 9001}), "requests over gRPC are not metered"),
     (

@@ -21,6 +21,7 @@ from model_server.logs import configure, toggle_debug
 from model_server.meter.front import Front
 from model_server.meter.meter import CODES, Limits, Meter
 from model_server.meter.readiness import watch
+from model_server.meter.recording import BodyLog, Labels
 from model_server.meter.settings import MeterSettings, read_meter_settings
 from model_server.meter.upstream import Upstream
 from model_server.settings import TERMINATION_LOG, Settings
@@ -82,7 +83,7 @@ async def _serve(own: MeterSettings, settings: Settings, listener: socket.socket
     finally:
         for task in tasks:
             task.cancel()
-        meter.upstream.close()
+        meter.close()
 
 
 def _meter(own: MeterSettings, settings: Settings, memory: mmap, worker: int) -> Meter:
@@ -110,6 +111,8 @@ def _meter(own: MeterSettings, settings: Settings, memory: mmap, worker: int) ->
             header_timeout_seconds=settings.header_timeout_seconds,
             max_open=settings.max_queue_size,
         ),
+        labels=Labels(telemetry, remembers=own.protocol == "openInference"),
+        log=BodyLog.of(settings, telemetry),
         guards=guards_of(settings.auth_protect, authenticator, operator),
         prediction_paths=own.prediction_paths,
     )

@@ -11,6 +11,15 @@ from model_server.meter.head import LAST_CHUNK, Fields, chunk
 
 #: Of a request that is kept for a second attempt, and that waits for a connection.
 MOST_KEPT = 65_536
+#: Of a body that is recorded, for the input log or as feedback.
+MOST_RECORDED = 262_144
+
+
+def _grown(pieces: list[bytes], data: bytes, size: int) -> list[bytes] | None:
+    if size > MOST_RECORDED:
+        return None
+    pieces.append(data)
+    return pieces
 
 
 class Client(Protocol):
@@ -84,6 +93,8 @@ class Exchange:
         "front",
         "identifier",
         "is_http10",
+        "is_local",
+        "is_sampled",
         "keep_alive",
         "kept",
         "leave",
@@ -92,7 +103,9 @@ class Exchange:
         "out",
         "problem",
         "received",
-        "record",
+        "request_body",
+        "response_body",
+        "response_size",
         "size",
         "started",
         "status",
@@ -114,8 +127,12 @@ class Exchange:
         self.kept: list[bytes] | None = []
         self.connection: Connection | None = None
         self.leave: Callable[[], None] | None = None
-        #: The bodies of a request that is sampled for the input log; None for the others.
-        self.record: tuple[list[bytes], list[bytes]] | None = None
+        #: Answered by the meter itself, when its body is complete.
+        self.is_local = self.is_sampled = False
+        #: Bodies as they came, of a request that is recorded; None for the others, and for those that are too large.
+        self.request_body: list[bytes] | None = None
+        self.response_body: list[bytes] | None = None
+        self.response_size = 0
 
     @property
     def path(self) -> bytes:
@@ -126,8 +143,14 @@ class Exchange:
         """A piece of the request's body has come."""
         self.size += len(data)
         self.out.append(chunk(data) if self.chunked else data)
-        if self.record is not None:
-            self.record[0].append(data)
+        if self.request_body is not None:
+            self.request_body = _grown(self.request_body, data, self.size)
+
+    def add_answer(self, data: bytes) -> None:
+        """A piece of the answer's body has come."""
+        if self.response_body is not None:
+            self.response_size += len(data)
+            self.response_body = _grown(self.response_body, data, self.response_size)
 
     def complete(self) -> None:
         """The request's body is complete."""

@@ -136,6 +136,7 @@ class Front(asyncio.Protocol):
             elif name == b"expect":
                 exchange.expects = value.lower() == b"100-continue"
         self._head_bytes = 0
+        self._meter.record(exchange)
         self._line.append(exchange)
 
     def on_body(self, body: bytes) -> None:
@@ -187,6 +188,8 @@ class Front(asyncio.Protocol):
                 self.answer(exchange, *answer)
                 return
             meter.admit(exchange)
+            if exchange.is_local:
+                return
         except RequestError as error:
             self.fail(exchange, error)
             return
@@ -197,8 +200,20 @@ class Front(asyncio.Protocol):
     def _push(self, exchange: Exchange) -> None:
         if exchange.size > self._meter.limits.max_bytes:
             self.fail(exchange, RequestTooLarge(f"the body has more than {self._meter.limits.max_bytes} bytes"))
+        elif exchange.is_local:
+            exchange.out.clear()
+            if exchange.received or exchange.request_body is None:
+                self._take_feedback(exchange)
         elif exchange.connection is not None and exchange.out:
             exchange.connection.push()
+
+    def _take_feedback(self, exchange: Exchange) -> None:
+        try:
+            self._meter.take_feedback(exchange)
+        except RequestError as error:
+            self.fail(exchange, error)
+        else:
+            self.answer(exchange, 200, b"application/json", b'{"status":"ok"}')
 
     def _settle(self) -> None:
         """Read on, or not: a client that is ahead waits in its own buffers."""

@@ -24,8 +24,9 @@ from model_server.errors import (
     UnsupportedMediaType,
 )
 from model_server.key_limits import KeyLimits
-from model_server.meter.exchange import Client, Exchange
+from model_server.meter.exchange import MOST_RECORDED, Client, Exchange
 from model_server.meter.head import KEYS, request_head
+from model_server.meter.recording import Bodies, BodyLog, Labels
 from model_server.meter.upstream import Upstream
 from model_server.request_ids import RequestIds
 from model_server.telemetry import CONTENT_TYPE, OPENMETRICS, Telemetry
@@ -42,6 +43,7 @@ _REFUSALS: Mapping[int, type[RequestError]] = {
 #: Statuses of answers that are counted: every one that HTTP has.
 CODES = tuple(range(200, 600))
 _JSON = b"application/json"
+FEEDBACK = b"/feedback"
 
 
 class Phase(enum.StrEnum):
@@ -74,6 +76,8 @@ class Meter:
         limits: Limits,
         *,
         guards: Guards,
+        labels: Labels,
+        log: BodyLog | None = None,
         prediction_paths: tuple[str, ...] = (),
     ) -> None:
         self.upstream, self.telemetry, self.limits = upstream, telemetry, limits
@@ -84,6 +88,7 @@ class Meter:
         #: Requests for `/meter/drained`, which are answered at the end.
         self.waiting: set[Exchange] = set()
         self._authenticator, self._key_limits, self._guards = authenticator, key_limits, guards
+        self._labels, self._log = labels, log
         self._paths = tuple(path.encode() for path in prediction_paths)
         self._ids = RequestIds()
         self._loop = asyncio.get_running_loop()
@@ -91,11 +96,21 @@ class Meter:
 
     # --- requests
 
+    def record(self, exchange: Exchange) -> None:
+        """Keep the bodies of a request, before they come, where they are needed later."""
+        if exchange.method == b"POST" and exchange.path == FEEDBACK:
+            exchange.is_local, exchange.request_body = True, []
+        elif self._is_prediction(exchange):
+            if self._log is not None and self._log.is_sampled():
+                exchange.is_sampled, exchange.request_body, exchange.response_body = True, [], []
+            elif self._labels.remembers:
+                exchange.response_body = []
+
     def admit(self, exchange: Exchange) -> None:
         """Let a request to the server behind in, and write its head. Raises RequestErrors."""
         fields = dict(exchange.fields)
         exchange.identifier = self._ids.of(fields)
-        exchange.counted = self._is_prediction(exchange)
+        exchange.counted = not exchange.is_local and self._is_prediction(exchange)
         if exchange.counted:
             self.telemetry.begin()
         asks = self._authenticator.asks
@@ -103,6 +118,8 @@ class Meter:
             key = self._authenticator.check({name: fields[name] for name in KEYS & fields.keys()})
             if exchange.counted:
                 exchange.leave = self._key_limits.enter(key)
+        if exchange.is_local:
+            return
         if not self.has_been_ready:
             raise ModelNotReady(f"the model is not ready: {self.message}")
         if len(self.open) >= self.limits.max_open:
@@ -116,6 +133,12 @@ class Meter:
         )
         exchange.out.insert(0, head)
         self.open.add(exchange)
+
+    def take_feedback(self, exchange: Exchange) -> None:
+        """Count a label or a conversion. Raises RequestErrors."""
+        if exchange.request_body is None:
+            raise RequestTooLarge(f"feedback has at most {MOST_RECORDED} bytes")
+        self._labels.receive(b"".join(exchange.request_body))
 
     def ended(self, exchange: Exchange, status: int, error: RequestError | None) -> None:
         """A request is answered, or nobody waits for its answer any more (499)."""
@@ -138,9 +161,23 @@ class Meter:
             refusal = type(error) if error is not None else _REFUSALS.get(status)
             if refusal is not None:
                 telemetry.refused(refusal)
-        elif not telemetry.has_predicted:
-            telemetry.predicted()
+        else:
+            if not telemetry.has_predicted:
+                telemetry.predicted()
+            if exchange.response_body is not None or exchange.is_sampled:
+                self._remember(exchange)
         telemetry.end(status, seconds)
+
+    def _remember(self, exchange: Exchange) -> None:
+        asked, answered = exchange.request_body, exchange.response_body
+        if answered is not None and self._labels.remembers:
+            self._labels.remember(exchange.identifier, b"".join(answered))
+        if not exchange.is_sampled or self._log is None:
+            return
+        if asked is None or answered is None:
+            self._log.drop()
+        else:
+            self._log.offer(Bodies(exchange.identifier.decode(), b"".join(asked), b"".join(answered)))
 
     def _is_prediction(self, exchange: Exchange) -> bool:
         if self._paths:
@@ -213,6 +250,12 @@ class Meter:
     async def _next_end(self) -> None:
         self._progress.clear()
         await self._progress.wait()
+
+    def close(self) -> None:
+        """Close what is kept, and write what is left of the input log."""
+        self.upstream.close()
+        if self._log is not None:
+            self._log.close()
 
     @property
     def is_draining(self) -> bool:

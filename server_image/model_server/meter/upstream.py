@@ -255,8 +255,8 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange is None or self._is_over:
             return
         self._out.append(chunk(body) if self._is_chunked else body)
-        if exchange.record is not None:
-            exchange.record[1].append(body)
+        if exchange.response_body is not None:
+            exchange.add_answer(body)
 
     def on_message_complete(self) -> None:
         if self._is_over:

@@ -11,10 +11,11 @@ import sys
 import threading
 import time
 import urllib.request
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import orjson
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -109,53 +110,51 @@ class StorageSink:
         self._folder.write(f"{now:%Y-%m-%d}/{now:%H%M%S.%f}-{self._stem}.jsonl", b"\n".join(entries) + b"\n")
 
 
-class InputLog(Collector):
-    """Samples, queues, and writes in a thread of its own."""
+R = TypeVar("R")
 
-    def __init__(self, sink: Sink, settings: Settings, loaded: LoadedModel, telemetry: Telemetry) -> None:
+
+class SampledLog(Collector, ABC, Generic[R]):
+    """Samples, queues, and writes in a thread of its own. What a record is, and how it is written, subclasses say."""
+
+    def __init__(self, sink: Sink, settings: Settings, telemetry: Telemetry) -> None:
         self._sink = sink
         self._rate = settings.input_log_sample_rate
         self._redact = frozenset(settings.input_log_redact)
-        self._loaded = loaded
         self._telemetry = telemetry
         self._written, self._dropped = (telemetry.values.declare().first for _ in range(2))
-        self._queue: queue.Queue[tuple[Record, int] | None] = queue.Queue(QUEUE_SIZE)
+        self._queue: queue.Queue[tuple[R, int] | None] = queue.Queue(QUEUE_SIZE)
         # Each is written by one thread: their difference waits.
         self._offered_bytes = self._taken_bytes = 0
         self._thread = threading.Thread(target=self._run, name="input-log", daemon=True)
         self._thread.start()
         telemetry.registry.register(self)
 
-    @classmethod
-    def of(cls, settings: Settings, loaded: LoadedModel, telemetry: Telemetry) -> InputLog | None:
-        """The log the settings ask for, None for a rate of 0. Raises SettingsInvalid for an unknown sink."""
-        if settings.input_log_sample_rate == 0:
-            return None
-        names = {feature.name for feature in loaded.adapter.features} or {
-            tensor.name for tensor in loaded.adapter.tensors
-        }
-        unknown = sorted(set(settings.input_log_redact) - names)
-        if unknown:
-            raise SettingsInvalid(
-                f"input log redacts {unknown[0]!r}, which is not an input of this model",
-                hint=f"The model's inputs: {', '.join(sorted(names)[:20])}.",
-            )
-        return cls(_sink(settings.input_log_sink, loaded.identity), settings, loaded, telemetry)
+    @abstractmethod
+    def size(self, record: R) -> int:
+        """The bytes that a record keeps while it waits."""
+
+    @abstractmethod
+    def entry(self, record: R) -> bytes:
+        """A record as it is written."""
 
     def is_sampled(self) -> bool:
         """Toss the coin for one request."""
         return random.random() < self._rate  # noqa: S311 - a sample, not a secret
 
-    def offer(self, record: Record) -> None:
+    def drop(self) -> None:
+        """Count a sampled request that is not written."""
+        self._telemetry.values.own[self._dropped] += 1
+
+    def offer(self, record: R) -> None:
         """Queue a record, or drop and count it."""
-        size = bytes_of_all(record.inputs, QUEUE_BYTES) + bytes_of_all(record.outputs, QUEUE_BYTES)
+        size = self.size(record)
         try:
             if self._offered_bytes - self._taken_bytes + size > QUEUE_BYTES:
                 raise queue.Full
             self._queue.put_nowait((record, size))
             self._offered_bytes += size
         except queue.Full:
-            self._telemetry.values.own[self._dropped] += 1
+            self.drop()
 
     def close(self) -> None:
         """Write what is queued, for two seconds at most."""
@@ -182,10 +181,10 @@ class InputLog(Collector):
             if records:
                 self._write(records)
 
-    def _collect(self) -> tuple[list[Record], bool]:
+    def _collect(self) -> tuple[list[R], bool]:
         """Up to a batch of records, waiting a moment for more; False when the log is closed."""
         first = self._queue.get()
-        records: list[Record] = []
+        records: list[R] = []
         until = time.monotonic() + FLUSH_SECONDS
         while first is not None:
             record, size = first
@@ -200,29 +199,60 @@ class InputLog(Collector):
                 return records, True
         return records, False
 
-    def _write(self, records: list[Record]) -> None:
+    def _write(self, records: list[R]) -> None:
         try:
-            self._sink.write([self._entry(record) for record in records])
+            self._sink.write([self.entry(record) for record in records])
             self._telemetry.values.own[self._written] += len(records)
         except Exception as error:
             # Whatever the sink's trouble, the log must neither end nor reach the predictions.
             self._telemetry.values.own[self._dropped] += len(records)
             log.warning("input log: %d entries lost: %s", len(records), error)
 
-    def _entry(self, record: Record) -> bytes:
-        identity = self._loaded.identity
-        outputs = {name: array.tolist() for name, array in record.outputs.items()}
+    def document(self, identifier: str, inputs: Any, outputs: Any) -> bytes:
+        """One answered request as JSON."""
+        identity = self._telemetry.identity
         entry = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "logger": "input_log",
-            "id": record.identifier,
+            "id": identifier,
             "model": identity.model,
             "version": identity.version,
             "revision": identity.revision,
-            "inputs": self._rows(record.inputs),
+            "inputs": inputs,
             "outputs": outputs,
         }
         return orjson.dumps(entry, default=repr, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+
+
+class InputLog(SampledLog[Record]):
+    """The log of a model of ours: rows as objects, or named arrays."""
+
+    def __init__(self, sink: Sink, settings: Settings, loaded: LoadedModel, telemetry: Telemetry) -> None:
+        self._loaded = loaded
+        super().__init__(sink, settings, telemetry)
+
+    @classmethod
+    def of(cls, settings: Settings, loaded: LoadedModel, telemetry: Telemetry) -> InputLog | None:
+        """The log the settings ask for, None for a rate of 0. Raises SettingsInvalid for an unknown sink."""
+        if settings.input_log_sample_rate == 0:
+            return None
+        names = {feature.name for feature in loaded.adapter.features} or {
+            tensor.name for tensor in loaded.adapter.tensors
+        }
+        unknown = sorted(set(settings.input_log_redact) - names)
+        if unknown:
+            raise SettingsInvalid(
+                f"input log redacts {unknown[0]!r}, which is not an input of this model",
+                hint=f"The model's inputs: {', '.join(sorted(names)[:20])}.",
+            )
+        return cls(open_sink(settings.input_log_sink, loaded.identity), settings, loaded, telemetry)
+
+    def size(self, record: Record) -> int:
+        return bytes_of_all(record.inputs, QUEUE_BYTES) + bytes_of_all(record.outputs, QUEUE_BYTES)
+
+    def entry(self, record: Record) -> bytes:
+        outputs = {name: array.tolist() for name, array in record.outputs.items()}
+        return self.document(record.identifier, self._rows(record.inputs), outputs)
 
     def _rows(self, inputs: Inputs) -> Any:
         """Rows as objects by feature where features have names, else the named arrays."""
@@ -233,7 +263,8 @@ class InputLog(Collector):
         return {name: REDACTED if name in self._redact else values_of(array) for name, array in inputs.items()}
 
 
-def _sink(sink: str, identity: Identity) -> Sink:
+def open_sink(sink: str, identity: Identity) -> Sink:
+    """The sink that a setting names. Raises SettingsInvalid for an unknown one."""
     if sink == "stdout":
         return StdoutSink()
     if sink.startswith(("http://", "https://")):

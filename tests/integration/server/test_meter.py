@@ -517,6 +517,75 @@ async def test_a_key_is_asked_for_and_not_passed_on(tmp_path):
         assert [await meter.count(code) for code in (200, 401, 429)] == [1, 2, 0]
 
 
+# --- feedback and the input log
+
+
+async def test_labels_and_conversions_are_counted(meter):
+    for body in ({"prediction": 1, "label": 1}, {"prediction": "a", "label": "b"}, {"conversion": True}):
+        assert (await meter.ask("/feedback", json.dumps(body).encode())).status == 200
+    text = await meter.metrics()
+    labels = 'model="scorer",outcome="{}",revision="",version=""'
+    for outcome in ("correct", "wrong"):
+        assert f"modeldeploy_feedback_total{{{labels.format(outcome)}}} 1.0" in text
+    assert 'modeldeploy_conversions_total{converted="true",model="scorer",revision="",version=""} 1.0' in text
+    assert await meter.count(200) == 0
+    assert meter.behind.seen == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        pytest.param(b"{", 400, "the body is no JSON", id="no JSON"),
+        pytest.param(b"[]", 422, "expected an object", id="no object"),
+        pytest.param(b"{}", 422, "label: is missing", id="no label"),
+        pytest.param(
+            b'{"id": "x", "label": 1}', 404, "no prediction with id 'x'", id="an answer that nobody remembers"
+        ),
+        pytest.param(b" " * 300_000, 413, "feedback has at most", id="too much"),
+    ],
+)
+async def test_feedback_that_cannot_be_counted(meter, body, status, message):
+    answer = await meter.ask("/feedback", body)
+    assert answer.status == status
+    assert message in json.loads(answer.body)["error"]
+
+
+async def test_a_label_finds_an_answer_in_v2_by_its_id(tmp_path):
+    async with metered(tmp_path, METER_PROTOCOL="openInference") as meter:
+        said = json.dumps({"outputs": [{"name": "y", "data": [0, 1]}]}).encode()
+        assert (await meter.ask("/echo", said, x_request_id="r-1")).body == said
+        label = json.dumps({"id": "r-1", "label": [0, 2]}).encode()
+        assert (await meter.ask("/feedback", label)).status == 200
+        assert (await meter.ask("/feedback", label)).status == 404, "a label counts once"
+        assert (await meter.ask("/echo", b'{"outputs": []}', x_request_id="r-2")).status == 200
+        unread = await meter.ask("/feedback", b'{"id": "r-2", "label": 1}')
+        assert (unread.status, "send prediction and label" in unread.body.decode()) == (422, True)
+        text = await meter.metrics()
+        assert 'outcome="correct",revision="",version=""} 1.0' in text
+
+
+async def test_what_is_sampled_is_logged_and_what_is_redacted_is_not(tmp_path):
+    settings = {"INPUT_LOG_SAMPLE_RATE": 1, "INPUT_LOG_SINK": f"file://{tmp_path}/log", "INPUT_LOG_REDACT": "name,age"}
+    async with metered(tmp_path, **settings) as meter:
+        v2 = {"inputs": [{"name": "age", "data": [31]}, {"name": "income", "data": [2]}], "name": "Ann"}
+        await meter.ask("/echo", json.dumps(v2).encode(), x_request_id="r-1")
+        await meter.ask("/echo", b"Ann, 31", x_request_id="r-2")
+        await meter.ask("/score", b"x" * 300_000, x_request_id="r-3")
+        await meter.ask("/refuse", x_request_id="r-4")
+        async with asyncio.timeout(10):
+            while "modeldeploy_input_log_written_total" not in (text := await meter.metrics()) or " 2.0" not in text:
+                await asyncio.sleep(0.05)
+        [dropped] = re.findall(r"modeldeploy_input_log_dropped_total\{[^}]*\} (\S+)", text)
+        assert float(dropped) == 1
+    lines = [line for file in sorted((tmp_path / "log").rglob("*.jsonl")) for line in file.read_text().splitlines()]
+    entries = {entry["id"]: entry for entry in map(json.loads, lines)}
+    assert set(entries) == {"r-1", "r-2"}
+    tensors = [{"name": "[redacted]", "data": "[redacted]"}, {"name": "[redacted]", "data": [2]}]
+    assert entries["r-1"]["inputs"] == {"inputs": tensors, "name": "[redacted]"}
+    assert entries["r-2"]["inputs"] == "[redacted]"
+    assert entries["r-1"]["model"] == "scorer"
+
+
 # --- ready, and the end
 
 
