@@ -1,7 +1,7 @@
 # What a person, CI and the README call. Every target sets itself up: the virtual environment is made
 # when it is missing and brought up to date when pyproject.toml or constraints.txt changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-heavy fuzz clients mlflow test-foreign e2e check format sandbox sandbox-down bench bench-operator bench-hostile bench-sandbox bench-analysis bench-server bench-artifacts bench-memory bench-batch bench-streams bench-drift bench-dashboard bench-pool bench-wake bench-bake docs pictures site dashboards lock sbom workflows pin clean
+.PHONY: help setup demo test test-heavy fuzz clients mlflow test-foreign e2e check format sandbox sandbox-down bench bench-operator bench-hostile bench-sandbox bench-analysis bench-server bench-artifacts bench-memory bench-batch bench-streams bench-drift bench-dashboard bench-pool bench-wake bench-meter bench-bake docs pictures site dashboards lock sbom workflows pin clean
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -151,6 +151,9 @@ bench-dashboard: $(STAMP) ## Measure how the dashboard carries a thousand models
 
 bench-pool: $(STAMP) ## Measure a thousand small models in one pool, a server for each, and MLServer (installs it; ten minutes)
 	@$(BIN)/python benchmarks/pool.py
+
+bench-meter: $(STAMP) ## Measure what the meter before a server that is not ours costs (needs wrk; a minute)
+	@$(BIN)/python benchmarks/server/meter.py
 
 RELEASE := .venvs/release
 $(RELEASE)/.installed: pyproject.toml constraints.txt .ci/pins
