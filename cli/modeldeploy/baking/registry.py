@@ -7,18 +7,16 @@ https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import re
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import urljoin
 
 import httpx
 
-from modeldeploy.baking.credentials import IDENTITY_TOKEN
+from modeldeploy.baking.auth import RegistryAuth
 from modeldeploy.baking.image import ACCEPTED, Blob
 from modeldeploy.baking.reference import Image
 from modeldeploy.requests import Refused
@@ -26,7 +24,6 @@ from modeldeploy.requests import Refused
 #: The largest manifest that registries have to take, and configs are of the same kind.
 MOST_BYTES = 4 * 2**20
 _TIMEOUT = httpx.Timeout(60, connect=15)
-_CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 #: Seconds before each further attempt at what may be otherwise a moment later.
 _PAUSES = (0.5, 2.0)
 _PASSING = (429, 500, 502, 503, 504)
@@ -55,7 +52,7 @@ class Repository:
         scheme = "http" if plain_http or image.is_on_loopback else "https"
         self._base = f"{scheme}://{image.host}/v2/{image.repository}"
         self._client = httpx.Client(
-            auth=_Auth(httpx.URL(self._base), credentials),
+            auth=RegistryAuth(httpx.URL(self._base), credentials),
             timeout=_TIMEOUT,
             follow_redirects=True,
             # Blobs are compared with their digests as they are stored.
@@ -211,60 +208,3 @@ def _told(response: httpx.Response) -> str:
 def _only_encrypted(request: httpx.Request) -> None:
     if request.url.scheme != "https":
         raise Refused(f"the registry leads to {request.url.host} without TLS: use one that stays on https://")
-
-
-class _Auth(httpx.Auth):
-    """Answers a challenge with name and password, or with a token that the registry's token service gives for them."""
-
-    requires_response_body = False
-
-    def __init__(self, base: httpx.URL, credentials: tuple[str, str]) -> None:
-        self._base, (self._user, self._password) = base, credentials
-        self._header = ""
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        # Uploads may go to another host, which is none of the registry's.
-        is_ours = (request.url.scheme, request.url.netloc) == (self._base.scheme, self._base.netloc)
-        if is_ours and self._header:
-            request.headers["authorization"] = self._header
-        response = yield request
-        challenge = response.headers.get("www-authenticate", "") if response.status_code == 401 and is_ours else ""
-        kind, _, rest = challenge.partition(" ")
-        if kind.lower() == "basic" and self._user:
-            if self._header:  # refused already
-                return
-            self._header = _basic(self._user, self._password)
-        elif kind.lower() == "bearer":
-            answer = yield self._token_request(dict(_CHALLENGE.findall(rest)))
-            self._header = _bearer(answer)
-        # What is read from a package can be sent once; its upload was opened, and so allowed, a moment ago.
-        if challenge and self._header and isinstance(request.stream, httpx.ByteStream):
-            request.headers["authorization"] = self._header
-            yield request
-
-    def _token_request(self, asked: dict[str, str]) -> httpx.Request:
-        realm = asked.pop("realm", "")
-        if not realm.startswith(("https://", f"{self._base.scheme}://")):
-            raise Refused(f"the registry names {realm!r} as its token service, which is not encrypted")
-        asked.pop("error", None)
-        if self._user == IDENTITY_TOKEN:
-            form = {**asked, "grant_type": "refresh_token", "refresh_token": self._password, "client_id": "modeldeploy"}
-            return httpx.Request("POST", realm, data=form)
-        basic = {"authorization": _basic(self._user, self._password)} if self._user else {}
-        # A challenge may want two scopes, that of the repository to mount from among them; each is a parameter.
-        scopes = asked.pop("scope", "").split()
-        return httpx.Request("GET", realm, params={**asked, "scope": scopes}, headers=basic)
-
-
-def _basic(user: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-def _bearer(answer: httpx.Response) -> str:
-    try:
-        answer.read()
-        document = answer.json() if answer.status_code == 200 else {}
-        token = document.get("token") or document.get("access_token")
-    except (ValueError, AttributeError):
-        token = None
-    return f"Bearer {token}" if isinstance(token, str) else ""

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from modeldeploy.bom.document import DIGEST
+from modeldeploy.bom.fields import DIGEST
 from modeldeploy.requests import Refused
 
 _MOST_BYTES = 16 * 2**20

@@ -3,58 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
 
-from modeldeploy.bom.requirements import Library, parse_requirements
+from modeldeploy.bom.facts import Dataset, Document, Package
+from modeldeploy.bom.requirements import parse_requirements
 from modeldeploy.package.digest import digest_of, file_digests, files_of, tree_digest
 from modeldeploy.package.signing import SIGNATURE
 from modeldeploy.requests import Refused
 
-Document = Mapping[str, Any]
 #: Documents of more bytes are not what they are called.
 _MOST_BYTES = 16 * 2**20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dataset:
-    """Data that the model was trained or evaluated with; `url` where it is a URI, `sha256` where it is here."""
-
-    name: str
-    url: str = ""
-    sha256: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Package:
-    """A package.
-
-    Attributes:
-        name: of the folder.
-        files: digest (SHA-256) by path.
-        sha256: digest of the package, as `spec.model.sha256` has it.
-        metadata: model.yaml.
-        mlmodel: MLmodel, of a model that MLflow saved.
-        config: config.json, of a model of transformers.
-        card: the head of README.md, as on the Hugging Face Hub.
-        libraries: of requirements.txt; None without one.
-        signature: model.sig, a Sigstore bundle; empty without one.
-    """
-
-    name: str
-    files: Mapping[str, str]
-    sha256: str
-    metadata: Document
-    mlmodel: Document
-    config: Document
-    card: Document
-    libraries: Sequence[Library] | None
-    signature: Document
 
 
 def read_package(folder: Path) -> Package:
@@ -71,7 +32,7 @@ def read_package(folder: Path) -> Package:
         sha256=digest_of(files),
         metadata=_yaml(folder / "model.yaml"),
         mlmodel=_yaml(folder / "MLmodel"),
-        config=_json(folder / "config.json"),
+        config=_config(folder / "config.json"),
         card=_card(folder / "README.md"),
         libraries=parse_requirements(_text(requirements)) if requirements.is_file() else None,
         signature=_json(folder / SIGNATURE),
@@ -134,6 +95,14 @@ def _json(path: Path) -> Document:
     if not isinstance(found, dict):
         raise Refused(f"{path} holds a {type(found).__name__}, not fields")
     return found
+
+
+def _config(path: Path) -> Document:
+    """What transformers wrote; {} for a file of this name that is something else's."""
+    try:
+        return _json(path)
+    except Refused:
+        return {}
 
 
 def _card(path: Path) -> Document:

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 from modeldeploy.app import build
 from modeldeploy.bom.document import bom_of
-from modeldeploy.bom.package import Dataset, read_dataset, read_package
+from modeldeploy.bom.facts import Dataset
+from modeldeploy.bom.package import read_dataset, read_package
 from modeldeploy.bom.requirements import Library, parse_requirements
 from modeldeploy.package.digest import files_of, tree_digest
 from modeldeploy.requests import Refused
@@ -122,10 +123,10 @@ def test_what_model_yaml_says(package: Callable[..., Path]) -> None:
 
 
 def test_a_package_that_says_nothing(package: Callable[..., Path]) -> None:
-    found = document(package())
+    found = document(package(**{"config.json": "[1, 2]"}))
     model = found["metadata"]["component"]
     assert (model["name"], "version" in model, "modelCard" in model) == ("package", False, False)
-    assert [one["name"] for one in found["components"]] == ["model.txt"]
+    assert [one["name"] for one in found["components"]] == ["config.json", "model.txt"]
     assert "timestamp" not in found["metadata"]
 
 
@@ -229,8 +230,8 @@ def test_requirements(line: str, library: Library) -> None:
         pytest.param({"model.yaml": "metrics: [1]"}, "metrics holds a list", id="metrics of another kind"),
         pytest.param({"model.yaml": "reference_profile: {a: 1}"}, "that is no distribution", id="a broken profile"),
         pytest.param({"model.yaml": "name: [a]"}, "name is no text", id="a name that is a list"),
-        pytest.param({"config.json": "["}, "config.json is not JSON", id="broken JSON"),
-        pytest.param({"config.json": "[" * 100_000}, "config.json is not JSON", id="JSON that is nested too deeply"),
+        pytest.param({"model.sig": "["}, "model.sig is not JSON", id="broken JSON"),
+        pytest.param({"model.sig": "[" * 100_000}, "model.sig is not JSON", id="JSON that is nested too deeply"),
         pytest.param({"requirements.txt": "a==1\nb = 2"}, "requirements.txt line 2: 'b = 2'", id="no requirement"),
     ],
 )
