@@ -42,7 +42,16 @@ def request_for(manifest: Body, live: Body | None) -> Request:
     managers = [one["manager"] for one in metadata.get("managedFields") or () if _is_apply(one)]
     if last is None and managers:
         return Request(Way.APPLY, manifest, managers[0])
-    return Request(Way.MERGE, three_way(_read(last), manifest, live))
+    return Request(Way.MERGE, three_way(_read(last), _as_kubectl_sends(manifest, metadata), live))
+
+
+def _as_kubectl_sends(manifest: Body, live: Body) -> Body:
+    """The manifest with its namespace, and with annotations, among which kubectl writes what it applied.
+
+    Without them the merge would remove both, as what was applied last has them.
+    """
+    filled = {"namespace": live.get("namespace"), "annotations": {}, **manifest["metadata"]}
+    return {**manifest, "metadata": {name: value for name, value in filled.items() if value is not None}}
 
 
 def _is_apply(entry: Body) -> bool:

@@ -68,6 +68,8 @@ def test_what_was_applied_is_no_change(run: Run, applied: Callable[..., None], w
     done = run("diff", "-f", write(a_manifest(SPEC)))
     assert (done.code, done.out) == (0, "default/fraud: no change\n")
     assert "1 compared: 0 would change, 0 would roll, 0 would be refused" in done.err
+    assert run("refresh", "fraud").code == 0  # the annotation is the command's, and stays
+    assert run("diff", "-f", write(a_manifest(SPEC))).out == "default/fraud: no change\n"
 
 
 def test_what_pods_know_nothing_of_does_not_roll(

@@ -44,17 +44,29 @@ def test_an_object_that_is_not_there_is_created() -> None:
 
 def test_an_object_is_changed_as_it_was_applied_last() -> None:
     applied = {"metadata": {"name": "m", "annotations": {LAST_APPLIED: json.dumps({"spec": {"replicas": 2}})}}}
-    request = request_for({"spec": {}}, {**applied, "spec": {"replicas": 2}})
+    manifest = {"metadata": {"name": "m"}, "spec": {}}
+    request = request_for(manifest, {**applied, "spec": {"replicas": 2}})
     assert (request.way, request.body) == (Way.MERGE, {"spec": {"replicas": None}})
     managed = [
         {"manager": "operator", "operation": "Apply", "subresource": "status"},
         {"manager": "kubectl-edit", "operation": "Update"},
         {"manager": "argocd-controller", "operation": "Apply"},
     ]
-    request = request_for({"spec": {}}, {"metadata": {"managedFields": managed}})
+    request = request_for(manifest, {"metadata": {"managedFields": managed}})
     assert (request.way, request.manager) == (Way.APPLY, "argocd-controller")
     spoiled = {"metadata": {"annotations": {LAST_APPLIED: "{"}}, "spec": {"replicas": 2}}
-    assert request_for({"spec": {}}, spoiled).body == {}
+    assert request_for(manifest, spoiled).body == {"metadata": {"name": "m"}}
+
+
+def test_namespace_and_annotations_of_others_stay() -> None:
+    written = {"metadata": {"name": "m", "annotations": {}, "namespace": "n"}, "spec": {}}
+    metadata = {"name": "m", "namespace": "n", "annotations": {LAST_APPLIED: json.dumps(written), "other": "x"}}
+    live = {"metadata": metadata, "spec": {}}
+    assert request_for({"metadata": {"name": "m"}, "spec": {}}, live).body == {}
+    written["metadata"]["annotations"] = {"mine": "x"}
+    metadata["annotations"] = {LAST_APPLIED: json.dumps(written), "other": "x", "mine": "x"}
+    patch = request_for({"metadata": {"name": "m"}, "spec": {}}, live).body
+    assert patch == {"metadata": {"annotations": {"mine": None}}}
 
 
 STABLE = {"stableRevision": "abc"}
