@@ -87,8 +87,9 @@ def _evaluated(evaluation: Document) -> Iterator[Fields]:
 
 def _told_datasets(package: Package) -> Iterator[Fields]:
     """Data sets that the package itself tells of: by name, or by their distribution."""
-    named = package.card.get("datasets") or ()
-    for name in [named] if isinstance(named, str) else named:
+    named = package.card.get("datasets")
+    # Written by hand, and held to nothing: one name, a list of names, or something else.
+    for name in [named] if isinstance(named, str) else named if isinstance(named, list) else []:
         yield {"type": "dataset", "name": str(name), "contents": {"url": f"hf://datasets/{quote(str(name))}"}}
     profile = fields_of(package.metadata, "reference_profile")
     if profile:

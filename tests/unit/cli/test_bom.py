@@ -123,10 +123,10 @@ def test_what_model_yaml_says(package: Callable[..., Path]) -> None:
 
 
 def test_a_package_that_says_nothing(package: Callable[..., Path]) -> None:
-    found = document(package(**{"config.json": "[1, 2]"}))
+    found = document(package(**{"config.json": "[1, 2]", "README.md": "---\ndatasets: 5\n---\n"}))
     model = found["metadata"]["component"]
     assert (model["name"], "version" in model, "modelCard" in model) == ("package", False, False)
-    assert [one["name"] for one in found["components"]] == ["config.json", "model.txt"]
+    assert [one["name"] for one in found["components"]] == ["README.md", "config.json", "model.txt"]
     assert "timestamp" not in found["metadata"]
 
 
