@@ -71,6 +71,13 @@ class Fields:
         """Return a list as it is."""
         return list(self._typed(name, list, "a list") or [])
 
+    def integers(self, name: str) -> list[int]:
+        """Return a list of whole numbers."""
+        found = self.values(name)
+        if not all(isinstance(one, int) and not isinstance(one, bool) for one in found):
+            raise self._wrong(name, found, "whole numbers")
+        return found
+
     def child(self, name: str) -> "Fields":
         """Return an object whose own fields are to be read; an empty one where there is none."""
         if name not in self._children:

@@ -134,6 +134,8 @@ def _is_own(predictor: Fields) -> bool:
 def _own(predictor: Fields, other_uri: str, findings: list[Finding]) -> _Parts:
     """A server of one's own, with what KServe's storage initializer would fetch for it."""
     containers = predictor.items("containers")
+    if not containers:
+        raise Refused(f"{predictor.at('containers')}: is empty")
     main = next((one for one in containers if one.text("name") == "kserve-container"), containers[0])
     speaks_v2 = main.text("protocolVersion") == "v2"
     own = own_server(main, findings, usual_port=8080, usual_path="/", speaks_v2=speaks_v2)

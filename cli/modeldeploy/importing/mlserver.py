@@ -136,7 +136,7 @@ def _artifact(uri: str, files: Collection[str], format_: str, path: str) -> str:
 def _features(source: Fields, format_: str) -> tuple[list[dict[str, object]], list[Finding]]:
     tensors = []
     for one in source.items("inputs"):
-        shape = tuple(one.values("shape"))
+        shape = tuple(one.integers("shape"))
         # The first dimension is the batch, if it is free.
         row = shape[1:] if shape[:1] == (-1,) else shape
         dtype = one_of(DTYPES, one.text("datatype"), one.at("datatype"))

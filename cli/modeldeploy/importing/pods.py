@@ -52,10 +52,11 @@ def plain_resources(source: Fields) -> dict[str, Any]:
     def quantity(value: Any) -> Any:
         return str(value) if isinstance(value, float) else value
 
-    found = source.mapping("resources")
+    found = source.child("resources")
     return {
-        kind: {name: quantity(one) for name, one in amounts.items()} if isinstance(amounts, dict) else amounts
-        for kind, amounts in found.items()
+        kind: {name: quantity(one) for name, one in found.mapping(kind).items()}
+        for kind in ("limits", "requests")
+        if kind in found
     }
 
 
@@ -73,7 +74,7 @@ def container(source: Fields) -> tuple[dict[str, Any], list[Finding]]:
             )
         )
     limits = (server.get("resources") or {}).get("limits") or {}
-    if any(name.endswith("/gpu") for name in limits):
+    if any(str(name).endswith("/gpu") for name in limits):
         findings.append(
             changed(
                 source.at("resources"),

@@ -171,7 +171,7 @@ def _version(policy: Fields, files: Collection[str], filename: str) -> tuple[str
         )
     wanted, at = [max(there)], policy.path
     if "specific" in policy:
-        wanted = sorted(int(one) for one in policy.child("specific").values("versions"))
+        wanted = sorted(policy.child("specific").integers("versions"))
     elif "all" in policy:
         policy.value("all")
         wanted = there
@@ -191,9 +191,9 @@ def _inputs(source: Fields) -> tuple[list[Tensor], list[Finding]]:
     has_batch = bool(source.integer("max_batch_size"))
     tensors, findings = [], list[Finding]()
     for one in source.items("input"):
-        dims = tuple(int(size) for size in one.values("dims"))
+        dims = tuple(one.integers("dims"))
         if "reshape" in one:  # then this is the shape that the model's file takes
-            dims = tuple(int(size) for size in one.child("reshape").values("shape"))
+            dims = tuple(one.child("reshape").integers("shape"))
             findings.append(changed(one.at("reshape"), f"requests have the shape of the model's file, {list(dims)}"))
         dtype = one_of(DTYPES, one.text("data_type").removeprefix("TYPE_"), one.at("data_type"))
         if not has_batch and dims[:1] not in ((-1,), (1,)):
