@@ -47,13 +47,13 @@ clients: ## Run Triton's, KServe's and MLflow's own clients against the model se
 	done
 
 MLFLOW := .venvs/mlflow
-$(MLFLOW)/.installed:
+$(MLFLOW)/.installed: pyproject.toml
 	@test -x $(MLFLOW)/bin/pip || { python=$$(.ci/find-python) && "$$python" -m venv $(MLFLOW); }
-	@$(MLFLOW)/bin/pip install --quiet --disable-pip-version-check 'mlflow[auth]>=3,<4'
+	@$(MLFLOW)/bin/pip install --quiet --disable-pip-version-check 'mlflow[auth]>=3,<4' -e '.[cli]'
 	@touch $@
 
 mlflow: $(STAMP) $(MLFLOW)/.installed ## Run the tests with MLflow's own server, in .venvs/mlflow
-	@$(BIN)/python -m pytest --heavy tests/integration/server/test_mlflow_registry.py tests/e2e/test_mlflow.py $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --heavy tests/integration/server/test_mlflow_registry.py tests/e2e/test_mlflow.py tests/e2e/test_mlflow_plugin.py $(PYTEST_ARGS)
 
 .venvs/mlserver/.installed:
 	@test -x .venvs/mlserver/bin/pip || { python=$$(.ci/find-python) && "$$python" -m venv .venvs/mlserver; }

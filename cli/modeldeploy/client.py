@@ -114,6 +114,16 @@ class Client:
         }
         return Rollout.from_body(plain(self._session.kube.apply(MODELDEPLOYMENTS, manifest, self._session.namespace)))
 
+    def patch(self, name: str, spec: Mapping[str, Any]) -> Rollout:
+        """Change fields of `spec`, and leave the others as they are; None removes one.
+
+        Raises:
+            KubeError: there is no such ModelDeployment, or the API server refuses it, and says which field is wrong.
+        """
+        return Rollout.from_body(
+            plain(self._session.kube.merge(MODELDEPLOYMENTS, name, {"spec": spec}, self._session.namespace))
+        )
+
     def wait(self, name: str, *, timeout: float = 600.0) -> Rollout:
         """Wait until the newest spec is live, for at most so many seconds.
 
@@ -279,6 +289,7 @@ class AsyncClient:
 
     close = _threaded(Client.close)
     deploy = _threaded(Client.deploy)
+    patch = _threaded(Client.patch)
     status = _threaded(Client.status)
     models = _threaded(Client.models)
     predict = _threaded(Client.predict)

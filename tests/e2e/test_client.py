@@ -34,7 +34,7 @@ def test_a_version_is_deployed_asked_labelled_and_promoted(space: Any, models: C
     with pytest.raises(Refused, match="there is no rollout to promote"):
         models.promote("screening")
 
-    models.deploy("screening", f"{package}/2", trusted=True, spec=GATE)
+    models.patch("screening", {"model": {"storageUri": f"{package}/2"}})
     with pytest.raises(TimeoutError, match="screening is"):
         models.wait("screening", timeout=1)
     wait_until(lambda: models.status("screening").phase == "Paused", "it waits for a person", seconds=90)
