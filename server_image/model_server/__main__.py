@@ -163,6 +163,8 @@ def _pool_worker(arguments: list[str]) -> int:
 
 def _meter(arguments: list[str]) -> int:
     """Count and pass on the requests of a server that is not ours."""
+    # Workers are forked when NumPy is there: it must not have threads.
+    _limit_threads(1)
     from model_server.meter.command import main as meter
 
     return meter(os.environ)

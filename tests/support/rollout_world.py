@@ -251,6 +251,7 @@ class World:
             self.retrainer,
             self.activation,
             admission,
+            self.starts,
         )
         self.wake_at: datetime | None = self.clock.now()
 

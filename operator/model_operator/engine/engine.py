@@ -118,6 +118,7 @@ class Engine:
             self.retrainer,
             self.activation,
             admission,
+            self.starts,
         )
 
     def changed(self, body: dict[str, Any], change: Change) -> None:

@@ -19,6 +19,7 @@ from model_operator.engine.metrics_collector import MetricsCollector
 from model_operator.engine.notifier import Notifier
 from model_operator.engine.replayer import Replayer
 from model_operator.engine.retraining import Retrainer
+from model_operator.engine.startup_events import StartupEvents
 from model_operator.errors import InvalidSpec
 from model_operator.manifests.pods import PodSettings
 from model_operator.manifests.strategic_merge import check_overlay
@@ -62,12 +63,13 @@ class Reconciler:
         retrainer: Retrainer,
         activation: Activation,
         admission: Admission,
+        starts: StartupEvents,
     ) -> None:
         self._cluster, self._cache, self._evidence = cluster, cache, evidence
         self._recorder, self._clock, self._missing_kinds = recorder, clock, missing_kinds
         self._gatekeeper, self._notifier, self._retrainer = gatekeeper, notifier, retrainer
         self._settings, self._admission, self._replayer = settings, admission, replayer
-        self._activation = activation
+        self._activation, self._starts = activation, starts
         #: uid and generation that the policies allow, by key.
         self._admitted: dict[ObjectKey, tuple[str, int]] = {}
         self._children = Children(cluster, cache, recorder, settings, missing_kinds)
@@ -163,6 +165,7 @@ class Reconciler:
             activator=self._activation.view(resource),
             idle_since=self._evidence.idle_since(resource.key),
             refusal=self._children.refusal(resource),
+            starting=self._starts.messages(resource.key),
         )
 
     async def _still_exists(self, key: ObjectKey, body: Body) -> bool:

@@ -4,9 +4,11 @@ A server cannot write Events itself: its pod has no token for the Kubernetes API
 """
 
 import asyncio
+from collections.abc import Mapping
 from datetime import timedelta
 
 from model_operator.api.json import Body
+from model_operator.api.names import REVISION
 from model_operator.api.resource import ObjectKey
 from model_operator.api.times import parse_time
 from model_operator.engine.cache import Cache
@@ -38,6 +40,8 @@ class StartupEvents:
     def __init__(self, cache: Cache, pods: PodMetrics, recorder: EventRecorder, clock: Clock) -> None:
         self._cache, self._pods, self._recorder, self._clock = cache, pods, recorder, clock
         self._reported: dict[str, timedelta] = {}
+        #: The last message of each pod that starts, by the key of its model and its uid, with its revision.
+        self._messages: dict[ObjectKey, dict[str, tuple[str, str]]] = {}
         self._limit = asyncio.Semaphore(_AT_ONCE)
 
     async def run(self) -> None:
@@ -48,10 +52,18 @@ class StartupEvents:
 
     async def poll(self) -> None:
         """Report every start that is due."""
-        starting = [pod for key in self._cache if self._is_short(key) for pod in self._starting(key)]
-        uids = {pod["metadata"]["uid"] for pod in starting}
+        by_key = {key: pods for key in self._cache if self._is_short(key) and (pods := self._starting(key))}
+        starting = [(key, pod) for key, pods in by_key.items() for pod in pods]
+        uids = {pod["metadata"]["uid"] for _, pod in starting}
+        self._messages = {
+            key: {uid: told for uid, told in self._messages.get(key, {}).items() if uid in uids} for key in by_key
+        }
         self._reported = {uid: age for uid, age in self._reported.items() if uid in uids}
-        await asyncio.gather(*(self._report(pod) for pod in starting))
+        await asyncio.gather(*(self._report(key, pod) for key, pod in starting))
+
+    def messages(self, key: ObjectKey) -> Mapping[str, str]:
+        """Return what a pod that does not become ready says of its start, by revision."""
+        return dict(self._messages.get(key, {}).values())
 
     def _is_short(self, key: ObjectKey) -> bool:
         """Whether some pods are not ready; most resources have none, so their pods are not read."""
@@ -63,7 +75,7 @@ class StartupEvents:
             pod for pod in self._cache.pods(key) if not is_ready(pod) and _running_since(pod) and pod_url(pod, PORT)
         ]
 
-    async def _report(self, pod: Body) -> None:
+    async def _report(self, key: ObjectKey, pod: Body) -> None:
         uid, age = pod["metadata"]["uid"], self._clock.now() - parse_time(_running_since(pod))
         if not is_due(age, self._reported.get(uid)):
             return
@@ -71,6 +83,8 @@ class StartupEvents:
             found = await self._pods.start(pod_url(pod, PORT))
         if found is not None:
             self._reported[uid] = age
+            revision = pod["metadata"]["labels"].get(REVISION, "")
+            self._messages.setdefault(key, {})[uid] = (revision, found.message)
             self._recorder.record_for(pod, EventDraft(found.phase.capitalize(), found.message))
 
 

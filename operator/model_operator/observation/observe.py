@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 
 import orjson
 
@@ -53,6 +54,7 @@ def observe(
     activator: ActivatorView,
     idle_since: datetime | None = None,
     refusal: str = "",
+    starting: Mapping[str, str] = MappingProxyType({}),
 ) -> Observed:
     """Return the observation of a ModelDeployment.
 
@@ -65,9 +67,13 @@ def observe(
         activator: what the activators hold for the model.
         idle_since: time of the last request that its pods counted, None if that is not known.
         refusal: error of the API server about an object of the resource, empty without one.
+        starting: what pods that do not become ready say of their start, by revision.
         gates: answers of the gates, by name, for the point at which the rollout waits.
     """
-    revisions = revision_views(children, models, settings)
+    revisions = {
+        name: replace(view, starting=starting[name]) if name in starting else view
+        for name, view in revision_views(children, models, settings).items()
+    }
     front = front_view(children.get(("Service", resource.name)))
     stable, canary = resource.status.stable, resource.status.canary
     router = router_for(resource.spec.routing)

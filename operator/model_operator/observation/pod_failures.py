@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from model_operator.api.json import Body
 from model_operator.observation.termination import last_line, read_failure
-from model_operator.observation.values import PodProblem
+from model_operator.observation.values import PodProblem, RevisionView
 
 #: Permanent waiting reasons: the image must change.
 IMAGE_REASONS = frozenset({"InvalidImageName", "ErrImageNeverPull"})
@@ -114,6 +114,14 @@ def is_pull_refused(problem: PodProblem) -> bool:
 def most_severe(problems: Iterable[PodProblem]) -> PodProblem | None:
     """Return the most severe problem: terminal ones first, then by the number of restarts."""
     return max(problems, key=lambda problem: (is_terminal(problem), problem.restarts), default=None)
+
+
+def why_not_available(view: RevisionView) -> str:
+    """Return why pods of a revision are not available, to follow a sentence; empty if nothing is known."""
+    problem = most_severe(view.problems)
+    if problem:
+        return f": {problem.reason}: {problem.message}"
+    return f": {view.starting}" if view.starting else ""
 
 
 def _trouble_of_container(container: Body) -> PodProblem | None:

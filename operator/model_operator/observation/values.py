@@ -64,6 +64,7 @@ class RevisionView:
         available: pods that have been ready for minReadySeconds.
         is_current: whether the Deployment's controller has observed its newest size.
         problems: why pods do not serve, or are not made.
+        starting: what a pod that does not become ready says of its start, empty if none has said anything.
         autoscaler: why the number of pods does not follow the load.
         ended: why pods ended whose objects still exist. They are not counted.
         source: the part of the spec that it was created from, None if it was lost.
@@ -82,6 +83,7 @@ class RevisionView:
     available: int = 0
     is_current: bool = True
     problems: tuple[PodProblem, ...] = ()
+    starting: str = ""
     autoscaler: PodProblem | None = None
     ended: tuple[PodProblem, ...] = ()
     source: Body | None = None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from free_ports import free_port
-from rollout_actions import SLOW, spec
+from rollout_actions import SLOW, live, spec, storage
 from rollout_world import World
 
 from model_operator.clients.pod_metrics import HttpPodMetrics, Start
@@ -88,3 +88,23 @@ async def test_a_server_is_asked_for_its_phase(server: Any, text: str, start: St
     async with HttpPodMetrics() as pods:
         assert await pods.start(url) == start
         assert await pods.start("http://127.0.0.1:1") is None
+
+
+async def test_a_revision_that_never_becomes_ready_goes_back_with_what_its_server_says() -> None:
+    world = World()
+    key = await live(world, {"rollingUpdate": {}})
+    world.cluster.behaviours[SLOW] = Behaviour(ready_after=None)
+    world.cluster.change(key, storage(SLOW))
+    await world.turn(key, 3)
+    revision = world.status(key)["canaryRevision"]
+    told = "GET /ready on port 9000 of the container app: 503 weights are loading"
+    world.pods.starts[revision] = Start("loading", told)
+    world.clock.advance(timedelta(seconds=20))
+    world.sync()
+    await world.starts.poll()
+    await world.operate(key)
+    assert world.status(key)["message"].endswith(told)
+    world.clock.advance(timedelta(minutes=11))
+    await world.operate(key)
+    assert world.status(key)["rollback"]["reason"] == "ProgressDeadlineExceeded"
+    assert world.status(key)["rollback"]["message"].endswith(told)

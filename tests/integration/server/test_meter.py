@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from certificates import certificate
 from free_ports import free_port
 
 ANSWER = b'{"score": 1}'
@@ -515,6 +517,22 @@ async def test_a_key_is_asked_for_and_not_passed_on(tmp_path):
         [(head, _)] = meter.behind.seen
         assert b"secret" not in head
         assert [await meter.count(code) for code in (200, 401, 429)] == [1, 2, 0]
+
+
+async def test_it_speaks_tls_to_clients_and_plain_http_to_the_server_behind(tmp_path):
+    certificate(tmp_path / "tls")
+    trust = ssl.create_default_context(cafile=str(tmp_path / "tls" / "tls.crt"))
+    async with metered(tmp_path, waits=False, TLS_DIR=tmp_path / "tls") as meter:
+        async with asyncio.timeout(10):
+            while True:
+                reader, writer = await asyncio.open_connection("localhost", meter.port, ssl=trust)
+                writer.write(request("/echo", b"x" * 200_000, connection="close"))
+                answer = await read(reader)
+                writer.close()
+                if answer.status == 200:
+                    break
+                await asyncio.sleep(0.05)
+        assert answer.body == b"x" * 200_000
 
 
 # --- feedback and the input log

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import socket
 import ssl
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from certificates import certificate
 from free_ports import free_port
 
 ECHO = "def load_model(path): return 1\ndef predict(model, inputs): return [0] * len(inputs)\n"
@@ -67,29 +64,6 @@ def test_an_empty_secret_does_not_open_the_door(serve, package, tmp_path):
     server = serve(package, trusted=True, auth_dir=tmp_path / "secret")
     assert server.wait_exit() == 78
     assert "holds no API key" in server.termination()["message"]
-
-
-def certificate(folder):
-    """Write a certificate of its own and its key, in place of what is there."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    folder.mkdir(exist_ok=True)
-    (folder / "tls.crt").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    plain = serialization.NoEncryption()
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
-    (folder / "tls.key").write_bytes(pem)
 
 
 def shown(port):

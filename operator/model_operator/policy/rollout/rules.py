@@ -7,7 +7,7 @@ from model_operator.api.status import Phase, Status, Weights
 from model_operator.api.steps import Analysis, Compare, Pause, Replay, SetWeight
 from model_operator.api.times import format_duration
 from model_operator.api.values import replace
-from model_operator.observation.pod_failures import PULL_REASONS, is_terminal, most_severe
+from model_operator.observation.pod_failures import PULL_REASONS, is_terminal, most_severe, why_not_available
 from model_operator.observation.values import Outcome, PodProblem
 from model_operator.policy.analysis.split_verification import is_split_right
 from model_operator.policy.rollout.annotations import accepted, is_asked
@@ -89,8 +89,7 @@ def progress_deadline_exceeded(s: RolloutContext) -> Status | None:
         return None
     if s.since(deadline_start(s)) <= s.spec.progress_deadline:
         return None
-    problem = most_severe(s.canary_view.problems)
-    why = f": {problem.reason}: {problem.message}" if problem else ""
+    why = why_not_available(s.canary_view)
     message = (
         f"revision {s.status.canary} made no progress within {format_duration(s.spec.progress_deadline)}"
         f" ({s.canary_view.available} of {canary_goal(s, full_size(s))} pods){why}"

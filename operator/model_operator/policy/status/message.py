@@ -14,7 +14,7 @@ from model_operator.api.steps import (
     Step,
 )
 from model_operator.api.times import format_duration
-from model_operator.observation.pod_failures import most_severe
+from model_operator.observation.pod_failures import most_severe, why_not_available
 from model_operator.policy.rollout.context import RolloutContext
 from model_operator.policy.rollout.evaluation import evaluation_error, evaluation_hindrance
 from model_operator.policy.rollout.gates import gate_words
@@ -51,7 +51,8 @@ def status_message(s: RolloutContext) -> str:
     if total == 0:
         return f"revision {status.stable} is scaled to zero: no pod serves"
     if view.available < total:
-        return f"waiting for revision {status.stable}: {view.available} of {total} pods are available"
+        why = why_not_available(view)
+        return f"waiting for revision {status.stable}: {view.available} of {total} pods are available{why}"
     route = s.observed.route
     if not route.is_programmed:
         return f"revision {status.stable} is available, but receives no traffic: {route.missing or route.message}"
@@ -82,8 +83,7 @@ def _of_rollout(s: RolloutContext) -> str:
         return f"{where}{status.canary} waits for pods that verify it: the model is scaled to zero"
     goal, view = canary_goal(s, full_size(s)), s.canary_view
     if view.available < goal and status.phase is not Phase.PAUSED:
-        problem = most_severe(view.problems)
-        why = f": {problem.reason}: {problem.message}" if problem else ""
+        why = why_not_available(view)
         return f"{where}waiting for {status.canary}: {view.available} of {goal} pods are available{why}"
     if status.phase is Phase.PROMOTING:
         return f"all traffic shifts to {status.canary}"
