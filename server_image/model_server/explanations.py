@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -39,8 +40,75 @@ class ExplanationLimits:
     timeout_seconds: float
 
 
-class Explanations(Collector):
-    """The explanations of one model. Use it from one event loop; `close` it there too."""
+class Counter(Protocol):
+    """What is told of each request for explanations, and of the importance that was found."""
+
+    def ended(self, code: int, seconds: float) -> None:
+        """A request was answered, or refused."""
+
+    def rated(self, importance: Importance) -> None:
+        """The importance of the features is known."""
+
+
+class Uncounted:
+    """Counts nothing: for models that somebody else counts."""
+
+    def ended(self, code: int, seconds: float) -> None:
+        """Nothing to do."""
+
+    def rated(self, importance: Importance) -> None:
+        """Nothing to do."""
+
+
+class ExplanationMetrics(Collector):
+    """The metrics of all workers' explanations of one model."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        self._importance: Mapping[str, float] = {}
+        codes = telemetry.values.declare(len(CODES))
+        self._places = {code: codes.first + index for index, code in enumerate(CODES)}
+        self._duration = telemetry.values.histogram(
+            "modeldeploy_explanation_duration_seconds", "From an explanation request's head to its answer.", SECONDS
+        )
+        telemetry.registry.register(self)
+
+    def ended(self, code: int, seconds: float) -> None:
+        """Count an answer or a refusal."""
+        own = self._telemetry.values.own
+        own[self._places[code]] += 1
+        self._duration.observe(own, seconds)
+
+    def rated(self, importance: Importance) -> None:
+        """Show the importance of the features."""
+        self._importance = importance.values
+
+    def collect(self) -> Iterable[Metric]:
+        """The sums of all workers' values, at a scrape."""
+        values, labels = self._telemetry.values, self._telemetry.identity.labels
+        requests = CounterMetricFamily(
+            "modeldeploy_explanations", "Answered requests for explanations by HTTP code.", labels=(*LABELS, "code")
+        )
+        for code, place in self._places.items():
+            if (count := values.sum(place)) or code == 200:
+                requests.add_metric((*labels, str(code)), count)
+        yield requests
+        yield self._duration.family(values, LABELS, labels)
+        rated = GaugeMetricFamily(
+            "modeldeploy_feature_importance",
+            f"Mean absolute contribution of each feature over the reference profile, of the {MOST_FEATURES} largest.",
+            labels=(*LABELS, "feature"),
+        )
+        for name, value in _largest(self._importance):
+            rated.add_metric((*labels, name), value)
+        yield rated
+
+
+class Explanations:
+    """The explanations of one model. Use it from one event loop; `close` it there too.
+
+    `threads` run what does not call the model, and are not closed; by default it has one of its own.
+    """
 
     def __init__(
         self,
@@ -48,23 +116,20 @@ class Explanations(Collector):
         explainer: Explainer,
         batcher: Batcher,
         limits: ExplanationLimits,
-        telemetry: Telemetry,
+        counter: Counter,
+        *,
+        threads: Executor | None = None,
     ) -> None:
         self.limits = limits
         self._importance: Importance | None = None
         self._names = [feature.name for feature in loaded.adapter.features]
         self._explainer = explainer
         self._batcher = batcher
-        self._telemetry = telemetry
+        self._counter = counter
         self._waiting = 0
         self._turn = asyncio.Lock()
-        self._thread = ThreadPoolExecutor(1, "explain")
-        codes = telemetry.values.declare(len(CODES))
-        self._places = {code: codes.first + index for index, code in enumerate(CODES)}
-        self._duration = telemetry.values.histogram(
-            "modeldeploy_explanation_duration_seconds", "From an explanation request's head to its answer.", SECONDS
-        )
-        telemetry.registry.register(self)
+        self._thread: Executor = threads or ThreadPoolExecutor(1, "explain")
+        self._owns_thread = threads is None
         self._first: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
@@ -96,7 +161,8 @@ class Explanations(Collector):
         """Let the thread go."""
         if self._first is not None:
             self._first.cancel()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        if self._owns_thread:
+            self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def explain(self, inputs: Inputs) -> Explanation:
         """Explain all rows, in turn.
@@ -141,34 +207,13 @@ class Explanations(Collector):
                 found = await self._explain(rows)
                 means = np.abs(found.contributions).mean(axis=(0, 1)).tolist()
                 self._importance = Importance(rows=count, values=dict(zip(self._names, means, strict=True)))
+                self._counter.rated(self._importance)
         except Exception:
             log.exception("the importance of the features is not known")
 
     def ended(self, code: int, seconds: float) -> None:
         """A request was answered, or refused."""
-        own = self._telemetry.values.own
-        own[self._places[code]] += 1
-        self._duration.observe(own, seconds)
-
-    def collect(self) -> Iterable[Metric]:
-        """The sums of all workers' values, at a scrape."""
-        values, labels = self._telemetry.values, self._telemetry.identity.labels
-        requests = CounterMetricFamily(
-            "modeldeploy_explanations", "Answered requests for explanations by HTTP code.", labels=(*LABELS, "code")
-        )
-        for code, place in self._places.items():
-            if (count := values.sum(place)) or code == 200:
-                requests.add_metric((*labels, str(code)), count)
-        yield requests
-        yield self._duration.family(values, LABELS, labels)
-        rated = GaugeMetricFamily(
-            "modeldeploy_feature_importance",
-            f"Mean absolute contribution of each feature over the reference profile, of the {MOST_FEATURES} largest.",
-            labels=(*LABELS, "feature"),
-        )
-        for name, value in _largest({} if self._importance is None else self._importance.values):
-            rated.add_metric((*labels, name), value)
-        yield rated
+        self._counter.ended(code, seconds)
 
 
 def _largest(values: Mapping[str, float]) -> list[tuple[str, float]]:

@@ -10,13 +10,16 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from model_server.domain.model import Identity
 from model_server.errors import SettingsInvalid, TooManyRequests
 from model_server.shared_values import SharedValues
-from model_server.telemetry import LABELS, Telemetry
+from model_server.telemetry import LABELS
 
 #: The entry for all keys without one of their own, together.
 OTHERS = "*"
@@ -97,11 +100,24 @@ class _Gate:
         return max(0.0, (1.0 - self._tokens) / rate)
 
 
+class Counted(Protocol):
+    """What the counts of keys are part of: the telemetry of a model, or of a pool."""
+
+    @property
+    def values(self) -> SharedValues: ...
+
+    @property
+    def registry(self) -> CollectorRegistry: ...
+
+    @property
+    def identity(self) -> Identity: ...
+
+
 class KeyLimits(Collector):
     """The limits of one worker, and the counts of all of them."""
 
     def __init__(
-        self, limits: Sequence[KeyLimit], telemetry: Telemetry, clock: Callable[[], float] = time.monotonic
+        self, limits: Sequence[KeyLimit], telemetry: Counted, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._clock, self._telemetry = clock, telemetry
         self._gates = {limit.key: _Gate(limit, telemetry.values, clock()) for limit in limits}

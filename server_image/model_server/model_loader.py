@@ -13,7 +13,7 @@ from pathlib import Path
 from model_server.batching import Batcher, BatchLimits
 from model_server.domain.model import LoadedModel
 from model_server.errors import InternalError, LoadFailed, RestartNeeded, StartError
-from model_server.explanations import ExplanationLimits, Explanations
+from model_server.explanations import ExplanationLimits, ExplanationMetrics, Explanations
 from model_server.lifecycle import Lifecycle, Phase, ServingModel
 from model_server.loader import load
 from model_server.monitoring.monitor import Monitor
@@ -135,7 +135,7 @@ class ModelLoader:
             max_queue=settings.explanation_queue_size,
             timeout_seconds=settings.request_timeout_seconds,
         )
-        return Explanations(loaded, loaded.explainer, batcher, limits, self._telemetry)
+        return Explanations(loaded, loaded.explainer, batcher, limits, ExplanationMetrics(self._telemetry))
 
     def _restart(self, restart: RestartNeeded) -> None:
         self.failure = restart

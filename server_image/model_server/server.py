@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from mmap import mmap
@@ -37,7 +37,7 @@ from model_server.telemetry import Telemetry
 from model_server.tracers import open_tracer
 
 if TYPE_CHECKING:
-    from model_server.grpc.service import GrpcPort
+    from model_server.grpc.port import GrpcPort, Service
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ async def run(settings: Settings, environ: Mapping[str, str], context: WorkerCon
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, toggle_debug, settings.log_level)
     async with (
         _beside(server, server_config(comparison, settings, tls), context.comparison),
-        _grpc(settings, plane, tls) as grpc_port,
+        open_grpc(settings, lambda: _inference(plane), tls) as grpc_port,
         _messages(settings, plane, telemetry, context.worker),
     ):
         if grpc_port is not None:
@@ -150,25 +150,32 @@ async def _beside(server: Server, config: uvicorn.Config, listener: socket.socke
         port.close()
 
 
+def _inference(plane: DataPlane) -> Service:
+    from model_server.grpc.service import InferenceService
+
+    return InferenceService(plane)
+
+
 @asynccontextmanager
-async def _grpc(settings: Settings, plane: DataPlane, tls: Tls) -> AsyncIterator[GrpcPort | None]:
-    """The gRPC port, when one is set. Raises DependencyMissing when its library is not installed."""
+async def open_grpc(
+    settings: Settings, make_service: Callable[[], Service], tls: Tls
+) -> AsyncIterator[GrpcPort | None]:
+    """The gRPC port, when one is set; `make_service` may import its library, which is optional.
+
+    Raises DependencyMissing when that is not installed.
+    """
     if not settings.grpc_port:
         yield None
         return
     try:
-        from model_server.grpc.service import GrpcPort, InferenceService
+        from model_server.grpc.port import GrpcPort
+
+        service = make_service()
     except ModuleNotFoundError as error:
         raise DependencyMissing(
             f"the gRPC port needs {error.name}, which is not installed", hint="Install modeldeploy[server-grpc]."
         ) from None
-    port = GrpcPort(
-        InferenceService(plane),
-        host=settings.host,
-        port=settings.grpc_port,
-        tls=tls,
-        max_bytes=settings.max_request_bytes,
-    )
+    port = GrpcPort(service, host=settings.host, port=settings.grpc_port, tls=tls, max_bytes=settings.max_request_bytes)
     await port.start()
     try:
         yield port

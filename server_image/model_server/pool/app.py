@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
@@ -17,9 +16,9 @@ from model_server.http.application import Application
 from model_server.http.body import BodyTimeouts, RequestLimits, read_body
 from model_server.http.keys import required_key
 from model_server.http.predictions import Predictions
-from model_server.http.routers import health, v1, v2
+from model_server.http.routers import explain, health, v1, v2
 from model_server.pool.codecs import CODECS
-from model_server.pool.entry import Entry, State
+from model_server.pool.entry import V2State
 from model_server.pool.front import PoolPlane
 from model_server.pool.telemetry import MOST_FAILURES, PoolTelemetry
 from model_server.protocols.checks import require_object
@@ -34,7 +33,7 @@ class PooledModel(BaseModel):
 
     name: str
     version: str
-    state: Literal["READY", "LOADING", "UNAVAILABLE"]
+    state: V2State
     reason: str
 
 
@@ -93,6 +92,8 @@ def _predictions(predictions: Predictions) -> APIRouter:
         predictions.add(router, replace(route, codec=CODECS["v2"]))
     for route in (v1.PREDICT, v1.PREDICT_VERSION):
         predictions.add(router, replace(route, codec=CODECS["v1"]))
+    for route in (explain.V1, explain.V1_VERSION):
+        predictions.add(router, replace(route, codec=CODECS["v1-explain"]))
     return router
 
 
@@ -127,7 +128,7 @@ def _models(plane: PoolPlane) -> APIRouter:
     @router.get(f"{_MODEL}/ready", dependencies=keys, responses=schemas.unavailable(schemas.ModelReady))
     async def model_ready(model: str, response: Response) -> schemas.ModelReady:
         """Ready is what answers a request, which may load it first."""
-        is_ready = plane.is_ready and pool.entry(model).state not in (State.FAILED, State.ASIDE)
+        is_ready = plane.is_ready and pool.entry(model).answers
         return schemas.answer_ready(schemas.ModelReady(name=model, ready=is_ready), response)
 
     return router
@@ -146,7 +147,11 @@ def _repository(plane: PoolPlane, limits: RequestLimits) -> APIRouter:
     @router.post(f"{_REPOSITORY}/index", dependencies=keys)
     async def index(request: Request) -> list[PooledModel]:
         wants_ready = (await document(request)).get("ready") is True
-        return [_listed(one) for one in pool.entries if one.is_loaded or not wants_ready]
+        entries = [one for one in pool.entries if one.is_loaded or not wants_ready]
+        return [
+            PooledModel(name=one.name, version=one.shown_version, state=one.v2_state, reason=one.reason)
+            for one in entries
+        ]
 
     @router.post(f"{_REPOSITORY}/models/{{model:name}}/load", dependencies=keys)
     async def load(model: str, request: Request) -> Response:
@@ -161,13 +166,3 @@ def _repository(plane: PoolPlane, limits: RequestLimits) -> APIRouter:
         return Response(status_code=200)
 
     return router
-
-
-def _listed(entry: Entry) -> PooledModel:
-    states: dict[State, Literal["READY", "LOADING"]] = {State.LOADED: "READY", State.LOADING: "LOADING"}
-    return PooledModel(
-        name=entry.name,
-        version=entry.version or entry.listed.version,
-        state=states.get(entry.state, "UNAVAILABLE"),
-        reason=entry.reason,
-    )

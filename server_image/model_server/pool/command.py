@@ -11,14 +11,16 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 
-from model_server.auth import AllowAll, ApiKeyAuth, guards_of
+from model_server.auth import AllowAll, ApiKeyAuth, TokenAuth, guards_of
 from model_server.certificate import Certificate, PlainText
 from model_server.errors import InternalError, StartError
 from model_server.http.body import RequestLimits
 from model_server.http.held_port import OwnPort
+from model_server.key_limits import KeyLimits, parse_limits
 from model_server.lifecycle import Phase
 from model_server.logs import configure, toggle_debug
 from model_server.pool.app import create_pool_app
@@ -27,11 +29,15 @@ from model_server.pool.front import PoolPlane
 from model_server.pool.pool import Pool
 from model_server.pool.settings import DOWNLOADS, PoolSettings, read_pool_settings
 from model_server.pool.telemetry import PoolTelemetry
-from model_server.server import Server, server_config
+from model_server.pool.usage import PoolUsage
+from model_server.server import Server, open_grpc, server_config
 from model_server.settings import TERMINATION_LOG, Settings
 from model_server.sockets import listen
 from model_server.termination import exit_code, write_termination
 from model_server.tracers import open_tracer
+
+if TYPE_CHECKING:
+    from model_server.grpc.port import Service
 
 log = logging.getLogger(__name__)
 
@@ -64,11 +70,14 @@ async def _serve(
     catalog = Catalog(pool_settings.models)
     telemetry = PoolTelemetry(revision=settings.revision, most_models=pool_settings.metric_models)
     authenticator = ApiKeyAuth(settings.auth_dir) if settings.auth_dir else AllowAll()
+    operator = TokenAuth(settings.shadow_token_sha256) if settings.shadow_token_sha256 else None
     tls = Certificate(settings.tls_dir) if settings.tls_dir else PlainText()
     tracer = open_tracer(environ, settings)
     seconds = settings.request_timeout_seconds
     pool = Pool(catalog, pool_settings, telemetry, environ=environ, folder=folder, timeout_seconds=seconds)
-    plane = PoolPlane(pool, telemetry, tracer, authenticator, timeout_seconds=seconds)
+    telemetry.registry.register(PoolUsage(lambda: pool.pids))
+    key_limits = KeyLimits(parse_limits(settings.auth_limits), telemetry)
+    plane = PoolPlane(pool, telemetry, tracer, authenticator, key_limits, timeout_seconds=seconds)
     limits = RequestLimits(
         max_bytes=settings.max_request_bytes, timeout_seconds=seconds, gzip_bytes=settings.gzip_bytes
     )
@@ -78,7 +87,7 @@ async def _serve(
         limits,
         root_path=settings.root_path.rstrip("/"),
         cors_origins=settings.cors_origins,
-        guards=guards_of(settings.auth_protect, authenticator, None),
+        guards=guards_of(settings.auth_protect, authenticator, operator),
     )
     server = Server(server_config(app, settings, tls), plane, telemetry, settings, tls, OwnPort())
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, toggle_debug, settings.log_level)
@@ -86,7 +95,10 @@ async def _serve(
     beginning = asyncio.create_task(_begin(pool, plane, server), name="begin")
     ticking = asyncio.create_task(_tick(pool, plane), name="tick")
     try:
-        await server.serve(sockets=[listener])
+        async with open_grpc(settings, lambda: _inference(plane), tls) as grpc_port:
+            if grpc_port is not None:
+                plane.lifecycle.listen(grpc_port.tell)
+            await server.serve(sockets=[listener])
     finally:
         beginning.cancel()
         ticking.cancel()
@@ -94,6 +106,12 @@ async def _serve(
         await tracer.close()
     if server.failure is not None:
         raise server.failure
+
+
+def _inference(plane: PoolPlane) -> Service:
+    from model_server.pool.grpc_service import PoolService
+
+    return PoolService(plane)
 
 
 async def _begin(pool: Pool, plane: PoolPlane, server: Server) -> None:

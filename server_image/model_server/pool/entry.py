@@ -7,6 +7,7 @@ import enum
 import logging
 import time
 from dataclasses import dataclass, field
+from typing import Literal
 
 from model_server.errors import RequestError
 from model_server.pool.catalog import ListedModel
@@ -26,6 +27,10 @@ class State(enum.StrEnum):
     LOADED = "loaded"
     FAILED = "failed"
     ASIDE = "aside"
+
+
+#: A state in the words of V2's repository API; what is UNAVAILABLE without a reason is loaded when it is asked for.
+V2State = Literal["READY", "LOADING", "UNAVAILABLE"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +106,23 @@ class Entry:
         if self.loading is not None:
             return State.LOADING
         return State.UNLOADED if self.failure is None else State.FAILED
+
+    @property
+    def answers(self) -> bool:
+        """Whether a request is answered, which may load it first."""
+        return self.state not in (State.FAILED, State.ASIDE)
+
+    @property
+    def v2_state(self) -> V2State:
+        """Where it is, in the words of the repository API."""
+        return (
+            "READY" if self.is_loaded and self.answers else "LOADING" if self.state is State.LOADING else "UNAVAILABLE"
+        )
+
+    @property
+    def shown_version(self) -> str:
+        """Its version, which may be known only when it has been loaded."""
+        return self.version or self.listed.version
 
     @property
     def reason(self) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 
 from model_server.auth import Authenticator
 from model_server.dataplane import Disconnected, log_refusal
-from model_server.errors import RequestError, UnknownModel
+from model_server.errors import RequestError, TooManyRequests
+from model_server.key_limits import KeyLimits
 from model_server.lifecycle import Lifecycle, Phase
-from model_server.pool.codecs import name_of
+from model_server.pool.codecs import EXPLAINING, name_of
 from model_server.pool.pool import Pool
 from model_server.pool.telemetry import PoolTelemetry
 from model_server.pool.wire import Call, Reported
@@ -21,6 +22,7 @@ from model_server.statuses import CLIENT_GONE, STATUS_OF
 from model_server.tracing import Tracer
 
 _TARGET = re.compile(r"/models/(?P<model>[^/:]+)(?:/versions/(?P<version>[^/:]+))?[/:][a-z]+$")
+_OVER_LIMIT = STATUS_OF[TooManyRequests].http
 
 
 class PoolPlane:
@@ -35,11 +37,13 @@ class PoolPlane:
         telemetry: PoolTelemetry,
         tracer: Tracer,
         authenticator: Authenticator,
+        key_limits: KeyLimits,
         *,
         timeout_seconds: float,
     ) -> None:
         self.pool = pool
         self.authenticator = authenticator
+        self._key_limits = key_limits
         self.lifecycle = Lifecycle()
         self._telemetry = telemetry
         self._tracer = tracer
@@ -67,29 +71,41 @@ class PoolPlane:
     ) -> Answer:
         """Answer one request, as `DataPlane.call`. Raises RequestErrors only, or Disconnected."""
         model, version = target or _target_of(path)
+        name = name_of(codec)
+        explains = name in EXPLAINING
         trace = self._tracer.begin(headers)
-        code = CLIENT_GONE
-        is_known = True
+        code, leave = CLIENT_GONE, None
+        self._telemetry.begin()
         try:
-            self.authenticator.check(headers)
+            leave = self._key_limits.enter(self.authenticator.check(headers))
             payload = await read()
-            call = Call(0, version, name_of(codec), path, identifier, list(headers.items()), payload.body)
+            call = Call(0, version, name, path, identifier, list(headers.items()), payload.body)
             answered = await self.pool.call(model, call, deadline=time.monotonic() + self._timeout)
-            code = 200
+            code, explains = 200, answered.explains
             return Answer(answered.body, answered.content_type, answered.headers)
         except RequestError as error:
             code = STATUS_OF[type(error)].http
-            is_known = not isinstance(error, UnknownModel)
-            if not isinstance(error.__cause__, Reported):
+            if isinstance(error.__cause__, Reported):
+                explains = error.__cause__.explains
+            else:
                 log_refusal(error, code, identifier, path)
             raise
         except (Disconnected, asyncio.CancelledError):
             raise
         finally:
+            if leave is not None:
+                leave()
+            self._telemetry.end()
             trace.end(operation, code, began=started)
-            # What nobody listed gets no series of its own.
-            if is_known and (entry := self.pool.find(model)) is not None:
-                self._telemetry.answered(model, entry.version, code, time.perf_counter() - started)
+            # What nobody listed gets no series of its own, and a key over its limit is no evidence about a model.
+            entry = self.pool.find(model)
+            if entry is not None and code != _OVER_LIMIT:
+                seconds = time.perf_counter() - started
+                self._telemetry.answered(model, entry.version, code, seconds, explains=explains)
+
+    async def explain(self, codec: Any, read: Callable[[], Awaitable[Payload]], **asked: Any) -> Answer:
+        """Explain the predictions of one request: as `call`, and counted apart."""
+        return await self.call(codec, read, **asked)
 
 
 def _target_of(path: str) -> tuple[str, str]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
 from model_server.auth import AllowAll
 from model_server.batching import Batcher, BatchLimits
 from model_server.dataplane import DataPlane
+from model_server.domain.explanations import Explainer, Explanation, ExplanationKind
 from model_server.domain.model import LoadedModel, Model
 from model_server.domain.tensors import Inputs, Outputs
 from model_server.errors import InvalidInput, OperationNotSupported
+from model_server.explanations import ExplanationLimits, Explanations, Uncounted
 from model_server.lifecycle import Lifecycle, ServingModel
 from model_server.monitoring.prediction_log import PredictionLog
 from model_server.monitoring.request_log import RequestLog
@@ -71,6 +73,38 @@ class ShownModel:
             return self._model.predict(inputs, probabilities=probabilities)
 
 
+class ShownExplainer:
+    """An explainer whose steps are on the board while they run."""
+
+    def __init__(self, explainer: Explainer, number: int, board: Board) -> None:
+        self._explainer = explainer
+        self._number = number
+        self._board = board
+
+    @property
+    def kind(self) -> ExplanationKind:
+        """Method, scale and classes."""
+        return self._explainer.kind
+
+    @property
+    def calls_model(self) -> bool:
+        """Whether it calls the model."""
+        return self._explainer.calls_model
+
+    def steps(self, inputs: Inputs) -> Iterator[Explanation | None]:
+        """The steps of an explanation."""
+        steps = self._explainer.steps(inputs)
+        found = None
+        while found is None:
+            with self._board.computing(self._number):
+                found = next(steps)
+            yield found
+
+    def reference_rows(self, count: int) -> Inputs | None:
+        """Rows of the reference."""
+        return self._explainer.reference_rows(count)
+
+
 class HostedModel:
     """A model that answers calls, until it is closed."""
 
@@ -92,9 +126,10 @@ class HostedModel:
             timeout_seconds=settings.request_timeout_seconds,
         )
         model = ShownModel(loaded.model, number, board, may_inline=may_inline)
+        self._number, self._board, self._threads = number, board, threads
         self._batcher = Batcher(model, limits, telemetry, threads=threads)
         self._lifecycle = Lifecycle()
-        self._lifecycle.serve(ServingModel(loaded, self._batcher, Unmonitored()))
+        self._lifecycle.serve(ServingModel(loaded, self._batcher, Unmonitored(), self._explanations(loaded, settings)))
         self.plane = DataPlane(
             self._lifecycle,
             telemetry,
@@ -103,6 +138,18 @@ class HostedModel:
             name=loaded.identity.model,
             max_rows=settings.max_rows,
         )
+
+    def _explanations(self, loaded: LoadedModel, settings: Settings) -> Explanations | None:
+        if loaded.explainer is None:
+            return None
+        limits = ExplanationLimits(
+            max_rows=min(settings.explanation_max_rows, settings.max_rows),
+            max_queue=settings.explanation_queue_size,
+            timeout_seconds=settings.request_timeout_seconds,
+        )
+        explainer = ShownExplainer(loaded.explainer, self._number, self._board)
+        # The front counts; what importance would cost at each load is not spent.
+        return Explanations(loaded, explainer, self._batcher, limits, Uncounted(), threads=self._threads)
 
     @property
     def is_hung(self) -> bool:

@@ -15,6 +15,8 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from msgspec import structs
+
 from model_server.errors import DeadlineExceeded, ModelNotReady, Overloaded
 from model_server.pool.budget import MemoryBudget
 from model_server.pool.catalog import Catalog
@@ -26,7 +28,7 @@ from model_server.pool.quarantine import after_answer, released
 from model_server.pool.settings import DOWNLOADS, PoolSettings
 from model_server.pool.telemetry import PoolTelemetry
 from model_server.pool.watching import Watcher
-from model_server.pool.wire import Answered, Call, Describe, Question, Refused, error_of
+from model_server.pool.wire import Answered, Call, Describe, Refused, error_of
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +118,11 @@ class Pool:
     def find(self, name: str) -> Entry | None:
         """A model of the list, None for all others."""
         return self._entries.get(name)
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that hold models."""
+        return [process.pid for process in self._processes.alive]
 
     def refresh(self) -> None:
         """Look whether the list has changed."""
@@ -208,7 +215,7 @@ class Pool:
                 try:
                     # A little later than the process itself gives up.
                     async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - time.monotonic() + 1):
-                        reply = await process.ask(_numbered(question, entry.number))
+                        reply = await process.ask(structs.replace(question, number=entry.number))
                 except ProcessEnded:
                     # A prediction changes nothing: it is asked for again.
                     continue
@@ -256,12 +263,4 @@ def _timed(answered: Answered, waited: float) -> Answered:
     """The answer with a header that tells how long the request waited for its model to be loaded."""
     # https://www.w3.org/TR/server-timing/
     header = (b"server-timing", b"load;dur=%.1f" % (waited * 1000))
-    return Answered(answered.body, answered.content_type, [*answered.headers, header])
-
-
-def _numbered(question: Call | Describe, number: int) -> Question:
-    if isinstance(question, Describe):
-        return Describe(number)
-    return Call(
-        number, question.version, question.codec, question.path, question.identifier, question.headers, question.body
-    )
+    return structs.replace(answered, headers=[*answered.headers, header])

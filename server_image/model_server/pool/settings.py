@@ -19,10 +19,8 @@ DOWNLOADS = "cache"
 _OF_ONE_MODEL = ("STORAGE_URI", "FORMAT", "VERSION", "SHA256", "TRUSTED")
 #: What a pool does not do: each would cost memory for every model.
 _NOT_IN_POOLS = (
-    "GRPC_PORT",
     "SHADOW_PORT",
     "STREAM_URL",
-    "EXPLANATIONS",
     "ACCELERATE",
     "INSTALL_REQUIREMENTS",
     "POLL_SECONDS",
@@ -31,9 +29,7 @@ _NOT_IN_POOLS = (
     "SLICES",
     "INPUT_LOG_SAMPLE_RATE",
     "WORKERS",
-    "AUTH_LIMITS",
     "SUPERVISOR_DIR",
-    "SHADOW_TOKEN_SHA256",
     "SIGNATURE_PUBLIC_KEY",
     "SIGNATURE_IDENTITY",
 )

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
+from model_server.domain.model import Identity
+from model_server.shared_values import SharedValues
 from model_server.telemetry import LABELS
 
 #: Fewer than those of one model's server: a thousand models have a thousand times as many series.
@@ -23,7 +25,10 @@ class PoolTelemetry:
     def __init__(self, *, revision: str, most_models: int) -> None:
         # A second series for each, of which nobody asks.
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        self._revision = revision
+        #: What is not of one model has no name of one.
+        self.identity = Identity(model="", version="", revision=revision)
+        #: For the limits of keys; a pool has one process that counts.
+        self.values = SharedValues()
         self._most = most_models
         self._named: dict[str, str] = {}
         self.registry = registry = CollectorRegistry()
@@ -36,6 +41,21 @@ class PoolTelemetry:
             LABELS,
             buckets=SECONDS,
             registry=registry,
+        )
+        self._explanations = Counter(
+            "modeldeploy_explanations",
+            "Answered requests for explanations by HTTP code.",
+            (*LABELS, "code"),
+            registry=registry,
+        )
+        self._explanation_duration = Histogram(
+            "modeldeploy_explanation_duration_seconds",
+            "From an explanation request's head to its answer.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._in_flight = Gauge(
+            "modeldeploy_requests_in_flight", "Requests that are being answered, of all models.", registry=registry
         )
         self._refusals = Counter(
             "modeldeploy_pool_refusals",
@@ -96,10 +116,22 @@ class PoolTelemetry:
     def assigned(self) -> None:
         """Part of what a server's telemetry does: no A/B test leads to a pool."""
 
-    def answered(self, name: str, version: str, code: int, seconds: float) -> None:
-        """A request for a model of the list was answered, or refused."""
+    def begin(self) -> None:
+        """A request has come."""
+        self._in_flight.inc()
+
+    def end(self) -> None:
+        """It is over, whatever became of it."""
+        self._in_flight.dec()
+
+    def answered(self, name: str, version: str, code: int, seconds: float, *, explains: bool = False) -> None:
+        """A request for a model of the list was answered, or refused; one for explanations is counted apart."""
         label = self._label(name)
-        labels = (label, "" if label == OTHER else version, self._revision)
+        labels = (label, "" if label == OTHER else version, self.identity.revision)
+        if explains:
+            self._explanations.labels(*labels, str(code)).inc()
+            self._explanation_duration.observe(seconds)
+            return
         self._requests.labels(*labels, str(code)).inc()
         self._duration.labels(*labels).observe(seconds)
 

@@ -84,11 +84,12 @@ class Done(Struct, frozen=True, tag=True, array_like=True):
 
 
 class Answered(Struct, frozen=True, tag=True, array_like=True):
-    """A prediction, or a document."""
+    """A prediction, an explanation, or a document."""
 
     body: bytes
     content_type: bytes
     headers: list[tuple[bytes, bytes]]
+    explains: bool = False
 
 
 class Refused(Struct, frozen=True, tag=True, array_like=True):
@@ -98,6 +99,7 @@ class Refused(Struct, frozen=True, tag=True, array_like=True):
     message: str
     hint: str
     problems: list[tuple[str, str]]
+    explains: bool = False
 
 
 Reply: TypeAlias = Loaded | NotLoaded | Done | Answered | Refused
@@ -127,20 +129,24 @@ async def read_frame(reader: asyncio.StreamReader) -> bytes:
     return await reader.readexactly(length)
 
 
-def refusal_of(error: RequestError) -> Refused:
-    """An error as a message."""
+def refusal_of(error: RequestError, *, explains: bool = False) -> Refused:
+    """An error as a message; `explains` where an explanation was asked for."""
     problems = [(one.field, one.message) for one in error.problems] if isinstance(error, InvalidInput) else []
-    return Refused(error.reason, error.message, error.hint, problems)
+    return Refused(error.reason, error.message, error.hint, problems, explains)
 
 
 class Reported(Exception):
-    """The cause of an error that a process has logged, with its trace."""
+    """The cause of an error that a process has logged, with its trace; `explains` as in `Refused`."""
+
+    def __init__(self, *, explains: bool) -> None:
+        super().__init__()
+        self.explains = explains
 
 
 def error_of(refused: Refused) -> RequestError:
     """The error of a message."""
     error = _error_of(refused)
-    error.__cause__ = Reported()
+    error.__cause__ = Reported(explains=refused.explains)
     return error
 
 

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 import orjson
 from msgspec import structs
@@ -28,7 +29,7 @@ from model_server.lifecycle import Phase
 from model_server.loader import load
 from model_server.pool.board import Board
 from model_server.pool.catalog import ListedModel
-from model_server.pool.codecs import CODECS
+from model_server.pool.codecs import Noted
 from model_server.pool.hosted import HostedModel
 from model_server.pool.memory import give_back, own_bytes
 from model_server.pool.settings import DOWNLOADS
@@ -42,6 +43,7 @@ from model_server.pool.wire import (
     Load,
     Loaded,
     NotLoaded,
+    Refused,
     Replied,
     Reply,
     Unload,
@@ -127,25 +129,29 @@ class Worker:
             raise ModelNotReady("the model was unloaded meanwhile")
         return found
 
-    async def _call(self, call: Call) -> Answered:
+    async def _call(self, call: Call) -> Answered | Refused:
         plane = self._hosted(call.number).plane
-        headers = dict(call.headers)
+        headers, codec = dict(call.headers), Noted(call.codec)
+        asked: dict[str, Any] = {
+            "headers": headers,
+            "identifier": call.identifier,
+            "operation": call.codec,
+            "path": call.path,
+            "started": time.perf_counter(),
+            "target": (plane.name, call.version),
+        }
 
         async def read() -> Payload:
             return Payload(call.body, headers)
 
-        answer = await plane.call(
-            CODECS[call.codec],
-            read,
-            headers=headers,
-            identifier=call.identifier,
-            operation=call.codec,
-            path=call.path,
-            started=time.perf_counter(),
-            target=(plane.name, call.version),
-            is_trusted=True,
-        )
-        return Answered(answer.body, answer.content_type, list(answer.headers))
+        try:
+            if codec.explains:
+                answer = await plane.explain(codec, read, **asked)
+            else:
+                answer = await plane.call(codec, read, **asked, is_trusted=True)
+        except RequestError as error:
+            return refusal_of(error, explains=codec.explains)
+        return Answered(answer.body, answer.content_type, list(answer.headers), codec.explains)
 
     async def _load(self, question: Load) -> Loaded | NotLoaded:
         number, listed = question.number, question.model

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import yaml
 from free_ports import free_port
+from pooled import PoolOf
 from sklearn.datasets import load_breast_cancer, load_iris, load_wine
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -237,3 +238,28 @@ def sign(tmp_path: Path) -> str:
     outputs = [{"name": "positive", "dtype": "int64", "categories": [0, 1]}]
     write_metadata(folder, input_features=[{"name": "a"}, {"name": "secret"}], output_features=outputs)
     return f"file://{folder}"
+
+
+@pytest.fixture
+def pool(tmp_path: Path, run_server: Callable[..., Any]) -> Iterator[Callable[..., PoolOf]]:
+    """Starts pools that end with the test: `pool(entries, memory_bytes=..., server={settings of any server})`."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+
+        def start(
+            *models: dict[str, Any], seconds: float = 10, server: Mapping[str, object] | None = None, **settings: object
+        ) -> PoolOf:
+            listing = tmp_path / "models.json"
+            found = PoolOf(None, listing)
+            found.list(*models)
+            given = {f"pool_{name}": value for name, value in settings.items()}
+            given |= {"request_timeout_seconds": seconds, "model_dir": tmp_path, **(server or {})}
+            arguments = ("pool",)
+            found.server = stack.enter_context(
+                run_server(tmp_path, "", arguments=arguments, pool_models=listing, **given)
+            )
+            found.server.wait_ready()
+            return found
+
+        yield start

@@ -18,7 +18,7 @@ from model_server.dataplane import DataPlane
 from model_server.domain.explanations import ExplanationKind
 from model_server.domain.features import Feature, Metadata, ReferenceFeature
 from model_server.domain.model import Identity, LoadedModel, Signature
-from model_server.explanations import ExplanationLimits, Explanations
+from model_server.explanations import ExplanationLimits, ExplanationMetrics, Explanations
 from model_server.http.app import create_app
 from model_server.http.body import RequestLimits
 from model_server.inputs.matrix import Matrix
@@ -80,7 +80,7 @@ async def served(*, explained=True, max_queue=2, explainer=None):
     explanations = None
     if explainer is not None:
         own = ExplanationLimits(max_rows=3, max_queue=max_queue, timeout_seconds=5)
-        explanations = Explanations(loaded, explainer, batcher, own, telemetry)
+        explanations = Explanations(loaded, explainer, batcher, own, ExplanationMetrics(telemetry))
     monitor = Monitor(loaded, Settings(storage_uri="file:///m", input_log_sample_rate=1), telemetry)
     lifecycle.serve(ServingModel(loaded, batcher, monitor, explanations))
     telemetry.ready(True)

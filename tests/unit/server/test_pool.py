@@ -176,7 +176,7 @@ def test_an_unknown_model_is_answered_with_names_that_are_close(tmp_path: Path) 
     [
         pytest.param({}, "MODEL_SERVER_POOL_MODELS is missing", id="no list"),
         pytest.param({"POOL_MODELS": "/l", "STORAGE_URI": "file:///a"}, "a pool has many models", id="one model"),
-        pytest.param({"POOL_MODELS": "/l", "EXPLANATIONS": "true"}, "pools do not have it", id="what pools do not do"),
+        pytest.param({"POOL_MODELS": "/l", "ACCELERATE": "onnx"}, "pools do not have it", id="what pools do not do"),
         pytest.param({"POOL_MODELS": "/l", "POOL_MEMORY_BYTES": "5"}, "POOL_MEMORY_BYTES", id="a budget too small"),
         pytest.param({"POOL_MODELS": "/l", "POOL_TURBO": "5"}, "TURBO", id="an unknown setting"),
     ],
