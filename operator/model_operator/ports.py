@@ -95,8 +95,11 @@ class PoolCluster(Protocol):
 class PoolMetrics(Protocol):
     """Reads how the models of the pods of pools are."""
 
-    async def pool(self, url: str) -> PoolSample | None:
-        """Return what the pod with this URL says; None if it does not respond."""
+    async def pool(self, url: str, token_of: ObjectKey | None = None) -> PoolSample | None:
+        """Return what the pod with this URL says; None if it does not respond.
+
+        `token_of`: the pool whose token the pod wants; None if its metrics are open.
+        """
 
 
 class PodMetrics(Protocol):

@@ -22,7 +22,7 @@ is what the operator gives (`own`, `kept`), and what it sets to null is gone.
   expression: {{ $listed.serviceAccounts | toJson | squote }}
 - name: hostPaths
   expression: {{ $listed.hostPaths | toJson | squote }}
-# Of a ModelDeployment, of a ModelBatch, which has no hooks, or of a ModelPool, which has no overlay and many models.
+# Of a ModelDeployment, of a ModelBatch, which has no hooks, or of a ModelPool, which has many models.
 - name: wanted
   expression: "dyn(object.spec)"
 - name: server

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from msgspec import field
-
 from model_operator.api.json import Body
-from model_operator.api.resource import ObjectKey, key_of
-from model_operator.api.spec import CertificateAuthority
+from model_operator.api.resource import ObjectKey, key_of, owner_reference
+from model_operator.api.spec import CertificateAuthority, PodFields
 from model_operator.api.values import Number, Value, read
-from model_operator.api.version import API_VERSION
 from model_operator.errors import InvalidSpec
 
 BATCH_KIND = "ModelBatch"
@@ -65,15 +62,6 @@ class BatchOutput(Value, frozen=True, kw_only=True):
     format: str = "jsonl"
 
 
-class BatchServer(Value, frozen=True, kw_only=True):
-    """Settings of the pods (`spec.server`)."""
-
-    image: str = ""
-    env: tuple[Body, ...] = ()
-    resources: Body = field(default_factory=dict)
-    pod_template: Body = field(default_factory=dict)
-
-
 class BatchSpec(Value, frozen=True, kw_only=True):
     """Desired state of a ModelBatch (`spec`)."""
 
@@ -94,7 +82,7 @@ class BatchSpec(Value, frozen=True, kw_only=True):
     starting_deadline_seconds: int | None = None
     successful_runs_history_limit: int = 3
     failed_runs_history_limit: int = 1
-    server: BatchServer = BatchServer()
+    server: PodFields = PodFields()
 
     @property
     def shard_count(self) -> int:
@@ -184,11 +172,4 @@ class ModelBatch:
     @property
     def owner_reference(self) -> dict[str, Any]:
         """The reference of what it owns: garbage collection deletes that with it."""
-        return {
-            "apiVersion": API_VERSION,
-            "kind": BATCH_KIND,
-            "name": self.name,
-            "uid": self.uid,
-            "controller": True,
-            "blockOwnerDeletion": True,
-        }
+        return owner_reference(BATCH_KIND, self.name, self.uid)

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from msgspec import field
+from msgspec import structs
 
 from model_operator.api.json import Body
 from model_operator.api.quantities import parse_quantity
-from model_operator.api.resource import ObjectKey, key_of
+from model_operator.api.resource import ObjectKey, key_of, owner_reference
+from model_operator.api.spec import Auth, CertificateAuthority, PodFields, SecretRef, Server, parse_server
 from model_operator.api.values import Value, read
-from model_operator.api.version import API_VERSION
 from model_operator.errors import InvalidSpec
 
 POOL_KIND = "ModelPool"
@@ -32,15 +32,15 @@ class PooledModel(Value, frozen=True, kw_only=True):
     trusted: bool = False
 
 
-class PoolServer(Value, frozen=True, kw_only=True):
-    """Settings of the pods (`spec.server`)."""
+class PoolServer(PodFields, frozen=True, kw_only=True):
+    """Settings of the pods (`spec.server`): those of a ModelDeployment's servers that a pool has as well."""
 
-    image: str = ""
+    image_pull_policy: str | None = None
     log_level: str = "info"
     request_timeout_seconds: int = 30
-    auth_secret_name: str | None = None
-    env: tuple[Body, ...] = ()
-    resources: Body = field(default_factory=dict)
+    auth: Auth | None = None
+    tls: SecretRef | None = None
+    grpc_port: int | None = None
 
 
 class PoolSpec(Value, frozen=True, kw_only=True):
@@ -48,6 +48,7 @@ class PoolSpec(Value, frozen=True, kw_only=True):
 
     models: tuple[PooledModel, ...]
     secret_name: str | None = None
+    ca: CertificateAuthority | None = None
     memory_budget: str = "1Gi"
     replicas: int = 1
     processes: int = 2
@@ -103,11 +104,11 @@ class ModelPool:
     @property
     def owner_reference(self) -> dict[str, Any]:
         """The reference of what it owns: garbage collection deletes that with it."""
-        return {
-            "apiVersion": API_VERSION,
-            "kind": POOL_KIND,
-            "name": self.name,
-            "uid": self.uid,
-            "controller": True,
-            "blockOwnerDeletion": True,
-        }
+        return owner_reference(POOL_KIND, self.name, self.uid)
+
+    @property
+    def server(self) -> Server:
+        """Its settings as those of a ModelDeployment's server, without the overlay of the pod template."""
+        written = self.body["spec"].get("server") or {}
+        known = {one.encode_name for one in structs.fields(PoolServer)} - {"podTemplate"}
+        return parse_server({name: value for name, value in written.items() if name in known})

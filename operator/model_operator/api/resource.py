@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from model_operator.api.json import Body
 from model_operator.api.revision import revision_of
 from model_operator.api.spec import Model, Spec, SpecFields, parse_spec
 from model_operator.api.status import Status, status_from_body
 from model_operator.api.values import unknown_fields
-from model_operator.api.version import GROUP
+from model_operator.api.version import API_VERSION, GROUP
 
 #: Annotations that request an action once; each names the revision that it refers to.
 TOKENS = ("promote", "promote-full", "abort", "retry", "undo", "refresh")
@@ -98,6 +98,18 @@ def polled_fingerprint(model: Model, status: Status) -> str:
 def version_of(body: Body) -> ObjectVersion:
     """Return the version of an object of the API server, without parsing its spec."""
     return ObjectVersion(key_of(body), body["metadata"]["resourceVersion"])
+
+
+def owner_reference(kind: str, name: str, uid: str) -> dict[str, Any]:
+    """Return the reference of what a resource owns: garbage collection deletes that with it."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": kind,
+        "name": name,
+        "uid": uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
 
 
 def key_of(body: Body) -> ObjectKey:

@@ -214,6 +214,15 @@ class Container(Value, frozen=True, kw_only=True):
         return name.partition(":")[2]
 
 
+class PodFields(Value, frozen=True, kw_only=True):
+    """Fields of `spec.server` that all kinds have."""
+
+    image: str = ""
+    env: tuple[Body, ...] = ()
+    resources: Body = field(default_factory=dict)
+    pod_template: Body = field(default_factory=dict)
+
+
 class ServerFields(Value, frozen=True, kw_only=True):
     """`spec.server` on the wire."""
 

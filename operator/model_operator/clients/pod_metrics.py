@@ -40,7 +40,7 @@ class HttpPodMetrics(HttpClient):
 
         `token_of`: the model whose token the pod wants; None if its metrics are open.
         """
-        headers = {} if token_of is None else {"x-api-key": shadow_token(self._token_secret, *token_of)}
+        headers = self._key(token_of)
         try:
             # Pods are asked by their addresses, which no certificate names; nor do the kubelet's probes verify it.
             async with self.session.get(
@@ -55,6 +55,9 @@ class HttpPodMetrics(HttpClient):
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return None
 
+    def _key(self, token_of: ObjectKey | None) -> dict[str, str]:
+        return {} if token_of is None else {"x-api-key": shadow_token(self._token_secret, *token_of)}
+
     async def shard(self, url: str) -> ShardProgress | None:
         """Return how far the pod of a batch is; None if it does not respond in time, or not with its progress."""
         try:
@@ -64,10 +67,14 @@ class HttpPodMetrics(HttpClient):
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return None
 
-    async def pool(self, url: str) -> PoolSample | None:
-        """Return how the models of a pool's pod are; None if it does not respond in time, or not with that."""
+    async def pool(self, url: str, token_of: ObjectKey | None = None) -> PoolSample | None:
+        """Return how the models of a pool's pod are; None if it does not respond in time, or not with that.
+
+        `token_of`: the pool whose token the pod wants; None if its metrics are open.
+        """
+        headers = self._key(token_of)
         try:
-            async with self.session.get(f"{url}/pool", ssl=False, allow_redirects=False) as response:
+            async with self.session.get(f"{url}/pool", headers=headers, ssl=False, allow_redirects=False) as response:
                 state = _POOL.decode(await body_of(response, _LARGEST_STATE))
         except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError, RecursionError):
             return None

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from model_operator.api.resource import ObjectKey, key_of
 from model_operator.engine.batches.cache import OwnerCache
 from model_operator.engine.concurrency import KeyedTasks
-from model_operator.manifests.pods import PORT, pod_url
+from model_operator.manifests.pods import PORT, pod_url, protects_metrics
 
 INTERVAL = 5.0
 #: Requests in flight.
@@ -39,20 +39,22 @@ class PodPoller(ABC, Generic[Answer]):
     async def look(self, key: ObjectKey) -> None:
         """Ask the running pods of one owner."""
         pods = [one for one in self._cache.owned("Pod", key) if (one.get("status") or {}).get("phase") == "Running"]
-        urls = {key_of(pod).name: url for pod in pods[: self.most_pods] if (url := pod_url(pod, PORT))}
-        if not urls:
+        asked = {key_of(pod).name: (url, pod) for pod in pods[: self.most_pods] if (url := pod_url(pod, PORT))}
+        if not asked:
             self._keep(key, None)
             return
-        answers = await asyncio.gather(*(self._ask_one(url) for url in urls.values()))
-        self._keep(key, {name: one for name, one in zip(urls, answers, strict=True) if one is not None})
+        tokens = (key if protects_metrics(pod) else None for _, pod in asked.values())
+        urls = (url for url, _ in asked.values())
+        answers = await asyncio.gather(*map(self._ask_one, urls, tokens))
+        self._keep(key, {name: one for name, one in zip(asked, answers, strict=True) if one is not None})
 
-    async def _ask_one(self, url: str) -> Answer | None:
+    async def _ask_one(self, url: str, token_of: ObjectKey | None) -> Answer | None:
         async with self._limit:
-            return await self._ask(url)
+            return await self._ask(url, token_of)
 
     @abstractmethod
-    async def _ask(self, url: str) -> Answer | None:
-        """Return what a pod says; None where it does not answer."""
+    async def _ask(self, url: str, token_of: ObjectKey | None) -> Answer | None:
+        """Return what a pod says; None where it does not answer. `token_of`: the owner whose token the pod wants."""
 
     @abstractmethod
     def _keep(self, key: ObjectKey, found: Mapping[str, Answer] | None) -> None:

@@ -61,15 +61,21 @@ def check_template(namespace: str, template: Mapping[str, Any], settings: PodSet
     _refuse(namespace, policy, [f"{_OVERLAY}.{one.path} {one.problem}" for one in found])
 
 
-def check_pool_template(namespace: str, template: Mapping[str, Any], settings: PodSettings, policy: PodPolicy) -> None:
-    """Check the pod template of a pool, which has no overlay: the image is what its owner can choose.
+def check_pool_template(
+    namespace: str, template: Mapping[str, Any], overlay: Mapping[str, Any], settings: PodSettings, policy: PodPolicy
+) -> None:
+    """Check the pod template of a pool, into which `overlay` was merged.
 
     Raises:
         NotAllowed: as `check_pods`.
     """
     found = _violations(namespace, template, settings, policy)
-    image = "spec.containers[server].image"
-    written = ["spec.server.image" if one.path == image else one.path for one in found]
+    written = [
+        _FROM_SERVER[one.path]
+        if one.path in _FROM_SERVER and not _names_image(overlay, one.path)
+        else f"{_OVERLAY}.{one.path}"
+        for one in found
+    ]
     _refuse(namespace, policy, [f"{path} {one.problem}" for path, one in zip(written, found, strict=True)])
 
 
@@ -105,7 +111,7 @@ def _templates(resource: ModelDeployment, settings: PodSettings) -> Iterator[tup
 
 def _written(resource: ModelDeployment, origin: str, path: str) -> str:
     """Return where the user wrote what is at a path of the merged template."""
-    if origin == _OVERLAY and path in _FROM_SERVER and not _names_image(resource, path):
+    if origin == _OVERLAY and path in _FROM_SERVER and not _names_image(resource.spec.server.pod_template, path):
         return _FROM_SERVER[path]
     if origin == _OVERLAY and path == "spec.volumes[cache].hostPath" and resource.spec.model.cache_path:
         return "spec.model.cache.hostPath"
@@ -114,7 +120,7 @@ def _written(resource: ModelDeployment, origin: str, path: str) -> str:
     return f"{origin}.{path}"
 
 
-def _names_image(resource: ModelDeployment, path: str) -> bool:
+def _names_image(overlay: Mapping[str, Any], path: str) -> bool:
     """Whether the overlay names the image at a path of the merged template."""
-    containers = (resource.spec.server.pod_template.get("spec") or {}).get("containers") or ()
+    containers = (overlay.get("spec") or {}).get("containers") or ()
     return any(f"spec.containers[{one['name']}].image" == path and one.get("image") is not None for one in containers)

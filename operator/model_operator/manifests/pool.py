@@ -8,12 +8,15 @@ from typing import Any
 
 import orjson
 
-from model_operator.api.names import APPLIED_HASH, POOL, list_name, pool_labels
+from model_operator.api.names import APPLIED_HASH, POOL, PROTECTS_METRICS, SCHEME, list_name, pool_labels
 from model_operator.api.pool import ModelPool, PooledModel
-from model_operator.api.spec import parse_model, parse_server
+from model_operator.api.shadow import DIGEST_VARIABLE
+from model_operator.api.spec import Model
 from model_operator.errors import InvalidSpec
 from model_operator.manifests.drift import content_hash
 from model_operator.manifests.pods import CLAIM_DIR, PodSettings, pod_template
+from model_operator.manifests.strategic_merge import overlay
+from model_operator.manifests.workload import service_spec
 
 Body = dict[str, Any]
 
@@ -31,6 +34,11 @@ _TAKEN = frozenset(
         "MODEL_DIR",
         "CREDENTIALS_DIR",
         "AUTH_DIR",
+        "AUTH_PROTECT",
+        "AUTH_LIMITS",
+        "CA_FILE",
+        "GRPC_PORT",
+        "TLS_DIR",
         "LOG_LEVEL",
         "REQUEST_TIMEOUT_SECONDS",
         "TERMINATION_LOG",
@@ -53,8 +61,8 @@ def pool_objects(pool: ModelPool, settings: PodSettings) -> list[Body]:
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
         "template": template_of(pool, settings),
     }
-    ports = [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": "http"}]
-    service = {"type": "ClusterIP", "selector": selector, "ports": ports}
+    server = pool.server
+    service = service_spec(selector, {server.scheme}, server.grpc_port)
     return [
         _owned(pool, "v1", "ConfigMap", list_name(pool.name), {"data": {LIST_FILE: listed(pool)}}),
         _owned(pool, "apps/v1", "Deployment", pool.name, {"spec": deployment}),
@@ -86,25 +94,31 @@ def _entry(model: PooledModel) -> Body:
 
 def template_of(pool: ModelPool, settings: PodSettings) -> Body:
     """Return the pod template: the pod of a server with other arguments, and the list in place of a model."""
-    spec, own = pool.spec, pool.spec.server
-    # Any URI: what the pod of a server makes of it is left out.
-    model = {"storageUri": "file:///", **({"secretName": spec.secret_name} if spec.secret_name else {})}
-    given: Body = {"env": [*own.env], "resources": dict(own.resources), "logLevel": own.log_level}
-    given |= {"image": own.image} if own.image else {}
-    given |= {"requestTimeoutSeconds": own.request_timeout_seconds}
-    given |= {"auth": {"secretName": own.auth_secret_name}} if own.auth_secret_name else {}
-    template = pod_template(pool.key, "", parse_model(model), parse_server(given), settings)
+    server = pool.server
+    template = pod_template(pool.key, "", _model(pool), server, settings)
     pod = template["spec"]
     (container,) = pod["containers"]
-    names = {entry["name"] for entry in own.env} | _TAKEN | {"TMPDIR"}
+    names = {entry["name"] for entry in server.env} | _TAKEN | {"TMPDIR"}
+    if "metrics" in server.protected:
+        # The operator asks with its token.
+        names |= {DIGEST_VARIABLE}
     variables = [entry for entry in container["env"] if entry["name"] in names]
     container["env"] = [*_variables(pool), *variables]
     container["args"] = ["pool"]
-    container["ports"] = [one for one in container["ports"] if one["name"] == "http"]
+    container["ports"] = [one for one in container["ports"] if one["name"] != "shadow"]
     container["volumeMounts"].append({"name": "models", "mountPath": LIST_DIR, "readOnly": True})
     pod["volumes"].append({"name": "models", "configMap": {"name": list_name(pool.name)}})
     _add_claims(pool, container, pod)
-    return {"metadata": {"labels": pool_labels(pool.name)}, "spec": pod}
+    said = {name: value for name, value in template["metadata"]["labels"].items() if name in (SCHEME, PROTECTS_METRICS)}
+    merged: Body = overlay({"spec": pod}, pool.spec.server.pod_template)
+    # The overlay cannot change the labels of the selector: the API server would reject the Deployment.
+    merged.setdefault("metadata", {}).setdefault("labels", {}).update(pool_labels(pool.name) | said)
+    return merged
+
+
+def _model(pool: ModelPool) -> Model:
+    """Return what all models of a pool have in common. Its URI is none: what a pod makes of it is left out."""
+    return Model(storage_uri="file:///", secret_name=pool.spec.secret_name, ca=pool.spec.ca)
 
 
 def _variables(pool: ModelPool) -> list[Body]:

@@ -109,7 +109,7 @@ def revision_service(owner: ModelDeployment, revision: str, source: Mapping[str,
         "v1",
         "Service",
         revision_name(owner.name, revision),
-        {"spec": _service_spec(pod_selector(owner.name, revision), {server.scheme}, server.grpc_port)},
+        {"spec": service_spec(pod_selector(owner.name, revision), {server.scheme}, server.grpc_port)},
         labels={REVISION: revision},
         annotations={REVISION_SPEC: source_text(source)},
     )
@@ -130,7 +130,7 @@ def front_service(
         schemes: schemes of the revisions; during a change to HTTPS, each has its own port.
         stable: name and source of the stable revision, to store in an annotation.
     """
-    spec = _service_spec(pod_selector(owner.name, revision), schemes, owner.spec.server.grpc_port)
+    spec = service_spec(pod_selector(owner.name, revision), schemes, owner.spec.server.grpc_port)
     annotations = {STABLE_SPEC: source_text({"revision": stable[0], "source": stable[1]})} if stable else {}
     return owned_object(owner, "v1", "Service", name, {"spec": spec}, annotations=annotations)
 
@@ -205,7 +205,8 @@ def disruption_budget(owner: ModelDeployment) -> Body:
     return owned_object(owner, "policy/v1", "PodDisruptionBudget", owner.name, {"spec": spec})
 
 
-def _service_spec(selector: Mapping[str, str], schemes: Set[str], grpc_port: int | None) -> Body:
+def service_spec(selector: Mapping[str, str], schemes: Set[str], grpc_port: int | None) -> Body:
+    """Return the spec of a Service of pods that speak these schemes, and gRPC where it has a port."""
     ports: list[Body] = []
     if "http" in schemes:
         ports.append({"name": "http", "port": 80, "protocol": "TCP", "targetPort": "http"})

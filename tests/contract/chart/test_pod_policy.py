@@ -81,22 +81,31 @@ def test_operator_and_admission_policy_refuse_the_same_fields(case: Case, namesp
 
 
 @pytest.mark.parametrize("namespace", LEVELS)
-@pytest.mark.parametrize("image", ["", "elsewhere/server:1"])
-def test_operator_and_admission_policy_refuse_the_same_pools(image: str, namespace: str) -> None:
+@pytest.mark.parametrize(
+    "server",
+    [
+        {},
+        {"image": "elsewhere/server:1"},
+        {"podTemplate": {"spec": {"serviceAccountName": "robot"}}},
+        {"podTemplate": {"spec": {"containers": [{"name": "server", "image": "elsewhere/server:1"}]}}},
+    ],
+)
+def test_operator_and_admission_policy_refuse_the_same_pools(server: dict[str, Any], namespace: str) -> None:
     body = {
         "apiVersion": "modeldeploy.dev/v1alpha1",
         "kind": "ModelPool",
         "metadata": {"name": "small", "namespace": namespace, "uid": "u", "generation": 1},
-        "spec": {"models": [{"name": "a", "storageUri": "pvc://claim/a"}], "server": {"image": image} if image else {}},
+        "spec": {"models": [{"name": "a", "storageUri": "pvc://claim/a"}], "server": server},
     }
     admission = operator_settings().admission
     pool = ModelPool.from_body(body)
     try:
-        check_pool_template(namespace, template_of(pool, admission.settings), admission.settings, admission.pods)
+        template, overlay = template_of(pool, admission.settings), pool.spec.server.pod_template
+        check_pool_template(namespace, template, overlay, admission.settings, admission.pods)
         found: set[str] = set()
     except NotAllowed as error:
         found = set(str(error).partition(". The pod policy")[0].split("; "))
-    assert bool(found) is (bool(image) and LEVELS[namespace] == "restricted")
+    assert bool(found) is (bool(server) and LEVELS[namespace] == "restricted")
     assert by_the_chart(body, namespace) == found
 
 

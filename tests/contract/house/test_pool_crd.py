@@ -37,7 +37,7 @@ def compare(struct: type[msgspec.Struct], schema: dict[str, Any], path: str) -> 
     for name, field in fields.items():
         written = schema["properties"][name]
         assert field.required == (name in schema.get("required", ())), f"{path}.{name}"
-        if written.get("default") not in (None, {}):
+        if written.get("default") not in (None, {}, []):
             assert field.default == written["default"], f"{path}.{name}"
         inner = struct_in(field.type)
         written = written.get("items", written)

@@ -60,17 +60,56 @@ def test_pods_have_the_settings_of_a_pool_and_none_of_one_model() -> None:
 def test_the_server_takes_every_setting_that_pods_get() -> None:
     from model_server.pool.settings import read_pool_settings
 
-    given = variables(pool(secretName="s", server={"authSecretName": "keys"})) | {"MODEL_SERVER_NAMESPACE": "team"}
-    settings, server = read_pool_settings(given)
+    limits = [{"key": "mobile", "requestsPerSecond": 5}]
+    auth = {"secretName": "keys", "protect": ["metrics"], "limits": limits}
+    given = variables(pool(secretName="s", ca={"configMapName": "c"}, server={"auth": auth, "grpcPort": 9000}))
+    settings, server = read_pool_settings(given | {"MODEL_SERVER_NAMESPACE": "team"})
     assert settings.memory_bytes == 2**30
     assert server.auth_dir is not None
+    assert server.auth_limits == ("mobile:rate=5",)
+    assert (server.auth_protect, server.grpc_port) == (("metrics",), 9000)
+    assert server.shadow_token_sha256, "the operator reads protected metrics with its token"
+    assert str(server.ca_file).endswith("ca.crt")
+
+
+def test_without_protected_metrics_pods_have_no_token() -> None:
+    assert not [name for name in variables(pool(server={"auth": {"secretName": "keys"}})) if "TOKEN" in name]
+
+
+def test_the_service_has_the_ports_of_the_pods() -> None:
+    found = rendered(pool(server={"grpcPort": 9000, "tls": {"secretName": "cert"}}))
+    (container,) = found["Deployment"]["spec"]["template"]["spec"]["containers"]
+    ports = [(one["name"], one["port"]) for one in found["Service"]["spec"]["ports"]]
+    assert ports == [("https", 443), ("grpc", 9000)]
+    assert [one["name"] for one in container["ports"]] == ["https", "grpc"]
+
+
+def test_an_overlay_is_merged_and_keeps_the_labels_of_the_selector() -> None:
+    sidecar = {"name": "proxy", "image": "proxy:1"}
+    server = {"name": "server", "env": [{"name": "MODEL_SERVER_EXPLANATIONS", "value": "true"}]}
+    spec = {"serviceAccountName": "reader", "imagePullSecrets": [{"name": "pull"}], "containers": [server, sidecar]}
+    overlay = {"metadata": {"labels": {POOL: "other", "team": "a"}}, "spec": spec}
+    template = rendered(pool(server={"podTemplate": overlay}))["Deployment"]["spec"]["template"]
+    assert template["metadata"]["labels"].items() >= {POOL: "small", "team": "a"}.items()
+    assert (template["spec"]["serviceAccountName"], len(template["spec"]["containers"])) == ("reader", 2)
+    env = {one["name"]: one.get("value") for one in template["spec"]["containers"][0]["env"]}
+    assert env.items() >= {"MODEL_SERVER_EXPLANATIONS": "true", "MODEL_SERVER_POOL_PROCESSES": "2"}.items()
+
+
+def check(one: ModelPool) -> None:
+    overlay = one.spec.server.pod_template
+    check_pool_template("team", template_of(one, SETTINGS), overlay, SETTINGS, PodPolicy())
 
 
 def test_an_image_that_the_policy_does_not_list_is_refused_where_it_was_written() -> None:
-    template = template_of(pool(server={"image": "elsewhere/server:1"}), SETTINGS)
     with pytest.raises(NotAllowed, match=r"^spec\.server\.image "):
-        check_pool_template("team", template, SETTINGS, PodPolicy())
-    check_pool_template("team", template_of(pool(), SETTINGS), SETTINGS, PodPolicy())
+        check(pool(server={"image": "elsewhere/server:1"}))
+    container = {"name": "server", "image": "elsewhere/server:1"}
+    with pytest.raises(NotAllowed, match=r"^spec\.server\.podTemplate\.spec\.containers\[server\]\.image "):
+        check(pool(server={"podTemplate": {"spec": {"containers": [container]}}}))
+    with pytest.raises(NotAllowed, match=r"^spec\.server\.podTemplate\.spec\.hostNetwork "):
+        check(pool(server={"podTemplate": {"spec": {"hostNetwork": True}}}))
+    check(pool())
 
 
 def test_claims_are_mounted_once() -> None:

@@ -20,7 +20,7 @@ class ProgressPoller(PodPoller[ShardProgress]):
         self._queue, self._pods = queue, pods
         self.by_batch: dict[ObjectKey, dict[str, ShardProgress]] = {}
 
-    async def _ask(self, url: str) -> ShardProgress | None:
+    async def _ask(self, url: str, token_of: ObjectKey | None) -> ShardProgress | None:
         return await self._pods.shard(url)
 
     def _keep(self, key: ObjectKey, found: Mapping[str, ShardProgress] | None) -> None:

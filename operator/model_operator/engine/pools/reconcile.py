@@ -54,7 +54,8 @@ class PoolReconciler:
             pool = ModelPool.from_body(body)
             wanted = pool_objects(pool, self._admission.settings)
             template = next(one for one in wanted if one["kind"] == "Deployment")["spec"]["template"]
-            check_pool_template(key.namespace, template, self._admission.settings, self._admission.pods)
+            written = pool.spec.server.pod_template
+            check_pool_template(key.namespace, template, written, self._admission.settings, self._admission.pods)
         except InvalidSpec as error:
             log.warning("%s/%s: %s", *key, error)
             await self._report_invalid(body, reason_of(error), str(error))

@@ -26,8 +26,8 @@ class SamplePoller(PodPoller[PoolSample]):
         #: What each pool was enqueued for last, and when.
         self._told: dict[ObjectKey, tuple[float, tuple[PoolSample, ...]]] = {}
 
-    async def _ask(self, url: str) -> PoolSample | None:
-        return await self._pods.pool(url)
+    async def _ask(self, url: str, token_of: ObjectKey | None) -> PoolSample | None:
+        return await self._pods.pool(url, token_of)
 
     def _keep(self, key: ObjectKey, found: Mapping[str, PoolSample] | None) -> None:
         samples = self.by_pool[key] = tuple((found or {}).values())
