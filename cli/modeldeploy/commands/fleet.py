@@ -99,7 +99,8 @@ def read_rates(path: Path) -> Rates:
 
 def _use(key: Key, pods: "Sequence[Pod]", looks: Mapping[str, Look], earlier: Mapping[str, Look]) -> ModelUse:
     requested = {pod.path: pod.requested for pod in pods}
-    return use_of(*key, by_pod(looks, earlier, requested))
+    metered = {pod.path for pod in pods if pod.is_metered}
+    return use_of(*key, by_pod(looks, earlier, requested, metered))
 
 
 def _pods(session: Session, *, everywhere: bool) -> "Mapping[Key, Sequence[Pod]]":

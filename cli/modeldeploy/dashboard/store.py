@@ -153,9 +153,10 @@ class Store:
         return [self._use(key) for key in self.models]
 
     def _use(self, key: Key) -> ModelUse:
-        requested = {pod.path: pod.requested for pod in self._pods_of.get(key, {}).values() if pod.is_running}
+        pods = [pod for pod in self._pods_of.get(key, {}).values() if pod.is_running]
+        requested, metered = {pod.path: pod.requested for pod in pods}, {pod.path for pod in pods if pod.is_metered}
         window = self.windows.get(key, Window())
-        return use_of(*key, by_pod(window.last, window.first, requested))
+        return use_of(*key, by_pod(window.last, window.first, requested, metered))
 
     def events(self, key: Key) -> list[Event]:
         """Return the last Events of one model, newest first."""

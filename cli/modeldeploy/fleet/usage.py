@@ -1,6 +1,6 @@
 """From what pods counted to what a model uses: rates, processor time, memory, and when it was last asked. PURE."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -32,10 +32,13 @@ class Look:
 class PodUse:
     """One running pod: what it requests, and two looks at it. `last` is None when it has not answered.
 
+    `is_metered`: a server of the user's own runs in it, whose processor time and memory nobody tells.
+
     What is between the looks is told by the second; without a first one, what was since the pod started.
     """
 
     requested: Resources
+    is_metered: bool = False
     first: Look | None = None
     last: Look | None = None
 
@@ -75,7 +78,8 @@ class ModelUse:
 def use_of(namespace: str, name: str, pods: Sequence[PodUse]) -> ModelUse:
     """Return what a model's running pods use."""
     told = [pod for pod in pods if _tells(pod.last)]
-    used = [_used(pod) for pod in told]
+    known = [pod for pod in told if not pod.is_metered]
+    used = [_used(pod) for pod in known]
     rates = [rate for pod in pods if (rate := _per_second(pod)) is not None]
     lasts = [pod.last.last_request for pod in told if pod.last and pod.last.last_request]
     starts = [pod.last.started for pod in told if pod.last and pod.last.started]
@@ -85,8 +89,8 @@ def use_of(namespace: str, name: str, pods: Sequence[PodUse]) -> ModelUse:
         pods=len(pods),
         silent=len(pods) - len(told),
         requested=sum((pod.requested for pod in pods), NOTHING),
-        used=sum(used, NOTHING) if told else None,
-        idle=sum((_idle(pod.requested, use) for pod, use in zip(told, used, strict=True)), NOTHING),
+        used=sum(used, NOTHING) if known else None,
+        idle=sum((_idle(pod.requested, use) for pod, use in zip(known, used, strict=True)), NOTHING),
         per_second=sum(rates) if rates else None,
         last_request=_time(max(lasts, default=0.0)),
         # A model whose pod was replaced a minute ago has been asked by nobody for a minute, as far as anybody knows.
@@ -134,8 +138,14 @@ def _time(seconds: float) -> datetime | None:
         return None  # a pod may say anything
 
 
-def by_pod(looks: Mapping[str, Look], earlier: Mapping[str, Look], requested: Mapping[str, Resources]) -> list[PodUse]:
-    """Return the use of each pod in `requested`, by what it said now and earlier."""
+def by_pod(
+    looks: Mapping[str, Look],
+    earlier: Mapping[str, Look],
+    requested: Mapping[str, Resources],
+    metered: Collection[str] = (),
+) -> list[PodUse]:
+    """Return the use of each pod in `requested`, by what it said now and earlier; `metered` are `PodUse.is_metered`."""
     return [
-        PodUse(requested=asked, first=earlier.get(pod), last=looks.get(pod)) for pod, asked in sorted(requested.items())
+        PodUse(requested=asked, is_metered=pod in metered, first=earlier.get(pod), last=looks.get(pod))
+        for pod, asked in sorted(requested.items())
     ]

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import random
 import re
 import signal
 import ssl
@@ -301,6 +302,32 @@ async def test_pipelined_requests_are_answered_in_their_order(meter):
     async with meter.connection() as (reader, writer):
         writer.write(b"".join(request("/echo", str(number).encode()) for number in range(10)))
         assert [(await read(reader)).body for _ in range(10)] == [str(number).encode() for number in range(10)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_it_does_not_matter_how_bytes_arrive(meter, seed):
+    dice = random.Random(seed)
+    bodies = [os.urandom(dice.choice((0, 1, 100, 70_000))) for _ in range(8)]
+    raw = b"".join(
+        request("/echo", b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body), transfer_encoding="chunked")
+        if body and dice.random() < 0.5
+        else request("/echo", body)
+        for body in bodies
+    )
+    async with meter.connection() as (reader, writer):
+
+        async def write() -> None:
+            rest = raw
+            while rest:
+                size = dice.choice((1, 7, 50, 4096, 100_000))
+                writer.write(rest[:size])
+                await writer.drain()
+                rest = rest[size:]
+
+        writing = asyncio.create_task(write())
+        assert [(await read(reader)).body for _ in bodies] == bodies
+        await writing
+    assert await meter.count(200) == len(bodies)
 
 
 async def test_a_client_that_waits_for_100_gets_it(meter):

@@ -72,6 +72,16 @@ def look(at: float, requests: float, cpu: float | None = 10.0, **more: Any) -> L
     return Look(at=at, requests=requests, cpu_seconds=cpu, **{"memory": GIB, "started": NOW - 7200, **more})
 
 
+def test_what_a_server_of_ones_own_uses_is_not_known() -> None:
+    pod = PodUse(
+        requested=FOUR_CPUS, is_metered=True, first=look(NOW - 10, 0, 0), last=look(NOW, 50, 1, last_request=NOW - 3)
+    )
+    use = use_of("risk", "chat", [pod])
+    assert (use.used, use.idle, use.silent) == (None, Resources(), 0)
+    assert use.per_second == pytest.approx(5)
+    assert use.last_request is not None
+
+
 def test_between_two_looks_requests_and_processor_time_are_rates() -> None:
     pod = PodUse(requested=FOUR_CPUS, first=look(NOW - 10, 100, 10), last=look(NOW, 150, 15, last_request=NOW - 3))
     use = use_of("risk", "fraud", [pod, pod])

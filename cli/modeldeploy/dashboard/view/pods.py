@@ -29,6 +29,8 @@ class Pod:
     scheme: str
     port: int
     requested: Resources = NOTHING
+    #: A server of the user's own (`spec.server.container`) runs in it, behind ours.
+    is_metered: bool = False
 
     @classmethod
     def from_body(cls, body: Body) -> Self:
@@ -56,6 +58,7 @@ class Pod:
             scheme=scheme,
             port=ports.get(scheme, 8080),
             requested=requested_by(spec.get("containers") or ()),
+            is_metered=server.get("args") == ["meter"],
         )
 
     @property
