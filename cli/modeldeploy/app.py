@@ -16,6 +16,7 @@ from modeldeploy.commands.labels import labels
 from modeldeploy.commands.lint import lint
 from modeldeploy.commands.outdated import outdated
 from modeldeploy.commands.package import package
+from modeldeploy.commands.pool import pool
 from modeldeploy.commands.report import report
 from modeldeploy.commands.serve import serve
 from modeldeploy.connection import chosen_first, connected
@@ -29,6 +30,7 @@ _ON_A_CLUSTER: tuple[Callable[..., None], ...] = (
     outdated,
     fleet,
     batch,
+    pool,
     report,
     labels,
     dashboard,

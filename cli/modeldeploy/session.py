@@ -12,6 +12,7 @@ from modeldeploy.kube import (
     EVENTS,
     MODELBATCHES,
     MODELDEPLOYMENTS,
+    MODELPOOLS,
     PODS,
     SELF_REVIEWS,
     Body,
@@ -20,6 +21,7 @@ from modeldeploy.kube import (
     Resource,
 )
 from modeldeploy.plain import plain
+from modeldeploy.pools import Pool
 from modeldeploy.rollout import GROUP, Rollout
 
 #: What puts the resource definition and the operator into a cluster, as in the README.
@@ -82,6 +84,19 @@ class Session:
     def batches(self, *, everywhere: bool = False) -> list[Batch]:
         """All ModelBatches of the namespace, or of all namespaces."""
         return [Batch.from_body(body) for body in self._all(MODELBATCHES, "ModelBatches", everywhere=everywhere)]
+
+    def pool(self, name: str) -> Pool:
+        """One ModelPool. Raises `UnknownName`."""
+        return Pool.from_body(self._one(MODELPOOLS, "ModelPool", "ModelPools", name))
+
+    def pools(self, *, everywhere: bool = False) -> list[Pool]:
+        """All ModelPools of the namespace, or of all namespaces."""
+        return [Pool.from_body(body) for body in self._all(MODELPOOLS, "ModelPools", everywhere=everywhere)]
+
+    def pool_pods(self, name: str) -> list[Body]:
+        """The pods of one ModelPool, by name."""
+        pods: list[Body] = plain(self.kube.list(PODS, self.namespace, labels=f"{GROUP}/pool={name}"))
+        return sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
 
     def _one(self, resource: Resource, kind: str, kinds: str, name: str) -> Body:
         try:

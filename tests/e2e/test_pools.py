@@ -1,5 +1,8 @@
 """A pool from its list to predictions, and a list that changes under it."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +10,10 @@ import httpx
 import pytest
 from waiting import wait_until
 
-from modeldeploy.kube import MODELPOOLS, PODS
+from modeldeploy.kube import MODELPOOLS, PODS, Resource
+
+SECRETS = Resource("", "v1", "secrets")
+BODY = {"instances": [[1.0]]}
 
 MODEL = """
 def load_model(path): return 1
@@ -37,8 +43,7 @@ def wait_status(space: Any, name: str, **wanted: object) -> dict[str, Any]:
 
 
 def answer(space: Any, name: str, model: str) -> httpx.Response:
-    body = {"instances": [[1.0]]}
-    return httpx.post(f"{space.url(name)}/v1/models/{model}:predict", json=body, timeout=30, trust_env=False)
+    return httpx.post(f"{space.url(name)}/v1/models/{model}:predict", json=BODY, timeout=30, trust_env=False)
 
 
 def test_a_pool_serves_its_list_and_follows_it_without_a_restart(space: Any, tmp_path: Path) -> None:
@@ -82,6 +87,56 @@ def test_what_cannot_be_carried_out_is_told(space: Any, tmp_path: Path) -> None:
     refused = space.kubectl("apply", "-f", "-", given=REFUSED)
     assert refused.returncode == 1
     assert "storageUri" in refused.stderr
+
+
+def test_a_pool_asks_for_keys_as_a_deployment_does_and_tells_people_what_it_holds(space: Any, tmp_path: Path) -> None:
+    if space.cluster.running is None:
+        pytest.skip("pods of this cluster do not see the files of this machine")
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}, "stringData": {"ann": "key of ann"}}
+    space.kube.apply(SECRETS, secret)
+    auth = {"secretName": "keys", "protect": ["metrics"], "limits": [{"key": "ann", "concurrency": 2}]}
+    container = {"name": "server", "env": [{"name": "MODEL_SERVER_EXPLANATIONS", "value": "true"}]}
+    server = {"auth": auth, "podTemplate": {"spec": {"containers": [container]}}}
+    apply(space, "locked", entry(tmp_path, 1), entry(tmp_path, 2), processes=1, server=server)
+    wait_status(space, "locked", phase="Ready")
+    assert answer(space, "locked", "m1").status_code == 401
+    key = {"x-api-key": "key of ann"}
+    url = f"{space.url('locked')}/v1/models/m1"
+    given = httpx.post(f"{url}:predict", json=BODY, headers=key, timeout=30, trust_env=False)
+    assert given.json()["predictions"] == [1]
+    explained = httpx.post(f"{url}:explain", json=BODY, headers=key, timeout=30, trust_env=False)
+    assert "cannot be explained" in explained.json()["error"]
+    # The operator reads protected state with its token.
+    wait_status(space, "locked", loaded=1)
+
+
+def test_the_command_line_shows_a_pool(space: Any, tmp_path: Path) -> None:
+    if space.cluster.running is None:
+        pytest.skip("pods of this cluster do not see the files of this machine")
+    gone = {"name": "gone", "storageUri": "file:///nowhere"}
+    apply(space, "shown", entry(tmp_path, 1), entry(tmp_path, 2), gone, processes=1, replicas=2)
+    wait_status(space, "shown", phase="Ready", ready="2/2")
+    assert answer(space, "shown", "m1").status_code == 200
+    done = modeldeploy(space, "pool", "shown")
+    assert done.returncode == 0, done.stderr
+    line, head, *pods_shown = done.stdout.splitlines()
+    assert line.startswith("shown: Ready  3 models, ")
+    assert head.split()[:4] == ["POD", "LOADED", "FAILED", "ASIDE"]
+    assert len(pods_shown) == 2
+    assert " of 1,024 MiB (" in pods_shown[0]
+    models = modeldeploy(space, "pool", "shown", "--models").stdout
+    assert "1 of 2 pods" in next(one for one in models.splitlines() if one.startswith("m1 "))
+    assert answer(space, "shown", "gone").status_code == 503
+    wait_status(space, "shown", phase="Degraded")
+    done = modeldeploy(space, "pool", "shown")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (1, "failed: gone: ArtifactNotFound")
+    assert "shown" in modeldeploy(space, "pool").stdout
+
+
+def modeldeploy(space: Any, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "modeldeploy", "--kubeconfig", str(space.kubeconfig), *words]
+    environ = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environ)
 
 
 REFUSED = """

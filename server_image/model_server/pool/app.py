@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from model_server import version
-from model_server.auth import Authenticator, Guards
+from model_server.auth import Guards
 from model_server.errors import InvalidInput
 from model_server.http import schemas
 from model_server.http.application import Application
@@ -17,10 +17,11 @@ from model_server.http.body import BodyTimeouts, RequestLimits, read_body
 from model_server.http.keys import required_key
 from model_server.http.predictions import Predictions
 from model_server.http.routers import explain, health, v1, v2
+from model_server.pool import state
 from model_server.pool.codecs import CODECS
 from model_server.pool.entry import V2State
 from model_server.pool.front import PoolPlane
-from model_server.pool.telemetry import MOST_FAILURES, PoolTelemetry
+from model_server.pool.telemetry import PoolTelemetry
 from model_server.protocols.checks import require_object
 from model_server.protocols.payload import parse_json
 
@@ -35,20 +36,6 @@ class PooledModel(BaseModel):
     version: str
     state: V2State
     reason: str
-
-
-class PooledFailure(BaseModel):
-    """A model that cannot be loaded or was put aside."""
-
-    name: str
-    reason: str
-
-
-class PoolState(BaseModel):
-    """How many models are in each state, and some of those that failed."""
-
-    models: dict[str, int]
-    failures: list[PooledFailure]
 
 
 def create_pool_app(
@@ -67,21 +54,9 @@ def create_pool_app(
     app.include_router(_models(plane))
     app.include_router(_repository(plane, limits))
     guard = (guards or Guards()).metrics
-    app.include_router(_state(plane, guard))
+    app.include_router(state.create_router(plane.pool, telemetry, guard))
     app.include_router(health.create_router(plane, telemetry, guard))
     return app
-
-
-def _state(plane: PoolPlane, guard: Authenticator) -> APIRouter:
-    router = APIRouter()
-
-    # For the operator: a page of metrics of a thousand models is a megabyte.
-    @router.get("/pool", dependencies=required_key(guard))
-    async def state() -> PoolState:
-        failures = [PooledFailure(name=name, reason=reason) for name, reason in plane.pool.failures[:MOST_FAILURES]]
-        return PoolState(models=plane.pool.states, failures=failures)
-
-    return router
 
 
 def _predictions(predictions: Predictions) -> APIRouter:

@@ -120,6 +120,11 @@ class Pool:
         return self._entries.get(name)
 
     @property
+    def memory(self) -> MemoryBudget:
+        """What it holds, and may hold."""
+        return self._memory
+
+    @property
     def pids(self) -> list[int]:
         """The processes that hold models."""
         return [process.pid for process in self._processes.alive]
@@ -168,6 +173,7 @@ class Pool:
                 f"{self._settings.model_concurrency} requests wait for model {name!r} already",
                 hint="Try again after a moment; other models of this pool answer meanwhile.",
             )
+        self._telemetry.looked_up(is_hit=entry.is_loaded)
         answered = await self._ask(entry, call, deadline)
         if entry.is_isolated:
             entry.record = after_answer(entry.record)

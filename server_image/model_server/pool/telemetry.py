@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
@@ -19,6 +20,17 @@ OTHER = "_other"
 MOST_FAILURES = 20
 
 
+@dataclass(slots=True)
+class Sums:
+    """What has happened since the pool began, of all models; `misses` are requests that waited for a load."""
+
+    hits: int = 0
+    misses: int = 0
+    evictions: int = 0
+    over_budget: int = 0
+    process_ends: int = 0
+
+
 class PoolTelemetry:
     """Counts what the pool does, for each model and in all."""
 
@@ -29,6 +41,7 @@ class PoolTelemetry:
         self.identity = Identity(model="", version="", revision=revision)
         #: For the limits of keys; a pool has one process that counts.
         self.values = SharedValues()
+        self.sums = Sums()
         self._most = most_models
         self._named: dict[str, str] = {}
         self.registry = registry = CollectorRegistry()
@@ -57,6 +70,14 @@ class PoolTelemetry:
         self._in_flight = Gauge(
             "modeldeploy_requests_in_flight", "Requests that are being answered, of all models.", registry=registry
         )
+        self._lookups = Counter(
+            "modeldeploy_pool_lookups",
+            "Requests by whether their model was in memory (`hit`), or had to be loaded first (`miss`).",
+            ("result",),
+            registry=registry,
+        )
+        for result in ("hit", "miss"):
+            self._lookups.labels(result)
         self._refusals = Counter(
             "modeldeploy_pool_refusals",
             "Requests that were not given to a model, by reason.",
@@ -135,6 +156,14 @@ class PoolTelemetry:
         self._requests.labels(*labels, str(code)).inc()
         self._duration.labels(*labels).observe(seconds)
 
+    def looked_up(self, *, is_hit: bool) -> None:
+        """A request has found its model in memory, or not."""
+        self._lookups.labels("hit" if is_hit else "miss").inc()
+        if is_hit:
+            self.sums.hits += 1
+        else:
+            self.sums.misses += 1
+
     def refused(self, name: str, reason: str) -> None:
         """A request was refused before it reached a process."""
         self._refusals.labels(self._label(name), reason).inc()
@@ -147,15 +176,18 @@ class PoolTelemetry:
     def evicted(self, name: str) -> None:
         """A model was unloaded for another."""
         self._evictions.labels(self._label(name)).inc()
+        self.sums.evictions += 1
 
     def process_ended(self, names: list[str]) -> None:
         """A process ended unasked while these models were computing; "" counts where none was."""
+        self.sums.process_ends += 1
         for name in names or [""]:
             self._deaths.labels(self._label(name) if name else "").inc()
 
     def over_budget(self) -> None:
         """A load found no room."""
         self._over.inc()
+        self.sums.over_budget += 1
 
     def observed(
         self,

@@ -47,6 +47,7 @@ def test_every_path_but_the_probes_asks_for_a_key(pool: Callable[..., PoolOf], t
         ("POST", "/v2/repository/models/m1/unload", {}),
         ("GET", "/metrics", None),
         ("GET", "/pool", None),
+        ("GET", "/pool/models", None),
     ]
     for method, path, body in asked:
         refused = client.request(method, path, json=body)
@@ -174,3 +175,16 @@ def test_metrics_have_what_all_processes_use(pool: Callable[..., PoolOf], tmp_pa
     front = cpu_seconds(running.server.process.pid)
     assert running.metric("process_cpu_seconds_total") > front > 0
     assert re.search(r"^process_start_time_seconds 1\.", text, re.MULTILINE)
+
+
+def test_a_pool_tells_people_which_models_it_holds(pool: Callable[..., PoolOf], tmp_path: Path) -> None:
+    running = pool(*(package(tmp_path, number) for number in (1, 2)), {"name": "gone", "storageUri": "file:///nowhere"})
+    client = running.server.client
+    assert [running.answer("m1"), running.answer("m1"), running.ask("gone").status_code] == [1, 1, 503]
+    said = client.get("/pool").json()
+    assert said["models"] == {"unloaded": 1, "loading": 0, "loaded": 1, "failed": 1, "aside": 0}
+    assert (said["hits"], said["misses"], said["evictions"], said["overBudget"]) == (1, 2, 0, 0)
+    assert 0 < said["memoryBytes"] < said["budgetBytes"] == 2**30
+    models = {one["name"]: one for one in client.get("/pool/models").json()}
+    assert {name: one["state"] for name, one in models.items()} == {"m1": "loaded", "m2": "unloaded", "gone": "failed"}
+    assert (models["m2"]["idleSeconds"], models["gone"]["reason"][:16]) == (None, "ArtifactNotFound")
