@@ -379,6 +379,23 @@ CONDITIONS: Mapping[str, tuple[str, Reasons]] = {
                 "A topic does not exist, or is not what it has to be.",
                 "create it; the log of a pod names it and says how",
             ),
+            "BrokerUntrusted": (
+                "The certificate of the broker is of an authority that the pods do not know, or for another host.",
+                "write the authority as `ca.crt` into the Secret `spec.server.stream.tls.secretName`, or use a host"
+                " that the certificate has; the log of a pod says which it is",
+            ),
+            "BrokerCertificateExpired": (
+                "The certificate of the broker has expired, or is not valid yet.",
+                "renew it at the broker",
+            ),
+            "EncryptionMismatch": (
+                "The broker has TLS at this port and the address has not, or the other way round.",
+                "write `tls://`, `rediss://`, `amqps://` or `kafkas://` in the address, or name the other port",
+            ),
+            "TLSFilesInvalid": (
+                "The Secret has no certificates in PEM form, or one of `tls.crt` and `tls.key` without the other.",
+                "correct the Secret `spec.server.stream.tls.secretName`; no restart is needed",
+            ),
         },
     ),
     "EstimateTrusted": (

@@ -245,6 +245,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Path | None,
         Meta(description="A mounted Secret with `username` and `password`, or `token`, for the broker; default: none."),
     ] = None
+    stream_tls_dir: Annotated[
+        Path | None,
+        Meta(
+            description="A mounted Secret with `ca.crt`, the authorities of which the broker's certificate must be, and"
+            " with `tls.crt` and `tls.key`, the certificate that the broker is shown; default: the authorities of the"
+            " system and of `MODEL_SERVER_CA_FILE`, and no certificate."
+        ),
+    ] = None
     stream_revisions: Annotated[
         Path | None,
         Meta(description="File with the revisions that consume, one a line; default: this server consumes."),

@@ -217,6 +217,7 @@ class RedisServer(TestBroker):
 
 class RabbitServer(TestBroker):
     scheme, program = "amqp", "rabbitmq-server"
+    plugins = ""
 
     @classmethod
     def path(cls) -> str | None:
@@ -232,11 +233,13 @@ class RabbitServer(TestBroker):
         path = self.path()
         assert path
         (self.folder / "rabbitmq.conf").write_text(
-            f"listeners.tcp.1 = 127.0.0.1:{self.port}\nmax_message_size = 200000\nloopback_users = none\n"
-            "management.tcp.ip = 127.0.0.1\n"
+            f"{self.listener()}\nmax_message_size = 200000\nloopback_users = none\nmanagement.tcp.ip = 127.0.0.1\n"
         )
-        (self.folder / "enabled_plugins").write_text("[].")
+        (self.folder / "enabled_plugins").write_text(f"[{self.plugins}].")
         return (path,)
+
+    def listener(self) -> str:
+        return f"listeners.tcp.1 = 127.0.0.1:{self.port}"
 
     def environment(self) -> dict[str, str]:
         folder = str(self.folder)

@@ -46,6 +46,16 @@ STREAMS: list[Row] = [
         "kafka.url must be kafka:// or kafkas://",
     ),
     (
+        "certificates for a connection without TLS",
+        {"server": {"stream": {**TOPICS, **NATS, "tls": {"secretName": "nats-tls"}}}},
+        "server.stream.tls has certificates for an encrypted connection: write tls://",
+    ),
+    (
+        "certificates of no Secret",
+        {"server": {"stream": {**TOPICS, "kafka": {"url": "kafkas://kafka:9093"}, "tls": {}}}},
+        "spec.server.stream.tls.secretName: Required value",
+    ),
+    (
         "waiting messages without a stream",
         {"autoscaling": {"maxReplicas": 3, "targetStreamLag": 5}},
         "autoscaling.targetStreamLag counts waiting messages: set server.stream",

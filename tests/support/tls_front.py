@@ -40,11 +40,14 @@ class Authority:
         self.certificate = folder / f"{name.replace(' ', '-')}.crt"
         self.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, common_name: str, *, hosts: tuple[str, ...] = ()) -> tuple[Path, Path]:
-        """Write a certificate for a user, or for a server with these hosts, and its key; return both files."""
+    def issue(self, common_name: str, *, hosts: tuple[str, ...] = (), age: int = 1) -> tuple[Path, Path]:
+        """Write a certificate for a user, or for a server with these hosts, and its key; return both files.
+
+        It is valid for two days, from `age` days ago on.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
-        builder = _builder(name, self._name, key).add_extension(
+        builder = _builder(name, self._name, key, age).add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
         )
         if hosts:
@@ -57,10 +60,13 @@ class Authority:
         return files
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, age: int = 1
+) -> x509.CertificateBuilder:
+    begin = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=age)
+    end = begin + datetime.timedelta(days=2)
     return (
-        x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number(), now - day, now + day)
+        x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number(), begin, end)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )  # fmt: skip
 

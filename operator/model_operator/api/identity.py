@@ -100,6 +100,7 @@ _STREAM = Fields(
         "rabbitmq": None,
         "kafka": None,
         "secretName": None,
+        "tls": None,
         "input": None,
         "output": None,
         "deadLetter": None,
@@ -109,6 +110,7 @@ _STREAM = Fields(
     },
 )
 _BROKER = Fields(first={}, later={"url": None})
+_STREAM_TLS = Fields(first={}, later={"secretName": None})
 _SECRET = Fields(first={"secretName": None}, later={})
 
 #: By path within a revision's source (`spec` without what does not make pods differ).
@@ -131,6 +133,7 @@ FIELDS: Mapping[str, Fields] = {
     "server.stream.redis": _BROKER,
     "server.stream.rabbitmq": _BROKER,
     "server.stream.kafka": _BROKER,
+    "server.stream.tls": _STREAM_TLS,
     "monitoring.drift": _DRIFT,
     "monitoring.dataQuality": _DATA_QUALITY,
     "monitoring.dataQuality.limits": _QUALITY_LIMITS,

@@ -9,6 +9,13 @@ STREAM_PROBLEMS: Mapping[str, str] = {
     "BrokerUnavailable": "the broker does not answer: messages wait there, and requests over HTTP are answered",
     "BrokerRefused": "the broker refuses the credentials or a topic; the log of the pods has its words",
     "TopicMissing": "a topic does not exist, or is not what it has to be; the log of the pods names it",
+    "BrokerUntrusted": "the certificate of the broker is of an unknown authority, or for another host: write the"
+    " authority as ca.crt into the Secret spec.server.stream.tls.secretName",
+    "BrokerCertificateExpired": "the certificate of the broker has expired, or is not valid yet: renew it there",
+    "EncryptionMismatch": "one of the broker's port and its address has TLS, and the other has not: correct the port,"
+    " or the scheme of the url",
+    "TLSFilesInvalid": "the Secret spec.server.stream.tls.secretName has no certificates in PEM form, or only one of"
+    " tls.crt and tls.key",
 }
 
 
@@ -16,6 +23,12 @@ class BrokerAddress(Value, frozen=True, kw_only=True):
     """Address of a broker (`spec.server.stream.nats` and its like)."""
 
     url: str
+
+
+class StreamTls(Value, frozen=True, kw_only=True):
+    """Certificates for the connection to the broker (`spec.server.stream.tls`)."""
+
+    secret_name: str
 
 
 class Stream(Value, frozen=True, kw_only=True):
@@ -26,6 +39,7 @@ class Stream(Value, frozen=True, kw_only=True):
     rabbitmq: BrokerAddress | None = None
     kafka: BrokerAddress | None = None
     secret_name: str | None = None
+    tls: StreamTls | None = None
     input: str
     output: str
     dead_letter: str

@@ -39,6 +39,7 @@ CREDENTIALS_DIR = "/var/run/secrets/modeldeploy/storage"
 AUTH_DIR = "/var/run/secrets/modeldeploy/auth"
 CA_DIR = "/var/run/secrets/modeldeploy/ca"
 STREAM_DIR = "/var/run/secrets/modeldeploy/stream"
+STREAM_TLS_DIR = "/var/run/secrets/modeldeploy/stream-tls"
 #: The ConfigMap that names the revisions which consume messages, as a file.
 CONSUMERS_DIR = "/etc/modeldeploy/stream"
 CONSUMERS_FILE = "revisions"
@@ -264,6 +265,7 @@ def _stream(key: ObjectKey, stream: Stream) -> Mapping[str, Any]:
         "STREAM_CONCURRENCY": stream.concurrency,
         "STREAM_MAX_DELIVERIES": stream.max_deliveries,
         "STREAM_CREDENTIALS_DIR": STREAM_DIR if stream.secret_name else None,
+        "STREAM_TLS_DIR": STREAM_TLS_DIR if stream.tls else None,
         "STREAM_REVISIONS": f"{CONSUMERS_DIR}/{CONSUMERS_FILE}",
     }
 
@@ -306,6 +308,8 @@ def _mounts(model: Model, server: Server) -> list[Body]:
         mounts.append({"name": "stream-revisions", "mountPath": CONSUMERS_DIR, "readOnly": True})
         if server.stream.secret_name:
             mounts.append({"name": "stream", "mountPath": STREAM_DIR, "readOnly": True})
+        if server.stream.tls:
+            mounts.append({"name": "stream-tls", "mountPath": STREAM_TLS_DIR, "readOnly": True})
     if is_alias(model.storage_uri):
         mounts.append({"name": "versions", "mountPath": VERSIONS_DIR, "readOnly": True})
     if model.cache_claim or model.cache_path:
@@ -335,6 +339,8 @@ def _volumes(name: str, model: Model, server: Server) -> list[Body]:
         volumes.append({"name": "stream-revisions", "configMap": consumers})
         if server.stream.secret_name:
             volumes.append({"name": "stream", "secret": {"secretName": server.stream.secret_name}})
+        if server.stream.tls:
+            volumes.append({"name": "stream-tls", "secret": {"secretName": server.stream.tls.secret_name}})
     if is_alias(model.storage_uri):
         # Optional: nothing is known of the first revision before its first pod has told it.
         volumes.append({"name": "versions", "configMap": {"name": versions_name(name), "optional": True}})

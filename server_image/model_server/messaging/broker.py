@@ -32,6 +32,22 @@ class TopicMissing(BrokerError):
     """A topic does not exist, or is not what it has to be."""
 
 
+class BrokerUntrusted(BrokerError):
+    """The certificate of the broker is of an unknown authority, or for another host."""
+
+
+class BrokerCertificateExpired(BrokerError):
+    """The certificate of the broker has expired, or is not valid yet."""
+
+
+class EncryptionMismatch(BrokerError):
+    """One of the broker and its address has TLS, and the other has not."""
+
+
+class TLSFilesInvalid(BrokerError):
+    """The certificates for the broker cannot be read, or do not belong together."""
+
+
 class MessageTooLarge(ModelServerError):
     """A message has more bytes than the broker takes."""
 

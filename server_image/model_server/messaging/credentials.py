@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,14 @@ class Credentials:
     password: str = field(default="", repr=False)
     token: str = field(default="", repr=False)
     mechanism: str = ""
+
+    def mechanism_of(self, known: Sequence[str]) -> str:
+        """The SASL mechanism, by default the first of those that a broker's client knows. Raises BrokerRefused."""
+        if self.mechanism and self.mechanism not in known:
+            raise BrokerRefused(
+                f"mechanism of the credentials is {self.mechanism!r}", hint=f"Write one of {', '.join(known)}."
+            )
+        return self.mechanism or known[0]
 
 
 def read_credentials(folder: Path | None) -> Credentials:

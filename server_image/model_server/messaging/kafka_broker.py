@@ -14,6 +14,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.conn import create_conn
 from aiokafka.errors import (
     AuthenticationFailedError,
     AuthenticationMethodNotSupported,
@@ -25,6 +26,7 @@ from aiokafka.errors import (
     SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
+    UnsupportedSaslMechanismError,
 )
 from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 
@@ -54,8 +56,10 @@ _REFUSALS = (
     GroupAuthorizationFailedError,
     SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
+    UnsupportedSaslMechanismError,
 )
 _CLOSE_SECONDS = 15.0
+_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 #: How long a rebalance waits for messages that are taken, in seconds: a consumer that answers none is thrown out.
 _REVOKE_SECONDS = 5.0
 
@@ -75,8 +79,9 @@ class KafkaBroker(ConsumerRebalanceListener):  # type: ignore[misc]
     async def open(self) -> None:
         """Connect, see that the topics exist, and join the group."""
         await self.close()
-        options = self._options()
-        async with self._translated():
+        async with self._address.explained(), self._translated():
+            options = self._options()
+            await self._see(options)
             self._admin = await self._started(AIOKafkaAdminClient(**options))
             self._producer = await self._started(
                 AIOKafkaProducer(
@@ -206,6 +211,22 @@ class KafkaBroker(ConsumerRebalanceListener):  # type: ignore[misc]
         found = await self._admin.list_consumer_group_offsets(self._topics.group, partitions=list(partitions))
         return {partition: one for partition, one in found.items() if one.offset >= 0}
 
+    async def _see(self, options: Mapping[str, Any]) -> None:
+        """Connect to one of the servers: the clients would only say that none of them can be reached, and not why."""
+        servers = self._address.servers
+        rest = {name: value for name, value in options.items() if name != "bootstrap_servers"}
+        for host, port in servers:
+            try:
+                connection = await asyncio.wait_for(create_conn(host, port, **rest), CALL_SECONDS)
+            except _REFUSALS:
+                raise
+            except (KafkaError, OSError, TimeoutError):
+                if (host, port) == servers[-1]:
+                    raise
+                continue
+            connection.close()
+            return
+
     async def _started(self, client: Any) -> Any:
         self._clients.append(client)
         await asyncio.wait_for(client.start(), CALL_SECONDS * 2)
@@ -240,19 +261,19 @@ class KafkaBroker(ConsumerRebalanceListener):  # type: ignore[misc]
         )
 
     def _options(self) -> dict[str, Any]:
-        given = self._address.credentials()
-        is_encrypted = self._address.tls is not None
+        given, context = self._address.credentials(), self._address.tls
+        is_encrypted = context is not None
         options: dict[str, Any] = {
             "bootstrap_servers": list(self._address.hosts),
             "client_id": self._topics.consumer,
-            "ssl_context": self._address.tls,
+            "ssl_context": context,
             "request_timeout_ms": int(CALL_SECONDS * 1000),
             "security_protocol": "SSL" if is_encrypted else "PLAINTEXT",
         }
         if given.username:
             options |= {
                 "security_protocol": "SASL_SSL" if is_encrypted else "SASL_PLAINTEXT",
-                "sasl_mechanism": given.mechanism or "PLAIN",
+                "sasl_mechanism": given.mechanism_of(_MECHANISMS),
                 "sasl_plain_username": given.username,
                 "sasl_plain_password": given.password,
             }

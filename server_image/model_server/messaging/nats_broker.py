@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error, MaxPayloadError
@@ -27,6 +25,7 @@ from model_server.messaging.broker import (
     TAKE_SECONDS,
     BrokerRefused,
     BrokerUnavailable,
+    EncryptionMismatch,
     Message,
     MessageTooLarge,
     Outgoing,
@@ -40,7 +39,23 @@ from model_server.messaging.headers import as_text, read_headers
 _MESSAGE_TOO_LARGE = 10054
 #: How long a pull request waits for messages, in seconds.
 _PULL_SECONDS = 5.0
+#: The client waits for ever for the end of a connection whose handshake failed.
+_CLOSE_SECONDS = 2.0
 _REFUSALS = ("authorization violation", "permissions violation", "authentication", "user authentication")
+
+
+class _Client(Client):
+    """A client that shows no credentials to a server without TLS where TLS was asked for: nats-py goes on then."""
+
+    needs_tls = False
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if self.needs_tls and initial_connection and not info.get("tls_required"):
+            raise EncryptionMismatch(
+                "the NATS server does not require TLS, and the address does",
+                hint="Set tls in the configuration of the server, or write nats:// instead of tls://.",
+            )
+        await super()._process_info(info, initial_connection)
 
 
 class NatsBroker:
@@ -61,8 +76,10 @@ class NatsBroker:
         """Connect, find the streams of the subjects, and make the durable consumer if it is not there."""
         await self.close()
         self._said, self._arrived, self._left = "", asyncio.Queue(), 0
-        async with self._translated():
-            self._client = await nats.connect(
+        async with self._address.explained(), self._translated():
+            self._client = client = _Client()
+            client.needs_tls = self._address.is_encrypted
+            await client.connect(
                 list(self._address.urls),
                 name=self._topics.consumer,
                 allow_reconnect=False,
@@ -74,13 +91,13 @@ class NatsBroker:
                 error_cb=self._listen,
                 **self._login(),
             )
-            self._jetstream = self._client.jetstream(timeout=CALL_SECONDS)
+            self._jetstream = client.jetstream(timeout=CALL_SECONDS)
             self._stream = await self._stream_of(self._topics.input)
             for subject in (self._topics.output, self._topics.dead_letter):
                 await self._stream_of(subject)
             await self._ensure_consumer()
-            self._inbox = self._client.new_inbox()
-            await self._client.subscribe(self._inbox, cb=self._arrived.put, pending_msgs_limit=-1)
+            self._inbox = client.new_inbox()
+            await client.subscribe(self._inbox, cb=self._arrived.put, pending_msgs_limit=-1)
 
     async def take(self, most: int) -> Sequence[Message]:
         """The messages of a pull request. There is one at a time, so that no more are sent than there is room for."""
@@ -155,15 +172,15 @@ class NatsBroker:
         client, self._client = self._client, None
         if client is not None and not client.is_closed:
             with suppress(Exception):
-                await client.close()
+                await asyncio.wait_for(client.close(), _CLOSE_SECONDS)
 
     def _login(self) -> dict[str, Any]:
         given = self._address.credentials()
         login: dict[str, Any] = {"user": given.username or None, "password": given.password or None}
         if given.token:
             login = {"token": given.token}
-        context: ssl.SSLContext | None = self._address.tls
-        return login if context is None else {**login, "tls": context}
+        # For nats:// too: a server may require TLS, which the client learns from its greeting.
+        return {**login, "tls": self._address.encryption.context()}
 
     def _connected(self) -> Client:
         if self._client is None or not self._client.is_connected:

@@ -43,6 +43,8 @@ from model_server.messaging.headers import as_text, read_headers
 #: What RabbitMQ closes a channel with for a message above its `max_message_size`.
 _TOO_LARGE = re.compile(r"larger than configured max size (\d+)")
 _EVENT_PREFIX = "cloudEvents:"
+#: EXTERNAL: RabbitMQ takes the user from the certificate of the client (plug-in rabbitmq_auth_mechanism_ssl).
+_MECHANISMS = ("PLAIN", "EXTERNAL")
 
 
 class RabbitBroker:
@@ -59,7 +61,7 @@ class RabbitBroker:
         """Connect, see that the queues exist, and have messages sent, so many as may be unacknowledged."""
         await self.close()
         self._waiting = asyncio.Queue()
-        async with self._translated():
+        async with self._address.explained(), self._translated():
             self._connection = connection = await aio_pika.connect(self._url(), timeout=CALL_SECONDS, **self._tls())
             for name in (self._topics.input, self._topics.output, self._topics.dead_letter):
                 await self._see(connection, name)
@@ -121,8 +123,10 @@ class RabbitBroker:
     def _url(self) -> str:
         given = self._address.credentials()
         host, _, path = self._address.rest.partition("/")
-        user = f"{quote(given.username, safe='')}:{quote(given.password, safe='')}@" if given.username else ""
         # No path is the virtual host "/".
+        if given.mechanism_of(_MECHANISMS) == "EXTERNAL":
+            return f"{self._address.scheme}://{host}/{path}?auth=external"
+        user = f"{quote(given.username, safe='')}:{quote(given.password, safe='')}@" if given.username else ""
         return f"{self._address.scheme}://{user}{host}/{path}"
 
     def _tls(self) -> dict[str, Any]:

@@ -8,12 +8,13 @@ counts deliveries, and keeps no order between consumers of a group.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, SSLConnection
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -56,6 +57,14 @@ _Answer = tuple[Message, Outgoing, "asyncio.Future[None]"]
 _Entry = tuple[bytes, Mapping[bytes, bytes]]
 
 
+class _EncryptedConnection(SSLConnection):
+    """A connection with our own context instead of one that the client makes."""
+
+    def __init__(self, *, context: ssl.SSLContext, **options: Any) -> None:
+        super().__init__(**options)
+        self.ssl_context.context = context
+
+
 class RedisBroker:
     """Connections to one Redis."""
 
@@ -73,19 +82,18 @@ class RedisBroker:
         """Connect, and make the stream and its group where they are not there."""
         await self.close()
         given = self._address.credentials()
-        options: dict[str, Any] = {"ssl_check_hostname": True} if self._address.tls is not None else {}
         self._client = client = Redis.from_url(
             self._address.shown,
             username=given.username or None,
             password=given.password or given.token or None,
             socket_connect_timeout=CALL_SECONDS,
             socket_timeout=CALL_SECONDS,
-            **options,
         )
-        if self._address.tls is not None:
-            client.connection_pool.connection_kwargs["ssl_context"] = self._address.tls
+        if (context := self._address.tls) is not None:
+            client.connection_pool.connection_class = _EncryptedConnection
+            client.connection_pool.connection_kwargs["context"] = context
         self._looked, self._own = 0.0, "-"
-        async with self._translated():
+        async with self._address.explained(), self._translated():
             await client.ping()
             self._most_bytes = await self._bulk_limit(client)
             with suppress(_Exists):

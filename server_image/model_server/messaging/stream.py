@@ -34,6 +34,7 @@ def create_consumer(settings: Settings, plane: DataPlane, telemetry: Telemetry, 
         subscription,
         credentials_dir=settings.stream_credentials_dir,
         ca_file=settings.ca_file,
+        tls_dir=settings.stream_tls_dir,
     )
     _quiet_clients()
     gate: Gate = AlwaysOpen()

@@ -18,7 +18,15 @@ REASONS = (*(error.__name__ for error in STATUS_OF), ANSWER_TOO_LARGE, DELIVERIE
 
 
 #: Why a broker is away, as `BrokerError.reason` has it.
-PROBLEMS = ("BrokerUnavailable", "BrokerRefused", "TopicMissing")
+PROBLEMS = (
+    "BrokerUnavailable",
+    "BrokerRefused",
+    "TopicMissing",
+    "BrokerUntrusted",
+    "BrokerCertificateExpired",
+    "EncryptionMismatch",
+    "TLSFilesInvalid",
+)
 
 
 class Connection(enum.IntEnum):

@@ -130,6 +130,14 @@ def test_a_pod_is_told_who_consumes_by_a_file_that_changes_under_it() -> None:
     assert found["STREAM_CREDENTIALS_DIR"] == mounts["stream"]
 
 
+def test_certificates_for_the_broker_are_files() -> None:
+    encrypted = {**STREAM, "nats": {"url": "tls://nats:4222"}, "tls": {"secretName": "nats-tls"}}
+    pod = template({}, {"stream": encrypted})["spec"]
+    assert {"name": "stream-tls", "secret": {"secretName": "nats-tls"}} in pod["volumes"]
+    mounts = {one["name"]: one["mountPath"] for one in pod["containers"][0]["volumeMounts"]}
+    assert environment({}, {"stream": encrypted})["STREAM_TLS_DIR"] == mounts["stream-tls"]
+
+
 def test_drift_reaches_the_server() -> None:
     found = environment(drift={"reference": "500", "threshold": 0.1})
     assert (found["DRIFT_REFERENCE"], found["DRIFT_THRESHOLD"]) == ("500", "0.1")
@@ -158,6 +166,7 @@ def test_what_is_not_set_is_left_to_the_server() -> None:
         "STREAM_URL",
         "STREAM_GROUP",
         "STREAM_REVISIONS",
+        "STREAM_TLS_DIR",
     } & set(environment())
 
 

@@ -114,6 +114,7 @@ def test_an_estimate_that_is_not_to_be_trusted_is_told_and_holds_nothing(
         pytest.param("", "True", "Connected", id="while the broker is there"),
         pytest.param("BrokerUnavailable", "False", "BrokerUnavailable", id="while it is away"),
         pytest.param("TopicMissing", "False", "TopicMissing", id="while a topic is missing"),
+        pytest.param("BrokerUntrusted", "False", "BrokerUntrusted", id="while its certificate is of another authority"),
     ],
 )
 def test_a_broker_that_is_away_is_told_and_holds_nothing(reported: str | None, value: str, reason: str) -> None:
