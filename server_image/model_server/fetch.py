@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from model_server.errors import ArtifactTooLarge, StartError
+from model_server.errors import ArtifactCorrupt, ArtifactTooLarge, StartError
 from model_server.loader import require_signature
 from model_server.logs import configure
 from model_server.package.archives import ArchiveLimits, unpack
@@ -65,19 +65,45 @@ def fetch_into(
         root = unpack(fetched, scratch / "unpacked", ArchiveLimits())
     try:
         for entry in list(root.iterdir()) if root.is_dir() else [root]:
-            _place(entry, target / entry.name, is_ours=root.is_relative_to(scratch))
+            if root.is_relative_to(scratch):
+                entry.rename(target / entry.name)
+            else:
+                _copy(entry, target / entry.name, _boundary(root, settings.claims_dir))
+            _let_read(target / entry.name)
     except OSError as error:
         raise ArtifactTooLarge(f"the artifact cannot be written to {target}: {error}") from None
     tell(f"fetched {redacted(uri)}, sha256 {sha256}")
 
 
-def _place(entry: Path, target: Path, *, is_ours: bool) -> None:
-    if is_ours:
-        entry.rename(target)
-    elif entry.is_dir():
-        shutil.copytree(entry, target)
+def _boundary(root: Path, claims: Path) -> Path:
+    """The folder that links of a package may not leave: its claim, or its own."""
+    if root.is_relative_to(claims):
+        return (claims / root.relative_to(claims).parts[0]).resolve()
+    return (root if root.is_dir() else root.parent).resolve()
+
+
+def _copy(entry: Path, target: Path, boundary: Path) -> None:
+    """Copy what lies in a shared volume. Links are followed, but not to what this container alone may read."""
+    if not entry.resolve().is_relative_to(boundary):
+        raise ArtifactCorrupt(f"{entry.name} is a link that leads out of the package")
+    if entry.is_dir():
+        target.mkdir()
+        for inner in entry.iterdir():
+            _copy(inner, target / inner.name, boundary)
+    elif entry.is_file():
+        shutil.copy(entry, target)
     else:
-        shutil.copyfile(entry, target)
+        raise ArtifactCorrupt(f"{entry.name} is no regular file")
+
+
+def _let_read(path: Path) -> None:
+    """Let everybody in the pod read: the other server runs as a user of its own, and modes came with the package."""
+    mode = path.stat().st_mode
+    is_entered = path.is_dir() or mode & 0o100
+    path.chmod(mode & 0o777 | (0o555 if is_entered else 0o444))
+    if path.is_dir():
+        for entry in path.iterdir():
+            _let_read(entry)
 
 
 def _empty(folder: Path) -> None:

@@ -47,7 +47,8 @@ class Front(asyncio.Protocol):
         self._target = b""
         self._head_bytes = 0
         self._is_receiving = self._is_advancing = self._discards = False
-        self._holds = self._is_paused = False
+        #: The server behind takes nothing, reading is paused, the client takes nothing.
+        self._holds = self._is_paused = self._is_full = False
         #: Since when the connection waits for a request's head.
         self._since = self._loop.time()
 
@@ -101,10 +102,14 @@ class Front(asyncio.Protocol):
         return False
 
     def pause_writing(self) -> None:
+        self._is_full = True
         if self._line and (connection := self._line[0].connection) is not None:
             connection.pause()
 
     def resume_writing(self) -> None:
+        self._is_full = False
+        if self._line:
+            self._line[0].deadline = self.next_deadline()
         if self._line and (connection := self._line[0].connection) is not None:
             connection.resume()
 
@@ -352,7 +357,10 @@ class Front(asyncio.Protocol):
         exchange = self._line[0]
         if now > exchange.deadline:
             seconds = self._meter.limits.timeout_seconds
-            if exchange.received:
+            if self._is_full:
+                # The client does not read its answer: nothing that the server behind could do about it.
+                self._transport.abort()
+            elif exchange.received or self._holds:
                 self.fail(exchange, overdue(exchange, seconds))
             else:
                 self.fail(exchange, RequestTimeout(f"the body was not complete within {seconds:g} s"))

@@ -39,6 +39,28 @@ def test_a_folder_is_there_as_it_was(tmp_path: Path, artifact: Path) -> None:
     assert files(target) == files(artifact)
 
 
+def test_another_user_of_the_pod_can_read_it(tmp_path: Path, artifact: Path) -> None:
+    target = tmp_path / "models"
+    (artifact / "1").chmod(0o700)
+    (artifact / "1" / "model.onnx").chmod(0o600)
+    (artifact / "config.pbtxt").chmod(0o700)
+    assert fetch(target, artifact.as_uri(), tmp_path).returncode == 0
+    modes = {path.name: path.stat().st_mode & 0o777 for path in target.rglob("*")}
+    assert modes == {"1": 0o755, "model.onnx": 0o644, "config.pbtxt": 0o755}
+
+
+def test_a_link_leads_to_other_files_of_the_package_and_nowhere_else(tmp_path: Path, artifact: Path) -> None:
+    target, secret = tmp_path / "models", tmp_path / "secret"
+    secret.write_text("key")
+    (artifact / "newest").symlink_to("1")
+    assert fetch(target, artifact.as_uri(), tmp_path).returncode == 0
+    assert (target / "newest" / "model.onnx").read_bytes() == b"weights"
+    (artifact / "stolen").symlink_to(secret)
+    assert fetch(target, artifact.as_uri(), tmp_path).returncode == 65
+    said = json.loads((tmp_path / "termination").read_text())
+    assert said["message"] == "stolen is a link that leads out of the package"
+
+
 def test_an_archive_is_unpacked(tmp_path: Path, artifact: Path) -> None:
     archive, target = tmp_path / "model.tar.gz", tmp_path / "models"
     with tarfile.open(archive, "w:gz") as packed:

@@ -9,6 +9,7 @@ import os
 import random
 import re
 import signal
+import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -456,6 +457,20 @@ async def test_a_client_that_goes_away_takes_its_request_along(meter):
     async with asyncio.timeout(5):
         while await meter.count(499) != 1:
             await asyncio.sleep(0.05)
+
+
+async def test_a_client_that_does_not_read_is_not_the_fault_of_the_server(tmp_path):
+    async with metered(tmp_path, REQUEST_TIMEOUT_SECONDS=1) as meter:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(client, ("127.0.0.1", meter.port))
+            await loop.sock_sendall(client, request("/echo", b"x" * 10_000_000))
+            async with asyncio.timeout(10):
+                while await meter.count(499) != 1:
+                    await asyncio.sleep(0.05)
+        assert await meter.count(504) == 0
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])
