@@ -1,10 +1,9 @@
-"""The connection of a client: reads its requests, one after the other, and writes their answers."""
+"""The connection of a client: begins its requests, one after the other, and writes their answers."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from http import HTTPStatus
 from typing import cast
 
@@ -13,8 +12,9 @@ import orjson
 
 from model_server.errors import MalformedRequest, RequestError, RequestTimeout, RequestTooLarge
 from model_server.meter.exchange import MOST_KEPT, Exchange
-from model_server.meter.head import response_head, without_offer
+from model_server.meter.head import response_head
 from model_server.meter.meter import Meter
+from model_server.meter.reading import RequestReader
 from model_server.meter.upstream import overdue
 from model_server.statuses import CLIENT_GONE, STATUS_OF, error_document, error_fields
 
@@ -22,8 +22,6 @@ log = logging.getLogger(__name__)
 
 #: Of a head, or of what follows a body; cookies and tokens together need a few thousand.
 MOST_HEAD_BYTES = 65_536
-#: Requests on one connection that were sent before the answers to earlier ones.
-MOST_PIPELINED = 32
 # Longer than the idle timeout of the usual proxies (60 s), so that they close first.
 KEEP_ALIVE_SECONDS = 75
 #: Asked by the preStop hook of the container behind: answered when the meter needs it no more.
@@ -40,17 +38,11 @@ class Front(asyncio.Protocol):
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
         self._loop = asyncio.get_running_loop()
-        self._parser = httptools.HttpRequestParser(self)
-        #: Requests in the order in which they came; the first is being answered, the last may still be received.
-        self._line: deque[Exchange] = deque()
-        self._fields: list[tuple[bytes, bytes]] = []
-        self._target = b""
-        self._head_bytes = 0
-        self._is_receiving = self._is_advancing = self._discards = False
+        self._reader = RequestReader(self, meter.record)
+        self._line = self._reader.line
+        self._is_advancing = self._discards = False
         #: The server behind takes nothing, reading is paused, the client takes nothing.
         self._holds = self._is_paused = self._is_full = False
-        #: Since when the connection waits for a request's head.
-        self._since = self._loop.time()
 
     # --- asyncio
 
@@ -67,36 +59,20 @@ class Front(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._discards:
             return
-        self._head_bytes += len(data)
         try:
-            self._feed(data)
+            self._reader.feed(data)
         except httptools.HttpParserError as error:
             self._refuse_all(MalformedRequest(f"the request is no HTTP: {error}"))
             return
-        if self._head_bytes > MOST_HEAD_BYTES and not self._transport.is_closing():
+        if self._reader.head_bytes > MOST_HEAD_BYTES and not self._transport.is_closing():
             if not self._line:
                 self._transport.write(_TOO_LARGE)
             self._transport.close()
             return
-        if len(self._line) > MOST_PIPELINED:
+        if self._reader.is_ahead:
             self._transport.close()
             return
         self._advance()
-
-    def _feed(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # No other protocol is spoken here, and who offers one can do without. The parser took the body for the
-            # beginning of it: it is read again, behind a head without the offer.
-            offered = self._line.pop()
-            if offered.method == b"CONNECT":
-                raise httptools.HttpParserError("there is no tunnel here") from None
-            self._parser = httptools.HttpRequestParser(self)
-            version = b"1.0" if offered.is_http10 else b"1.1"
-            fields = b"".join(b"%b: %b\r\n" % one for one in without_offer(offered.fields))
-            head = b"%b %b HTTP/%b\r\n%b\r\n" % (offered.method, offered.target, version, fields)
-            self._parser.feed_data(head + data[upgrade.args[0] :])
 
     def eof_received(self) -> bool:
         return False
@@ -113,48 +89,6 @@ class Front(asyncio.Protocol):
         if self._line and (connection := self._line[0].connection) is not None:
             connection.resume()
 
-    # --- httptools
-
-    def on_message_begin(self) -> None:
-        self._fields, self._target, self._is_receiving = [], b"", True
-        if not self._line:
-            self._since = self._loop.time()
-
-    def on_url(self, url: bytes) -> None:
-        self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        parser, fields = self._parser, self._fields
-        exchange = Exchange(self, parser.get_method(), self._target, fields)
-        exchange.is_http10 = parser.get_http_version() != "1.1"
-        exchange.keep_alive = parser.should_keep_alive()
-        for name, value in fields:
-            if name == b"content-length":
-                exchange.length = int(value)
-            elif name == b"transfer-encoding":
-                exchange.chunked = True
-                if value.lower() != b"chunked":
-                    exchange.problem = "the body has another transfer coding than chunked"
-            elif name == b"expect":
-                exchange.expects = value.lower() == b"100-continue"
-        self._head_bytes = 0
-        self._meter.record(exchange)
-        self._line.append(exchange)
-
-    def on_body(self, body: bytes) -> None:
-        self._head_bytes = 0
-        exchange = self._line[-1]
-        if not exchange.answered:
-            exchange.add(body)
-
-    def on_message_complete(self) -> None:
-        self._is_receiving = False
-        self._line[-1].complete()
-        self._line[-1].deadline = self.next_deadline()
-
     # --- what becomes of requests
 
     def _advance(self) -> None:
@@ -169,7 +103,7 @@ class Front(asyncio.Protocol):
             if not exchange.answered:
                 break
             self._line.popleft()
-            self._since = self._loop.time()
+            self._reader.since = self._loop.time()
             if self.closes_after(exchange):
                 self._end(is_whole=exchange.received)
                 break
@@ -348,10 +282,8 @@ class Front(asyncio.Protocol):
     def look(self, now: float) -> None:
         """End what takes too long: a head, a body, an answer, or the wait for a next request."""
         if not self._line:
-            limit: float = KEEP_ALIVE_SECONDS
-            if self._is_receiving or self._head_bytes or not self._target:
-                limit = self._meter.limits.header_timeout_seconds
-            if now - self._since > limit:
+            limit = KEEP_ALIVE_SECONDS if self._reader.is_idle else self._meter.limits.header_timeout_seconds
+            if now - self._reader.since > limit:
                 self._transport.close()
             return
         exchange = self._line[0]

@@ -277,6 +277,13 @@ async def test_fields_of_one_connection_stay_on_it(meter):
         assert name + b":" not in head
 
 
+async def test_offers_of_another_protocol_are_left_and_their_requests_answered(meter):
+    offer = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2_settings": "AAMAAABk"}
+    async with meter.connection() as (reader, writer):
+        writer.write(b"".join(request("/echo", b"%d" % number, **offer) for number in range(4)))
+        assert [(await read(reader)).body for _ in range(4)] == [b"0", b"1", b"2", b"3"]
+
+
 async def test_connections_are_kept_on_both_sides(meter):
     before = meter.behind.connections
     async with meter.connection() as (reader, writer):
