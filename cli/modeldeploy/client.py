@@ -1,31 +1,28 @@
-"""`modeldeploy.Client`: deploy models and ask them from Python, with the rights of a kubeconfig.
+"""`modeldeploy.Client`: deploy models and ask them from Python, with the rights of a kubeconfig."""
 
-`AsyncClient` has the same methods as coroutines: each runs in a thread, since the connection is a blocking one.
-"""
-
-import asyncio
-import functools
 import json
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Self
 
 from rich.console import Console
 
 from modeldeploy import asking, requests
-from modeldeploy.kube import MODELDEPLOYMENTS, SERVICES, Kube
+from modeldeploy.kube import MODELDEPLOYMENTS, PODS, SERVICES, Kube, KubeError, Resource
 from modeldeploy.patience import look_again
 from modeldeploy.plain import plain
 from modeldeploy.rollout import GROUP, Rollout, Verdict
 from modeldeploy.session import Session
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-_INTERVAL = 0.5
+#: Seconds between two looks.
+INTERVAL = 0.5
+#: The port of the servers in pods (docs/wire.md), and what `/feedback` answers where the prediction is not remembered.
+PORT, NOT_REMEMBERED = 8080, 404
+#: What the API server says of a pod that has just ended, or does not listen.
+_POD_IS_AWAY = frozenset({404, 503})
 
 
 class RolloutFailed(Exception):
@@ -135,12 +132,12 @@ class Client:
         deadline = time.monotonic() + timeout
         while True:
             longest = max(0.0, deadline - time.monotonic())
-            rollout = look_again(lambda: self._session.rollout(name), pause=_INTERVAL, longest=longest)
-            if (settled := _settled(rollout)) is not None:
-                return settled
+            rollout = look_again(lambda: self._session.rollout(name), pause=INTERVAL, longest=longest)
+            if (found := settled(rollout)) is not None:
+                return found
             if time.monotonic() > deadline:
-                raise TimeoutError(_unsettled(rollout, timeout))
-            time.sleep(_INTERVAL)
+                raise TimeoutError(unsettled(rollout, timeout))
+            time.sleep(INTERVAL)
 
     def status(self, name: str) -> Rollout:
         """Return how a model and its rollout stand. Raises `UnknownName`."""
@@ -178,10 +175,17 @@ class Client:
     def feedback(self, name: str, identifier: str, label: Any, *, api_key: str = "") -> None:
         """Tell a model what was right: of one row its label, of several rows a list.
 
+        The pod that predicted remembers it. With several, each is asked, which needs the right to `create pods/proxy`.
+
         Raises:
             ModelRefused: no pod remembers the prediction, or the label is none.
         """
-        self._ask(name, "/feedback", {"id": identifier, "label": _as_json(label)}, api_key)
+        body = {"id": identifier, "label": _as_json(label)}
+        try:
+            self._ask(name, "/feedback", body, api_key)
+        except ModelRefused as refused:
+            if refused.status != NOT_REMEMBERED or not self._is_remembered_by_a_pod(name, body, api_key):
+                raise
 
     def promote(self, name: str, *, full: bool = False) -> str:
         """Let a rollout go on with its next step, or all the way; return what the operator did. Raises `Refused`."""
@@ -213,18 +217,37 @@ class Client:
         patch = make(session.rollout(name), now=session.now(), user=session.user())
         return asking.ask(session, name, patch, timeout=asking.ANSWER_TIMEOUT)
 
+    def _is_remembered_by_a_pod(self, name: str, body: Mapping[str, Any], api_key: str) -> bool:
+        """Ask the pods one by one, and return whether one took the label."""
+        scheme = self._scheme(name)
+        for pod in self._session.pods(name):
+            at = f"{scheme}:{pod['metadata']['name']}:{PORT}"
+            try:
+                self._send(name, PODS, at, "/feedback", body, {"x-api-key": api_key} if api_key else {})
+            except ModelRefused as refused:
+                if refused.status != NOT_REMEMBERED:
+                    raise
+            except KubeError as error:
+                if error.code not in _POD_IS_AWAY:
+                    raise
+            else:
+                return True
+        return False
+
     def _ask(self, name: str, path: str, body: Mapping[str, Any], api_key: str, identifier: str = "") -> Any:
-        spec = self._session.body(name)["spec"]
-        scheme = "https" if (spec.get("server") or {}).get("tls") else "http"
+        scheme = self._scheme(name)
         headers = {key: value for key, value in (("x-api-key", api_key), ("x-request-id", identifier)) if value}
+        return self._send(name, SERVICES, f"{scheme}:{name}:{scheme}", path, body, headers)
+
+    def _scheme(self, name: str) -> str:
+        spec = self._session.body(name)["spec"]
+        return "https" if (spec.get("server") or {}).get("tls") else "http"
+
+    def _send(
+        self, name: str, resource: Resource, at: str, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> Any:
         found = self._session.kube.relay(
-            SERVICES,
-            f"{scheme}:{name}:{scheme}",
-            path,
-            self._session.namespace,
-            method="post",
-            headers=headers,
-            body=body,
+            resource, at, path, self._session.namespace, method="post", headers=headers, body=body
         )
         try:
             answer = json.loads(found.body) if found.body else None
@@ -235,13 +258,15 @@ class Client:
         return answer
 
 
-def _settled(rollout: Rollout) -> Rollout | None:
+def settled(rollout: Rollout) -> Rollout | None:
+    """Return a rollout that serves the newest spec, None where it is not over. Raises `RolloutFailed`."""
     if rollout.verdict is Verdict.FAILED:
         raise RolloutFailed(rollout)
     return rollout if rollout.verdict is Verdict.HEALTHY else None
 
 
-def _unsettled(rollout: Rollout, timeout: float) -> str:
+def unsettled(rollout: Rollout, timeout: float) -> str:
+    """Return what a `TimeoutError` says."""
     return f"{rollout.name} is {rollout.phase} after {timeout:g} s: {rollout.message}"
 
 
@@ -250,53 +275,3 @@ def _as_json(value: Any) -> Any:
     if hasattr(value, "to_dict") and hasattr(value, "columns"):
         return json.loads(value.to_json(orient="records", date_format="iso"))
     return value.tolist() if hasattr(value, "tolist") else value
-
-
-def _threaded(
-    method: Callable[Concatenate[Client, P], R],
-) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, R]]:
-    @functools.wraps(method)
-    async def call(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return await asyncio.to_thread(method, self.client, *args, **kwargs)
-
-    return call
-
-
-class AsyncClient:
-    """The methods of `Client` as coroutines. Close it, or use it in `async with`."""
-
-    def __init__(
-        self, *, kubeconfig: Path | str | None = None, context: str | None = None, namespace: str | None = None
-    ) -> None:
-        self.client = Client(kubeconfig=kubeconfig, context=context, namespace=namespace)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def wait(self, name: str, *, timeout: float = 600.0) -> Rollout:  # noqa: ASYNC109 - as `Client.wait`
-        """Wait as `Client.wait`; whoever stops waiting leaves no thread behind that does."""
-        deadline = time.monotonic() + timeout
-        while True:
-            rollout = await self.status(name)
-            if (settled := _settled(rollout)) is not None:
-                return settled
-            if time.monotonic() > deadline:
-                raise TimeoutError(_unsettled(rollout, timeout))
-            await asyncio.sleep(_INTERVAL)
-
-    close = _threaded(Client.close)
-    deploy = _threaded(Client.deploy)
-    patch = _threaded(Client.patch)
-    status = _threaded(Client.status)
-    models = _threaded(Client.models)
-    predict = _threaded(Client.predict)
-    feedback = _threaded(Client.feedback)
-    promote = _threaded(Client.promote)
-    abort = _threaded(Client.abort)
-    retry = _threaded(Client.retry)
-    undo = _threaded(Client.undo)
-    pause = _threaded(Client.pause)
-    delete = _threaded(Client.delete)

@@ -45,6 +45,17 @@ def test_a_version_is_deployed_asked_labelled_and_promoted(space: Any, models: C
 
 
 @pytest.mark.timeout(180)
+def test_a_label_finds_the_pod_that_predicted(space: Any, models: Client) -> None:
+    models.deploy("many", f"{space.cluster.models_uri}/quick/breast-cancer/1", trusted=True, spec={"replicas": 3})
+    models.wait("many", timeout=120)
+    for _ in range(12):
+        answer = models.predict("many", ROWS)
+        models.feedback("many", answer.id, list(answer.values))
+    with pytest.raises(ModelRefused, match="many answered 404: no prediction with id"):
+        models.feedback("many", answer.id, list(answer.values))  # a label counts once
+
+
+@pytest.mark.timeout(180)
 async def test_a_version_that_cannot_serve_fails_the_wait(space: Any) -> None:
     async with AsyncClient(kubeconfig=space.kubeconfig, namespace=space.namespace) as models:
         await models.deploy("broken", f"{space.cluster.models_uri}/nothing", trusted=True)

@@ -7,7 +7,7 @@ import pandas as pd  # type: ignore[import-untyped]
 import pytest
 
 import modeldeploy
-from modeldeploy.client import ModelRefused, RolloutFailed, _as_json, _settled
+from modeldeploy.client import ModelRefused, RolloutFailed, _as_json, settled
 from modeldeploy.rollout import Rollout
 
 
@@ -32,11 +32,11 @@ def test_rows_are_sent_as_json(rows: Any, sent: Any) -> None:
 
 
 def test_a_wait_ends_with_what_became_of_the_rollout() -> None:
-    assert _settled(rollout("Progressing")) is None
-    assert _settled(rollout("Healthy", "True")) == rollout("Healthy", "True")
+    assert settled(rollout("Progressing")) is None
+    assert settled(rollout("Healthy", "True")) == rollout("Healthy", "True")
     failures = [{"revision": "6f8d", "reason": "ArtifactNotFound", "message": "no such object"}]
     with pytest.raises(RolloutFailed, match=r"Degraded: .* \(6f8d: ArtifactNotFound: no such object\)") as failed:
-        _settled(rollout("Degraded", message="the first revision cannot serve", podFailures=failures))
+        settled(rollout("Degraded", message="the first revision cannot serve", podFailures=failures))
     assert failed.value.rollout.phase == "Degraded"
 
 
