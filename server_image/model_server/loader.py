@@ -31,7 +31,7 @@ from model_server.lifecycle import Phase
 from model_server.memory import release_code_pages
 from model_server.package.digest import verify_pin
 from model_server.package.formats import require_known
-from model_server.package.reader import Package, open_package
+from model_server.package.reader import POST, Package, open_package
 from model_server.package.trust import require_trust
 from model_server.runtimes import load_model
 from model_server.settings import Settings
@@ -93,6 +93,9 @@ def load(
     if settings.accelerate:
         report(Phase.LOADING, "converting the model to ONNX")
         model = _accelerated(model, adapter, package.model_metadata, threads=settings.threads)
+    # Behind a post.py, model.yaml describes what that gives.
+    if package.metadata.output_features and POST not in {path.name for path in package.steps}:
+        model = _classified(model, package.metadata)
     if package.steps:
         report(Phase.LOADING, f"loading {' and '.join(path.name for path in package.steps)}")
         model, adapter = _with_steps(package, model, adapter)
@@ -185,6 +188,13 @@ def _accelerated(model: Model, adapter: InputAdapter, metadata: Metadata, *, thr
             f"accelerate needs {error.name}, which is not installed", hint="Install modeldeploy[server-accelerate]."
         ) from None
     return accelerate(model, adapter, metadata, threads=threads)
+
+
+def _classified(model: Model, metadata: Metadata) -> Model:
+    # Imported only here: most packages do not describe their answers.
+    from model_server.runtimes.classified import classified
+
+    return classified(model, metadata)
 
 
 def _with_steps(package: Package, model: Model, adapter: InputAdapter) -> tuple[Model, InputAdapter]:

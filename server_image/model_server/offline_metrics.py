@@ -123,7 +123,10 @@ def metrics_for(names: Sequence[str], classes: Sequence[Any], *, answers_numbers
     if of_numbers and classes:
         raise DatasetInvalid(f"{of_numbers[0]} is for numbers, and the model has classes; write {_or(CLASSIFICATION)}")
     if not of_numbers and answers_numbers and not classes:
-        raise DatasetInvalid(f"{names[0]} is for classes, and the model answers numbers; write {_or(REGRESSION)}")
+        raise DatasetInvalid(
+            f"{names[0]} is for classes, and the model answers numbers; write {_or(REGRESSION)}",
+            hint="Of a classifier, list the classes in model.yaml: as categories of the first of output_features.",
+        )
     build: Callable[[], Scores] = RegressionMetrics if of_numbers else lambda: ClassificationMetrics(classes)
     return build()
 

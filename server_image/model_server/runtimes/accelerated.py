@@ -70,6 +70,7 @@ class Accelerated:
         self._names = [node.name for node in self._session.get_outputs()]
         self.signature = original.signature
         self.probability_output, self.classes = original.probability_output, original.classes
+        self.numbers = getattr(original, "numbers", None)
         example = original.predict(adapter.dummy_rows() or {}, probabilities=False)["predict"]
         self._dtype, self._rank = example.dtype, example.ndim
         if len(self._names) == 2 and not self.probability_output and self._gives_scores(adapter):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from model_server.domain.model import Signature
+from model_server.domain.numbers import NumberKind, Numbers
 from model_server.domain.tensors import Inputs, Outputs, Tensor, datatype_of
 from model_server.errors import ArtifactCorrupt, DependencyMissing, InvalidInput, LoadFailed, first_line
 from model_server.package.reader import Package
@@ -71,6 +72,7 @@ class Network:
     def __init__(self, model: Any) -> None:
         self._model = model
         tensors = [_described(one) for one in getattr(model, "inputs", None) or ()]
+        self.numbers = _numbers(model)
         self._names = [tensor.name for tensor in tensors]
         self.signature = Signature(tensors=tuple(tensors))
 
@@ -89,3 +91,17 @@ class Network:
 def _described(tensor: Any) -> Tensor:
     datatype = "BYTES" if tensor.dtype == "string" else datatype_of(np.dtype(tensor.dtype))
     return Tensor(tensor.name, datatype, (-1, *(size or -1 for size in tensor.shape[1:])))
+
+
+def _numbers(model: Any) -> Numbers | None:
+    """What the answer is, by the activation of the last layer; None for several outputs, or one of another shape."""
+    outputs: list[Any] = list(getattr(model, "outputs", None) or ())
+    if len(outputs) != 1 or len(outputs[0].shape) != 2 or not outputs[0].shape[1]:
+        return None
+    layer = outputs[0]._keras_history[0]
+    activation = getattr(layer, "activation", None)
+    name = getattr(activation, "__name__", type(layer).__name__).lower()
+    count = int(outputs[0].shape[1])
+    kinds: dict[str, NumberKind] = {"softmax": "probabilities", "sigmoid": "probabilities" if count == 1 else "scores"}
+    # A softmax over one number is always 1.
+    return None if name == "softmax" and count == 1 else Numbers(kinds.get(name, "unknown"), count)

@@ -9,6 +9,7 @@ import numpy as np
 
 from model_server.domain.explanations import ExplanationKind
 from model_server.domain.model import Signature
+from model_server.domain.numbers import NumberKind, Numbers
 from model_server.domain.tensors import Array, Inputs, Outputs
 from model_server.errors import ArtifactCorrupt
 from model_server.package.reader import Package
@@ -21,6 +22,14 @@ from model_server.runtimes.tables import (
     require_pandas,
     trained_columns,
 )
+
+#: Objectives of classifiers, by what their models answer; the probabilities of `multiclassova` do not add up to one.
+_KINDS: dict[str, NumberKind] = {
+    "binary": "probabilities",
+    "cross_entropy": "probabilities",
+    "multiclass": "probabilities",
+    "multiclassova": "scores",
+}
 
 
 def load(package: Package, *, threads: int) -> Booster:
@@ -44,6 +53,8 @@ class Booster:
     def __init__(self, booster: Any, threads: int) -> None:
         self._booster = booster
         self._threads = threads
+        objective = booster.params.get("objective", "")
+        self.numbers = Numbers(_KINDS.get(objective, "unknown"), booster.num_model_per_iteration())
         names = tuple(booster.feature_name())
         self._categories = lightgbm_categories(booster)
         if self._categories:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnxruntime
 
 from model_server.domain.model import Signature
+from model_server.domain.numbers import NumberKind, Numbers
 from model_server.domain.tensors import Array, Inputs, Outputs, Tensor, rows_of
 from model_server.errors import ArtifactCorrupt, LoadFailed
 from model_server.package.reader import Package
-from model_server.runtimes.onnx_labels import labels_in
+from model_server.runtimes.onnx_labels import labels_in, operator_of
+
+T = TypeVar("T")
 
 _DATATYPES = {
     "tensor(float)": "FP32",
@@ -30,6 +33,14 @@ _DATATYPES = {
     "tensor(uint64)": "UINT64",
     "tensor(bool)": "BOOL",
     "tensor(string)": "BYTES",
+}
+
+#: What the last operator of a graph gives.
+_KINDS: dict[str, NumberKind] = {
+    "Softmax": "probabilities",
+    "Sigmoid": "probabilities",
+    "Normalizer": "probabilities",
+    "LogSoftmax": "scores",
 }
 
 
@@ -78,6 +89,8 @@ class Graph:
         labels = outputs[0].type in ("tensor(int64)", "tensor(string)") and len(outputs[0].shape) == 1
         self._is_classifier = labels and (self._maps or is_matrix)
         self.probability_output = self._names[1] if self._is_classifier else ""
+        self.output_name = self._prediction
+        self.numbers = None if self._is_classifier else _numbers(outputs, path)
         self.classes: tuple[object, ...] = self._find_classes(path) if self._is_classifier else ()
 
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
@@ -121,16 +134,36 @@ class Graph:
         if self._maps:
             return tuple(second[0])
         text = labels.dtype.kind == "O"
-        with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
-            view = memoryview(content)
-            try:
-                found = labels_in(view, self._prediction, second.shape[1], text=text)
-            except (ValueError, IndexError, TypeError):
-                found = ()
-            finally:
-                view.release()
+        found = _read(path, lambda view: labels_in(view, self._prediction, second.shape[1], text=text)) or ()
         # What the graph says of a row has to be what the labels say of it.
         return found if found and found[int(second[0].argmax())] == labels[0] else ()
+
+
+def _numbers(outputs: Sequence[onnxruntime.NodeArg], path: Path) -> Numbers | None:
+    """What a graph of one float output answers; None for others, and where its shape does not say how many numbers."""
+    if len(outputs) != 1 or outputs[0].type not in ("tensor(float)", "tensor(double)", "tensor(float16)"):
+        return None
+    count = outputs[0].shape[1] if len(outputs[0].shape) == 2 else 1
+    if len(outputs[0].shape) > 2 or not isinstance(count, int):
+        return None
+    operator = _read(path, lambda view: operator_of(view, outputs[0].name)) or ""
+    if count == 1 and operator in ("Softmax", "Normalizer"):
+        return None
+    # Independent probabilities do not add up to one.
+    kind = "scores" if operator == "Sigmoid" and count > 1 else _KINDS.get(operator, "unknown")
+    return Numbers(kind, count)
+
+
+def _read(path: Path, find: Callable[[memoryview], T]) -> T | None:
+    """What a reader of the file's protocol buffer finds; None where it is not as the reader expects it."""
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        view = memoryview(content)
+        try:
+            return find(view)
+        except (ValueError, IndexError, TypeError):
+            return None
+        finally:
+            view.release()
 
 
 def _as_matrix(maps: Sequence[dict[object, float]], classes: Sequence[object]) -> Array:

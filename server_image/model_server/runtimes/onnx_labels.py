@@ -1,8 +1,9 @@
-"""Which class each column of a classifier's probabilities is of, read from the ONNX file; `onnx.py` uses it. Pure.
+"""Which class each column of a classifier's probabilities is of, and what gives them, read from the ONNX file. Pure.
 
-ONNX Runtime does not tell: the labels are attributes of the classifier's node (`classlabels_strings`, `_ints`,
-`_int64s`), or a constant that converters call `classes`. The file is a protocol buffer, of which this reads the few
-fields that are needed, by their numbers in onnx.proto; without the package `onnx`, which serving does not need.
+`onnx.py` uses it, as ONNX Runtime does not tell: the labels are attributes of the classifier's node
+(`classlabels_strings`, `_ints`, `_int64s`), or a constant that converters call `classes`. The file is a protocol
+buffer, of which this reads the few fields that are needed, by their numbers in onnx.proto; without the package `onnx`,
+which serving does not need.
 https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 """
 
@@ -19,11 +20,30 @@ _Field: TypeAlias = tuple[int, Any]
 
 _GRAPH = 7  # of ModelProto
 _NODE, _INITIALIZER = 1, 5  # of GraphProto
-_NODE_OUTPUT, _NODE_TYPE, _ATTRIBUTE = 2, 4, 5  # of NodeProto
+_NODE_INPUT, _NODE_OUTPUT, _NODE_TYPE, _ATTRIBUTE = 1, 2, 4, 5  # of NodeProto
 _ATTRIBUTE_NAME, _INTS, _STRINGS = 1, 8, 9  # of AttributeProto
 _TENSOR_TYPE, _TENSOR_INT32, _TENSOR_STRINGS, _TENSOR_INT64, _TENSOR_NAME, _TENSOR_RAW = 2, 5, 6, 7, 8, 9  # TensorProto
 _RAW_TYPES = {6: "<i4", 7: "<i8"}  # TensorProto.DataType
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+#: Operators that change no value.
+_PASSING = {"Identity", "Cast", "Reshape", "Squeeze", "Flatten"}
+
+
+def operator_of(model: memoryview, output: str) -> str:
+    """The type of the operator that computes an output, such as Softmax; "" where none of the graph does."""
+    makers: dict[str, tuple[str, str]] = {}
+    for number, graph in _fields(model):
+        for kind, content in _fields(graph) if number == _GRAPH else ():
+            if kind == _NODE:
+                fields = list(_fields(content))
+                for name in (bytes(value).decode() for field, value in fields if field == _NODE_OUTPUT):
+                    makers[name] = _text(fields, _NODE_TYPE), _text(fields, _NODE_INPUT)
+    # Each is passed once: a graph of valid order ends, any other ends here.
+    while output in makers:
+        operator, output = makers.pop(output)
+        if operator not in _PASSING:
+            return operator
+    return ""
 
 
 def labels_in(model: memoryview, output: str, count: int, *, text: bool) -> Labels:

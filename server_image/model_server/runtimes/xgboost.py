@@ -10,12 +10,23 @@ import xgboost
 
 from model_server.domain.explanations import ExplanationKind
 from model_server.domain.model import Signature
+from model_server.domain.numbers import NumberKind, Numbers
 from model_server.domain.tensors import Inputs, Outputs
 from model_server.errors import ArtifactCorrupt
 from model_server.package.reader import Package
 from model_server.runtimes.estimators import Estimator
 from model_server.runtimes.explaining.direct import DirectExplainer, as_scores, by_output, has_trees
 from model_server.runtimes.tables import as_matrix, as_table, require_pandas, trained_columns, xgboost_categories
+
+#: Objectives of classifiers, by what their models answer.
+_KINDS: dict[str, NumberKind] = {
+    "binary:logistic": "probabilities",
+    "reg:logistic": "probabilities",
+    "multi:softprob": "probabilities",
+    "binary:logitraw": "scores",
+    "binary:hinge": "places",
+    "multi:softmax": "places",
+}
 
 
 def load(package: Package, *, threads: int) -> Estimator | Booster:
@@ -46,6 +57,7 @@ class Booster:
 
     def __init__(self, booster: Any) -> None:
         self._booster = booster
+        self.numbers = _numbers(booster)
         self._names = booster.feature_names
         self._categories = xgboost_categories(booster)
         if self._categories:
@@ -83,3 +95,10 @@ class Booster:
         if self._categories:
             return xgboost.DMatrix(as_table(inputs, self._categories), enable_categorical=True)
         return xgboost.DMatrix(as_matrix(inputs), feature_names=self._names)
+
+
+def _numbers(booster: Any) -> Numbers:
+    learner = json.loads(booster.save_config())["learner"]
+    kind = _KINDS.get(learner["objective"]["name"], "unknown")
+    count = max(int(learner["learner_model_param"]["num_class"]), 1)
+    return Numbers(kind, 2 if kind == "places" and count == 1 else count)

@@ -11,6 +11,7 @@ import pytest
 from sklearn.datasets import load_wine
 from sklearn.linear_model import LogisticRegression
 
+from model_server.domain.numbers import Numbers
 from model_server.errors import StartError
 from model_server.loader import load
 from model_server.settings import read_settings
@@ -153,6 +154,23 @@ def test_a_keras_model_predicts_like_the_trained_one(loaded, package, keras, suf
     scores = predict(found)["predict"]
     np.testing.assert_allclose(scores, model.predict(ROWS, verbose=0), rtol=1e-5, atol=1e-6)
     assert (scores.argmax(1) == WINE.target).mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("layers", "kind"),
+    [
+        pytest.param([("Dense", 1, "sigmoid")], Numbers("probabilities", 1), id="a sigmoid"),
+        pytest.param([("Dense", 3, "softmax")], Numbers("probabilities", 3), id="a softmax"),
+        pytest.param([("Dense", 3), ("Softmax",)], Numbers("probabilities", 3), id="a softmax of its own"),
+        pytest.param([("Dense", 3, "sigmoid")], Numbers("scores", 3), id="several sigmoids"),
+        pytest.param([("Dense", 1)], Numbers("unknown", 1), id="a number"),
+        pytest.param([("Dense", 6), ("Reshape", (2, 3))], None, id="a matrix"),
+    ],
+)
+def test_the_last_layer_of_a_keras_model_says_what_its_answer_is(loaded, package, keras, layers, kind):
+    last = [getattr(keras.layers, name)(*given) for name, *given in layers]
+    keras.Sequential([keras.Input((13,)), *last]).save(package / "model.keras")
+    assert loaded(package).model.numbers == kind
 
 
 @pytest.mark.parametrize(
