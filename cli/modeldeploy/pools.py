@@ -16,6 +16,7 @@ from modeldeploy.plain import plain
 from modeldeploy.rollout import Verdict
 
 _VERDICTS = {"Ready": Verdict.HEALTHY, "Degraded": Verdict.FAILED}
+_FAILED = frozenset({"failed", "aside"})
 _MEBIBYTE = 2**20
 #: Seconds that a pod can have been idle: a century.
 _LONGEST = 3.2e9
@@ -119,6 +120,11 @@ class PooledModel:
     reason: str
 
     @property
+    def is_failed(self) -> bool:
+        """Whether a pod cannot load it, or has put it aside."""
+        return not _FAILED.isdisjoint(self.states)
+
+    @property
     def state(self) -> str:
         """Its states, each once, as in `loaded, unloaded`."""
         return ", ".join(dict.fromkeys(self.states))
@@ -154,6 +160,16 @@ def _model(name: str, by_pod: Mapping[str, Mapping[str, Any]]) -> PooledModel:
     )
 
 
+def urgent_first(models: Sequence[PooledModel]) -> list[PooledModel]:
+    """Return those that failed first, then those in memory, each by the time of its last request."""
+    never = float("inf")
+
+    def rank(one: PooledModel) -> tuple[bool, bool, float]:
+        return not one.is_failed, not one.pods, never if one.idle_seconds is None else one.idle_seconds
+
+    return sorted(models, key=rank)
+
+
 def pools_table(pools: Sequence[Pool], *, with_namespace: bool) -> Table:
     """One row for each pool."""
     columns = ["NAME", "PHASE", "READY", "MODELS", "LOADED", "FAILED", "BUDGET", "MESSAGE"]
@@ -180,9 +196,8 @@ def models_table(models: Sequence[PooledModel], pods: int) -> Table:
     """One row for each model: where it is in memory, what it takes, and when it was asked last."""
     table = _table(["MODEL", "STATE", "IN MEMORY", "SIZE", "IN FLIGHT", "LAST ASKED", "VERSION", "REASON"])
     for one in models:
-        asked = "" if one.idle_seconds is None else f"{format_duration(timedelta(seconds=one.idle_seconds))} ago"
         cells = [one.name, one.state, f"{len(one.pods)} of {pods} pods", size_of(one.bytes), f"{one.in_flight:,}"]
-        table.add_row(*map(Text, [*cells, asked, one.version, one.reason]))
+        table.add_row(*map(Text, [*cells, asked_of(one), one.version, one.reason]))
     return table
 
 
@@ -191,6 +206,12 @@ def line_of(pool: Pool) -> str:
     counts = f"{pool.models:,} models, {pool.loaded:,} in memory, {pool.failed:,} failed"
     ready = f"{pool.ready} pods ready" if pool.ready else ""
     return "  ".join(filter(None, [f"{pool.name}: {pool.phase}", counts, ready, pool.message]))
+
+
+def asked_of(model: PooledModel) -> str:
+    """When a model was asked last, as in `12s ago`; nothing where it never was."""
+    idle = model.idle_seconds
+    return "" if idle is None else f"{format_duration(timedelta(seconds=idle))} ago"
 
 
 def memory_of(pod: PoolPod) -> str:

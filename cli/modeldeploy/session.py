@@ -93,11 +93,6 @@ class Session:
         """All ModelPools of the namespace, or of all namespaces."""
         return [Pool.from_body(body) for body in self._all(MODELPOOLS, "ModelPools", everywhere=everywhere)]
 
-    def pool_pods(self, name: str) -> list[Body]:
-        """The pods of one ModelPool, by name."""
-        pods: list[Body] = plain(self.kube.list(PODS, self.namespace, labels=f"{GROUP}/pool={name}"))
-        return sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
-
     def _one(self, resource: Resource, kind: str, kinds: str, name: str) -> Body:
         try:
             if name:  # without one the path would be that of all

@@ -16,7 +16,7 @@ from axe_playwright_python.base import AXE_FILE_PATH
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from sklearn.neighbors import KNeighborsClassifier
 
-from modeldeploy.kube import MODELDEPLOYMENTS, Resource
+from modeldeploy.kube import MODELDEPLOYMENTS, MODELPOOLS, Resource
 from modeldeploy.stand import Child, wait_until
 from modeldeploy.stand.process import environment
 
@@ -285,6 +285,38 @@ def test_the_fleet_shows_what_models_use_and_cost(space: Space, page: Page, tmp_
     assert modest["lastRequestTime"] is None
     assert wasteful["costPerMonth"] == pytest.approx(730 * (0.75 * 0.04 + 2 * 0.005), abs=0.01)
     assert found["models"][0] is wasteful, "what wastes most is first"
+
+
+def test_pools_have_pages_with_their_pods_and_models(space: Space, page: Page, tmp_path: Path) -> None:
+    if space.cluster.running is None:
+        pytest.skip("pods of this cluster do not see the files of this machine")
+    (tmp_path / "model.py").write_text(
+        "def load_model(path): return 1\ndef predict(model, inputs): return [1] * len(inputs)\n"
+    )
+    listed = [{"name": "one", "storageUri": tmp_path.as_uri(), "trusted": True}]
+    listed += [{"name": "gone", "storageUri": "file:///nowhere"}]
+    manifest = {"apiVersion": "modeldeploy.dev/v1alpha1", "kind": "ModelPool", "metadata": {"name": "small"}}
+    space.kube.apply(MODELPOOLS, {**manifest, "spec": {"models": listed, "processes": 1}})
+
+    def state() -> str:
+        return str((space.kube.get(MODELPOOLS, "small").get("status") or {}).get("phase"))
+
+    wait_until(lambda: state() == "Ready", "the pool is ready", seconds=60)
+    for name in ("one", "gone"):
+        httpx.post(f"{space.url('small')}/v1/models/{name}:predict", json={"instances": [[1]]}, timeout=30)
+    wait_until(lambda: state() == "Degraded", "the failure is seen", seconds=60)
+    page.get_by_role("link", name="Pools", exact=True).click()
+    row = page.get_by_role("row").filter(has=page.get_by_role("link", name="small", exact=True))
+    expect(row).to_contain_text("Degraded")
+    assert serious(page) == []
+    page.get_by_role("link", name="small", exact=True).click()
+    expect(page.get_by_role("row").filter(has_text="gone")).to_contain_text("ArtifactNotFound")
+    expect(page.get_by_role("row", name="one loaded 1 of 1")).to_have_count(1)
+    expect(page.locator("main")).to_contain_text("of 1,024 MiB (")
+    assert serious(page) == []
+    page.set_viewport_size({"width": 360, "height": 760})
+    assert page.evaluate(FITS), "the page is cut"
+    space.kube.delete(MODELPOOLS, "small")
 
 
 def test_who_may_only_look_is_told_so_in_a_sentence(space: Space, browser: Browser, tmp_path: Path, page: Page) -> None:

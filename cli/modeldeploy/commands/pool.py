@@ -1,23 +1,16 @@
 """`modeldeploy pool`: how pools stand, and what the pods of one have in memory."""
 
-import json
 import sys
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
 from modeldeploy.commands.show import STATUS_OF
-from modeldeploy.pools import PoolPod, line_of, models_of, models_table, pods_table, pools_table
+from modeldeploy.plain import plain
+from modeldeploy.pools import line_of, models_of, models_table, pods_table, pools_table
 from modeldeploy.session import Session
-
-if TYPE_CHECKING:
-    from modeldeploy.dashboard.view.pods import Pod
-
-#: Pods that are asked, and at once.
-_MOST_PODS, _AT_ONCE = 64, 8
 
 
 def pool(
@@ -59,15 +52,13 @@ def _list(session: Session, *, everywhere: bool) -> None:
 
 
 def _show_pods(session: Session, name: str) -> None:
-    answers = _asked(session, name, "/pool")
-    pods = []
-    for pod, answer in answers.items():
-        try:
-            pods.append(PoolPod.from_answer(pod, answer))
-        except ValueError as error:
-            print(error, file=sys.stderr)
-    if pods:
-        session.show(pods_table(pods))
+    from modeldeploy.dashboard.pooled import states_of
+
+    states, problems = states_of(_asked(session, name, "/pool"))
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if states:
+        session.show(pods_table(states))
 
 
 def _show_models(session: Session, name: str) -> None:
@@ -83,20 +74,11 @@ def _show_models(session: Session, name: str) -> None:
 
 def _asked(session: Session, name: str, path: str) -> Mapping[str, Any]:
     """What each ready pod answers, by its name; why one does not is told beside."""
-    from modeldeploy.dashboard.reaching import PodSilent, ThroughApiServer
-    from modeldeploy.dashboard.view.pods import Pod
+    from modeldeploy.dashboard.pooled import ask_pods, pods_of
+    from modeldeploy.dashboard.reaching import ThroughApiServer
 
-    reader = ThroughApiServer(session.kube)
-    pods = [pod for pod in map(Pod.from_body, session.pool_pods(name)) if pod.is_ready][:_MOST_PODS]
-
-    def ask(pod: "Pod") -> Any:
-        try:
-            return json.loads(reader.read(pod, path, {}))
-        except (PodSilent, ValueError, RecursionError) as error:
-            return PodSilent(f"{pod.name} is not shown: {error}")
-
-    with ThreadPoolExecutor(_AT_ONCE) as threads:
-        answers = dict(zip((pod.name for pod in pods), threads.map(ask, pods), strict=True))
-    for said in dict.fromkeys(str(answer) for answer in answers.values() if isinstance(answer, PodSilent)):
-        print(said, file=sys.stderr)
-    return {pod: answer for pod, answer in answers.items() if not isinstance(answer, PodSilent)}
+    pods = pods_of(session.kube, session.namespace, name)
+    answers, problems = ask_pods(ThroughApiServer(session.kube), pods, path)
+    for problem in problems:
+        print(plain(problem), file=sys.stderr)
+    return answers

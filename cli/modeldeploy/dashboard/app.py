@@ -17,6 +17,7 @@ from modeldeploy.asking import ANSWER_TIMEOUT
 from modeldeploy.dashboard import callers, pages, streams
 from modeldeploy.dashboard.callers import Callers, ReadOnly
 from modeldeploy.dashboard.definition import schema
+from modeldeploy.dashboard.pooled import Pools
 from modeldeploy.dashboard.sampling import Sampler
 from modeldeploy.dashboard.security import Guard, Security
 from modeldeploy.dashboard.store import Key, Store
@@ -87,6 +88,7 @@ class Dashboard:
     store: Store
     sampler: Sampler
     callers: Callers
+    pools: Pools
     cluster: str
     rates: Rates | None = None
     answer_timeout: float = ANSWER_TIMEOUT
@@ -140,6 +142,16 @@ def _add_pages(app: FastAPI, dashboard: Dashboard) -> None:
     async def fleet() -> Response:
         found = fleet_of(store.uses(), dashboard.rates, now=datetime.now(UTC), unasked_after=UNASKED_AFTER)
         return HTMLResponse(pages.fleet_page(found, store.notices, cluster=dashboard.cluster))
+
+    # Not coroutines: they ask the API server and the pods, in threads of the framework.
+    @app.get("/pools")
+    def pools() -> Response:
+        return HTMLResponse(pages.pools_page(dashboard.pools.all(), store.notices, cluster=dashboard.cluster))
+
+    @app.get("/pools/{namespace}/{name}")
+    def pool(namespace: Name, name: Name) -> Response:
+        view = dashboard.pools.view(namespace, name)
+        return HTMLResponse(pages.pool_page(view, store.notices, cluster=dashboard.cluster))
 
     @app.get("/models/{namespace}/{name}")
     async def model(namespace: Name, name: Name, authorization: Authorization = "") -> Response:

@@ -8,6 +8,8 @@ from functools import lru_cache
 import jinja2
 from markupsafe import Markup
 
+from modeldeploy import pools
+from modeldeploy.dashboard.pooled import PoolView
 from modeldeploy.dashboard.view.explanation import Explained
 from modeldeploy.dashboard.view.model import ModelView
 from modeldeploy.dashboard.view.prediction import Form
@@ -17,6 +19,7 @@ from modeldeploy.durations import format_duration
 from modeldeploy.fleet import table
 from modeldeploy.fleet.report import Fleet
 from modeldeploy.fleet.table import summary_lines
+from modeldeploy.pools import Pool
 from modeldeploy.report.chart import HEIGHT, LEFT, RIGHT, WIDTH, clock
 
 #: Parts of the page of one model, each a template: an event of the stream replaces one of them.
@@ -37,6 +40,7 @@ PHASES = (
 _AGES_LAST = 60
 _TONES = {
     "Healthy": "good",
+    "Ready": "good",
     "Sleeping": "good",
     "Degraded": "bad",
     "RollingBack": "bad",
@@ -159,6 +163,16 @@ def fleet_page(fleet: Fleet, notices: Mapping[str, str], *, cluster: str) -> str
     return _TEMPLATES.get_template("fleet.html.j2").render(
         fleet=fleet, summary=summary_lines(fleet), words=table, now=now, notices=notices, cluster=cluster
     )
+
+
+def pools_page(found: Sequence[Pool], notices: Mapping[str, str], *, cluster: str) -> str:
+    """Return the page of all pools."""
+    return _TEMPLATES.get_template("pools.html.j2").render(pools=found, notices=notices, cluster=cluster)
+
+
+def pool_page(view: PoolView, notices: Mapping[str, str], *, cluster: str) -> str:
+    """Return the page of one pool."""
+    return _TEMPLATES.get_template("pool.html.j2").render(view=view, words=pools, notices=notices, cluster=cluster)
 
 
 def message_page(title: str, message: str, *, cluster: str = "") -> str:

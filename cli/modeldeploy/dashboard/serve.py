@@ -15,6 +15,7 @@ import uvicorn
 from modeldeploy.dashboard.app import Dashboard, build
 from modeldeploy.dashboard.callers import Callers
 from modeldeploy.dashboard.definition import schema
+from modeldeploy.dashboard.pooled import Pools
 from modeldeploy.dashboard.reaching import AtItsAddress, PodReader, ThroughApiServer
 from modeldeploy.dashboard.sampling import INTERVAL, Sampler
 from modeldeploy.dashboard.security import Guard
@@ -93,6 +94,7 @@ async def _serve(kube: Kube, options: Options, listening: socket.socket, announc
         store=store,
         sampler=sampler,
         callers=Callers(kube, options.is_shared),
+        pools=Pools(kube, reader, options.namespaces),
         cluster=_shown(options),
         rates=options.rates,
     )

@@ -60,7 +60,7 @@ def test_every_object_is_valid_for_kubernetes(values: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("values", CASES)
-def test_it_reads_models_pods_and_events_and_nothing_else(values: dict[str, Any]) -> None:
+def test_it_reads_models_pools_pods_and_events_and_nothing_else(values: dict[str, Any]) -> None:
     roles = [one for one in render(values) if one["kind"] in ("Role", "ClusterRole")]
     rights = {
         (resource, verb)
@@ -69,7 +69,7 @@ def test_it_reads_models_pods_and_events_and_nothing_else(values: dict[str, Any]
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    assert {resource for resource, _ in rights} == {"modeldeployments", "pods", "events"}
+    assert {resource for resource, _ in rights} == {"modeldeployments", "modelpools", "pods", "events"}
     assert {verb for _, verb in rights} == {"get", "list", "watch"}
 
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import yaml
 
-from modeldeploy.kube import CRDS, MODELDEPLOYMENTS, SERVICES, Kube, Resource
+from modeldeploy.kube import CRDS, MODELDEPLOYMENTS, MODELPOOLS, SERVICES, Kube, Resource
 from modeldeploy.stand import Child, start_sandbox, wait_until
 from modeldeploy.stand.process import environment
 
@@ -105,6 +105,35 @@ def _object(version: str, kind: str, name: str) -> dict[str, Any]:
 
 READ = {"apiGroups": ["modeldeploy.dev"], "resources": ["modeldeployments"], "verbs": ["get", "list", "watch"]}
 PATCH = {"apiGroups": ["modeldeploy.dev"], "resources": ["modeldeployments"], "verbs": ["get", "patch"]}
+
+
+POOL = {
+    "apiVersion": "modeldeploy.dev/v1alpha1",
+    "kind": "ModelPool",
+    "metadata": {"name": "small"},
+    "spec": {"models": [{"name": "a", "storageUri": "s3://models/a"}]},
+}
+
+
+def test_it_shows_pools(kubeconfig: Path, kube: Kube, tmp_path: Path) -> None:
+    with dashboard(kubeconfig, tmp_path / "log") as client:
+        assert "There are no pools here" in client.get("/pools").text
+        kube.apply(MODELPOOLS, POOL)
+        try:
+            assert "/pools/default/small" in client.get("/pools").text
+            page = client.get("/pools/default/small")
+            assert (page.status_code, "No pod has said anything yet" in page.text) == (200, True)
+        finally:
+            kube.delete(MODELPOOLS, "small")
+        gone = client.get("/pools/default/none", headers={"accept": "text/html"})
+        assert (gone.status_code, "There is no ModelPool &#39;none&#39;" in gone.text) == (404, True)
+
+
+def test_who_may_not_read_pools_is_told_so(kubeconfig: Path, kube: Kube, tmp_path: Path) -> None:
+    token = account(kube, "models-only", READ)
+    with dashboard(as_user(kubeconfig, tmp_path, token), tmp_path / "log") as client:
+        refused = client.get("/pools", headers={"accept": "text/html"})
+        assert (refused.status_code, "You are not allowed to do this" in refused.text) == (403, True)
 
 
 @pytest.mark.usefixtures("fraud")
