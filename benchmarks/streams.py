@@ -31,9 +31,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
-from brokers import BROKERS, TestBroker
+from broker_base import TestBroker
+from brokers import BROKERS
 from free_ports import free_port
-from stream_chaos import DEAD, INPUT, OUTPUT, Counts, made_up, settled
+from stream_chaos import DEAD, INPUT, OUTPUT, Counts, made_up, survive
 
 WARM, RATE_MESSAGES = 500, 20_000
 NAMES = {"nats": "NATS JetStream", "redis": "Redis Streams", "rabbitmq": "RabbitMQ", "kafka": "Kafka (mock cluster)"}
@@ -130,27 +131,7 @@ async def chaos(kind: type[TestBroker], package: Path, rows: list[list[float]], 
         server = Server(package, Path(name), broker)
         try:
             await broker.create(INPUT, OUTPUT, DEAD)
-            server.start()
-            third = messages // 3
-            sent = made_up(rows, messages)
-            await broker.send(INPUT, sent[: 2 * third])
-            await server.until(lambda: server.handled() >= third)
-            server.kill()
-            server.start()
-            # Counters begin anew.
-            await server.until(lambda: server.handled() >= third // 2)
-            await broker.send(INPUT, sent[2 * third :])
-            if kind.keeps_messages:
-                broker.kill()
-                await broker.start()
-            await server.until(lambda: server.metric("modeldeploy_stream_connected") == 1)
-            calm, before = 0, -1.0
-            # A quarter of a minute without a message: what a killed server had taken has come back by then.
-            while calm < 25:
-                await asyncio.sleep(1)
-                now = await asyncio.to_thread(server.handled)
-                calm, before = (calm + 1, now) if now == before else (0, now)
-            return await settled(broker, messages, seconds=120)
+            return await survive(broker, server, made_up(rows, messages))
         finally:
             server.kill()
             await broker.close()

@@ -3,124 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import shutil
-import signal
 import subprocess
-import sys
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from broker_base import Headers, Received, TestBroker
 from free_ports import free_port
-
-Headers = Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Received:
-    """A message as another program reads it."""
-
-    body: bytes
-    headers: dict[str, str]
-
-
-class TestBroker(ABC):
-    """One broker; `kill` and `start` again keep what it has on disk."""
-
-    __test__ = False
-    scheme: str
-    program: str
-    #: Whether what it has survives a kill.
-    keeps_messages = True
-
-    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
-        self.folder, self.host = folder, host
-        self.port = free_port()
-        self.process: subprocess.Popen[bytes] | None = None
-        self.received: dict[str, list[Received]] = {}
-
-    @classmethod
-    def missing(cls) -> str:
-        """Why tests with this broker are skipped; empty where it is installed."""
-        return "" if cls.path() else f"{cls.program} is not installed"
-
-    @classmethod
-    def path(cls) -> str | None:
-        return shutil.which(cls.program) or shutil.which(cls.program, path="/usr/sbin")
-
-    @property
-    def url(self) -> str:
-        return f"{self.scheme}://{self.host}:{self.port}"
-
-    @abstractmethod
-    def command(self) -> Sequence[str]: ...
-
-    async def start(self) -> None:
-        """Start it, and wait until it answers."""
-        self.spawn()
-        await self._until_it_answers()
-
-    def spawn(self) -> None:
-        with (self.folder / "broker.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command(),
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                env=self.environment(),
-                start_new_session=True,
-            )
-
-    def environment(self) -> dict[str, str]:
-        return dict(os.environ)
-
-    async def _until_it_answers(self) -> None:
-        for _ in range(600):
-            try:
-                await self.connect()
-                return
-            except Exception:
-                await asyncio.sleep(0.05)
-        raise AssertionError(f"{self.program} does not answer: {(self.folder / 'broker.log').read_text()[-2000:]}")
-
-    def kill(self) -> None:
-        """End it as a power cut would."""
-        if self.process is not None:
-            # With its children: RabbitMQ is a script that starts Erlang.
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-            self.killed()
-
-    def killed(self) -> None:  # noqa: B027 - most leave nothing behind
-        """The processes have ended; what they left running ends here."""
-
-    async def close(self) -> None:
-        with suppress(Exception):
-            await self.disconnect()
-        self.kill()
-
-    @abstractmethod
-    async def connect(self) -> None: ...
-
-    @abstractmethod
-    async def disconnect(self) -> None: ...
-
-    @abstractmethod
-    async def create(self, *topics: str) -> None: ...
-
-    @abstractmethod
-    async def send(self, topic: str, messages: Sequence[tuple[bytes, Headers]]) -> None: ...
-
-    @abstractmethod
-    async def receive(self, topic: str) -> list[Received]:
-        """Everything that is in a topic now, which stays there."""
+from kafka_brokers import KafkaMock, KafkaServer
 
 
 class NatsServer(TestBroker):
@@ -303,80 +196,9 @@ class RabbitServer(TestBroker):
         return list(known)
 
 
-class KafkaMock(TestBroker):
-    """The cluster that librdkafka's authors test their client with: Kafka's protocol, in memory, in one process."""
-
-    scheme, program = "kafka", "confluent-kafka"
-    keeps_messages = False
-
-    @classmethod
-    def missing(cls) -> str:
-        return "" if importlib.util.find_spec("confluent_kafka") else "confluent-kafka is not installed"
-
-    def command(self) -> Sequence[str]:
-        return (sys.executable, str(Path(__file__).with_name("kafka_mock.py")), str(self.folder / "bootstrap"))
-
-    @property
-    def bootstrap(self) -> str:
-        return (self.folder / "bootstrap").read_text()
-
-    @property
-    def url(self) -> str:
-        where = self.bootstrap if (self.folder / "bootstrap").exists() else f"127.0.0.1:{self.port}"
-        return f"{self.scheme}://{where}"
-
-    async def connect(self, **login: Any) -> None:
-        from aiokafka import AIOKafkaProducer
-
-        await self.disconnect()
-        self.producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, enable_idempotence=True, acks="all")
-        await self.producer.start()
-
-    async def disconnect(self) -> None:
-        if producer := getattr(self, "producer", None):
-            await producer.stop()
-
-    async def create(self, *topics: str) -> None:
-        for topic in topics:
-            await self.producer.partitions_for(topic)
-
-    async def send(self, topic: str, messages: Sequence[tuple[bytes, Headers]]) -> None:
-        for start in range(0, len(messages), 500):
-            sent = [
-                await self.producer.send(
-                    topic,
-                    body,
-                    key=(headers.get("key") or headers.get("x-request-id", "")).encode() or None,
-                    headers=[(name, value.encode()) for name, value in headers.items()],
-                )
-                for body, headers in messages[start : start + 500]
-            ]
-            await asyncio.gather(*sent)
-
-    async def receive(self, topic: str) -> list[Received]:
-        from aiokafka import AIOKafkaConsumer, TopicPartition
-
-        reader = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, auto_offset_reset="earliest")
-        await reader.start()
-        found: list[Received] = []
-        try:
-            parts = [TopicPartition(topic, number) for number in await self.producer.partitions_for(topic)]
-            ends = await reader.end_offsets(parts)
-            reader.assign(parts)
-            await reader.seek_to_beginning(*parts)
-            while len(found) < sum(ends.values()):
-                for records in (await reader.getmany(timeout_ms=500)).values():
-                    for one in records:
-                        headers = {name.replace("ce_", "ce-"): value.decode() for name, value in one.headers}
-                        found.append(Received(one.value, headers))
-        finally:
-            await reader.stop()
-        return found
-
-
 BROKERS: dict[str, type[TestBroker]] = {
     "nats": NatsServer,
     "redis": RedisServer,
     "rabbitmq": RabbitServer,
-    "kafka": KafkaMock,
+    "kafka": KafkaMock if KafkaServer.missing() else KafkaServer,
 }

@@ -10,8 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from brokers import KafkaMock, NatsServer, RabbitServer, RedisServer, TestBroker
+from broker_base import TestBroker
+from brokers import NatsServer, RabbitServer, RedisServer
 from free_ports import free_port
+from kafka_brokers import KafkaMock, KafkaServer
 from tls_front import Authority
 
 HOST = "127.0.0.1"
@@ -104,7 +106,27 @@ class EncryptedRabbit(Encrypted, RabbitServer):
         await super().connect(ssl_context=self.certificates.context(), **login)
 
 
-class EncryptedKafka(Encrypted, KafkaMock):
+class EncryptedKafka(Encrypted, KafkaServer):
+    scheme, protocol = "kafkas", "SSL"
+
+    def command(self) -> Sequence[str]:
+        files = self.certificates
+        both = self.folder / "broker.pem"
+        both.write_bytes(files.key.read_bytes() + files.certificate.read_bytes())
+        self.properties = {
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(both),
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": str(files.authority),
+            "ssl.client.auth": "required",
+        }
+        return super().command()
+
+    def options(self) -> dict[str, Any]:
+        return {**super().options(), "security_protocol": "SSL", "ssl_context": self.certificates.context()}
+
+
+class EncryptedKafkaMock(Encrypted, KafkaMock):
     """The mock cluster, which has no TLS, behind a front that has, and that says its own port for the cluster's."""
 
     scheme = "kafkas"
@@ -164,5 +186,5 @@ ENCRYPTED: dict[str, type[Encrypted]] = {
     "nats": EncryptedNats,
     "redis": EncryptedRedis,
     "rabbitmq": EncryptedRabbit,
-    "kafka": EncryptedKafka,
+    "kafka": EncryptedKafkaMock if KafkaServer.missing() else EncryptedKafka,
 }

@@ -7,8 +7,9 @@ import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from brokers import Headers, TestBroker
+from broker_base import Headers, TestBroker
 
 INPUT, OUTPUT, DEAD = "wine.requests", "wine.answers", "wine.refused"
 #: One in so many messages cannot be decoded.
@@ -65,3 +66,50 @@ async def at_share(broker: TestBroker, share: float, sent: int, act: Callable[[]
     while (await count(broker, sent)).answered < share * sent:
         await asyncio.sleep(0.05)
     await act()
+
+
+class Victim(Protocol):
+    """A model server that is killed and started again; `metric` is the sum of the lines that begin so, or 0."""
+
+    def start(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+    def metric(self, start: str) -> float: ...
+
+
+async def survive(broker: TestBroker, victim: Victim, sent: Sequence[tuple[bytes, Headers]]) -> Counts:
+    """What became of the messages although the server was killed after a third of them, and the broker behind all."""
+    third = len(sent) // 3
+    victim.start()
+    await broker.send(INPUT, sent[: 2 * third])
+    await _until(lambda: _handled(victim) >= third)
+    victim.kill()
+    victim.start()
+    # Counters begin anew.
+    await _until(lambda: _handled(victim) >= third // 2)
+    await broker.send(INPUT, sent[2 * third :])
+    if broker.keeps_messages:
+        broker.kill()
+        await broker.start()
+    await _until(lambda: victim.metric("modeldeploy_stream_connected") == 1)
+    calm, before = 0, -1.0
+    # Half a minute without a message: what a killed server had taken has come back by then.
+    while calm < 25:
+        await asyncio.sleep(1)
+        now = await asyncio.to_thread(_handled, victim)
+        calm, before = (calm + 1, now) if now == before else (0, now)
+    return await settled(broker, len(sent), seconds=120)
+
+
+def _handled(victim: Victim) -> float:
+    return victim.metric("modeldeploy_stream_messages_total")
+
+
+async def _until(condition: Callable[[], bool], seconds: float = 900) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while not await asyncio.to_thread(condition):
+        if loop.time() > deadline:
+            raise TimeoutError
+        await asyncio.sleep(0.05)

@@ -8,13 +8,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
+import httpx
 import pytest
-from brokers import BROKERS, Received, TestBroker
+from broker_base import Received, TestBroker
+from brokers import BROKERS
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event, to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
-from stream_chaos import DEAD, INPUT, OUTPUT, made_up, settled
+from stream_chaos import DEAD, INPUT, OUTPUT, made_up, settled, survive
 from waiting import eventually
 
 from model_server.errors import SettingsInvalid
@@ -237,6 +240,37 @@ async def test_a_broker_that_dies_and_comes_back_costs_no_message_and_no_readine
     assert found.marked == found.copies
 
 
+class Serving:
+    """A model server as `survive` has it."""
+
+    def __init__(self, start: Callable[[], Any]) -> None:
+        self._start = start
+
+    def start(self) -> None:
+        self._server = self._start()
+
+    def kill(self) -> None:
+        os.killpg(self._server.process.pid, signal.SIGKILL)
+        self._server.process.wait()
+
+    def metric(self, start: str) -> float:
+        try:
+            lines = self._server.client.get("/metrics").text.splitlines()
+        except httpx.TransportError:
+            return 0.0
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(start))
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("kind", sorted(BROKERS), indirect=True)
+async def test_none_of_100000_messages_is_lost_with_server_and_broker(broker, wine, serve):
+    sent = made_up(wine.rows.tolist(), 100_000)
+    found = await survive(broker, Serving(lambda: serve(wine.uri, **stream(broker))), sent)
+    assert (found.lost, found.dead) == (0, 1000)
+    assert found.marked == found.copies
+
+
 async def test_the_workers_of_a_server_share_the_messages(broker, wine, serve):
     server = serve(wine.uri, workers=2, **stream(broker)).wait_ready()
     sent = made_up(wine.rows.tolist(), 500)
@@ -327,13 +361,22 @@ LOGINS = {
     "nats": {"configuration": "authorization: {user: model, password: right}"},
     "redis": {"options": ("--requirepass", "right")},
     "rabbitmq": {},
+    "kafka": {
+        "protocol": "SASL_PLAINTEXT",
+        "properties": {
+            "sasl.enabled.mechanisms": "PLAIN",
+            "sasl.mechanism.inter.broker.protocol": "PLAIN",
+            "listener.name.clients.plain.sasl.jaas.config": "org.apache.kafka.common.security.plain.PlainLoginModule"
+            ' required username="kafka" password="right" user_kafka="right" user_model="right";',
+        },
+    },
 }
 
 
 @pytest.mark.parametrize("name", sorted(LOGINS))
 async def test_wrong_credentials_are_told_and_not_shown(name, wine, serve, tmp_path, tmp_path_factory):
     kind = BROKERS[name]
-    if why := kind.missing():
+    if why := kind.missing() or ("" if kind.has_logins else "the mock cluster has no users"):
         pytest.skip(why)
     broker = kind(tmp_path_factory.mktemp(name))
     for option, value in LOGINS[name].items():
