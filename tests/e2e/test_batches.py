@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from waiting import wait_until
 
 from modeldeploy.kube import MODELBATCHES as BATCHES
-from modeldeploy.kube import MODELDEPLOYMENTS
+from modeldeploy.kube import MODELDEPLOYMENTS, Resource
 
 DOUBLE = """
 import time
@@ -197,6 +199,40 @@ def test_a_batch_stays_with_the_revision_that_was_stable(space: Any, home: Path)
     found = ended(space, "kept")
     assert found["model"]["revision"] == first
     assert [row["prediction"] for row in rows_of(out)] == [index * 2 for index in range(300)]
+
+
+def test_a_batch_goes_on_without_its_model(space: Any, home: Path) -> None:
+    serve(space, "gone", package(home, pause=2))
+    wait_until(lambda: mdep(space, "gone").get("phase") == "Healthy", "it is live", seconds=60)
+    source, out = {"uri": table(home, 200)}, home / "out"
+    apply(space, "heir", model={"name": "gone"}, input=source, output={"uri": out.as_uri()}, shards=4)
+    wait_until(lambda: processes_of(out), "a shard runs", seconds=60)
+    space.kube.delete(MODELDEPLOYMENTS, "gone")
+    assert ended(space, "heir")["rows"] == 200
+    assert [row["prediction"] for row in rows_of(out)] == [index * 2 for index in range(200)]
+
+
+def test_a_package_of_a_batch_may_have_to_be_signed(space: Any, home: Path) -> None:
+    private = ec.generate_private_key(ec.SECP256R1())
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    (home / "our.key").write_bytes(private.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    public = private.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
+    config_map = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "signer"},
+        "data": {"model.pub": public},
+    }
+    space.kube.apply(Resource("", "v1", "configmaps"), config_map)
+    uri, source = package(home), {"uri": table(home, 10)}
+    model = {"storageUri": uri, "signature": {"publicKey": {"configMapName": "signer", "key": "model.pub"}}}
+    apply(space, "unsigned", model=model, input=source, output={"uri": (home / "no").as_uri()})
+    found = ended(space, "unsigned", "Failed")
+    assert next(one["reason"] for one in found["conditions"] if one["type"] == "Failed") == "SignatureMissing"
+    words = ["package", uri.removeprefix("file://"), "--sign", str(home / "our.key")]
+    subprocess.run([sys.executable, "-m", "modeldeploy", *words], check=True, capture_output=True)
+    apply(space, "signed", model=model, input=source, output={"uri": (home / "yes").as_uri()})
+    assert ended(space, "signed")["rows"] == 10
 
 
 def serve(space: Any, name: str, uri: str) -> None:

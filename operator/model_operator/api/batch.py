@@ -9,7 +9,7 @@ from typing import Any
 
 from model_operator.api.json import Body
 from model_operator.api.resource import ObjectKey, key_of, owner_reference
-from model_operator.api.spec import CertificateAuthority, PodFields
+from model_operator.api.spec import Cache, CertificateAuthority, PodFields, Signature
 from model_operator.api.values import Number, Value, read
 from model_operator.errors import InvalidSpec
 
@@ -42,9 +42,11 @@ class BatchModel(Value, frozen=True, kw_only=True):
     version: str | None = None
     sha256: str | None = None
     trusted: bool = False
+    signature: Signature = Signature()
     secret_name: str | None = None
     ca: CertificateAuthority | None = None
     install_requirements: bool = False
+    cache: Cache = Cache()
 
 
 class BatchInput(Value, frozen=True, kw_only=True):

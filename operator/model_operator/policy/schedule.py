@@ -40,10 +40,10 @@ def due(
         InvalidSpec: the schedule or the time zone is none.
     """
     zone = _zone(time_zone or "UTC", path)
-    local = now.astimezone(zone)
-    following = _neighbour(schedule, local, path, is_reverse=False)
-    # The iterator excludes its start, and a time that comes exactly now is due.
-    last = _neighbour(schedule, local + timedelta(seconds=1), path, is_reverse=True)
+    following = _neighbour(schedule, now.astimezone(zone), path, is_reverse=False)
+    # The iterator excludes its start, and a time that comes exactly now is due. A second later in UTC: local time knows
+    # no longer which of two equal hours it is.
+    last = _neighbour(schedule, (now + timedelta(seconds=1)).astimezone(zone), path, is_reverse=True)
     earliest = since if deadline is None else max(since, now - deadline)
     return Due(last if earliest < last <= now else None, following)
 

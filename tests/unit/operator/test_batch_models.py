@@ -63,10 +63,32 @@ def test_a_model_that_is_absent_is_waited_for() -> None:
     assert resolve(a_batch(), None, {}).condition.reason == "ModelNotFound"
 
 
+PINNED = {"name": "fraud", "revision": "aaaa", "storageUri": "s3://models/fraud/7"}
+
+
+@pytest.mark.parametrize(
+    ("model", "children", "reason"),
+    [
+        pytest.param(None, {}, "ModelNotFound", id="deleted, or renamed, which is the same"),
+        pytest.param(
+            a_model(phase="Healthy", stableRevision="bbbb"), {}, "RevisionNotFound", id="made again by its name"
+        ),
+        pytest.param(
+            a_model(phase="Healthy", stableRevision="bbbb"), CHILDREN, "ModelFound", id="its revision is kept"
+        ),
+    ],
+)
+def test_a_batch_whose_model_changes_before_its_job_stays_with_its_revision(
+    model: dict[str, Any] | None, children: dict[tuple[str, str], Any], reason: str
+) -> None:
+    found = resolve(a_batch(model=PINNED), model, children)
+    assert found.condition.reason == reason
+    assert found.pinned.revision == "aaaa"
+
+
 def test_a_pinned_revision_stays() -> None:
-    pinned = {"name": "fraud", "revision": "aaaa", "storageUri": "s3://models/fraud/7"}
     model = a_model(phase="Healthy") | {"status": {"stableRevision": "bbbb", "phase": "Healthy"}}
-    assert resolve(a_batch(model=pinned), model, CHILDREN).pinned.revision == "aaaa"
+    assert resolve(a_batch(model=PINNED), model, CHILDREN).pinned.revision == "aaaa"
 
 
 def test_a_model_behind_a_server_of_its_own_predicts_no_batch() -> None:
