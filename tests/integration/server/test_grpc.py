@@ -91,6 +91,20 @@ def test_the_whole_protocol(channel, wine):
         assert text in caught.value.details()
 
 
+def test_the_repository_of_one_model_is_listed_and_stays_as_it_is(channel):
+    (listed,) = call(channel, "RepositoryIndex").models
+    assert (listed.name, listed.version, listed.state, listed.reason) == ("wine", "3", "READY", "")
+    call(channel, "RepositoryModelLoad", model_name="wine")
+    for method, fields, status in (
+        ("RepositoryModelLoad", {"model_name": "other"}, "NOT_FOUND"),
+        ("RepositoryModelLoad", {"model_name": "wine", "parameters": {"a": {"bool_param": True}}}, "INVALID_ARGUMENT"),
+        ("RepositoryModelUnload", {"model_name": "wine"}, "UNIMPLEMENTED"),
+    ):
+        with pytest.raises(grpc.RpcError) as caught:
+            call(channel, method, **fields)
+        assert caught.value.code().name == status
+
+
 def test_keys_guard_grpc_as_well(serve, sign, tmp_path):
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "alice").write_text("k1")

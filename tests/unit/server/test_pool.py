@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from model_server.domain.explanations import Explanation, ExplanationKind
+from model_server.domain.tensors import Inputs
 from model_server.errors import SettingsInvalid
+from model_server.pool.board import Board, make_board
 from model_server.pool.catalog import Catalog, parse_models
 from model_server.pool.eviction import UNKNOWN_BYTES, Resident, expected_bytes, make_room, retry_after
+from model_server.pool.hosted import ShownExplainer
 from model_server.pool.quarantine import PROBATION_ANSWERS, Record, Standing, after_answer, after_death, released
 from model_server.pool.settings import read_pool_settings
 
@@ -169,6 +175,29 @@ def test_an_unknown_model_is_answered_with_names_that_are_close(tmp_path: Path) 
     path.write_text("models: [{name: wine-red, storageUri: u}, {name: beer, storageUri: u}]")
     assert Catalog(path).unknown("wine_red").hint == "Did you mean 'wine-red'?"
     assert "2 models, such as 'beer', 'wine-red'" in Catalog(path).unknown("tea").hint
+
+
+def test_the_steps_of_an_explanation_are_on_the_board() -> None:
+    board = Board(make_board())
+    seen: list[set[int]] = []
+    found = Explanation(base=np.zeros(1), contributions=np.zeros((1, 1, 1)), output=np.zeros((1, 1)))
+
+    class Explainer:
+        kind = ExplanationKind(method="none", scale="prediction")
+        calls_model = False
+
+        def steps(self, inputs: Inputs) -> Iterator[Explanation | None]:
+            for result in (None, found):
+                seen.append(board.numbers)
+                yield result
+
+        def reference_rows(self, count: int) -> None:
+            return None
+
+    steps = ShownExplainer(Explainer(), 7, board).steps({})
+    assert list(steps) == [None, found]
+    assert seen == [{7}, {7}]
+    assert board.numbers == set(), "a step that is over is not at fault for what comes"
 
 
 @pytest.mark.parametrize(
