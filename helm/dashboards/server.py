@@ -101,6 +101,7 @@ def _parts_of_a_request() -> tuple[parts.Panel, ...]:
                 f" / ({rate_of('modeldeploy_batch_rows_count', _OF, 'pod')} > 0)",
                 _POD,
             ),
+            width=FULL,
         ),
     )
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,21 @@ from model_packages import judged_label, ranges, some_rows
 from scraping import Prometheus, prometheus
 from waiting import wait_until
 
-from modeldeploy.kube import MODELDEPLOYMENTS
+from modeldeploy.kube import MODELDEPLOYMENTS, MODELPOOLS
 
 ROOT = Path(__file__).resolve().parents[2]
 DASHBOARDS = sorted((ROOT / "helm" / "modeldeploy" / "dashboards").glob("*.json"))
 NAME = "watched"
 VERSIONS = ("1", "4-same", "2-raises")
 PREFIX = "modeldeploy_operator"
+POOL = "small"
 
 #: Panels that show nothing in healthy operation, with the reason.
 EMPTY = {
     "Source changed": "no object at a storage URI was replaced while it was served",
     "Input log": "the input log is off",
+    "Evictions by model": "the models of the pool fit its budget",
+    "Crashes by model": "no model ends its process",
     "Estimated quality by revision": "the model tells no probabilities, as that of test_estimated_quality.py does",
 }
 
@@ -91,10 +95,12 @@ def scraped(space: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pr
     jobs = {
         "operator": ("modeldeploy", "app.kubernetes.io/component=operator", "metrics"),
         "models": (space.namespace, f"modeldeploy.dev/name={NAME},modeldeploy.dev/revision", "http"),
+        "pools": (space.namespace, f"modeldeploy.dev/pool={POOL}", "http"),
     }
     folder = tmp_path_factory.mktemp("prometheus")
     with prometheus(folder, space.kubeconfig, jobs, groups()) as running:
         write_packages(space.cluster.models)
+        ask_pool(space)
         deploy(space, "1")
         space.wait_live(NAME, "1")
         with LabelledLoad(space.url(NAME), list(ranges()), some_rows(200), judged_label, rate=160) as load:
@@ -108,6 +114,26 @@ def scraped(space: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pr
             wait_until(lambda: running.history(f'{PREFIX}_phase{{phase="Degraded"}}'), "it was scraped", seconds=30)
             assert load.labelled
             yield running
+
+
+def ask_pool(space: Any) -> None:
+    """Make a pool, and ask for some scrapes for a model that is loaded again and again, and for one that is not there."""
+    listed = [{"name": "there", "storageUri": f"{space.cluster.models_uri}/quick/breast-cancer/1", "trusted": True}]
+    listed += [{"name": "gone", "storageUri": f"{space.cluster.models_uri}/nowhere"}]
+    manifest = {"apiVersion": "modeldeploy.dev/v1alpha1", "kind": "ModelPool", "metadata": {"name": POOL}}
+    space.kube.apply(MODELPOOLS, {**manifest, "spec": {"models": listed, "processes": 1}})
+
+    def is_ready() -> bool:
+        return bool((space.kube.get(MODELPOOLS, POOL).get("status") or {}).get("phase") == "Ready")
+
+    wait_until(is_ready, "the pool is ready", seconds=60)
+    rows = {"instances": [dict.fromkeys(ranges(), 0.5)]}
+    deadline = time.monotonic() + 6
+    while time.monotonic() < deadline:
+        httpx.post(f"{space.url(POOL)}/v2/repository/models/there/unload", timeout=30, trust_env=False)
+        for name in ("there", "gone"):
+            httpx.post(f"{space.url(POOL)}/v1/models/{name}:predict", json=rows, timeout=30, trust_env=False)
+        time.sleep(0.2)
 
 
 def groups() -> list[dict[str, Any]]:
@@ -131,7 +157,7 @@ def refuse(space: Any) -> None:
 
 def chosen(space: Any) -> dict[str, str]:
     """Return what a person chose, with the values that Grafana gives to "All"."""
-    return {"namespace": space.namespace, "model": NAME, "revision": ".*", "pod": ".*"}
+    return {"namespace": space.namespace, "model": NAME, "revision": ".*", "pool": POOL, "pod": ".*"}
 
 
 @pytest.mark.timeout(400)

@@ -32,13 +32,14 @@ def targets(kube: Kube, namespace: str, labels: str, port: str) -> list[dict[str
     services = {one["metadata"]["name"] for one in kube.list(SERVICES, namespace, labels=labels)}
     found = []
     for one in kube.list(SLICES, namespace):
-        if one["metadata"]["labels"]["kubernetes.io/service-name"] not in services:
+        service = one["metadata"]["labels"]["kubernetes.io/service-name"]
+        if service not in services:
             continue
         (number,) = [each["port"] for each in one["ports"] if each["name"] == port]
         found += [
             {
                 "targets": [f"{endpoint['addresses'][0]}:{number}"],
-                "labels": {"namespace": namespace, "pod": endpoint["targetRef"]["name"]},
+                "labels": {"namespace": namespace, "service": service, "pod": endpoint["targetRef"]["name"]},
             }
             for endpoint in one["endpoints"] or ()
         ]

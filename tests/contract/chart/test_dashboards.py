@@ -17,7 +17,13 @@ helm = pytest.importorskip("helm_python", reason="helm-python-sdk has no wheel f
 
 ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "helm" / "modeldeploy"
-CHOSEN = {"namespace": "shop", "model": "fraud", "revision": "bcdfghjk", "pod": "fraud-bcdfghjk-1"}
+CHOSEN = {
+    "namespace": "shop",
+    "model": "fraud",
+    "revision": "bcdfghjk",
+    "pool": "small",
+    "pod": "fraud-bcdfghjk-1",
+}
 
 
 def _load(path: Path) -> ModuleType:
