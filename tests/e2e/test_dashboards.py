@@ -117,7 +117,7 @@ def scraped(space: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pr
 
 
 def ask_pool(space: Any) -> None:
-    """Make a pool, and ask for some scrapes for a model that is loaded again and again, and for one that is not there."""
+    """Make a pool, and for some scrapes ask a model that is loaded again and again, and one that is not there."""
     listed = [{"name": "there", "storageUri": f"{space.cluster.models_uri}/quick/breast-cancer/1", "trusted": True}]
     listed += [{"name": "gone", "storageUri": f"{space.cluster.models_uri}/nowhere"}]
     manifest = {"apiVersion": "modeldeploy.dev/v1alpha1", "kind": "ModelPool", "metadata": {"name": POOL}}
