@@ -15,7 +15,7 @@ from model_operator.observation.values import Outcome
 from model_operator.policy.analysis.interval_spread import Counts
 from model_operator.policy.analysis.rate_test import RateState
 from model_operator.policy.analysis.registry import fail_evidence, metric_tests
-from model_operator.policy.analysis.state import AnalysisState, calibrate, count, from_status, update, verdict
+from model_operator.policy.analysis.state import AnalysisState, calibrate, count, from_status, rule_of, update, verdict
 from model_operator.policy.status.analysis_status import metric_entries
 
 RAW: dict[str, Any] = {
@@ -163,6 +163,15 @@ def test_status_remembers_to_the_last_bit() -> None:
     knowledge = update(SPEC, SLOW, interval)
     written = json.loads(json.dumps({"metrics": metric_entries(SPEC, verdict(SPEC, knowledge))}))
     assert from_status(SPEC, written) == knowledge
+
+
+def test_a_rule_does_not_depend_on_the_specs_that_were_read_before() -> None:
+    whole, broken = (
+        parse_analysis({"metrics": [{"name": "errors", "fail": {"ratioMargin": margin}}]}).metrics[0]
+        for margin in (3, 3.0)
+    )
+    assert whole == broken
+    assert rule_of(whole) != rule_of(broken)
 
 
 def test_evidence_by_another_rule_is_forgotten() -> None:

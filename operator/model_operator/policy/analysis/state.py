@@ -166,10 +166,15 @@ def from_status(spec: AnalysisSpec, body: Body | None) -> AnalysisState:
     )
 
 
-@cache
 def rule_of(metric: Metric) -> str:
     """Return the digest of the rule that evidence is gathered under.
 
     The status of running rollouts contains it: a release that changes it for a metric discards their evidence.
     """
-    return digest([repr(metric)])
+    return _digest_of(repr(metric))
+
+
+# By the text and not by the metric: 2 and 2.0 are equal, and the rules of both are written in status.
+@cache
+def _digest_of(text: str) -> str:
+    return digest([text])
