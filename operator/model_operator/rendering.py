@@ -54,7 +54,7 @@ def render(
         *known,
         *_revision_services(resource, plan, observed, live, revisions),
         *absent,
-        *_standby(resource, plan, live),
+        *_standby(resource, plan, live, schemes),
     ]
     yield [*grown, *budget, *leading]
     consuming = list(_consumers(resource, plan, observed))
@@ -89,13 +89,13 @@ def _services(
         yield front_service(resource, f"{resource.name}-preview", plan.preview, schemes)
 
 
-def _standby(resource: ModelDeployment, plan: Plan, live: Children) -> Iterator[JsonObject]:
+def _standby(resource: ModelDeployment, plan: Plan, live: Children, schemes: Set[str]) -> Iterator[JsonObject]:
     """Yield the EndpointSlices of the activators, for the front Service and for that to which a route leads."""
     if plan.standby is not None:
         services = [resource.name]
         if router_for(resource.spec.routing).splits_requests:
             services.append(revision_name(resource.name, plan.split.stable))
-        yield from standby_slices(resource, services, plan.standby.port, plan.standby.endpoints, live)
+        yield from standby_slices(resource, services, plan.standby.port, plan.standby.endpoints, schemes, live)
 
 
 def _consumers(resource: ModelDeployment, plan: Plan, observed: Observed) -> Iterator[JsonObject]:

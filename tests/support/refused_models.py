@@ -152,7 +152,7 @@ MODELS: list[Row] = [
             "autoscaling": {"minReplicas": 0, "maxReplicas": 3, "idleAfter": "15m"},
             "server": {"stream": {**TOPICS, **NATS}},
         },
-        "autoscaling.idleAfter counts and holds plain HTTP requests",
+        "autoscaling.idleAfter counts and holds requests over HTTP and gRPC",
     ),
     (
         "a day of a second",

@@ -13,42 +13,46 @@ import uvloop
 from aiohttp import web
 
 from model_operator import logs
+from model_operator.activator.calls import Calls
 from model_operator.activator.control import Readiness, control_app, metrics_app
+from model_operator.activator.gate import Gate
+from model_operator.activator.listeners import Listeners, Open
 from model_operator.activator.metrics import Metrics
 from model_operator.activator.proxy import Proxy, session
 from model_operator.activator.settings import InvalidSettings, Settings, settings_from
+from model_operator.activator.splice import Splices
 from model_operator.activator.table import Table
+from model_operator.api.activation import Route
 
 log = logging.getLogger("model_operator.activator")
 
-#: Connections that wait to be accepted: a thousand clients may come at once.
-_BACKLOG = 2048
 #: Bytes of a body that are read ahead for a request that is held.
 _READ_AHEAD = 16 * 1024
+#: Seconds for connections that are still open at the end.
+_END_SECONDS = 2.0
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until `stop` is set; then answer what is held, as long as the pod may."""
-    metrics = Metrics()
+    metrics, hold_seconds = Metrics(), float(settings.hold_seconds)
     async with AsyncExitStack() as stack:
         pods = await stack.enter_async_context(session())
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             return await proxy.handle(request)
 
-        # A client that goes away gives its place in the line back.
-        connections = web.Server(handle, handler_cancellation=True, access_log=None, read_bufsize=_READ_AHEAD)
-        server = web.ServerRunner(connections)
-        await server.setup()
-        stack.push_async_callback(server.cleanup)
-
-        async def listen(port: int) -> web.TCPSite:
-            site = web.TCPSite(server, settings.host, port, backlog=_BACKLOG)
-            await site.start()
-            return site
+        async def listen(route: Route) -> Open:
+            return await listeners.open(route)
 
         table = Table(listen, metrics, most_per_model=settings.max_held_per_model, per_pod=settings.requests_per_pod)
-        proxy = Proxy(table, metrics, pods, hold_seconds=float(settings.hold_seconds), most_held=settings.max_held)
+        gate = Gate(table, metrics, hold_seconds=hold_seconds, most_held=settings.max_held)
+        proxy, calls = Proxy(gate, pods), Calls(gate, most_bytes=settings.max_grpc_message_bytes)
+        # A client that goes away gives its place in the line back.
+        connections = web.Server(handle, handler_cancellation=True, access_log=None, read_bufsize=_READ_AHEAD)
+        stack.push_async_callback(connections.shutdown, _END_SECONDS)
+        listeners = await stack.enter_async_context(
+            Listeners(gate, connections, calls, Splices(gate), host=settings.host, leave_seconds=hold_seconds)
+        )
         ready = Readiness(table)
         for app, port in (
             (control_app(table, settings.token), settings.control_port),

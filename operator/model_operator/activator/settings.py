@@ -28,6 +28,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_held: Count = 5000
     max_held_per_model: Count = 2000
     requests_per_pod: Count = 64
+    max_grpc_message_bytes: Count = 4 * 2**20
     leave_seconds: Annotated[int, Meta(ge=0)] = 5
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"

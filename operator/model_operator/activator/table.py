@@ -15,17 +15,17 @@ _GATHERED = 0.02
 
 
 class Listener(Protocol):
-    """A listening port."""
+    """The listening ports of a model."""
 
     async def stop(self) -> None:
-        """Close it."""
+        """Close them."""
 
 
 class Table:
-    """Lines by port. `listen` opens a port."""
+    """Lines by port. `listen` opens the ports of a model."""
 
     def __init__(
-        self, listen: Callable[[int], Awaitable[Listener]], metrics: Metrics, *, most_per_model: int, per_pod: int
+        self, listen: Callable[[Route], Awaitable[Listener]], metrics: Metrics, *, most_per_model: int, per_pod: int
     ) -> None:
         self._listen, self._metrics = listen, metrics
         self._most_per_model, self._per_pod = most_per_model, per_pod
@@ -56,7 +56,7 @@ class Table:
         return self._lines.get(port)
 
     async def apply(self, routes: Routes) -> tuple[int, ...]:
-        """Open and close ports, and update the lines; return the ports that are open."""
+        """Open and close ports, and update the lines; return the ports of the models whose ports are all open."""
         async with self._applying:
             wanted = {route.port: route for route in routes.routes}
             for port in self._lines.keys() - wanted.keys():
@@ -69,9 +69,11 @@ class Table:
                 if line is None:
                     self._lines[port] = self._make(route)
                 else:
+                    if line.route.ports != route.ports:
+                        await self._stop(port)
                     line.update(route)
                 if port not in self._listeners:
-                    await self._open(port)
+                    await self._open(route)
             self._digest = routes.digest
             return tuple(sorted(self._listeners))
 
@@ -99,7 +101,7 @@ class Table:
     async def close(self) -> None:
         """Close every port; open requests go on."""
         for port in list(self._listeners):
-            await self._listeners.pop(port).stop()
+            await self._stop(port)
 
     def _demand_changed(self) -> None:
         self._version += 1
@@ -111,15 +113,18 @@ class Table:
 
         return Line(route, limit=self._most_per_model, per_pod=self._per_pod, woken=woken, changed=self._demand_changed)
 
-    async def _open(self, port: int) -> None:
+    async def _open(self, route: Route) -> None:
         try:
-            self._listeners[port] = await self._listen(port)
+            self._listeners[route.port] = await self._listen(route)
         except OSError as error:
-            log.error("cannot listen on port %s: %s", port, error)
+            log.error("cannot listen for %s/%s on port %s: %s", route.namespace, route.name, route.port, error)
+
+    async def _stop(self, port: int) -> None:
+        if (listener := self._listeners.pop(port, None)) is not None:
+            await listener.stop()
 
     async def _close(self, port: int) -> None:
-        line, listener = self._lines.pop(port), self._listeners.pop(port, None)
-        if listener is not None:
-            await listener.stop()
+        line = self._lines.pop(port)
+        await self._stop(port)
         line.close()
         self._metrics.forget(line.route.namespace, line.route.name)

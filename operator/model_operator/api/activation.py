@@ -14,6 +14,8 @@ from model_operator.api.values import Value
 
 #: Ports of activators for models: below those that Linux uses for connections of its own, above well-known ones.
 FIRST_PORT, LAST_PORT = 20_000, 29_999
+#: An activator's port for gRPC is that for HTTP less this number.
+GRPC_BELOW = 10_000
 #: Key of the activators' token in the Secret of the installation.
 TOKEN_KEY = "activator-token"  # noqa: S105 -- the name of a key
 
@@ -21,6 +23,7 @@ TOKEN_KEY = "activator-token"  # noqa: S105 -- the name of a key
 class Route(Value, frozen=True, kw_only=True, omit_defaults=True):
     """One model: the port on which an activator listens for it, and the URLs of its ready pods.
 
+    `grpc_port` is the port of its pods for gRPC, 0 if they have none, and `grpc_tls` whether that one speaks TLS.
     `problem` is the reason for which no pod will become ready, empty while one may.
     """
 
@@ -29,6 +32,18 @@ class Route(Value, frozen=True, kw_only=True, omit_defaults=True):
     port: int
     backends: tuple[str, ...] = ()
     problem: str = ""
+    grpc_port: int = 0
+    grpc_tls: bool = False
+
+    @property
+    def grpc_listening(self) -> int:
+        """Port on which an activator listens for gRPC, if the model has it."""
+        return self.port - GRPC_BELOW
+
+    @property
+    def ports(self) -> tuple[int, int, bool]:
+        """What an activator listens for."""
+        return self.port, self.grpc_port, self.grpc_tls
 
 
 class Routes(Value, frozen=True, kw_only=True):

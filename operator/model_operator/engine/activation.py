@@ -214,17 +214,20 @@ class Activation:
             return None
         self._claimed.pop(key, None)
         status = (self._cache.resource(key) or {}).get("status") or {}
+        service = (self._cache.child(key, "Service", key.name) or {}).get("spec") or {}
+        calls: Body = next((one for one in service.get("ports") or () if one.get("name") == "grpc"), {})
         return Route(
             namespace=key.namespace,
             name=key.name,
             port=port,
-            backends=self._backends(key),
+            backends=self._backends(key, service.get("selector") or {}),
             problem=str(status.get("message", "")) if status.get("phase") == Phase.DEGRADED else "",
+            grpc_port=int(calls.get("port", 0)),
+            grpc_tls=bool(calls) and "appProtocol" not in calls,
         )
 
-    def _backends(self, key: ObjectKey) -> tuple[str, ...]:
+    def _backends(self, key: ObjectKey, selector: Mapping[str, str]) -> tuple[str, ...]:
         """Return the URLs of the ready pods behind the front Service."""
-        selector = (self._cache.child(key, "Service", key.name) or {}).get("spec", {}).get("selector") or {}
         pods = (pod for pod in self._cache.pods(key) if is_ready(pod) and _has_labels(pod, selector))
         return tuple(sorted(filter(None, (pod_url(pod, PORT) for pod in pods))))
 

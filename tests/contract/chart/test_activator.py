@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from model_operator.activator.settings import Settings, settings_from
-from model_operator.api.activation import FIRST_PORT, LAST_PORT, TOKEN_KEY
+from model_operator.api.activation import FIRST_PORT, GRPC_BELOW, LAST_PORT, TOKEN_KEY
 
 helm = pytest.importorskip("helm_python", reason="helm-python-sdk has no wheel for this machine")
 
@@ -18,7 +18,14 @@ VALUES: dict[str, dict[str, Any]] = {
     "alone": ON,
     "two namespaces": {**ON, "watch": {"namespaces": ["team-a", "team-b"]}},
     "everything": {
-        "activator": {"enabled": True, "replicas": 3, "holdSeconds": 600, "maxHeld": 10, "requestsPerPod": 2},
+        "activator": {
+            "enabled": True,
+            "replicas": 3,
+            "holdSeconds": 600,
+            "maxHeld": 10,
+            "requestsPerPod": 2,
+            "maxGrpcMessageBytes": 10_485_760,
+        },
         "fullnameOverride": "x" * 63,
         "image": {"pullSecrets": [{"name": "mirror"}]},
         "metrics": {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
@@ -71,6 +78,7 @@ def test_its_settings_are_those_of_the_process(values: dict[str, Any]) -> None:
     assert told.max_held == wanted.get("maxHeld", defaults.max_held)
     assert told.max_held_per_model == wanted.get("maxHeldPerModel", defaults.max_held_per_model)
     assert told.requests_per_pod == wanted.get("requestsPerPod", defaults.requests_per_pod)
+    assert told.max_grpc_message_bytes == wanted.get("maxGrpcMessageBytes", defaults.max_grpc_message_bytes)
     ports = {one["name"]: one["containerPort"] for one in container(values)["ports"]}
     assert ports == {"metrics": told.metrics_port, "control": told.control_port}
 
@@ -106,12 +114,13 @@ def test_it_has_no_right_in_the_api_and_the_operator_no_more_than_to_find_it() -
 def test_its_policy_opens_the_ports_of_models_to_everybody_and_its_control_to_the_operator() -> None:
     spec = only("NetworkPolicy", ON)["spec"]
     models, metrics, control = spec["ingress"]
-    assert models == {"ports": [{"port": FIRST_PORT, "endPort": LAST_PORT, "protocol": "TCP"}]}
+    assert models == {"ports": [{"port": FIRST_PORT - GRPC_BELOW, "endPort": LAST_PORT, "protocol": "TCP"}]}
     assert metrics["ports"][0]["port"] == "metrics"
     operator = only("Deployment", ON, "operator")["spec"]["selector"]["matchLabels"]
     assert control["from"] == [{"podSelector": {"matchLabels": operator}}]
     (egress,) = spec["egress"]
-    assert egress["ports"] == [{"port": 8080, "protocol": "TCP"}]
+    (to,) = egress["to"]
+    assert to["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "model-server"
 
 
 @pytest.mark.parametrize(

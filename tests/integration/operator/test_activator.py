@@ -3,24 +3,19 @@
 import asyncio
 import io
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 import pytest
+from activators import activator
 from aiohttp import web
 from free_ports import free_port
-from waiting import eventually
 from yarl import URL
 
-from model_operator.activator.__main__ import run
-from model_operator.activator.settings import InvalidSettings, Settings, settings_from
-from model_operator.api.activation import Demand, Route, Routes, activator_token
-from model_operator.clients.activators import HttpActivators
-from model_operator.errors import ProviderError
-
-SECRET = b"0123456789abcdef0123456789abcdef"
+from model_operator.activator.settings import InvalidSettings, settings_from
+from model_operator.api.activation import Routes
 
 
 @dataclass
@@ -56,74 +51,6 @@ class Pod:
             return web.Response(status=418, body=body, headers={"X-Model": "fraud", "Set-Cookie": "a=1"})
         finally:
             self.at_once -= 1
-
-
-@dataclass
-class Scene:
-    """A running activator, a client, and the operator's way to it."""
-
-    port: int
-    control: str
-    metrics: str
-    operator: HttpActivators
-    client: aiohttp.ClientSession
-    stop: asyncio.Event
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    async def tell(self, *backends: str, problem: str = "") -> None:
-        route = Route(namespace="shop", name="fraud", port=self.port, backends=backends, problem=problem)
-        bound = await self.operator.tell(self.control, Routes(routes=(route,)))
-        assert bound.ports == (self.port,)
-
-    async def demand(self, after: int = -1) -> Demand:
-        return await self.operator.demand(self.control, after)
-
-    async def held(self, count: int) -> Demand:
-        async def is_held() -> Demand | None:
-            found = await self.demand()
-            return found if found.held.get("shop/fraud", 0) == count else None
-
-        return await eventually(is_held, f"{count} requests are held", seconds=10)
-
-    async def outcomes(self) -> dict[str, float]:
-        async with self.client.get(f"{self.metrics}/metrics") as response:
-            lines = (await response.text()).splitlines()
-        found = (line.rsplit(" ", 1) for line in lines if line.startswith("modeldeploy_activator_requests_total{"))
-        return {name.split('outcome="')[1].split('"')[0]: float(value) for name, value in found}
-
-
-@asynccontextmanager
-async def activator(**settings: Any) -> AsyncIterator[Scene]:
-    control, metrics, stop = free_port(), free_port(), asyncio.Event()
-    given = Settings(
-        token=activator_token(SECRET),
-        host="127.0.0.1",
-        control_port=control,
-        metrics_port=metrics,
-        **{"leave_seconds": 0, "hold_seconds": 20, **settings},
-    )
-    task = asyncio.create_task(run(given, stop))
-    async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(aiohttp.ClientSession())
-        nobody: Any = None
-        operator = await stack.enter_async_context(HttpActivators(nobody, "modeldeploy", "activator", SECRET))
-        urls = f"http://127.0.0.1:{control}", f"http://127.0.0.1:{metrics}"
-        scene = Scene(free_port(), *urls, operator, client, stop)
-
-        async def is_up() -> bool:
-            try:
-                await scene.demand()
-            except ProviderError:
-                return False
-            return True
-
-        await eventually(is_up, "the activator listens", seconds=10)
-        yield scene
-        stop.set()
-        await asyncio.wait_for(task, 10)
 
 
 @asynccontextmanager

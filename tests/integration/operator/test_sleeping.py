@@ -84,6 +84,26 @@ async def test_a_new_version_wakes_stable_first_and_then_is_rolled_out(uri: str)
     assert (world.status(key)["stableRevision"] == stable) is (uri == BAD)
 
 
+@pytest.mark.parametrize(
+    ("server", "ports"),
+    [
+        pytest.param({"grpcPort": 9000}, {"http": 0, "grpc": -10_000}, id="gRPC"),
+        pytest.param({"tls": {"secretName": "fraud-tls"}}, {"https": 0}, id="TLS"),
+        pytest.param(
+            {"tls": {"secretName": "fraud-tls"}, "grpcPort": 9000}, {"https": 0, "grpc": -10_000}, id="gRPC over TLS"
+        ),
+    ],
+)
+async def test_activators_take_what_the_service_takes(server: dict[str, Any], ports: dict[str, int]) -> None:
+    world = world_with_activators()
+    key = await asleep(world, server=server)
+    (written,) = world.cluster.of_kind("EndpointSlice")
+    base = world.status(key)["sleep"]["port"]
+    assert {one["name"]: one["port"] - base for one in written["ports"]} == ports
+    (service,) = (one for one in world.cluster.of_kind("Service") if one["metadata"]["name"] == "fraud")
+    assert {one["name"] for one in service["spec"]["ports"]} == set(ports)
+
+
 async def test_with_a_router_the_service_of_stable_has_the_activators_too() -> None:
     world = world_with_activators()
     strategy = {"canary": {"steps": [{"setWeight": 50}], "trafficRouting": GATEWAY}}

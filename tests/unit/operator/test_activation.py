@@ -10,7 +10,7 @@ from waiting import eventually
 
 from model_operator.activator.metrics import Metrics
 from model_operator.activator.table import Table
-from model_operator.api.activation import FIRST_PORT, Bound, Demand, Routes
+from model_operator.api.activation import FIRST_PORT, Bound, Demand, Route, Routes
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.engine.activation import Activation
 from model_operator.engine.cache import Cache
@@ -27,8 +27,8 @@ class Closed:
         """Nothing was opened."""
 
 
-async def listen(port: int) -> Closed:
-    if port == 29_999:
+async def listen(route: Route) -> Closed:
+    if route.port == 29_999:
         raise OSError("in use")
     return Closed()
 
@@ -155,6 +155,30 @@ async def test_those_that_wait_are_told_that_a_model_cannot_start(scene: Scene) 
         table = scene.near.tables[URL]
         line = await eventually(lambda: done(table.line(FIRST_PORT)), "it has the route")
         assert line.route.problem == "ArtifactNotFound: gone"
+
+
+@pytest.mark.parametrize(
+    ("calls", "port", "tls"),
+    [
+        pytest.param({"appProtocol": "kubernetes.io/h2c"}, 9000, False, id="plain"),
+        pytest.param({}, 9000, True, id="with a certificate"),
+        pytest.param(None, 0, False, id="none"),
+    ],
+)
+async def test_activators_are_told_of_the_port_for_grpc(
+    scene: Scene, calls: dict[str, Any] | None, port: int, tls: bool
+) -> None:
+    ports: list[dict[str, Any]] = [{"name": "http", "port": 80}]
+    if calls is not None:
+        ports.append({"name": "grpc", "port": 9000, **calls})
+    labels = {"modeldeploy.dev/name": "fraud"}
+    service = {"kind": "Service", "metadata": {"name": "fraud", "labels": labels}, "spec": {"ports": ports}}
+    scene.model(phase="Sleeping", sleep={"port": FIRST_PORT})
+    scene.put(service)
+    async with running(scene):
+        line = await eventually(lambda: done(scene.near.tables[URL].line(FIRST_PORT)), "it has the route")
+        assert (line.route.grpc_port, line.route.grpc_tls) == (port, tls)
+        assert line.route.grpc_listening == FIRST_PORT - 10_000
 
 
 def test_each_model_has_a_port_of_its_own_for_good(scene: Scene) -> None:
