@@ -4,20 +4,32 @@ These tests kill their operator, so they stand on a sandbox of their own; with `
 """
 
 import asyncio
+import base64
 import json
+import os
+import signal
+import ssl
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
+import urllib3
 from model_packages import some_rows
+from tls_front import Authority
 from waiting import wait_until
 
+from model_operator.observation.observe import is_ready
+from model_server.grpc.messages import SERVICE, message
 from modeldeploy.kube import MODELDEPLOYMENTS, PODS, SERVICES, Kube, Resource
 from modeldeploy.stand import Operator, has_helm, installed, start_sandbox
+from modeldeploy.stand.operator import NAMESPACE
+from modeldeploy.stand.process import find_process
 
 SLICES = Resource("discovery.k8s.io", "v1", "endpointslices")
 ACTIVATOR = {"activator": {"enabled": True, "replicas": 2}}
@@ -126,6 +138,91 @@ def test_a_request_is_answered_though_the_operator_dies_while_the_model_wakes(wa
 
     assert asyncio.run(ask_and_kill()) == {200: 20}
     ward.wait("watched", "Healthy")
+
+
+@pytest.mark.timeout(180)
+def test_a_call_over_grpc_wakes_a_model(ward: Ward) -> None:
+    ward.apply("called", "1", server={"grpcPort": 9000})
+    ward.wait("called", "Sleeping")
+    address = ward.kube.get(SERVICES, "called", ward.namespace)["spec"]["clusterIP"]
+    request = message("ModelReadyRequest")(name="called")
+    with grpc.insecure_channel(f"{address}:9000") as channel:
+        ask = channel.unary_unary(
+            f"/{SERVICE}/ModelReady",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=message("ModelReadyResponse").FromString,
+        )
+        assert ask(request, timeout=60).ready
+        assert ward.wait("called", "Healthy")["sleep"]["cause"] == "a request"
+        assert ask(request, timeout=60).ready, "whoever answers it"
+
+
+@pytest.mark.timeout(180)
+def test_a_connection_with_tls_wakes_a_model_and_sees_the_certificate_of_its_pod(ward: Ward, tmp_path: Path) -> None:
+    host = f"sealed.{ward.namespace}.svc"
+    authority = Authority(tmp_path)
+    files = dict(zip(("tls.crt", "tls.key"), authority.issue("sealed", hosts=(host,)), strict=True))
+    held = {name: base64.b64encode(file.read_bytes()).decode() for name, file in files.items()}
+    meta = {"name": "sealed-tls", "namespace": ward.namespace}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": "kubernetes.io/tls", "data": held}
+    ward.kube.apply(Resource("", "v1", "secrets"), secret)
+    ward.apply("sealed", "1", server={"tls": {"secretName": "sealed-tls"}})
+    ward.wait("sealed", "Sleeping")
+    address = ward.kube.get(SERVICES, "sealed", ward.namespace)["spec"]["clusterIP"]
+    trust = ssl.create_default_context(cafile=str(authority.certificate))
+    with httpx.Client(verify=trust, trust_env=False, timeout=120) as client:
+        answer = client.post(
+            f"https://{address}/predict",
+            json={"instances": some_rows(1)},
+            headers={"host": host},
+            extensions={"sni_hostname": host},
+        )
+    assert answer.status_code == 200
+    assert ward.wait("sealed", "Healthy")["sleep"]["cause"] == "a request"
+
+
+def process_of(program: str, pod: dict[str, Any]) -> int:
+    """The process id of a program in a pod of this machine."""
+    folder = f"/pods/{pod['metadata']['uid']}/"
+    return wait_until(lambda: find_process(program, folder), f"{program} runs", seconds=30) or 0
+
+
+def ask_with_retries(url: str, count: int) -> Counter[int]:
+    """Ask all at once as docs/how-to/sleep.md says, with the retries of urllib3; count the answers by status."""
+    retry = urllib3.Retry(total=5, backoff_factor=1, allowed_methods=None, status_forcelist=[502, 503])
+    body = json.dumps({"instances": some_rows(1)})
+
+    def ask(_: int) -> int:
+        return urllib3.request("POST", url, body=body, retries=retry, timeout=60).status
+
+    with ThreadPoolExecutor(count) as threads:
+        return Counter(threads.map(ask, range(count)))
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("victim", ["activator", "model"])
+def test_nobody_waits_for_what_was_killed(ward: Ward, request: pytest.FixtureRequest, victim: str) -> None:
+    if request.config.getoption("--cluster"):
+        pytest.skip("the processes of the pods are not on this machine")
+    ward.apply(name := f"killed-{victim}", "1", idle="20s")
+    ward.wait(name, "Sleeping", seconds=90)
+
+    def kill() -> None:
+        ward.wait(name, "Waking")
+        if victim == "activator":
+            labels = "app.kubernetes.io/component=activator"
+            pods = ward.kube.list(PODS, NAMESPACE, labels=labels)
+            os.kill(process_of("model_operator.activator", pods[0]), signal.SIGKILL)
+            return
+        pod = wait_until(
+            lambda: next((one for one in ward.pods(name) if is_ready(one)), None), "it is ready", seconds=60
+        )
+        os.kill(process_of("model_server", pod), signal.SIGKILL)
+
+    with ThreadPoolExecutor(1) as thread:
+        asking = thread.submit(ask_with_retries, ward.url(name), 100)
+        kill()
+        assert asking.result(90) == {200: 100}
 
 
 def test_a_new_version_wakes_a_model_and_is_rolled_out_by_its_steps(ward: Ward) -> None:
