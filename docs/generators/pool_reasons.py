@@ -17,6 +17,10 @@ POOL_CONDITIONS: Mapping[str, tuple[str, Reasons]] = {
                 "The pod policy of the namespace refuses its pods.",
                 "Read the message; the administrator of the cluster sets the policy.",
             ),
+            "MonitoringPolicyViolated": (
+                "The namespace may have no ServiceMonitors.",
+                "Read the message; the administrator of the cluster sets `monitoring.namespaces` of the chart.",
+            ),
             "ApplyFailed": (
                 "An object of the pool cannot be written, or has another owner.",
                 "Read the message; delete what has the name, or rename the pool.",

@@ -88,6 +88,9 @@ class PoolCluster(Protocol):
     async def find(self, kind: str, key: ObjectKey) -> Body | None:
         """Return an object, or None if it does not exist."""
 
+    async def delete(self, kind: str, key: ObjectKey, uid: str) -> None:
+        """Delete the object with this uid; if it is gone, do nothing."""
+
     async def merge(self, kind: str, key: ObjectKey, patch: Body, version: str, subresource: str = "") -> Body:
         """Merge into exactly this resourceVersion of an object; return its new version."""
 

@@ -13,6 +13,7 @@ from waiting import wait_until
 from modeldeploy.kube import MODELPOOLS, PODS, Resource
 
 SECRETS = Resource("", "v1", "secrets")
+BUDGETS = Resource("policy", "v1", "poddisruptionbudgets")
 BODY = {"instances": [[1.0]]}
 
 MODEL = """
@@ -108,6 +109,22 @@ def test_a_pool_asks_for_keys_as_a_deployment_does_and_tells_people_what_it_hold
     assert "cannot be explained" in explained.json()["error"]
     # The operator reads protected state with its token.
     wait_status(space, "locked", loaded=1)
+
+
+def test_what_stands_beside_a_pool_comes_and_goes_and_is_not_needed(space: Any, tmp_path: Path) -> None:
+    if space.cluster.running is None:
+        pytest.skip("pods of this cluster do not see the files of this machine")
+    apply(space, "two", entry(tmp_path, 1), processes=1, replicas=2, monitoring={"serviceMonitor": True})
+    status = wait_status(space, "two", phase="Ready", ready="2/2")
+    valid = next(one for one in status["conditions"] if one["type"] == "SpecValid")
+    assert (valid["status"], valid["reason"]) == ("False", "ApplyFailed")
+    assert "ServiceMonitor two cannot be written" in status["message"], "this cluster has no Prometheus operator"
+    assert answer(space, "two", "m1").status_code == 200
+    budgets = "modeldeploy.dev/pool=two"
+    assert space.kube.list(BUDGETS, labels=budgets)
+    apply(space, "two", entry(tmp_path, 1), processes=1, replicas=1)
+    wait_until(lambda: not space.kube.list(BUDGETS, labels=budgets), "the budget is gone", seconds=30)
+    wait_until(lambda: space.kube.get(MODELPOOLS, "two")["status"]["conditions"][0]["status"] == "True", "all is valid")
 
 
 def test_the_command_line_shows_a_pool(space: Any, tmp_path: Path) -> None:

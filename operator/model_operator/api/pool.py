@@ -43,6 +43,13 @@ class PoolServer(PodFields, frozen=True, kw_only=True):
     grpc_port: int | None = None
 
 
+class PoolMonitoring(Value, frozen=True, kw_only=True):
+    """What tells Prometheus of the pods (`spec.monitoring`)."""
+
+    service_monitor: bool = False
+    scrape_key: str | None = None
+
+
 class PoolSpec(Value, frozen=True, kw_only=True):
     """Desired state of a ModelPool (`spec`)."""
 
@@ -55,6 +62,7 @@ class PoolSpec(Value, frozen=True, kw_only=True):
     model_concurrency: int = 64
     preload: int = 0
     server: PoolServer = PoolServer()
+    monitoring: PoolMonitoring = PoolMonitoring()
 
     @property
     def memory_bytes(self) -> int:

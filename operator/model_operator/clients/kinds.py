@@ -77,7 +77,7 @@ _JOB = next(info for info in CHILDREN if info.kind == "Job")
 WATCHED_FOR_BATCHES = (BATCH, replace(_JOB, selector=BATCH_SELECTOR), replace(POD, selector=BATCH_SELECTOR))
 
 POOL = KindInfo(POOL_KIND, GROUP, VERSION, POOL_PLURAL, ("get", "list", "watch", "patch"), selector="")
-_OF_POOLS = ("Deployment", "Service", "ConfigMap")
+_OF_POOLS = ("Deployment", "Service", "ConfigMap", "PodDisruptionBudget", "ServiceMonitor")
 #: What the engine of pools watches; its objects have a manager of their own, too.
 WATCHED_FOR_POOLS = (
     POOL,

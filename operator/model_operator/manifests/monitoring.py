@@ -37,24 +37,28 @@ def monitoring_objects(owner: ModelDeployment, schemes: Set[str], labels: Mappin
 
 def service_monitor(owner: ModelDeployment, schemes: Set[str]) -> Body:
     """Return the spec of a ServiceMonitor for the Services of the revisions, so that no pod is scraped twice."""
-    # Certificates do not name the addresses of pods.
-    tls: Body = {"scheme": "https", "tlsConfig": {"insecureSkipVerify": True}}
-    access = _authorization(owner)
     return {
         "selector": {
             "matchLabels": {NAME: owner.name},
             "matchExpressions": [{"key": REVISION, "operator": "Exists"}],
         },
-        "endpoints": [
-            {"port": scheme, "path": "/metrics", **(tls if scheme == "https" else {}), **access}
-            for scheme in sorted(schemes)
-        ],
+        "endpoints": endpoints(schemes, owner.spec.server.auth_secret_name, owner.spec.monitoring.scrape_key),
     }
 
 
-def _authorization(owner: ModelDeployment) -> Body:
+def endpoints(schemes: Set[str], secret: str | None, key: str | None) -> list[Body]:
+    """Return the endpoints of a ServiceMonitor. `secret`: that with the API keys, `key`: its entry for Prometheus."""
+    # Certificates do not name the addresses of pods.
+    tls: Body = {"scheme": "https", "tlsConfig": {"insecureSkipVerify": True}}
+    access = _authorization(secret, key)
+    return [
+        {"port": scheme, "path": "/metrics", **(tls if scheme == "https" else {}), **access}
+        for scheme in sorted(schemes)
+    ]
+
+
+def _authorization(secret: str | None, key: str | None) -> Body:
     """Return the credentials that Prometheus sends: an entry of the Secret with the API keys, which it reads itself."""
-    secret, key = owner.spec.server.auth_secret_name, owner.spec.monitoring.scrape_key
     if secret is None or key is None:
         return {}
     return {"authorization": {"type": "Bearer", "credentials": {"name": secret, "key": key}}}

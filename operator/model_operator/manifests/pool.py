@@ -4,6 +4,7 @@ The list is a ConfigMap that the pods mount. It is no part of the pod template: 
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -14,9 +15,10 @@ from model_operator.api.shadow import DIGEST_VARIABLE
 from model_operator.api.spec import Model
 from model_operator.errors import InvalidSpec
 from model_operator.manifests.drift import content_hash
+from model_operator.manifests.monitoring import API_VERSION, SERVICE_MONITOR, endpoints
 from model_operator.manifests.pods import CLAIM_DIR, PodSettings, pod_template
 from model_operator.manifests.strategic_merge import overlay
-from model_operator.manifests.workload import service_spec
+from model_operator.manifests.workload import budget_spec, service_spec
 
 Body = dict[str, Any]
 
@@ -48,7 +50,7 @@ _TAKEN = frozenset(
 
 
 def pool_objects(pool: ModelPool, settings: PodSettings) -> list[Body]:
-    """Return the objects of a pool, the list first.
+    """Return the objects that a pool serves with, the list first.
 
     Raises:
         InvalidSpec: the list is too long for a ConfigMap.
@@ -68,6 +70,21 @@ def pool_objects(pool: ModelPool, settings: PodSettings) -> list[Body]:
         _owned(pool, "apps/v1", "Deployment", pool.name, {"spec": deployment}),
         _owned(pool, "v1", "Service", pool.name, {"spec": service}),
     ]
+
+
+def beside(pool: ModelPool, settings: PodSettings) -> list[Body]:
+    """Return the objects that a pool serves without: its disruption budget, and what tells Prometheus of it."""
+    selector = {POOL: pool.name}
+    found = []
+    if pool.spec.replicas > 1:
+        found.append(_owned(pool, "policy/v1", "PodDisruptionBudget", pool.name, {"spec": budget_spec(selector)}))
+    if pool.spec.monitoring.service_monitor:
+        server = pool.server
+        scraped = endpoints({server.scheme}, server.auth_secret_name, pool.spec.monitoring.scrape_key)
+        content = {"spec": {"selector": {"matchLabels": selector}, "endpoints": scraped}}
+        labels = dict(settings.monitoring_labels)
+        found.append(_owned(pool, API_VERSION, SERVICE_MONITOR, pool.name, content, labels))
+    return found
 
 
 def listed(pool: ModelPool) -> str:
@@ -142,14 +159,21 @@ def _add_claims(pool: ModelPool, container: Body, pod: Body) -> None:
         container["volumeMounts"].append({"name": name, "mountPath": f"{CLAIM_DIR}/{claim}", "readOnly": True})
 
 
-def _owned(pool: ModelPool, api_version: str, kind: str, name: str, content: Mapping[str, Any]) -> Body:
+def _owned(
+    pool: ModelPool,
+    api_version: str,
+    kind: str,
+    name: str,
+    content: Mapping[str, Any],
+    labels: Mapping[str, str] = MappingProxyType({}),
+) -> Body:
     body: Body = {
         "apiVersion": api_version,
         "kind": kind,
         "metadata": {
             "name": name,
             "namespace": pool.key.namespace,
-            "labels": pool_labels(pool.name),
+            "labels": {**labels, **pool_labels(pool.name)},
             "annotations": {},
             "ownerReferences": [pool.owner_reference],
         },

@@ -197,12 +197,14 @@ def disruption_budget(owner: ModelDeployment) -> Body:
     Pods that are not ready may always be evicted: otherwise a model that never becomes ready would block node drains
     (https://kubernetes.io/docs/tasks/run-application/configure-pdb/#unhealthy-pod-eviction-policy).
     """
-    spec = {
-        "maxUnavailable": 1,
-        "selector": {"matchLabels": dict(pod_selector(owner.name))},
-        "unhealthyPodEvictionPolicy": "AlwaysAllow",
-    }
-    return owned_object(owner, "policy/v1", "PodDisruptionBudget", owner.name, {"spec": spec})
+    content = {"spec": budget_spec(pod_selector(owner.name))}
+    return owned_object(owner, "policy/v1", "PodDisruptionBudget", owner.name, content)
+
+
+def budget_spec(selector: Mapping[str, str]) -> Body:
+    """Return the spec of a PodDisruptionBudget that lets one pod at a time be evicted."""
+    labels = {"matchLabels": dict(selector)}
+    return {"maxUnavailable": 1, "selector": labels, "unhealthyPodEvictionPolicy": "AlwaysAllow"}
 
 
 def service_spec(selector: Mapping[str, str], schemes: Set[str], grpc_port: int | None) -> Body:

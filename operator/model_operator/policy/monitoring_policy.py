@@ -5,26 +5,24 @@ The operator writes ServiceMonitors and PrometheusRules for people who need not 
 """
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from model_operator.api.resource import ModelDeployment
 from model_operator.errors import NotAllowed
 
 POLICY = "MonitoringPolicyViolated"
 
 
-def check_monitoring(resource: ModelDeployment, namespaces: Sequence[str]) -> None:
-    """Check the objects for Prometheus that a ModelDeployment asks for.
+def check_monitoring(namespace: str, wanted: Mapping[str, bool], namespaces: Sequence[str]) -> None:
+    """Check the objects for Prometheus that a resource asks for.
 
     Args:
+        wanted: whether each of the fields of `spec.monitoring` that make such objects is set.
         namespaces: names or patterns such as `team-*`; none means that no namespace may have such objects.
 
     Raises:
         NotAllowed: they are not allowed in its namespace; the message names the field, and the entry that is missing.
     """
-    wanted = {"serviceMonitor": resource.spec.service_monitor, "alerts": resource.spec.alerts}
     field = next((name for name, is_wanted in wanted.items() if is_wanted), None)
-    namespace = resource.key.namespace
     if field is None or any(fnmatch.fnmatchcase(namespace, pattern) for pattern in namespaces):
         return
     allowed = f"; namespaces that may have them: {', '.join(namespaces)}" if namespaces else ""

@@ -19,8 +19,10 @@ class PoolEvent(EventDraft):
     """An Event about a ModelPool."""
 
 
-def pool_status(pool: ModelPool, deployment: Body | None, samples: Sequence[PoolSample], now: datetime) -> JsonObject:
-    """Return the status of a pool."""
+def pool_status(
+    pool: ModelPool, deployment: Body | None, samples: Sequence[PoolSample], now: datetime, *, refused: str = ""
+) -> JsonObject:
+    """Return the status of a pool. `refused` says which object that it serves without cannot be written."""
     found = (deployment or {}).get("status") or {}
     wanted = pool.spec.replicas
     # Of the template that was applied last: pods of an older one serve, and are replaced.
@@ -32,9 +34,11 @@ def pool_status(pool: ModelPool, deployment: Body | None, samples: Sequence[Pool
     failed = max((sample.failed for sample in samples), default=0)
     loaded = max((sample.loaded for sample in samples), default=0)
     phase = "Pending" if not (is_ready or ready) else "Degraded" if failed or not is_ready else "Ready"
-    message = _message(pool, ready, loaded, failed, failures)
+    message = "; ".join(filter(None, [_message(pool, ready, loaded, failed, failures), refused]))
     conditions = [
-        BatchCondition(type=VALID, is_true=True, reason="SpecValid"),
+        BatchCondition(
+            type=VALID, is_true=not refused, reason="ApplyFailed" if refused else "SpecValid", message=refused
+        ),
         BatchCondition(
             type=READY,
             is_true=is_ready,

@@ -1,12 +1,15 @@
 """Objects for Prometheus come from namespaces that the platform lists; by default from all."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
+from model_operator.api.pool import ModelPool
 from model_operator.api.resource import ModelDeployment
 from model_operator.errors import NotAllowed
-from model_operator.policy.monitoring_policy import POLICY, check_monitoring
+from model_operator.manifests.pool import template_of
+from model_operator.policy.monitoring_policy import POLICY
 from model_operator.settings import Settings
 
 
@@ -27,7 +30,7 @@ def model(namespace: str = "team-a", **monitoring: Any) -> ModelDeployment:
     ],
 )
 def test_allowed(wanted: Any, namespaces: tuple[str, ...]) -> None:
-    check_monitoring(model(**wanted), namespaces)
+    Settings(monitoring_namespaces=",".join(namespaces)).admission.check(model(**wanted))
 
 
 @pytest.mark.parametrize(
@@ -41,7 +44,7 @@ def test_allowed(wanted: Any, namespaces: tuple[str, ...]) -> None:
 )
 def test_refused(wanted: Any, namespaces: tuple[str, ...], said: str) -> None:
     with pytest.raises(NotAllowed) as refused:
-        check_monitoring(model(**wanted), namespaces)
+        Settings(monitoring_namespaces=",".join(namespaces)).admission.check(model(**wanted))
     assert said in str(refused.value)
     assert "administrator of the cluster" in str(refused.value)
     assert refused.value.reason == POLICY
@@ -51,6 +54,20 @@ def test_the_setting_is_a_list_of_names() -> None:
     assert Settings().admission.monitored_namespaces == ("*",)
     assert Settings(monitoring_namespaces="team-*, shop").admission.monitored_namespaces == ("team-*", "shop")
     assert Settings(monitoring_namespaces="").admission.monitored_namespaces == ()
+
+
+def test_pools_are_asked_for_the_same() -> None:
+    pool = a_pool(monitoring={"serviceMonitor": True})
+    for namespaces in ("team-*", "shop"):
+        admission = Settings(monitoring_namespaces=namespaces).admission
+        refused = nullcontext() if namespaces == "team-*" else pytest.raises(NotAllowed, match="serviceMonitor: ")
+        with refused:
+            admission.check_pool(pool, template_of(pool, admission.settings))
+
+
+def a_pool(**spec: Any) -> ModelPool:
+    metadata = {"name": "small", "namespace": "team-a", "uid": "u", "generation": 1}
+    return ModelPool.from_body({"metadata": metadata, "spec": {"models": [], **spec}})
 
 
 def test_the_operator_checks_it_with_the_other_policies() -> None:

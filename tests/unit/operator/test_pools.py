@@ -12,7 +12,7 @@ from model_operator.engine.pools.samples import is_worth_a_write
 from model_operator.errors import InvalidSpec, NotAllowed
 from model_operator.manifests.pod_policy import PodPolicy, check_pool_template
 from model_operator.manifests.pods import PodSettings
-from model_operator.manifests.pool import pool_objects, template_of
+from model_operator.manifests.pool import beside, pool_objects, template_of
 from model_operator.policy.pools import events, invalid_status, pool_status
 
 NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -94,6 +94,38 @@ def test_an_overlay_is_merged_and_keeps_the_labels_of_the_selector() -> None:
     assert (template["spec"]["serviceAccountName"], len(template["spec"]["containers"])) == ("reader", 2)
     env = {one["name"]: one.get("value") for one in template["spec"]["containers"][0]["env"]}
     assert env.items() >= {"MODEL_SERVER_EXPLANATIONS": "true", "MODEL_SERVER_POOL_PROCESSES": "2"}.items()
+
+
+@pytest.mark.parametrize(
+    ("spec", "kinds"),
+    [
+        pytest.param({}, [], id="one pod, and no Prometheus"),
+        pytest.param({"replicas": 2}, ["PodDisruptionBudget"], id="several pods are not evicted at once"),
+        pytest.param({"monitoring": {"serviceMonitor": True}}, ["ServiceMonitor"], id="Prometheus is told"),
+    ],
+)
+def test_what_a_pool_serves_without(spec: dict[str, Any], kinds: list[str]) -> None:
+    assert [one["kind"] for one in beside(pool(**spec), SETTINGS)] == kinds
+
+
+def test_prometheus_sends_a_key_and_finds_the_pods_by_their_service() -> None:
+    auth = {"secretName": "keys", "protect": ["metrics"]}
+    monitoring = {"serviceMonitor": True, "scrapeKey": "prometheus"}
+    settings = PodSettings(image="server:1", monitoring_labels=(("release", "prometheus"),))
+    (found,) = beside(pool(server={"auth": auth}, monitoring=monitoring), settings)
+    (endpoint,) = found["spec"]["endpoints"]
+    assert (endpoint["port"], endpoint["path"]) == ("http", "/metrics")
+    assert endpoint["authorization"]["credentials"] == {"name": "keys", "key": "prometheus"}
+    assert found["metadata"]["labels"]["release"] == "prometheus"
+    service = rendered(pool())["Service"]["metadata"]["labels"]
+    assert found["spec"]["selector"]["matchLabels"].items() <= service.items()
+
+
+def test_an_object_that_is_refused_is_told_and_the_pool_serves() -> None:
+    status = pool_status(pool(), deployment(1), [], NOON, refused="ServiceMonitor small cannot be written: no")
+    valid = next(one for one in status["conditions"] if one["type"] == "SpecValid")
+    assert (status["phase"], valid["status"], valid["reason"]) == ("Ready", "False", "ApplyFailed")
+    assert status["message"].endswith("; ServiceMonitor small cannot be written: no")
 
 
 def check(one: ModelPool) -> None:

@@ -13,8 +13,7 @@ from model_operator.engine.batches.cache import OwnerCache
 from model_operator.engine.events import EventRecorder
 from model_operator.errors import ApiError, InvalidSpec
 from model_operator.manifests.drift import needs_apply
-from model_operator.manifests.pod_policy import check_pool_template
-from model_operator.manifests.pool import pool_objects
+from model_operator.manifests.pool import beside, pool_objects
 from model_operator.policy.admission import Admission
 from model_operator.policy.pools import PoolEvent, events, invalid_status, pool_status
 from model_operator.policy.status.invalid_spec import INTERNAL_ERROR, reason_of
@@ -24,6 +23,13 @@ log = logging.getLogger(__name__)
 
 #: Fields of a Service that nobody else may add to.
 _OWNED_FIELDS = {"Service": ("selector",)}
+
+#: Kinds that a pool serves without, and statuses by which the API server refuses one of them for good: the kind is
+#: missing, the operator has no right, the object is invalid or another's.
+_BESIDE = frozenset({"PodDisruptionBudget", "ServiceMonitor"})
+_REFUSED = frozenset({403, 404, 422})
+#: What was refused is tried again: no watch tells that a definition was installed.
+_AGAIN = timedelta(minutes=1)
 
 
 class PoolReconciler:
@@ -54,22 +60,22 @@ class PoolReconciler:
             pool = ModelPool.from_body(body)
             wanted = pool_objects(pool, self._admission.settings)
             template = next(one for one in wanted if one["kind"] == "Deployment")["spec"]["template"]
-            written = pool.spec.server.pod_template
-            check_pool_template(key.namespace, template, written, self._admission.settings, self._admission.pods)
+            self._admission.check_pool(pool, template)
         except InvalidSpec as error:
             log.warning("%s/%s: %s", *key, error)
             await self._report_invalid(body, reason_of(error), str(error))
             return None
         for one in wanted:
             await self._apply(pool, one)
+        refused = await self._apply_beside(pool)
         deployment = self._live("Deployment", key, pool.name)
-        status = pool_status(pool, deployment, self._samples.get(key, ()), self._clock.now())
+        status = pool_status(pool, deployment, self._samples.get(key, ()), self._clock.now(), refused=refused)
         patch = merge_patch(body.get("status") or {}, status)
         if patch:
             for draft in events(body.get("status") or {}, status):
                 self._recorder.record_for(body, draft)
             await self._patch_status(body, patch)
-        return None
+        return _AGAIN if refused else None
 
     async def report_bug(self, key: ObjectKey, error: Exception) -> None:
         """Report an unexpected error of the operator in the status and by an Event."""
@@ -92,12 +98,29 @@ class PoolReconciler:
         try:
             answer = await (self._create(pool, wanted) if live is None else self._cluster.apply(wanted))
         except ApiError as error:
-            if error.status == 422:
+            if error.status == 422 and kind not in _BESIDE:
                 body = self._cache.owner(pool.key)
                 if body is not None:
                     await self._report_invalid(body, "ApplyFailed", f"{kind} {name} cannot be written: {error.message}")
             raise
         self._cache.upsert(dict(answer))
+
+    async def _apply_beside(self, pool: ModelPool) -> str:
+        """Write what the pool serves without, and delete what it no longer wants; return why one cannot be written."""
+        wanted = beside(pool, self._admission.settings)
+        kept = {one["kind"] for one in wanted}
+        for kind in _BESIDE - kept:
+            live = self._live(kind, pool.key, pool.name)
+            if live is not None and is_owned(live, pool.uid):
+                await self._cluster.delete(kind, pool.key, live["metadata"]["uid"])
+        for one in wanted:
+            try:
+                await self._apply(pool, one)
+            except ApiError as error:
+                if error.status not in _REFUSED:
+                    raise
+                return f"{one['kind']} {pool.name} cannot be written: {error.message}"
+        return ""
 
     async def _create(self, pool: ModelPool, wanted: Body) -> Body:
         try:
