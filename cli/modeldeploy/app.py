@@ -12,6 +12,7 @@ from modeldeploy.commands.dashboard import dashboard
 from modeldeploy.commands.diff import diff
 from modeldeploy.commands.fleet import fleet
 from modeldeploy.commands.importing import import_
+from modeldeploy.commands.keda import keda
 from modeldeploy.commands.labels import labels
 from modeldeploy.commands.lint import lint
 from modeldeploy.commands.outdated import outdated
@@ -33,6 +34,7 @@ _ON_A_CLUSTER: tuple[Callable[..., None], ...] = (
     pool,
     report,
     labels,
+    keda,
     dashboard,
     act.promote,
     act.abort,
