@@ -38,6 +38,11 @@ CONTAINERS: list[Row] = [
         "beside server.container an alias of a registry is not followed",
     ),
     (
+        "the newest version of a model beside a container",
+        own(model={"storageUri": "model-registry://fraud"}),
+        "beside server.container an alias of a registry is not followed",
+    ),
+    (
         "an image that is mounted beside a container",
         own(model={"storageUri": f"oci://registry/m@sha256:{'a' * 64}", "mount": "image"}),
         "model.mount is for our model server",

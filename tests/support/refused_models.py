@@ -75,16 +75,26 @@ MODELS: list[Row] = [
         "is written models:/name@alias",
     ),
     ("an alias with two slashes", {"model": {"storageUri": "models://wine@a"}}, "is written models:/name@alias"),
+    (
+        "a registry's address within its URI",
+        {"model": {"storageUri": "model-registry://registry:8080/wine/1"}},
+        "is written model-registry://name",
+    ),
+    (
+        "a version that is a path",
+        {"model": {"storageUri": "model-registry://wine/.."}},
+        "is written model-",
+    ),
     ("a stage", {"model": {"storageUri": "models:/wine/Production"}}, "is written models:/name@alias"),
     (
         "a registry of another URI",
         {"model": {**MODEL, "registry": {"url": "https://mlflow"}}},
-        "registry is where models:/ URIs are looked up",
+        "registry is where models:/ and model-registry:// URIs are looked up",
     ),
     (
         "a version beside the registry's",
         {"model": {"storageUri": "models:/wine@a", "version": "7"}},
-        "the version of a models:/ URI is the registry's",
+        "the version of a models:/ or model-registry:// URI is the registry's",
     ),
     (
         "credentials in the address of a registry",
@@ -94,7 +104,7 @@ MODELS: list[Row] = [
     (
         "a verdict for no registry",
         {"hooks": {"registry": {"url": "https://mlflow"}}},
-        "hooks.registry writes to the registry of a models:/ URI",
+        "hooks.registry writes to the registry of a models:/ or model-registry:// URI",
     ),
     (
         "a verdict for a registry without an address",

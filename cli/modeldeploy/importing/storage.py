@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from modeldeploy.importing.values import Finding, changed
 from modeldeploy.requests import Refused
 
-_KNOWN = ("s3", "gs", "az", "https", "hf", "oci", "pvc", "file", "models")
+_KNOWN = ("s3", "gs", "az", "https", "hf", "oci", "pvc", "file", "models", "model-registry")
 _HUGGING_FACE = re.compile(r"(hf://[^/:]+/[^/:]+):([^/]+)")
+_MODEL_REGISTRY = re.compile(r"model-registry://(?P<host>[^/]+:[0-9]+|[^/]+(?=/[^/]+/[^/]+$))/(?P<rest>[^/]+(/[^/]+)?)")
 _ELSEWHERE = "copy the model to a storage of these, and name it with --storage-uri"
 
 #: Formats whose files run code when they are loaded.
@@ -38,6 +39,10 @@ def storage_uri(uri: str, path: str) -> tuple[str, list[Finding]]:
     if found := _HUGGING_FACE.fullmatch(uri):
         written = f"{found[1]}@{found[2]}"
         return written, [changed(path, f"the revision of {uri} is written with an @: {written}")]
+    if scheme == "model-registry" and (found := _MODEL_REGISTRY.fullmatch(uri.partition("?")[0])):
+        address = f"registry: {{url: http://{found['host']}}}"
+        where = f"the address of the registry is no part of the URI: add {address} to model"
+        return f"{scheme}://{found['rest']}", [changed(path, where)]
     return uri, []
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 #: Why the servers cannot tell whether the object at the storage URI has changed, by the reason that they report.
 SOURCE_PROBLEMS: Mapping[str, str] = {
@@ -17,23 +17,52 @@ SOURCE_PROBLEMS: Mapping[str, str] = {
 }
 OTHER_PROBLEM = "SourceUnreadable"
 
-_REGISTERED = re.compile(r"models:/(?P<name>[^/:@]+)(?:@[-_a-zA-Z0-9]+|/(?P<version>[1-9][0-9]{0,17}))")
-_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
-#: The server puts the number of the version in front of the fingerprint of an alias.
-_FINGERPRINT = re.compile(r"([1-9][0-9]{0,17})-")
+RegistryKind = Literal["mlflow", "kubeflow"]
+
+
+class _Pattern(NamedTuple):
+    """How URIs of a registry name a model, and what its versions are called.
+
+    The server puts the version in front of the fingerprint of a URI that may name another one later.
+    """
+
+    uri: re.Pattern[str]
+    version: re.Pattern[str]
+    fingerprint: re.Pattern[str]
+
+
+_NUMBER, _NAME = r"[1-9][0-9]{0,17}", r"[A-Za-z0-9][-._+A-Za-z0-9]{0,127}"
+_REGISTRIES: Mapping[RegistryKind, _Pattern] = {
+    "mlflow": _Pattern(
+        re.compile(rf"models:/(?P<name>[^/:@]+)(?:@[-_a-zA-Z0-9]+|/(?P<version>{_NUMBER}))"),
+        re.compile(_NUMBER),
+        re.compile(rf"({_NUMBER})-.*"),
+    ),
+    "kubeflow": _Pattern(
+        re.compile(rf"model-registry://(?P<name>[^/@?#]+)(?:/(?P<version>{_NAME}))?"),
+        re.compile(_NAME),
+        re.compile(rf"({_NAME})-[0-9a-f]{{16}}"),
+    ),
+}
 
 
 class RegisteredModel(NamedTuple):
-    """What a `models:/` URI names; `version` is empty for an alias."""
+    """What a URI of a registry names; `version` is empty where it may name another one later."""
 
     name: str
     version: str
+    registry: RegistryKind = "mlflow"
+
+    def may_be(self, version: str) -> bool:
+        """Whether a text, which may be one that a pod reported, is what the registry calls a version."""
+        return _REGISTRIES[self.registry].version.fullmatch(version) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionTags:
     """Tags that a version of a registered model has to have. The last one is written last."""
 
+    registry: RegistryKind = "mlflow"
     name: str
     version: str
     tags: Mapping[str, str]
@@ -41,25 +70,22 @@ class VersionTags:
 
 def registered_model(uri: str) -> RegisteredModel | None:
     """Return the registered model that a storage URI names; None for another URI."""
-    match = _REGISTERED.fullmatch(uri)
-    return RegisteredModel(match["name"], match["version"] or "") if match else None
+    for kind, pattern in _REGISTRIES.items():
+        if match := pattern.uri.fullmatch(uri):
+            return RegisteredModel(match["name"], match["version"] or "", kind)
+    return None
 
 
-def is_version(text: str) -> bool:
-    """Whether a text, which may be one that a pod reported, is the number of a version."""
-    return _NUMBER.fullmatch(text) is not None
-
-
-def is_alias(uri: str) -> bool:
-    """Whether a storage URI names an alias, which may name another version later."""
+def moving_model(uri: str) -> RegisteredModel | None:
+    """Return the registered model of a URI that may name another version later: an alias, or no version."""
     registered = registered_model(uri)
-    return registered is not None and not registered.version
+    return None if registered is None or registered.version else registered
 
 
 def declared_version(uri: str, fingerprint: str) -> str:
-    """Return the version of a `models:/` URI, or of the alias with this fingerprint; empty if neither says it."""
+    """Return the version that a URI of a registry names, by itself or with this fingerprint; empty if neither says."""
     registered = registered_model(uri)
     if registered is None or registered.version:
         return registered.version if registered else ""
-    match = _FINGERPRINT.match(fingerprint)
+    match = _REGISTRIES[registered.registry].fingerprint.fullmatch(fingerprint)
     return match[1] if match else ""

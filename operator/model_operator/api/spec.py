@@ -70,7 +70,7 @@ class Signature(Value, frozen=True, kw_only=True):
 
 
 class Registry(Value, frozen=True, kw_only=True):
-    """Address of MLflow's registry (`spec.model.registry`)."""
+    """Address of the registry of models (`spec.model.registry`)."""
 
     url: str
 

@@ -19,7 +19,7 @@ from model_operator.api.names import (
 from model_operator.api.pod_template import SERVER_CONTAINER
 from model_operator.api.resource import ObjectKey
 from model_operator.api.shadow import DIGEST_VARIABLE, shadow_token, token_digest
-from model_operator.api.source import is_alias
+from model_operator.api.source import moving_model, registered_model
 from model_operator.api.spec import CertificateAuthority, DataQuality, KeyLimit, Model, PublicKey, Server
 from model_operator.api.stream import Stream
 from model_operator.manifests.metered import metered_spec
@@ -209,7 +209,7 @@ def _environment(key: ObjectKey, revision: str, model: Model, server: Server) ->
         "MODEL_DIR": MODEL_DIR,
         "CACHE_DIR": CACHE_DIR if model.cache_claim or model.cache_path else None,
         "IMAGE_DIR": IMAGE_DIR if model.image else None,
-        "REGISTERED_VERSIONS": f"{VERSIONS_DIR}/{VERSIONS_FILE}" if is_alias(model.storage_uri) else None,
+        "REGISTERED_VERSIONS": f"{VERSIONS_DIR}/{VERSIONS_FILE}" if moving_model(model.storage_uri) else None,
         "CREDENTIALS_DIR": CREDENTIALS_DIR if model.secret_name else None,
         "CA_FILE": f"{CA_DIR}/ca.crt" if model.ca else None,
         "AUTH_DIR": AUTH_DIR if server.auth_secret_name else None,
@@ -242,8 +242,10 @@ def _environment(key: ObjectKey, revision: str, model: Model, server: Server) ->
         "name": "MODEL_SERVER_NAMESPACE",
         "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}},
     }
-    # MLflow's name, without a prefix: packages of plug-ins and MLflow's own tools read it as well.
-    registry = [{"name": "MLFLOW_TRACKING_URI", "value": model.registry.url}] if model.registry else []
+    # MLflow's name has no prefix: packages of plug-ins and MLflow's own tools read it as well.
+    registered = registered_model(model.storage_uri)
+    variable = "MODEL_REGISTRY_URL" if registered and registered.registry == "kubeflow" else "MLFLOW_TRACKING_URI"
+    registry = [{"name": variable, "value": model.registry.url}] if model.registry else []
     # The root file system is read-only: temporary files go beside the model.
     return [*fixed, namespace, {"name": "TMPDIR", "value": MODEL_DIR}, *registry]
 
@@ -310,7 +312,7 @@ def _mounts(model: Model, server: Server) -> list[Body]:
             mounts.append({"name": "stream", "mountPath": STREAM_DIR, "readOnly": True})
         if server.stream.tls:
             mounts.append({"name": "stream-tls", "mountPath": STREAM_TLS_DIR, "readOnly": True})
-    if is_alias(model.storage_uri):
+    if moving_model(model.storage_uri):
         mounts.append({"name": "versions", "mountPath": VERSIONS_DIR, "readOnly": True})
     if model.cache_claim or model.cache_path:
         mounts.append({"name": "cache", "mountPath": CACHE_DIR})
@@ -341,7 +343,7 @@ def _volumes(name: str, model: Model, server: Server) -> list[Body]:
             volumes.append({"name": "stream", "secret": {"secretName": server.stream.secret_name}})
         if server.stream.tls:
             volumes.append({"name": "stream-tls", "secret": {"secretName": server.stream.tls.secret_name}})
-    if is_alias(model.storage_uri):
+    if moving_model(model.storage_uri):
         # Optional: nothing is known of the first revision before its first pod has told it.
         volumes.append({"name": "versions", "configMap": {"name": versions_name(name), "optional": True}})
     if model.cache_claim:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 
 from model_operator.api.resource import ModelDeployment
-from model_operator.api.source import declared_version, is_alias, is_version
+from model_operator.api.source import declared_version, moving_model
 from model_operator.api.status import Phase, Status, Weights
 from model_operator.api.traffic import TrafficSplit
 from model_operator.observation.values import Observed
@@ -125,15 +125,16 @@ def plan(s: RolloutContext) -> Plan:
 
 
 def registered_versions(s: RolloutContext) -> Mapping[str, str]:
-    """Return the version of each revision of an alias, as its servers reported it or the poll found it."""
+    """Return the version of each revision whose URI may name others, as servers reported it or the poll found it."""
     found: dict[str, str] = {}
     for view in s.observed.revisions.values():
         uri = (view.source or {}).get("model", {}).get("storageUri", "")
         version = view.model.version if view.model else ""
-        if is_alias(uri) and is_version(version):
+        registered = moving_model(uri)
+        if registered is not None and registered.may_be(version):
             found[view.revision] = version
     uri = s.spec.model.storage_uri
-    if is_alias(uri) and (polled := declared_version(uri, s.target_fingerprint)):
+    if moving_model(uri) and (polled := declared_version(uri, s.target_fingerprint)):
         found[s.target] = polled
     return found
 

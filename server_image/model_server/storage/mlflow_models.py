@@ -13,17 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_server.errors import ArtifactNotFound, SettingsInvalid, StorageUnavailable
-from model_server.storage import find_source
 from model_server.storage.fingerprints import fingerprint_of
 from model_server.storage.mlflow_api import ModelVersion, Tracking
 from model_server.storage.mlflow_artifacts import proxied_path, read_artifacts
 from model_server.storage.progress import Progress
+from model_server.storage.registered_files import fetch_version, stored_at
 
 # The names that MLflow allows.
 _URI = re.compile(r"models:/(?P<name>[^/:@]+)(@(?P<alias>[-_a-zA-Z0-9]+)|/(?P<version>[1-9][0-9]{0,17}))")
-#: Where a version's files may lie besides the tracking server: never on the disk of this pod.
-_SCHEMES = ("s3", "gs", "az", "https", "hf", "oci")
-_AZURE = re.compile(r"(?:wasbs|abfss)://(?P<container>[^/@]+)@(?P<account>[a-z0-9]+)\.(?:blob|dfs)\.[^/]+/(?P<key>.+)")
+_HINT = "Start `mlflow server` with --serve-artifacts (its default), or with a bucket as --default-artifact-root"
 
 
 def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progress) -> Path:
@@ -36,13 +34,7 @@ def fetch(uri: str, into: Path, *, environ: Mapping[str, str], progress: Progres
     if path is not None:
         read_artifacts(tracking, path, root, uri, progress)
         return root
-    address = stored_at(location, uri)
-    fetched = find_source(address).fetch(address, into / "download", environ=environ, progress=progress)
-    if fetched.is_dir():
-        return fetched.rename(root)
-    root.mkdir(parents=True)
-    fetched.rename(root / fetched.name)
-    return root
+    return fetch_version(stored_at(location, uri, hint=_HINT), root, environ=environ, progress=progress)
 
 
 def fingerprint(uri: str, *, environ: Mapping[str, str]) -> str:
@@ -92,17 +84,3 @@ def _ready(found: ModelVersion, uri: str) -> ModelVersion:
     if found.status == "PENDING_REGISTRATION":
         raise StorageUnavailable(message, hint="Its upload has not ended; the server looks again when it is restarted.")
     raise ArtifactNotFound(message, hint="Its registration failed: register the model again.")
-
-
-def stored_at(location: str, uri: str) -> str:
-    """The storage URI of a version's files. Raises SettingsInvalid for a place that no source reads."""
-    if match := _AZURE.fullmatch(location):
-        return f"az://{match['account']}/{match['container']}/{match['key']}"
-    if location.partition("://")[0] in _SCHEMES:
-        return location
-    where = location.partition(":")[0][:32] or "nowhere"
-    raise SettingsInvalid(
-        f"{uri}: the registry keeps this version at {where}:, which no other machine can read",
-        hint="Start `mlflow server` with --serve-artifacts (its default), or with a bucket as --default-artifact-root;"
-        f" known are mlflow-artifacts:, wasbs:, abfss: and {', '.join(f'{one}:' for one in _SCHEMES)}.",
-    )

@@ -6,18 +6,26 @@ so that a pod that starts later (a node failed, the model was scaled up) loads n
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from model_server.settings import Settings
 
+#: URIs that name another version later, and the versions that they may name.
+_MOVING = {
+    re.compile(r"(models:/[^@]+)@.*"): re.compile(r"[0-9]+"),
+    re.compile(r"(model-registry://[^/]+)"): re.compile(r"[A-Za-z0-9][-._+A-Za-z0-9]*"),
+}
+
 
 def pinned_uri(settings: Settings) -> str:
-    """The storage URI, with `models:/name/7` in place of an alias where the version of this revision is known."""
-    name, separator, _ = settings.storage_uri.partition("@")
-    if not separator or not name.startswith("models:/") or settings.registered_versions is None:
-        return settings.storage_uri
-    version = _versions(settings.registered_versions).get(settings.revision, "")
-    return f"{name}/{version}" if version.isascii() and version.isdecimal() else settings.storage_uri
+    """The storage URI, with the version of this revision, where it is known, in place of an alias or of none."""
+    uri, file = settings.storage_uri, settings.registered_versions
+    for moving, allowed in _MOVING.items():
+        if file is not None and (found := moving.fullmatch(uri)):
+            version = _versions(file).get(settings.revision, "")
+            return f"{found[1]}/{version}" if allowed.fullmatch(version) else uri
+    return uri
 
 
 def _versions(file: Path) -> dict[str, str]:

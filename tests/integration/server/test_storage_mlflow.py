@@ -16,8 +16,8 @@ from moto.server import ThreadedMotoServer
 from model_server.errors import StartError
 from model_server.settings import Settings
 from model_server.storage import fetch, fingerprint, version_of
-from model_server.storage.mlflow_models import stored_at
 from model_server.storage.pinned import pinned_uri
+from model_server.storage.registered_files import stored_at
 
 MODEL = bytes(range(256)) * 500
 USER = "Basic " + base64.b64encode(b"ada:pass:word").decode()
@@ -158,7 +158,7 @@ def test_files_in_a_bucket_are_read_there_with_the_buckets_credentials(tmp_path)
 @pytest.mark.parametrize("scheme", ["abfss", "wasbs"])
 def test_azures_addresses_are_read_as_mlflow_writes_them(scheme):
     location = f"{scheme}://models@acme.dfs.core.windows.net/7/artifacts"
-    assert stored_at(location, "models:/wine/7") == "az://acme/models/7/artifacts"
+    assert stored_at(location, "models:/wine/7", hint="") == "az://acme/models/7/artifacts"
 
 
 DEEP = b'{"model_version": ' + b"[" * 100_000

@@ -304,6 +304,16 @@ def test_grpc_has_a_port_of_its_own() -> None:
     ("model", "uri", "findings"),
     [
         pytest.param({"storageUri": "pvc://claim/dir"}, "pvc://claim/dir", {}, id="a claim"),
+        pytest.param({"storageUri": "model-registry://iris/v1"}, "model-registry://iris/v1", {}, id="a registry"),
+        *(
+            pytest.param(
+                {"storageUri": f"model-registry://{given}"},
+                f"model-registry://{kept}",
+                {"spec.predictor.model.storageUri": CHANGED},
+                id=f"a registry at {given}",
+            )
+            for given, kept in (("mr.kubeflow/iris/v1", "iris/v1"), ("mr:8080/iris", "iris"), ("mr:8080/a/b?x", "a/b"))
+        ),
         pytest.param(
             {"storageUri": "hf://org/name:abc"},
             "hf://org/name@abc",

@@ -10,7 +10,7 @@ from model_operator.api.status import HistoryEntry
 from model_operator.api.values import replace
 from model_operator.policy.status.verdicts import verdicts
 
-ALIAS = "models:/wine@champion"
+ALIAS, NEWEST = "models:/wine@champion", "model-registry://wine"
 
 
 def entry(
@@ -65,6 +65,11 @@ def test_the_number_in_a_uri_counts_and_not_what_a_pod_says() -> None:
     assert found(entry("9", uri="models:/wine/7")) == {("wine", "7"): "promoted"}
 
 
+def test_versions_of_kubeflow_have_names() -> None:
+    (tags,) = verdicts(resource(replace(HEALTHY, history=(entry("2.0-rc", uri=NEWEST), entry("a b", uri=NEWEST)))))
+    assert (tags.registry, tags.name, tags.version) == ("kubeflow", "wine", "2.0-rc")
+
+
 def test_a_long_message_is_cut_to_what_a_tag_takes() -> None:
     (tags,) = verdicts(resource(replace(HEALTHY, history=(entry("7", message="x" * 10_000),))))
     assert len(tags.tags["modeldeploy.message"]) == 4000
@@ -79,6 +84,11 @@ def test_a_long_message_is_cut_to_what_a_tag_takes() -> None:
         (ALIAS, "13d7e7aba2461053", ""),
         (ALIAS, "", ""),
         ("s3://models/wine", "8-13d7e7aba2461053", ""),
+        ("model-registry://wine/2.0.0", "", "2.0.0"),
+        (NEWEST, "2.0-rc-13d7e7aba2461053", "2.0-rc"),
+        (NEWEST, "13d7e7aba2461053", ""),
+        (NEWEST, "../2-13d7e7aba2461053", ""),
+        (NEWEST, "", ""),
     ],
 )
 def test_the_version_of_a_revision_that_never_served(uri: str, fingerprint: str, version: str) -> None:
@@ -86,7 +96,16 @@ def test_the_version_of_a_revision_that_never_served(uri: str, fingerprint: str,
 
 
 @pytest.mark.parametrize(
-    "uri", ["models:/wine", "models:/wine/x", "models://wine@a", "models:/a/b/1", "file:///models"]
+    "uri",
+    [
+        "models:/wine",
+        "models:/wine/x",
+        "models://wine@a",
+        "models:/a/b/1",
+        "file:///models",
+        "model-registry://host:80/wine/1",
+        "model-registry://wine/..",
+    ],
 )
 def test_another_uri_names_no_registered_model(uri: str) -> None:
     assert registered_model(uri) is None

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from model_operator.api.resource import ModelDeployment
-from model_operator.api.source import VersionTags, is_version, registered_model
+from model_operator.api.source import VersionTags, registered_model
 from model_operator.api.status import HistoryEntry
 from model_operator.api.times import format_time
 
@@ -22,10 +22,12 @@ def verdicts(resource: ModelDeployment) -> Sequence[VersionTags]:
     for entry in resource.status.history:
         registered = registered_model(entry.uri)
         version = (registered.version or entry.version) if registered else ""
-        # A pod says which version it has loaded: what is no number is none of a registry.
-        if registered is None or not is_version(version):
+        # A pod says which version it has loaded, and may say anything.
+        if registered is None or not registered.may_be(version):
             continue
-        tags = VersionTags(name=registered.name, version=version, tags=_tags(resource, entry))
+        tags = VersionTags(
+            name=registered.name, version=version, tags=_tags(resource, entry), registry=registered.registry
+        )
         newest.setdefault((tags.name, tags.version), tags)
     return tuple(newest.values())
 
