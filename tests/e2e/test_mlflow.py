@@ -8,13 +8,11 @@ from typing import Any
 import httpx
 import mlflow_registry
 import pytest
+from readable_secrets import allow_secret
 from waiting import wait_until
 
-from modeldeploy.kube import MODELDEPLOYMENTS, Resource
+from modeldeploy.kube import MODELDEPLOYMENTS
 
-SECRETS = Resource("", "v1", "secrets")
-ROLES = Resource("rbac.authorization.k8s.io", "v1", "roles")
-BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings")
 NAME = "tumours"
 
 pytestmark = [
@@ -87,24 +85,6 @@ def apply(space: Any, url: str) -> None:
         strategy={"canary": {"steps": [{"setWeight": 50}], "maxSurge": 1}},
         hooks={"registry": {"secretName": "mlflow"}},
     )
-
-
-def allow_secret(space: Any, name: str, content: dict[str, str]) -> None:
-    """Make a Secret, and the Role of docs/teams.md with which the operator reads it."""
-    group, operator = "rbac.authorization.k8s.io", {"kind": "ServiceAccount", "name": "modeldeploy"}
-    metadata = {"name": name}
-    space.kube.apply(SECRETS, {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": content})
-    rule = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": [name], "verbs": ["get"]}
-    role = {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": metadata, "rules": [rule]}
-    space.kube.apply(ROLES, role)
-    binding = {
-        "apiVersion": f"{group}/v1",
-        "kind": "RoleBinding",
-        "metadata": metadata,
-        "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
-        "subjects": [{**operator, "namespace": "modeldeploy"}],
-    }
-    space.kube.apply(BINDINGS, binding)
 
 
 def verdict(registry: mlflow_registry.Registry, version: str, status: str) -> dict[str, str]:

@@ -115,8 +115,8 @@ _TAKES = {
 
 
 @contextmanager
-def running(**settings: Any) -> Iterator[Registry]:
-    """Serve an empty registry on loopback."""
+def running(address: str = "127.0.0.1", **settings: Any) -> Iterator[Registry]:
+    """Serve an empty registry on loopback, or on another own address."""
     registry = Registry(**settings)
 
     class Handler(http_servers.Handler):
@@ -155,6 +155,6 @@ def running(**settings: Any) -> Iterator[Registry]:
 
         do_POST = do_PATCH = do_GET
 
-    with http_servers.served(Handler) as address:
-        registry.url = f"http://{address}"
+    with http_servers.served(Handler, address=address) as where:
+        registry.url = f"http://{where}"
         yield registry
