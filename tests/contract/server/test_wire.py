@@ -156,7 +156,7 @@ def test_the_resource_names_the_servers_schemes():
     field = model_fields()["storageUri"]
     listed = field["description"].partition("Built-in schemes: ")[2].partition(".")[0]
     # Plain HTTP is for other settings and for tests: the resource refuses it.
-    names = [name.split(" ")[0] for name in listed.partition(" (")[0].split(", ")]
+    names = re.sub(r" \([^)]*\)", "", listed).split(", ")
     assert {*names, "http"} == set(registered(SOURCES))
     messages = " ".join(rule["message"] for rule in field["x-kubernetes-validations"])
     assert all(f"{scheme}:/" in messages for scheme in names)
