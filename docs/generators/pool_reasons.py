@@ -32,7 +32,10 @@ POOL_CONDITIONS: Mapping[str, tuple[str, Reasons]] = {
         "All pods serve the pool.",
         {
             "PodsReady": ("Each pod is ready.", ""),
-            "PodsNotReady": ("A pod is missing or not ready.", "Run the command in `status.message`."),
+            "PodsNotReady": (
+                "A pod is missing or not ready.",
+                "The message has the reason of a pod, or the command that shows it.",
+            ),
         },
     ),
     "ModelsLoaded": (

@@ -127,6 +127,19 @@ def test_what_stands_beside_a_pool_comes_and_goes_and_is_not_needed(space: Any, 
     wait_until(lambda: space.kube.get(MODELPOOLS, "two")["status"]["conditions"][0]["status"] == "True", "all is valid")
 
 
+def test_a_pool_whose_pods_do_not_start_says_why(space: Any, tmp_path: Path) -> None:
+    if space.cluster.running is None:
+        pytest.skip("pods of this cluster do not see the files of this machine")
+    space.kube.apply(SECRETS, {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "empty"}})
+    apply(space, "closed", entry(tmp_path, 1), server={"auth": {"secretName": "empty"}})
+
+    def message() -> str:
+        return str((space.kube.get(MODELPOOLS, "closed").get("status") or {}).get("message", ""))
+
+    wait_until(lambda: "holds no API key" in message(), "the reason is told", seconds=60)
+    assert message().startswith("0 of 1 pods are ready: SettingsInvalid: ")
+
+
 def test_the_command_line_shows_a_pool(space: Any, tmp_path: Path) -> None:
     if space.cluster.running is None:
         pytest.skip("pods of this cluster do not see the files of this machine")

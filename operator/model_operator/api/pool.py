@@ -30,6 +30,7 @@ class PooledModel(Value, frozen=True, kw_only=True):
     version: str | None = None
     sha256: str | None = None
     trusted: bool = False
+    concurrency: int | None = None
 
 
 class PoolServer(PodFields, frozen=True, kw_only=True):

@@ -105,6 +105,7 @@ def _entry(model: PooledModel) -> Body:
         "version": model.version,
         "sha256": model.sha256,
         "trusted": model.trusted or None,
+        "concurrency": model.concurrency,
     }
     return {name: value for name, value in fields.items() if value is not None and value != "auto"}
 

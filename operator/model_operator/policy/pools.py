@@ -7,6 +7,7 @@ from typing import Any
 from model_operator.api.json import Body, JsonObject
 from model_operator.api.names import POOL
 from model_operator.api.pool import ModelPool, PoolSample
+from model_operator.observation.values import PodProblem
 from model_operator.policy.batches import BatchCondition, merge_conditions
 from model_operator.policy.status.events import EventDraft
 
@@ -20,9 +21,20 @@ class PoolEvent(EventDraft):
 
 
 def pool_status(
-    pool: ModelPool, deployment: Body | None, samples: Sequence[PoolSample], now: datetime, *, refused: str = ""
+    pool: ModelPool,
+    deployment: Body | None,
+    samples: Sequence[PoolSample],
+    now: datetime,
+    *,
+    problem: PodProblem | None = None,
+    refused: str = "",
 ) -> JsonObject:
-    """Return the status of a pool. `refused` says which object that it serves without cannot be written."""
+    """Return the status of a pool.
+
+    Args:
+        problem: the most severe reason for which a pod does not serve.
+        refused: which object that the pool serves without cannot be written, and why.
+    """
     found = (deployment or {}).get("status") or {}
     wanted = pool.spec.replicas
     # Of the template that was applied last: pods of an older one serve, and are replaced.
@@ -34,7 +46,7 @@ def pool_status(
     failed = max((sample.failed for sample in samples), default=0)
     loaded = max((sample.loaded for sample in samples), default=0)
     phase = "Pending" if not (is_ready or ready) else "Degraded" if failed or not is_ready else "Ready"
-    message = "; ".join(filter(None, [_message(pool, ready, loaded, failed, failures), refused]))
+    message = "; ".join(filter(None, [_message(pool, ready, loaded, failed, failures, problem), refused]))
     conditions = [
         BatchCondition(
             type=VALID, is_true=not refused, reason="ApplyFailed" if refused else "SpecValid", message=refused
@@ -43,7 +55,7 @@ def pool_status(
             type=READY,
             is_true=is_ready,
             reason="PodsReady" if is_ready else "PodsNotReady",
-            message=f"{ready} of {wanted} pods are ready",
+            message=_pods_ready(ready, wanted, None if is_ready else problem),
         ),
         BatchCondition(
             type=LOADED,
@@ -90,12 +102,26 @@ def _conditions(body: Mapping[str, Any], found: Sequence[BatchCondition], now: d
     return merge_conditions(held, found, body["metadata"]["generation"], now)
 
 
-def _message(pool: ModelPool, ready: int, loaded: int, failed: int, failures: Mapping[str, str]) -> str:
-    count = len(pool.spec.models)
-    if ready < pool.spec.replicas:
-        return f"{ready} of {pool.spec.replicas} pods are ready; kubectl describe pod -l {POOL}={pool.name} says why"
+def _message(
+    pool: ModelPool,
+    ready: int,
+    loaded: int,
+    failed: int,
+    failures: Mapping[str, str],
+    problem: PodProblem | None,
+) -> str:
+    count, wanted = len(pool.spec.models), pool.spec.replicas
+    if ready < wanted and problem is not None:
+        return _pods_ready(ready, wanted, problem)
+    if ready < wanted:
+        return f"{_pods_ready(ready, wanted, None)}; kubectl describe pod -l {POOL}={pool.name} says why"
     told = f"{count} models, {loaded} in memory"
     return f"{told}; {_told(failed, failures)}" if failed else told
+
+
+def _pods_ready(ready: int, wanted: int, problem: PodProblem | None) -> str:
+    told = f"{ready} of {wanted} pods are ready"
+    return told if problem is None else f"{told}: {problem.reason}: {problem.message}"
 
 
 def _told(failed: int, failures: Mapping[str, str]) -> str:

@@ -20,7 +20,7 @@ _SHOWN = 5
 
 
 class ListedModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
-    """One model of the list, in the words of `spec.model` of a ModelDeployment."""
+    """One model of the list, in the words of `spec.model` of a ModelDeployment; `concurrency` is its own."""
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", max_length=128)]
     storage_uri: Annotated[str, Meta(min_length=1)]
@@ -28,6 +28,8 @@ class ListedModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     version: str = ""
     sha256: Annotated[str, Meta(pattern=r"^([0-9a-fA-F]{64})?$")] = ""
     trusted: bool = False
+    #: Requests that may wait for it, 0 for as many as the pool allows each.
+    concurrency: Annotated[int, Meta(ge=0, le=10_000)] = 0
 
 
 class _Document(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

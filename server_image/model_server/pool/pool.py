@@ -167,10 +167,11 @@ class Pool:
     async def call(self, name: str, call: Call, *, deadline: float) -> Answered:
         """Answer a request. Raises RequestErrors."""
         entry = self.entry(name)
-        if entry.in_flight >= self._settings.model_concurrency:
+        most = entry.listed.concurrency or self._settings.model_concurrency
+        if entry.in_flight >= most:
             self._telemetry.refused(name, "concurrency")
             raise Overloaded(
-                f"{self._settings.model_concurrency} requests wait for model {name!r} already",
+                f"{most} requests wait for model {name!r} already",
                 hint="Try again after a moment; other models of this pool answer meanwhile.",
             )
         self._telemetry.looked_up(is_hit=entry.is_loaded)

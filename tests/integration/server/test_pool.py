@@ -172,6 +172,17 @@ def test_a_slow_neighbour_neither_holds_up_others_nor_takes_the_queue(
     assert running.metric("modeldeploy_pool_refusals_total") == 3
 
 
+def test_a_model_may_have_a_limit_of_its_own(pool: Callable[..., PoolOf], tmp_path: Path) -> None:
+    listed = {**package(tmp_path, 0), "concurrency": 1}
+    running = pool(listed, package(tmp_path, 1), preload=2)
+    with ThreadPoolExecutor(4) as clients:
+        slow, other = (
+            sorted(one.result().status_code for one in [clients.submit(running.ask, name, 1) for _ in range(2)])
+            for name in ("m0", "m1")
+        )
+    assert (slow, other) == ([200, 503], [200, 200])
+
+
 def test_a_package_that_cannot_be_loaded_tells_why(pool: Callable[..., PoolOf], tmp_path: Path) -> None:
     good = package(tmp_path, 1)
     running = pool(good, {"name": "gone", "storageUri": "file:///nowhere"}, {**good, "name": "m2", "trusted": False})

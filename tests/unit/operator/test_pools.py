@@ -13,13 +13,14 @@ from model_operator.errors import InvalidSpec, NotAllowed
 from model_operator.manifests.pod_policy import PodPolicy, check_pool_template
 from model_operator.manifests.pods import PodSettings
 from model_operator.manifests.pool import beside, pool_objects, template_of
+from model_operator.observation.values import PodProblem
 from model_operator.policy.pools import events, invalid_status, pool_status
 
 NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
 SETTINGS = PodSettings(image="server:1", token_secret=b"secret")
 MODELS: list[dict[str, Any]] = [
     {"name": "a", "storageUri": "s3://m/a", "sha256": "0" * 64},
-    {"name": "b", "storageUri": "pvc://claim/b", "trusted": True},
+    {"name": "b", "storageUri": "pvc://claim/b", "trusted": True, "concurrency": 4},
 ]
 
 
@@ -119,6 +120,15 @@ def test_prometheus_sends_a_key_and_finds_the_pods_by_their_service() -> None:
     assert found["metadata"]["labels"]["release"] == "prometheus"
     service = rendered(pool())["Service"]["metadata"]["labels"]
     assert found["spec"]["selector"]["matchLabels"].items() <= service.items()
+
+
+def test_a_pod_that_does_not_start_is_told_with_its_reason() -> None:
+    problem = PodProblem(reason="SettingsInvalid", message="/keys holds no API key")
+    status = pool_status(pool(), deployment(0), [], NOON, problem=problem)
+    assert status["message"] == "0 of 1 pods are ready: SettingsInvalid: /keys holds no API key"
+    ready = next(one for one in status["conditions"] if one["type"] == "Ready")
+    assert (ready["reason"], ready["message"]) == ("PodsNotReady", status["message"])
+    assert "SettingsInvalid" not in str(pool_status(pool(), deployment(1), [], NOON, problem=problem)), "all are ready"
 
 
 def test_an_object_that_is_refused_is_told_and_the_pool_serves() -> None:

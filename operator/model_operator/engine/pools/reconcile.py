@@ -14,6 +14,8 @@ from model_operator.engine.events import EventRecorder
 from model_operator.errors import ApiError, InvalidSpec
 from model_operator.manifests.drift import needs_apply
 from model_operator.manifests.pool import beside, pool_objects
+from model_operator.observation.pod_failures import deployment_problem, most_severe, pod_problem
+from model_operator.observation.values import PodProblem
 from model_operator.policy.admission import Admission
 from model_operator.policy.pools import PoolEvent, events, invalid_status, pool_status
 from model_operator.policy.status.invalid_spec import INTERNAL_ERROR, reason_of
@@ -69,7 +71,14 @@ class PoolReconciler:
             await self._apply(pool, one)
         refused = await self._apply_beside(pool)
         deployment = self._live("Deployment", key, pool.name)
-        status = pool_status(pool, deployment, self._samples.get(key, ()), self._clock.now(), refused=refused)
+        status = pool_status(
+            pool,
+            deployment,
+            self._samples.get(key, ()),
+            self._clock.now(),
+            problem=self._problem(key, deployment),
+            refused=refused,
+        )
         patch = merge_patch(body.get("status") or {}, status)
         if patch:
             for draft in events(body.get("status") or {}, status):
@@ -83,6 +92,13 @@ class PoolReconciler:
         if body is not None:
             message = f"{type(error).__name__}: {error}; the operator tries again"
             await self._report_invalid(body, INTERNAL_ERROR, message)
+
+    def _problem(self, key: ObjectKey, deployment: Body | None) -> PodProblem | None:
+        """Return why pods do not serve, or why there are none."""
+        pods = self._cache.owned("Pod", key)
+        alive = (pod.get("status") or {} for pod in pods if "deletionTimestamp" not in pod["metadata"])
+        found = most_severe(one for status in alive if (one := pod_problem(status)) is not None)
+        return found or deployment_problem((deployment or {}).get("status") or {})
 
     def _live(self, kind: str, key: ObjectKey, name: str) -> Body | None:
         return next((one for one in self._cache.owned(kind, key) if one["metadata"]["name"] == name), None)
