@@ -1,12 +1,9 @@
 """The page of the operator: settings and metrics from its code. Used by `docs/generate.py`."""
 
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from model_operator.clients.kinds import rbac_rules
-from model_operator.settings import PREFIX, Settings
+from model_operator.settings import described
 from model_operator.telemetry import Telemetry
 
 _INTRO = """\
@@ -26,9 +23,8 @@ or that there is no way to the API server; the message names it. An unknown vari
 def page(_root: Path) -> str:
     """The page as Markdown."""
     settings = ["## Settings", "", "| variable | default | meaning |", "|---|---|---|"]
-    for one in msgspec.structs.fields(Settings):
-        default = "" if one.default == "" else f"`{str(one.default).lower()}`"
-        settings.append(f"| `{PREFIX}{one.name.upper()}` | {default} | {_description(one.type)} |")
+    for variable, default, meaning in described():
+        settings.append(f"| `{variable}` | {f'`{default}`' if default else ''} | {meaning} |")
     metrics = ["## Metrics", "", "| metric | type | meaning |", "|---|---|---|"]
     for family in Telemetry().registry.collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name
@@ -38,7 +34,3 @@ def page(_root: Path) -> str:
         resource = ".".join(part for part in (rule["resources"][0], rule["apiGroups"][0]) if part)
         rights.append(f"| `{resource}` | {', '.join(rule['verbs'])} |")
     return "\n\n".join([_INTRO.strip(), *("\n".join(part) for part in (settings, metrics, rights))]) + "\n"
-
-
-def _description(type_: Any) -> str:
-    return next(meta.description for meta in type_.__metadata__ if meta.description)

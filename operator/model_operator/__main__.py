@@ -1,5 +1,6 @@
 """The composition root: settings, clients, engine, and kopf around them. `python -m model_operator`."""
 
+import argparse
 import asyncio
 import contextlib
 import gc
@@ -33,7 +34,7 @@ from model_operator.engine.batches.engine import BatchPorts
 from model_operator.engine.engine import Engine
 from model_operator.engine.pools.engine import PoolPorts
 from model_operator.errors import ApiError
-from model_operator.settings import InvalidSettings, Settings, settings_from
+from model_operator.settings import InvalidSettings, Settings, described, settings_from
 from model_operator.telemetry import Telemetry
 from model_operator.versions import support_problem
 
@@ -224,6 +225,7 @@ async def lead(engine: Engine, lease: LeaderLease | None, telemetry: Telemetry, 
 
 def main() -> int:
     """Start the operator; the exit status is 78 (EX_CONFIG) when the settings or the kubeconfig are wrong."""
+    _parser().parse_args()
     try:
         settings = settings_from(os.environ)
     except InvalidSettings as error:
@@ -240,6 +242,18 @@ def main() -> int:
         sys.stderr.write(f"model_operator: {error}\n")
         return 1
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    lines = (
+        f"  {variable}{f' [{default}]' if default else ''}\n      {text}" for variable, default, text in described()
+    )
+    return argparse.ArgumentParser(
+        prog="python -m model_operator",
+        description="Makes Deployments, Services and rollouts of ModelDeployments, in the cluster of $KUBECONFIG.",
+        epilog="\n".join(("settings, which are read from the environment:", *lines)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import ipaddress
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
@@ -164,6 +164,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             pre_stop_seconds=self.pre_stop_seconds,
             monitoring_labels=_labels(self.monitoring_labels),
         )
+
+
+def described() -> Iterator[tuple[str, str, str]]:
+    """Yield variable, default as one writes it, and meaning of each setting."""
+    for one in msgspec.structs.fields(Settings):
+        meaning = next(meta.description for meta in one.type.__metadata__ if meta.description)
+        yield f"{PREFIX}{one.name.upper()}", "" if one.default == "" else str(one.default).lower(), meaning
 
 
 def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:

@@ -1,8 +1,11 @@
 """Settings from the environment: what is wrong is named with what to write instead."""
 
+import subprocess
+import sys
+
 import pytest
 
-from model_operator.settings import InvalidSettings, settings_from
+from model_operator.settings import InvalidSettings, described, settings_from
 
 
 def test_what_is_not_set_has_its_default_and_others_variables_are_left_alone() -> None:
@@ -38,3 +41,10 @@ def test_an_unknown_variable_lists_those_that_are_known() -> None:
         InvalidSettings, match="MODEL_OPERATOR_PORT is unknown; the known variables are MODEL_OPERATOR_SERVER_IMAGE,"
     ):
         settings_from({"MODEL_OPERATOR_PORT": "1"})
+
+
+def test_help_names_each_setting_and_connects_to_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "model_operator", "--help"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert all(variable in done.stdout for variable, _, _ in described())
