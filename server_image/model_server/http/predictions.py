@@ -109,7 +109,7 @@ class Predictions:
 
     def _answering(self, route: PredictionRoute) -> _Answering:
         limits, timeouts = self._app.limits, self._timeouts
-        # Each has the codec that its route is made with; a pool explains nothing, and has no such routes.
+        # Each has the codec that its route is made with.
         plane: Any = self._app.plane
         call = plane.explain if route.explains else plane.call
         codec, operation = route.codec, f"POST {route.path.replace(':name}', '}')}"

@@ -26,6 +26,7 @@ from model_server.protocols.checks import require_object
 from model_server.protocols.payload import parse_json
 
 _MODEL = "/v2/models/{model:name}"
+_VERSION = f"{_MODEL}/versions/{{version:name}}"
 _REPOSITORY = "/v2/repository"
 
 
@@ -61,8 +62,7 @@ def create_pool_app(
 
 def _predictions(predictions: Predictions) -> APIRouter:
     router = APIRouter()
-    of_version = "/v2/models/{model:name}/versions/{version:name}"
-    routes = (v2.infer(_MODEL, "v2_infer"), v2.infer(of_version, "v2_infer_version"))
+    routes = (v2.infer(_MODEL, "v2_infer"), v2.infer(_VERSION, "v2_infer_version"))
     for route in routes:
         predictions.add(router, replace(route, codec=CODECS["v2"]))
     for route in (v1.PREDICT, v1.PREDICT_VERSION):
@@ -96,15 +96,18 @@ def _models(plane: PoolPlane) -> APIRouter:
         return schemas.V1Models(models=[one.name for one in pool.entries])
 
     @router.get(_MODEL, dependencies=keys)
-    async def metadata(model: str) -> Response:
-        return Response(await pool.describe(model), media_type="application/json")
+    @router.get(_VERSION, dependencies=keys)
+    async def metadata(model: str, version: str = "") -> Response:
+        return Response(await pool.describe(model, version), media_type="application/json")
 
     @router.get("/v1/models/{model:name}", dependencies=keys, responses=schemas.unavailable(schemas.ModelReady))
     @router.get(f"{_MODEL}/ready", dependencies=keys, responses=schemas.unavailable(schemas.ModelReady))
-    async def model_ready(model: str, response: Response) -> schemas.ModelReady:
+    @router.get(f"{_VERSION}/ready", dependencies=keys, responses=schemas.unavailable(schemas.ModelReady))
+    async def model_ready(response: Response, model: str, version: str = "") -> schemas.ModelReady:
         """Ready is what answers a request, which may load it first."""
-        is_ready = plane.is_ready and pool.entry(model).answers
-        return schemas.answer_ready(schemas.ModelReady(name=model, ready=is_ready), response)
+        entry = pool.entry(model)
+        entry.require(version)
+        return schemas.answer_ready(schemas.ModelReady(name=model, ready=plane.is_ready and entry.answers), response)
 
     return router
 

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Literal
 
-from model_server.errors import RequestError
+from model_server.errors import RequestError, UnknownModel
 from model_server.pool.catalog import ListedModel
 from model_server.pool.eviction import Resident, retry_after
 from model_server.pool.process import WorkerProcess
@@ -123,6 +123,14 @@ class Entry:
     def shown_version(self) -> str:
         """Its version, which may be known only when it has been loaded."""
         return self.version or self.listed.version
+
+    def require(self, version: str) -> None:
+        """Raise UnknownModel for another version than its own, where one is asked for and its own is known."""
+        own = self.shown_version
+        if version and own and version != own:
+            raise UnknownModel(
+                f"version {version!r} of model {self.name!r} is not served here", hint=f"This pool serves {own!r}."
+            )
 
     @property
     def reason(self) -> str:

@@ -55,6 +55,8 @@ class PoolService:
     async def _model_ready(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         entry = self._plane.pool.find(request.name)
         is_ready = self._plane.is_ready and entry is not None and entry.answers
+        if entry is not None and request.version:
+            is_ready = is_ready and entry.shown_version in ("", request.version)
         return message("ModelReadyResponse")(ready=is_ready)
 
     async def _server_metadata(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
@@ -64,7 +66,7 @@ class PoolService:
     async def _model_metadata(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
             self._plane.authenticator.check(headers_of(context))
-            described = orjson.loads(await self._plane.pool.describe(request.name))
+            described = orjson.loads(await self._plane.pool.describe(request.name, request.version))
         except RequestError as error:
             await abort(context, error)
         return message("ModelMetadataResponse")(**described)

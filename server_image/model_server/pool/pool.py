@@ -188,10 +188,14 @@ class Pool:
         await entry.idle.wait()
         await self._memory.unload(entry)
 
-    async def describe(self, name: str) -> bytes:
-        """V2's metadata of a model, which is loaded for it."""
-        question, deadline = Describe(0), time.monotonic() + self._timeout
-        return (await self._ask(self.entry(name), question, deadline)).body
+    async def describe(self, name: str, version: str = "") -> bytes:
+        """V2's metadata of a model, which is loaded for it. Raises UnknownModel for another version than its own."""
+        entry, deadline = self.entry(name), time.monotonic() + self._timeout
+        entry.require(version)
+        described = await self._ask(entry, Describe(0), deadline)
+        # Now it is known in any case.
+        entry.require(version)
+        return described.body
 
     async def load(self, name: str) -> None:
         """Load a model because somebody wants it loaded, also one that was put aside or has failed."""

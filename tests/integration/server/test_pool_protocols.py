@@ -167,6 +167,20 @@ def test_grpc_has_the_models_and_the_repository(channel: tuple[PoolOf, grpc.Chan
     assert running.metric("modeldeploy_requests_total") == 2
 
 
+def test_a_version_is_asked_for_by_its_name(pool: Callable[..., PoolOf], tmp_path: Path) -> None:
+    client = pool({**package(tmp_path, 1), "version": "7"}, package(tmp_path, 2)).server.client
+    for path in ("/v2/models/m1/versions/7", "/v2/models/m1/versions/7/ready"):
+        assert client.get(path).status_code == 200, path
+        other = client.get(path.replace("7", "8"))
+        assert (other.status_code, other.json()["hint"]) == (404, "This pool serves '7'.")
+    assert client.get("/v2/models/m1/versions/7").json()["versions"] == ["7"]
+    for version, code in (("7", 200), ("8", 404)):
+        assert client.post(f"/v1/models/m1/versions/{version}:predict", json=INSTANCES).status_code == code
+        assert client.post(f"/v2/models/m1/versions/{version}/infer", json=INFER).status_code == code
+    # Its version is not known before it is loaded, and may be this one.
+    assert client.get("/v2/models/m2/versions/9/ready").status_code == 200
+
+
 def test_metrics_have_what_all_processes_use(pool: Callable[..., PoolOf], tmp_path: Path) -> None:
     running = pool(package(tmp_path, 1), processes=2)
     text = running.server.client.get("/metrics").text
