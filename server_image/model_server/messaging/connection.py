@@ -47,6 +47,10 @@ KINDS = {
 }
 
 
+#: Most servers of an address that are asked whether they have TLS.
+_PROBES = 3
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
     """A broker's address: `nats://a:4222,b:4222`. It has no credentials, which come from files."""
@@ -84,7 +88,7 @@ class Address:
         problem = self.encryption.problem(broker, plain=plain, encrypted=encrypted)
         if problem is not None or kind.greets_first:
             return problem
-        speaks = await speaks_tls(self.servers, self.encryption.context())
+        speaks = await speaks_tls(self.servers[:_PROBES], self.encryption.context())
         if kind.is_encrypted:
             return self.encryption.problem(broker, plain=plain, encrypted=encrypted)
         hint = f"Write {encrypted}:// instead of {plain}://."
