@@ -4,8 +4,9 @@
 
 The model is of scikit-learn, with one worker; a message has one row of 13 numbers, and one in a hundred is no JSON.
 For the rate the messages are there before the server begins. For the counts they are sent meanwhile; the server is
-killed (-9) after a third of the messages, the broker when all are sent. Kafka is librdkafka's mock cluster, which has
-everything in memory and is not killed. HTTP is asked by wrk with 64 connections.
+killed (-9) after a third of the messages, the broker when all are sent. Kafka is Kafka itself where a distribution is
+in PATH, else librdkafka's mock cluster, which has everything in memory and is not killed. HTTP is asked by wrk with 64
+connections. The load of the machine stands below the table: rates depend on it, counts do not.
 """
 
 import argparse
@@ -37,7 +38,12 @@ from free_ports import free_port
 from stream_chaos import DEAD, INPUT, OUTPUT, Counts, made_up, survive
 
 WARM, RATE_MESSAGES = 500, 20_000
-NAMES = {"nats": "NATS JetStream", "redis": "Redis Streams", "rabbitmq": "RabbitMQ", "kafka": "Kafka (mock cluster)"}
+NAMES = {
+    "nats": "NATS JetStream",
+    "redis": "Redis Streams",
+    "rabbitmq": "RabbitMQ",
+    "kafka": "Kafka" if BROKERS["kafka"].keeps_messages else "Kafka (mock cluster)",
+}
 LUA = """
 wrk.method = "POST"
 wrk.headers["content-type"] = "application/json"
@@ -190,6 +196,8 @@ async def measure(names: list[str], messages: int) -> Table:
             )
             figures.append(Row(what=f"{NAMES[one]}", value=round(speed), unit="messages/s"))
             figures.append(Row(what=f"{NAMES[one]}: lost of {messages}", value=found.lost, unit="messages", goal=0))
+    loads = ", ".join(f"{load:.1f}" for load in os.getloadavg())
+    lines += ["", f"Load average of the machine at the end, with all that ran on it: {loads}."]
     title = f"Messages of brokers: the rate, and {messages:,} messages with server and broker killed meanwhile"
     return Table(name="streams", title=title, rows=tuple(figures), shown="\n".join(lines))
 
