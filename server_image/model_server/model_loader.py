@@ -53,6 +53,11 @@ class ModelLoader:
         # A daemon: a download must not keep a process alive that was told to end.
         threading.Thread(target=self._load, name="load", daemon=True).start()
 
+    @property
+    def source(self) -> SourceWatcher:
+        """What looks for changes of the source."""
+        return self._poll
+
     def close(self) -> None:
         """Stop looking for changes of the source."""
         self._poll.close()

@@ -31,7 +31,9 @@ from model_server.key_limits import KeyLimits, parse_limits
 from model_server.lifecycle import Lifecycle
 from model_server.logs import toggle_debug
 from model_server.model_loader import ModelLoader
+from model_server.registry_webhook import RegistryWebhook
 from model_server.settings import Settings
+from model_server.source_watcher import SourceWatcher
 from model_server.supervision import HOLD, SupervisorMetrics
 from model_server.telemetry import Telemetry
 from model_server.tracers import open_tracer
@@ -94,6 +96,7 @@ async def run(settings: Settings, environ: Mapping[str, str], context: WorkerCon
         telemetry.registry.register(SupervisorMetrics(settings.supervisor_dir))
     server = Server(server_config(app, settings, tls), plane, telemetry, settings, tls, port)
     loader = ModelLoader(settings, environ, context.folder, lifecycle, telemetry, server.end)
+    add_registry_webhook(app, settings, environ, loader.source)
     loader.begin()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, toggle_debug, settings.log_level)
     async with (
@@ -111,6 +114,20 @@ async def run(settings: Settings, environ: Mapping[str, str], context: WorkerCon
     failure = loader.failure or server.failure
     if failure is not None:
         raise failure
+
+
+def add_registry_webhook(
+    app: Application, settings: Settings, environ: Mapping[str, str], source: SourceWatcher
+) -> None:
+    """Add the route of the registry's webhook, where a secret for it is set. Raises SettingsInvalid."""
+    webhook = RegistryWebhook.of(settings.storage_uri, environ)
+    if webhook is not None and not source.polls:
+        log.warning("a webhook of the registry brings the next poll forward, and nothing is polled: set pollInterval")
+    elif webhook is not None:
+        # Imported only here: most servers have none.
+        from model_server.http.routers import registry
+
+        app.include_router(registry.create_router(webhook, source.look_now))
 
 
 def server_config(app: Application, settings: Settings, tls: Tls) -> uvicorn.Config:

@@ -16,6 +16,9 @@ from model_server.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
+#: Between two looks, however often somebody asks for one.
+_LEAST_SECONDS = 2.0
+
 
 class SourceWatcher:
     """One source under observation, from a thread of its own."""
@@ -25,7 +28,7 @@ class SourceWatcher:
         self._interval = interval_seconds
         self._telemetry = telemetry
         self._loaded = self._now = ""
-        self._end = threading.Event()
+        self._end, self._wake = threading.Event(), threading.Event()
 
     def remember(self, uri: str) -> None:
         """Note what is about to be downloaded, and from where: what changes meanwhile is then seen as a change."""
@@ -36,12 +39,28 @@ class SourceWatcher:
         if self._interval:
             threading.Thread(target=self._run, name="source-watcher", daemon=True).start()
 
+    @property
+    def polls(self) -> bool:
+        """Whether it looks at all."""
+        return self._interval > 0
+
+    def look_now(self) -> None:
+        """Do not wait for the next poll: somebody says that the source has changed. Many calls may be one look."""
+        self._wake.set()
+
     def close(self) -> None:
         """Stop polling."""
         self._end.set()
+        self._wake.set()
 
     def _run(self) -> None:
-        while not self._end.wait(self._interval):
+        least = min(self._interval, _LEAST_SECONDS)
+        while not self._end.wait(least):
+            self._wake.wait(self._interval - least)
+            if self._end.is_set():
+                return
+            # Before the look: what changes during it is looked at again.
+            self._wake.clear()
             found = self._look(self._uri)
             self._loaded = self._loaded or found
             if found and found != self._now:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import signal
@@ -70,6 +71,12 @@ class Registry:
     def set_alias(self, name: str, alias: str, version: str) -> None:
         self.post("registered-models/alias", name=name, alias=alias, version=version)
 
+    def create_webhook(self, url: str, secret: str) -> None:
+        """Let the registry tell each new alias to an address."""
+        events = [{"entity": "MODEL_VERSION_ALIAS", "action": "CREATED"}]
+        body = {"name": "moved", "url": url, "secret": secret, "events": events}
+        self.ask("POST", "mlflow/webhooks", json=body)
+
     def tags(self, name: str, version: str) -> dict[str, str]:
         found = self.ask("GET", "mlflow/model-versions/get", params={"name": name, "version": version}).json()
         return {one["key"]: one["value"] for one in found["model_version"].get("tags", [])}
@@ -96,6 +103,12 @@ def running_registry(folder: Path, port: int = 0, host: str = "127.0.0.1") -> It
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "of-tests",
         "MLFLOW_SERVER_ALLOWED_HOSTS": "*",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        # Webhooks to this machine, by plain HTTP; MLflow lets them out to public addresses alone.
+        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
+        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+        # It remembers for a minute that it has none.
+        "MLFLOW_WEBHOOK_CACHE_TTL": "1",
+        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),
     }
     options = ("--app-name", "basic-auth", "--host", host, "--port", str(port), "--workers", "1")
     places = ("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "files"))

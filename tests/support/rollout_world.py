@@ -63,6 +63,8 @@ class CountingPods:
 
     def __init__(self) -> None:
         self.samples: dict[str, Sample] = {}
+        #: Those of single pods, by name.
+        self.by_pod: dict[str, Sample] = {}
         self.starts: dict[str, Start] = {}
         #: The models whose token was sent, None for those that were asked without one.
         self.tokens: set[ObjectKey | None] = set()
@@ -72,7 +74,8 @@ class CountingPods:
 
     async def read(self, url: str, token_of: ObjectKey | None = None) -> Sample | None:
         self.tokens.add(token_of)
-        return next((sample for revision, sample in self.samples.items() if f"-{revision}-" in url), None)
+        own = next((sample for name, sample in self.by_pod.items() if f"/{name}:" in url), None)
+        return own or next((sample for revision, sample in self.samples.items() if f"-{revision}-" in url), None)
 
 
 class GivenPredictions:

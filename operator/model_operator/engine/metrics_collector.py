@@ -180,10 +180,14 @@ class MetricsCollector:
 
     def _update_models(self, key: ObjectKey, found: PodSamples, *, asked: Mapping[str, int]) -> bool:
         models = self._models.setdefault(key, {})
+        # A pod that has seen the change knows more than one whose next poll is to come.
+        changed = {
+            revision_of_pod(pod): sample.changed_fingerprint for pod, sample in found if sample.changed_fingerprint
+        }
         reports = {
             revision: ModelReport(
                 model=sample.model,
-                changed_fingerprint=sample.changed_fingerprint,
+                changed_fingerprint=changed.get(revision, ""),
                 source_problem=sample.source_problem,
                 stream=sample.stream,
                 inputs=_inputs(revision, models.get(revision), found, asked=asked[revision]),

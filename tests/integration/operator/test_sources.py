@@ -77,6 +77,22 @@ async def test_an_object_that_was_refused_stays_refused_and_the_next_one_is_trie
     assert status["canaryRevision"] not in ("", aborted)
 
 
+async def test_what_one_pod_of_several_has_seen_counts() -> None:
+    world = World()
+    key = await polled(world)
+    stable = world.status(key)["stableRevision"]
+    pods = [pod["metadata"]["name"] for pod in world.cluster.of_kind("Pod") if f"-{stable}-" in pod["metadata"]["name"]]
+    assert len(pods) > 1
+    model = ModelInfo(uri=GOOD, version="1", format="onnx", sha256="aa")
+    for place, pod in enumerate(pods):
+        world.pods.by_pod[pod] = Sample(model=model, requests=0, errors=0, changed_fingerprint="" if place else "m1")
+    world.clock.advance(parse_duration("31s"))
+    world.sync()
+    await world.evidence.poll()
+    await world.operate(key)
+    assert world.status(key)["source"]["fingerprint"] == "m1"
+
+
 async def test_another_uri_forgets_what_was_seen_at_the_first() -> None:
     world = World()
     key = await polled(world)

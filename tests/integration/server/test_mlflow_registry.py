@@ -52,6 +52,19 @@ def test_an_alias_is_served_and_a_moved_one_is_a_change(registry, wine, serve):
         registry.set_alias("wine", "champion", "1")
 
 
+def test_a_webhook_of_mlflow_brings_the_poll_forward(registry, wine, serve):
+    secret = "of-a-webhook-and-long-enough"
+    environ = {**registry.environ, "MLFLOW_WEBHOOK_SECRET": secret}
+    server = serve(wine, trusted=True, poll_seconds=3600, **environ).wait_ready()
+    registry.create_webhook(str(server.client.base_url.join("/registry/webhook")), secret)
+    registry.set_alias("wine", "champion", "2")
+    try:
+        server.wait_until(lambda: re.search(r'source_changed\{.*source="2-', server.client.get("/metrics").text))
+    finally:
+        registry.set_alias("wine", "champion", "1")
+    server.wait_until(lambda: not re.search(r"source_changed\{", server.client.get("/metrics").text))
+
+
 def test_a_tag_and_a_description_make_no_other_model(registry, wine):
     before = fingerprint("models:/wine/2", environ=registry.environ)
     registry.post("model-versions/set-tag", name="wine", version="2", key="a", value="b")
