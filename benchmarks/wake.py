@@ -1,10 +1,12 @@
 """How long the first request to a model that sleeps takes, next to the start of the same pod without us.
 
 `make bench-wake`. The bare pod is that of the model in a Deployment of its own, which is scaled from zero to one while
-a client asks its Service until it answers.
+a client asks its Service until it answers. A round has both, one after the other, so that the ratio is of pairs under
+the same load; each takes half a minute, most of it until the model sleeps again and all pods are gone.
 """
 
 import copy
+import os
 import statistics
 import subprocess
 import sys
@@ -24,6 +26,10 @@ from modeldeploy.stand import checkout, installed, start_sandbox, wait_until
 ROUNDS = 9
 #: Seconds between two questions to a pod that starts: more often, they would slow the start down.
 _PAUSE = 0.1
+#: Seconds for a start, and for a model until it sleeps and its pods are gone; a run that takes longer fails.
+_LONGEST_START, _LONGEST_REST = 60.0, 60.0
+#: Pods end soon after they are asked to: their requests are over.
+_SETTINGS = {"MODEL_OPERATOR_PRE_STOP_SECONDS": "1"}
 _GOAL = 1.2
 
 
@@ -39,9 +45,14 @@ def measure(folder: Path) -> Table:
     body = {"instances": some_rows(package, 1)}
     with (
         start_sandbox(folder / "stand"),
-        installed(folder / "stand", folder / "stand" / "kubeconfig", values={"activator": {"enabled": True}}),
+        installed(
+            folder / "stand",
+            folder / "stand" / "kubeconfig",
+            settings=_SETTINGS,
+            values={"activator": {"enabled": True}},
+        ),
         Kube.connect(folder / "stand" / "kubeconfig") as kube,
-        httpx.Client(trust_env=False, timeout=120) as client,
+        httpx.Client(trust_env=False, timeout=_LONGEST_START) as client,
     ):
         _apply(kube, package)
         model, bare = _url(kube, "fraud"), _copy(kube)
@@ -51,21 +62,27 @@ def measure(folder: Path) -> Table:
 
         def start() -> None:
             _scale(kube, 1)
+            deadline = time.monotonic() + _LONGEST_START
             while not _answers(client, bare, body):
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"the bare pod has not answered within {_LONGEST_START:g} s")
                 time.sleep(_PAUSE)
 
         woken, started = [], []
-        for _ in range(ROUNDS):
+        for number in range(1, ROUNDS + 1):
             _rest(kube)
             woken.append(_timed(wake))
             _rest(kube)
             started.append(_timed(start))
             _scale(kube, 0)
+            print(
+                f"{number}/{ROUNDS}: {woken[-1]:.2f} s woken, {started[-1]:.2f} s started", file=sys.stderr, flush=True
+            )
     return _table(woken, started)
 
 
 def _table(woken: list[float], started: list[float]) -> Table:
-    ratio = round(statistics.median(woken) / statistics.median(started), 2)
+    ratio = round(statistics.median(one / other for one, other in zip(woken, started, strict=True)), 2)
     return Table(
         name="wake",
         title="Waking a model",
@@ -78,7 +95,12 @@ def _table(woken: list[float], started: list[float]) -> Table:
                 unit="s",
             ),
             Row(what="the fastest of them", value=round(min(started), 2), unit="s"),
-            Row(what="median of the model next to that of the bare pod", value=ratio, unit="x", goal=_GOAL),
+            Row(
+                what="load of the machine, which others used too (5 minutes)",
+                value=round(os.getloadavg()[1], 1),
+                unit="",
+            ),
+            Row(what="the model next to the bare pod of the same round (median)", value=ratio, unit="x", goal=_GOAL),
         ),
     )
 
@@ -136,7 +158,11 @@ def _phase(kube: Kube) -> str:
 
 def _rest(kube: Kube) -> None:
     """Wait until the model sleeps and no pod is left, of either."""
-    wait_until(lambda: _phase(kube) == "Sleeping" and not kube.list(PODS, "default"), "all pods are gone", seconds=90)
+    wait_until(
+        lambda: _phase(kube) == "Sleeping" and not kube.list(PODS, "default"),
+        "all pods are gone",
+        seconds=_LONGEST_REST,
+    )
     time.sleep(1)  # what they leave behind is tidied up
 
 

@@ -74,7 +74,7 @@ class Calls:
                 with self._gate.counted(line) as ending:
                     ending.outcome = await self._gate.pass_on(line, send, within=within)
             except Refused as error:
-                is_over = error.outcome is Outcome.TIMEOUT and within is not None
+                is_over = error.outcome is Outcome.TIMEOUT and within is not None and within < self._gate.hold_seconds
                 code = grpc.StatusCode.DEADLINE_EXCEEDED if is_over else grpc.StatusCode.UNAVAILABLE
                 await context.abort(code, error.message, (("grpc-retry-pushback-ms", _RETRY_MILLISECONDS),))
 

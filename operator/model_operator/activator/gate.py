@@ -41,7 +41,8 @@ class Gate:
 
     def __init__(self, table: Table, metrics: Metrics, *, hold_seconds: float, most_held: int) -> None:
         self._table, self._metrics = table, metrics
-        self._hold_seconds, self._most_held = hold_seconds, most_held
+        self.hold_seconds = hold_seconds
+        self._most_held = most_held
 
     def line(self, port: int) -> Line | None:
         """Return the line of the model with this port."""
@@ -75,7 +76,7 @@ class Gate:
         """
         if self._table.held >= self._most_held:
             raise Refused(Outcome.LIMITED, f"{self._most_held} requests wait for models already")
-        seconds = self._hold_seconds if within is None else min(within, self._hold_seconds)
+        seconds = self.hold_seconds if within is None else min(within, self.hold_seconds)
         deadline = time.monotonic() + seconds
         while True:
             backend = await self._enter(line, deadline, seconds)

@@ -1,9 +1,9 @@
 """The listening ports of a model: one for HTTP, with or without TLS, and one for gRPC."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import grpc
 from aiohttp import web
@@ -17,14 +17,15 @@ from model_operator.api.activation import Route
 _BACKLOG = 2048
 #: Seconds within which a new connection has to say something; a check of whether the port is open wakes no model.
 _SILENT = 10.0
+#: Seconds at the end for calls whose answer is on its way.
+_END_SECONDS = 2.0
 
 
 @dataclass(slots=True)
 class Open:
-    """The open ports of a model."""
+    """The open ports of a model; `end_calls` lets a server of gRPC end its calls."""
 
-    leave_seconds: float
-    stopping: "set[asyncio.Task[None]]"
+    end_calls: Callable[[grpc.aio.Server], None]
     sockets: list[asyncio.Server] = field(default_factory=list)
     calls: grpc.aio.Server | None = None
 
@@ -33,9 +34,7 @@ class Open:
         for server in self.sockets:
             server.close()
         if self.calls is not None:
-            task = asyncio.create_task(self.calls.stop(self.leave_seconds))
-            self.stopping.add(task)
-            task.add_done_callback(self.stopping.discard)
+            self.end_calls(self.calls)
             await asyncio.sleep(0)
 
 
@@ -47,14 +46,16 @@ class Listeners:
     ) -> None:
         self._gate, self._http, self._calls, self._splices = gate, http, calls, splices
         self._host, self._leave_seconds = host, leave_seconds
-        self._stopping: set[asyncio.Task[None]] = set()
-        self._carried: set[asyncio.Task[None]] = set()
+        self._servers: set[grpc.aio.Server] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "Listeners":
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        left = [*self._stopping, *self._carried]
+        # A call gives its place in the line back just before its client has the answer.
+        await asyncio.gather(*(server.stop(_END_SECONDS) for server in self._servers))
+        left = list(self._tasks)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
@@ -65,13 +66,14 @@ class Listeners:
         Raises:
             OSError: one is in use; then none is open.
         """
-        found = Open(self._leave_seconds, self._stopping)
+        found = Open(self._end_calls)
         try:
             found.sockets.append(await self._listen(route, route.port, None))
             if route.grpc_port and route.grpc_tls:
                 found.sockets.append(await self._listen(route, route.grpc_listening, route.grpc_port))
             elif route.grpc_port:
                 found.calls = await self._calls.serve(self._host, route)
+                self._servers.add(found.calls)
         except OSError:
             await found.stop()
             raise
@@ -86,15 +88,25 @@ class Listeners:
             if line is None:
                 client.refuse()
                 return
-            task = asyncio.create_task(self._splices.carry(client, line, pod_port))
-            self._carried.add(task)
-            task.add_done_callback(self._carried.discard)
+            self._run(self._splices.carry(client, line, pod_port))
 
         def protocol() -> asyncio.Protocol:
             return _First(self._http if has_http else None, carry)
 
         loop = asyncio.get_running_loop()
         return await loop.create_server(protocol, self._host, port, backlog=_BACKLOG, reuse_address=True)
+
+    def _end_calls(self, server: grpc.aio.Server) -> None:
+        async def end() -> None:
+            await server.stop(self._leave_seconds)
+            self._servers.discard(server)
+
+        self._run(end())
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 class _First(asyncio.Protocol):

@@ -4,8 +4,8 @@ A connection wakes the model with its first byte. Until there is a pod, what it 
 """
 
 import asyncio
-import contextlib
 import socket
+from collections.abc import Coroutine
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -38,6 +38,11 @@ class End(asyncio.Protocol):
         self._other: End | None = None
         self._kept = bytearray()
         self._is_at_end = False
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether there is another end."""
+        return self._other is not None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -110,20 +115,27 @@ class Splices:
         """Carry a connection until it ends, to `port` of a pod, or to the port of its URL."""
         try:
             with self._gate.counted(line) as ending:
-                passing = asyncio.ensure_future(self._gate.pass_on(line, lambda url: _begin(client, url, port)))
-                either: set[asyncio.Future[Any]] = {passing, client.lost}
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-                if not passing.done():
-                    passing.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await passing
+                pod = await _unless_lost(client, self._gate.pass_on(line, lambda url: _begin(client, url, port)))
+                if pod is None:
                     return
-                pod = await passing
                 ending.outcome = Outcome.ANSWERED if pod.heard_at is not None else Outcome.BROKEN
         except Refused:
             client.refuse()
             return
         await _until_idle(client, pod)
+
+
+async def _unless_lost(client: End, passing: Coroutine[Any, Any, End]) -> End | None:
+    """Return the pod's end; None if the client goes away before there is one."""
+    task = asyncio.create_task(passing)
+    either: set[asyncio.Future[Any]] = {task, client.lost}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        return await task if task.done() or client.is_joined else None
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 async def _begin(client: End, url: str, port: int | None) -> End:
@@ -153,10 +165,12 @@ async def _begin(client: End, url: str, port: int | None) -> End:
 async def _until_idle(client: End, pod: End) -> None:
     """Wait until a connection has ended; end it when nobody has said anything for long."""
     loop = asyncio.get_running_loop()
-    while not pod.lost.done():
-        left = max(client.heard_at or 0.0, pod.heard_at or 0.0) + _IDLE - loop.time()
-        if left <= 0:
-            client.close()
-            pod.close()
-            return
-        await asyncio.wait({pod.lost}, timeout=left)
+    try:
+        while not pod.lost.done():
+            left = max(client.heard_at or 0.0, pod.heard_at or 0.0) + _IDLE - loop.time()
+            if left <= 0:
+                return
+            await asyncio.wait({pod.lost}, timeout=left)
+    finally:
+        client.close()
+        pod.close()

@@ -131,6 +131,9 @@ async def test_a_thousand_calls_at_once_are_all_answered_and_no_pod_gets_more_th
             {"hold_seconds": 1}, {}, None, "UNAVAILABLE", "no pod of it was ready within 1 s", id="nothing starts"
         ),
         pytest.param(
+            {"hold_seconds": 1}, {}, 10, "UNAVAILABLE", "no pod of it was ready within 1 s", id="it may wait longer"
+        ),
+        pytest.param(
             {}, {}, 1.1, "DEADLINE_EXCEEDED", "no pod of it was ready within", id="the client's own deadline is over"
         ),
         pytest.param(
@@ -152,6 +155,17 @@ async def test_a_call_that_no_pod_answers_hears_why(
             await channel.unary_unary(INFER)(b"x", timeout=seconds)
         assert caught.value.code() is grpc.StatusCode[code]
         assert sentence in caught.value.details()
+
+
+async def test_calls_that_are_held_are_answered_though_the_activator_is_asked_to_end() -> None:
+    async with model() as (_, port), activator() as scene, calls_of(scene) as channel:
+        await scene.tell(grpc_port=port)
+        calls = [channel.unary_unary(INFER)(BODY) for _ in range(20)]
+        await scene.held(20)
+        scene.stop.set()
+        await asyncio.sleep(0.3)
+        await scene.tell(await backend(scene), grpc_port=port)
+        assert await asyncio.wait_for(asyncio.gather(*calls), 10) == [BODY] * 20
 
 
 async def test_too_many_calls_are_refused_and_told_when_to_come_again() -> None:
@@ -294,6 +308,18 @@ async def test_many_connections_with_tls_are_all_answered(authority: tuple[Path,
         await scene.tell(url)
         answers = await asyncio.wait_for(asyncio.gather(*asking), 60)
         assert answers == [b"%d" % number for number in range(200)]
+        await scene.held(0)
+        assert await scene.outcomes() == {"answered": 200}
+
+
+async def test_a_client_of_tls_that_closes_with_its_answer_is_answered(authority: tuple[Path, Path, Path]) -> None:
+    async with activator() as scene, https_pod(authority, echo) as url:
+        await scene.tell(url)
+        async with client_of(authority, force_close=True) as client:
+            response = await client.post(f"https://127.0.0.1:{scene.port}/", data=b"x")
+            assert await response.read() == b"x"
+        await scene.held(0)
+        assert await scene.outcomes() == {"answered": 1}
 
 
 async def test_grpc_over_tls_waits_too(authority: tuple[Path, Path, Path]) -> None:
