@@ -72,7 +72,7 @@ async def activator(**settings: Any) -> AsyncIterator[Scene]:
         nobody: Any = None
         operator = await stack.enter_async_context(HttpActivators(nobody, "modeldeploy", "activator", SECRET))
         urls = f"http://127.0.0.1:{control}", f"http://127.0.0.1:{metrics}"
-        scene = Scene(_port_of_model(), *urls, operator, client, stop)
+        scene = Scene(port_of_model(), *urls, operator, client, stop)
 
         async def is_up() -> bool:
             try:
@@ -89,7 +89,7 @@ async def activator(**settings: Any) -> AsyncIterator[Scene]:
             await asyncio.wait_for(task, 10)
 
 
-def _port_of_model() -> int:
+def port_of_model() -> int:
     """Return a free port that has a free one for gRPC below it."""
     while (port := free_port()) < 2 * GRPC_BELOW:
         pass

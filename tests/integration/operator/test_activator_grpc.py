@@ -1,69 +1,24 @@
-"""Calls over gRPC and connections with TLS wait for a pod like requests over HTTP, and are passed on as they came."""
+"""Calls over gRPC wait for a pod like requests over HTTP, and are passed on as they came."""
 
 import asyncio
-import io
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-import aiohttp
 import grpc
 import pytest
-from activators import Scene, activator
-from aiohttp import web
+from activators import SECRET, Scene, activator, port_of_model
 from free_ports import free_port
-from tls_front import Authority
+from grpc_models import BODY, INFER, model
+from waiting import eventually
 
-from model_operator.api.activation import GRPC_BELOW
-
-INFER = "/inference.GRPCInferenceService/ModelInfer"
-BODY = bytes(range(256)) * 1000
-
-
-class Model(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """A model's gRPC server: it answers each message by the same, or ends the call as its name says."""
-
-    def __init__(self) -> None:
-        self.seen: list[dict[str, Any]] = []
-        self.most_at_once = 0
-        self._at_once = 0
-
-    def service(self, details: Any) -> Any:
-        name = details.method.rsplit("/", 1)[1]
-
-        async def handle(requests: AsyncIterator[bytes], context: Any) -> None:
-            self._at_once += 1
-            self.most_at_once = max(self.most_at_once, self._at_once)
-            self.seen.append({**dict(context.invocation_metadata()), "method": details.method})
-            await context.send_initial_metadata((("x-model", "fraud"),))
-            try:
-                async for message in requests:
-                    if name == "Refuses":
-                        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such column", (("hint", "age"),))
-                    await asyncio.sleep(0.02)
-                    await context.write(message)
-                context.set_trailing_metadata((("x-seconds", "0.1"),))
-            finally:
-                self._at_once -= 1
-
-        return grpc.stream_stream_rpc_method_handler(handle)
-
-
-@asynccontextmanager
-async def model(credentials: Any = None, *, port: int = 0) -> AsyncIterator[tuple[Model, int]]:
-    handler, server, port = Model(), grpc.aio.server(), port or free_port()
-    server.add_generic_rpc_handlers((handler,))
-    if credentials is None:
-        server.add_insecure_port(f"127.0.0.1:{port}")
-    else:
-        server.add_secure_port(f"127.0.0.1:{port}", credentials)
-    await server.start()
-    try:
-        yield handler, port
-    finally:
-        await server.stop(0)
+from model_operator.api.activation import GRPC_BELOW, Route, Routes, activator_token
+from model_operator.clients.activators import HttpActivators
+from model_operator.errors import ProviderError
 
 
 def calls_of(scene: Scene, **options: Any) -> grpc.aio.Channel:
@@ -243,134 +198,58 @@ async def test_a_call_to_a_pod_that_ends_is_sent_once_and_unavailable() -> None:
         assert await scene.outcomes() == {"broken": 1}
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """Files of an authority, and of a certificate for 127.0.0.1 with its key."""
-    made = Authority(tmp_path_factory.mktemp("authority"))
-    return made.certificate, *made.issue("fraud", hosts=("127.0.0.1",))
-
-
-@asynccontextmanager
-async def https_pod(
-    authority: tuple[Path, Path, Path], handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-) -> AsyncIterator[str]:
-    context, port = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), free_port()
-    context.load_cert_chain(*authority[1:])
-    runner = web.ServerRunner(web.Server(handle))
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port, ssl_context=context).start()
+@contextmanager
+def process(control: int) -> Iterator[subprocess.Popen[bytes]]:
+    """An activator in a process of its own, which ends with the context."""
+    settings = {
+        "TOKEN": activator_token(SECRET),
+        "HOST": "127.0.0.1",
+        "CONTROL_PORT": str(control),
+        "METRICS_PORT": str(free_port()),
+    }
+    env = {**os.environ, **{f"MODEL_ACTIVATOR_{name}": value for name, value in settings.items()}}
+    child = subprocess.Popen([sys.executable, "-m", "model_operator.activator"], env=env, stderr=subprocess.DEVNULL)
     try:
-        yield f"https://127.0.0.1:{port}"
+        yield child
     finally:
-        await runner.cleanup()
+        child.kill()
+        child.wait()
 
 
-async def echo(request: web.BaseRequest) -> web.StreamResponse:
-    await asyncio.sleep(0.02)
-    return web.Response(body=await request.read())
-
-
-def client_of(authority: tuple[Path, Path, Path], **more: Any) -> aiohttp.ClientSession:
-    trust = ssl.create_default_context(cafile=str(authority[0]))
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust, limit=0, **more))
-
-
-async def test_a_connection_with_tls_waits_and_reaches_the_certificate_of_the_pod(
-    authority: tuple[Path, Path, Path],
-) -> None:
-    async with activator() as scene, https_pod(authority, echo) as url, client_of(authority) as client:
-        await scene.tell()
-        asking = asyncio.create_task(client.post(f"https://127.0.0.1:{scene.port}/predict", data=io.BytesIO(BODY * 3)))
-        await scene.held(1)
-        await asyncio.sleep(0.2)
-        assert not asking.done()
-        await scene.tell(url)
-        assert await (await asyncio.wait_for(asking, 10)).read() == BODY * 3
-        await scene.held(0)
-        again = await client.post(f"https://127.0.0.1:{scene.port}/predict", data=b"again")
-        assert await again.read() == b"again", "the connection stays, without a place in the line"
-
-
-async def test_many_connections_with_tls_are_all_answered(authority: tuple[Path, Path, Path]) -> None:
+async def test_a_call_with_a_retry_policy_is_answered_though_its_activator_is_killed() -> None:
+    policy = {
+        "maxAttempts": 5,
+        "initialBackoff": "1s",
+        "maxBackoff": "5s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    config = json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy}]})
+    control, port = free_port(), port_of_model()
+    address = f"127.0.0.1:{port - GRPC_BELOW}"
+    nobody: Any = None
     async with (
-        activator(requests_per_pod=32) as scene,
-        https_pod(authority, echo) as url,
-        client_of(authority) as client,
+        model() as (pod, pod_port),
+        HttpActivators(nobody, "modeldeploy", "activator", SECRET) as operator,
+        grpc.aio.insecure_channel(address, options=[("grpc.service_config", config)]) as channel,
     ):
-        await scene.tell()
 
-        async def ask(number: int) -> bytes:
-            async with client.post(f"https://127.0.0.1:{scene.port}/", data=b"%d" % number) as response:
-                return await response.read()
+        async def told(*backends: str) -> bool:
+            route = Route(namespace="shop", name="fraud", port=port, backends=backends, grpc_port=pod_port)
+            try:
+                return bool((await operator.tell(f"http://127.0.0.1:{control}", Routes(routes=(route,)))).ports)
+            except ProviderError:
+                return False
 
-        asking = [asyncio.create_task(ask(number)) for number in range(200)]
-        await scene.held(200)
-        await scene.tell(url)
-        answers = await asyncio.wait_for(asyncio.gather(*asking), 60)
-        assert answers == [b"%d" % number for number in range(200)]
-        await scene.held(0)
-        assert await scene.outcomes() == {"answered": 200}
+        async def is_held() -> bool:
+            return bool((await operator.demand(f"http://127.0.0.1:{control}", -1)).held)
 
-
-async def test_a_client_of_tls_that_closes_with_its_answer_is_answered(authority: tuple[Path, Path, Path]) -> None:
-    async with activator() as scene, https_pod(authority, echo) as url:
-        await scene.tell(url)
-        async with client_of(authority, force_close=True) as client:
-            response = await client.post(f"https://127.0.0.1:{scene.port}/", data=b"x")
-            assert await response.read() == b"x"
-        await scene.held(0)
-        assert await scene.outcomes() == {"answered": 1}
-
-
-async def test_grpc_over_tls_waits_too(authority: tuple[Path, Path, Path]) -> None:
-    root, certificate, key = (file.read_bytes() for file in authority)
-    credentials = grpc.ssl_server_credentials([(key, certificate)])
-    async with activator() as scene, model(credentials) as (pod, port):
-        await scene.tell(grpc_port=port, grpc_tls=True)
-        address = f"127.0.0.1:{scene.port - GRPC_BELOW}"
-        async with grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(root)) as channel:
-            call = channel.unary_unary(INFER)(BODY)
-            await scene.held(1)
-            await scene.tell("https://127.0.0.1:1", grpc_port=port, grpc_tls=True)
-            assert await asyncio.wait_for(call, 10) == BODY
-        assert pod.most_at_once == 1
-
-
-async def test_a_client_of_tls_that_cannot_be_answered_gets_an_alert(authority: tuple[Path, Path, Path]) -> None:
-    async with activator(hold_seconds=1) as scene, client_of(authority) as client:
-        await scene.tell()
-        with pytest.raises(aiohttp.ClientConnectorError, match=r"(?i)internal.error"):
-            await client.post(f"https://127.0.0.1:{scene.port}/", data=b"x")
-        assert await scene.outcomes() == {"timeout": 1}
-
-
-async def test_a_client_of_tls_that_leaves_gives_its_place_back(authority: tuple[Path, Path, Path]) -> None:
-    async with activator() as scene, client_of(authority) as client:
-        await scene.tell()
-        asking = asyncio.create_task(client.post(f"https://127.0.0.1:{scene.port}/", data=b"x"))
-        await scene.held(1)
-        asking.cancel()
-        await scene.held(0)
-        assert await scene.outcomes() == {"gone": 1}
-
-
-async def test_plain_requests_to_a_model_with_tls_are_told_so_and_wrong_tls_is_refused(
-    authority: tuple[Path, Path, Path],
-) -> None:
-    async with activator() as scene, https_pod(authority, echo) as url, client_of(authority) as client:
-        await scene.tell(url)
-        async with scene.client.post(scene.url, data=b"x") as response:
-            assert (response.status, "https" in (await response.json())["error"]) == (400, True)
-        await scene.tell("http://127.0.0.1:1")
-        with pytest.raises(aiohttp.ClientConnectorError):
-            await client.post(f"https://127.0.0.1:{scene.port}/", data=b"x")
-
-
-async def test_a_connection_that_says_nothing_wakes_nothing() -> None:
-    async with activator() as scene:
-        await scene.tell()
-        _, writer = await asyncio.open_connection("127.0.0.1", scene.port)
-        await asyncio.sleep(0.2)
-        assert (await scene.demand()).held == {}
-        writer.close()
-        await writer.wait_closed()
+        with process(control) as first:
+            await eventually(told, "the first activator listens", seconds=20)
+            call = channel.unary_unary(INFER)(b"x", timeout=60)
+            await eventually(is_held, "the call is held", seconds=10)
+            first.kill()
+        with process(control):
+            await eventually(lambda: told("http://127.0.0.1:1"), "the next activator listens", seconds=20)
+            assert await call == b"x"
+        assert len(pod.seen) == 1
