@@ -95,7 +95,8 @@ def _require_probabilities(loaded: LoadedModel) -> None:
         why = "answers numbers" if loaded.answers_numbers else "gives none"
         raise DatasetInvalid(
             f"a calibration is of the probabilities of a classifier, and the model {why}",
-            hint="Package it without a holdout.",
+            hint="Of a classifier, list the classes in model.yaml: as categories of the first of output_features. Else"
+            " package it without a holdout.",
         )
     if len(loaded.model.classes) < 2:
         raise DatasetInvalid(

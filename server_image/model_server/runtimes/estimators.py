@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from model_server.domain.model import Signature, TrainedColumn
+from model_server.domain.numbers import Numbers
 from model_server.domain.tensors import Array, Inputs, Outputs
 from model_server.runtimes.inspection import (
     has_blanks_replaced,
@@ -69,6 +70,7 @@ class Estimator:
         self.score_output = "decision_function" if has_scores else ""
         has_classes = has_probabilities or (has_scores and hasattr(estimator, "classes_"))
         self.classes = tuple(np.asarray(estimator.classes_).tolist()) if has_classes else ()
+        self.numbers = _numbers(estimator)
         # Rows are arrays on purpose: the names were checked when the request was read.
         warnings.filterwarnings("ignore", message="X does not have valid feature names")
         self._linear = None if takes_table else fast_path(estimator)
@@ -153,6 +155,15 @@ class Estimator:
 def _is_one_output(estimator: Any) -> bool:
     """Several outputs have classes and probabilities each, which no array of (rows, classes) holds."""
     return not isinstance(getattr(estimator, "classes_", []), list)
+
+
+def _numbers(estimator: Any) -> Numbers | None:
+    """What a Booster of LightGBM answers, which is pickled as it is; None for what has scikit-learn's interface."""
+    if type(estimator).__module__ != "lightgbm.basic":
+        return None
+    from model_server.runtimes.lightgbm import numbers_of
+
+    return numbers_of(estimator)
 
 
 def _feature_count(estimator: Any) -> int | None:

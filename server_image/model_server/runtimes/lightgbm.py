@@ -42,6 +42,11 @@ def load(package: Package, *, threads: int) -> Booster:
     return Booster(booster, threads)
 
 
+def numbers_of(booster: Any) -> Numbers:
+    """What a LightGBM Booster answers to a row, by its objective."""
+    return Numbers(_KINDS.get(booster.params.get("objective", ""), "unknown"), booster.num_model_per_iteration())
+
+
 class Booster:
     """Calls the Booster, which predicts scores: probabilities where its objective gives them."""
 
@@ -53,8 +58,7 @@ class Booster:
     def __init__(self, booster: Any, threads: int) -> None:
         self._booster = booster
         self._threads = threads
-        objective = booster.params.get("objective", "")
-        self.numbers = Numbers(_KINDS.get(objective, "unknown"), booster.num_model_per_iteration())
+        self.numbers = numbers_of(booster)
         names = tuple(booster.feature_name())
         self._categories = lightgbm_categories(booster)
         if self._categories:

@@ -298,7 +298,7 @@ class TestHoldout:
         folder = digits / "numbers"
         folder.mkdir()
         joblib.dump(LinearRegression().fit(np.eye(64), np.ones(64)), folder / "model.joblib")
-        with pytest.raises(Refused, match=r"the model answers numbers\. Package it without a holdout"):
+        with pytest.raises(Refused, match=r"the model answers numbers\. Of a classifier, list the classes"):
             run(folder, "--holdout", digits / "holdout.csv", "--target", "small", "--trusted")
 
     def test_labels_need_the_name_of_their_column(self, digits: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 import yaml
@@ -26,6 +27,14 @@ def lightgbm_text(path: Path, data: Any, objective: str, **parameters: Any) -> A
     booster = lightgbm.train(given, lightgbm.Dataset(data.data, data.target), 5)
     booster.save_model(path / "model.txt")
     return booster.predict(data.data)
+
+
+def lightgbm_pickle(path: Path, data: Any, objective: str, **parameters: Any) -> Any:
+    lightgbm = pytest.importorskip("lightgbm")
+    rated = lightgbm_text(path, data, objective, **parameters)
+    joblib.dump(lightgbm.Booster(model_file=path / "model.txt"), path / "model.joblib")
+    (path / "model.txt").unlink()
+    return rated
 
 
 def xgboost_json(path: Path, data: Any, objective: str, **parameters: Any) -> Any:
@@ -83,6 +92,7 @@ def package(tmp_path: Path) -> Path:
     [
         pytest.param(lightgbm_text, TUMOURS, {"objective": "binary"}, [0, 1], id="LightGBM, two classes"),
         pytest.param(lightgbm_text, TUMOURS, {"objective": "binary"}, NAMES[:2], id="LightGBM, classes of text"),
+        pytest.param(lightgbm_pickle, TUMOURS, {"objective": "binary"}, [0, 1], id="LightGBM, a pickled Booster"),
         pytest.param(
             *(lightgbm_text, TUMOURS, {"objective": "multiclass", "num_class": 2}, [0, 1]),
             id="LightGBM, two classes as if they were many",
