@@ -237,3 +237,21 @@ def test_a_new_version_wakes_a_model_and_is_rolled_out_by_its_steps(ward: Ward) 
         MODELDEPLOYMENTS, "renewed", {"metadata": {"annotations": {"modeldeploy.dev/promote": value}}}, ward.namespace
     )
     assert ward.wait("renewed", "Healthy")["stableRevision"] == paused["canaryRevision"]
+
+
+@pytest.mark.timeout(180)
+def test_whoever_scales_the_resource_takes_its_pods_and_gives_them_back(space: Any) -> None:
+    """What KEDA does with a ScaledObject: it writes the subresource `scale`, which knows no `idleAfter`."""
+
+    def scale(replicas: int) -> None:
+        done = space.kubectl("scale", "modeldeployment/scaled", f"--replicas={replicas}")
+        assert done.returncode == 0, done.stderr
+
+    space.apply("scaled", "quick/breast-cancer/1", replicas=1)
+    space.wait_live("scaled", "1")
+    scale(0)
+    pods = "modeldeploy.dev/name=scaled"
+    wait_until(lambda: not space.kube.list(PODS, labels=pods), "its pods are gone", seconds=60)
+    space.apply("scaled", "quick/breast-cancer/2", replicas=0)
+    scale(1)
+    space.wait_live("scaled", "2", seconds=90)
