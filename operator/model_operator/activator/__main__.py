@@ -51,7 +51,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         connections = web.Server(handle, handler_cancellation=True, access_log=None, read_bufsize=_READ_AHEAD)
         stack.push_async_callback(connections.shutdown, _END_SECONDS)
         listeners = await stack.enter_async_context(
-            Listeners(gate, connections, calls, Splices(gate), host=settings.host, leave_seconds=hold_seconds)
+            Listeners(
+                gate,
+                connections,
+                calls,
+                Splices(gate, most=settings.max_held),
+                host=settings.host,
+                leave_seconds=hold_seconds,
+            )
         )
         ready = Readiness(table)
         for app, port in (

@@ -44,6 +44,12 @@ class End(asyncio.Protocol):
         """Whether there is another end."""
         return self._other is not None
 
+    @property
+    def _there(self) -> asyncio.Transport | None:
+        """The other end's transport while it is open."""
+        there = self._other.transport if self._other is not None else None
+        return None if there is None or there.is_closing() else there
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self.transport = cast(asyncio.Transport, transport)
@@ -53,8 +59,9 @@ class End(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Pass bytes on, or keep them."""
         self.heard_at = self._clock()
-        if self._other is not None and self._other.transport is not None:
-            self._other.transport.write(data)
+        if self._other is not None:
+            if (there := self._there) is not None:
+                there.write(data)
             return
         self._kept += data
         if len(self._kept) >= _MOST_KEPT and self.transport is not None:
@@ -62,21 +69,21 @@ class End(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Tell the other end that nothing more comes; with both at their end, or without another one, it is over."""
-        other, self._is_at_end = self._other, True
-        if other is None or other.transport is None or other._is_at_end:
+        other, there, self._is_at_end = self._other, self._there, True
+        if other is None or there is None or other._is_at_end:
             return False
-        other.transport.write_eof()
+        there.write_eof()
         return True
 
     def pause_writing(self) -> None:
         """Read no more from the other end than this one takes."""
-        if self._other is not None and self._other.transport is not None:
-            self._other.transport.pause_reading()
+        if (there := self._there) is not None:
+            there.pause_reading()
 
     def resume_writing(self) -> None:
         """Read from the other end again."""
-        if self._other is not None and self._other.transport is not None:
-            self._other.transport.resume_reading()
+        if (there := self._there) is not None:
+            there.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the other end too."""
@@ -106,23 +113,30 @@ class End(asyncio.Protocol):
 
 
 class Splices:
-    """Passes connections on to pods; each has a place in the line until its first answer is over."""
+    """Passes connections on to pods; each has a place in the line until its first answer is over.
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
+    `most` bounds the connections, with those that stay after it, for all models.
+    """
+
+    def __init__(self, gate: Gate, *, most: int) -> None:
+        self._gate, self._most, self._count = gate, most, 0
 
     async def carry(self, client: End, line: Line, port: int | None) -> None:
         """Carry a connection until it ends, to `port` of a pod, or to the port of its URL."""
+        self._count += 1
         try:
             with self._gate.counted(line) as ending:
+                if self._count > self._most:
+                    raise Refused(Outcome.LIMITED, f"{self._most} connections are open already")
                 pod = await _unless_lost(client, self._gate.pass_on(line, lambda url: _begin(client, url, port)))
                 if pod is None:
                     return
                 ending.outcome = Outcome.ANSWERED if pod.heard_at is not None else Outcome.BROKEN
+            await _until_idle(client, pod)
         except Refused:
             client.refuse()
-            return
-        await _until_idle(client, pod)
+        finally:
+            self._count -= 1
 
 
 async def _unless_lost(client: End, passing: Coroutine[Any, Any, End]) -> End | None:

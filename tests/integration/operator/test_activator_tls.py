@@ -121,6 +121,43 @@ async def test_a_client_of_tls_that_cannot_be_answered_gets_an_alert(authority: 
         assert await scene.outcomes() == {"timeout": 1}
 
 
+@pytest.mark.parametrize("limit", ["max_held", "max_held_per_model"])
+async def test_too_many_connections_are_refused_at_once(authority: tuple[Path, Path, Path], limit: str) -> None:
+    async with activator(**{limit: 2}) as scene, client_of(authority) as client:
+        await scene.tell()
+        asking = [asyncio.create_task(client.post(f"https://127.0.0.1:{scene.port}/", data=b"x")) for _ in range(2)]
+        await scene.held(2)
+        with pytest.raises(aiohttp.ClientConnectorError, match=r"(?i)internal.error"):
+            await client.post(f"https://127.0.0.1:{scene.port}/", data=b"x")
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        await scene.held(0)
+        assert await scene.outcomes() == {"limited": 1, "gone": 2}
+
+
+async def test_a_large_answer_does_not_pile_up_for_a_client_that_reads_slowly(
+    authority: tuple[Path, Path, Path],
+) -> None:
+    size, sent = 64 * 2**20, 0
+
+    async def flood(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse(headers={"Content-Length": str(size)})
+        await response.prepare(request)
+        for _ in range(size // 2**16):
+            await response.write(bytes(2**16))
+            sent += 2**16
+        return response
+
+    async with activator() as scene, https_pod(authority, flood) as url, client_of(authority) as client:
+        await scene.tell(url)
+        async with client.get(f"https://127.0.0.1:{scene.port}/") as response:
+            await asyncio.sleep(1)
+            assert sent < size // 2
+            assert len(await response.read()) == size
+
+
 async def test_a_client_of_tls_that_leaves_gives_its_place_back(authority: tuple[Path, Path, Path]) -> None:
     async with activator() as scene, client_of(authority) as client:
         await scene.tell()
