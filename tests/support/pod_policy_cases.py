@@ -38,6 +38,8 @@ class Case:
     def body(self) -> dict[str, Any]:
         """The ModelDeployment."""
         spec = {"model": {"storageUri": "s3://models/fraud", **self.spec.get("model", {})}}
+        if spec["model"]["storageUri"] is None:
+            del spec["model"]
         spec |= {key: value for key, value in self.spec.items() if key != "model"}
         metadata = {"name": "fraud", "namespace": "team-a", "uid": "1", "generation": 1, "resourceVersion": "1"}
         return {"apiVersion": "modeldeploy.dev/v1alpha1", "kind": "ModelDeployment", "metadata": metadata, "spec": spec}
@@ -100,6 +102,15 @@ def own(title: str, image: str, fields: dict[str, Any], baseline: Any = (), rest
     return Case(title, {"server": {"container": container, **overlay}}, tuple(baseline), tuple(restricted))
 
 
+def fetched(title: str, fields: dict[str, Any], baseline: Any = (), restricted: Any = ()) -> Case:
+    """Return a case of the init container that brings the artifact of a server of the user's own."""
+    at = "T.spec.initContainers[fetch]."
+    container = {"image": "proxy:1", "port": 9000, "readinessPath": "/healthz"}
+    overlay = {"spec": {"initContainers": [{"name": "fetch", **fields}]}}
+    paths = (tuple(f"{at}{path}" for path in given) for given in (baseline, restricted))
+    return Case(title, {"server": {"container": container, "podTemplate": overlay}}, *paths)
+
+
 TRAIN = {"name": "train", "image": "registry.example.com/ml/train:1", "securityContext": SAFE}
 _DROPPED = ("allowPrivilegeEscalation", "capabilities.drop")
 _NAKED = tuple(f"securityContext.{field}" for field in (*_DROPPED, "runAsNonRoot", "seccompProfile"))
@@ -125,6 +136,55 @@ CASES = [
         [f"{_APP}securityContext.privileged"],
     ),
     own("another image of one's own by the overlay", "proxy:1", {"image": "evil"}, (), [f"{_APP}image"]),
+    own(
+        "a port of the node for a server of one's own",
+        "proxy:1",
+        {"ports": [{"containerPort": 9000, "hostPort": 80}]},
+        [f"{_APP}ports"],
+    ),
+    own(
+        "the hook of a server of one's own on another host",
+        "proxy:1",
+        {"lifecycle": {"preStop": {"httpGet": {"host": "169.254.169.254"}}}},
+        [f"{_APP}lifecycle.preStop"],
+    ),
+    own(
+        "a probe of another host beside a server of one's own",
+        "proxy:1",
+        {"livenessProbe": {"httpGet": {"host": "10.0.0.1", "port": 1}}},
+        [f"{_APP}livenessProbe"],
+    ),
+    own(
+        "a path of a probe that looks like another host",
+        "proxy:1",
+        {"livenessProbe": {"httpGet": {"path": "//10.0.0.1/", "port": 1}}},
+    ),
+    own(
+        "nothing of the securityContext of a server of one's own",
+        "proxy:1",
+        {"securityContext": None},
+        (),
+        [f"{_APP}securityContext.{field}" for field in _DROPPED],
+    ),
+    Case(
+        "what is called fetch where nothing is fetched",
+        {
+            "model": {"storageUri": None},
+            "server": {
+                "container": {"image": "proxy:1", "port": 9000, "readinessPath": "/healthz"},
+                "podTemplate": {"spec": {"initContainers": [{"name": "fetch", "image": "proxy:1"}]}},
+            },
+        },
+        (),
+        tuple(f"T.spec.initContainers[fetch].securityContext.{field}" for field in _DROPPED),
+    ),
+    fetched("the image of what fetches", {"image": "evil"}, (), ["image"]),
+    fetched("what fetches as root", {"securityContext": {"runAsUser": 0}}, (), ["securityContext.runAsUser"]),
+    fetched("what fetches with all rights", {"securityContext": {"privileged": True}}, ["securityContext.privileged"]),
+    fetched(
+        "variables and resources of what fetches",
+        {"env": [{"name": "A", "value": "b"}], "resources": {"limits": {"cpu": 1}}},
+    ),
     pod("what many overlays have", {"nodeSelector": {"gpu": "a"}, "tolerations": [{"operator": "Exists"}]}),
     server("resources, variables and a GPU", {"resources": {"limits": {"nvidia.com/gpu": 1}}, "env": [{"name": "A"}]}),
     *(pod(field, {field: True}, [f"T.spec.{field}"]) for field in ("hostNetwork", "hostPID", "hostIPC")),

@@ -53,7 +53,7 @@ is what the operator gives (`own`, `kept`), and what it sets to null is gone.
     'path': p.path, 'kept': p.kept, 'context': p.context,
     'account': (has(p.spec.serviceAccountName) && p.spec.serviceAccountName != null) && p.spec.serviceAccountName != '' ? dyn(p.spec.serviceAccountName)
     : (has(p.spec.serviceAccount) && p.spec.serviceAccount != null) && p.spec.serviceAccount != '' ? dyn(p.spec.serviceAccount) : dyn('default')})
-# The containers with their pods. The one of the model server, and that of spec.server.container, are there whether the overlay names them or not.
+# The containers with their pods. The one of the model server, and that of spec.server.container, are there whether the overlay names them or not; so is `fetch`.
 - name: containers
   expression: >-
     (has(variables.spec.containers) && variables.spec.containers.exists(c, c.name == 'server') ? [] : [{'own': dyn(true),
@@ -63,7 +63,8 @@ is what the operator gives (`own`, `kept`), and what it sets to null is gone.
     {{- range $pod := list "pod" "jobPod" }}
     {{- range $kind := list "containers" "initContainers" "ephemeralContainers" }}
     + ((has(variables.{{ $pod }}.spec.{{ $kind }}) && variables.{{ $pod }}.spec.{{ $kind }} != null) ? dyn(variables.{{ $pod }}.spec.{{ $kind }}) : dyn([])).map(c, {
-    'own': dyn(variables.{{ $pod }}.own && '{{ $kind }}' == 'containers' && has(c.name) && (c.name == 'server' || c.name == 'app' && has(variables.server.container))),
+    'own': dyn(variables.{{ $pod }}.own && has(c.name) && ('{{ $kind }}' == 'containers' ? c.name == 'server' || c.name == 'app' && has(variables.server.container)
+    : '{{ $kind }}' == 'initContainers' && c.name == 'fetch' && has(variables.server.container) && has(variables.wanted.model) && has(variables.wanted.model.storageUri))),
     'pod': dyn(variables.{{ $pod }}), 'c': dyn(c),
     'path': dyn(variables.{{ $pod }}.path + '.spec.{{ $kind }}[' + ((has(c.name) && c.name != null) ? c.name : '') + ']')})
     {{- end }}

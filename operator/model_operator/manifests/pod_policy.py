@@ -122,5 +122,9 @@ def _written(resource: ModelDeployment, origin: str, path: str) -> str:
 
 def _names_image(overlay: Mapping[str, Any], path: str) -> bool:
     """Whether the overlay names the image at a path of the merged template."""
-    containers = (overlay.get("spec") or {}).get("containers") or ()
-    return any(f"spec.containers[{one['name']}].image" == path and one.get("image") is not None for one in containers)
+    spec = overlay.get("spec") or {}
+    return any(
+        f"spec.{kind}[{one['name']}].image" == path and one.get("image") is not None
+        for kind in ("containers", "initContainers")
+        for one in spec.get(kind) or ()
+    )

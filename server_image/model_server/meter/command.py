@@ -19,11 +19,11 @@ from model_server.errors import StartError
 from model_server.key_limits import KeyLimits, parse_limits
 from model_server.logs import configure, toggle_debug
 from model_server.meter.front import Front
-from model_server.meter.meter import CODES, Limits, Meter
+from model_server.meter.meter import Limits, Meter
 from model_server.meter.readiness import watch
 from model_server.meter.recording import BodyLog, Labels
 from model_server.meter.settings import MeterSettings, read_meter_settings
-from model_server.meter.upstream import Upstream
+from model_server.meter.upstream import STATUSES, Upstream
 from model_server.settings import TERMINATION_LOG, Settings
 from model_server.shared_values import SharedValues
 from model_server.sockets import listen
@@ -87,7 +87,7 @@ async def _serve(own: MeterSettings, settings: Settings, listener: socket.socket
 
 
 def _meter(own: MeterSettings, settings: Settings, memory: mmap, worker: int) -> Meter:
-    telemetry = Telemetry(memory, worker, CODES)
+    telemetry = Telemetry(memory, worker, STATUSES)
     telemetry.loaded(
         Identity(
             model=settings.name,

@@ -26,7 +26,6 @@ MOST_HEAD_BYTES = 65_536
 KEEP_ALIVE_SECONDS = 75
 #: Asked by the preStop hook of the container behind: answered when the meter needs it no more.
 DRAINED = b"/meter/drained"
-_MOST_WAITING = 16
 _LINGER_SECONDS = 2.0
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -119,7 +118,8 @@ class Front(asyncio.Protocol):
                 exchange.problem = "the target of the request is no path"
             if exchange.problem:
                 raise MalformedRequest(exchange.problem)
-            if exchange.path == DRAINED and len(meter.waiting) < _MOST_WAITING:
+            # However many wait, and whoever: kubelet is one of them, and each costs what an idle connection does.
+            if exchange.path == DRAINED:
                 exchange.deadline = float("inf")
                 meter.waiting.add(exchange)
                 return
@@ -127,14 +127,13 @@ class Front(asyncio.Protocol):
                 self.answer(exchange, *answer)
                 return
             meter.admit(exchange)
-            if exchange.is_local:
-                return
         except RequestError as error:
             self.fail(exchange, error)
             return
         if exchange.expects and not exchange.received:
             self._transport.write(_CONTINUE)
-        meter.upstream.send(exchange)
+        if not exchange.is_local:
+            meter.upstream.send(exchange)
 
     def _push(self, exchange: Exchange) -> None:
         if exchange.size > self._meter.limits.max_bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator, Sequence
+from urllib.parse import unquote_to_bytes
 
 #: Fields of one connection (RFC 9110, 7.6.1), and those that the meter writes itself.
 _OF_CONNECTION = frozenset(
@@ -21,6 +23,11 @@ _OF_CONNECTION = frozenset(
 #: Where an API key of ours stands: the server behind has no business with it.
 KEYS = frozenset({b"authorization", b"x-api-key"})
 _PLAIN = frozenset({b"keep-alive", b"close"})
+#: What `Connection` cannot take off a message: its framing and address, and what proxies in front say of the client.
+#: Without its length, a body would be the next request to the server behind.
+_NOT_OF_CONNECTION = frozenset(
+    {b"content-length", b"host", b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"}
+)
 
 Fields = Sequence[tuple[bytes, bytes]]
 
@@ -30,8 +37,17 @@ def dropped_fields(fields: Fields, *, has_keys: bool) -> frozenset[bytes]:
     dropped = _OF_CONNECTION | KEYS if has_keys else _OF_CONNECTION
     for name, value in fields:
         if name == b"connection" and value.lower() not in _PLAIN:
-            dropped = dropped | {word.strip().lower() for word in value.split(b",")}
+            dropped = dropped | ({word.strip().lower() for word in value.split(b",")} - _NOT_OF_CONNECTION)
     return dropped
+
+
+def plain_path(target: bytes) -> bytes:
+    """The path that a server may take a target for: percent-decoded, without empty segments and dots."""
+    path = target.partition(b"?")[0]
+    if not (b"%" in path or b"//" in path or b"/." in path):
+        return path
+    plain = posixpath.normpath(b"/" + unquote_to_bytes(path).lstrip(b"/"))
+    return plain + b"/" if path.endswith(b"/") and plain != b"/" else plain
 
 
 def without_offer(fields: Fields) -> Iterator[tuple[bytes, bytes]]:

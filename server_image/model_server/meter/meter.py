@@ -25,7 +25,7 @@ from model_server.errors import (
 )
 from model_server.key_limits import KeyLimits
 from model_server.meter.exchange import MOST_RECORDED, Client, Exchange
-from model_server.meter.head import KEYS, request_head
+from model_server.meter.head import KEYS, plain_path, request_head
 from model_server.meter.recording import Bodies, BodyLog, Labels
 from model_server.meter.upstream import Upstream
 from model_server.request_ids import RequestIds
@@ -40,8 +40,6 @@ _REFUSALS: Mapping[int, type[RequestError]] = {
     415: UnsupportedMediaType,
     422: InvalidInput,
 }
-#: Statuses of answers that are counted: every one that HTTP has.
-CODES = tuple(range(200, 600))
 _JSON = b"application/json"
 FEEDBACK = b"/feedback"
 
@@ -181,7 +179,8 @@ class Meter:
 
     def _is_prediction(self, exchange: Exchange) -> bool:
         if self._paths:
-            return exchange.target.startswith(self._paths)
+            # As the server behind may read it: `/v1/%63hat` is no way around the limits of keys.
+            return exchange.target.startswith(self._paths) or plain_path(exchange.target).startswith(self._paths)
         return exchange.method == b"POST"
 
     # --- paths of its own

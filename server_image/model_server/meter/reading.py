@@ -94,6 +94,8 @@ class RequestReader:
                     exchange.problem = "the body has another transfer coding than chunked"
             elif name == b"expect":
                 exchange.expects = value.lower() == b"100-continue"
+        # Fields of a trailer are nobody's: among those of the head they would be passed on as such.
+        self._fields = []
         self.head_bytes = 0
         self._record(exchange)
         self.line.append(exchange)

@@ -21,6 +21,8 @@ CONNECT_SECONDS = 2.0
 #: Idle connections that are kept.
 MOST_IDLE = 64
 MOST_HEAD_BYTES = 65_536
+#: Statuses of answers, all of which are counted: every one that HTTP has (RFC 9110, 15).
+STATUSES = range(200, 600)
 
 
 class Upstream:
@@ -145,8 +147,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.abort()
             return
         self._has_answered = True
-        if not self._has_head:
-            self._head_bytes += len(data)
+        self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -155,8 +156,8 @@ class UpstreamConnection(asyncio.Protocol):
         if self._problem:
             self._break(self._problem)
             return
-        if not self._has_head and self._head_bytes > MOST_HEAD_BYTES:
-            self._break(f"the head of the answer has more than {MOST_HEAD_BYTES} bytes")
+        if self._head_bytes > MOST_HEAD_BYTES:
+            self._break(f"the head or the trailer of the answer has more than {MOST_HEAD_BYTES} bytes")
             return
         if self._has_head:
             exchange.deadline = exchange.front.next_deadline()
@@ -209,7 +210,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._fields: list[tuple[bytes, bytes]] = []
         self._has_head = self._is_over = self._is_chunked = self._ends_with_connection = self._is_interim = False
         self._reusable = False
+        #: What has come since the last piece of a body.
         self._head_bytes = self._status = 0
+
+    def on_message_begin(self) -> None:
+        if self._is_over:
+            # A second answer to one request is nobody's.
+            self._reusable = False
 
     def on_status(self, reason: bytes) -> None:
         self._reason += reason
@@ -221,17 +228,18 @@ class UpstreamConnection(asyncio.Protocol):
         exchange = self._exchange
         status = self._parser.get_status_code()
         if exchange is None or self._is_over:
-            # A second answer to one request is nobody's.
-            self._reusable = False
             return
         if status < 200:
             self._is_interim = True
             return
         self._has_head = True
-        names = dict(self._fields)
-        if names.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+        if status not in STATUSES:
+            self._problem = f"the answer has the status {status}, which HTTP does not have"
+            return
+        if any(name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in self._fields):
             self._problem = "the answer has another transfer coding than chunked"
             return
+        names = dict(self._fields)
         has_body = exchange.method != b"HEAD" and status not in (204, 304)
         is_framed = b"content-length" in names or b"transfer-encoding" in names
         self._ends_with_connection = has_body and not is_framed
@@ -251,6 +259,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._is_over, self._reusable = True, False
 
     def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
         exchange = self._exchange
         if exchange is None or self._is_over:
             return

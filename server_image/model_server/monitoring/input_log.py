@@ -200,13 +200,25 @@ class SampledLog(Collector, ABC, Generic[R]):
         return records, False
 
     def _write(self, records: list[R]) -> None:
+        # One by one: a request that cannot be written must not take along what others have sent.
+        entries = [entry for record in records if (entry := self._entry_or_none(record)) is not None]
+        if not entries:
+            return
         try:
-            self._sink.write([self.entry(record) for record in records])
-            self._telemetry.values.own[self._written] += len(records)
+            self._sink.write(entries)
+            self._telemetry.values.own[self._written] += len(entries)
         except Exception as error:
             # Whatever the sink's trouble, the log must neither end nor reach the predictions.
-            self._telemetry.values.own[self._dropped] += len(records)
-            log.warning("input log: %d entries lost: %s", len(records), error)
+            self._telemetry.values.own[self._dropped] += len(entries)
+            log.warning("input log: %d entries lost: %s", len(entries), error)
+
+    def _entry_or_none(self, record: R) -> bytes | None:
+        try:
+            return self.entry(record)
+        except Exception as error:
+            self.drop()
+            log.warning("input log: an entry cannot be written: %s", error)
+            return None
 
     def document(self, identifier: str, inputs: Any, outputs: Any) -> bytes:
         """One answered request as JSON."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from model_server.errors import SettingsInvalid
-from model_server.meter.head import chunk, request_head, response_head, without_offer
+from model_server.meter.head import chunk, plain_path, request_head, response_head, without_offer
 from model_server.meter.settings import read_meter_settings
 
 NEEDED = {"MODEL_SERVER_METER_UPSTREAM_PORT": "9000", "MODEL_SERVER_METER_READINESS_PATH": "/ready"}
@@ -69,3 +69,19 @@ def test_settings_have_defaults():
     own, settings = read_meter_settings(NEEDED)
     assert (own.upstream_host, own.protocol, own.prediction_paths) == ("127.0.0.1", "http", ())
     assert settings.port == 8080
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        pytest.param(b"/v1/chat?a=/../b", b"/v1/chat", id="as it is"),
+        pytest.param(b"/", b"/", id="the root"),
+        pytest.param(b"/v1/%63hat", b"/v1/chat", id="encoded"),
+        pytest.param(b"/v1%2Fchat", b"/v1/chat", id="an encoded slash"),
+        pytest.param(b"//v1///chat/", b"/v1/chat/", id="empty segments"),
+        pytest.param(b"/a/../../v1/./chat", b"/v1/chat", id="dots"),
+        pytest.param(b"/a/%2e%2e/v1", b"/v1", id="encoded dots"),
+    ],
+)
+def test_the_path_that_a_server_may_read(target, path):
+    assert plain_path(target) == path
