@@ -48,7 +48,8 @@ class Behind:
             return False
         body = await self._body(head, reader) if path != "/early" else b""
         self.seen.append((head, body))
-        return await getattr(self, f"answer_{path.partition('?')[0].strip('/')}")(writer, body)
+        goes_on: bool = await getattr(self, f"answer_{path.partition('?')[0].strip('/')}")(writer, body)
+        return goes_on
 
     @staticmethod
     async def _body(head: bytes, reader: asyncio.StreamReader) -> bytes:
