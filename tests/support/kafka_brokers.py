@@ -113,16 +113,18 @@ class KafkaServer(Kafka):
         path, file = self.path(), self.folder / "server.properties"
         assert path
         if not file.exists():
-            controller = free_port()
+            controller, internal = free_port(), free_port()
+            # Between brokers without TLS and users: Kafka does not start with certificates that are wrong for itself.
+            listeners = f"CLIENTS://{self.host}:{self.port},INTERNAL://{self.host}:{internal}"
             given = {
                 "process.roles": "broker,controller",
                 "node.id": "1",
                 "controller.quorum.voters": f"1@{self.host}:{controller}",
                 "controller.listener.names": "CONTROLLER",
-                "listeners": f"CLIENTS://{self.host}:{self.port},CONTROLLER://{self.host}:{controller}",
-                "advertised.listeners": f"CLIENTS://{self.host}:{self.port}",
-                "listener.security.protocol.map": f"CONTROLLER:PLAINTEXT,CLIENTS:{self.protocol}",
-                "inter.broker.listener.name": "CLIENTS",
+                "listeners": f"{listeners},CONTROLLER://{self.host}:{controller}",
+                "advertised.listeners": listeners,
+                "listener.security.protocol.map": f"CONTROLLER:PLAINTEXT,INTERNAL:PLAINTEXT,CLIENTS:{self.protocol}",
+                "inter.broker.listener.name": "INTERNAL",
                 "log.dirs": str(self.folder / "data"),
                 "auto.create.topics.enable": "false",
                 "num.partitions": "4",

@@ -365,9 +365,8 @@ LOGINS = {
         "protocol": "SASL_PLAINTEXT",
         "properties": {
             "sasl.enabled.mechanisms": "PLAIN",
-            "sasl.mechanism.inter.broker.protocol": "PLAIN",
             "listener.name.clients.plain.sasl.jaas.config": "org.apache.kafka.common.security.plain.PlainLoginModule"
-            ' required username="kafka" password="right" user_kafka="right" user_model="right";',
+            ' required user_model="right";',
         },
     },
 }
