@@ -141,7 +141,7 @@ def test_a_request_is_answered_though_the_operator_dies_while_the_model_wakes(wa
 
 
 @pytest.mark.timeout(180)
-def test_a_call_over_grpc_wakes_a_model(ward: Ward) -> None:
+def test_a_thousand_calls_over_grpc_wake_a_model_and_are_all_answered(ward: Ward) -> None:
     ward.apply("called", "1", server={"grpcPort": 9000})
     ward.wait("called", "Sleeping")
     address = ward.kube.get(SERVICES, "called", ward.namespace)["spec"]["clusterIP"]
@@ -152,7 +152,8 @@ def test_a_call_over_grpc_wakes_a_model(ward: Ward) -> None:
             request_serializer=type(request).SerializeToString,
             response_deserializer=message("ModelReadyResponse").FromString,
         )
-        assert ask(request, timeout=60).ready
+        calls = [ask.future(request, timeout=100) for _ in range(1000)]
+        assert all(call.result().ready for call in calls)
         assert ward.wait("called", "Healthy")["sleep"]["cause"] == "a request"
         assert ask(request, timeout=60).ready, "whoever answers it"
 
