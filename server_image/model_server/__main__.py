@@ -73,7 +73,7 @@ def _serve(
     except RestartNeeded as restart:
         log.info("starting again: %s", restart)
         listener.close()
-        os.execve(sys.executable, [sys.executable, "-m", "model_server"], restart.environ)  # noqa: S606 - itself
+        os.execve(sys.executable, [sys.executable, "-P", "-m", "model_server"], restart.environ)  # noqa: S606 - itself
     log.info("stopped")
     return 0
 

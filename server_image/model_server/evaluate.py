@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RestartNeeded as restart:
         log.info("starting again: %s", restart)
         words = sys.argv[1:] if arguments is None else arguments
-        os.execve(sys.executable, [sys.executable, "-m", "model_server.evaluate", *words], restart.environ)  # noqa: S606
+        os.execve(sys.executable, [sys.executable, "-P", "-m", "model_server.evaluate", *words], restart.environ)  # noqa: S606
     log.info("evaluated", extra=result)
     termination_log.write_bytes(orjson.dumps(result))
     return 0

@@ -6,6 +6,7 @@ https://distribution.github.io/distribution/spec/auth/token/
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Generator
 
@@ -14,6 +15,8 @@ import httpx
 from modeldeploy.baking.credentials import IDENTITY_TOKEN
 from modeldeploy.requests import Refused
 
+#: Tokens of registries have some thousands; an answer without end is no token.
+_MOST_BYTES = 2**18
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -66,9 +69,17 @@ def _basic(user: str, password: str) -> str:
 
 def _bearer(answer: httpx.Response) -> str:
     try:
-        answer.read()
-        document = answer.json() if answer.status_code == 200 else {}
+        document = json.loads(_small(answer)) if answer.status_code == 200 else {}
         token = document.get("token") or document.get("access_token")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         token = None
     return f"Bearer {token}" if isinstance(token, str) else ""
+
+
+def _small(answer: httpx.Response) -> bytes:
+    content = b""
+    for chunk in answer.iter_bytes(2**14):
+        content += chunk
+        if len(content) > _MOST_BYTES:
+            raise Refused(f"{answer.request.url.host} sends a token of more than {_MOST_BYTES} bytes: this is none")
+    return content

@@ -13,6 +13,7 @@ from modeldeploy.bom.requirements import parse_requirements
 from modeldeploy.package.digest import digest_of, file_digests, files_of, tree_digest
 from modeldeploy.package.signing import SIGNATURE
 from modeldeploy.requests import Refused
+from modeldeploy.yaml_text import load_yaml
 
 #: Documents of more bytes are not what they are called.
 _MOST_BYTES = 16 * 2**20
@@ -77,7 +78,7 @@ def _yaml(path: Path) -> Document:
     if not path.is_file():
         return {}
     try:
-        found = yaml.safe_load(_text(path))
+        found = load_yaml(_text(path))
     except (yaml.YAMLError, RecursionError) as error:
         raise Refused(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict | None):
@@ -114,7 +115,7 @@ def _card(path: Path) -> Document:
     if head.strip() != "---" or not end:
         return {}
     try:
-        found = yaml.safe_load(block)
+        found = load_yaml(block)
     except (yaml.YAMLError, RecursionError):
         # A rule in prose looks like it, and nobody is held to write a head.
         return {}

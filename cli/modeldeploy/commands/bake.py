@@ -50,6 +50,7 @@ def bake(
     from modeldeploy.baking.push import push as bring
     from modeldeploy.baking.reference import parse_image
     from modeldeploy.package.digest import files_of
+    from modeldeploy.package.links import keep_inside
 
     if not folder.is_dir():
         raise Refused(f"{folder} is no folder: put the model's file into one, with what belongs to it")
@@ -65,6 +66,7 @@ def bake(
     files = files_of(folder)
     if not files:
         raise Refused(f"{folder} is empty")
+    keep_inside(folder, files)
     recipe = Recipe(
         folder=folder,
         files=tuple(files),

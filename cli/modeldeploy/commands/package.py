@@ -73,8 +73,10 @@ def package(
     files = files_of(folder)
     sha256 = tree_digest(folder, files)
     if upload is not None:
+        from modeldeploy.package.links import keep_inside
         from modeldeploy.package.uploading import upload as bring
 
+        keep_inside(folder, files)
         bring(folder, files, upload.rstrip("/"), os.environ, replace=force)
         print(f"uploaded {len(files)} files", file=sys.stderr)
     if steps:

@@ -90,7 +90,7 @@ def serve(
     if systemd:
         print(_unit(options), end="")
         return
-    command = [sys.executable, "-m", "model_server", "edge", *options.supervisor_arguments()]
+    command = [sys.executable, "-P", "-m", "model_server", "edge", *options.supervisor_arguments()]
     os.execve(sys.executable, command, {**os.environ, **options.settings()})  # noqa: S606 - becomes the server
 
 

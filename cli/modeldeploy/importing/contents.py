@@ -2,7 +2,8 @@
 
 import shutil
 import zipfile
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +14,8 @@ _MOST_ENTRIES = 10_000
 _RATIO = 200
 _HARMLESS_BYTES = 256 * 2**20
 _CHUNK = 1 << 20
+#: What reading a broken, encrypted or strangely packed entry raises.
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, KeyError, ValueError)
 
 
 class Contents(Protocol):
@@ -34,12 +37,19 @@ class Folder:
 
     def read(self, name: str, limit: int) -> bytes:
         """Return a file of at most `limit` bytes."""
-        with (self.root / name).open("rb") as file:
+        with self._inside(name).open("rb") as file:
             return _within(file.read(limit + 1), name, limit)
 
     def copy(self, name: str, target: Path) -> None:
         """Copy one file."""
-        shutil.copyfile(self.root / name, target)
+        shutil.copyfile(self._inside(name), target)
+
+    def _inside(self, name: str) -> Path:
+        """The file, if no link leads out: the folder may be a stranger's, and what is imported is sent elsewhere."""
+        path = (self.root / name).resolve()
+        if not path.is_relative_to(self.root.resolve()):
+            raise Refused(f"{name} is {path}, by a link that leads out of {self.root}: copy the file there")
+        return path
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,8 @@ class Archive:
     """The files in a zip. Entries are written to places that we choose, never to those that they name."""
 
     path: Path
+    #: Bytes that were written, piece by piece.
+    _written: list[int] = field(default_factory=list)
 
     def names(self) -> list[str]:
         """Return the names of all files in it."""
@@ -58,22 +70,23 @@ class Archive:
 
     def read(self, name: str, limit: int) -> bytes:
         """Return a file of at most `limit` bytes."""
-        with self._opened() as archive, archive.open(name) as file:
-            return _within(file.read(limit + 1), name, limit)
+        try:
+            with self._opened() as archive, archive.open(name) as file:
+                return _within(file.read(limit + 1), name, limit)
+        except _BROKEN as error:
+            raise Refused(f"{name} cannot be unpacked: {error}") from None
 
     def copy(self, name: str, target: Path) -> None:
-        """Unpack one file. The sizes in an archive's headers are claims; what is written is counted."""
-        left = max(_HARMLESS_BYTES, self.path.stat().st_size * _RATIO)
+        """Unpack one file. The sizes in an archive's headers are claims; what is written is counted, of all files."""
+        most = max(_HARMLESS_BYTES, self.path.stat().st_size * _RATIO)
         try:
             with self._opened() as archive, archive.open(name) as file, target.open("wb") as written:
                 while chunk := file.read(_CHUNK):
-                    left -= len(chunk)
-                    if left < 0:
-                        raise Refused(
-                            f"{self.path}: {name} unpacks to {_RATIO} times the archive and more: it is no model"
-                        )
+                    self._written.append(len(chunk))
+                    if sum(self._written) > most:
+                        raise Refused(f"{self.path} unpacks to {_RATIO} times its size and more: it is no model")
                     written.write(chunk)
-        except (zipfile.BadZipFile, EOFError, RuntimeError) as error:
+        except _BROKEN as error:
             raise Refused(f"{self.path}: {name} cannot be unpacked: {error}") from None
 
     def _opened(self) -> zipfile.ZipFile:

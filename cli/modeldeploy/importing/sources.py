@@ -11,6 +11,7 @@ from modeldeploy.importing.contents import Archive, Contents, Folder
 from modeldeploy.importing.textproto import parse
 from modeldeploy.importing.values import Conversion
 from modeldeploy.requests import Refused
+from modeldeploy.yaml_text import load_yaml
 
 #: A document is a page of text; whatever is larger is something else.
 _MOST_BYTES = 1 << 20
@@ -101,7 +102,7 @@ def _decoded(content: bytes) -> str:
 def _json_of(text: str) -> dict[str, Any] | None:
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refused(f"is no JSON: {error}") from None
     return document if isinstance(document, dict) else None
 
@@ -129,7 +130,7 @@ def _yaml_of(text: str) -> dict[str, Any]:
     import yaml
 
     try:
-        document = yaml.safe_load(text)
+        document = load_yaml(text)
     except (yaml.YAMLError, RecursionError) as error:
         raise Refused(f"the configuration is no YAML: {' '.join(str(error).split())}") from None
     return document if isinstance(document, dict) else {}

@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from modeldeploy.yaml_text import check_size
+
 Path = tuple[str | int, ...]
 
 
@@ -65,9 +67,12 @@ def read_documents(text: str) -> Iterator[Document]:
         while loader.check_node():
             node = loader.get_node()
             if node is not None and node.tag != "tag:yaml.org,2002:null":
+                check_size(node)
                 yield Document(loader.construct_document(node), node)
     except yaml.YAMLError as error:
         raise ManifestError(" ".join(str(error).split())) from error
+    except RecursionError:
+        raise ManifestError("it is nested too deeply") from None
 
 
 class _Loader(yaml.SafeLoader):

@@ -9,11 +9,21 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from modeldeploy.requests import Refused
+
 
 def files_of(folder: Path) -> list[str]:
-    """Paths of all files below the folder, relative to it, in the order of their bytes; links are followed."""
+    """Paths of all files below the folder, relative to it, in the order of their bytes; links are followed.
+
+    Raises:
+        Refused: a link leads to a folder that it is in.
+    """
     found = []
-    for parent, _, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        here = Path(parent).resolve()
+        for name in folders:
+            if (link := Path(parent) / name).is_symlink() and here.is_relative_to(link.resolve()):
+                raise Refused(f"{link} is a link to a folder that it is in, which has no end: remove it")
         found += [str((Path(parent) / name).relative_to(folder)) for name in names]
     return sorted(found, key=lambda name: name.encode())
 

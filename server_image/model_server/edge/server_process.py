@@ -87,7 +87,7 @@ class ServerProcess:
                 "SHADOW_TOKEN_SHA256": sha256(token.encode()).hexdigest(),
             }
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "model_server"),
+                *(sys.executable, "-P", "-m", "model_server"),
                 env={**environ, **{f"{PREFIX}{name}": str(value) for name, value in given.items()}},
                 pass_fds=tuple(descriptors.values()),
                 stdin=DEVNULL,
