@@ -37,7 +37,17 @@ def measure(folder: Path, holdout: Path, target: str, environ: Mapping[str, str]
             "MODEL_SERVER_TERMINATION_LOG": str(log),
             "MODEL_SERVER_TRUSTED": str(trusted).lower(),
         }
-        command = [sys.executable, "-P", "-m", _SERVER, "calibrate", "--data", holdout.resolve().as_uri(), "--target", target]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            _SERVER,
+            "calibrate",
+            "--data",
+            holdout.resolve().as_uri(),
+            "--target",
+            target,
+        ]
         done = subprocess.run(command, env=inherited | settings, capture_output=True, text=True, check=False)
         if done.returncode:
             raise Refused(_reason(log, done))

@@ -73,7 +73,8 @@ class WorkerProcess:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         board = make_board()
-        command = [sys.executable, "-P", "-m", "model_server", "pool-worker", str(theirs.fileno()), str(board), str(folder)]
+        words = ("pool-worker", str(theirs.fileno()), str(board), str(folder))
+        command = [sys.executable, "-P", "-m", "model_server", *words]
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 *command,
