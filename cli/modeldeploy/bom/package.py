@@ -60,6 +60,8 @@ def read_evaluation(path: Path) -> Document:
     if not path.is_file():
         raise Refused(f"--evaluation {path} is no file")
     found = _json(path)
+    if found.get("reason"):
+        raise Refused(f"{path} tells that the evaluation failed: {found['reason']}: {str(found.get('message'))[:500]}")
     if not isinstance(found.get("metrics"), dict):
         raise Refused(f"{path} has no metrics: write what `python -m model_server evaluate` wrote")
     return found

@@ -49,6 +49,8 @@ def check_file(path: Path, definition: Definition) -> Checked:
     if not count and not problems:
         kinds = ", ".join(sorted({kind for one in checked for kind in one.kinds}))
         found = f"; there are: {kinds}" if kinds else ""
+        if not checked and path.is_dir():
+            found = " (of a folder its own .yaml, .yml and .json files are read, and none of the folders below)"
         problems = [f"{shown}: has no {definition.kind}: nothing was checked{found}"]
     return Checked(count, problems, warnings)
 

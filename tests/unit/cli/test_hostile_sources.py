@@ -227,3 +227,19 @@ def test_a_password_does_not_follow_a_redirect_to_another_host() -> None:
 
 def test_a_deep_token_is_none() -> None:
     assert len(signed_in(httpx.Response(200, content=b"[" * 100_000))) == 2
+
+
+# --- what a newcomer does
+
+
+def test_a_folder_of_folders_says_where_it_looks(tmp_path: Path) -> None:
+    (tmp_path / "imported" / "iris").mkdir(parents=True)
+    assert "none of the folders below" in " ".join(refused("lint", "-f", tmp_path / "imported").split())
+
+
+def test_an_evaluation_that_failed_says_why(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text(
+        json.dumps({"reason": "DatasetInvalid", "message": "accuracy is for classes"})
+    )
+    said = refused("bom", folder, "--evaluation", tmp_path / "result.json")
+    assert "the evaluation failed: DatasetInvalid: accuracy is for classes" in said
