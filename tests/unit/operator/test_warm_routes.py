@@ -1,6 +1,5 @@
 """The first weight of a canary waits for a router that knows it, and not for ever."""
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +8,7 @@ from decision_tables import BOTH, JUST_NOW, NOW, decided, observed, resource, ro
 
 from model_operator.api.status import Weights
 from model_operator.api.traffic import RouteView
+from model_operator.api.values import replace
 from model_operator.policy.rollout.context import RolloutContext
 from model_operator.policy.rollout.requeue import requeue_after
 from model_operator.policy.rollout.routing import split_of
