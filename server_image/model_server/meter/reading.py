@@ -85,6 +85,7 @@ class RequestReader:
         exchange = Exchange(self._client, parser.get_method(), self._target, fields)
         exchange.is_http10 = parser.get_http_version() != "1.1"
         exchange.keep_alive = parser.should_keep_alive()
+        host: bytes | None = None
         for name, value in fields:
             if name == b"content-length":
                 exchange.length = int(value)
@@ -92,6 +93,10 @@ class RequestReader:
                 exchange.chunked = True
                 if value.lower() != b"chunked":
                     exchange.problem = "the body has another transfer coding than chunked"
+            elif name == b"host":
+                if host is not None and host != value:
+                    exchange.problem = "the request has two hosts"
+                host = value
             elif name == b"expect":
                 exchange.expects = value.lower() == b"100-continue"
         # Fields of a trailer are nobody's: among those of the head they would be passed on as such.

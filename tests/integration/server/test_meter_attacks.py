@@ -82,6 +82,7 @@ async def test_a_body_is_never_the_next_request(meter, fields):
         pytest.param(HEAD.replace(b"\r\n", b"\n") + b"content-length: 2\n\n{}", id="line feeds alone"),
         pytest.param(HEAD + b"x-a: b\rx-c: d\r\ncontent-length: 2\r\n\r\n{}", id="a carriage return alone"),
         pytest.param(HEAD + b"x-a: b\0\r\ncontent-length: 2\r\n\r\n{}", id="a zero byte"),
+        pytest.param(HEAD + b"host: other\r\ncontent-length: 2\r\n\r\n{}", id="two hosts"),
         pytest.param(HEAD + b": a\r\ncontent-length: 2\r\n\r\n{}", id="a field without a name"),
         pytest.param(b"POST /echo HTTP/1.1\r\n x: y\r\nhost: a\r\n\r\n", id="a space before the first field"),
         pytest.param(b"POST /echo\x0b HTTP/1.1\r\nhost: a\r\n\r\n", id="a control character in the target"),
@@ -322,3 +323,49 @@ async def test_what_follows_a_body_without_end_is_cut(meter, piece):
     async with asyncio.timeout(10):
         assert not (await meter.ask("/endless")).is_whole
     assert sent < 20 * 2**20
+
+
+# --- what it costs
+
+
+def megabytes(process: asyncio.subprocess.Process) -> int:
+    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())
+    return int(found[1]) // 1024 if found else 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+async def test_floods_cost_no_memory_and_no_request_of_others(meter):
+    async def endless(writer: asyncio.StreamWriter, body: bytes) -> bool:
+        writer.write(OK + b"\r\n")
+        while True:
+            writer.write(b"x" * 65_536)
+            await writer.drain()
+
+    meter.behind.answer_endless = endless
+    before = megabytes(meter.process)
+    waiting = HEAD + b"expect: 100-continue\r\ncontent-length: 1000000\r\n\r\n"
+    floods = [waiting] * 100 + [request("/echo", None, method="GET") * 20_000] + [request("/endless")] * 5
+    clients = [await asyncio.open_connection("127.0.0.1", meter.port, limit=1024) for _ in floods]
+    for (_, writer), flood in zip(clients, floods, strict=True):
+        writer.write(flood)
+    await asyncio.gather(*(meter.ask("/feedback", b"[" * 200_000) for _ in range(50)))
+    async with asyncio.timeout(2):
+        assert (await meter.ask("/score")).status == 200
+    assert megabytes(meter.process) - before < 40
+    for _, writer in clients:
+        writer.close()
+
+
+@pytest.mark.parametrize("piece", [b"HTTP/1.1 100 Continue\r\n\r\n", b"a: b\r\n"], ids=["interim answers", "a head"])
+async def test_a_server_that_drips_is_a_504(meter, piece):
+    async def drip(writer: asyncio.StreamWriter, body: bytes) -> bool:
+        writer.write(OK if piece.startswith(b"a") else piece)
+        while not writer.is_closing():
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.1)
+        return False
+
+    meter.behind.answer_drip = drip
+    async with asyncio.timeout(4):
+        assert (await meter.ask("/drip")).status == 504
