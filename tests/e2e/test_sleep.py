@@ -62,9 +62,12 @@ class Ward:
         self.kube.apply(MODELDEPLOYMENTS, body)
 
     def wait(self, name: str, phase: str, *, seconds: float = 60) -> dict[str, Any]:
+        """Wait for a phase; who sleeps has no pod any more that ends, and still answers."""
+
         def there() -> dict[str, Any] | None:
             found = self.kube.get(MODELDEPLOYMENTS, name, self.namespace).get("status", {})
-            return found if found.get("phase") == phase else None
+            is_there = found.get("phase") == phase and not (phase == "Sleeping" and self.pods(name))
+            return found if is_there else None
 
         return wait_until(there, f"{name} is {phase}", seconds=seconds) or {}
 

@@ -201,7 +201,8 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         while data := await reader.read(_CHUNK):
             writer.write(data)
             await writer.drain()
-        if writer.can_write_eof():
+        # Who was killed meanwhile hears no end.
+        if writer.can_write_eof() and not writer.is_closing():
             writer.write_eof()
     except OSError:
         writer.transport.abort()
