@@ -20,7 +20,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "project"))
 
 #: Files that take minutes.
 LONGEST = frozenset(
-    {"test_batches.py", "test_examples.py", "test_messaging.py", "test_rollouts.py", "test_tutorials.py"}
+    {
+        "test_batches.py",
+        "test_examples.py",
+        "test_messaging.py",
+        "test_rollouts.py",
+        "test_sleep.py",
+        "test_tutorials.py",
+    }
 )
 
 
