@@ -8,7 +8,8 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from typing import cast
 
 import httpx
 
@@ -17,6 +18,7 @@ from modeldeploy.requests import Refused
 
 #: Tokens of registries have some thousands; an answer without end is no token.
 _MOST_BYTES = 2**18
+_PLAIN = {"accept-encoding": "identity"}
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -56,11 +58,11 @@ class RegistryAuth(httpx.Auth):
         asked.pop("error", None)
         if self._user == IDENTITY_TOKEN:
             form = {**asked, "grant_type": "refresh_token", "refresh_token": self._password, "client_id": "modeldeploy"}
-            return httpx.Request("POST", realm, data=form)
+            return httpx.Request("POST", realm, data=form, headers=_PLAIN)
         basic = {"authorization": _basic(self._user, self._password)} if self._user else {}
         # A challenge may want two scopes, that of the repository to mount from among them; each is a parameter.
         scopes = asked.pop("scope", "").split()
-        return httpx.Request("GET", realm, params={**asked, "scope": scopes}, headers=basic)
+        return httpx.Request("GET", realm, params={**asked, "scope": scopes}, headers={**basic, **_PLAIN})
 
 
 def _basic(user: str, password: str) -> str:
@@ -76,10 +78,26 @@ def _bearer(answer: httpx.Response) -> str:
     return f"Bearer {token}" if isinstance(token, str) else ""
 
 
+class _Limited(httpx.SyncByteStream):
+    """The body of an answer, which is refused behind `_MOST_BYTES`; httpx reads it again, and finds it read."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        self._stream, self._host = answer.stream, answer.request.url.host
+
+    def __iter__(self) -> Iterator[bytes]:
+        size = 0
+        for chunk in cast(httpx.SyncByteStream, self._stream):
+            size += len(chunk)
+            if size > _MOST_BYTES:
+                raise Refused(f"{self._host} sends a token of more than {_MOST_BYTES} bytes: this is none")
+            yield chunk
+
+    def close(self) -> None:
+        cast(httpx.SyncByteStream, self._stream).close()
+
+
 def _small(answer: httpx.Response) -> bytes:
-    content = b""
-    for chunk in answer.iter_bytes(2**14):
-        content += chunk
-        if len(content) > _MOST_BYTES:
-            raise Refused(f"{answer.request.url.host} sends a token of more than {_MOST_BYTES} bytes: this is none")
-    return content
+    if "content-encoding" in answer.headers:
+        raise Refused(f"{answer.request.url.host} sends a compressed token, which was not asked for")
+    answer.stream = _Limited(answer)
+    return answer.read()

@@ -201,10 +201,10 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         while data := await reader.read(_CHUNK):
             writer.write(data)
             await writer.drain()
-        # Who was killed meanwhile hears no end.
-        if writer.can_write_eof() and not writer.is_closing():
+        if writer.can_write_eof():
             writer.write_eof()
-    except OSError:
+    # RuntimeError: uvloop's word for a connection that has ended meanwhile, as of a process that was killed.
+    except (OSError, RuntimeError):
         writer.transport.abort()
 
 

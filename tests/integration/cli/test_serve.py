@@ -250,7 +250,8 @@ def test_it_comes_back_after_every_kind_of_end_without_network_too(
     with http_servers.served(storage.handler()) as host:
         given = (f"http://{host}/model.tar.gz", "--poll", "200ms", "--keep", "keep", "--judge-time", "1s")
         serving = serve(*given)
-        serving.wait(lambda: serving.version() == "1")
+        # A package whose server is killed before it is ready cannot be served.
+        serving.wait(lambda: serving.said('"serving"') and serving.version() == "1")
 
         (child,) = serving.children()
         os.kill(child, signal.SIGKILL)
