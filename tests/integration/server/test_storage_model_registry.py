@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import boto3
 import pytest
 from model_registry import ModelRegistry
@@ -61,11 +63,21 @@ def test_what_is_registered_is_fetched_where_it_lies(tmp_path, bucket, api, plac
 def test_what_kubeflows_own_client_registers_is_found(registry, monkeypatch):
     monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", "/dev/null")
     address, _, port = registry.url.rpartition(":")
-    client = ModelRegistry(address, int(port), author="Ada", is_secure=False, user_token="t")
-    for version in ("1", "2"):
-        client.register_model(
-            "wine", f"s3://models/wine/{version}", version=version, model_format_name="onnx", model_format_version="1"
-        )
+    # With a loop of its own, which is closed: else it patches asyncio for the whole process.
+    with asyncio.Runner() as loop:
+
+        def run(coroutine):
+            return loop.run(coroutine)
+
+        client = ModelRegistry(address, int(port), author="Ada", is_secure=False, user_token="t", async_runner=run)
+        for version in ("1", "2"):
+            client.register_model(
+                "wine",
+                f"s3://models/wine/{version}",
+                version=version,
+                model_format_name="onnx",
+                model_format_version="1",
+            )
     seen = fingerprint(NEWEST, environ=at(registry))
     assert seen.startswith("2-")
     assert fingerprint("model-registry://wine/2", environ=at(registry)) == seen
