@@ -184,7 +184,7 @@ class Client:
         try:
             self._ask(name, "/feedback", body, api_key)
         except ModelRefused as refused:
-            if refused.status != NOT_REMEMBERED or not self._is_remembered_by_a_pod(name, body, api_key):
+            if refused.status != NOT_REMEMBERED or not self._tell_pods(name, body, api_key):
                 raise
 
     def promote(self, name: str, *, full: bool = False) -> str:
@@ -217,8 +217,8 @@ class Client:
         patch = make(session.rollout(name), now=session.now(), user=session.user())
         return asking.ask(session, name, patch, timeout=asking.ANSWER_TIMEOUT)
 
-    def _is_remembered_by_a_pod(self, name: str, body: Mapping[str, Any], api_key: str) -> bool:
-        """Ask the pods one by one, and return whether one took the label."""
+    def _tell_pods(self, name: str, body: Mapping[str, Any], api_key: str) -> bool:
+        """Send a label to the pods one by one until one takes it; return whether one did."""
         scheme = self._scheme(name)
         for pod in self._session.pods(name):
             at = f"{scheme}:{pod['metadata']['name']}:{PORT}"
