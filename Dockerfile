@@ -4,13 +4,13 @@
 #   docker build --target server   -t modeldeploy/server   .
 #   docker build --target server --build-arg MORE=server-torch -t modeldeploy/server:torch .
 #   docker build --target server --build-arg EXTRAS=server,server-onnx -t modeldeploy/server:onnx .
-# A tag, so that a build gets the fixes of the base image. Releases are built from the digest that it has then, which their
-# provenance names; `make pin` writes it here.
-ARG PYTHON_IMAGE=python:3.12-slim
+# The tag says what it is, the digest which one: Dependabot and `make pin` renew it. A mirror of yours takes its place by
+# `--build-context base=docker-image://MIRROR/python:3.12-slim@sha256:...`.
+FROM python:3.12-slim@sha256:78387bc3881b8273120a12ebe6c1ab22b018ccc2c9adf565ae1ac9b536e184ea AS base
 
 # --- build: a virtual environment that is copied whole -------------------------------------------
 # What is installed has the hash in constraints.txt; only wheels are, since building one runs its code.
-FROM ${PYTHON_IMAGE} AS build
+FROM base AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ONLY_BINARY=:all: PYTHONDONTWRITEBYTECODE=1
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
@@ -43,7 +43,7 @@ RUN python .ci/pins "${EXTRAS}${MORE:+,${MORE}}" > requirements.txt \
 
 # --- run: no compiler, no pip cache, no root -----------------------------------------------------
 # The root file system may be read-only: nothing is written outside /tmp and the mounted volumes.
-FROM ${PYTHON_IMAGE} AS run
+FROM base AS run
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="modeldeploy" \

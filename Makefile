@@ -173,9 +173,10 @@ sbom: $(RELEASE)/.installed ## List what the images contain of Python, in dist/*
 workflows: $(RELEASE)/.installed ## Look for what can go wrong with the workflows
 	@$(RELEASE)/bin/zizmor --offline --persona regular .github/workflows
 
-pin: ## Write the digest of the base image into the Dockerfile (needs docker and the network)
-	@digest=$$(docker buildx imagetools inspect --format '{{.Manifest.Digest}}' $$(sed -n 's/^ARG PYTHON_IMAGE=\([^@]*\).*/\1/p' Dockerfile)) && \
-		sed -i "s|^\(ARG PYTHON_IMAGE=[^@]*\).*|\1@$$digest|" Dockerfile
+pin: ## Renew the digest of the base image in the Dockerfile (needs docker and the network)
+	@base=$$(sed -n 's/^FROM \(.*\)@sha256:.* AS base$$/\1/p' Dockerfile) && \
+		digest=$$(docker buildx imagetools inspect --format '{{.Manifest.Digest}}' "$$base") && \
+		sed -i "s|^\(FROM $$base@\).* AS base$$|\1$$digest AS base|" Dockerfile
 
 docs: $(STAMP) ## Write the pages under docs/ that are made from the code
 	@$(BIN)/python docs/generate.py

@@ -88,7 +88,16 @@ def test_the_images_install_by_hash_alone() -> None:
     by_hash = [one for one in installs if "--require-hashes --no-deps -r" in one]
     assert len(by_hash) == 3
     assert [one for one in installs if one not in by_hash] == ["--no-deps dist/*.whl"] * 2
-    assert set(re.findall(r"^FROM (\$\S+)", dockerfile, re.MULTILINE)) == {"${PYTHON_IMAGE}"}
+
+
+def test_every_stage_is_built_from_one_base_by_digest() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    stages = re.findall(r"^FROM (\S+) AS (\S+)$", dockerfile, re.MULTILINE)
+    assert len(stages) == len(re.findall("^FROM ", dockerfile, re.MULTILINE))
+    names = {name for _, name in stages}
+    outside = [image for image, _ in stages if image not in names]
+    assert len(outside) == 1
+    assert re.fullmatch(r"python:3\.12-slim@sha256:[0-9a-f]{64}", outside[0])
 
 
 @pytest.mark.parametrize("image", ["operator", "server"])
