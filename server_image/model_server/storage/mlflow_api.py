@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import msgspec
 
-from model_server.errors import ArtifactAccessDenied, ArtifactNotFound, SettingsInvalid, StorageUnavailable
+from model_server.errors import ArtifactNotFound
 from model_server.storage.redaction import redacted
+from model_server.storage.registry_server import RegistryServer, Words, bearer
 from model_server.storage.web import Answer, ask
 
 ADDRESS = "MLFLOW_TRACKING_URI"
@@ -55,28 +55,24 @@ class _Location(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Tracking:
+class Tracking(RegistryServer):
     """A tracking server, and the headers that say who asks."""
 
-    url: str
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    words = Words(
+        scheme="models:/",
+        server="tracking server",
+        setting=ADDRESS,
+        example="https://mlflow.example.com; user and password are MLFLOW_TRACKING_USERNAME and _PASSWORD",
+        api="MLflow's API",
+        served_by="`mlflow server`",
+        refused_hint="Put MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, into the"
+        " Secret in secretName; the user needs the permission READ on the registered model.",
+    )
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Tracking:
         """The tracking server of the environment. Raises SettingsInvalid."""
-        url = environ.get(ADDRESS, "").strip().rstrip("/")
-        if not url:
-            raise SettingsInvalid(
-                f"models:/ needs the address of the tracking server, and {ADDRESS} is not set",
-                hint=f"Set spec.model.registry.url, or {ADDRESS} in the Secret of secretName.",
-            )
-        parts = urlsplit(url)
-        if parts.scheme not in ("https", "http") or not parts.hostname or "@" in parts.netloc or parts.query:
-            raise SettingsInvalid(
-                f"{ADDRESS} is {redacted(url)!r}, which is no plain web address",
-                hint="Write https://mlflow.example.com; user and password are MLFLOW_TRACKING_USERNAME and _PASSWORD.",
-            )
-        return cls(url, _authorization(environ))
+        return cls(cls.address(environ), _authorization(environ))
 
     def version(self, name: str, number: int) -> ModelVersion:
         """A version by its number. Raises ArtifactNotFound and StorageError."""
@@ -84,7 +80,7 @@ class Tracking:
         hint = "Check name and version in the registry."
         found = self._read("mlflow/model-versions/get", {"name": name, "version": str(number)}, _Found, what, hint)
         if found.model_version.number != number:
-            raise self._strange("another version than was asked for")
+            raise self.strange("another version than was asked for")
         return found.model_version
 
     def version_with_alias(self, name: str, alias: str) -> ModelVersion:
@@ -102,53 +98,24 @@ class Tracking:
 
     def read(self, path: str, query: Mapping[str, str], kind: type[T]) -> T:
         """Read a document of the API. Raises StorageError."""
-        return self._decoded(self._ask(path, query), kind)
+        return self.decoded(self._ask(path, query), kind)
 
     def _read(self, path: str, query: Mapping[str, str], kind: type[T], what: str, hint: str) -> T:
         """Read what may not exist: an alias that nobody set is answered 400, and all else 404."""
         answer = self._ask(path, query, accept=(400, 404))
         if answer.status != 200:
             raise ArtifactNotFound(f"the registry {redacted(self.url)} has no {what}", hint=hint)
-        return self._decoded(answer, kind)
+        return self.decoded(answer, kind)
 
     def _ask(self, path: str, query: Mapping[str, str], accept: Collection[int] = ()) -> Answer:
         address = f"{self.url}/api/2.0/{path}?{urlencode(query)}"
         with self.explained():
             return ask(address, headers=self.headers, accept=accept, most_bytes=_MOST_BYTES)
 
-    def _decoded(self, answer: Answer, kind: type[T]) -> T:
-        try:
-            return msgspec.json.decode(answer.body, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise self._strange("no answer of MLflow's API") from None
-
-    def _strange(self, what: str) -> StorageUnavailable:
-        return StorageUnavailable(
-            f"{redacted(self.url)} gave {what}", hint=f"Check {ADDRESS}: it is the address of `mlflow server`."
-        )
-
-    @contextmanager
-    def explained(self) -> Iterator[None]:
-        """Say whose credentials were refused."""
-        try:
-            yield
-        except ArtifactAccessDenied:
-            what = "the credentials" if self.headers else "a request without credentials"
-            raise ArtifactAccessDenied(
-                f"the registry {redacted(self.url)} refused {what}",
-                hint="Put MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, into the"
-                " Secret in secretName; the user needs the permission READ on the registered model.",
-            ) from None
-
 
 def _authorization(environ: Mapping[str, str]) -> dict[str, str]:
     """The header for user and password, or for a token, in MLflow's order. Raises SettingsInvalid."""
     user, password = (environ.get(f"MLFLOW_TRACKING_{one}", "").strip("\r\n") for one in ("USERNAME", "PASSWORD"))
-    token = environ.get("MLFLOW_TRACKING_TOKEN", "").strip()
     if user and password:
         return {"authorization": f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"}
-    if not token:
-        return {}
-    if not (token.isascii() and token.isprintable()):
-        raise SettingsInvalid("MLFLOW_TRACKING_TOKEN has characters that no token has", hint="Write the Secret again.")
-    return {"authorization": f"Bearer {token}"}
+    return bearer(environ, "MLFLOW_TRACKING_TOKEN")

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import msgspec
 
-from model_server.errors import ArtifactAccessDenied, ArtifactNotFound, SettingsInvalid, StorageUnavailable
+from model_server.errors import ArtifactNotFound
 from model_server.storage.redaction import redacted
-from model_server.storage.web import Answer, ask
+from model_server.storage.registry_server import RegistryServer, Words, bearer
+from model_server.storage.web import ask
 
 ADDRESS, TOKEN = "MODEL_REGISTRY_URL", "MODEL_REGISTRY_TOKEN"
 _VERSIONS = ("v1", "v1alpha3")
@@ -76,31 +76,23 @@ class _Artifacts(msgspec.Struct, frozen=True, rename="camel"):
 
 
 @dataclass(frozen=True, slots=True)
-class ModelRegistry:
+class ModelRegistry(RegistryServer):
     """A registry, and the headers that say who asks."""
 
-    url: str
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    words = Words(
+        scheme="model-registry://",
+        server="registry",
+        setting=ADDRESS,
+        example=f"http://model-registry-service.kubeflow.svc:8080; a token is {TOKEN}",
+        api="the Model Registry's API",
+        served_by="the registry's REST API",
+        refused_hint=f"Put {TOKEN} into the Secret in secretName: a token that may read the registry.",
+    )
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> ModelRegistry:
         """The registry of the environment. Raises SettingsInvalid."""
-        url = environ.get(ADDRESS, "").strip().rstrip("/")
-        if not url:
-            raise SettingsInvalid(
-                f"model-registry:// needs the address of the registry, and {ADDRESS} is not set",
-                hint=f"Set spec.model.registry.url, or {ADDRESS} in the Secret of secretName.",
-            )
-        parts = urlsplit(url)
-        if parts.scheme not in ("https", "http") or not parts.hostname or "@" in parts.netloc or parts.query:
-            raise SettingsInvalid(
-                f"{ADDRESS} is {redacted(url)!r}, which is no plain web address",
-                hint=f"Write http://model-registry-service.kubeflow.svc:8080; a token is {TOKEN}.",
-            )
-        token = environ.get(TOKEN, "").strip()
-        if not (token.isascii() and token.isprintable()):
-            raise SettingsInvalid(f"{TOKEN} has characters that no token has", hint="Write the Secret again.")
-        return cls(url, {"authorization": f"Bearer {token}"} if token else {})
+        return cls(cls.address(environ), bearer(environ, TOKEN))
 
     def registered_model(self, name: str) -> RegisteredModel:
         """A registered model by its name. Raises ArtifactNotFound and StorageError."""
@@ -113,7 +105,7 @@ class ModelRegistry:
         what = f"version {name!r} of the model {model.name!r}"
         found = self._read("model_version", query, ModelVersion, what, "Check name and version in the registry.")
         if found.name != name:
-            raise self._strange("another version than was asked for")
+            raise self.strange("another version than was asked for")
         return found
 
     def newest_version(self, model: RegisteredModel) -> ModelVersion:
@@ -157,42 +149,19 @@ class ModelRegistry:
             token = getattr(page, "next_page_token", "")
             if not token:
                 return
-        raise self._strange(f"more than {_MOST_PAGES * _PAGE} {what}, none of which is live")
+        raise self.strange(f"more than {_MOST_PAGES * _PAGE} {what}, none of which is live")
 
     def _read(self, path: str, query: Mapping[str, str], kind: type[T], what: str, hint: str) -> T:
         """Read a document in the version of the API that the server speaks. Raises StorageError."""
         is_known = False
         for version in _VERSIONS:
             address = f"{self.url}/api/model_registry/{version}/{path}?{urlencode(query)}"
-            with self._explained():
+            with self.explained():
                 answer = ask(address, headers=self.headers, accept=(404,), most_bytes=_MOST_BYTES)
             if answer.status == 200:
-                return self._decoded(answer, kind)
+                return self.decoded(answer, kind)
             # The registry says so in its words, and another server that it has no such page.
             is_known |= answer.headers.get_content_type() == "application/json"
         if not is_known:
-            raise self._strange("no answer of the Model Registry's API")
+            raise self.strange("no answer of the Model Registry's API")
         raise ArtifactNotFound(f"the registry {redacted(self.url)} has no {what}", hint=hint)
-
-    def _decoded(self, answer: Answer, kind: type[T]) -> T:
-        try:
-            return msgspec.json.decode(answer.body, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise self._strange("no answer of the Model Registry's API") from None
-
-    def _strange(self, what: str) -> StorageUnavailable:
-        return StorageUnavailable(
-            f"{redacted(self.url)} gave {what}", hint=f"Check {ADDRESS}: it is the address of the registry's REST API."
-        )
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Say whose credentials were refused."""
-        try:
-            yield
-        except ArtifactAccessDenied:
-            what = "the token" if self.headers else "a request without a token"
-            raise ArtifactAccessDenied(
-                f"the registry {redacted(self.url)} refused {what}",
-                hint=f"Put {TOKEN} into the Secret in secretName: a token that may read the registry.",
-            ) from None

@@ -118,7 +118,7 @@ def test_a_token_is_sent_and_a_missing_one_is_named():
     with running(token="t0ken") as registry:
         registry.register("wine", "1", "s3://models/a")
         assert fingerprint(NEWEST, environ=at(registry, MODEL_REGISTRY_TOKEN="t0ken\n"))
-        with pytest.raises(StartError, match="refused a request without a token") as refused:
+        with pytest.raises(StartError, match="refused a request without credentials") as refused:
             fingerprint(NEWEST, environ=at(registry))
     assert refused.value.reason == "ArtifactAccessDenied"
     assert "MODEL_REGISTRY_TOKEN" in refused.value.hint
