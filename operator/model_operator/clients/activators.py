@@ -10,7 +10,7 @@ import msgspec
 
 from model_operator.api.activation import TOKEN_KEY, Bound, Demand, Routes, activator_token
 from model_operator.api.json import JsonObject
-from model_operator.clients.http import HttpClient, body_of
+from model_operator.clients.http import OTHER_FORM, HttpClient, body_of
 from model_operator.clients.kinds import KindInfo
 from model_operator.clients.kubernetes import KubernetesClient
 from model_operator.errors import ApiError, ProviderError
@@ -64,7 +64,7 @@ class HttpActivators(HttpClient):
                 if response.status != 200:
                     raise ProviderError(f"{method} {url} was answered {response.status}")
                 return decode(body)
-        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
+        except (aiohttp.ClientError, TimeoutError, *OTHER_FORM) as error:
             raise ProviderError(f"{method} {url}: {error or type(error).__name__}") from error
 
 

@@ -4,7 +4,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import Self
 
 import aiohttp
+import msgspec
 
+#: What decoding the JSON of a stranger raises where it is not in the form: text that is no UTF-8 is no DecodeError.
+OTHER_FORM = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 #: Seconds to keep an idle connection: less than servers do (75 s), so that none closes one during a request.
 KEPT_SECONDS = 60.0
 

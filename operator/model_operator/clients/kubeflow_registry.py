@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from model_operator.api.source import VersionTags
+from model_operator.clients.http import OTHER_FORM
 from model_operator.clients.registry_dialect import Ask
 from model_operator.errors import ProviderError
 
@@ -83,6 +84,6 @@ def _is_refusal(body: bytes) -> bool:
     """Whether the registry says that it has no such object, and no other server that it has no such page."""
     try:
         msgspec.json.decode(body, type=_Refusal)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except OTHER_FORM:
         return False
     return True

@@ -11,7 +11,7 @@ from model_operator.api.batch import ShardProgress
 from model_operator.api.pool import PoolSample
 from model_operator.api.resource import ObjectKey
 from model_operator.api.shadow import shadow_token
-from model_operator.clients.http import HttpClient, body_of, pieces_of, session_with_pods
+from model_operator.clients.http import OTHER_FORM, HttpClient, body_of, pieces_of, session_with_pods
 from model_operator.clients.metrics_page import LONGEST_TEXT, PageParser, Sample
 
 TIMEOUT = 2.0
@@ -76,7 +76,7 @@ class HttpPodMetrics(HttpClient):
         try:
             async with self.session.get(f"{url}/pool", headers=headers, ssl=False, allow_redirects=False) as response:
                 state = _POOL.decode(await body_of(response, _LARGEST_STATE))
-        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError, RecursionError):
+        except (aiohttp.ClientError, TimeoutError, *OTHER_FORM):
             return None
         counts = (state.models.get(name, 0) for name in ("loaded", "failed", "aside"))
         loaded, failed, aside = (min(max(count, 0), _MOST_POOLED) for count in counts)
@@ -89,7 +89,7 @@ class HttpPodMetrics(HttpClient):
         try:
             async with self.session.get(f"{url}/readyz", ssl=False, allow_redirects=False) as response:
                 state = _STATE.decode(await body_of(response, _LARGEST_STATE))
-        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError, RecursionError):
+        except (aiohttp.ClientError, TimeoutError, *OTHER_FORM):
             return None
         return Start(state.phase, state.message[:LONGEST_TEXT]) if state.phase in _STARTING else None
 

@@ -5,13 +5,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
-import msgspec
 
 from model_operator.api.hooks import WebhookEndpoint
 from model_operator.api.source import RegistryKind, VersionTags
 from model_operator.clients.credentials import ReadSecret, keys_of, secret_of
 from model_operator.clients.egress import LONGEST, EgressPolicy, RefusedAddress
-from model_operator.clients.http import HttpClient, body_of
+from model_operator.clients.http import OTHER_FORM, HttpClient, body_of
 from model_operator.clients.kubeflow_registry import Kubeflow
 from model_operator.clients.mlflow_registry import MLflow
 from model_operator.clients.registry_dialect import Answer, Dialect
@@ -46,7 +45,7 @@ class HttpRegistries(HttpClient):
 
         try:
             await dialect.write(ask, wanted)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except OTHER_FORM as error:
             raise ProviderError(f"what answers is no registry of {dialect.name}: check the address") from error
 
     async def _ask(self, dialect: Dialect, patience: float, method: str, where: str, **more: Any) -> Answer:

@@ -13,7 +13,7 @@ from model_operator.api.resource import ObjectKey
 from model_operator.api.shadow import shadow_token
 from model_operator.api.steps import Replay
 from model_operator.api.sums import SumStats
-from model_operator.clients.http import HttpClient, body_of, session_with_pods
+from model_operator.clients.http import OTHER_FORM, HttpClient, body_of, session_with_pods
 from model_operator.errors import ProviderError
 
 #: Longer than servers take at most to answer a sample.
@@ -144,7 +144,7 @@ def _read(text: bytes, kind: type[T]) -> T:
     """
     try:
         return msgspec.json.decode(text, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except OTHER_FORM as error:
         raise ProviderError(f"a pod's answer about a replay is not one of a model server: {error}") from None
 
 
@@ -152,6 +152,6 @@ def _words(text: bytes) -> str:
     """Return why a server refused, as text; empty if it is no model server's sentence."""
     try:
         message = msgspec.json.decode(text, type=_Refusal).error
-    except (msgspec.DecodeError, RecursionError):
+    except OTHER_FORM:
         return ""
     return f": {message[:_MOST_WORDS]}" if message else ""

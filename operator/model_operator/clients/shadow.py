@@ -12,7 +12,7 @@ import orjson
 from model_operator.api.resource import ObjectKey
 from model_operator.api.shadow import Prediction, ShadowRequest, ShadowResponse, shadow_token
 from model_operator.clients.credentials import ReadSecret, secret_of
-from model_operator.clients.http import HttpClient, body_of, session_with_pods
+from model_operator.clients.http import OTHER_FORM, HttpClient, body_of, session_with_pods
 from model_operator.errors import ProviderError
 
 TIMEOUT = 5.0
@@ -116,7 +116,7 @@ def parse(text: bytes) -> ShadowResponse | Problem:
     """Read an answer; its bytes, counts and the lengths of its texts are limited before anything is built of them."""
     try:
         answer = _DECODER.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except OTHER_FORM as error:
         return Problem(f"a pod's answer about its predictions is not one of a model server: {error}")
     predictions = tuple(
         Prediction(request=one.request, size=one.size, numbers=one.numbers, labels=one.labels)

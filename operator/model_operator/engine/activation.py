@@ -14,6 +14,7 @@ from model_operator.api.json import Body
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.status import Phase
 from model_operator.engine.cache import Cache
+from model_operator.engine.concurrency import logged
 from model_operator.engine.queue import Priority, WorkQueue
 from model_operator.errors import ApiError, ProviderError
 from model_operator.manifests.pods import PORT, pod_url
@@ -87,7 +88,8 @@ class Activation:
             return
         try:
             while True:
-                await self._look()
+                with logged("the look for activators"):
+                    await self._look()
                 await asyncio.sleep(INTERVAL)
         finally:
             for url in list(self._peers):

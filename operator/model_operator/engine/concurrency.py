@@ -3,7 +3,8 @@
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 
 from model_operator.api.resource import ObjectKey
 
@@ -36,7 +37,8 @@ class KeyedTasks:
         """Call `start`, which starts what is due, every so many seconds until cancelled; then end all work."""
         try:
             while True:
-                start()
+                with logged("the start of background work"):
+                    start()
                 await asyncio.sleep(interval)
         finally:
             await self.close()
@@ -53,7 +55,14 @@ class KeyedTasks:
 
 
 async def _guarded(key: ObjectKey, work: Callable[[ObjectKey], Awaitable[None]]) -> None:
-    try:
+    with logged(f"the background work on {key.namespace}/{key.name}"):
         await work(key)
+
+
+@contextmanager
+def logged(where: str) -> Iterator[None]:
+    """Log an error that nobody foresaw, and go on: the operator works for all teams, and would end by it."""
+    try:
+        yield
     except Exception:
-        log.exception("%s/%s: a bug in the background work on it", *key)
+        log.exception("a bug in %s", where)

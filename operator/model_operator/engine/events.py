@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from model_operator.api.json import Body
 from model_operator.api.resource import ModelDeployment
 from model_operator.api.version import API_VERSION, KIND
+from model_operator.engine.concurrency import logged
 from model_operator.errors import ApiError
 from model_operator.policy.status.events import EventDraft
 from model_operator.ports import Clock, Cluster
@@ -72,11 +73,15 @@ class EventRecorder:
         """Write queued Events until cancelled; a rejected one is logged and dropped."""
         while True:
             body = await self._queue.get()
-            try:
-                await self._cluster.post_event(body)
-            except ApiError as error:
-                level = logging.DEBUG if error.is_namespace_terminating else logging.WARNING
-                log.log(level, "event %s was not written: %s", body["reason"], error)
+            with logged(f"the event {body['reason']}"):
+                await self._write(body)
+
+    async def _write(self, body: Body) -> None:
+        try:
+            await self._cluster.post_event(body)
+        except ApiError as error:
+            level = logging.DEBUG if error.is_namespace_terminating else logging.WARNING
+            log.log(level, "event %s was not written: %s", body["reason"], error)
 
 
 def event_body(about: Body, event: EventDraft, now: datetime, reporter: str) -> Body:

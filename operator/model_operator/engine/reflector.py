@@ -10,6 +10,7 @@ from typing import Protocol
 from model_operator.api.json import JsonObject
 from model_operator.api.resource import ObjectKey
 from model_operator.api.version import KIND
+from model_operator.engine.concurrency import logged
 from model_operator.errors import ApiError
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class Reflector:
             version = list_version
             alive.update(body["metadata"]["uid"] for body in items)
             for body in items:
-                self._take(body, Change.LISTED)
+                self._hand_on(body, Change.LISTED)
         self._absences = 0
         if self.kind in self._missing_kinds:
             self._missing_kinds.discard(self.kind)
@@ -114,7 +115,7 @@ class Reflector:
         # Before the first list, the cache has no object that could be gone.
         for body in self._cached() if self.listed.is_set() else ():
             if body["metadata"]["uid"] not in alive and int(body["metadata"]["resourceVersion"]) <= int(version):
-                self._take(body, Change.DELETED)
+                self._hand_on(body, Change.DELETED)
         self.listed.set()
         return version
 
@@ -131,9 +132,15 @@ class Reflector:
             version = body["metadata"]["resourceVersion"]
             if type_ == "BOOKMARK":
                 continue
-            self._take(body, Change.DELETED if type_ == "DELETED" else Change.CHANGED)
+            self._hand_on(body, Change.DELETED if type_ == "DELETED" else Change.CHANGED)
         self._sign()
         return version
+
+    def _hand_on(self, body: JsonObject, change: Change) -> None:
+        """Hand an object on; one that cannot be taken keeps no other back, and no watch from going on."""
+        metadata = body["metadata"]
+        with logged(f"taking {self.kind} {metadata.get('namespace')}/{metadata.get('name')}"):
+            self._take(body, change)
 
     async def _wait_for_kind(self) -> None:
         """Report that the cluster does not have the kind, and keep trying."""

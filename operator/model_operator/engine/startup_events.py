@@ -12,6 +12,7 @@ from model_operator.api.names import REVISION
 from model_operator.api.resource import ObjectKey
 from model_operator.api.times import parse_time
 from model_operator.engine.cache import Cache
+from model_operator.engine.concurrency import KeyedTasks
 from model_operator.engine.events import EventRecorder
 from model_operator.manifests.pods import PORT, pod_url
 from model_operator.observation.observe import is_ready
@@ -39,27 +40,35 @@ class StartupEvents:
 
     def __init__(self, cache: Cache, pods: PodMetrics, recorder: EventRecorder, clock: Clock) -> None:
         self._cache, self._pods, self._recorder, self._clock = cache, pods, recorder, clock
-        self._reported: dict[str, timedelta] = {}
+        #: The age at which each pod was reported last, by the key of its model and its uid.
+        self._reported: dict[ObjectKey, dict[str, timedelta]] = {}
         #: The last message of each pod that starts, by the key of its model and its uid, with its revision.
         self._messages: dict[ObjectKey, dict[str, tuple[str, str]]] = {}
         self._limit = asyncio.Semaphore(_AT_ONCE)
+        self._tasks = KeyedTasks()
 
     async def run(self) -> None:
         """Poll until cancelled."""
-        while True:
-            await self.poll()
-            await asyncio.sleep(INTERVAL)
+        await self._tasks.repeat(self._start_polls, INTERVAL)
 
     async def poll(self) -> None:
-        """Report every start that is due."""
-        by_key = {key: pods for key in self._cache if self._is_short(key) and (pods := self._starting(key))}
-        starting = [(key, pod) for key, pods in by_key.items() for pod in pods]
-        uids = {pod["metadata"]["uid"] for _, pod in starting}
-        self._messages = {
-            key: {uid: told for uid, told in self._messages.get(key, {}).items() if uid in uids} for key in by_key
-        }
-        self._reported = {uid: age for uid, age in self._reported.items() if uid in uids}
-        await asyncio.gather(*(self._report(key, pod) for key, pod in starting))
+        """Report every start that is due, and wait until that is over."""
+        self._start_polls()
+        await self._tasks.settle()
+
+    def _start_polls(self) -> None:
+        short = [key for key in self._cache if self._is_short(key)]
+        for key in self._messages.keys() - set(short):
+            del self._messages[key]
+            del self._reported[key]
+        self._tasks.cancel_except(short)
+        self._tasks.start(short, self._poll_one)
+
+    async def _poll_one(self, key: ObjectKey) -> None:
+        starting = {pod["metadata"]["uid"]: pod for pod in self._starting(key)}
+        self._messages[key] = {uid: one for uid, one in self._messages.get(key, {}).items() if uid in starting}
+        self._reported[key] = {uid: one for uid, one in self._reported.get(key, {}).items() if uid in starting}
+        await asyncio.gather(*(self._report(key, pod) for pod in starting.values()))
 
     def messages(self, key: ObjectKey) -> Mapping[str, str]:
         """Return what a pod that does not become ready says of its start, by revision."""
@@ -77,14 +86,14 @@ class StartupEvents:
 
     async def _report(self, key: ObjectKey, pod: Body) -> None:
         uid, age = pod["metadata"]["uid"], self._clock.now() - parse_time(_running_since(pod))
-        if not is_due(age, self._reported.get(uid)):
+        if not is_due(age, self._reported[key].get(uid)):
             return
         async with self._limit:
             found = await self._pods.start(pod_url(pod, PORT))
         if found is not None:
-            self._reported[uid] = age
+            self._reported[key][uid] = age
             revision = pod["metadata"]["labels"].get(REVISION, "")
-            self._messages.setdefault(key, {})[uid] = (revision, found.message)
+            self._messages[key][uid] = (revision, found.message)
             self._recorder.record_for(pod, EventDraft(found.phase.capitalize(), found.message))
 
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from model_operator.api.resource import ObjectKey
+from model_operator.engine.concurrency import logged
 from model_operator.engine.queue import WorkQueue
 from model_operator.errors import ApiError
 
@@ -40,7 +41,8 @@ async def run_worker(queue: WorkQueue, work: Callable[[ObjectKey], Awaitable[obj
     while True:
         key = await queue.get()
         try:
-            await work(key)
+            with logged(f"the work on {key.namespace}/{key.name}"):
+                await work(key)
         finally:
             queue.done(key)
         # A pass without a write never awaits: yield to the lease and the watches.

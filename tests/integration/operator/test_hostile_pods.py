@@ -13,6 +13,7 @@ from aiohttp import web
 from model_operator.api.shadow import ShadowRequest
 from model_operator.clients.metrics_page import Sample
 from model_operator.clients.pod_metrics import HttpPodMetrics
+from model_operator.clients.replay import HttpReplays
 from model_operator.clients.shadow import HttpPredictions
 from model_operator.errors import ProviderError
 
@@ -37,6 +38,7 @@ VALUES = {
     "too many numbers": b'{"cursor":[0],"predictions":[{"request":"a","size":99,"numbers":[' + b"0," * 99 + b"0]}]}",
     "infinity": b'{"cursor":[0],"predictions":[{"request":"a","size":1,"numbers":[Infinity]}]}',
     "another document": b"[]",
+    "no UTF-8": b'{"cursor":[0],"predictions":[{"request":"\xed\xa0\x80","size":1}]}',
 }
 
 
@@ -58,11 +60,13 @@ async def serving(answer: Handler) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-def repeated(begin: bytes, piece: bytes = b"", times: int = 0, *, encoding: str = "identity") -> Handler:
+def repeated(
+    begin: bytes, piece: bytes = b"", times: int = 0, *, encoding: str = "identity", status: int = 200
+) -> Handler:
     """An answer that begins with `begin` and goes on with as many pieces, a mebibyte at once."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Encoding": encoding})
+        response = web.StreamResponse(status=status, headers={"Content-Encoding": encoding})
         await response.prepare(request)
         at_once = max(1, min(times, MIB // max(1, len(piece))))
         # Who asked may have heard enough.
@@ -119,6 +123,22 @@ async def test_predictions_that_no_server_sends_cost_little(body: tuple[bytes, b
 async def test_values_that_no_server_has_are_refused_where_they_enter(body: bytes) -> None:
     with pytest.raises(ProviderError, match="not one of a model server"):
         await asked(repeated(body))
+
+
+@pytest.mark.parametrize("text", [b"\xed\xa0\x80", b"\xff", b"\\ud800"], ids=["a surrogate", "no UTF-8", "half a pair"])
+async def test_text_that_is_none_is_no_answer_to_any_question(text: bytes) -> None:
+    state = (
+        b'{"phase":"loading","message":"' + text + b'","models":{},"failures":[{"name":"' + text + b'","reason":""}]}'
+    )
+    async with serving(repeated(state)) as url, HttpPodMetrics() as metrics, HttpReplays(b"") as replays:
+        assert await metrics.start(url) is None
+        assert await metrics.pool(url) is None
+        with pytest.raises(ProviderError, match="not one of a model server"):
+            await replays.requests(url, size=1, seconds=1, answer=1, token="")
+    state = b'{"error":"' + text + b'"}'
+    async with serving(repeated(state, status=400)) as url, HttpReplays(b"") as replays:
+        with pytest.raises(ProviderError, match="answered 400$"):
+            await replays.requests(url, size=1, seconds=1, answer=1, token="")
 
 
 async def test_an_answer_is_not_unpacked() -> None:

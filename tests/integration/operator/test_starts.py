@@ -108,3 +108,29 @@ async def test_a_revision_that_never_becomes_ready_goes_back_with_what_its_serve
     await world.operate(key)
     assert world.status(key)["rollback"]["reason"] == "ProgressDeadlineExceeded"
     assert world.status(key)["rollback"]["message"].endswith(told)
+
+
+async def test_an_answer_that_nobody_foresaw_ends_no_more_than_one_look(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    world.cluster.behaviours[SLOW] = Behaviour(ready_after=None)
+    key = world.cluster.create("fraud", spec(SLOW, {"rollingUpdate": {}}, replicas=1))
+    await world.turn(key, 3)
+    start = world.pods.start
+
+    async def fails(url: str) -> Start | None:
+        raise OverflowError
+
+    world.clock.advance(timedelta(seconds=20))
+    world.sync()
+    world.pods.start = fails  # type: ignore[method-assign]
+    running = asyncio.create_task(world.starts.run())
+    await asyncio.sleep(0.05)
+    world.pods.start = start  # type: ignore[method-assign]
+    (pod,) = world.cluster.of_kind("Pod")
+    world.pods.starts[pod["metadata"]["labels"]["modeldeploy.dev/revision"]] = Start("loading", "as onnx")
+    await world.starts.poll()
+    assert [event["message"] for event in await written(world)] == ["as onnx"]
+    assert "default/fraud" in caplog.text
+    assert not running.done()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

@@ -125,3 +125,13 @@ async def test_a_list_of_one_namespace_takes_nothing_away_from_another() -> None
     await asyncio.wait_for(script.is_over.wait(), 5)
     running.cancel()
     assert [name for name, change in listener.heard if change is Change.DELETED] == []
+
+
+async def test_an_object_that_cannot_be_kept_keeps_no_other_back(caplog: pytest.LogCaptureFixture) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(300):
+        deep = {"deeper": deep}
+    hostile = {**service("hostile", 1), "spec": deep}
+    told, _, _ = await play(([[hostile, service("a", 1)]], "2"), [("ADDED", hostile), ("ADDED", service("b", 3))])
+    assert told.names == ["a", "b"]
+    assert "Service default/hostile" in caplog.text
