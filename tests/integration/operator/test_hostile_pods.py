@@ -137,7 +137,7 @@ async def test_text_that_is_none_is_no_answer_to_any_question(text: bytes) -> No
             await replays.requests(url, size=1, seconds=1, answer=1, token="")
     state = b'{"error":"' + text + b'"}'
     async with serving(repeated(state, status=400)) as url, HttpReplays(b"") as replays:
-        with pytest.raises(ProviderError, match="answered 400$"):
+        with pytest.raises(ProviderError, match=r"answered 400$"):
             await replays.requests(url, size=1, seconds=1, answer=1, token="")
 
 
