@@ -39,6 +39,17 @@ class Scene:
         bound = await self.operator.tell(self.control, Routes(routes=(route,)))
         assert bound.ports == (self.port,)
 
+    async def tell_two(self) -> int:
+        """Tell of a model of another namespace, too; return its port."""
+        other = port_of_model()
+        routes = (
+            Route(namespace="shop", name="fraud", port=self.port),
+            Route(namespace="bank", name="risk", port=other),
+        )
+        bound = await self.operator.tell(self.control, Routes(routes=routes))
+        assert set(bound.ports) == {self.port, other}
+        return other
+
     async def demand(self, after: int = -1) -> Demand:
         return await self.operator.demand(self.control, after)
 

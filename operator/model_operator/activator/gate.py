@@ -37,7 +37,10 @@ class Ending:
 
 
 class Gate:
-    """Holds requests until a pod has room; `most_held` bounds what waits, for all models."""
+    """Holds requests until a pod has room.
+
+    `most_held` bounds what waits for all models; where those are of several namespaces, one may use a half of it.
+    """
 
     def __init__(self, table: Table, metrics: Metrics, *, hold_seconds: float, most_held: int) -> None:
         self._table, self._metrics = table, metrics
@@ -74,8 +77,7 @@ class Gate:
         Raises:
             Refused: no pod will answer.
         """
-        if self._table.held >= self._most_held:
-            raise Refused(Outcome.LIMITED, f"{self._most_held} requests wait for models already")
+        self._check_room(line.route.namespace)
         seconds = self.hold_seconds if within is None else min(within, self.hold_seconds)
         deadline = time.monotonic() + seconds
         while True:
@@ -87,6 +89,18 @@ class Gate:
             finally:
                 line.leave(backend)
             await asyncio.sleep(_AGAIN)
+
+    def share_of(self, most: int) -> int:
+        """Return how much of a limit for all models those of one namespace may use."""
+        return self._table.share_of(most)
+
+    def _check_room(self, namespace: str) -> None:
+        """Raise Refused where too many requests wait, of all models or of those of a namespace."""
+        share = self.share_of(self._most_held)
+        if self._table.held >= self._most_held:
+            raise Refused(Outcome.LIMITED, f"{self._most_held} requests wait for models already")
+        if self._table.held_in(namespace) >= share:
+            raise Refused(Outcome.LIMITED, f"{share} requests wait for models of this namespace already")
 
     async def _enter(self, line: Line, deadline: float, seconds: float) -> str:
         waiting = asyncio.create_task(line.enter())

@@ -15,8 +15,13 @@ from model_operator.api.activation import Route
 
 #: Connections that wait to be accepted: a thousand clients may come at once.
 _BACKLOG = 2048
-#: Seconds within which a new connection has to say something; a check of whether the port is open wakes no model.
-_SILENT = 10.0
+#: Seconds within which a new connection has to say whether it is TLS, or send the whole head of its request: no model
+#: has more than one request of a connection, since each answer closes it.
+_HEAD_SECONDS = 10.0
+#: Bytes of a head; cookies and tokens together need a few thousand.
+_MOST_HEAD = 64 * 1024
+_END_OF_HEAD = b"\r\n\r\n"
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 #: Seconds at the end for calls whose answer is on its way.
 _END_SECONDS = 2.0
 
@@ -110,28 +115,38 @@ class Listeners:
 
 
 class _First(asyncio.Protocol):
-    """A new connection: its first byte says whether it is TLS or HTTP, and who goes on with it."""
+    """A new connection: its first byte says whether it is TLS or HTTP, and who goes on with it.
+
+    HTTP goes on when the head is whole: the server behind has no limit for how long a client takes to send one.
+    """
 
     def __init__(self, http: Callable[[], asyncio.Protocol] | None, carry: Callable[[End], None]) -> None:
         self._http, self._carry = http, carry
+        self._head = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._timer = asyncio.get_running_loop().call_later(_SILENT, self._transport.abort)
+        self._timer = asyncio.get_running_loop().call_later(_HEAD_SECONDS, self._transport.abort)
 
     def data_received(self, data: bytes) -> None:
-        self._timer.cancel()
-        is_tls = data[0] == HANDSHAKE
-        if not is_tls and self._http is None:
+        self._head += data
+        if self._head[0] == HANDSHAKE:
+            end = End()
+            self._go_on(end)
+            self._carry(end)
+        elif self._http is None:
             self._transport.abort()
-            return
-        end = End() if is_tls else None
-        chosen: asyncio.Protocol = end or self._http()  # type: ignore[misc]
+        elif _END_OF_HEAD in self._head[: _MOST_HEAD + len(_END_OF_HEAD)]:
+            self._go_on(self._http())
+        elif len(self._head) > _MOST_HEAD:
+            self._transport.write(_TOO_LARGE)
+            self._transport.close()
+
+    def _go_on(self, chosen: asyncio.Protocol) -> None:
+        self._timer.cancel()
         self._transport.set_protocol(chosen)
         chosen.connection_made(self._transport)
-        chosen.data_received(data)
-        if end is not None:
-            self._carry(end)
+        chosen.data_received(bytes(self._head))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()

@@ -69,7 +69,7 @@ class Proxy:
             response = web.StreamResponse(
                 status=answer.status, reason=answer.reason, headers=_passed(answer.raw_headers)
             )
-            response.headers["Connection"] = "close"
+            response.force_close()
             await response.prepare(request)
             async for piece in answer.content.iter_any():
                 await response.write(piece)
@@ -102,7 +102,9 @@ def _unavailable(message: str) -> web.Response:
 
 
 def _refusal(status: int, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.json_response({"error": message}, status=status, headers={"Connection": "close", **(headers or {})})
+    response = web.json_response({"error": message}, status=status, headers=headers)
+    response.force_close()
+    return response
 
 
 def _port_of(request: web.BaseRequest) -> int:

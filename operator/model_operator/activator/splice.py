@@ -5,6 +5,7 @@ A connection wakes the model with its first byte. Until there is a pod, what it 
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import Coroutine
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -115,19 +116,22 @@ class End(asyncio.Protocol):
 class Splices:
     """Passes connections on to pods; each has a place in the line until its first answer is over.
 
-    `most` bounds the connections, with those that stay after it, for all models.
+    `most` bounds the connections, with those that stay after it, for all models; where those are of several namespaces,
+    one may use a half of it.
     """
 
     def __init__(self, gate: Gate, *, most: int) -> None:
-        self._gate, self._most, self._count = gate, most, 0
+        self._gate, self._most = gate, most
+        self._open: Counter[str] = Counter()
 
     async def carry(self, client: End, line: Line, port: int | None) -> None:
         """Carry a connection until it ends, to `port` of a pod, or to the port of its URL."""
-        self._count += 1
+        namespace = line.route.namespace
+        self._open[namespace] += 1
         try:
             with self._gate.counted(line) as ending:
-                if self._count > self._most:
-                    raise Refused(Outcome.LIMITED, f"{self._most} connections are open already")
+                if self._open.total() > self._most or self._open[namespace] > self._gate.share_of(self._most):
+                    raise Refused(Outcome.LIMITED, f"{self._open[namespace]} connections are open already")
                 pod = await _unless_lost(client, self._gate.pass_on(line, lambda url: _begin(client, url, port)))
                 if pod is None:
                     return
@@ -136,7 +140,9 @@ class Splices:
         except Refused:
             client.refuse()
         finally:
-            self._count -= 1
+            self._open[namespace] -= 1
+            if not self._open[namespace]:
+                del self._open[namespace]
 
 
 async def _unless_lost(client: End, passing: Coroutine[Any, Any, End]) -> End | None:

@@ -46,6 +46,15 @@ class Table:
         """Number of requests that wait, for all models."""
         return sum(line.held for line in self._lines.values())
 
+    def held_in(self, namespace: str) -> int:
+        """Number of requests that wait for the models of a namespace."""
+        return sum(line.held for line in self._lines.values() if line.route.namespace == namespace)
+
+    def share_of(self, most: int) -> int:
+        """Return how much of a limit for all models those of one namespace may use: the rest is for other teams'."""
+        namespaces = {line.route.namespace for line in self._lines.values()}
+        return most if len(namespaces) < 2 else max(1, most // 2)
+
     @property
     def requests(self) -> int:
         """Number of requests that wait or are being answered, for all models."""

@@ -51,6 +51,8 @@ class Activation:
         self._has_looked = False
         self._problem = ""
         self._routes: dict[ObjectKey, Route] = {}
+        #: The model of each port in the routes.
+        self._holders: dict[int, ObjectKey] = {}
         #: Ports that were given to models whose status does not have them yet.
         self._claimed: dict[ObjectKey, int] = {}
 
@@ -62,7 +64,7 @@ class Activation:
             return ActivatorView(is_installed=self._activators.is_installed)
         if not self._activators.is_installed:
             return ActivatorView(endpoints=())
-        port = sleep.port if sleep else self._free_port(resource.key)
+        port = self._port_of(resource.key) or self._free_port(resource.key)
         return ActivatorView(
             is_installed=True,
             port=port,
@@ -73,12 +75,13 @@ class Activation:
     def changed(self, key: ObjectKey) -> None:
         """Look at a model again after a change of it, or of its pods."""
         route = self._route(key)
-        if self._routes.get(key) == route:
+        before = self._routes.get(key)
+        if before == route:
             return
-        if route is None:
-            del self._routes[key]
-        else:
-            self._routes[key] = route
+        if before is not None:
+            del self._routes[key], self._holders[before.port]
+        if route is not None:
+            self._routes[key], self._holders[route.port] = route, key
         for peer in self._peers.values():
             peer.has_news.set()
 
@@ -199,7 +202,7 @@ class Activation:
         if key not in self._claimed:
             alive = set(self._cache)
             self._claimed = {other: port for other, port in self._claimed.items() if other in alive}
-            taken = {*self._claimed.values(), *(port for other in alive if (port := self._port_of(other)))}
+            taken = {*self._claimed.values(), *(port for other in alive if (port := self._written_port(other)))}
             port = next((port for port in range(FIRST_PORT, LAST_PORT + 1) if port not in taken), 0)
             if not port:
                 return 0
@@ -207,6 +210,16 @@ class Activation:
         return self._claimed[key]
 
     def _port_of(self, key: ObjectKey) -> int:
+        """Return the port in the status of a model; 0 if it is no port of activators, or led another's requests first.
+
+        A status that somebody else wrote, or brought back from a backup, must not lead the requests to one model to
+        another, nor keep activators from taking the routes of all.
+        """
+        port = self._written_port(key)
+        is_free = self._holders.get(port, key) == key
+        return port if FIRST_PORT <= port <= LAST_PORT and is_free else 0
+
+    def _written_port(self, key: ObjectKey) -> int:
         return int((((self._cache.resource(key) or {}).get("status") or {}).get("sleep") or {}).get("port", 0))
 
     def _route(self, key: ObjectKey) -> Route | None:

@@ -3,7 +3,7 @@
 import asyncio
 import io
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +12,10 @@ import pytest
 from activators import activator
 from aiohttp import web
 from free_ports import free_port
+from waiting import eventually
 from yarl import URL
 
+from model_operator.activator import listeners
 from model_operator.activator.settings import InvalidSettings, settings_from
 from model_operator.api.activation import Routes
 
@@ -157,6 +159,60 @@ async def test_too_many_requests_are_refused_at_once(limit: str) -> None:
         await asyncio.gather(*asking, return_exceptions=True)
         await scene.held(0)
         assert await scene.outcomes() == {"limited": 1, "gone": 2}
+
+
+async def test_a_flood_for_the_models_of_one_team_leaves_room_for_those_of_another() -> None:
+    async with activator(max_held=6) as scene:
+        other = await scene.tell_two()
+        asking = [asyncio.create_task(scene.client.post(scene.url, data=b"x")) for _ in range(3)]
+        await scene.held(3)
+        async with scene.client.post(scene.url, data=b"x") as response:
+            assert response.status == 503
+            assert "3 requests wait for models of this namespace" in (await response.json())["error"]
+        asking.append(asyncio.create_task(scene.client.post(f"http://127.0.0.1:{other}", data=b"x")))
+
+        async def is_held() -> bool:
+            return (await scene.demand()).held.get("bank/risk") == 1
+
+        await eventually(is_held, "the other team's request waits", seconds=10)
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("head", "answer"),
+    [
+        pytest.param(b"", b"", id="silence"),
+        pytest.param(b"POST / HTTP/1.1\r\nHost: fraud\r\nX-Slow: ", b"", id="half a head"),
+        pytest.param(b"POST / HTTP/1.1\r\nX-Long: " + b"a" * 70_000, b"HTTP/1.1 431 ", id="a head without end"),
+    ],
+)
+async def test_a_client_that_sends_no_whole_head_is_cut(
+    head: bytes, answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listeners, "_HEAD_SECONDS", 0.2)
+    async with activator() as scene:
+        await scene.tell()
+        reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
+        writer.write(head)
+        with suppress(ConnectionResetError):
+            assert (await asyncio.wait_for(reader.read(), 10)).startswith(answer)
+        assert (await scene.demand()).held == {}
+        writer.close()
+
+
+async def test_a_head_may_come_in_pieces() -> None:
+    async with activator() as scene, pod() as server:
+        await scene.tell(server.url)
+        reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
+        for piece in (b"POST /x HTTP/1.1\r\nHost: fraud\r\nConte", b"nt-Length: 4\r\n\r", b"\nbo", b"dy"):
+            writer.write(piece)
+            await asyncio.sleep(0.05)
+        answer = await asyncio.wait_for(reader.read(), 10)  # until the connection is closed
+        assert answer.startswith(b"HTTP/1.1 418")
+        assert answer.endswith(b"body")
+        writer.close()
 
 
 async def test_a_request_to_a_pod_that_ends_is_sent_once_and_answered_502() -> None:

@@ -16,6 +16,7 @@ from aiohttp import web
 from free_ports import free_port
 from grpc_models import BODY, INFER, model
 from tls_front import Authority
+from waiting import eventually
 
 from model_operator.api.activation import GRPC_BELOW
 
@@ -134,6 +135,26 @@ async def test_too_many_connections_are_refused_at_once(authority: tuple[Path, P
         await asyncio.gather(*asking, return_exceptions=True)
         await scene.held(0)
         assert await scene.outcomes() == {"limited": 1, "gone": 2}
+
+
+async def test_connections_to_the_models_of_one_team_leave_room_for_those_of_another(
+    authority: tuple[Path, Path, Path],
+) -> None:
+    async with activator(max_held=4) as scene, client_of(authority) as client:
+        other = await scene.tell_two()
+        asking = [asyncio.create_task(client.post(f"https://127.0.0.1:{scene.port}/", data=b"x")) for _ in range(2)]
+        await scene.held(2)
+        with pytest.raises(aiohttp.ClientConnectorError, match=r"(?i)internal.error"):
+            await client.post(f"https://127.0.0.1:{scene.port}/", data=b"x")
+        asking.append(asyncio.create_task(client.post(f"https://127.0.0.1:{other}/", data=b"x")))
+
+        async def is_held() -> bool:
+            return (await scene.demand()).held.get("bank/risk") == 1
+
+        await eventually(is_held, "the other team's connection waits", seconds=10)
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
 
 
 async def test_a_large_answer_does_not_pile_up_for_a_client_that_reads_slowly(

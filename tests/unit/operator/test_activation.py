@@ -12,6 +12,7 @@ from model_operator.activator.metrics import Metrics
 from model_operator.activator.table import Table
 from model_operator.api.activation import FIRST_PORT, Bound, Demand, Route, Routes
 from model_operator.api.resource import ModelDeployment, ObjectKey
+from model_operator.api.version import KIND
 from model_operator.engine.activation import Activation
 from model_operator.engine.cache import Cache
 from model_operator.engine.queue import WorkQueue
@@ -74,7 +75,7 @@ class Scene:
         metadata = {"namespace": "shop", "uid": body["kind"] + body["metadata"]["name"], "generation": 1}
         body["metadata"] = {**metadata, **body["metadata"], "resourceVersion": str(self.version)}
         self.cache.upsert(body)
-        self.activation.changed(KEY)
+        self.activation.changed(ObjectKey("shop", body["metadata"]["name"]) if body["kind"] == KIND else KEY)
 
     def model(self, name: str = "fraud", **status: Any) -> ModelDeployment:
         scaling = {"minReplicas": 0, "maxReplicas": 1, "idleAfter": "15m"}
@@ -96,6 +97,23 @@ class Scene:
 @pytest.fixture
 def scene() -> Scene:
     return Scene()
+
+
+@pytest.mark.parametrize(
+    "forged", [FIRST_PORT, 22, -1, 70_000], ids=["another's", "no activator's", "none", "too high"]
+)
+async def test_a_port_that_somebody_wrote_into_a_status_leads_nothing_anywhere(scene: Scene, forged: int) -> None:
+    async with running(scene):
+        scene.model(phase="Healthy", sleep={"port": FIRST_PORT})
+        await eventually(lambda: done(scene.near.tables[URL].line(FIRST_PORT)), "the activator has the model")
+        forger = scene.model("forger", phase="Sleeping", sleep={"port": forged})
+        honest = scene.model("honest", phase="Healthy", sleep={"port": FIRST_PORT + 7})
+        await eventually(lambda: done(scene.near.tables[URL].line(FIRST_PORT + 7)), "it goes on to take routes")
+        line = scene.near.tables[URL].line(FIRST_PORT)
+        assert line is not None
+        assert line.route.name == "fraud"
+        assert scene.activation.view(forger).port not in (forged, FIRST_PORT, FIRST_PORT + 7)
+        assert scene.activation.view(honest).port == FIRST_PORT + 7
 
 
 async def test_an_activator_is_an_endpoint_as_soon_as_it_listens(scene: Scene) -> None:

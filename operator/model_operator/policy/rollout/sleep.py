@@ -28,7 +28,9 @@ def claim_port(s: RolloutContext) -> Status:
     """Record the port of the activators for the model: they listen long before it sleeps."""
     activator, sleep = s.observed.activator, s.status.sleep
     if can_sleep(s):
-        return s.changed(sleep=Sleep(port=activator.port)) if sleep is None and activator.port else s.status
+        if not activator.port or (sleep is not None and sleep.port == activator.port):
+            return s.status
+        return s.changed(sleep=Sleep(port=activator.port) if sleep is None else replace(sleep, port=activator.port))
     is_awake = s.status.phase not in (Phase.SLEEPING, Phase.WAKING)
     return s.changed(sleep=None) if is_awake else s.status
 
