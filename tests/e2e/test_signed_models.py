@@ -2,14 +2,12 @@
 
 import base64
 import shutil
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from model_packages import own_predictions, some_rows
+from signers import new_key
 from typer.testing import CliRunner
 
 from modeldeploy.app import build
@@ -21,21 +19,13 @@ SECRETS = Resource("", "v1", "secrets")
 CONFIG_MAPS = Resource("", "v1", "configmaps")
 
 
-def new_key(folder: Path, name: str) -> bytes:
-    """Write a private key to NAME.key and return the public one."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
-    (folder / f"{name}.key").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
-    return key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
-
-
 @pytest.fixture(scope="module")
 def signed(space: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A namespace with the public key, and a model that is served because it is signed."""
     if space.cluster.running is None:
         pytest.skip("signs packages, and a cluster's may lie in an image")
     keys = tmp_path_factory.mktemp("keys")
-    public = new_key(keys, "ours")
+    public = new_key(keys, "ours").with_suffix(".pub").read_bytes()
     new_key(keys, "theirs")
     quick = space.cluster.models / "quick" / "breast-cancer"
     for package, version, signer in (

@@ -11,7 +11,7 @@ from msgspec import structs
 from model_operator.api.json import Body
 from model_operator.api.quantities import parse_quantity
 from model_operator.api.resource import ObjectKey, key_of, owner_reference
-from model_operator.api.spec import Auth, CertificateAuthority, PodFields, SecretRef, Server, parse_server
+from model_operator.api.spec import Auth, CertificateAuthority, PodFields, SecretRef, Server, Signature, parse_server
 from model_operator.api.values import Value, read
 from model_operator.errors import InvalidSpec
 
@@ -57,6 +57,7 @@ class PoolSpec(Value, frozen=True, kw_only=True):
     models: tuple[PooledModel, ...]
     secret_name: str | None = None
     ca: CertificateAuthority | None = None
+    signature: Signature = Signature()
     memory_budget: str = "1Gi"
     replicas: int = 1
     processes: int = 2

@@ -39,6 +39,9 @@ _TAKEN = frozenset(
         "AUTH_PROTECT",
         "AUTH_LIMITS",
         "CA_FILE",
+        "SIGNATURE_PUBLIC_KEY",
+        "SIGNATURE_IDENTITY",
+        "SIGNATURE_ISSUER",
         "GRPC_PORT",
         "TLS_DIR",
         "LOG_LEVEL",
@@ -136,7 +139,8 @@ def template_of(pool: ModelPool, settings: PodSettings) -> Body:
 
 def _model(pool: ModelPool) -> Model:
     """Return what all models of a pool have in common. Its URI is none: what a pod makes of it is left out."""
-    return Model(storage_uri="file:///", secret_name=pool.spec.secret_name, ca=pool.spec.ca)
+    spec = pool.spec
+    return Model(storage_uri="file:///", secret_name=spec.secret_name, ca=spec.ca, signature=spec.signature)
 
 
 def _variables(pool: ModelPool) -> list[Body]:

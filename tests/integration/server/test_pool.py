@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pooled import PoolOf, package
+from signers import new_key, sign
 
 from model_server.package.digest import digest
 
@@ -194,6 +195,23 @@ def test_a_package_that_cannot_be_loaded_tells_why(pool: Callable[..., PoolOf], 
     assert "ArtifactNotTrusted" in running.ask("m2").json()["error"]
     assert running.answer("m1") == 1
     assert {path.name for path in (tmp_path / "pool").glob("process-*/*")} == {"model-1"}
+
+
+def test_every_package_of_a_pool_has_to_be_signed(pool: Callable[..., PoolOf], tmp_path: Path) -> None:
+    ours, theirs = new_key(tmp_path, "ours"), new_key(tmp_path, "theirs")
+    signed, foreign, changed, plain = ({**package(tmp_path, number), "trusted": False} for number in range(4))
+    for entry, key in ((signed, ours), (foreign, theirs), (changed, ours)):
+        sign(Path(entry["storageUri"].removeprefix("file://")), key)
+    (tmp_path / "package-2" / "helper.py").write_text("NUMBER = 22\n")
+    running = pool(signed, foreign, changed, plain, server={"signature_public_key": ours.with_suffix(".pub")})
+    assert running.answer("m0") == 0, "a valid signature vouches for code"
+    reasons = ("SignatureInvalid", "SignatureMismatch", "SignatureMissing")
+    for number, reason in enumerate(reasons, start=1):
+        refused = running.ask(f"m{number}")
+        assert (refused.status_code, refused.json()["reason"]) == (503, "ModelUnloadable")
+        assert reason in refused.json()["error"]
+    running.list({**signed, "sha256": "0" * 64})
+    running.server.wait_until(lambda: "DigestMismatch" in running.ask("m0").text)
 
 
 def test_without_a_list_there_is_no_pool(tmp_path: Path, run_server: Callable[..., Any]) -> None:

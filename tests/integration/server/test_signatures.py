@@ -11,10 +11,10 @@ from typing import Any
 
 import http_servers
 import pytest
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from free_ports import free_port
-from model_signing import hashing, signing
+from model_signing import hashing
+from signers import new_key, sign
 
 from model_server.errors import StartError
 from model_server.loader import load
@@ -24,16 +24,6 @@ from model_server.termination import exit_code
 RAN = "from pathlib import Path\nPath({!r}).touch()\n"
 ASKED = {"signature_identity": "release@example.com", "signature_issuer": "https://accounts.example.com"}
 CODE = "def load_model(path): return 1\ndef predict(model, inputs): return [7] * len(inputs)\n"
-
-
-def new_key(folder: Path, name: str, key: Any = None) -> Path:
-    """A private key in NAME.key, and the public one beside it in NAME.pub."""
-    key = key or ec.generate_private_key(ec.SECP256R1())
-    private, public = folder / f"{name}.key", folder / f"{name}.pub"
-    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
-    private.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
-    public.write_bytes(key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
-    return private
 
 
 @pytest.fixture
@@ -54,13 +44,6 @@ def package(tmp_path: Path) -> Path:
     (folder / "weights" / "a.bin").write_bytes(bytes(100_000))
     (folder / "weights" / "b.bin").write_bytes(bytes(1))
     return folder
-
-
-def sign(package: Path, key: Path, *, signature: Path | None = None, config: hashing.Config | None = None) -> None:
-    """Sign as other tools that know the format do."""
-    ignored = hashing.Config().set_ignored_paths(paths=[Path("model.sig")])
-    signer = signing.Config().set_hashing_config(config or ignored).use_elliptic_key_signer(private_key=key)
-    signer.sign(package, signature or package / "model.sig")
 
 
 def start(tmp_path: Path, uri: str, environ: dict[str, str] | None = None, **settings: object) -> Any:

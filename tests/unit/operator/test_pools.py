@@ -63,7 +63,9 @@ def test_the_server_takes_every_setting_that_pods_get() -> None:
 
     limits = [{"key": "mobile", "requestsPerSecond": 5}]
     auth = {"secretName": "keys", "protect": ["metrics"], "limits": limits}
-    given = variables(pool(secretName="s", ca={"configMapName": "c"}, server={"auth": auth, "grpcPort": 9000}))
+    signature = {"publicKey": {"secretName": "release", "key": "model.pub"}}
+    common: dict[str, Any] = {"secretName": "s", "ca": {"configMapName": "c"}, "signature": signature}
+    given = variables(pool(**common, server={"auth": auth, "grpcPort": 9000}))
     settings, server = read_pool_settings(given | {"MODEL_SERVER_NAMESPACE": "team"})
     assert settings.memory_bytes == 2**30
     assert server.auth_dir is not None
@@ -71,6 +73,10 @@ def test_the_server_takes_every_setting_that_pods_get() -> None:
     assert (server.auth_protect, server.grpc_port) == (("metrics",), 9000)
     assert server.shadow_token_sha256, "the operator reads protected metrics with its token"
     assert str(server.ca_file).endswith("ca.crt")
+    assert str(server.signature_public_key).endswith("signature/model.pub")
+    identity = {"subject": "ci@example.com", "issuer": "https://accounts.example.com"}
+    _, server = read_pool_settings(variables(pool(signature={"identity": identity})))
+    assert (server.signature_identity, server.signature_issuer) == ("ci@example.com", "https://accounts.example.com")
 
 
 def test_without_protected_metrics_pods_have_no_token() -> None:
