@@ -2,9 +2,24 @@
 
 from dataclasses import dataclass
 
+#: Characters of a message: it goes into statuses, Events and logs, and what it quotes of a spec may have a million.
+LONGEST_MESSAGE = 4_000
+_CUT = " [...] "
+
+
+def shortened(text: str) -> str:
+    """Return the beginning and the end of a long message: they have the field, and what to write instead."""
+    if len(text) <= LONGEST_MESSAGE:
+        return text
+    kept = (LONGEST_MESSAGE - len(_CUT)) // 2
+    return f"{text[:kept]}{_CUT}{text[-kept:]}"
+
 
 class OperatorError(Exception):
     """Base of all errors that the operator raises on purpose."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shortened(message))
 
 
 class InvalidSpec(OperatorError):
@@ -43,6 +58,9 @@ class ApiError(OperatorError):
     retry_after: float | None = None
     causes: tuple[str, ...] = ()
     kind: str = ""
+
+    def __post_init__(self) -> None:
+        self.reason, self.message = shortened(self.reason), shortened(self.message)
 
     def __str__(self) -> str:
         return f"{self.status} {self.reason}: {self.message}"

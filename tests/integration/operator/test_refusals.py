@@ -1,6 +1,7 @@
 """What cannot be done is told where people look, and one resource stops no other."""
 
 import asyncio
+import tracemalloc
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +15,7 @@ from model_operator.api.values import replace
 from model_operator.engine.concurrency import KeyedTasks
 from model_operator.engine.notifier import Notifier
 from model_operator.errors import ApiError
+from model_operator.policy.status.events import EventDraft
 
 
 async def events(world: World, reason: str) -> list[str]:
@@ -225,3 +227,34 @@ async def test_notifications_of_one_team_do_not_wait_for_those_of_another() -> N
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert sent == ["team-b"]
+
+
+async def test_a_message_says_what_is_wrong_and_what_to_write_however_long_what_it_quotes_is() -> None:
+    world = World()
+    long = "x" * 1_000_000
+    containers = [{"name": "server", "env": [{"name": long}, {"name": long}]}]
+    server = {"podTemplate": {"spec": {"containers": containers}}}
+    key = world.cluster.create("shop", {"model": {"storageUri": "s3://models/shop/1"}, "server": server})
+    await world.operate(key)
+    message = world.status(key)["message"]
+    assert message.startswith(
+        "the spec is invalid: spec.server.podTemplate.spec.containers[0].env[1] has the name 'xxx"
+    )
+    assert message.endswith("xxx' of an entry before it; merge the two")
+    assert len(message) < 5_000
+
+
+async def test_long_messages_of_one_team_cost_little_and_keep_no_event_of_another_back() -> None:
+    world = World()
+    about = {"apiVersion": "v1", "kind": "Pod"}
+    hostile = about | {"metadata": {"name": "a", "namespace": "team-a", "uid": "a", "resourceVersion": "1"}}
+    other = about | {"metadata": {"name": "b", "namespace": "team-b", "uid": "b", "resourceVersion": "1"}}
+    tracemalloc.start()
+    try:
+        for number in range(2_000):
+            world.recorder.record_for(hostile, EventDraft("InvalidSpec", f"{number}" + "x" * 100_000))
+        assert tracemalloc.get_traced_memory()[0] < 16 * 2**20
+    finally:
+        tracemalloc.stop()
+    world.recorder.record_for(other, EventDraft("RolloutCompleted", "revision r is live"))
+    assert await events(world, "RolloutCompleted") == ["revision r is live"]

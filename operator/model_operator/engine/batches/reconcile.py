@@ -12,7 +12,7 @@ from model_operator.api.resource import ObjectKey
 from model_operator.engine.applier import is_owned
 from model_operator.engine.batches.cache import OwnerCache
 from model_operator.engine.events import EventRecorder
-from model_operator.errors import ApiError, InvalidSpec
+from model_operator.errors import ApiError, InvalidSpec, shortened
 from model_operator.manifests.batch import batch_job
 from model_operator.manifests.pod_policy import check_template
 from model_operator.manifests.strategic_merge import check_overlay
@@ -80,7 +80,7 @@ class BatchReconciler:
         body = self._cache.owner(key)
         if body is not None:
             await self._report_invalid(
-                body, INTERNAL_ERROR, f"{type(error).__name__}: {error}; the operator tries again"
+                body, INTERNAL_ERROR, f"{type(error).__name__}: {shortened(str(error))}; the operator tries again"
             )
 
     async def _run(self, batch: ModelBatch) -> timedelta | None:

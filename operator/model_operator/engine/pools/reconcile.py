@@ -11,7 +11,7 @@ from model_operator.api.resource import ObjectKey
 from model_operator.engine.applier import is_owned
 from model_operator.engine.batches.cache import OwnerCache
 from model_operator.engine.events import EventRecorder
-from model_operator.errors import ApiError, InvalidSpec
+from model_operator.errors import ApiError, InvalidSpec, shortened
 from model_operator.manifests.drift import needs_apply
 from model_operator.manifests.pool import beside, pool_objects
 from model_operator.observation.pod_failures import deployment_problem, most_severe, pod_problem
@@ -90,7 +90,7 @@ class PoolReconciler:
         """Report an unexpected error of the operator in the status and by an Event."""
         body = self._cache.owner(key)
         if body is not None:
-            message = f"{type(error).__name__}: {error}; the operator tries again"
+            message = f"{type(error).__name__}: {shortened(str(error))}; the operator tries again"
             await self._report_invalid(body, INTERNAL_ERROR, message)
 
     def _problem(self, key: ObjectKey, deployment: Body | None) -> PodProblem | None:
