@@ -217,6 +217,7 @@ CONDITIONS: Mapping[str, tuple[str, Reasons]] = {
                 "set `spec.replicas`, if the model has to serve",
             ),
             "RouteNotProgrammed": ("The router has not applied the route.", "as `RouteProgrammed`"),
+            "ModelNotReported": ("No server was asked for its model and version yet.", "wait; it takes a moment"),
             "ApplyFailed": _APPLY_FAILED,
             PHASE: _UNDER,
             REFUSAL: _UNDER,

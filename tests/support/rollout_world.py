@@ -313,7 +313,9 @@ class World:
                     raise
                 continue
             self._check_pass()
-            if again != timedelta(0):
+            asked = self.evidence.asked(key)
+            await self.evidence.settle()
+            if again != timedelta(0) and self.evidence.asked(key) == asked:
                 self.wake_at = self.clock.now() + again if again else None
                 return
         raise AssertionError("the operator does not come to rest:\n" + "\n".join(self.log[-30:]))

@@ -5,14 +5,15 @@ It reads the counters from `/metrics` of the pods while a rollout needs them, wi
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence, Set
+from datetime import datetime
 from typing import Any
 
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.engine import metric_queries
 from model_operator.engine.cache import Cache
 from model_operator.engine.concurrency import KeyedTasks
+from model_operator.engine.poll_intervals import MAX_INTERVAL, may_poll, needs_all_pods, poll_interval
 from model_operator.engine.queue import WorkQueue
 from model_operator.engine.rollout_evidence import (
     PodSamples,
@@ -37,16 +38,6 @@ from model_operator.ports import Clock, MetricValues, PodMetrics, PodSample, Pre
 Body = Mapping[str, Any]
 #: Seconds between two polls of the pods of a rollout.
 INTERVAL = 2.0
-#: Seconds between polls while pods may terminate: counts since the last sample of a pod are lost with it.
-_MAX_INTERVAL = timedelta(seconds=15)
-#: Time between two looks at whether a model is connected to its broker.
-_STREAM_INTERVAL = timedelta(seconds=30)
-#: Time between two looks at what servers find in their requests.
-_INPUTS_INTERVAL = timedelta(seconds=15)
-#: Time between two looks at whether a model trusts its estimated quality.
-_ESTIMATE_INTERVAL = timedelta(seconds=15)
-#: Longest time between two looks at whether a model that may sleep has answered requests.
-_IDLE_INTERVAL = timedelta(seconds=15)
 _MAX_CONCURRENT = 32
 #: Maximum number of intervals between two polls of a server that does not report its model.
 _MAX_BACKOFF = 64
@@ -72,12 +63,22 @@ class MetricsCollector:
         self._rollouts: dict[ObjectKey, RolloutEvidence] = {}
         self._limit = asyncio.Semaphore(_MAX_CONCURRENT)
         self._shadow = ShadowCollector(cache, predictions, self._limit)
-        self._asked: dict[ObjectKey, int] = {}
+        #: Polls of a model whose server has not reported it, and the revisions that were asked, answered or not.
+        self._unanswered: dict[ObjectKey, int] = {}
+        self._asked: dict[ObjectKey, frozenset[str]] = {}
         self._tasks = KeyedTasks()
 
     def models(self, key: ObjectKey) -> Mapping[str, ModelReport]:
         """Return the models that the servers reported, by revision."""
         return self._models.get(key, {})
+
+    def asked(self, key: ObjectKey) -> Set[str]:
+        """Return the revisions of which a server was asked for its model, whether it answered or not."""
+        return self._asked.get(key, frozenset())
+
+    def ask(self, key: ObjectKey) -> None:
+        """Poll one resource now, not only at the next interval."""
+        self._tasks.start([key], self._poll_one)
 
     def idle_since(self, key: ObjectKey) -> datetime | None:
         """Return the time of the last request that the pods of a model counted; None before the first look."""
@@ -104,15 +105,27 @@ class MetricsCollector:
     async def poll(self) -> None:
         """Poll everything once, and wait until that is over."""
         self._start_polls()
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Wait until the polls that were started are over."""
         await self._tasks.settle()
 
     def _start_polls(self) -> None:
         """Read the pods of every rollout, and one pod of every revision whose model is not reported yet."""
         keys = list(self._cache)
         self._tasks.cancel_except(keys)
-        for key in {*self._models, *self._rollouts, *self._asked, *self._polled, *self._idleness}.difference(keys):
-            for by_key in (self._models, self._rollouts, self._asked, self._polled, self._idleness):
-                by_key.pop(key, None)
+        tables: tuple[dict[ObjectKey, Any], ...] = (
+            self._models,
+            self._asked,
+            self._unanswered,
+            self._rollouts,
+            self._polled,
+            self._idleness,
+        )
+        for table in tables:
+            for key in table.keys() - set(keys):
+                del table[key]
         self._tasks.start([key for key in keys if self._is_interesting(key)], self._poll_one)
 
     def _is_interesting(self, key: ObjectKey) -> bool:
@@ -124,27 +137,19 @@ class MetricsCollector:
         if self._has_to_poll(key, body):
             return True
         if status.get("readyReplicas", 0) == 0 or status.get("stableRevision") in self._models.get(key, {}):
-            self._asked.pop(key, None)
+            self._unanswered.pop(key, None)
             return False
-        asked = self._asked.get(key, 0)
-        self._asked[key] = asked + 1
+        count = self._unanswered.get(key, 0)
+        self._unanswered[key] = count + 1
         # Read in the 1st, 2nd, 4th, 8th ... poll, then in every 64th.
-        return asked & (asked + 1) == 0 if asked < _MAX_BACKOFF else asked % _MAX_BACKOFF == 0
+        return count & (count + 1) == 0 if count < _MAX_BACKOFF else count % _MAX_BACKOFF == 0
 
     def _has_to_poll(self, key: ObjectKey, body: Body) -> bool:
         """Whether to read the servers again: for source, broker, requests, trust in the estimate, or idleness."""
-        spec = body.get("spec", {})
-        wanted = (
-            ("model", "pollInterval"),
-            ("server", "stream"),
-            ("monitoring", "dataQuality"),
-            ("autoscaling", "idleAfter"),
-        )
-        is_estimated = (spec.get("monitoring") or {}).get("estimatedQuality", False)
-        if not (is_estimated or any(name in (spec.get(part) or {}) for part, name in wanted)):
+        if not may_poll(body.get("spec", {})):
             return False
         resource, now = self._cache.get_valid(key), self._clock.now()
-        interval = _interval(resource) if resource else None
+        interval = poll_interval(resource) if resource else None
         if interval is None or (key in self._polled and now - self._polled[key] < interval):
             return False
         self._polled[key] = now
@@ -157,11 +162,12 @@ class MetricsCollector:
         status = resource.status
         pods = [pod for pod in self._cache.pods(key) if is_ready(pod)]
         pods = [pod for pod in pods if revision_of_pod(pod) in (status.stable, status.canary)]
-        if not status.canary and not _needs_all_pods(resource):
+        if not status.canary and not needs_all_pods(resource):
             pods = pods[:1]
         samples = await asyncio.gather(*(self._read(key, pod) for pod in pods))
         found = [(pod, sample) for pod, sample in zip(pods, samples, strict=True) if sample is not None]
         is_new = self._update_models(key, found, asked=Counter(map(revision_of_pod, pods)))
+        is_new |= self._update_asked(resource, pods)
         is_new |= self._update_idleness(resource, pods, found)
         if status.canary:
             rollout = self._rollout(resource)
@@ -200,6 +206,13 @@ class MetricsCollector:
         models.update(fresh)
         return bool(fresh)
 
+    def _update_asked(self, resource: ModelDeployment, pods: Sequence[Body]) -> bool:
+        """Note which revisions were asked; return whether one of them was not asked before."""
+        before, now = self.asked(resource.key), frozenset(map(revision_of_pod, pods))
+        alive = {resource.status.stable, resource.status.canary}
+        self._asked[resource.key] = now | (before & alive)
+        return bool(now - before)
+
     def _update_idleness(self, resource: ModelDeployment, pods: Sequence[Body], found: PodSamples) -> bool:
         """Note which pods of a model that may sleep have answered requests; return whether this is the first look."""
         scaling, last = resource.spec.autoscaling, self._idleness.get(resource.key)
@@ -218,7 +231,7 @@ class MetricsCollector:
         rollout = self._rollouts.get(resource.key)
         if not resource.status.canary or rollout is None or is_split_unverified(resource):
             return True
-        return self._clock.now() - rollout.polled_at >= min(resource.spec.analysis.interval, _MAX_INTERVAL)
+        return self._clock.now() - rollout.polled_at >= min(resource.spec.analysis.interval, MAX_INTERVAL)
 
     def _rollout(self, resource: ModelDeployment) -> RolloutEvidence:
         """Return the evidence of the current rollout."""
@@ -250,7 +263,7 @@ class MetricsCollector:
         if not tests:
             return False
         warm = [pod for pod in pods if ready_for(pod, now) >= spec.warmup]
-        interval = min(spec.interval, _MAX_INTERVAL)
+        interval = min(spec.interval, MAX_INTERVAL)
         answer: Sequence[Pair] | ProviderError
         try:
             answer = await self._shadow.pairs_since(rollout.shadow, resource, warm, interval)
@@ -272,23 +285,3 @@ def _inputs(revision: str, last: ModelReport | None, found: PodSamples, *, asked
 def _answered(sample: PodSample) -> int | None:
     """Return how many requests of any kind a pod has answered; None while it answers one."""
     return None if sample.in_flight else sample.requests + (sample.refusals or 0) + sample.explanations
-
-
-def _needs_all_pods(resource: ModelDeployment) -> bool:
-    """Whether what is looked for may be in any pod, also outside of a rollout."""
-    scaling = resource.spec.autoscaling
-    return resource.spec.monitoring.data_quality is not None or (scaling is not None and scaling.idle_after is not None)
-
-
-def _interval(resource: ModelDeployment) -> timedelta | None:
-    """Return the time between two polls of servers outside of rollouts; None if there is nothing to poll for."""
-    spec = resource.spec
-    idle_after = spec.autoscaling.idle_after if spec.autoscaling else None
-    intervals = (
-        spec.model.poll_interval,
-        None if spec.server.stream is None else _STREAM_INTERVAL,
-        None if spec.monitoring.data_quality is None else _INPUTS_INTERVAL,
-        None if not spec.server.estimated_quality else _ESTIMATE_INTERVAL,
-        None if idle_after is None else min(idle_after / 4, _IDLE_INTERVAL),
-    )
-    return min((one for one in intervals if one is not None), default=None)

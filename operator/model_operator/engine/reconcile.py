@@ -37,6 +37,7 @@ from model_operator.policy.status.invalid_spec import (
     invalid_spec_patch,
     reason_of,
 )
+from model_operator.policy.status.report import waits_for_model
 from model_operator.ports import Clock, Cluster
 from model_operator.routers import FrontAddress, router_for
 
@@ -114,6 +115,8 @@ class Reconciler:
             audit.info(json.dumps(entry))
         for item in decision.events:
             self._recorder.record(resource, item)
+        if waits_for_model(decision.status):
+            self._evidence.ask(key)
         # The cache suppresses watch events of the operator's own writes: make another pass.
         return timedelta(0) if has_written or is_overtaken else decision.requeue_after
 
@@ -155,6 +158,7 @@ class Reconciler:
             resource,
             live,
             models=self._evidence.models(resource.key),
+            asked=self._evidence.asked(resource.key),
             traffic=self._evidence.traffic(resource),
             verdict=self._evidence.verdict(resource),
             missing_kinds=frozenset(self._missing_kinds),

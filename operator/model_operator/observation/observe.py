@@ -1,7 +1,7 @@
 """Converts cached objects to an observation."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from datetime import datetime
 from types import MappingProxyType
 
@@ -44,6 +44,7 @@ def observe(
     children: Children,
     *,
     models: Mapping[str, ModelReport],
+    asked: Set[str],
     traffic: Traffic | None,
     verdict: Verdict,
     missing_kinds: frozenset[str],
@@ -60,6 +61,7 @@ def observe(
 
     Args:
         models: models that the servers reported, by revision.
+        asked: revisions of which a server was asked, whether it answered or not.
         missing_kinds: kinds that the cluster does not have.
         retrain: whether the live model should be trained again.
         replay: the replay of the current step so far.
@@ -71,7 +73,11 @@ def observe(
         gates: answers of the gates, by name, for the point at which the rollout waits.
     """
     revisions = {
-        name: replace(view, starting=starting[name]) if name in starting else view
+        name: replace(
+            view,
+            starting=starting.get(name, ""),
+            is_model_pending=view.ready > 0 and view.model is None and name not in asked,
+        )
         for name, view in revision_views(children, models, settings).items()
     }
     front = front_view(children.get(("Service", resource.name)))

@@ -74,6 +74,7 @@ class RevisionView:
         inputs: what its servers find in their requests, None if that was not reported.
         estimate: why its estimated quality is not to be trusted, empty while it is, None if that was not reported.
         server: the image that it has and the one it would get, None without a Deployment or its source.
+        is_model_pending: whether it has ready servers, and none has been asked yet which model it has.
     """
 
     revision: str
@@ -94,6 +95,7 @@ class RevisionView:
     inputs: InputReport | None = None
     estimate: str | None = None
     server: ServerInfo | None = None
+    is_model_pending: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

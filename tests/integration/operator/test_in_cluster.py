@@ -33,11 +33,11 @@ async def stage() -> AsyncIterator[tuple[Api, Operator]]:
 async def healthy(api: Api, name: str, revision_is_not: str = "") -> str:
     async def look() -> str:
         status = await api.status(name)
-        is_live = status.get("phase") == "Healthy" and status.get("readyReplicas")
+        is_live = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", ()))
         revision = str(status.get("stableRevision", ""))
         return revision if is_live and revision != revision_is_not else ""
 
-    return str(await eventually(look, f"{name} is Healthy"))
+    return str(await eventually(look, f"{name} is Ready"))
 
 
 async def test_a_create_costs_its_children_and_two_looks_at_readiness(stage: tuple[Api, Operator]) -> None:

@@ -24,6 +24,8 @@ from model_operator.policy.status.analysis_status import analysis_status
 from model_operator.policy.status.input_quality import data_quality
 from model_operator.policy.status.message import status_message, step_column
 
+#: Reason for which a model is not Ready for a moment: no server was asked which model and version it has.
+_MODEL_NOT_REPORTED = "ModelNotReported"
 ConditionDraft = tuple[str, str, str, str]  # type, status, reason, message
 
 
@@ -131,15 +133,19 @@ def _findings(s: RolloutContext) -> Iterator[ConditionDraft]:
     is_refused = bool(s.observed.refusal)
     is_asleep = status.phase is Phase.SLEEPING
     is_done = status.phase is Phase.HEALTHY or is_asleep
-    is_ready = is_resting and has_size and is_routed and is_wanted and is_done and not is_refused
+    # Ready says that status.model is that of the live revision. An operator that starts again takes it from nobody.
+    is_told = status.model is not None or not s.stable_view.is_model_pending or _was_ready(s)
+    is_ready = is_resting and has_size and is_routed and is_wanted and is_done and is_told and not is_refused
     waits_for = (
         "ApplyFailed"
         if is_refused
         else "ScaledToZero"
         if total == 0 and not is_wanted
-        else "Scaling"
-        if is_routed
         else "RouteNotProgrammed"
+        if not is_routed
+        else "Scaling"
+        if not has_size
+        else _MODEL_NOT_REPORTED
     )
     serving = "Sleeping" if is_asleep else "Serving"
     reason = serving if is_ready else waits_for if status.phase is Phase.HEALTHY else str(status.phase)
@@ -174,6 +180,15 @@ def _findings(s: RolloutContext) -> Iterator[ConditionDraft]:
     yield from _estimate_trusted(s)
     yield from _annotations_accepted(s)
     yield from _spec_supported(s)
+
+
+def waits_for_model(status: Status) -> bool:
+    """Whether a model is not Ready only because no server of it was asked which model it has."""
+    return any(one.type == "Ready" and one.reason == _MODEL_NOT_REPORTED for one in status.conditions)
+
+
+def _was_ready(s: RolloutContext) -> bool:
+    return any(one.type == "Ready" and one.status == "True" for one in s.status.conditions)
 
 
 def _model_loaded(s: RolloutContext) -> ConditionDraft:
