@@ -1,5 +1,6 @@
 """Puts the command line together. `__main__.py` runs it; `docs/generate.py` writes docs/cli.md from it."""
 
+import inspect
 from collections.abc import Callable
 
 import typer
@@ -59,5 +60,11 @@ def build() -> typer.Typer:
     app.callback()(chosen_first)
     for command in (*map(connected, _ON_A_CLUSTER), *_OFFLINE):
         # A word of Python's, as import is, cannot be the name of a function.
-        app.command(command.__name__.rstrip("_"))(command)
+        app.command(command.__name__.rstrip("_"), help=_help_of(command))(command)
     return app
+
+
+def _help_of(command: Callable[..., None]) -> str:
+    """The docstring with a line for each paragraph: a terminal has another width than the source."""
+    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)

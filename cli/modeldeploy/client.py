@@ -29,7 +29,7 @@ class RolloutFailed(Exception):
     """A rollout ended without the new spec serving. `rollout` has its phase, failures and history."""
 
     def __init__(self, rollout: Rollout) -> None:
-        failures = "; ".join(f"{one.revision}: {one.reason}: {one.message}" for one in rollout.failures)
+        failures = "; ".join(f"{one.revision}: {one.reason}: {one.message}" for one in rollout.other_failures)
         super().__init__(f"{rollout.name} is {rollout.phase}: {rollout.message}{f' ({failures})' if failures else ''}")
         self.rollout = rollout
 
@@ -38,8 +38,8 @@ class ModelRefused(Exception):
     """A model answered with an error. `status` is that of HTTP, `answer` its JSON."""
 
     def __init__(self, name: str, status: int, answer: Any) -> None:
-        told = answer.get("error") if isinstance(answer, Mapping) else None
-        super().__init__(f"{name} answered {status}: {told or answer}")
+        told = [answer[part] for part in ("error", "hint") if answer.get(part)] if isinstance(answer, Mapping) else ()
+        super().__init__(f"{name} answered {status}: {'. '.join(map(str, told)) or answer}")
         self.status, self.answer = status, answer
 
 

@@ -62,7 +62,9 @@ def abort(rollout: Rollout, *, now: datetime, user: str = "") -> Patch:
 def retry(rollout: Rollout, *, now: datetime, user: str = "") -> Patch:
     """Try the aborted revision again."""
     if not rollout.aborted:
-        raise Refused(f"{rollout.name} is {rollout.phase}: no revision was aborted, so there is none to retry")
+        told = f"{rollout.name} is {rollout.phase}: no revision was aborted, so there is none to retry"
+        again = f"; its pods try again by themselves, and modeldeploy refresh {rollout.name} starts new ones now"
+        raise Refused(told + (again if rollout.failures else ""))
     return _token("retry", _once(rollout.aborted, now), user)
 
 

@@ -124,6 +124,11 @@ class Rollout:
             return Verdict.HEALTHY
         return Verdict.FAILED if self.phase == "Degraded" else Verdict.WAITING
 
+    @property
+    def other_failures(self) -> tuple[Failure, ...]:
+        """The failures of pods that `message` does not tell already."""
+        return tuple(one for one in self.failures if f"{one.reason}: {one.message}" not in self.message)
+
     def weight_of(self, revision: str) -> int:
         """Percent of the traffic that a revision is to take."""
         if revision == self.canary:

@@ -5,9 +5,9 @@ from typing import Any
 from model_server.domain.features import Metadata
 from model_server.validation import validate
 from modeldeploy.importing.values import Conversion, manifest
-from modeldeploy.lint import check_object, read_definition
+from modeldeploy.lint import check_object, read_definitions
 
-DEFINITION = read_definition()
+DEFINITION = read_definitions()["ModelDeployment"]
 _ELSEWHERE = {"storageUri": "s3://models/imported"}
 
 

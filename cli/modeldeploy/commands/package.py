@@ -58,7 +58,8 @@ def package(
     written = {"--name": name, "--version": version, "--ranges": ranges}
     of_both = {"--target": target, "--trusted": trusted} if holdout is None else {}
     if unused := [option for option, value in (of_both | written).items() if value and sample is None]:
-        raise typer.BadParameter(f"{unused[0]} says what is written into model.yaml, from a sample: add --sample FILE")
+        told = "says what is written into model.yaml, from a sample: add --sample FILE, or write model.yaml yourself"
+        raise typer.BadParameter(f"{unused[0]} {told}")
     if holdout is not None and target is None:
         raise typer.BadParameter("--holdout needs --target COLUMN, which has the true answers")
     steps = steps_of(folder)
@@ -146,7 +147,7 @@ def _write_metadata(
         document["version"] = version
     document |= describe(names, columns, ranges=ranges)
     path.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    print(f"wrote {path}: {len(names)} features", file=sys.stderr)
+    print(f"wrote {path}: {len(names)} feature{'' if len(names) == 1 else 's'}", file=sys.stderr)
     if not features:
         taken = "all columns of the sample" if target is None else f"the sample's columns but {target}"
         hint = "; --target leaves out the one that is predicted" if target is None else ""

@@ -120,7 +120,7 @@ def _watch_lines(session: Session, name: str, pause: float, until_over: bool) ->
 
 
 def _tell_failures(session: Session, rollout: Rollout) -> None:
-    for failure in rollout.failures:
+    for failure in rollout.other_failures:
         line = f"  {failure.revision}: {failure.reason}: {failure.message}"
         session.console.print(line, markup=False, highlight=False)
 

@@ -23,6 +23,7 @@ from modeldeploy.lint.manifest import Path, Problem
 
 Schema = Mapping[str, Any]
 
+_FILES = ("modeldeployments.yaml", "modelbatches.yaml", "modelpools.yaml")
 _FUNCTIONS = {"isSorted": lambda items: all(a <= b for a, b in pairwise(items))}
 #: Rules write fields that have the name of a word of CEL so; the library takes them as they are.
 _ESCAPED = re.compile("__(namespace)__")
@@ -37,10 +38,14 @@ class Definition:
     schema: Schema
 
 
-def read_definition() -> Definition:
-    """The ModelDeployment as this version of modeldeploy knows it."""
-    text = (files("modeldeploy") / "data" / "modeldeployments.yaml").read_text()
-    spec = yaml.safe_load(text)["spec"]
+def read_definitions() -> Mapping[str, Definition]:
+    """The resources as this version of modeldeploy knows them, by kind."""
+    data = files("modeldeploy") / "data"
+    found = [_definition(yaml.safe_load((data / name).read_text())["spec"]) for name in _FILES]
+    return {one.kind: one for one in found}
+
+
+def _definition(spec: Mapping[str, Any]) -> Definition:
     version = spec["versions"][0]
     return Definition(
         kind=spec["names"]["kind"],

@@ -1,7 +1,7 @@
 """Checks whole files of manifests, one line for each problem. Used by the command."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ _SUFFIXES = (".yaml", ".yml", ".json")
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a file or folder had: `count` objects that were looked at, and a line for each problem and warning."""
+    """What a file or folder had: the kind of each object that was looked at, and a line for each finding."""
 
-    count: int
+    checked: list[str]
     problems: list[str]
     warnings: list[str]
 
@@ -33,26 +33,27 @@ class _Seen(Checked):
     kinds: frozenset[str] = frozenset()
 
 
-def check_file(path: Path, definition: Definition) -> Checked:
-    """Check the ModelDeployments of a file, or of the files in a folder; there has to be one.
+def check_file(path: Path, definitions: Mapping[str, Definition]) -> Checked:
+    """Check the objects of the defined kinds in a file, or in the files of a folder; there has to be one.
 
     Raises:
         typer.BadParameter: it cannot be read.
     """
     shown = "standard input" if str(path) == "-" else str(path)
     try:
-        checked = [_check(file, definition) for file in _files_of(path)]
+        checked = [_check(file, definitions) for file in _files_of(path)]
     except OSError as error:
         raise typer.BadParameter(f"{shown}: {error.strerror}") from error
-    count, problems = sum(one.count for one in checked), [line for one in checked for line in one.problems]
+    ours = [kind for one in checked for kind in one.checked]
+    problems = [line for one in checked for line in one.problems]
     warnings = [line for one in checked for line in one.warnings]
-    if not count and not problems:
+    if not ours and not problems:
         kinds = ", ".join(sorted({kind for one in checked for kind in one.kinds}))
         found = f"; there are: {kinds}" if kinds else ""
         if not checked and path.is_dir():
             found = " (of a folder its own .yaml, .yml and .json files are read, and none of the folders below)"
-        problems = [f"{shown}: has no {definition.kind}: nothing was checked{found}"]
-    return Checked(count, problems, warnings)
+        problems = [f"{shown}: has no {' and no '.join(definitions)}: nothing was checked{found}"]
+    return Checked(ours, problems, warnings)
 
 
 def read_objects(path: Path) -> list[Any]:
@@ -78,22 +79,22 @@ def _files_of(path: Path) -> list[Path]:
     return sorted(one for one in path.iterdir() if one.suffix in _SUFFIXES) if path.is_dir() else [path]
 
 
-def _check(file: Path, definition: Definition) -> _Seen:
+def _check(file: Path, definitions: Mapping[str, Definition]) -> _Seen:
     shown = "standard input" if str(file) == "-" else str(file)
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
         documents = [item for document in read_documents(text) for item in document.items()]
-        ours = [one for one in documents if _kind(one) == definition.kind]
+        ours = [one for one in documents if _kind(one) in definitions]
         problems, warnings = [], []
         for one in ours:
-            found = _problems_of(one, shown, definition)
+            found = _problems_of(one, shown, definitions[_kind(one)])
             problems += found
             warnings += [] if found else _warnings_of(one, shown)
     except (ManifestError, UnicodeDecodeError) as error:
-        return _Seen(0, [f"{shown}: is no YAML: {error}"], [])
+        return _Seen([], [f"{shown}: is no YAML: {error}"], [])
     except RecursionError:
-        return _Seen(0, [f"{shown}: is nested too deep to be a manifest"], [])
-    return _Seen(len(ours), problems, warnings, frozenset(filter(None, map(_kind, documents))))
+        return _Seen([], [f"{shown}: is nested too deep to be a manifest"], [])
+    return _Seen(list(map(_kind, ours)), problems, warnings, frozenset(filter(None, map(_kind, documents))))
 
 
 def _kind(document: Document) -> str:

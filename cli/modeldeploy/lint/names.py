@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
-from modeldeploy.lint.manifest import Problem
+from modeldeploy.lint.manifest import Path, Problem
 
 #: Formats that no loader has the name of: the server chooses the loader itself.
 _CHOSEN_BY_THE_SERVER = frozenset({"auto", "mlflow"})
@@ -27,15 +27,23 @@ def known_schemes() -> frozenset[str]:
 
 
 def unknown_names(body: Mapping[str, Any], formats: Collection[str], schemes: Collection[str]) -> Iterator[Problem]:
-    """Warnings about a ModelDeployment whose structure is right. Pure."""
-    model = body["spec"].get("model") or {}
-    wanted = model.get("format") or "auto"
-    if wanted not in formats:
-        yield Problem(("spec", "model", "format"), _question(wanted, formats))
-    # Beside a container of the user's own there need not be an artifact.
-    scheme = model.get("storageUri", "").partition(":/")[0]
-    if scheme and scheme not in schemes:
-        yield Problem(("spec", "model", "storageUri"), _question(scheme, schemes))
+    """Warnings about an object whose structure is right. Pure."""
+    for path, model in _models(body["spec"]):
+        wanted = model.get("format") or "auto"
+        if wanted not in formats:
+            yield Problem((*path, "format"), _question(wanted, formats))
+        # Beside a container of the user's own there need not be an artifact.
+        scheme = model.get("storageUri", "").partition(":/")[0]
+        if scheme and scheme not in schemes:
+            yield Problem((*path, "storageUri"), _question(scheme, schemes))
+
+
+def _models(spec: Mapping[str, Any]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """The models that an object names, with their paths: one, or the list of a ModelPool."""
+    if "models" in spec:
+        yield from ((("spec", "models", index), one) for index, one in enumerate(spec["models"]))
+    else:
+        yield ("spec", "model"), spec.get("model") or {}
 
 
 def _question(name: str, known: Collection[str]) -> str:

@@ -11,11 +11,11 @@ from model_operator.api.resource import ModelDeployment
 from model_sandbox.apiserver.defaults import apply_defaults
 from model_sandbox.apiserver.schema import decode, from_openapi
 from modeldeploy.changes.pods import changed_for_pods
-from modeldeploy.lint import read_definition
+from modeldeploy.lint import read_definitions
 
 ROOT = Path(__file__).resolve().parents[3]
 ROWS = json.loads((ROOT / "tests/contract/operator/revisions.json").read_text())
-NODE = from_openapi(dict(read_definition().schema))
+NODE = from_openapi(dict(read_definitions()["ModelDeployment"].schema))
 #: Rows whose name has more in it than the spec.
 SPECS = {row["id"]: row["spec"] for row in ROWS if not {"annotations", "status"} & row.keys()}
 

@@ -38,12 +38,16 @@ def test_a_wait_ends_with_what_became_of_the_rollout() -> None:
     with pytest.raises(RolloutFailed, match=r"Degraded: .* \(6f8d: ArtifactNotFound: no such object\)") as failed:
         settled(rollout("Degraded", message="the first revision cannot serve", podFailures=failures))
     assert failed.value.rollout.phase == "Degraded"
+    with pytest.raises(RolloutFailed, match=r"Degraded: ArtifactNotFound: no such object$"):
+        settled(rollout("Degraded", message="ArtifactNotFound: no such object", podFailures=failures))
 
 
 def test_a_refusal_says_what_the_model_said() -> None:
     error = ModelRefused("fraud", 422, {"error": "instances[0].age is missing", "reason": "InvalidInput"})
     assert str(error) == "fraud answered 422: instances[0].age is missing"
     assert (error.status, error.answer["reason"]) == (422, "InvalidInput")
+    unknown = {"error": "no prediction with id 'x' is remembered here", "hint": "Send prediction and label."}
+    assert str(ModelRefused("fraud", 404, unknown)).endswith("is remembered here. Send prediction and label.")
 
 
 def test_the_package_has_the_client_and_says_what_else_it_has_not() -> None:

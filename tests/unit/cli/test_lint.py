@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
-from modeldeploy.lint import ManifestError, check_object, read_definition, read_documents
+from modeldeploy.lint import ManifestError, check_object, read_definitions, read_documents
 from modeldeploy.lint.files import check_file
 from modeldeploy.lint.names import known_formats, known_schemes
 
-DEFINITION = read_definition()
+DEFINITIONS = read_definitions()
+DEFINITION = DEFINITIONS["ModelDeployment"]
+NONE = "has no ModelDeployment and no ModelBatch and no ModelPool: nothing was checked"
 
 
 def found(spec: str, name: str = "fraud") -> list[tuple[int, str, str]]:
@@ -253,13 +255,13 @@ def test_a_rule_about_the_name_is_held() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        pytest.param("empty.yaml", "", "has no ModelDeployment: nothing was checked", id="an empty file"),
-        pytest.param("notes.txt", "just words\n", "has no ModelDeployment: nothing was checked", id="a text"),
+        pytest.param("empty.yaml", "", NONE, id="an empty file"),
+        pytest.param("notes.txt", "just words\n", NONE, id="a text"),
         pytest.param("list.yaml", "kind: List\nitems: 3\n", "has no ModelDeployment", id="a list that is none"),
         pytest.param(
             "others.yaml",
             "kind: Service\n---\nkind: Deployment\n",
-            "has no ModelDeployment: nothing was checked; there are: Deployment, Service",
+            f"{NONE}; there are: Deployment, Service",
             id="other kinds",
         ),
         pytest.param("model.joblib", b"\x80\x05\x95\x00", "is no YAML: 'utf-8' codec", id="a model"),
@@ -282,7 +284,7 @@ def test_a_rule_about_the_name_is_held() -> None:
 def test_a_file_without_a_manifest_is_wrong(tmp_path: Path, name: str, text: str | bytes, said: str) -> None:
     file = tmp_path / name
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    checked = check_file(file, DEFINITION)
+    checked = check_file(file, DEFINITIONS)
     assert len(checked.problems) == 1
     assert said in checked.problems[0]
 
@@ -298,9 +300,9 @@ def test_a_folder_stands_for_its_manifests(tmp_path: Path) -> None:
         "deep/e.yaml": "",
     }.items():
         (tmp_path / name).write_text(text)
-    checked = check_file(tmp_path, DEFINITION)
+    checked = check_file(tmp_path, DEFINITIONS)
     [problem] = checked.problems
-    assert checked.count == 2
+    assert checked.checked == ["ModelDeployment"] * 2
     assert problem.startswith(f"{tmp_path}/b.yml:4: spec: spec.model.storageUri is missing")
 
 
@@ -325,8 +327,8 @@ HEAD = "apiVersion: modeldeploy.dev/v1alpha1\nkind: ModelDeployment\nmetadata: {
 def test_a_name_that_is_not_built_in_is_a_warning(tmp_path: Path, model: str, line: int, field: str, said: str) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(f"{HEAD}spec:\n  model: {model}\n")
-    checked = check_file(file, DEFINITION)
-    assert (checked.count, checked.problems) == (1, [])
+    checked = check_file(file, DEFINITIONS)
+    assert (checked.checked, checked.problems) == (["ModelDeployment"], [])
     (warning,) = checked.warnings
     assert warning.startswith(f"{file}:{line}: warning: {field}: ")
     assert "is this a plug-in" in warning
@@ -339,24 +341,24 @@ def test_what_is_built_in_is_no_warning(tmp_path: Path) -> None:
     models += [{"storageUri": others.get(scheme, f"{scheme}://a/b")} for scheme in known_schemes()]
     file = tmp_path / "all.yaml"
     file.write_text("\n---\n".join(f"{HEAD}spec:\n  model: {json.dumps(model)}\n" for model in models))
-    checked = check_file(file, DEFINITION)
-    assert (checked.count, checked.problems, checked.warnings) == (len(models), [], [])
+    checked = check_file(file, DEFINITIONS)
+    assert (len(checked.checked), checked.problems, checked.warnings) == (len(models), [], [])
 
 
 def test_a_folder_without_a_manifest_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("kind: Service\n")
     (tmp_path / "b.yaml").write_text("kind: Deployment\n")
-    told = f"{tmp_path}: has no ModelDeployment: nothing was checked; there are: Deployment, Service"
-    assert check_file(tmp_path, DEFINITION).problems == [told]
+    told = f"{tmp_path}: {NONE}; there are: Deployment, Service"
+    assert check_file(tmp_path, DEFINITIONS).problems == [told]
 
 
 def test_manifests_in_a_list_are_checked(tmp_path: Path) -> None:
     item = {"apiVersion": "modeldeploy.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": "x"}, "spec": {}}
     file = tmp_path / "list.json"
     file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [{"kind": "Service"}, item]}, indent=1))
-    checked = check_file(file, DEFINITION)
+    checked = check_file(file, DEFINITIONS)
     [problem] = checked.problems
-    assert checked.count == 1
+    assert checked.checked == ["ModelDeployment"]
     assert problem.partition(":")[2].startswith("14: spec: spec.model.storageUri is missing")
 
 
@@ -377,3 +379,66 @@ def test_what_is_no_yaml_is_told_with_the_line(text: str) -> None:
 def test_the_line_of_a_field(path: Any, line: int) -> None:
     (document,) = read_documents("a: 1\nb:\n- c: 1\n- c: 2\n")
     assert document.line_of(path) == line
+
+
+BATCH = """\
+apiVersion: modeldeploy.dev/v1alpha1
+kind: ModelBatch
+metadata: {name: nightly}
+spec:
+  model: {name: fraud}
+  input: {uri: s3://tables/*.csv}
+  output: {uri: s3://scores/today}
+"""
+POOL = """\
+apiVersion: modeldeploy.dev/v1alpha1
+kind: ModelPool
+metadata: {name: shops}
+spec:
+  models:
+  - {name: a, storageUri: s3://models/a}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "said"),
+    [
+        pytest.param(
+            BATCH + "  shard: 3\n", "ModelBatch", "8: spec.shard: unknown field; did you mean shards?", id="batch"
+        ),
+        pytest.param(
+            BATCH + "  schedule: 0 2 * * *\n",
+            "ModelBatch",
+            "4: spec: a scheduled batch needs a folder for each run",
+            id="a rule of batches",
+        ),
+        pytest.param(POOL + "  - {name: b}\n", "ModelPool", "7: spec.models[1].storageUri: is required", id="pool"),
+        pytest.param(
+            POOL + "  - {name: a, storageUri: 's3://b'}\n",
+            "ModelPool",
+            "7: spec.models[1]: name a stands here twice",
+            id="twice",
+        ),
+        pytest.param(
+            POOL.replace("models/a}", "models/a, format: onyx}"),
+            "ModelPool",
+            "6: warning: spec.models[0].format: 'onyx' is not built in",
+            id="a warning",
+        ),
+    ],
+)
+def test_batches_and_pools_are_checked_too(tmp_path: Path, text: str, kind: str, said: str) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(text)
+    checked = check_file(file, DEFINITIONS)
+    (line,) = [*checked.problems, *checked.warnings]
+    assert checked.checked == [kind]
+    assert line.startswith(f"{file}:{said}"), line
+
+
+@pytest.mark.parametrize("text", [BATCH, POOL])
+def test_good_batches_and_pools_have_no_problem(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(text)
+    checked = check_file(file, DEFINITIONS)
+    assert (checked.problems, checked.warnings) == ([], [])
