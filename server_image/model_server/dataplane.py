@@ -22,19 +22,14 @@ from model_server.domain.tensors import Outputs, rows_of
 from model_server.errors import (
     InvalidInput,
     MalformedRequest,
-    PredictionError,
-    RequestError,
-    StepFailed,
-    TooManyRequests,
     UnknownModel,
     UnknownRoute,
-    shortened,
 )
 from model_server.explanations import Explanations
 from model_server.key_limits import KeyLimits
 from model_server.lifecycle import Lifecycle, Phase
+from model_server.open_request import OpenRequest
 from model_server.protocols.checks import limit_rows
-from model_server.statuses import CLIENT_GONE, STATUS_OF
 from model_server.telemetry import Telemetry
 from model_server.tracing import NO_TRACE, Trace, Tracer
 
@@ -78,10 +73,6 @@ class ExplanationCodec(Protocol[P_contra, A_co]):
 
     def explained(self, explanation: Explanation, request: InferenceRequest, loaded: LoadedModel) -> A_co:
         """The answer with the contributions."""
-
-
-class Disconnected(Exception):
-    """The client went away before its request was whole: there is nobody to answer."""
 
 
 class DataPlane:
@@ -154,15 +145,10 @@ class DataPlane:
         for, where they are not known to be the served ones. `is_trusted`: a broker has checked who asks, so that no key
         is needed. Raises RequestErrors only, or Disconnected.
         """
-        telemetry = self._telemetry
-        telemetry.begin()
-        trace = self._tracer.begin(headers)
-        code = CLIENT_GONE
-        explanations: Explanations | None = None
-        leave, is_limited = None, False
-        try:
+        telemetry, trace = self._telemetry, self._tracer.begin(headers)
+        with OpenRequest(telemetry, self.lifecycle, trace, identifier, operation, path, started) as asked:
             if not is_trusted:
-                leave = self._enter(headers)
+                asked.leave = self._enter(headers)
             payload = await read()
             if target is not None:
                 self.require_model(*target)
@@ -170,49 +156,17 @@ class DataPlane:
             began = time.perf_counter()
             request = await self._decode(codec, payload, loaded)
             if request.explains:
-                explanations = self.explanations
+                asked.explanations = explanations = self.explanations
                 limit_rows(rows_of(request.inputs), explanations.limits.max_rows, "inputs[0].shape")
                 explained = await explanations.explain(request.inputs)
                 # A codec that reads this wish answers it, too.
-                answer = cast(ExplanationCodec[P, A], codec).explained(explained, request, loaded)
-                code = 200
-                return answer
+                return cast(ExplanationCodec[P, A], codec).explained(explained, request, loaded)
             telemetry.decoded(time.perf_counter() - began)
             outputs = await self.infer(request, identifier=identifier, trace=trace, body=payload.body)
             began = time.perf_counter()
             answer = codec.encode(outputs, request, loaded)
             telemetry.encoded(time.perf_counter() - began)
-            code = 200
             return answer
-        except (Exception, asyncio.CancelledError) as error:
-            is_limited = isinstance(error, TooManyRequests)
-            is_counted = explanations is None and not is_limited
-            code, shown = (
-                self._failed(error, identifier, path, started) if is_counted else _shown(error, identifier, path)
-            )
-            raise shown from shown.__cause__
-        finally:
-            sampled = trace.end(operation, code, began=started)
-            if leave is not None:
-                leave()
-            if is_limited:
-                telemetry.withdraw()
-            elif explanations is None:
-                telemetry.end(code, time.perf_counter() - started, sampled)
-            else:
-                telemetry.withdraw()
-                explanations.ended(code, time.perf_counter() - started)
-
-    def _failed(self, error: BaseException, identifier: bytes, path: str, started: float) -> tuple[int, BaseException]:
-        """Count and log why a request is not answered; the status, and what the client gets to see."""
-        self._telemetry.failed(time.perf_counter() - started)
-        if isinstance(error, RequestError):
-            self._telemetry.refused(type(error))
-        if isinstance(error, StepFailed):
-            self._telemetry.step_failed(error.step)
-        if isinstance(error, InvalidInput) and self.lifecycle.has_model:
-            self.lifecycle.serving.observer.refused(error)
-        return _shown(error, identifier, path)
 
     async def explain(
         self,
@@ -227,29 +181,19 @@ class DataPlane:
         target: tuple[str, str] | None = None,
     ) -> A:
         """Explain the predictions of one request: as `call`, and counted apart; monitoring sees nothing of it."""
-        trace = self._tracer.begin(headers)
-        code, leave = CLIENT_GONE, None
-        try:
-            leave = self._enter(headers)
+        telemetry, trace = self._telemetry, self._tracer.begin(headers)
+        known = self.lifecycle.serving.explanations if self.lifecycle.has_model else None
+        with OpenRequest(
+            telemetry, self.lifecycle, trace, identifier, operation, path, started, is_prediction=False
+        ) as asked:
+            asked.explanations = known
+            asked.leave = self._enter(headers)
             payload = await read()
             if target is not None:
                 self.require_model(*target)
-            loaded, explanations = self.lifecycle.serving.loaded, self.explanations
-            request = await self._decode(codec, payload, loaded, explanations.limits.max_rows)
-            answer = codec.explained(await explanations.explain(request.inputs), request, loaded)
-            code = 200
-            return answer
-        except (Exception, asyncio.CancelledError) as error:
-            code, shown = _shown(error, identifier, path)
-            raise shown from shown.__cause__
-        finally:
-            seconds = time.perf_counter() - started
-            if leave is not None:
-                leave()
-            trace.end(operation, code, began=started)
-            is_counted = code != STATUS_OF[TooManyRequests].http
-            if is_counted and self.lifecycle.has_model and (counted := self.lifecycle.serving.explanations) is not None:
-                counted.ended(code, seconds)
+            loaded, asked.explanations = self.lifecycle.serving.loaded, self.explanations
+            request = await self._decode(codec, payload, loaded, asked.explanations.limits.max_rows)
+            return codec.explained(await asked.explanations.explain(request.inputs), request, loaded)
 
     @property
     def explanations(self) -> Explanations:
@@ -275,13 +219,9 @@ class DataPlane:
 
         Monitoring sees answers in one step only: what a step says is no prediction.
         """
-        telemetry = self._telemetry
-        telemetry.begin()
-        trace = self._tracer.begin(headers)
-        code = CLIENT_GONE
-        leave, is_limited = None, False
-        try:
-            leave = self._enter(headers)
+        telemetry, trace = self._telemetry, self._tracer.begin(headers)
+        with OpenRequest(telemetry, self.lifecycle, trace, identifier, operation, path, started) as asked:
+            asked.leave = self._enter(headers)
             payload = await read()
             self.require_model(*target)
             serving = self.lifecycle.serving
@@ -296,23 +236,8 @@ class DataPlane:
             else:
                 outputs = await self.infer(request, identifier=identifier, trace=trace)
                 yield codec.encode(outputs, request, loaded)
-            code = 200
-        except (Exception, asyncio.CancelledError, GeneratorExit) as error:
-            is_limited = isinstance(error, TooManyRequests)
-            code, shown = (
-                _shown(error, identifier, path) if is_limited else self._failed(error, identifier, path, started)
-            )
-            raise shown from shown.__cause__
-        finally:
-            if leave is not None:
-                leave()
-            sampled = trace.end(operation, code, began=started)
-            if is_limited:
-                telemetry.withdraw()
-            else:
-                telemetry.end(code, time.perf_counter() - started, sampled)
 
-    def _enter(self, headers: Mapping[bytes, bytes]) -> Callable[[], None] | None:
+    def _enter(self, headers: Mapping[bytes, bytes]) -> Callable[[], None]:
         """Let a request in; what to call when it is over. Raises Unauthorized or TooManyRequests."""
         return self._key_limits.enter(self.authenticator.check(headers))
 
@@ -382,24 +307,3 @@ class DataPlane:
     def close(self) -> None:
         """Let the decoding thread go."""
         self._decoder.shutdown(wait=False, cancel_futures=True)
-
-
-def _shown(error: BaseException, identifier: bytes, path: str) -> tuple[int, BaseException]:
-    """Log why a request is not answered; the status, and what the client gets to see."""
-    if isinstance(error, RequestError):
-        code = STATUS_OF[type(error)].http
-        log_refusal(error, code, identifier, path)
-        return code, error
-    if isinstance(error, Disconnected | asyncio.CancelledError | GeneratorExit):
-        return CLIENT_GONE, error
-    extra = {"request_id": identifier.decode(), "path": shortened(path)}
-    log.error("request failed", extra=extra, exc_info=error)
-    return 500, PredictionError("the server failed on this request")
-
-
-def log_refusal(error: RequestError, code: int, identifier: bytes, path: str) -> None:
-    """Log why a request was refused; a model's failure with its trace."""
-    level = logging.ERROR if code == 500 else logging.INFO
-    if log.isEnabledFor(level):
-        extra = {"request_id": identifier.decode(), "path": shortened(path), "status": code, "reason": error.reason}
-        log.log(level, error.message, extra=extra, exc_info=error.__cause__ if code == 500 else None)

@@ -25,6 +25,10 @@ from model_server.telemetry import LABELS
 OTHERS = "*"
 
 
+def unlimited() -> None:
+    """What to call when a request is over whose key has no limits."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyLimit:
     """What one key may ask for.
@@ -129,11 +133,11 @@ class KeyLimits(Collector):
         """Whether any key has limits."""
         return bool(self._gates)
 
-    def enter(self, key: str) -> Callable[[], None] | None:
+    def enter(self, key: str) -> Callable[[], None]:
         """Let a request with this key in; what to call when it is over. Raises TooManyRequests."""
         gate = self._gates.get(key, self._others)
         if gate is None:
-            return None
+            return unlimited
         gate.enter(self._clock())
         return gate.leave
 

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from model_server.dataplane import Disconnected
 from model_server.errors import RequestTimeout, RequestTooLarge
 from model_server.http.compression import ENCODING, decompressed
+from model_server.open_request import Disconnected
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]

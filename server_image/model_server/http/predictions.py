@@ -10,13 +10,14 @@ from typing import Any, Protocol
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from model_server.dataplane import Codec, Disconnected, ExplanationCodec
+from model_server.dataplane import Codec, ExplanationCodec
 from model_server.errors import RequestError
 from model_server.http.application import Application, Headers
 from model_server.http.body import BodyTimeouts, Receive, Scope, read_body
 from model_server.http.compression import ENCODING, accepts_gzip, compressed
 from model_server.http.keys import documented_key
 from model_server.http.refusals import GONE, error_answer, to_response
+from model_server.open_request import Disconnected
 from model_server.protocols.payload import Answer, Payload
 
 

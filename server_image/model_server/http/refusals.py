@@ -11,7 +11,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from model_server.dataplane import Disconnected, log_refusal
 from model_server.errors import (
     InvalidInput,
     MalformedRequest,
@@ -21,6 +20,7 @@ from model_server.errors import (
     RequestError,
     UnknownRoute,
 )
+from model_server.open_request import Disconnected, log_refusal
 from model_server.protocols.payload import JSON, Answer
 from model_server.statuses import CLIENT_GONE, STATUS_OF, error_document, error_fields
 

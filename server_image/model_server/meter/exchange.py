@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from model_server.errors import RequestError
+from model_server.key_limits import unlimited
 from model_server.meter.head import LAST_CHUNK, Fields, chunk
 
 #: Of a request that is kept for a second attempt, and that waits for a connection.
@@ -126,7 +127,7 @@ class Exchange:
         #: What was sent to the server behind, for a second attempt; None where it was too much.
         self.kept: list[bytes] | None = []
         self.connection: Connection | None = None
-        self.leave: Callable[[], None] | None = None
+        self.leave: Callable[[], None] = unlimited
         #: Answered by the meter itself, when its body is complete.
         self.is_local = self.is_sampled = False
         #: Bodies as they came, of a request that is recorded; None for the others, and for those that are too large.

@@ -23,7 +23,7 @@ from model_server.errors import (
     TooManyRequests,
     UnsupportedMediaType,
 )
-from model_server.key_limits import KeyLimits
+from model_server.key_limits import KeyLimits, unlimited
 from model_server.meter.exchange import MOST_RECORDED, Client, Exchange
 from model_server.meter.head import KEYS, plain_path, request_head
 from model_server.meter.recording import Bodies, BodyLog, Labels
@@ -143,9 +143,8 @@ class Meter:
         self.open.discard(exchange)
         if self.phase is Phase.DRAINING:
             self._progress.set()
-        if exchange.leave is not None:
-            exchange.leave()
-            exchange.leave = None
+        exchange.leave()
+        exchange.leave = unlimited
         if not exchange.counted:
             return
         exchange.counted = False

@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from model_server.auth import Authenticator
-from model_server.dataplane import Disconnected, log_refusal
-from model_server.errors import RequestError, TooManyRequests
-from model_server.key_limits import KeyLimits
+from model_server.errors import RequestError
+from model_server.key_limits import KeyLimits, unlimited
 from model_server.lifecycle import Lifecycle, Phase
+from model_server.open_request import OVER_LIMIT, Disconnected, log_refusal
 from model_server.pool.codecs import EXPLAINING, name_of
 from model_server.pool.pool import Pool
 from model_server.pool.telemetry import PoolTelemetry
@@ -22,7 +22,6 @@ from model_server.statuses import CLIENT_GONE, STATUS_OF
 from model_server.tracing import Tracer
 
 _TARGET = re.compile(r"/models/(?P<model>[^/:]+)(?:/versions/(?P<version>[^/:]+))?[/:][a-z]+$")
-_OVER_LIMIT = STATUS_OF[TooManyRequests].http
 
 
 class PoolPlane:
@@ -74,7 +73,7 @@ class PoolPlane:
         name = name_of(codec)
         explains = name in EXPLAINING
         trace = self._tracer.begin(headers)
-        code, leave = CLIENT_GONE, None
+        code, leave = CLIENT_GONE, unlimited
         self._telemetry.begin()
         try:
             leave = self._key_limits.enter(self.authenticator.check(headers))
@@ -93,13 +92,12 @@ class PoolPlane:
         except (Disconnected, asyncio.CancelledError):
             raise
         finally:
-            if leave is not None:
-                leave()
+            leave()
             self._telemetry.end()
             trace.end(operation, code, began=started)
             # What nobody listed gets no series of its own, and a key over its limit is no evidence about a model.
             entry = self.pool.find(model)
-            if entry is not None and code != _OVER_LIMIT:
+            if entry is not None and code != OVER_LIMIT:
                 seconds = time.perf_counter() - started
                 self._telemetry.answered(model, entry.version, code, seconds, explains=explains)
 

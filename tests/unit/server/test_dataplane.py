@@ -13,13 +13,14 @@ import pytest
 
 from model_server.auth import AllowAll, ApiKeyAuth
 from model_server.batching import Batcher, BatchLimits
-from model_server.dataplane import LARGE_BYTES, DataPlane, Disconnected
+from model_server.dataplane import LARGE_BYTES, DataPlane
 from model_server.domain.features import Metadata
 from model_server.domain.model import Identity, InferenceRequest, LoadedModel
 from model_server.errors import InvalidInput, ModelNotReady, PredictionError, Unauthorized, UnknownModel
 from model_server.inputs.untyped import Untyped
 from model_server.lifecycle import Lifecycle, ServingModel
 from model_server.monitoring.monitor import Monitor
+from model_server.open_request import Disconnected
 from model_server.protocols.payload import Payload
 from model_server.settings import Settings
 from model_server.telemetry import Telemetry

@@ -12,13 +12,14 @@ import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
-from model_server.dataplane import DataPlane, Disconnected
+from model_server.dataplane import DataPlane
 from model_server.domain.model import InferenceRequest, LoadedModel
 from model_server.errors import InvalidInput, RequestError
 from model_server.http import schemas
 from model_server.http.body import BodyTimeouts, RequestLimits, read_body
 from model_server.http.keys import documented_key
 from model_server.http.refusals import GONE, error_answer, to_response
+from model_server.open_request import Disconnected
 from model_server.protocols.payload import Answer, Payload
 from model_server.protocols.v2 import Tensors
 from model_server.statuses import error_document
