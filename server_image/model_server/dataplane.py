@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from typing import Any, Protocol, TypeVar, cast
 
 from model_server.auth import Authenticator
@@ -120,6 +120,15 @@ class DataPlane:
             raise UnknownModel(f"model {name!r} is not served here", hint=f"This server serves {self.name!r}.")
         if version and version != (own := self.loaded.identity.version):
             raise UnknownModel(f"version {version!r} is not served here", hint=f"This server serves version {own!r}.")
+
+    @contextmanager
+    def taking_feedback(self, headers: Mapping[bytes, bytes]) -> Iterator[None]:
+        """Read and count feedback within the limits of its key. Raises Unauthorized or TooManyRequests."""
+        leave = self._key_limits.enter(self.authenticator.check(headers), is_feedback=True)
+        try:
+            yield
+        finally:
+            leave()
 
     def feedback(self, document: Mapping[str, Any]) -> None:
         """Count a label or a conversion. Raises InvalidInput or UnknownPrediction."""

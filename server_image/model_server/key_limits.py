@@ -124,8 +124,9 @@ class KeyLimits(Collector):
         self, limits: Sequence[KeyLimit], telemetry: Counted, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._clock, self._telemetry = clock, telemetry
-        self._gates = {limit.key: _Gate(limit, telemetry.values, clock()) for limit in limits}
-        self._others = self._gates.get(OTHERS)
+        self._gates, self._feedback = (
+            {limit.key: _Gate(limit, telemetry.values, clock()) for limit in limits} for _ in range(2)
+        )
         if limits:
             telemetry.registry.register(self)
 
@@ -133,9 +134,13 @@ class KeyLimits(Collector):
         """Whether any key has limits."""
         return bool(self._gates)
 
-    def enter(self, key: str) -> Callable[[], None]:
-        """Let a request with this key in; what to call when it is over. Raises TooManyRequests."""
-        gate = self._gates.get(key, self._others)
+    def enter(self, key: str, *, is_feedback: bool = False) -> Callable[[], None]:
+        """Let a request with this key in; what to call when it is over. Raises TooManyRequests.
+
+        A key may send as much feedback as it may ask for predictions, and neither takes from the other.
+        """
+        gates = self._feedback if is_feedback else self._gates
+        gate = gates.get(key) or gates.get(OTHERS)
         if gate is None:
             return unlimited
         gate.enter(self._clock())
@@ -146,7 +151,8 @@ class KeyLimits(Collector):
         values, labels = self._telemetry.values, self._telemetry.identity.labels
         requests = CounterMetricFamily(
             "modeldeploy_key_requests",
-            "Requests for predictions by the name of their API key: admitted, or answered 429 for a limit.",
+            "Requests for predictions by the name of their API key: admitted, or answered 429 for a limit (rate, "
+            "concurrency); feedback: feedback that was answered 429.",
             labels=(*LABELS, "key", "outcome"),
         )
         flying = GaugeMetricFamily(
@@ -156,6 +162,9 @@ class KeyLimits(Collector):
             places = {"admitted": gate.admitted, "rate": gate.over_rate, "concurrency": gate.over_concurrency}
             for outcome, place in places.items():
                 requests.add_metric((*labels, key, outcome), values.sum(place))
+            feedback = self._feedback[key]
+            refused = values.sum(feedback.over_rate) + values.sum(feedback.over_concurrency)
+            requests.add_metric((*labels, key, "feedback"), refused)
             flying.add_metric((*labels, key), values.sum(gate.flying))
         yield requests
         yield flying

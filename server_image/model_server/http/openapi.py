@@ -155,7 +155,7 @@ def _complete(operation: dict[str, Any], path: str, examples: Examples, *, has_l
         codes.append(404)
     if "requestBody" in operation:
         codes += _BODY_FAULTS
-        if has_limits and path != "/feedback":
+        if has_limits:
             codes.append(429)
         for kind, body in operation["requestBody"]["content"].items():
             if found := examples.bodies(operation["operationId"], kind):

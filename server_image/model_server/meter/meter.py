@@ -114,8 +114,8 @@ class Meter:
         asks = self._authenticator.asks
         if asks:
             key = self._authenticator.check({name: fields[name] for name in KEYS & fields.keys()})
-            if exchange.counted:
-                exchange.leave = self._key_limits.enter(key)
+            if exchange.counted or exchange.is_local:
+                exchange.leave = self._key_limits.enter(key, is_feedback=exchange.is_local)
         if exchange.is_local:
             return
         if not self.has_been_ready:

@@ -23,9 +23,9 @@ WAYS = {
 @pytest.fixture(scope="module")
 def limited(run_server, wine, tmp_path_factory):
     keys = tmp_path_factory.mktemp("keys")
-    for name in (*WAYS, "grpc", "free"):
+    for name in (*WAYS, "labels", "grpc", "free"):
         (keys / name).write_text(f"key of {name}")
-    limits = ",".join(f"{name}:rate=0.016:burst=1" for name in (*WAYS, "grpc"))
+    limits = ",".join(f"{name}:rate=0.016:burst=1" for name in (*WAYS, "labels", "grpc"))
     port = free_port()
     settings = {"name": "wine", "trusted": True, "explanations": True, "grpc_port": port, "workers": 2}
     folder = tmp_path_factory.mktemp("server")
@@ -52,6 +52,17 @@ def test_a_key_over_its_limit_is_told_when_to_come_again(limited, name):
     assert 'code="429"' not in metrics
 
 
+def test_a_key_may_send_as_much_feedback_as_it_may_ask(limited):
+    key, label = {"x-api-key": "key of labels"}, {"prediction": 1, "label": 1}
+    assert limited.client.post("/predict", json=BODY, headers=key).status_code == 200
+    assert limited.client.post("/feedback", json=label, headers=key).status_code == 200
+    refused = limited.client.post("/feedback", content=b"{", headers=key)
+    assert (refused.status_code, refused.json()["reason"]) == (429, "TooManyRequests")
+    metrics = limited.client.get("/metrics").text
+    assert 'key="labels",model="wine",outcome="feedback",revision="",version="3"} 1.0' in metrics
+    assert limited.client.post("/feedback", json=label, headers={"x-api-key": "none"}).status_code == 401
+
+
 def test_grpc_has_a_code_for_it(limited):
     fields = {"model_name": "wine", "inputs": [{**TENSOR, "data": None, "contents": {"fp64_contents": [0.5] * 13}}]}
     fields["inputs"][0].pop("data")
@@ -73,6 +84,5 @@ def test_the_document_names_the_limit_where_there_is_one(limited, wine_server):
         paths = client.get("/openapi.json").json()["paths"]
         return {path for path, one in paths.items() if "429" in one.get("post", {}).get("responses", ())}
 
-    assert codes(limited.client) >= {path for path, _ in WAYS.values()}
-    assert "/feedback" not in codes(limited.client)
+    assert codes(limited.client) >= {"/feedback", *(path for path, _ in WAYS.values())}
     assert not codes(wine_server.client)

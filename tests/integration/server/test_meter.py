@@ -339,6 +339,9 @@ async def test_a_key_is_asked_for_and_not_passed_on(tmp_path):
         limited = await meter.ask("/score", x_api_key="secret")
         assert limited.status == 429
         assert b"retry-after:" in limited.head
+        label = b'{"prediction": 1, "label": 1}'
+        feedback = [(await meter.ask("/feedback", label, x_api_key="secret")).status for _ in range(2)]
+        assert feedback == [200, 429], "as much as it may ask, and apart from that"
         [(head, _)] = meter.behind.seen
         assert b"secret" not in head
         assert [await meter.count(code) for code in (200, 401, 429)] == [1, 2, 0]

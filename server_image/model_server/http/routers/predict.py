@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from model_server.dataplane import DataPlane
 from model_server.http import schemas
 from model_server.http.body import BodyTimeouts, RequestLimits, read_body
-from model_server.http.keys import required_key
+from model_server.http.keys import documented_key
 from model_server.http.predictions import PredictionRoute, Predictions
 from model_server.protocols.checks import require_object
 from model_server.protocols.payload import Payload
@@ -35,13 +35,14 @@ def create_router(plane: DataPlane, predictions: Predictions, limits: RequestLim
         name="feedback",
         summary="Send the right answer to a prediction",
         description="Labels and conversions feed the metrics of quality. A label counts once.",
-        dependencies=required_key(plane.authenticator),
+        dependencies=documented_key(plane.authenticator),
         openapi_extra={"requestBody": schemas.json_body("Feedback")},
     )
     async def feedback(request: Request) -> schemas.Status:
         headers, started = request.scope["request_headers"], request.scope["started"]
-        body = await read_body(headers, request.receive, limits, timeouts, started)
-        plane.feedback(require_object(Payload(body, headers).json()))
+        with plane.taking_feedback(headers):
+            body = await read_body(headers, request.receive, limits, timeouts, started)
+            plane.feedback(require_object(Payload(body, headers).json()))
         return schemas.Status(status="ok")
 
     return router
