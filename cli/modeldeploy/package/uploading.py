@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import AzureStore, GCSStore, LocalStore, S3Store
 
 from modeldeploy.requests import Refused
@@ -16,6 +17,15 @@ from modeldeploy.requests import Refused
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore
 
+#: Where a machine of a cloud is asked for its identity: what a library asks last, for want of credentials.
+_IDENTITY = re.compile(r"/latest/api/token|/latest/meta-data|/computeMetadata/|/metadata/identity")
+#: What to set, by scheme. Profiles and sign-ins of the providers' own tools are not read.
+_CREDENTIALS = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (`aws configure export-credentials --format env` prints those "
+    "of a profile), and AWS_ENDPOINT_URL for a server that is not Amazon's",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS, to the file of a service account's key",
+    "az": "AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_SAS_TOKEN",
+}
 KNOWN = "s3://bucket/path, gs://bucket/path, az://account/container/path, file:///path"
 
 
@@ -36,8 +46,18 @@ def upload(folder: Path, files: Sequence[str], uri: str, environ: Mapping[str, s
         if stale:
             obstore.delete(store, stale)
     except (BaseError, OSError) as error:
-        line = next((one.strip() for one in str(error).splitlines() if one.strip()), type(error).__name__)
-        raise Refused(f"{uri} cannot be written to: {line}") from None
+        raise Refused(f"{uri} cannot be written to: {_explained(error, uri)}") from None
+
+
+def _explained(error: Exception, uri: str) -> str:
+    """What the library says, and in place of a search for an identity that this machine has not, what to set."""
+    line = next((one.strip() for one in str(error).splitlines() if one.strip()), type(error).__name__)
+    wanted = _CREDENTIALS.get(uri.partition("://")[0], "")
+    if _IDENTITY.search(line):
+        return f"there are no credentials; set {wanted}"
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or re.search(r"status code: 40[13]", line):
+        return f"the storage refused the credentials; check {wanted}: they have to list and write there. It said {line}"
+    return line
 
 
 def open_store(uri: str, environ: Mapping[str, str]) -> tuple[ObjectStore, str]:

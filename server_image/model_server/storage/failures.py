@@ -17,12 +17,19 @@ _NAME = re.compile(
 )
 _REFUSED = re.compile(r"connection refused|unreachable|no route", re.IGNORECASE)
 _TIME = re.compile(r"timed? ?out|deadline", re.IGNORECASE)
+#: Where a machine of a cloud is asked for its identity: what a library asks last, for want of credentials.
+_IDENTITY = re.compile(r"/latest/api/token|/latest/meta-data|/computeMetadata/|/metadata/identity")
 _PROXY = re.compile(r"proxy|tunnel", re.IGNORECASE)
 
 
 def hint_for(text: str) -> str:
     """What to look at, from the text of a library's error; "" where it says nothing more than that it failed."""
     proxy = _proxy()
+    if _IDENTITY.search(text):
+        return (
+            "There are no credentials, and this pod has no identity of the cloud: name a Secret with them in "
+            "secretName, or give the ServiceAccount an identity."
+        )
     if _CERTIFICATE.search(text):
         return (
             "The server's certificate is not trusted: name the certificates (PEM) of the authority that signed it in "

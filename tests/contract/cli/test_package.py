@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import http_servers
 import joblib
 import lightgbm
 import numpy as np
@@ -253,6 +254,30 @@ def test_what_is_there_is_not_written_over_without_a_word(tmp_path: Path, folder
 def test_a_place_that_cannot_be_written_to_is_refused(folder: Path, place: str) -> None:
     with pytest.raises(Refused, match="no place to upload to; known are s3://"):
         run(folder, "--upload", place)
+
+
+class NoIdentity(http_servers.Handler):
+    """The machine of no cloud: it has no identity to give, and a storage there refuses."""
+
+    def do_PUT(self) -> None:
+        self.answer(status=404)
+
+    def do_GET(self) -> None:
+        self.answer(status=404 if "meta-data" in self.path else 403)
+
+
+def test_an_upload_without_credentials_says_what_to_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_CONTAINER_CREDENTIALS_FULL_URI"):
+        monkeypatch.delenv(name, raising=False)
+    with http_servers.served(NoIdentity) as address:
+        monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"http://{address}")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{address}")
+        with pytest.raises(Refused, match="there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
+            run(folder, "--upload", "s3://models/wine/7")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+        with pytest.raises(Refused, match=r"refused the credentials; check AWS_ACCESS_KEY_ID .* list and write there"):
+            run(folder, "--upload", "s3://models/wine/7")
 
 
 class TestHoldout:

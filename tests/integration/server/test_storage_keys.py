@@ -144,6 +144,7 @@ def test_a_name_that_is_a_file_and_a_folder_is_refused(bucket, tmp_path):
         ("dns error: failed to lookup address information", "cluster's DNS"),
         ("[Errno 111] Connection refused", "Nothing answers"),
         ("timed out", "NetworkPolicy"),
+        ("Error performing PUT http://169.254.169.254/latest/api/token in 5s: connection refused", "no credentials"),
         ("something else", ""),
     ],
 )
