@@ -38,12 +38,16 @@ class InputFile(Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class InputFolder:
-    """The place that an input's names are relative to; `pattern` selects among them, and `uri` is for messages."""
+    """The place that an input's names are relative to; `pattern` selects among them, and `uri` is for messages.
+
+    `inside`: the folder of this machine that no link may lead out of; None for the objects of a store, which has none.
+    """
 
     store: ObjectStore
     root: str
     pattern: re.Pattern[str]
     uri: str
+    inside: Path | None = None
 
     def files(self) -> list[InputFile]:
         """All files that the URI names, by name. Raises InputNotFound, SettingsInvalid or StorageUnavailable."""
@@ -61,6 +65,8 @@ class InputFolder:
             raise StorageUnavailable(f"{self.uri} cannot be listed: {first_line(error)}") from None
         if not found:
             raise InputNotFound(f"{self.uri} matches no file")
+        for file in found:
+            self._require_inside(file)
         return sorted(found, key=lambda file: file.name)
 
     def check(self, file: InputFile) -> None:
@@ -75,8 +81,17 @@ class InputFolder:
             raise InputChanged(f"{file.name} of {self.uri} was changed after the batch had begun")
 
     def open(self, file: InputFile) -> io.BufferedReader:
-        """The file, to be read from anywhere. Reading raises StorageUnavailable."""
+        """The file, to be read from anywhere. Raises SettingsInvalid for a link; reading raises StorageUnavailable."""
+        self._require_inside(file)
         return io.BufferedReader(_RangeFile(self, self._path(file.name), file.size), BLOCK)
+
+    def _require_inside(self, file: InputFile) -> None:
+        """Raise SettingsInvalid where a link leads elsewhere: who writes tables may not read this pod's Secrets."""
+        if self.inside is not None and not Path("/", self._path(file.name)).resolve().is_relative_to(self.inside):
+            raise SettingsInvalid(
+                f"{file.name} of {self.uri} is a link that leads out of {self.inside}",
+                hint="Put the file there in place of the link, or name the folder that it lies in.",
+            )
 
     def _is_input(self, meta: Mapping[str, Any]) -> bool:
         """Spark's marks (`_SUCCESS`, `.part.crc`), folders with such names, and empty files are none."""
@@ -96,29 +111,39 @@ def open_input(uri: str, environ: Mapping[str, str]) -> InputFolder:
 
     Raises InputNotFound where no such folder exists, and SettingsInvalid for a scheme that cannot be listed.
     """
-    store, key = _store_of(uri, environ)
+    store, key, inside = _store_of(uri, environ)
     shown = redacted(uri)
     if not key:
         raise SettingsInvalid(f"input {shown!r} names no file", hint="Write s3://bucket/folder or file:///folder.")
     wildcard = _WILDCARD.search(key)
     if wildcard is not None:
         root = key[: wildcard.start()].rpartition("/")[0]
-        return InputFolder(store, root, _pattern(key.removeprefix(f"{root}/")), shown)
+        return InputFolder(store, root, _pattern(key.removeprefix(f"{root}/")), shown, _inside(inside, root))
     try:
         obstore.head(store, key)
     except (FileNotFoundError, BaseError):
-        return InputFolder(store, key, re.compile(".+", re.DOTALL), shown)
+        return InputFolder(store, key, re.compile(".+", re.DOTALL), shown, _inside(inside, key))
     root, _, name = key.rpartition("/")
-    return InputFolder(store, root, re.compile(re.escape(name)), shown)
+    return InputFolder(store, root, re.compile(re.escape(name)), shown, _inside(inside, root))
 
 
-def _store_of(uri: str, environ: Mapping[str, str]) -> tuple[ObjectStore, str]:
+def _inside(top: str | None, root: str) -> Path | None:
+    """The folder that no link may lead out of: that of the claim, or without one the input's own."""
+    return None if top is None else Path("/", top or root).resolve()
+
+
+def _store_of(uri: str, environ: Mapping[str, str]) -> tuple[ObjectStore, str, str | None]:
+    """The store, the key in it, and the folder of the claim: "" without a claim, None for what is not on this machine.
+
+    Raises SettingsInvalid.
+    """
     scheme = uri.partition("://")[0]
     if scheme in ("file", "pvc"):
         if scheme == "file" and urlsplit(uri).netloc not in ("", "localhost"):
             raise SettingsInvalid(f"input {uri!r} is not a local path", hint="Write three slashes: file:///tables/day")
-        path = Path(unquote(local_path(uri))) if scheme == "file" else pvc.path_of(uri, environ)
-        return LocalStore("/"), str(path).strip("/")
+        if scheme == "file":
+            return LocalStore("/"), unquote(local_path(uri)).strip("/"), ""
+        return LocalStore("/"), str(pvc.path_of(uri, environ)).strip("/"), str(pvc.root_of(uri, environ))
     opened = getattr(find_source(uri), "folder", None)
     if opened is None:
         raise SettingsInvalid(
@@ -127,7 +152,7 @@ def _store_of(uri: str, environ: Mapping[str, str]) -> tuple[ObjectStore, str]:
             " az://account/container/prefix.",
         )
     folder = opened(uri, environ)
-    return folder.store, folder.prefix
+    return folder.store, folder.prefix, None
 
 
 def _pattern(text: str) -> re.Pattern[str]:

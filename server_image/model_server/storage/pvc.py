@@ -38,11 +38,16 @@ def folder(uri: str, environ: Mapping[str, str]) -> Folder:
 
 def path_of(uri: str, environ: Mapping[str, str]) -> Path:
     """The path that a URI names where the claim is mounted. Raises SettingsInvalid."""
-    claim = uri.partition("://")[2].partition("/")[0]
-    if not claim:
-        raise SettingsInvalid(f"storageUri {uri!r} names no claim", hint="Write pvc://claim/path/to/model")
-    root = Path(environ.get("MODEL_SERVER_CLAIMS_DIR") or CLAIMS_DIR) / claim
+    root = root_of(uri, environ)
     path = (root / unquote(local_path(uri)).strip("/")).resolve()
     if not path.is_relative_to(root.resolve()):
         raise SettingsInvalid(f"storageUri {uri!r} leaves its claim", hint="Write pvc://claim/path/to/model")
     return path
+
+
+def root_of(uri: str, environ: Mapping[str, str]) -> Path:
+    """The path where the claim of a URI is mounted. Raises SettingsInvalid."""
+    claim = uri.partition("://")[2].partition("/")[0]
+    if not claim:
+        raise SettingsInvalid(f"storageUri {uri!r} names no claim", hint="Write pvc://claim/path/to/model")
+    return Path(environ.get("MODEL_SERVER_CLAIMS_DIR") or CLAIMS_DIR) / claim
