@@ -1,19 +1,17 @@
-"""Rows that the model predicts in one call: records that were read one by one, or a table of Parquet as its columns.
+"""Rows that the model predicts in one call: records that were read one by one, objects, or columns.
 
 A table keeps its columns from the file to the part: an object for each value would cost more than most models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
+from model_server.batch.columns import Columns, arrays_of, joined, rows_in
 from model_server.batch.output import Output
 from model_server.batch.slices import Record, Row
-from model_server.domain.features import Feature
 from model_server.domain.model import LoadedModel
 from model_server.domain.tensors import Array, Inputs
 from model_server.errors import InvalidInput
@@ -36,7 +34,7 @@ class Chunk(Protocol):
     def broken(self, error: str) -> Record:
         """The only row, as one that the model refuses."""
 
-    def write(self, output: Output, columns: Mapping[str, Sequence[Any]]) -> None:
+    def write(self, output: Output, columns: Columns) -> None:
         """Write the rows with the values that the model gave."""
 
 
@@ -62,13 +60,93 @@ class Records:
         (record,) = self.records
         return Record(record.place, record.row, error)
 
-    def write(self, output: Output, columns: Mapping[str, Sequence[Any]]) -> None:
+    def write(self, output: Output, columns: Columns) -> None:
         """Write the rows with the values that the model gave."""
         output.write(self._rows, columns)
 
     @property
     def _rows(self) -> list[Row]:
         return [record.row or {} for record in self.records]
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where rows of text stand: of each file, its name and the bytes at which they begin."""
+
+    files: Sequence[tuple[str, Array]]
+
+    def __len__(self) -> int:
+        return sum(len(starts) for _, starts in self.files)
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"{name}, byte {start}" for name, starts in self.files for start in starts.tolist())
+
+    def part(self, begin: int, end: int) -> Places:
+        """Those of some of the rows."""
+        files, first = [], 0
+        for name, starts in self.files:
+            files.append((name, starts[max(0, begin - first) : max(0, end - first)]))
+            first += len(starts)
+        return Places(files)
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """Rows of JSON lines, all of them objects."""
+
+    rows: Sequence[Row]
+    places: Places
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def part(self, begin: int, end: int) -> Objects:
+        """Some of the rows."""
+        return Objects(self.rows[begin:end], self.places.part(begin, end))
+
+    def inputs(self, loaded: LoadedModel) -> Inputs:
+        """The model's arrays. Raises InvalidInput."""
+        return inputs_of(self.rows, loaded)
+
+    def broken(self, error: str) -> Record:
+        """The only row, as one that the model refuses."""
+        return Record(next(iter(self.places)), self.rows[0], error)
+
+    def write(self, output: Output, columns: Columns) -> None:
+        """Write the rows with the values that the model gave."""
+        output.write(self.rows, columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Rows of CSV as columns."""
+
+    columns: Columns
+    places: Places
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows as objects."""
+        return rows_in(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def part(self, begin: int, end: int) -> Cells:
+        """Some of the rows."""
+        return Cells({name: column[begin:end] for name, column in self.columns.items()}, self.places.part(begin, end))
+
+    def inputs(self, loaded: LoadedModel) -> Inputs:
+        """The model's arrays. Raises InvalidInput."""
+        return _inputs_of(self.columns, loaded) or inputs_of(self.rows, loaded)
+
+    def broken(self, error: str) -> Record:
+        """The only row, as one that the model refuses."""
+        return Record(next(iter(self.places)), self.rows[0], error)
+
+    def write(self, output: Output, columns: Columns) -> None:
+        """Write the rows with the values that the model gave."""
+        output.write_columns(self.columns, columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,52 +166,50 @@ class Table:
 
     def inputs(self, loaded: LoadedModel) -> Inputs:
         """The model's arrays. Raises InvalidInput."""
-        arrays = self._arrays(loaded.adapter.features)
-        if arrays is not None:
-            try:
-                return loaded.adapter.from_tensors(arrays)
-            except InvalidInput:
-                pass  # the rows as objects have the last word, and say it row by row
-        return inputs_of(self.table.to_pylist(), loaded)
+        names = self.table.column_names
+        known = [feature.name for feature in loaded.adapter.features if names.count(feature.name) == 1]
+        columns = {name: self.table.column(name).combine_chunks() for name in known}
+        return _inputs_of(columns, loaded) or inputs_of(self.table.to_pylist(), loaded)
 
     def broken(self, error: str) -> Record:
         """The only row, as one that the model refuses."""
         (row,) = self.table.to_pylist()
         return Record(f"{self.file}, row {self.number}", row, error)
 
-    def write(self, output: Output, columns: Mapping[str, Sequence[Any]]) -> None:
+    def write(self, output: Output, columns: Columns) -> None:
         """Write the rows with the values that the model gave."""
         output.write_table(self.table, columns)
 
-    def _arrays(self, features: Sequence[Feature]) -> dict[str, Array] | None:
-        """The columns of the features; None unless all mean what they mean as objects."""
-        names = self.table.column_names
-        if not features or any(names.count(feature.name) != 1 for feature in features):
-            return None
-        found: dict[str, Array] = {}
-        for feature in features:
-            column = _numbers(self.table.column(feature.name), feature)
-            if column is None:
-                return None
-            found[feature.name] = column
-        return found
+
+def together(parts: Sequence[Objects | Cells | Records]) -> Objects | Cells | Records:
+    """The rows of several files, which the model predicts in one call."""
+    if len(parts) == 1:
+        return parts[0]
+    plain = [part for part in parts if not isinstance(part, Records)]
+    if len(plain) < len(parts):
+        return Records([record for part in parts for record in _records_of(part)])
+    places = Places([file for part in plain for file in part.places.files])
+    cells = [part.columns for part in plain if isinstance(part, Cells)]
+    if len(cells) == len(parts) and len({tuple(one) for one in cells}) == 1:
+        return Cells(joined(cells), places)
+    return Objects([row for part in plain for row in part.rows], places)
 
 
-def _numbers(column: arrow.ChunkedArray, feature: Feature) -> Array | None:
-    """A column of numbers for a feature of numbers; None for every other, and where a value is none or too special."""
-    import pyarrow as arrow
+def _records_of(part: Objects | Cells | Records) -> Sequence[Record]:
+    if isinstance(part, Records):
+        return part.records
+    return [Record(place, row) for place, row in zip(part.places, part.rows, strict=True)]
 
-    is_whole = arrow.types.is_integer(column.type)
-    if not (is_whole or arrow.types.is_float64(column.type) or arrow.types.is_float32(column.type)):
+
+def _inputs_of(columns: Columns, loaded: LoadedModel) -> Inputs | None:
+    """The model's arrays of columns of numbers; None where the rows as objects have the last word."""
+    arrays = arrays_of(columns, loaded.adapter.features)
+    if arrays is None:
         return None
-    if not feature.is_numeric or (feature.is_integer and not is_whole):
-        return None
-    if column.null_count and (is_whole or not feature.nullable):
-        return None
-    array: Array = column.to_numpy()
-    # Nulls are NaN by now; what was NaN or infinite before is no number that a row could have.
-    is_finite = is_whole or int((~np.isfinite(array)).sum()) == column.null_count
-    return array if is_finite else None
+    try:
+        return loaded.adapter.from_tensors(arrays)
+    except InvalidInput:
+        return None  # the rows say it one by one
 
 
 def inputs_of(rows: Sequence[Row], loaded: LoadedModel) -> Inputs:

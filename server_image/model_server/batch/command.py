@@ -22,7 +22,8 @@ from prometheus_client.registry import Collector
 
 from model_server.batch.plan import FORMATS, PLAN, OnBadRow, OutputFormat, Plan, Wanted, settle
 from model_server.batch.quality import reference_of, report
-from model_server.batch.shard import Marker, Progress, part_name, read_marker, run_shard
+from model_server.batch.reading import Progress
+from model_server.batch.shard import Marker, part_name, read_marker, run_shard
 from model_server.batch.source import open_input
 from model_server.domain.model import LoadedModel
 from model_server.errors import InternalError, SettingsInvalid, StartError, first_line

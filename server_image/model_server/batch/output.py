@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
-from model_server.domain.tensors import as_json
+from model_server.batch.columns import Column, Columns, rows_in, values_in
+from model_server.batch.texts import json_lines, separated_lines, to_cell, to_json
 from model_server.errors import ArtifactCorrupt, DependencyMissing
 
 if TYPE_CHECKING:
     import pyarrow as arrow
 
-#: A prediction wins over a column of the input of the same name.
-_JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
-
 
 class Output(Protocol):
-    """A file that rows are added to; a context manager."""
+    """A file that rows are added to; a context manager. A prediction wins over a column of the input of its name."""
 
-    def write(self, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Sequence[Any]]) -> None:
+    def write(self, rows: Sequence[Mapping[str, Any]], columns: Columns) -> None:
         """Add rows of the input, each with its values of the columns that the model gave."""
 
-    def write_table(self, table: arrow.Table, columns: Mapping[str, Sequence[Any]]) -> None:
-        """Add rows of the input that are a table of Arrow."""
+    def write_columns(self, cells: Columns, columns: Columns) -> None:
+        """Add rows of the input that are columns: the same as the rows."""
+
+    def write_table(self, table: arrow.Table, columns: Columns) -> None:
+        """Add rows of the input that are a table of Parquet."""
 
     def __enter__(self) -> Output: ...
 
@@ -53,17 +54,21 @@ class JsonLines:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def write(self, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Sequence[Any]]) -> None:
+    def write(self, rows: Sequence[Mapping[str, Any]], columns: Columns) -> None:
         """Add some rows."""
         names = tuple(columns)
         self._file.writelines(
-            orjson.dumps({**row, **dict(zip(names, values, strict=True))}, default=_as_json, option=_JSON)
-            for row, values in zip(rows, zip(*columns.values(), strict=True), strict=True)
+            to_json({**row, **dict(zip(names, values, strict=True))}, end=orjson.OPT_APPEND_NEWLINE)
+            for row, values in zip(rows, zip(*map(values_in, columns.values()), strict=True), strict=True)
         )
 
-    def write_table(self, table: arrow.Table, columns: Mapping[str, Sequence[Any]]) -> None:
+    def write_columns(self, cells: Columns, columns: Columns) -> None:
         """Add some rows."""
-        self.write(table.to_pylist(), columns)
+        self._file.write(json_lines({**cells, **columns}))
+
+    def write_table(self, table: arrow.Table, columns: Columns) -> None:
+        """Add some rows."""
+        self.write_columns(_columns_of(table), columns)
 
 
 class Separated:
@@ -81,25 +86,44 @@ class Separated:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def write(self, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Sequence[Any]]) -> None:
+    def write(self, rows: Sequence[Mapping[str, Any]], columns: Columns) -> None:
         """Add some rows. Raises ArtifactCorrupt for one with a column that the first has not."""
         if rows and not self._names:
-            self._names = list({**rows[0], **columns})
-            self._writer.writerow(self._names)
-        known = set(self._names)
+            self._begin({**rows[0], **columns})
+        known, given = set(self._names), {name: values_in(values) for name, values in columns.items()}
         for place, row in enumerate(rows):
-            whole = {**row, **{name: values[place] for name, values in columns.items()}}
+            whole = {**row, **{name: values[place] for name, values in given.items()}}
             if not known.issuperset(whole):
-                strange = next(name for name in whole if name not in known)
-                raise ArtifactCorrupt(
-                    f"a row has the column {strange!r}, which the first row has not: CSV has no place for it",
-                    hint="Write jsonl: spec.output.format.",
-                )
-            self._writer.writerow([_cell(whole.get(name)) for name in self._names])
+                self._refuse(whole)
+            self._writer.writerow([to_cell(whole.get(name)) for name in self._names])
 
-    def write_table(self, table: arrow.Table, columns: Mapping[str, Sequence[Any]]) -> None:
+    def write_columns(self, cells: Columns, columns: Columns) -> None:
         """Add some rows. Raises ArtifactCorrupt."""
-        self.write(table.to_pylist(), columns)
+        whole = {**cells, **columns}
+        if not self._names:
+            self._begin(whole)
+        if not set(self._names).issuperset(whole):
+            self._refuse(whole)
+        if len(self._names) == 1:  # csv.writer quotes a value that is all of a row and empty
+            self.write(rows_in(cells), columns)
+            return
+        nothing = [None] * len(next(iter(whole.values())))
+        self._file.write(str(separated_lines([whole.get(name, nothing) for name in self._names]), "utf-8"))
+
+    def write_table(self, table: arrow.Table, columns: Columns) -> None:
+        """Add some rows. Raises ArtifactCorrupt."""
+        self.write_columns(_columns_of(table), columns)
+
+    def _begin(self, names: Iterable[str]) -> None:
+        self._names = list(names)
+        self._writer.writerow(self._names)
+
+    def _refuse(self, names: Iterable[str]) -> None:
+        strange = next(name for name in names if name not in self._names)
+        raise ArtifactCorrupt(
+            f"a row has the column {strange!r}, which the first row has not: CSV has no place for it",
+            hint="Write jsonl: spec.output.format.",
+        )
 
 
 class Parquet:
@@ -125,23 +149,41 @@ class Parquet:
             self._begin(arrow.table({}))
         self._writer.close()
 
-    def write(self, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Sequence[Any]]) -> None:
+    def write(self, rows: Sequence[Mapping[str, Any]], columns: Columns) -> None:
         """Add some rows. Raises ArtifactCorrupt for a value of another type than those before it."""
         import pyarrow as arrow
 
+        given = {name: values_in(values) for name, values in columns.items()}
         names = dict.fromkeys(name for row in rows for name in row if name not in columns)
         table: dict[str, Sequence[Any]] = {name: [row.get(name) for row in rows] for name in names}
         with self._same_types():
             if self._writer is None:
-                self._begin(arrow.Table.from_pydict({**table, **columns}))
-            self._writer.write_table(arrow.Table.from_pydict({**table, **columns}, schema=self._writer.schema))
+                self._begin(arrow.Table.from_pydict({**table, **given}))
+            self._writer.write_table(arrow.Table.from_pydict({**table, **given}, schema=self._writer.schema))
 
-    def write_table(self, table: arrow.Table, columns: Mapping[str, Sequence[Any]]) -> None:
+    def write_columns(self, cells: Columns, columns: Columns) -> None:
+        """Add some rows. Raises ArtifactCorrupt."""
+        import pyarrow as arrow
+
+        kept = {name: values for name, values in cells.items() if name not in columns}
+        whole = {name: _inferred(values) for name, values in {**kept, **columns}.items()}
+        with self._same_types():
+            if self._writer is None:
+                self._begin(arrow.Table.from_pydict(whole))
+            types = {field.name: field.type for field in self._writer.schema}
+            # A value of another type is taken or refused as one of a row.
+            same = {
+                name: values if getattr(values, "type", None) == types.get(name) else values_in(values)
+                for name, values in whole.items()
+            }
+            self._writer.write_table(arrow.Table.from_pydict(same, schema=self._writer.schema))
+
+    def write_table(self, table: arrow.Table, columns: Columns) -> None:
         """Add some rows, whose columns keep their types. Raises ArtifactCorrupt."""
         table = table.drop_columns([name for name in table.column_names if name in columns])
         with self._same_types():
             for name, values in columns.items():
-                table = table.append_column(name, [values])
+                table = table.append_column(name, [values_in(values)])
             if self._writer is None:
                 self._begin(table)
             self._writer.write_table(table.cast(self._writer.schema))
@@ -164,14 +206,14 @@ class Parquet:
             ) from None
 
 
-def _cell(value: Any) -> Any:
-    if isinstance(value, list | dict | bool):
-        return orjson.dumps(value, default=_as_json, option=_JSON).decode().rstrip()
-    return value
+def _columns_of(table: arrow.Table) -> Columns:
+    return {name: table.column(place).combine_chunks() for place, name in enumerate(table.column_names)}
 
 
-def _as_json(value: Any) -> Any:
-    try:
-        return as_json(value)
-    except TypeError:
-        return str(value)
+def _inferred(values: Column) -> Column:
+    """A column of which Arrow has the type that it would give to the values as Python's."""
+    import pyarrow as arrow
+
+    if not isinstance(values, arrow.Array):
+        return values_in(values)
+    return arrow.nulls(len(values)) if values.null_count == len(values) else values

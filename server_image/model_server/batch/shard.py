@@ -5,10 +5,9 @@ The marker with its sums is written before the part, so that a part that exists 
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,13 @@ import msgspec
 import orjson
 from msgspec import Struct
 
-from model_server.batch.chunks import Chunk, Records, Table
+from model_server.batch.chunks import Chunk
+from model_server.batch.columns import Columns
 from model_server.batch.output import Output, output_for
-from model_server.batch.plan import Piece, Plan, shard_of
+from model_server.batch.plan import Plan, shard_of
 from model_server.batch.quality import Observer, Quality
-from model_server.batch.reader import chunks_of
-from model_server.batch.slices import Record, read_groups, read_piece
+from model_server.batch.reading import Progress, read_chunks
+from model_server.batch.slices import Record
 from model_server.batch.source import InputFolder
 from model_server.domain.model import LoadedModel
 from model_server.domain.tensors import Inputs, Outputs
@@ -30,8 +30,6 @@ from model_server.storage.folder import Folder
 
 log = logging.getLogger(__name__)
 
-#: Rows of one call of the model; the same for every shard, since results of some models depend on it in the last digit.
-CHUNK_ROWS = 10_000
 MARKERS = "_shards"
 QUARANTINE = "_quarantine"
 REPORT_SECONDS = 5.0
@@ -44,20 +42,6 @@ class Marker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rows: int
     failed_rows: int
     quality: Quality
-
-
-class Progress:
-    """What this process has done, which `/metrics` shows. `share`: of the bytes of its shard."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self.failed_rows = 0
-        self.share = 0.0
-
-    def add(self, rows: int, failed: int) -> None:
-        """Count the rows of one call."""
-        self.rows += rows
-        self.failed_rows += failed
 
 
 def part_name(plan: Plan, index: int) -> str:
@@ -98,7 +82,7 @@ def run_shard(
     rows = failed = 0
     started = reported = clock()
     with output_for(plan.wanted.output_format, scratch / name) as part, Quarantine(scratch / "bad.jsonl") as bad:
-        for chunk, records in _chunks(pieces, source, loaded, progress):
+        for chunk, records in read_chunks(pieces, source, loaded.adapter.features, progress):
             good, refused = _predict(loaded, chunk, plan, observer, part)
             broken = _in_order(refused, records)
             if broken and plan.wanted.on_bad_row == "fail":
@@ -150,46 +134,6 @@ def read_marker(index: int, target: Folder) -> Marker:
         raise ArtifactCorrupt(f"{target.uri}/{marker_name(index)}: {error}") from None
 
 
-def _chunks(
-    pieces: Sequence[Piece], source: InputFolder, loaded: LoadedModel, progress: Progress
-) -> Iterator[tuple[Chunk, Sequence[Record]]]:
-    """The rows of each call of the model, and all records that were read for it, broken ones too."""
-    total, read = sum(piece.size for piece in pieces), 0
-    progress.share = 0.0
-    for is_table, group in itertools.groupby(pieces, key=lambda piece: piece.format == "parquet"):
-        some = list(group)
-        if is_table:
-            yield from _tables(some, source, progress, read, total)
-        else:
-            for records in chunks_of(_records(some, source, loaded, progress, read, total), CHUNK_ROWS):
-                yield Records([record for record in records if record.row is not None]), records
-        read += sum(piece.size for piece in some)
-
-
-def _tables(
-    pieces: Sequence[Piece], source: InputFolder, progress: Progress, read: int, total: int
-) -> Iterator[tuple[Chunk, Sequence[Record]]]:
-    for piece in pieces:
-        rows, done = sum(piece.file.rows[group] for group in piece.groups), 0
-        with source.open(piece.file) as content:
-            for number, table in read_groups(piece, content, CHUNK_ROWS):
-                done += table.num_rows
-                progress.share = (read + piece.size * done / max(1, rows)) / total
-                yield Table(table, piece.file.name, number), ()
-        read += piece.size
-
-
-def _records(
-    pieces: Sequence[Piece], source: InputFolder, loaded: LoadedModel, progress: Progress, read: int, total: int
-) -> Iterator[Record]:
-    for piece in pieces:
-        with source.open(piece.file) as content:
-            for record in read_piece(piece, content, loaded.adapter.features):
-                progress.share = (read + min(max(0, content.tell() - piece.start), piece.size)) / total
-                yield record
-        read += piece.size
-
-
 def _predict(
     loaded: LoadedModel, chunk: Chunk, plan: Plan, observer: Observer, part: Output
 ) -> tuple[int, list[Record]]:
@@ -239,7 +183,7 @@ def _predicted(
     yield chunk, inputs, outputs
 
 
-def named_columns(outputs: Outputs, loaded: LoadedModel) -> Mapping[str, Any]:
+def named_columns(outputs: Outputs, loaded: LoadedModel) -> Columns:
     """The columns that a part has besides the input's own: `prediction`, other outputs, and `probabilities`."""
     columns: dict[str, Any] = {}
     for place, (name, array) in enumerate(outputs.items()):
@@ -248,5 +192,5 @@ def named_columns(outputs: Outputs, loaded: LoadedModel) -> Mapping[str, Any]:
             classes = [str(one) for one in loaded.model.classes]
             columns["probabilities"] = [dict(zip(classes, row, strict=True)) for row in values] if classes else values
         else:
-            columns["prediction" if place == 0 else name] = array.tolist()
+            columns["prediction" if place == 0 else name] = array
     return columns

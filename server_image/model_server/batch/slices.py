@@ -1,4 +1,7 @@
-"""Reads the rows of one piece of a file, broken ones too, each with its place; `shard.py` predicts them."""
+"""Reads the rows of one piece of a file one by one, broken ones too, each with its place; `reading.py` calls it.
+
+What this reads of a table is what the table says. `cells.py` and `objects.py` read plain rows faster, and the same.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,14 @@ import gzip
 import itertools
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
 import orjson
 from msgspec import Struct
 
+from model_server.batch.lines import LONGEST_LINE, Lines
 from model_server.batch.plan import Piece
 from model_server.batch.reader import check_header
 from model_server.domain.features import Feature
@@ -24,8 +30,6 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = dict[str, Any]
 
-#: Longer lines are an error, so that a file without line ends does not fill the memory.
-LONGEST_LINE = 64 * 2**20
 _SEPARATORS = {"csv": ",", "tsv": "\t"}
 
 
@@ -38,20 +42,46 @@ class Record(Struct, frozen=True):
     text: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of text that is read: its rows one by one, and the lines they come from, where a row begins next.
+
+    Between two rows, `lines` may be moved on. `names` are those of a header, none for JSON.
+    """
+
+    piece: Piece
+    records: Iterator[Record]
+    lines: Lines | None = None
+    names: Sequence[str] = ()
+    separator: str = ""
+
+
 def read_piece(piece: Piece, content: BinaryIO, features: Sequence[Feature]) -> Iterator[Record]:
     """Yield every row of a piece of text once, in the order of the file, of which `content` is the whole.
 
     Raises ArtifactCorrupt for a file that cannot be read at all, and InputUnsplittable.
     """
+    with reading(piece):
+        yield from open_text(piece, content, features).records
+
+
+def open_text(piece: Piece, content: BinaryIO, features: Sequence[Feature]) -> Text:
+    """A piece of text before its first row; within `reading(piece)`, as all that reads from it."""
     is_compressed = piece.file.name.lower().endswith(".gz")
     file = cast(BinaryIO, gzip.GzipFile(fileobj=content)) if is_compressed else content
+    if piece.format in _SEPARATORS:
+        return _open_separated(piece, file, features)
+    if piece.format == "json" and _is_array(file):
+        return Text(piece, _read_array(piece, file))
+    lines = Lines(piece, file, _aligned(piece, file))
+    return Text(piece, _read_json_lines(piece, lines), lines)
+
+
+@contextmanager
+def reading(piece: Piece) -> Iterator[None]:
+    """Raise ArtifactCorrupt for a file that ends too early, or is not compressed as its name says."""
     try:
-        if piece.format in _SEPARATORS:
-            yield from _read_separated(piece, file, features)
-        elif piece.format == "json" and _is_array(file):
-            yield from _read_array(piece, file)
-        else:
-            yield from _read_json_lines(piece, _lines_of(piece, file, _aligned(piece, file)))
+        yield
     except (EOFError, OSError, zlib.error) as error:
         raise ArtifactCorrupt(f"{piece.file.name}: {error}") from None
 
@@ -65,16 +95,6 @@ def _aligned(piece: Piece, file: BinaryIO) -> int:
     return piece.start - 1 + len(_line(piece, file, piece.start - 1))
 
 
-def _lines_of(piece: Piece, file: BinaryIO, place: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines from a place on whose first byte lies in the piece, each with the place of that byte."""
-    while piece.is_whole or place < piece.end:
-        line = _line(piece, file, place)
-        if not line:
-            return
-        yield place, line
-        place += len(line)
-
-
 def _line(piece: Piece, file: BinaryIO, place: int) -> bytes:
     line = file.readline(LONGEST_LINE)
     if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
@@ -82,7 +102,7 @@ def _line(piece: Piece, file: BinaryIO, place: int) -> bytes:
     return line
 
 
-class _Text:
+class _Decoded:
     """Lines for csv.reader, which remembers where a record began: it may have several lines."""
 
     def __init__(self, lines: Iterator[tuple[int, bytes]]) -> None:
@@ -91,7 +111,7 @@ class _Text:
         self.taken: list[bytes] = []
         self.is_over = False
 
-    def __iter__(self) -> _Text:
+    def __iter__(self) -> _Decoded:
         return self
 
     def __next__(self) -> str:
@@ -110,15 +130,21 @@ class _Text:
         self.taken.clear()
 
 
-def _read_separated(piece: Piece, file: BinaryIO, features: Sequence[Feature]) -> Iterator[Record]:
+def _open_separated(piece: Piece, file: BinaryIO, features: Sequence[Feature]) -> Text:
     separator = _SEPARATORS[piece.format]
     names, header_end = _header(piece, file, separator)
-    kinds: Mapping[str, Feature] = {feature.name: feature for feature in features}
     place = _aligned(piece, file) if piece.start > header_end else header_end
     if place == header_end:
         file.seek(header_end)
-    lines = _lines_of(piece, file, place)
-    text = _Text(lines)
+    lines = Lines(piece, file, place)
+    return Text(piece, _read_separated(piece, lines, names, separator, features), lines, names, separator)
+
+
+def _read_separated(
+    piece: Piece, lines: Lines, names: Sequence[str], separator: str, features: Sequence[Feature]
+) -> Iterator[Record]:
+    kinds: Mapping[str, Feature] = {feature.name: feature for feature in features}
+    text = _Decoded(lines)
     reader = csv.reader(text, strict=True, delimiter=separator)
     while True:
         text.begin()
@@ -140,7 +166,7 @@ def _read_separated(piece: Piece, file: BinaryIO, features: Sequence[Feature]) -
         yield Record(_place(piece, text.places[0]), row)
 
 
-def _check_end(piece: Piece, text: _Text) -> None:
+def _check_end(piece: Piece, text: _Decoded) -> None:
     """Raise where a record that goes on at the end is more than a bad row: it may have swallowed others."""
     place = f"{piece.file.name}, byte {text.places[0]}"
     if text.is_over and piece.end < piece.file.size:
