@@ -105,10 +105,19 @@ def _table(content: bytes, text: Text, kinds: dict[str, Feature | None]) -> arro
             false_values=_FALSE,
         )
         try:
-            return arrow_csv.read_csv(arrow.BufferReader(content), reading, parsing, converting)
+            table = arrow_csv.read_csv(arrow.BufferReader(content), reading, parsing, converting)
         except arrow.ArrowInvalid:
             continue
+        if all(map(_is_finite, table.columns)):
+            return table
     return None
+
+
+def _is_finite(column: arrow.Array | arrow.ChunkedArray) -> bool:
+    """Whether a column has no number that is none: Arrow knows more of such words than Python."""
+    if str(column.type) != "double":
+        return True
+    return bool(np.isfinite(column.drop_null().to_numpy() if column.null_count else column.to_numpy()).all())
 
 
 def _type(feature: Feature | None) -> arrow.DataType:
@@ -133,8 +142,8 @@ def _column(read: arrow.ChunkedArray, feature: Feature | None) -> Column:
     try:
         if feature.is_integer and _is_whole(cells):
             return cells.cast(arrow.int64())
-        if not feature.is_integer and feature.dtype != "bool":
-            return cells.cast(arrow.float64())
+        if not feature.is_integer and feature.dtype != "bool" and _is_finite(numbers := cells.cast(arrow.float64())):
+            return numbers
     except arrow.ArrowInvalid:
         pass
     return [value_of(cell or "", feature) for cell in cells.to_pylist()]

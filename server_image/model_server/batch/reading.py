@@ -55,10 +55,7 @@ def next_rows(text: Text, count: int, features: Sequence[Feature], *, many_at_on
     """Read so many rows of a piece, or fewer; none at its end."""
     found: Rows | None = None
     if many_at_once and text.lines is not None:
-        if text.names:
-            found = read_cells(text, text.lines, count, features)
-        else:
-            found = read_objects(text, text.lines, count)
+        found = read_cells(text, text.lines, count, features) if text.names else read_objects(text, text.lines, count)
     return found or Records(list(itertools.islice(text.records, count)))
 
 

@@ -12,7 +12,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from hypothesis import assume, given, settings
+import pytest
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hypothesis_numpy
 
@@ -38,6 +39,7 @@ ODD = [
     *["1d", "1f", "infinit", "nan(1)", "1e", "e1", "-"],
 ]
 DTYPES = ["float64", "float32", "int64", "uint8", "bool", "string", "date", "datetime", "any"]
+NEVER_NULL = ["int64", "uint8", "bool"]
 
 cells = st.one_of(
     st.sampled_from(ODD),
@@ -64,8 +66,7 @@ def features(draw: Any) -> list[Feature]:
     found = []
     for name in draw(st.lists(st.sampled_from("abcd"), unique=True, max_size=3)):
         dtype = draw(st.sampled_from(DTYPES))
-        may_be_null = dtype not in ("int64", "uint8", "bool")
-        found.append(Feature(name=name, dtype=dtype, nullable=may_be_null and draw(st.booleans())))
+        found.append(Feature(name=name, dtype=dtype, nullable=dtype not in NEVER_NULL and draw(st.booleans())))
     return found
 
 
@@ -135,8 +136,26 @@ def all_that_is_read(parts: Iterator[Part]) -> Any:
     return found
 
 
+@pytest.mark.parametrize(
+    ("dtype", "nullable"),
+    [(dtype, nullable) for dtype in DTYPES for nullable in (False, True) if not nullable or dtype not in NEVER_NULL],
+)
+def test_an_odd_cell_is_what_it_is_in_a_row(dtype, nullable):
+    wanted = [Feature(name="a", dtype=dtype, nullable=nullable)]
+    for cell in ODD:
+        for rows in ([cell], ["1", cell, ""]):
+            content = "\n".join(["a,b", *(f"{one},{one}" for one in rows)]).encode()
+            found = [
+                all_that_is_read(parts_of("csv", content, wanted, (0, 10**6), 10, many_at_once=many_at_once))
+                for many_at_once in (False, True)
+            ]
+            assert found[0] == found[1], content
+            check_inputs(content, wanted)
+            for kind in ("jsonl", "csv") if cell else ("jsonl", "csv", "parquet"):
+                check_output(content, wanted, kind, np.full(6, 0.1, np.float32))
+
+
 @given(st.sampled_from(["csv", "tsv"]), tables(), features(), spans, st.integers(1, 6))
-@settings(max_examples=200)
 def test_columns_of_csv_are_the_rows_one_by_one(kind, content, wanted, span, count):
     if kind == "tsv":
         content = content.replace(b",", b"\t")
@@ -146,7 +165,6 @@ def test_columns_of_csv_are_the_rows_one_by_one(kind, content, wanted, span, cou
 
 
 @given(st.lists(json_lines, max_size=8).map("\n".join), spans, st.integers(1, 6))
-@settings(max_examples=100)
 def test_many_json_lines_are_the_rows_one_by_one(text, span, count):
     one_by_one = parts_of("jsonl", text.encode(), [], span, count, many_at_once=False)
     at_once = parts_of("jsonl", text.encode(), [], span, count, many_at_once=True)
@@ -162,8 +180,11 @@ def read_at_once(content: bytes, wanted: list[Feature]) -> list[Part]:
 
 
 @given(tables(), features())
-@settings(max_examples=100)
 def test_the_model_gets_of_columns_what_it_gets_of_rows(content, wanted):
+    check_inputs(content, wanted)
+
+
+def check_inputs(content: bytes, wanted: list[Feature]) -> None:
     loaded = model(wanted)
     for part in read_at_once(content, wanted):
         assert outcome(part.inputs, loaded) == outcome(lambda loaded, rows=part.rows: inputs_of(rows, loaded), loaded)
@@ -187,8 +208,11 @@ predictions = st.one_of(
 
 
 @given(tables(), features(), st.sampled_from(["jsonl", "csv", "parquet"]), predictions)
-@settings(max_examples=200)
 def test_columns_are_written_as_rows_are(content, wanted, kind, given_by_model):
+    check_output(content, wanted, kind, given_by_model)
+
+
+def check_output(content: bytes, wanted: list[Feature], kind: str, given_by_model: Any) -> None:
     parts = [part.part(0, min(6, len(part))) for part in read_at_once(content, wanted)]
     columns = [{"prediction": given_by_model[: len(part)]} for part in parts]
     by_columns = written(kind, [partial(part.write, columns=one) for part, one in zip(parts, columns, strict=True)])
