@@ -61,7 +61,7 @@ def _rows(lines: Lines, count: int, separator: int) -> tuple[bytes, Array]:
     content = content[: ends[-1]]
     starts = np.concatenate(([0], ends[:-1]))
     sizes = ends - starts
-    if sizes.max() > longest or b"\0" in content or content.startswith(codecs.BOM_UTF8):
+    if sizes.max() > longest or content.startswith(codecs.BOM_UTF8):
         return none
     if b"\r" in content and content.count(b"\r") != content.count(b"\r\n"):
         return none

@@ -35,8 +35,8 @@ ODD = [
     *["--1", "1-2", "True", "TRUE", "true", "tRue", "false", " true", "yes", "1e16", "123456789012345680", "0.00001"],
     *["1e22", "5e-324", "0.1", "0.30000000000000004", "100000000000000000000.5", "2024-03-01", "2024-02-30"],
     *["2024-03-01T05:00:00Z", "caf\u00e9", "\u2028", "\ufeff", "a\\b", "\x7f", "\x01", "\0", "'", "x" * 50, "#", "\\N"],
-    *['a"b', '"a"b', '"a""b"', '""""', '"a\nb"', '"a\r\nb"', "a\rb", '"', '"open', '"=1+1"', '"\n"', '"a" ', ' "a"'],
-    *["1d", "1f", "infinit", "nan(1)", "1e", "e1", "-"],
+    *['a"b', '"a"b', '"a""b"', '""""', '"a\nb"', '"a\r\nb"', "a\rb", "\rx", '"', '"open', '"=1+1"', '"\n"', '"a" '],
+    *[' "a"', "1d", "1f", "infinit", "nan(1)", "1e", "e1", "-"],
 ]
 DTYPES = ["float64", "float32", "int64", "uint8", "bool", "string", "date", "datetime", "any"]
 NEVER_NULL = ["int64", "uint8", "bool"]
@@ -143,16 +143,18 @@ def all_that_is_read(parts: Iterator[Part]) -> Any:
 def test_an_odd_cell_is_what_it_is_in_a_row(dtype, nullable):
     wanted = [Feature(name="a", dtype=dtype, nullable=nullable)]
     for cell in ODD:
+        one_column = f"a\n{cell}\n".encode()
+        assert read(one_column, wanted, many_at_once=True) == read(one_column, wanted, many_at_once=False)
         for rows in ([cell], ["1", cell, ""]):
             content = "\n".join(["a,b", *(f"{one},{one}" for one in rows)]).encode()
-            found = [
-                all_that_is_read(parts_of("csv", content, wanted, (0, 10**6), 10, many_at_once=many_at_once))
-                for many_at_once in (False, True)
-            ]
-            assert found[0] == found[1], content
+            assert read(content, wanted, many_at_once=True) == read(content, wanted, many_at_once=False)
             check_inputs(content, wanted)
             for kind in ("jsonl", "csv") if cell else ("jsonl", "csv", "parquet"):
                 check_output(content, wanted, kind, np.full(6, 0.1, np.float32))
+
+
+def read(content: bytes, wanted: list[Feature], *, many_at_once: bool) -> Any:
+    return all_that_is_read(parts_of("csv", content, wanted, (0, 10**6), 10, many_at_once=many_at_once))
 
 
 @given(st.sampled_from(["csv", "tsv"]), tables(), features(), spans, st.integers(1, 6))
