@@ -6,11 +6,14 @@ Format: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/q
 """
 
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, DecimalException
 from typing import Any
 
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
+
+#: Quantities of Kubernetes go from 1n to some E. Digits beyond them are written out, and an exponent has room for many.
+_MOST_DIGITS = 30
 
 #: Maps whose values are quantities.
 _MAPS = frozenset({"requests", "limits", "overhead"})
@@ -36,10 +39,12 @@ def parse_quantity(text: str) -> Decimal:
         number, scale = text[:-1], Decimal(10) ** _DECIMAL[text[-1:]]
     try:
         value = Decimal(number) * scale
-    except InvalidOperation as error:
+    except DecimalException as error:  # also of an exponent beyond measure
         raise ValueError(f"{text!r} is not a quantity such as 500m or 1Gi") from error
     if not value.is_finite():
         raise ValueError(f"{text!r} is not a finite number")
+    if value and not -_MOST_DIGITS < value.adjusted() < _MOST_DIGITS:
+        raise ValueError(f"{text!r} is larger or smaller than any quantity of Kubernetes")
     return value
 
 

@@ -100,7 +100,8 @@ class Activation:
 
     async def _look(self) -> None:
         for key in {*self._cache, *self._routes}:
-            self.changed(key)
+            with logged(f"the route of {key.namespace}/{key.name}"):
+                self.changed(key)
         try:
             pods = {pod.url: pod for pod in await self._activators.find()}
         except ApiError as error:

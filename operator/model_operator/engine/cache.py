@@ -14,7 +14,6 @@ from model_operator.api.json import JsonObject
 from model_operator.api.names import EVALUATES, NAME
 from model_operator.api.resource import ModelDeployment, ObjectKey, key_of
 from model_operator.api.version import KIND
-from model_operator.errors import InvalidSpec
 from model_operator.observation.pod_failures import autoscaler_problem, deployment_problem
 from model_operator.observation.values import PodProblem
 
@@ -86,10 +85,13 @@ class Cache:
         return parsed
 
     def get_valid(self, key: ObjectKey) -> ModelDeployment | None:
-        """Return a ModelDeployment, or None if it is absent or invalid; the reconcile reports an invalid spec."""
+        """Return a ModelDeployment, or None if it is absent or cannot be read; the reconcile reports why.
+
+        Whatever the reason is, also a bug: those that are looked at beside it must not suffer from it.
+        """
         try:
             return self.get(key)
-        except InvalidSpec:
+        except Exception:
             return None
 
     def children(self, key: ObjectKey) -> Mapping[ChildId, JsonObject]:

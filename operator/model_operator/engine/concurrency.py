@@ -54,6 +54,16 @@ class KeyedTasks:
         await self.settle()
 
 
+def chosen(keys: Iterable[ObjectKey], is_chosen: Callable[[ObjectKey], bool]) -> list[ObjectKey]:
+    """Return the resources for which it is so; one that the question fails on is logged, and is none of them."""
+    found = []
+    for key in keys:
+        with logged(f"looking at {key.namespace}/{key.name}"):
+            if is_chosen(key):
+                found.append(key)
+    return found
+
+
 async def _guarded(key: ObjectKey, work: Callable[[ObjectKey], Awaitable[None]]) -> None:
     with logged(f"the background work on {key.namespace}/{key.name}"):
         await work(key)

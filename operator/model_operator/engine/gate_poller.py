@@ -8,7 +8,7 @@ from typing import NamedTuple
 from model_operator.api.hooks import Gate, GateAnswer
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.engine.cache import Cache
-from model_operator.engine.concurrency import KeyedTasks
+from model_operator.engine.concurrency import KeyedTasks, chosen
 from model_operator.engine.queue import WorkQueue
 from model_operator.policy.rollout.gates import question
 from model_operator.policy.rollout.pauses import PauseReason
@@ -53,7 +53,7 @@ class GatePoller:
 
     def _start_requests(self) -> None:
         """Request the gates of every rollout that waits and has no recent answer."""
-        waiting = [key for key in self._cache if self._is_waiting(key)]
+        waiting = chosen(self._cache, self._is_waiting)
         for key in {*self._answers, *self._asked}.difference(waiting):
             self._answers.pop(key, None)
             self._asked.pop(key, None)

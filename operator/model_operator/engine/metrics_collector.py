@@ -12,7 +12,7 @@ from typing import Any
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.engine import metric_queries
 from model_operator.engine.cache import Cache
-from model_operator.engine.concurrency import KeyedTasks
+from model_operator.engine.concurrency import KeyedTasks, chosen
 from model_operator.engine.poll_intervals import MAX_INTERVAL, may_poll, needs_all_pods, poll_interval
 from model_operator.engine.queue import WorkQueue
 from model_operator.engine.rollout_evidence import (
@@ -126,7 +126,7 @@ class MetricsCollector:
         for table in tables:
             for key in table.keys() - set(keys):
                 del table[key]
-        self._tasks.start([key for key in keys if self._is_interesting(key)], self._poll_one)
+        self._tasks.start(chosen(keys, self._is_interesting), self._poll_one)
 
     def _is_interesting(self, key: ObjectKey) -> bool:
         body = self._cache.resource(key) or {}

@@ -8,7 +8,7 @@ from model_operator.api.hooks import WebhookEndpoint
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.source import VersionTags
 from model_operator.engine.cache import Cache
-from model_operator.engine.concurrency import KeyedTasks
+from model_operator.engine.concurrency import KeyedTasks, chosen
 from model_operator.engine.events import EventRecorder
 from model_operator.errors import ProviderError
 from model_operator.policy.status.events import EventDraft
@@ -53,7 +53,7 @@ class RegistryWriter:
         await self._tasks.settle()
 
     def _start_writes(self) -> None:
-        wanted = [key for key in self._cache if self._has_hook(key)]
+        wanted = chosen(self._cache, self._has_hook)
         for key in self._progress.keys() - set(wanted):
             del self._progress[key]
         self._tasks.cancel_except(wanted)

@@ -17,7 +17,7 @@ from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.steps import Replay
 from model_operator.api.values import replace
 from model_operator.engine.cache import Cache
-from model_operator.engine.concurrency import KeyedTasks
+from model_operator.engine.concurrency import KeyedTasks, chosen
 from model_operator.engine.queue import WorkQueue
 from model_operator.engine.shadow_collector import wants_token
 from model_operator.errors import ProviderError
@@ -77,7 +77,7 @@ class Replayer:
         await self._tasks.settle()
 
     def _start_polls(self) -> None:
-        keys = [key for key in self._cache if self._has_replay(key)]
+        keys = chosen(self._cache, self._has_replay)
         for key in self._rollouts.keys() - set(keys):
             del self._rollouts[key]
         self._tasks.cancel_except(keys)

@@ -13,7 +13,7 @@ from model_operator.api.status import Retraining
 from model_operator.api.sums import SumStats
 from model_operator.api.times import format_time
 from model_operator.engine.cache import Cache
-from model_operator.engine.concurrency import KeyedTasks
+from model_operator.engine.concurrency import KeyedTasks, chosen
 from model_operator.engine.queue import WorkQueue
 from model_operator.errors import ApiError, NotAllowed, ProviderError
 from model_operator.manifests.pods import PORT, pod_url, protects_metrics
@@ -79,7 +79,7 @@ class Retrainer:
 
     def _start_looks(self) -> None:
         """Start what is due for every resource with such a hook."""
-        with_hook = [key for key in self._cache if self._has_hook(key)]
+        with_hook = chosen(self._cache, self._has_hook)
         for key in self._models.keys() - set(with_hook):
             del self._models[key]
         self._tasks.cancel_except(with_hook)

@@ -12,7 +12,7 @@ from model_operator.api.names import REVISION
 from model_operator.api.resource import ObjectKey
 from model_operator.api.times import parse_time
 from model_operator.engine.cache import Cache
-from model_operator.engine.concurrency import KeyedTasks
+from model_operator.engine.concurrency import KeyedTasks, chosen
 from model_operator.engine.events import EventRecorder
 from model_operator.manifests.pods import PORT, pod_url
 from model_operator.observation.observe import is_ready
@@ -57,7 +57,7 @@ class StartupEvents:
         await self._tasks.settle()
 
     def _start_polls(self) -> None:
-        short = [key for key in self._cache if self._is_short(key)]
+        short = chosen(self._cache, self._is_short)
         for key in self._messages.keys() - set(short):
             del self._messages[key]
             del self._reported[key]

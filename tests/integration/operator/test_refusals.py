@@ -12,7 +12,7 @@ from rollout_world import World
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.status import Phase
 from model_operator.api.values import replace
-from model_operator.engine.concurrency import KeyedTasks
+from model_operator.engine.concurrency import KeyedTasks, chosen
 from model_operator.engine.notifier import Notifier
 from model_operator.errors import ApiError
 from model_operator.policy.status.events import EventDraft
@@ -172,6 +172,31 @@ async def test_a_look_that_fails_stops_no_other(caplog: pytest.LogCaptureFixture
     await tasks.settle()
     assert seen == ["a", "b"]
     assert "default/bad" in caplog.text
+
+
+async def test_a_question_that_fails_on_one_resource_leaves_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    def is_due(key: ObjectKey) -> bool:
+        if key.name == "bad":
+            raise OverflowError
+        return key.name != "later"
+
+    keys = [ObjectKey("default", name) for name in ("a", "bad", "later", "b")]
+    assert [key.name for key in chosen(keys, is_due)] == ["a", "b"]
+    assert "default/bad" in caplog.text
+
+
+@pytest.mark.parametrize("quantity", ["1e99999999", "1e999999", "1e-999999", "9e99"])
+async def test_a_quantity_beyond_measure_is_told_and_stops_no_look(quantity: str) -> None:
+    world = World()
+    server = {"resources": {"limits": {"memory": quantity}}}
+    model = {"storageUri": "s3://models/shop/1", "pollInterval": "30s"}
+    key = world.cluster.create("shop", {"model": model, "server": server})
+    await world.operate(key)
+    await world.evidence.poll()
+    assert world.status(key)["message"].startswith("waiting for revision ")
+    (deployment,) = world.cluster.of_kind("Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["memory"] == quantity, "the API server says that it is none"
 
 
 async def test_work_that_hangs_delays_no_other_and_ends_with_its_resource() -> None:
