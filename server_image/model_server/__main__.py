@@ -16,10 +16,10 @@ from pathlib import Path
 
 from model_server.errors import RestartNeeded, StartError
 from model_server.logs import configure
-from model_server.settings import PREFIX, TERMINATION_LOG, Settings, read_settings
+from model_server.settings import PREFIX, Settings, read_settings
 from model_server.shared_values import SharedValues
 from model_server.sockets import listen, listen_comparison
-from model_server.termination import exit_code, write_termination
+from model_server.termination import give_up, termination_file
 from model_server.workers import supervise
 
 log = logging.getLogger("model_server")
@@ -27,7 +27,7 @@ log = logging.getLogger("model_server")
 
 def main() -> int:
     """Serve one model until told to stop: 0 after a drain, else a code of sysexits.h."""
-    termination_log = Path(os.environ.get(f"{PREFIX}TERMINATION_LOG") or TERMINATION_LOG)
+    termination = termination_file(os.environ)
     try:
         settings = read_settings(os.environ)
         configure(settings.log_level, _fixed_fields(settings))
@@ -45,7 +45,7 @@ def main() -> int:
 
             return work(0) if settings.workers == 1 else supervise(settings.workers, work)
     except StartError as error:
-        return _give_up(error, termination_log)
+        return give_up(error, termination)
 
 
 def _serve(
@@ -69,21 +69,13 @@ def _serve(
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(settings, os.environ, context))
     except StartError as error:
-        return _give_up(error, settings.termination_log)
+        return give_up(error, settings.termination_log)
     except RestartNeeded as restart:
         log.info("starting again: %s", restart)
         listener.close()
         os.execve(sys.executable, [sys.executable, "-P", "-m", "model_server"], restart.environ)  # noqa: S606 - itself
     log.info("stopped")
     return 0
-
-
-def _give_up(error: StartError, termination_log: Path) -> int:
-    if not logging.root.handlers:
-        configure("info", {})
-    log.error("%s: %s", error.reason, error.message, extra={"hint": error.hint, "permanent": error.permanent})
-    write_termination(error, termination_log)
-    return exit_code(error)
 
 
 @contextmanager

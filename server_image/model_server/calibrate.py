@@ -27,9 +27,9 @@ from model_server.evaluate import CHUNK_ROWS, label_of, predict_rows
 from model_server.loader import load
 from model_server.logs import configure
 from model_server.offline_metrics import plain_text
-from model_server.settings import PREFIX, TERMINATION_LOG, Settings, read_settings
+from model_server.settings import Settings, read_settings
 from model_server.storage import fetch
-from model_server.termination import exit_code, write_termination
+from model_server.termination import give_up, termination_file
 
 log = logging.getLogger("model_server.calibrate")
 
@@ -38,13 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Calibrate once; the exit code is the server's: 65 for bad data, 69 for storage, 78 for settings."""
     options = _parser().parse_args(arguments)
     configure("info", {})
-    termination_log = Path(os.environ.get(f"{PREFIX}TERMINATION_LOG") or TERMINATION_LOG)
+    termination = termination_file(os.environ)
     try:
         calibration = _run(read_settings(os.environ), options)
     except StartError as error:
-        log.error("%s: %s", error.reason, error.message, extra={"hint": error.hint})
-        write_termination(error, termination_log)
-        return exit_code(error)
+        return give_up(error, termination)
     sys.stdout.write(msgspec.json.encode(calibration).decode() + "\n")
     return 0
 

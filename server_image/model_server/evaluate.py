@@ -26,10 +26,10 @@ from model_server.inputs.text import number_or_text
 from model_server.loader import load
 from model_server.logs import configure
 from model_server.offline_metrics import ClassificationMetrics, Scores, metrics_for
-from model_server.settings import PREFIX, TERMINATION_LOG, Settings, read_settings
+from model_server.settings import Settings, read_settings
 from model_server.storage import fetch
 from model_server.storage.secrets import with_secret
-from model_server.termination import MOST_BYTES, exit_code, write_termination
+from model_server.termination import MOST_BYTES, give_up, termination_file
 
 log = logging.getLogger("model_server.evaluate")
 
@@ -40,21 +40,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate once; the exit code is the server's: 65 for bad data, 69 for storage, 78 for settings."""
     options = _parser().parse_args(arguments)
     configure("info", {})
-    termination_log = Path(os.environ.get(f"{PREFIX}TERMINATION_LOG") or TERMINATION_LOG)
+    termination = termination_file(os.environ)
     try:
         settings = read_settings(os.environ)
         configure(settings.log_level, {"model": settings.name, "revision": settings.revision})
         result = _run(settings, options)
     except StartError as error:
-        log.error("%s: %s", error.reason, error.message, extra={"hint": error.hint})
-        write_termination(error, termination_log)
-        return exit_code(error)
+        return give_up(error, termination)
     except RestartNeeded as restart:
         log.info("starting again: %s", restart)
         words = sys.argv[1:] if arguments is None else arguments
         os.execve(sys.executable, [sys.executable, "-P", "-m", "model_server.evaluate", *words], restart.environ)  # noqa: S606
     log.info("evaluated", extra=result)
-    termination_log.write_bytes(orjson.dumps(result))
+    termination.write_bytes(orjson.dumps(result))
     return 0
 
 

@@ -18,18 +18,18 @@ from model_server.logs import configure
 from model_server.package.archives import ArchiveLimits, unpack
 from model_server.package.digest import verify_pin
 from model_server.package.formats import is_archive
-from model_server.settings import TERMINATION_LOG, Settings, read_settings
+from model_server.settings import Settings, read_settings
 from model_server.storage.cache import Cache, obtain
 from model_server.storage.pinned import pinned_uri
 from model_server.storage.redaction import redacted
-from model_server.termination import exit_code, write_termination
+from model_server.termination import give_up, termination_file
 
 log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str], environ: Mapping[str, str]) -> int:
     """Fetch into the folder; 0, or the exit code of a start that failed for the same reason."""
-    termination_log = Path(environ.get("MODEL_SERVER_TERMINATION_LOG") or TERMINATION_LOG)
+    termination = termination_file(environ)
     try:
         settings = read_settings(environ)
         configure(settings.log_level, {"model": settings.name, "namespace": settings.namespace})
@@ -39,11 +39,7 @@ def main(arguments: list[str], environ: Mapping[str, str]) -> int:
         with tempfile.TemporaryDirectory(dir=target, prefix=".fetch-") as scratch:
             fetch_into(target, settings, Path(scratch), environ, log.info)
     except StartError as error:
-        if not logging.root.handlers:
-            configure("info", {})
-        log.error("%s: %s", error.reason, error.message, extra={"hint": error.hint, "permanent": error.permanent})
-        write_termination(error, termination_log)
-        return exit_code(error)
+        return give_up(error, termination)
     return 0
 
 

@@ -5,15 +5,14 @@ docs/wire.md says which of them the operator writes. Values are parsed and check
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, structs
 
+from model_server.environment import converted, variables
 from model_server.errors import SettingsInvalid
-from model_server.validation import ValidationErrors, validate
 
 PREFIX = "MODEL_SERVER_"
 #: Where the reason of a failed start goes when nothing else is set: Kubernetes' own default.
@@ -31,9 +30,6 @@ _KEY_LIMIT = (
     r"^([-._a-zA-Z0-9]+|\*)(:rate=[0-9]+(\.[0-9]+)?(:burst=[0-9]+)?(:concurrency=[0-9]+)?|:concurrency=[0-9]+)$"
 )
 _QUALITY_LIMIT = r"^(missing|unseen_category|out_of_range|wrong_type|outlier):0\.[0-9]{1,9}$"
-
-# A Service named `model-server` makes the kubelet inject these into every pod of its namespace.
-SERVICE_LINK = re.compile(r"^(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?)$")
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -377,23 +373,15 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 
     Raises SettingsInvalid that names every variable at fault, and the known ones for an unknown.
     """
-    given = {name.removeprefix(PREFIX): value for name, value in environ.items() if name.startswith(PREFIX)}
-    if SHADOW_DIGEST in environ:
+    given = variables(environ, PREFIX)
+    if environ.get(SHADOW_DIGEST):
         given.setdefault("SHADOW_TOKEN_SHA256", environ[SHADOW_DIGEST])
-    given = {name: value for name, value in given.items() if value != "" and not SERVICE_LINK.match(name)}
     names = {field.name.upper() for field in structs.fields(Settings)} | {"INSTALLED"}
     unknown = sorted(given.keys() - names)
     if unknown:
         raise SettingsInvalid(f"{PREFIX}{unknown[0]} is not a setting", hint=_known_hint(unknown[0], names))
     given.pop("INSTALLED", None)  # left by the server for itself, see package/installation.py
-    document: dict[str, object] = {name.lower(): value for name, value in given.items()}
-    for name in LISTS & given.keys():
-        document[name.lower()] = [part.strip() for part in given[name].split(",") if part.strip()]
-    try:
-        settings = validate(document, Settings, strict=False)
-    except ValidationErrors as invalid:
-        faults = [f"{PREFIX}{mistake.where.upper()}: {mistake.message}" for mistake in invalid.mistakes]
-        raise SettingsInvalid("; ".join(faults), hint="docs/server.md lists the settings.") from None
+    settings = converted(given, Settings, PREFIX, LISTS)
     _contradictions(settings)
     return settings
 

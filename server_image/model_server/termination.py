@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import orjson
 
 from model_server.errors import ArtifactError, SettingsInvalid, StartError, StorageError
+from model_server.logs import configure
+from model_server.settings import PREFIX, TERMINATION_LOG
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +27,20 @@ EX_SOFTWARE = 70
 def exit_code(error: StartError) -> int:
     """The process's exit code for an error."""
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), EX_SOFTWARE)
+
+
+def termination_file(environ: Mapping[str, str]) -> Path:
+    """Where the message goes, also of settings that cannot be read."""
+    return Path(environ.get(f"{PREFIX}TERMINATION_LOG") or TERMINATION_LOG)
+
+
+def give_up(error: StartError, path: Path) -> int:
+    """Log why nothing is done, leave it where Kubernetes looks, and return the exit code."""
+    if not logging.root.handlers:
+        configure("info", {})
+    log.error("%s: %s", error.reason, error.message, extra={"hint": error.hint, "permanent": error.permanent})
+    write_termination(error, path)
+    return exit_code(error)
 
 
 def termination_message(error: StartError) -> bytes:

@@ -31,10 +31,10 @@ from model_server.labels.sender import Senders
 from model_server.labels.store import LabelStore
 from model_server.labels.table import Columns, read_labels
 from model_server.logs import configure
-from model_server.settings import PREFIX, TERMINATION_LOG
+from model_server.settings import PREFIX
 from model_server.storage import fetch
 from model_server.storage.folder import Folder, open_folder
-from model_server.termination import exit_code, write_termination
+from model_server.termination import give_up, termination_file
 
 log = logging.getLogger("model_server.labels")
 
@@ -47,19 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     configure("info", {})
     signal.signal(signal.SIGTERM, _interrupted)
-    termination_log = Path(os.environ.get(f"{PREFIX}TERMINATION_LOG") or TERMINATION_LOG)
+    termination = termination_file(os.environ)
     try:
         report = _run(options, now=datetime.now(UTC))
     except StartError as error:
-        log.error("%s: %s", error.reason, error.message, extra={"hint": error.hint})
-        write_termination(error, termination_log)
-        return exit_code(error)
+        return give_up(error, termination)
     # The last line of stdout: the lines of the log come before it.
     sys.stdout.write(orjson.dumps(report).decode() + "\n")
     if options.report is not None:
         options.report.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
-    if termination_log.parent.is_dir() and os.access(termination_log.parent, os.W_OK):
-        termination_log.write_bytes(shortened(report))
+    if termination.parent.is_dir() and os.access(termination.parent, os.W_OK):
+        termination.write_bytes(shortened(report))
     return 0
 
 

@@ -8,7 +8,6 @@ import signal
 import socket
 from collections.abc import Mapping
 from mmap import mmap
-from pathlib import Path
 
 import uvloop
 
@@ -24,12 +23,12 @@ from model_server.meter.readiness import watch
 from model_server.meter.recording import BodyLog, Labels
 from model_server.meter.settings import MeterSettings, read_meter_settings
 from model_server.meter.upstream import STATUSES, Upstream
-from model_server.settings import TERMINATION_LOG, Settings
+from model_server.settings import Settings
 from model_server.shared_values import SharedValues
 from model_server.sockets import listen
 from model_server.storage.redaction import redacted
 from model_server.telemetry import Telemetry
-from model_server.termination import exit_code, write_termination
+from model_server.termination import give_up, termination_file
 from model_server.workers import supervise
 
 log = logging.getLogger(__name__)
@@ -39,7 +38,7 @@ TICK_SECONDS = 0.25
 
 def main(environ: Mapping[str, str]) -> int:
     """Pass requests on until told to stop; exit codes as those of a model server."""
-    termination_log = Path(environ.get("MODEL_SERVER_TERMINATION_LOG") or TERMINATION_LOG)
+    termination = termination_file(environ)
     try:
         own, settings = read_meter_settings(environ)
         fixed = {"model": settings.name, "namespace": settings.namespace, "revision": settings.revision}
@@ -55,11 +54,7 @@ def main(environ: Mapping[str, str]) -> int:
 
             code = work(0) if settings.workers == 1 else supervise(settings.workers, work)
     except StartError as error:
-        if not logging.root.handlers:
-            configure("info", {})
-        log.error("%s: %s", error.reason, error.message, extra={"hint": error.hint, "permanent": error.permanent})
-        write_termination(error, termination_log)
-        return exit_code(error)
+        return give_up(error, termination)
     log.info("stopped")
     return code
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, structs
+from msgspec import Meta, Struct
 
+from model_server.environment import converted, refuse, variables
 from model_server.errors import SettingsInvalid
 from model_server.settings import PREFIX, Settings, read_settings
-from model_server.validation import ValidationErrors, validate
 
 METER_PREFIX = f"{PREFIX}METER_"
 #: Settings that need a model in this process.
@@ -53,30 +53,18 @@ class MeterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 def read_meter_settings(environ: Mapping[str, str]) -> tuple[MeterSettings, Settings]:
     """The meter's settings, and those of a server. Raises SettingsInvalid."""
-    given = {name: value for name, value in environ.items() if name.startswith(METER_PREFIX) and value}
-    document: dict[str, object] = {name.removeprefix(METER_PREFIX).lower(): value for name, value in given.items()}
-    for name in ("upstream_port", "readiness_path"):
-        if name not in document:
+    given = variables(environ, METER_PREFIX)
+    for name in ("UPSTREAM_PORT", "READINESS_PATH"):
+        if name not in given:
             raise SettingsInvalid(
-                f"{METER_PREFIX}{name.upper()} is missing", hint="docs/server.md lists the settings of a meter."
+                f"{METER_PREFIX}{name} is missing", hint="docs/server.md lists the settings of a meter."
             )
-    if paths := given.get(f"{METER_PREFIX}PREDICTION_PATHS"):
-        document["prediction_paths"] = [part.strip() for part in paths.split(",") if part.strip()]
-    try:
-        meter = validate(document, MeterSettings, strict=False)
-    except ValidationErrors as invalid:
-        faults = [f"{METER_PREFIX}{mistake.where.upper()}: {mistake.message}" for mistake in invalid.mistakes]
-        raise SettingsInvalid("; ".join(faults), hint="docs/server.md lists the settings.") from None
-    others = {name: value for name, value in environ.items() if name not in given}
+    meter = converted(given, MeterSettings, METER_PREFIX, ("PREDICTION_PATHS",))
+    others = {name: value for name, value in environ.items() if not name.startswith(METER_PREFIX)}
     # The server behind has loaded the package, if there is one.
     settings = read_settings({**others, f"{PREFIX}STORAGE_URI": "container://"})
-    defaults = {field.name: field.default for field in structs.fields(Settings)}
-    for name in _NOT_HERE:
-        if getattr(settings, name.lower()) != defaults[name.lower()]:
-            raise SettingsInvalid(
-                f"{PREFIX}{name} is set, and needs a model that this server has loaded itself",
-                hint="Leave it out beside spec.server.container.",
-            )
+    why, hint = "and needs a model that this server has loaded itself", "Leave it out beside spec.server.container."
+    refuse(settings, _NOT_HERE, PREFIX, why=why, hint=hint)
     if settings.port == meter.upstream_port:
         raise SettingsInvalid(
             f"{METER_PREFIX}UPSTREAM_PORT is {settings.port}, which is the port of the meter",

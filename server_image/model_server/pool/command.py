@@ -31,9 +31,9 @@ from model_server.pool.settings import DOWNLOADS, PoolSettings, read_pool_settin
 from model_server.pool.telemetry import PoolTelemetry
 from model_server.pool.usage import PoolUsage
 from model_server.server import Server, open_grpc, server_config
-from model_server.settings import TERMINATION_LOG, Settings
+from model_server.settings import Settings
 from model_server.sockets import listen
-from model_server.termination import exit_code, write_termination
+from model_server.termination import give_up, termination_file
 from model_server.tracers import open_tracer
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ TICK_SECONDS = 1.0
 
 def main(environ: Mapping[str, str]) -> int:
     """Serve the models of a list until told to stop; exit codes as those of a server of one model."""
-    termination_log = Path(environ.get("MODEL_SERVER_TERMINATION_LOG") or TERMINATION_LOG)
+    termination = termination_file(environ)
     try:
         pool_settings, settings = read_pool_settings(environ)
         configure(settings.log_level, {"pool": settings.name, "namespace": settings.namespace})
@@ -55,11 +55,7 @@ def main(environ: Mapping[str, str]) -> int:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(_serve(pool_settings, settings, environ, listener, folder))
     except StartError as error:
-        if not logging.root.handlers:
-            configure("info", {})
-        log.error("%s: %s", error.reason, error.message, extra={"hint": error.hint, "permanent": error.permanent})
-        write_termination(error, termination_log)
-        return exit_code(error)
+        return give_up(error, termination)
     log.info("stopped")
     return 0
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from msgspec import Meta, Struct, structs
+from msgspec import Meta, Struct
 
+from model_server.environment import converted, refuse, variables
 from model_server.errors import SettingsInvalid
 from model_server.settings import PREFIX, Settings, read_settings
-from model_server.validation import ValidationErrors, validate
 
 POOL_PREFIX = f"{PREFIX}POOL_"
 #: Folder of pinned packages, in that of the pool, where no cache is set that pods share.
@@ -62,19 +62,14 @@ class PoolSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 def read_pool_settings(environ: Mapping[str, str]) -> tuple[PoolSettings, Settings]:
     """The pool's settings, and those of a server. Raises SettingsInvalid."""
-    given = {name: value for name, value in environ.items() if name.startswith(POOL_PREFIX) and value}
-    document = {name.removeprefix(POOL_PREFIX).lower(): value for name, value in given.items()}
-    if "models" not in document:
+    given = variables(environ, POOL_PREFIX)
+    if "MODELS" not in given:
         raise SettingsInvalid(
             f"{POOL_PREFIX}MODELS is missing",
             hint="Set it to a file with the list of models; docs/server.md has its form.",
         )
-    try:
-        pool = validate(document, PoolSettings, strict=False)
-    except ValidationErrors as invalid:
-        faults = [f"{POOL_PREFIX}{mistake.where.upper()}: {mistake.message}" for mistake in invalid.mistakes]
-        raise SettingsInvalid("; ".join(faults), hint="docs/server.md lists the settings.") from None
-    others = {name: value for name, value in environ.items() if name not in given}
+    pool = converted(given, PoolSettings, POOL_PREFIX)
+    others = {name: value for name, value in environ.items() if not name.startswith(POOL_PREFIX)}
     for name in _OF_ONE_MODEL:
         if others.get(PREFIX + name):
             raise SettingsInvalid(
@@ -82,10 +77,6 @@ def read_pool_settings(environ: Mapping[str, str]) -> tuple[PoolSettings, Settin
             )
     # Every model's own takes its place.
     settings = read_settings({**others, f"{PREFIX}STORAGE_URI": "pool://list"})
-    defaults = {field.name: field.default for field in structs.fields(Settings)}
-    for name in _NOT_IN_POOLS:
-        if getattr(settings, name.lower()) != defaults[name.lower()]:
-            raise SettingsInvalid(
-                f"{PREFIX}{name} is set, and pools do not have it", hint="Serve this model by a ModelDeployment."
-            )
+    hint = "Serve this model by a ModelDeployment."
+    refuse(settings, _NOT_IN_POOLS, PREFIX, why="and pools do not have it", hint=hint)
     return pool, settings
