@@ -5,8 +5,8 @@ Below are what the services of a model and of a pool have in common.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+import re
+from typing import Protocol
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -16,6 +16,8 @@ from model_server.certificate import Tls
 from model_server.errors import RequestError, SettingsInvalid
 from model_server.grpc.messages import METHODS, SERVICE, message
 from model_server.statuses import STATUS_OF
+
+_CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 class Service(Protocol):
@@ -70,14 +72,14 @@ def _credentials(tls: Tls) -> grpc.ServerCredentials:
     return grpc.dynamic_ssl_server_credentials(now(), now)
 
 
-def handlers_of(by_name: Mapping[str, Any], *, raw: frozenset[str] = frozenset()) -> grpc.GenericRpcHandler:
-    """What answers the protocol's methods, by their names; those that are `raw` get and give bytes."""
+def handlers_of(service: Service, *, raw: frozenset[str] = frozenset()) -> grpc.GenericRpcHandler:
+    """What answers the protocol's methods: `ModelInfer` is `service.model_infer`. Those in `raw` get and give bytes."""
     methods = {}
     for method in METHODS:
         make = grpc.stream_stream_rpc_method_handler if method.server_streaming else grpc.unary_unary_rpc_method_handler
         is_raw = method.name in raw
         methods[method.name] = make(
-            by_name[method.name],
+            getattr(service, _CAPITAL.sub("_", method.name).lower()),
             request_deserializer=None if is_raw else message(method.request).FromString,
             response_serializer=None if is_raw else message(method.response).SerializeToString,
         )

@@ -28,38 +28,25 @@ class InferenceService:
         self._ids = RequestIds()
 
     def handlers(self) -> grpc.GenericRpcHandler:
-        """The methods by their names in the protocol."""
-        by_name: dict[str, Any] = {
-            "ServerLive": self._server_live,
-            "ServerReady": self._server_ready,
-            "ModelReady": self._model_ready,
-            "ServerMetadata": self._server_metadata,
-            "ModelMetadata": self._model_metadata,
-            "ModelInfer": self._model_infer,
-            "ModelStreamInfer": self._model_stream_infer,
-            "ModelStatistics": self._model_statistics,
-            "RepositoryIndex": self._repository_index,
-            "RepositoryModelLoad": self._repository_load,
-            "RepositoryModelUnload": self._repository_unload,
-        }
-        return handlers_of(by_name)
+        """The methods of the protocol."""
+        return handlers_of(self)
 
-    async def _server_live(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def server_live(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         return message("ServerLiveResponse")(live=True)
 
-    async def _server_ready(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def server_ready(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         return message("ServerReadyResponse")(ready=self._plane.is_ready)
 
-    async def _model_ready(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def model_ready(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         is_ready = request.name == self._plane.name and self._plane.is_ready
         if is_ready and request.version:
             is_ready = request.version == self._plane.loaded.identity.version
         return message("ModelReadyResponse")(ready=is_ready)
 
-    async def _server_metadata(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def server_metadata(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         return message("ServerMetadataResponse")(name="modeldeploy", version=version())
 
-    async def _model_metadata(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def model_metadata(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
             self._plane.authenticator.check(headers_of(context))
             self._plane.require_model(request.name, request.version)
@@ -70,7 +57,7 @@ class InferenceService:
         properties = {"format": identity.format, "sha256": identity.sha256, "uri": identity.uri}
         return message("ModelMetadataResponse")(**described, properties=properties)
 
-    async def _model_infer(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def model_infer(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
             return await self._plane.call(
                 self._codec,
@@ -85,7 +72,7 @@ class InferenceService:
         except RequestError as error:
             await abort(context, error)
 
-    async def _model_stream_infer(
+    async def model_stream_infer(
         self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext
     ) -> AsyncIterator[Any]:
         """Answer each request by one response or several, and a refused one by its error: the stream goes on."""
@@ -108,7 +95,7 @@ class InferenceService:
             except RequestError as error:
                 yield answered(error_message=error.message)
 
-    async def _model_statistics(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def model_statistics(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
             self._plane.authenticator.check(headers_of(context))
             self._plane.require_model(request.name or self._plane.name, request.version)
@@ -117,7 +104,7 @@ class InferenceService:
             await abort(context, error)
         return message("ModelStatisticsResponse")(model_stats=[found])
 
-    async def _repository_index(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def repository_index(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         plane = self._plane
         try:
             plane.authenticator.check(headers_of(context))
@@ -131,7 +118,7 @@ class InferenceService:
             own |= {"state": "UNAVAILABLE", "reason": f"{lifecycle.phase}: {lifecycle.message}"}
         return message("RepositoryIndexResponse")(models=[own] if plane.is_ready or not request.ready else [])
 
-    async def _repository_load(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def repository_model_load(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
             self._plane.authenticator.check(headers_of(context))
             self._plane.require_model(request.model_name)
@@ -142,7 +129,7 @@ class InferenceService:
             await abort(context, error)
         return message("RepositoryModelLoadResponse")()
 
-    async def _repository_unload(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def repository_model_unload(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
             self._plane.authenticator.check(headers_of(context))
             self._plane.require_model(request.model_name)

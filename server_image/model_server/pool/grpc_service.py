@@ -30,40 +30,27 @@ class PoolService:
         self._ids = RequestIds()
 
     def handlers(self) -> grpc.GenericRpcHandler:
-        """The methods by their names in the protocol."""
-        by_name: dict[str, Any] = {
-            "ServerLive": self._server_live,
-            "ServerReady": self._server_ready,
-            "ModelReady": self._model_ready,
-            "ServerMetadata": self._server_metadata,
-            "ModelMetadata": self._model_metadata,
-            "ModelInfer": self._model_infer,
-            "ModelStreamInfer": self._model_stream_infer,
-            "ModelStatistics": self._model_statistics,
-            "RepositoryIndex": self._repository_index,
-            "RepositoryModelLoad": self._repository_load,
-            "RepositoryModelUnload": self._repository_unload,
-        }
-        return handlers_of(by_name, raw=frozenset({"ModelInfer"}))
+        """The methods of the protocol."""
+        return handlers_of(self, raw=frozenset({"ModelInfer"}))
 
-    async def _server_live(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def server_live(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         return message("ServerLiveResponse")(live=True)
 
-    async def _server_ready(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def server_ready(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         return message("ServerReadyResponse")(ready=self._plane.is_ready)
 
-    async def _model_ready(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def model_ready(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         entry = self._plane.pool.find(request.name)
         is_ready = self._plane.is_ready and entry is not None and entry.answers
         if entry is not None and request.version:
             is_ready = is_ready and entry.shown_version in ("", request.version)
         return message("ModelReadyResponse")(ready=is_ready)
 
-    async def _server_metadata(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def server_metadata(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         extensions = ["model_repository"]
         return message("ServerMetadataResponse")(name="modeldeploy", version=version(), extensions=extensions)
 
-    async def _model_metadata(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def model_metadata(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
             self._plane.authenticator.check(headers_of(context))
             described = orjson.loads(await self._plane.pool.describe(request.name, request.version))
@@ -71,14 +58,14 @@ class PoolService:
             await abort(context, error)
         return message("ModelMetadataResponse")(**described)
 
-    async def _model_infer(self, body: bytes, context: grpc.aio.ServicerContext) -> bytes:
+    async def model_infer(self, body: bytes, context: grpc.aio.ServicerContext) -> bytes:
         try:
             return await self._infer(message("ModelInferRequest").FromString(body), body, "ModelInfer", context)
         except RequestError as error:
             await abort(context, error)
             raise
 
-    async def _model_stream_infer(
+    async def model_stream_infer(
         self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext
     ) -> AsyncIterator[Any]:
         """Answer each request by one response, and a refused one by its error: the stream goes on."""
@@ -108,11 +95,11 @@ class PoolService:
         )
         return answer.body
 
-    async def _model_statistics(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def model_statistics(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         error = OperationNotSupported("a pool keeps no statistics of V2", hint="GET /metrics has those of each model.")
         await abort(context, error)
 
-    async def _repository_index(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def repository_index(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
             self._plane.authenticator.check(headers_of(context))
         except RequestError as error:
@@ -124,7 +111,7 @@ class PoolService:
         ]
         return message("RepositoryIndexResponse")(models=models)
 
-    async def _repository_load(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def repository_model_load(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
             self._plane.authenticator.check(headers_of(context))
             if request.parameters:
@@ -134,7 +121,7 @@ class PoolService:
             await abort(context, error)
         return message("RepositoryModelLoadResponse")()
 
-    async def _repository_unload(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def repository_model_unload(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
             self._plane.authenticator.check(headers_of(context))
             await self._plane.pool.unload(request.model_name)
