@@ -1,7 +1,7 @@
 """Base of the HTTP clients: a session with the lifetime of a context manager, and complete response bodies."""
 
 from collections.abc import AsyncIterator, Callable
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 import msgspec
@@ -22,8 +22,18 @@ def session_with_pods(timeout: float) -> aiohttp.ClientSession:
         connector=connector,
         timeout=aiohttp.ClientTimeout(total=timeout),
         headers={"Accept-Encoding": "identity"},
+        cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
     )
+
+
+def session_with_users(connector: aiohttp.BaseConnector, **options: Any) -> aiohttp.ClientSession:
+    """Make a session for addresses that users name. It keeps no cookies.
+
+    One session is for all of them, and a host may set cookies for its whole domain, such as `svc`: the servers of other
+    teams would get them.
+    """
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), **options)
 
 
 class HttpClient:

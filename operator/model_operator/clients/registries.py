@@ -10,7 +10,7 @@ from model_operator.api.hooks import WebhookEndpoint
 from model_operator.api.source import RegistryKind, VersionTags
 from model_operator.clients.credentials import ReadSecret, keys_of, secret_of
 from model_operator.clients.egress import LONGEST, EgressPolicy, RefusedAddress
-from model_operator.clients.http import OTHER_FORM, HttpClient, body_of
+from model_operator.clients.http import OTHER_FORM, HttpClient, body_of, session_with_users
 from model_operator.clients.kubeflow_registry import Kubeflow
 from model_operator.clients.mlflow_registry import MLflow
 from model_operator.clients.registry_dialect import Answer, Dialect
@@ -26,7 +26,7 @@ class HttpRegistries(HttpClient):
     """Use it as an async context manager. It does not follow redirects."""
 
     def __init__(self, read_secret: ReadSecret, egress: EgressPolicy) -> None:
-        super().__init__(lambda: aiohttp.ClientSession(connector=egress.connector()))
+        super().__init__(lambda: session_with_users(egress.connector()))
         self._read_secret, self._egress = read_secret, egress
 
     async def write(self, address: WebhookEndpoint, namespace: str, wanted: VersionTags) -> None:

@@ -14,7 +14,7 @@ import orjson
 from model_operator.api.hooks import GateAnswer, WebhookEndpoint
 from model_operator.clients.credentials import ReadSecret, authorization, keys_of, secret_of
 from model_operator.clients.egress import LONGEST, EgressPolicy, RefusedAddress
-from model_operator.clients.http import HttpClient, body_of
+from model_operator.clients.http import HttpClient, body_of, session_with_users
 from model_operator.errors import ProviderError
 
 #: Bytes of an answer that are read, so that the connection can be kept. Nothing of them is shown: what a hook answers
@@ -27,9 +27,7 @@ class HttpWebhooks(HttpClient):
 
     def __init__(self, read_secret: ReadSecret, egress: EgressPolicy) -> None:
         def make() -> aiohttp.ClientSession:
-            return aiohttp.ClientSession(
-                connector=egress.connector(), json_serialize=lambda body: orjson.dumps(body).decode()
-            )
+            return session_with_users(egress.connector(), json_serialize=lambda body: orjson.dumps(body).decode())
 
         super().__init__(make)
         self._read_secret, self._egress = read_secret, egress

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
+from ipaddress import ip_network
 
 import pytest
 from aiohttp import web
@@ -57,3 +58,28 @@ async def test_a_gate_does_not_reach_loopback(internal: tuple[int, list[str]]) -
         answer = await hooks.ask(endpoint, "team-a", {})
     assert (answer.is_open, came) == (False, [])
     assert "not for users to reach" in answer.message
+
+
+async def test_a_cookie_of_one_users_server_is_sent_to_no_other() -> None:
+    seen: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("Cookie", ""))
+        response = web.json_response({"value": 1})
+        response.set_cookie("evil", "x" * 3000, domain="localhost")
+        return response
+
+    app = web.Application()
+    app.router.add_route("*", "/{any:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://localhost:{runner.addresses[0][1]}"
+    egress = EgressPolicy(allowed=(ip_network("127.0.0.0/8"),))
+    endpoint = WebhookEndpoint(url=url, timeout=timedelta(seconds=5), secret_name=None)
+    async with HttpWebhooks(no_secrets, egress) as hooks, MetricProviders(no_secrets, egress) as providers:
+        for namespace in ("team-a", "team-b"):
+            await hooks.ask(endpoint, namespace, {})
+            await providers.value(Source(url=f"{url}/metric", json_path="$.value"), namespace)
+    await runner.cleanup()
+    assert seen == [""] * 4

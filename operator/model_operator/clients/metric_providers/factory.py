@@ -3,12 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import aiohttp
-
 from model_operator.api.analysis import MetricSource
 from model_operator.clients.credentials import ReadSecret, secret_of
 from model_operator.clients.egress import EgressPolicy
-from model_operator.clients.http import HttpClient
+from model_operator.clients.http import HttpClient, session_with_users
 from model_operator.clients.metric_providers.datadog import DatadogProvider
 from model_operator.clients.metric_providers.prometheus import PrometheusProvider
 from model_operator.clients.metric_providers.provider import JsonSession, MetricProvider, Secret
@@ -26,7 +24,7 @@ class MetricProviders(HttpClient):
     """Fetches values from the provider that a source names; use it as an async context manager."""
 
     def __init__(self, read_secret: ReadSecret, egress: EgressPolicy) -> None:
-        super().__init__(lambda: aiohttp.ClientSession(connector=egress.connector()))
+        super().__init__(lambda: session_with_users(egress.connector()))
         self._read_secret, self._egress = read_secret, egress
 
     async def value(self, source: MetricSource, namespace: str) -> float | None:
