@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -97,14 +98,18 @@ class Consumer:
                 self._telemetry.connection(Connection.WAITING)
                 await self._pause(1.0)
                 continue
+            opened = math.inf
             try:
                 self._telemetry.connection(Connection.AWAY)
                 await self._broker.open()
                 log.info("consuming", extra={"topic": self._topics.input, "group": self._topics.group})
                 self._telemetry.connection(Connection.CONNECTED)
-                wait, told = _FIRST_WAIT, ""
+                opened = time.monotonic()
                 await self._consume()
             except BrokerError as error:
+                # What is refused only after the connection, such as the group, is no new failure each time.
+                if time.monotonic() - opened > _LONGEST_WAIT:
+                    wait, told = _FIRST_WAIT, ""
                 # The same sentence once: a broker may be away for days.
                 level = logging.DEBUG if error.message == told else logging.WARNING
                 told = error.message

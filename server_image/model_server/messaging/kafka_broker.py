@@ -8,33 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.conn import create_conn
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
-    AuthenticationFailedError,
-    AuthenticationMethodNotSupported,
-    ClusterAuthorizationFailedError,
     CommitFailedError,
-    GroupAuthorizationFailedError,
+    IllegalStateError,
     KafkaError,
     MessageSizeTooLargeError,
-    SaslAuthenticationFailed,
-    TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
-    UnsupportedSaslMechanismError,
 )
 from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 
 from model_server.messaging.broker import (
     CALL_SECONDS,
     TAKE_SECONDS,
-    BrokerRefused,
-    BrokerUnavailable,
     Message,
     MessageTooLarge,
     Outgoing,
@@ -43,31 +34,24 @@ from model_server.messaging.broker import (
 )
 from model_server.messaging.connection import Address
 from model_server.messaging.headers import as_text, read_headers
+from model_server.messaging.kafka_connection import client_options, see, translated
+from model_server.messaging.kafka_group import CommittedOffsets
+from model_server.messaging.kafka_producer import Writer
 from model_server.messaging.offsets import PartitionOffsets
 
-#: What the client would refuse by itself; the broker knows its own limit.
-_MOST_BYTES = 512 * 1024 * 1024
 #: How long a consumer may hold its messages before others get its partitions, in milliseconds.
 _POLL_MILLISECONDS = 30 * 60 * 1000
-_REFUSALS = (
-    AuthenticationFailedError,
-    AuthenticationMethodNotSupported,
-    ClusterAuthorizationFailedError,
-    GroupAuthorizationFailedError,
-    SaslAuthenticationFailed,
-    TopicAuthorizationFailedError,
-    UnsupportedSaslMechanismError,
-)
 _CLOSE_SECONDS = 15.0
-_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 #: How long a rebalance waits for messages that are taken, in seconds: a consumer that answers none is thrown out.
 _REVOKE_SECONDS = 5.0
+#: How long to wait for the position in a partition, which is known unless its leader is away, in seconds.
+_POSITION_SECONDS = 0.1
 
 _Receipt = tuple[TopicPartition, PartitionOffsets, int]
 
 
 class KafkaBroker(ConsumerRebalanceListener):  # type: ignore[misc]
-    """A consumer, a producer, and an administrator's client for offsets, of one cluster."""
+    """A consumer, a producer, and a client for what the group has committed, of one cluster."""
 
     def __init__(self, address: Address, subscription: Subscription) -> None:
         self._address, self._topics = address, subscription
@@ -79,27 +63,23 @@ class KafkaBroker(ConsumerRebalanceListener):  # type: ignore[misc]
     async def open(self) -> None:
         """Connect, see that the topics exist, and join the group."""
         await self.close()
-        async with self._address.explained(), self._translated():
-            options = self._options()
-            await self._see(options)
-            self._admin = await self._started(AIOKafkaAdminClient(**options))
-            self._producer = await self._started(
-                AIOKafkaProducer(
-                    **options,
-                    acks="all",
-                    enable_idempotence=True,
-                    max_request_size=_MOST_BYTES,
-                    linger_ms=2,
-                )
-            )
+        async with self._address.explained(), translated(self._address):
+            options = client_options(self._address, self._topics.consumer)
+            await see(self._address, options)
+            self._group = await self._started(CommittedOffsets(self._topics.group, AIOKafkaClient(**options)))
+            self._writer = await self._started(Writer(options))
             self._consumer = await self._started(
                 AIOKafkaConsumer(
                     **options,
                     group_id=self._topics.group,
                     enable_auto_commit=False,
                     auto_offset_reset="earliest",
+                    # Messages of a transaction that was aborted were never sent, as far as its producer knows.
+                    isolation_level="read_committed",
                     max_poll_interval_ms=_POLL_MILLISECONDS,
                     fetch_max_wait_ms=100,
+                    # So soon are messages of added partitions read.
+                    metadata_max_age_ms=60_000,
                 )
             )
             # All topics: asking for one by its name may create it.
@@ -111,10 +91,13 @@ class KafkaBroker(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def take(self, most: int) -> Sequence[Message]:
         """The next messages of the partitions that are this consumer's."""
-        async with self._translated():
+        async with translated(self._address):
             found = await self._consumer.getmany(timeout_ms=int(TAKE_SECONDS * 1000), max_records=most)
-            if not await self._resume({partition: records[0].offset for partition, records in found.items()}):
+            begins = {partition: records[0].offset for partition, records in found.items()}
+            if not await self._resume(begins or await self._positions()):
                 return ()
+            if not found:
+                await self._reach()
             messages = [self._message(partition, record) for partition, records in found.items() for record in records]
             # Before one of them is answered: whoever begins here again has to know that they were delivered.
             if await self._commit():
@@ -127,17 +110,11 @@ class KafkaBroker(ConsumerRebalanceListener):  # type: ignore[misc]
     async def settle(self, message: Message, outgoing: Outgoing) -> None:
         """Produce, wait for all replicas, remember the offset as finished."""
         headers = [(name, value.encode("latin-1")) for name, value in as_text(outgoing.headers, "ce_").items()]
-        async with self._translated():
+        headers.append(("message-id", outgoing.id.encode()))
+        async with translated(self._address):
             try:
-                await asyncio.wait_for(
-                    self._producer.send_and_wait(
-                        outgoing.topic,
-                        outgoing.body,
-                        key=outgoing.key,
-                        headers=[*headers, ("message-id", outgoing.id.encode())],
-                    ),
-                    CALL_SECONDS * 3,
-                )
+                sending = self._writer.write(outgoing.topic, outgoing.body, outgoing.key, headers)
+                await asyncio.wait_for(sending, CALL_SECONDS * 3)
             except MessageSizeTooLargeError:
                 raise MessageTooLarge(outgoing.size, None) from None
             except UnknownTopicOrPartitionError:
@@ -154,13 +131,15 @@ class KafkaBroker(ConsumerRebalanceListener):  # type: ignore[misc]
     async def lag(self) -> int | None:
         """Messages behind the committed offset, in all partitions."""
         topic = self._topics.input
-        async with self._translated():
+        async with translated(self._address):
             partitions = [TopicPartition(topic, number) for number in self._consumer.partitions_for_topic(topic) or ()]
             if not partitions:
+                if topic not in await self._consumer.topics():
+                    raise _missing(topic)
                 return None
             ends: dict[TopicPartition, int] = await self._consumer.end_offsets(partitions)
             begins: dict[TopicPartition, int] = await self._consumer.beginning_offsets(partitions)
-            committed = await self._committed_offsets(partitions)
+            committed = await self._group.of(partitions)
         lows = {one: max(committed[one].offset if one in committed else 0, begins[one]) for one in partitions}
         return sum(max(0, end - lows[one]) for one, end in ends.items())
 
@@ -172,8 +151,7 @@ class KafkaBroker(ConsumerRebalanceListener):  # type: ignore[misc]
                 await asyncio.wait_for(self._commit(), CALL_SECONDS)
         for client in reversed(clients):
             with suppress(Exception):
-                stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
-                await asyncio.wait_for(stop(), _CLOSE_SECONDS)
+                await asyncio.wait_for(client.stop(), _CLOSE_SECONDS)
         self._parts.clear()
         self._committed = {}
 
@@ -183,6 +161,8 @@ class KafkaBroker(ConsumerRebalanceListener):  # type: ignore[misc]
         parts = [part for partition in revoked if (part := self._parts.get(partition)) is not None]
         while any(part.is_open for part in parts) and time.monotonic() < deadline:  # noqa: ASYNC110 - rare and short
             await asyncio.sleep(0.02)
+        for part in parts:
+            part.hand_over()
         with suppress(KafkaError, TimeoutError):
             await self._commit()
         for partition in revoked:
@@ -197,8 +177,8 @@ class KafkaBroker(ConsumerRebalanceListener):  # type: ignore[misc]
         new, rebalances = [partition for partition in begins if partition not in self._parts], self._rebalances
         if not new:
             return True
-        committed = await self._committed_offsets(new)
-        if self._rebalances != rebalances:
+        committed = await self._group.of(new)
+        if self._rebalances != rebalances or await self._goes_back(begins, committed):
             return False
         for partition in new:
             if (known := committed.get(partition)) is not None:
@@ -207,25 +187,36 @@ class KafkaBroker(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._parts[partition] = PartitionOffsets(begins[partition], begins[partition])
         return True
 
-    async def _committed_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Any]:
-        found = await self._admin.list_consumer_group_offsets(self._topics.group, partitions=list(partitions))
-        return {partition: one for partition, one in found.items() if one.offset >= 0}
+    async def _goes_back(self, begins: Mapping[TopicPartition, int], committed: Mapping[TopicPartition, Any]) -> bool:
+        """Whether the client begins before what is committed, which is put right.
 
-    async def _see(self, options: Mapping[str, Any]) -> None:
-        """Connect to one of the servers: the clients would only say that none of them can be reached, and not why."""
-        servers = self._address.servers
-        rest = {name: value for name, value in options.items() if name != "bootstrap_servers"}
-        for host, port in servers:
-            try:
-                connection = await asyncio.wait_for(create_conn(host, port, **rest), CALL_SECONDS)
-            except _REFUSALS:
-                raise
-            except (KafkaError, OSError, TimeoutError):
-                if (host, port) == servers[-1]:
-                    raise
-                continue
-            connection.close()
-            return
+        It does so when a coordinator that was loading did not tell it the offset, and would read the whole topic again.
+        An offset behind the end is another matter: the topic is a new one of the same name.
+        """
+        behind = [partition for partition, known in committed.items() if begins[partition] < known.offset]
+        ends: Mapping[TopicPartition, int] = await self._consumer.end_offsets(behind) if behind else {}
+        wrong = {partition: committed[partition].offset for partition in behind}
+        wrong = {partition: offset for partition, offset in wrong.items() if offset <= ends[partition]}
+        if wrong:
+            # What was fetched with it is given up, and fetched again.
+            for partition, begin in begins.items():
+                if partition in self._consumer.assignment():
+                    self._consumer.seek(partition, wrong.get(partition, begin))
+        return bool(wrong)
+
+    async def _positions(self) -> Mapping[TopicPartition, int]:
+        """Where the client goes on in each partition, as far as it knows."""
+        found: dict[TopicPartition, int] = {}
+        for partition in self._consumer.assignment():
+            with suppress(IllegalStateError, TimeoutError):
+                found[partition] = await asyncio.wait_for(self._consumer.position(partition), _POSITION_SECONDS)
+        return found
+
+    async def _reach(self) -> None:
+        """Go past offsets without a message, such as the ends of transactions: the lag would never come to 0."""
+        for partition, position in (await self._positions()).items():
+            if (part := self._parts.get(partition)) is not None:
+                part.reach(position)
 
     async def _started(self, client: Any) -> Any:
         self._clients.append(client)
@@ -260,37 +251,9 @@ class KafkaBroker(ConsumerRebalanceListener):  # type: ignore[misc]
             receipt=receipt,
         )
 
-    def _options(self) -> dict[str, Any]:
-        given, context = self._address.credentials(), self._address.tls
-        is_encrypted = context is not None
-        options: dict[str, Any] = {
-            "bootstrap_servers": list(self._address.hosts),
-            "client_id": self._topics.consumer,
-            "ssl_context": context,
-            "request_timeout_ms": int(CALL_SECONDS * 1000),
-            "security_protocol": "SSL" if is_encrypted else "PLAINTEXT",
-        }
-        if given.username:
-            options |= {
-                "security_protocol": "SASL_SSL" if is_encrypted else "SASL_PLAINTEXT",
-                "sasl_mechanism": given.mechanism_of(_MECHANISMS),
-                "sasl_plain_username": given.username,
-                "sasl_plain_password": given.password,
-            }
-        return options
-
-    @asynccontextmanager
-    async def _translated(self) -> AsyncIterator[None]:
-        where = f"Kafka at {self._address.shown}"
-        try:
-            yield
-        except _REFUSALS as error:
-            raise BrokerRefused(f"{where} refuses: {error}", hint=self._address.hint) from None
-        except (KafkaError, OSError, TimeoutError, ValueError) as error:
-            raise BrokerUnavailable(f"{where} does not answer: {error or type(error).__name__}") from None
-
 
 def _missing(topic: str) -> TopicMissing:
     return TopicMissing(
-        f"there is no topic {topic!r}", hint=f"Create it, such as: kafka-topics.sh --create --topic {topic}"
+        f"there is no topic {topic!r}, or none that this user may describe",
+        hint=f"Create it, such as: kafka-topics.sh --create --topic {topic}",
     )

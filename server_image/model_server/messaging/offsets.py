@@ -63,6 +63,16 @@ class PartitionOffsets:
         """A message that was taken is left to whoever gets the partition next: nothing from it on is committed."""
         self._open[offset] = False
 
+    def reach(self, offset: int) -> None:
+        """The client is at this offset, and there was no message between it and the last that was taken."""
+        if not self._open and offset > self.low:
+            self._next, self.high = offset, max(self.high, offset)
+            self._move(offset)
+
+    def hand_over(self) -> None:
+        """Another consumer gets the partition while this one is well: that it begins is no failure of the message."""
+        self.begun = max(0, self.begun - 1)
+
     def _move(self, low: int) -> None:
         if low != self.low:
             self.low, self.begun = low, 1

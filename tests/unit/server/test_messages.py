@@ -146,6 +146,33 @@ def test_messages_that_retention_has_deleted_hold_nothing_up():
     assert part.low == 50
 
 
+def test_offsets_without_a_message_are_gone_past_while_none_is_open():
+    part = PartitionOffsets.resumed(10, "")
+    part.take(10)
+    part.reach(12)
+    assert part.low == 10
+    part.finish(10)
+    part.reach(12)
+    assert (part.low, part.metadata) == (12, "taken=12 begun=1")
+    part.take(12)
+    part.give_back(12)
+    part.reach(13)
+    assert part.low == 12
+
+
+def test_a_partition_that_is_handed_over_does_not_count_against_its_first_message():
+    part = PartitionOffsets.resumed(10, "taken=12 begun=2")
+    assert part.take(10) == 3
+    part.hand_over()
+    after = PartitionOffsets.resumed(part.low, part.metadata)
+    assert after.take(10) == 3
+    first = PartitionOffsets.resumed(10, "")
+    first.take(10)
+    first.hand_over()
+    # It may be a copy all the same.
+    assert PartitionOffsets.resumed(10, first.metadata).take(10) == 2
+
+
 def test_a_revision_consumes_while_the_file_names_it(tmp_path):
     file = tmp_path / "revisions"
     gate = RevisionsFile(file, "new")
