@@ -18,6 +18,21 @@ This page is made from the application by `make docs`. `modeldeploy` reads `$KUB
 and since it is installed as `kubectl-modeldeploy` too, `kubectl modeldeploy ...` is the same.
 `modeldeploy --version` shows which one it is.
 
+## Install
+
+There is no release in a registry yet: pip installs from a clone of the repository, with Python 3.11 or newer.
+
+```console
+$ pip install '.[cli]'
+$ pip install '.[cli,server,server-sklearn]'   # serve and package --holdout need the server, and the library of the model
+$ pip install 'modeldeploy[cli] @ git+https://git.example.com/ml/modeldeploy@COMMIT'   # in pipelines: where your repository is
+```
+
+The extra `dashboard` is the command of that name, and `signing` signs packages and images. Elsewhere in these pages
+`pip install 'modeldeploy[EXTRAS]'` stands for one of these lines. In a [sandbox](tutorials/index.md#before-you-begin) all of it is installed.
+
+## How it signs in, and how it ends
+
 It signs in as kubectl does: with tokens, client certificates, name and password, `exec` plugins and OpenID
 Connect, through `proxy-url` or `HTTPS_PROXY`, as another user with `--as`; in a pod without a kubeconfig as the
 pod's ServiceAccount.
