@@ -61,6 +61,8 @@ def import_(
             print(one.package)
         if imported.conversion.findings:
             _show(table_of(imported.conversion.findings))
+    for shown, others in {imported.shown: imported.left_out for imported in found if imported.left_out}.items():
+        print(f"{shown}: left out, as these kinds are not imported: {', '.join(others)}", file=sys.stderr)
     for one in written:
         if one.is_local:
             print(f"{one.package} is on this machine only; for a cluster:", file=sys.stderr)

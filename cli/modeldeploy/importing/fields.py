@@ -131,6 +131,6 @@ def one_of(known: Mapping[str, _T], name: str, path: str, hint: str = "") -> _T:
     """Return the entry of a table. Raises Refused that lists what is known."""
     if name in known:
         return known[name]
-    close = difflib.get_close_matches(name, known, n=1)
-    meant = f"; did you mean {close[0]}?" if close else ""
-    raise Refused(f"{path}: {name!r} cannot be imported; known are {', '.join(known)}{meant}{hint and '. '}{hint}")
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    meant = f"; did you mean {close[0]}?" if close else "." if hint else ""
+    raise Refused(f"{path}: {name!r} cannot be imported; known are {', '.join(known)}{meant}{hint and ' '}{hint}")

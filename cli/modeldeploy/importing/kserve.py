@@ -29,6 +29,10 @@ _TRANSFORMER = (
 _VERSIONS = (
     "the versions of libraries are those of the image; requirements.txt in the package says which ones the model needs"
 )
+_HUGGING_FACE_TASKS = (
+    "text and token classification, zero-shot classification and embeddings are served (docs/server.md); a model that"
+    " writes text needs its own server, such as vLLM, in server.container (docs/how-to/any-image.md)"
+)
 _MANY_CONTAINERS = "a sidecar goes into server.podTemplate.spec.containers"
 ADVICE = {
     "spec.predictor.containers": _MANY_CONTAINERS,
@@ -43,6 +47,7 @@ ADVICE = {
     "metadata.annotations.serving.kserve.io/metric": "write maxReplicas, so that there is room to scale",
     "metadata.annotations.serving.kserve.io/targetUtilizationPercentage": "write maxReplicas, so that there is room to"
     " scale",
+    "metadata.annotations.sidecar.istio.io/inject": "write it in server.podTemplate.metadata.annotations",
     "metadata.annotations.serving.kserve.io/storageSecretName": "make a Secret with the provider's own names"
     " (docs/server.md), and name it in model.secretName",
     "spec.predictor.logger.mode": "the input log always has request and answer",
@@ -52,6 +57,10 @@ ADVICE = {
     "spec.predictor.model.runtime": "there is one runtime, the image of the model server; server.image names another",
     "spec.predictor.model.runtimeVersion": _VERSIONS,
     "spec.predictor.model.image": "it is served by the image of the model server; server.image names another build",
+    **dict.fromkeys(
+        [f"spec.predictor.model.{one}Probe" for one in ("readiness", "liveness", "startup")],
+        "the operator writes the probes of the model server",
+    ),
     "spec.predictor.model.ports": "the port is 8080, and server.grpcPort",
     "spec.predictor.model.volumeMounts": "write them in server.podTemplate.spec.containers, for the container server",
     "spec.predictor.model.modelFormat.version": _VERSIONS,
@@ -61,7 +70,15 @@ ADVICE = {
 _HARMLESS = frozenset(
     f"spec.predictor.{name}.{field}"
     for name in ("model", *_FRAMEWORKS)
-    for field in ("modelFormat.version", "runtime", "runtimeVersion", "ports")
+    for field in (
+        "modelFormat.version",
+        "runtime",
+        "runtimeVersion",
+        "ports",
+        "readinessProbe",
+        "livenessProbe",
+        "startupProbe",
+    )
 )
 _ADVICE_OF_FRAMEWORKS = {
     path.replace(".model.", f".{name}."): text for path, text in ADVICE.items() for name in _FRAMEWORKS
@@ -121,6 +138,8 @@ def _served_here(predictor: Fields, other_uri: str, findings: list[Finding], *, 
     findings += more
     if format_ in RUNS_CODE and not trusted:
         findings.append(code_finding(model.path, format_))
+    if format_ == "transformers":
+        findings.append(changed(model.path, _HUGGING_FACE_TASKS))
     server, more = container(model)
     findings += more
     artifact = {"storageUri": uri, "format": format_} | ({"trusted": True} if trusted and format_ in RUNS_CODE else {})

@@ -95,7 +95,7 @@ def convert(document: Body, *, other_uri: str = "", trusted: bool = False) -> Co
     if own:
         server = {"container": own.container}
         pods |= {"containers": [{"name": APP, **own.template}]} if own.template else {}
-    size = size or _replicas(predictor, spec)
+    size = size if "replicas" in size else _sized(size, findings, predictor, spec)
     _protocol(spec, findings)
     return Conversion(
         name=name,
@@ -121,7 +121,7 @@ def convert_model(document: Body, *, other_uri: str = "", trusted: bool = False)
         findings.append(code_finding(at, format_))
     may_run_code = format_ in RUNS_CODE or format_ == "auto"
     model = {"storageUri": uri, "format": format_, "trusted": (trusted and may_run_code) or None}
-    size = _scaled(spec.integer("minReplicas"), spec.integer("maxReplicas")) or _replicas(spec)
+    size = _sized(_scaled(spec.integer("minReplicas"), spec.integer("maxReplicas")), findings, spec)
     memory = spec.value("memory")
     return Conversion(
         name=name,
@@ -236,9 +236,16 @@ def _scaled(low: int | None, high: int | None) -> dict[str, Any]:
     return {"autoscaling": {"minReplicas": max(low or 1, 1), "maxReplicas": high}}
 
 
-def _replicas(*sources: Fields) -> dict[str, Any]:
-    counts = [one.integer("replicas") for one in sources]
-    return next(({"replicas": count} for count in counts if count is not None), {})
+def _sized(size: dict[str, Any], findings: list[Finding], *sources: Fields) -> dict[str, Any]:
+    """`size`, or the number of pods that a source names; an autoscaler decides, and a lowest number alone does not."""
+    counts = [(one.at("replicas"), one.integer("replicas")) for one in sources]
+    path, count = next((one for one in counts if one[1] is not None), ("", None))
+    if count is None:
+        return size
+    if "autoscaling" in size:
+        findings.append(changed(path, "the autoscaler decides: it begins with autoscaling.minReplicas"))
+        return size
+    return {"replicas": max(count, size.get("replicas", 0))}
 
 
 def _protocol(spec: Fields, findings: list[Finding]) -> None:

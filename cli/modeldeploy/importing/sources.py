@@ -32,12 +32,16 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
-    """A model as it was read: by whom, from where, and what its files are in."""
+    """A model as it was read: by whom, from where, and what its files are in.
+
+    `left_out` are the other objects of the document, of kinds that are not imported.
+    """
 
     system: str
     shown: str
     conversion: Conversion
     contents: Contents | None = None
+    left_out: tuple[str, ...] = ()
 
 
 def read_source(path: Path, options: Options) -> list[Imported]:
@@ -161,20 +165,24 @@ def _manifests(path: Path, text: str, options: Options) -> list[Imported]:
         objects = [item.body for document in read_documents(text) for item in document.items()]
     except (ManifestError, RecursionError) as error:
         raise Refused(f"is no YAML: {error}") from None
-    found, others = list[Imported](), list[str]()
-    for body in objects:
-        group, kind = _kind_of(body)
-        if (group, kind) not in _KINDS:
-            others.append(kind)
-            continue
-        system, convert = _KINDS[group, kind]
+    ours = [body for body in objects if _kind_of(body) in _KINDS]
+    others = [_shown(body) for body in objects if isinstance(body, dict) and body not in ours]
+    found = list[Imported]()
+    for body in ours:
+        system, convert = _KINDS[_kind_of(body)]
         conversion = convert(body, other_uri=options.storage_uri, trusted=options.trusted)
-        found.append(Imported(system=system, shown=str(path), conversion=conversion))
+        found.append(Imported(system=system, shown=str(path), conversion=conversion, left_out=tuple(others)))
     if not found:
-        there = ", ".join(filter(None, others)) or "none"
+        there = ", ".join(others) or "none"
         kinds = ", ".join(f"{kind} ({group})" for group, kind in _KINDS)
         raise Refused(f"has no object that is imported; known are {kinds}; there are: {there}")
     return found
+
+
+def _shown(body: dict[str, Any]) -> str:
+    metadata = body.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return " ".join(str(part) for part in (body.get("kind") or "an object without a kind", name) if part)
 
 
 def _kind_of(body: Any) -> tuple[str, str]:

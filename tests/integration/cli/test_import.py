@@ -49,6 +49,7 @@ def test_each_model_has_a_folder(services: Path, tmp_path: Path) -> None:
         assert f"{tmp_path}/out/{name}/modeldeployment.yaml" in done.stdout.splitlines()
     (row, _) = (line for line in done.stderr.splitlines() if "containerConcurrency" in line)
     assert row.split()[:3] == ["spec.predictor.containerConcurrency", "no", "counterpart"]
+    assert f"{services}: left out, as these kinds are not imported: Secret s" in done.stderr
     assert run("x", "-o", "y").exit_code != 0
 
 

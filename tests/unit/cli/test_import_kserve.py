@@ -198,7 +198,8 @@ def test_a_model_of_the_hub_is_named_by_arguments() -> None:
     }
     conversion = convert(a_service({"model": model}))
     assert spec_of(conversion)["model"] == {"storageUri": "hf://org/bert", "format": "transformers"}
-    assert told(conversion) == {"spec.predictor.model.args": CHANGED}
+    assert told(conversion) == {"spec.predictor.model": CHANGED, "spec.predictor.model.args": CHANGED}
+    assert "vLLM, in server.container" in message_about(conversion, "spec.predictor.model")
     model["args"].append("--model_revision=abc")
     assert spec_of(convert(a_service({"model": model})))["model"]["storageUri"] == "hf://org/bert@abc"
 

@@ -231,6 +231,10 @@ def test_a_model_of_core_2() -> None:
     }
     assert conversion.findings == ()
     assert spec_of(convert_model(a_model(replicas=2), trusted=True))["replicas"] == 2
+    assert spec_of(convert_model(a_model(replicas=2, minReplicas=1), trusted=True))["replicas"] == 2
+    scaled = convert_model(a_model(replicas=2, minReplicas=1, maxReplicas=4), trusted=True)
+    assert "replicas" not in spec_of(scaled)
+    assert told(scaled) == {"spec.replicas": CHANGED}
     findings = told(convert_model(a_model(secretName="rclone", server="mlserver", llm={}), trusted=True))
     assert findings == {"spec.secretName": LOST, "spec.server": LOST, "spec.llm": LOST}
 
