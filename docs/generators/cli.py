@@ -24,12 +24,13 @@ There is no release in a registry yet: pip installs from a clone of the reposito
 
 ```console
 $ pip install '.[cli]'
-$ pip install '.[cli,server,server-sklearn]'   # serve and package --holdout need the server, and the library of the model
-$ pip install 'modeldeploy[cli] @ git+https://git.example.com/ml/modeldeploy@COMMIT'   # in pipelines: where your repository is
+$ pip install '.[cli,server,server-sklearn]'    # for serve and package --holdout, with the library of the model
+$ pip install 'modeldeploy[cli] @ git+https://git.example.com/ml/modeldeploy@COMMIT'    # in pipelines
 ```
 
 The extra `dashboard` is the command of that name, and `signing` signs packages and images. Elsewhere in these pages
-`pip install 'modeldeploy[EXTRAS]'` stands for one of these lines. In a [sandbox](tutorials/index.md#before-you-begin) all of it is installed.
+`pip install 'modeldeploy[EXTRAS]'` stands for one of these lines. In a [sandbox](tutorials/index.md#before-you-begin)
+all of it is installed.
 
 ## How it signs in, and how it ends
 

@@ -145,8 +145,10 @@ def _problems(error: jsonschema.ValidationError) -> Iterator[Problem]:
         # One error speaks of one field, and names it first.
         name = next(name for name in expected if error.message.startswith(f"'{name}'"))
         yield Problem((*path, name), "is required")
-    elif error.validator == "pattern" and "(ms|s|m|h" in expected:
+    elif error.validator in ("pattern", "type") and "(ms|s|m|h" in schema.get("pattern", ""):
         yield Problem(path, f"{_quoted(given)} is no duration; write one as in 90s or 1h30m")
+    elif error.validator == "pattern" and "[KMGTPE]i" in expected:
+        yield Problem(path, f"{_quoted(given)} is no quantity; write one as in 500m or 2Gi")
     elif error.validator == "enum":
         yield Problem(path, f"{_quoted(given)} is unknown; known are {', '.join(map(str, expected))}")
     elif error.validator == "type":

@@ -27,6 +27,9 @@ _FINAL_PULL_WORDS = (
 )
 #: Waiting reasons of a container that is starting normally.
 _STARTING = frozenset({"ContainerCreating", "PodInitializing", ""})
+#: What the kubelet says while a Secret or ConfigMap of the spec, or a key of it, is not there.
+_CONFIG_ERROR, _ABSENT = "CreateContainerConfigError", ("not found", "couldn't find key")
+_MAKE_IT = "make it in this namespace, and the pod starts, or correct its name in the spec"
 #: Restarts after which a crashing revision counts as failed.
 CRASH_LIMIT = 3
 
@@ -135,7 +138,10 @@ def _trouble_of_container(container: Body) -> PodProblem | None:
         return _from_termination(ended, restarts, waiting)
     if waiting.get("reason", "") in _STARTING:
         return None
-    return PodProblem(reason=waiting["reason"], message=waiting.get("message", ""), restarts=restarts)
+    message = waiting.get("message", "")
+    if waiting["reason"] == _CONFIG_ERROR and any(word in message for word in _ABSENT):
+        message += f"; {_MAKE_IT}"
+    return PodProblem(reason=waiting["reason"], message=message, restarts=restarts)
 
 
 def _from_termination(ended: Body, restarts: int, waiting: Body) -> PodProblem:

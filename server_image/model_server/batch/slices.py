@@ -190,7 +190,8 @@ def _header(piece: Piece, file: BinaryIO, separator: str) -> tuple[list[str], in
     try:
         names = next((values for values in csv.reader(lines(), strict=True, delimiter=separator) if values), [])
     except (csv.Error, UnicodeDecodeError) as error:
-        raise ArtifactCorrupt(f"{piece.file.name}: the header cannot be read: {error}") from None
+        hint = "Write the table in UTF-8." if isinstance(error, UnicodeDecodeError) else ""
+        raise ArtifactCorrupt(f"{piece.file.name}: the header cannot be read: {error}", hint=hint) from None
     check_header(piece.file.name, names, separator)
     return names, taken
 

@@ -64,7 +64,8 @@ class InputFolder:
                 raise InputNotFound(f"{self.uri} matches no file") from None
             raise StorageUnavailable(f"{self.uri} cannot be listed: {first_line(error)}") from None
         if not found:
-            raise InputNotFound(f"{self.uri} matches no file")
+            # A file without a byte has no header either: what writes it has failed, or is not done.
+            raise InputNotFound(f"{self.uri} matches no file that has content")
         for file in found:
             self._require_inside(file)
         return sorted(found, key=lambda file: file.name)

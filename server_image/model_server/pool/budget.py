@@ -31,6 +31,11 @@ def too_large(message: str) -> NotLoaded:
     return NotLoaded("ModelTooLarge", message, _TOO_LARGE, True)
 
 
+def mebibytes(count: int) -> str:
+    """Return a number of bytes as a person reads it."""
+    return f"{count / 2**20:.0f} MiB"
+
+
 class MemoryBudget:
     """What the pool holds in memory, within a budget of bytes. `entries` are all models by their numbers."""
 
@@ -82,8 +87,9 @@ class MemoryBudget:
                 log.warning("no room: all loaded models are busy", extra={"model": entry.name, "missing": room.missing})
             if time.monotonic() > deadline:
                 self._telemetry.refused(entry.name, "memory")
+                missing = mebibytes(room.missing)
                 raise ModelNotReady(
-                    f"model {entry.name!r} does not fit: {room.missing} bytes are missing, and all others are busy",
+                    f"model {entry.name!r} does not fit: {missing} are missing, and all others are busy",
                     hint="Try again after a moment; a larger budget, or more replicas, end this.",
                 )
             await asyncio.sleep(WAIT_SECONDS)
@@ -101,7 +107,13 @@ class MemoryBudget:
                 return
             await self.unload(entry)
         self._telemetry.over_budget()
-        entry.failed(too_large(f"with it alone the pool holds {used} bytes, and its budget is {self.budget}"))
+        # Server and libraries count too, and stay: a budget below them holds no model of any size.
+        rest = f"{mebibytes(self.used_bytes)} of them without any model"
+        entry.failed(
+            too_large(
+                f"with it alone the pool holds {mebibytes(used)}, {rest}, and its budget is {mebibytes(self.budget)}"
+            )
+        )
 
     def release(self, entry: Entry) -> None:
         """Its load is over: what it needs is measured from now on."""

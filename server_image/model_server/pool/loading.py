@@ -7,7 +7,7 @@ import logging
 import time
 
 from model_server.errors import ModelNotReady, ModelPutAside, ModelUnloadable, PredictionError, RequestError
-from model_server.pool.budget import WAIT_SECONDS, MemoryBudget, too_large
+from model_server.pool.budget import WAIT_SECONDS, MemoryBudget, mebibytes, too_large
 from model_server.pool.entry import Entry
 from model_server.pool.process import ProcessEnded, WorkerProcess
 from model_server.pool.processes import Processes
@@ -108,7 +108,9 @@ class Loader:
             if used > most:
                 break
             await asyncio.sleep(WAIT_SECONDS)
-        entry.failed(too_large(f"while it was loaded the pool held {used} bytes, and its budget is {budget}"))
+        entry.failed(
+            too_large(f"while it was loaded the pool held {mebibytes(used)}, and its budget is {mebibytes(budget)}")
+        )
         self._telemetry.over_budget()
         process.is_condemned = True
         process.kill()

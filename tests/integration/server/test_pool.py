@@ -80,7 +80,7 @@ def test_a_pool_over_its_budget_unloads_what_was_not_used_and_loses_nothing(
     refused = running.ask("m99")
     assert refused.status_code == 503
     assert "ModelTooLarge" in refused.json()["error"]
-    assert str(budget) in refused.json()["error"]
+    assert "its budget is 400 MiB" in refused.json()["error"]
     assert running.metric("modeldeploy_pool_over_budget_total") >= 1
     assert "ModelTooLarge" in running.index()["m99"]["reason"]
     # Told once, not tried again at once, and nobody else is hurt.

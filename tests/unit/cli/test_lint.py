@@ -82,6 +82,20 @@ spec:
             id="a duration in a list",
         ),
         pytest.param(
+            GOOD + "  strategy:\n    canary:\n      steps:\n      - pause: {duration: 5}\n",
+            11,
+            "spec.strategy.canary.steps[0].pause.duration",
+            "5 is no duration; write one as in 90s",
+            id="a duration without a unit",
+        ),
+        pytest.param(
+            GOOD + "  server:\n    resources:\n      limits: {memory: 1GB}\n",
+            10,
+            "spec.server.resources.limits.memory",
+            "'1GB' is no quantity; write one as in 500m or 2Gi",
+            id="a quantity",
+        ),
+        pytest.param(
             GOOD + "  autoscaling: {minReplicas: 5, maxReplicas: 3}\n",
             8,
             "spec.autoscaling",
@@ -388,7 +402,7 @@ metadata: {name: nightly}
 spec:
   model: {name: fraud}
   input: {uri: s3://tables/*.csv}
-  output: {uri: s3://scores/today}
+  output: {uri: "s3://scores/today"}
 """
 POOL = """\
 apiVersion: modeldeploy.dev/v1alpha1
@@ -405,6 +419,12 @@ spec:
     [
         pytest.param(
             BATCH + "  shard: 3\n", "ModelBatch", "8: spec.shard: unknown field; did you mean shards?", id="batch"
+        ),
+        pytest.param(
+            BATCH.replace("today", "{date}") + "  schedule: every day\n",
+            "ModelBatch",
+            "8: spec.schedule: schedule must have five fields",
+            id="no schedule",
         ),
         pytest.param(
             BATCH + "  schedule: 0 2 * * *\n",

@@ -88,7 +88,11 @@ def test_a_forged_message_is_the_end_of_a_log(text: str) -> None:
         ),
         pytest.param(
             status(state={"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "x" not found'}}),
-            PodProblem(reason="CreateContainerConfigError", message='secret "x" not found'),
+            PodProblem(
+                reason="CreateContainerConfigError",
+                message='secret "x" not found; make it in this namespace, and the pod starts, or correct its name'
+                " in the spec",
+            ),
             id="a missing Secret",
         ),
         pytest.param(
