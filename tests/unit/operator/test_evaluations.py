@@ -194,8 +194,8 @@ UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedul
         pytest.param(
             {"startTime": "t", "active": 1},
             [waiting_pod(containerStatuses=[{"state": NO_SECRET}])],
-            'CreateContainerConfigError: secret "x" not found; make it in this namespace, and the pod starts, or correct'
-            " its name in the spec",
+            'CreateContainerConfigError: secret "x" not found; make it in this namespace, and the pod starts, or'
+            " correct its name in the spec",
             id="a missing Secret",
         ),
         pytest.param(
