@@ -45,7 +45,12 @@ _EXPLAINED = ("explain", "v1_explain", "v1_explain_version")
 _TENSORS = ("v2_infer", "v2_infer_version")
 _STREAMS = ("v2_infer_stream", "v2_infer_stream_version")
 _EMBEDDINGS = "openai_embeddings"
-_PREDICTIONS = (*_INSTANCES, *_TENSORS, "mlflow_invocations")
+_MLFLOW, _FEEDBACK = "mlflow_invocations", "feedback"
+_PREDICTIONS = (*_INSTANCES, *_TENSORS, _MLFLOW)
+OPERATIONS = (*_PREDICTIONS, *_EXPLAINED, *_STREAMS, _EMBEDDINGS, _FEEDBACK)
+#: The path whose refusals are others.
+FEEDBACK = "/feedback"
+REFUSED = (400, 401, 404, 408, 413, 415, 422, 429, 500, 503, 504)
 
 
 class Examples:
@@ -57,25 +62,26 @@ class Examples:
         self._probability_output = loaded.model.probability_output
         self._row = loaded.adapter.sample_row() or []
 
-    def bodies(self, operation: str, content_type: str) -> dict[str, Any]:
-        """Examples of an operation's body, by name, as OpenAPI has them."""
-        if content_type == _CSV:
-            found = self._csv()
-        elif content_type != _JSON:
-            found = {}
-        elif operation in _INSTANCES:
-            found = self._instances()
-        elif operation in _EXPLAINED:
-            found = {name: value for name, value in self._instances().items() if "parameters" not in value}
-        elif operation in (*_TENSORS, *_STREAMS):
-            found = self._tensors(operation)
-        elif operation == "mlflow_invocations":
-            found = self._tables()
-        elif operation == _EMBEDDINGS:
-            found = self._texts()
-        else:
-            found = self._feedback() if operation == "feedback" else {}
-        return {name.lower().replace(" ", "-"): {"summary": name, "value": value} for name, value in found.items()}
+    def bodies(self, operation: str) -> dict[str, dict[str, Any]]:
+        """Examples of an operation's body by content type and name, as OpenAPI has them."""
+        found = {_JSON: self._json(operation)}
+        if operation == _MLFLOW:
+            found[_CSV] = self._csv()
+        return {
+            kind: {name.lower().replace(" ", "-"): {"summary": name, "value": value} for name, value in shown.items()}
+            for kind, shown in found.items()
+        }
+
+    def _json(self, operation: str) -> dict[str, Any]:
+        if operation in _INSTANCES:
+            return self._instances()
+        if operation in _EXPLAINED:
+            return {name: value for name, value in self._instances().items() if "parameters" not in value}
+        if operation in (*_TENSORS, *_STREAMS):
+            return self._tensors(operation)
+        if operation == _MLFLOW:
+            return self._tables()
+        return self._texts() if operation == _EMBEDDINGS else self._feedback()
 
     def answer(self, operation: str) -> Any:
         """What the model answers to the first example, None when it has not answered any."""
@@ -186,7 +192,7 @@ class Examples:
         unknown: RequestError = UnknownModel(
             "model 'other' is not served here", hint=f"This server serves {self._loaded.identity.model!r}."
         )
-        if path == "/feedback":
+        if path == FEEDBACK:
             unknown = UnknownPrediction(
                 "no prediction with id '8f14e45f' is remembered here", hint="Send prediction and label."
             )
@@ -212,7 +218,7 @@ class Examples:
 
     def _invalid(self, path: str) -> InvalidInput:
         """What the model's own adapter says to a value of the wrong type."""
-        if path == "/feedback":
+        if path == FEEDBACK:
             return InvalidInput.at("label", "is missing: send label or conversion")
         if not self._features:
             return InvalidInput.at("instances", "is missing")

@@ -9,15 +9,10 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi.openapi.utils import get_openapi
-from pydantic.json_schema import models_json_schema
 
-from model_server import version
-from model_server.dataplane import DataPlane
-from model_server.domain.model import LoadedModel
-from model_server.http import schemas
 from model_server.http.application import Application
-from model_server.http.examples import Examples
-from model_server.http.model_schemas import explain_model, request_model, response_model
+from model_server.http.described import Described
+from model_server.http.examples import FEEDBACK
 from model_server.http.routers import explain
 from model_server.http.routers.openai import EMBEDDINGS
 
@@ -47,127 +42,73 @@ _FAULTS = {
 _BODY_FAULTS = (400, 408, 413, 415, 422, 500, 503, 504)
 
 
-def describe(app: Application, plane: DataPlane, loaded: LoadedModel) -> dict[str, Any]:
-    """The document: names, ranges, categories and examples of the features are those of model.yaml."""
-    identity, metadata = loaded.identity, loaded.metadata
-    description = metadata.description or f"A {identity.format} model, served by modeldeploy {version()}."
+def describe(app: Application, described: Described, *, has_limits: bool, server: str = ".") -> dict[str, Any]:
+    """The document of a model.
+
+    `server` is the address of the server as seen from the document: behind a prefix that a gateway cuts off, requests
+    go below it as well.
+    """
+    description = described.description
     document = get_openapi(
-        title=metadata.name or identity.model,
-        version=identity.version or "0",
-        description=f"{description}{_KEY_NEEDED}" if plane.authenticator.asks else description,
+        title=described.title,
+        version=described.version or "0",
+        description=f"{description}{_KEY_NEEDED}" if app.plane.authenticator.asks else description,
         routes=app.routes,
-        tags=[tag for tag in _TAGS if tag["name"] not in _absent_tags(loaded)],
-        # Relative to the document: behind a prefix that a gateway cuts off, requests go below it as well.
-        servers=[{"url": app.root_path or "."}],
+        tags=[tag for tag in _TAGS if tag["name"] not in described.absent],
+        servers=[{"url": app.root_path or server}],
     )
     components = document.setdefault("components", {})
-    components["schemas"] = {**components.get("schemas", {}), **_schemas(plane, loaded)}
+    components["schemas"] = {**components.get("schemas", {}), **described.schemas}
     for unused in ("HTTPValidationError", "ValidationError"):
         components["schemas"].pop(unused, None)
-    document["paths"] = _paths_of(document["paths"], loaded)
-    examples = Examples(loaded)
+    document["paths"] = _paths_of(document["paths"], described)
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            _complete(operation, path, examples, has_limits=plane.has_key_limits)
+            _complete(operation, path, described, has_limits=has_limits)
     return document
 
 
-def _absent_tags(loaded: LoadedModel) -> set[str]:
-    """Tags whose routes this model does not answer."""
-    absent = {"openai": loaded.embedding_model is None, "explain": loaded.explainer is None}
-    return {tag for tag, is_absent in absent.items() if is_absent}
-
-
-def _has_reference(loaded: LoadedModel) -> bool:
-    return loaded.explainer is not None and loaded.explainer.reference_rows(1) is not None
-
-
-def _schemas(plane: DataPlane, loaded: LoadedModel) -> dict[str, Any]:
-    """The schemas of bodies, which the routes name and do not import."""
-    max_rows = plane.max_rows
-    explained: list[Any] = []
-    if loaded.explainer is not None:
-        explained = [explain_model(loaded.adapter, plane.explanations.limits.max_rows), schemas.ExplainResponse]
-    shapes = [
-        request_model(loaded.adapter, max_rows),
-        response_model(loaded.metadata.output_features),
-        schemas.InferRequest,
-        schemas.InferResponse,
-        schemas.Table,
-        *((schemas.EmbeddingsRequest, schemas.EmbeddingsResponse) if loaded.embedding_model is not None else ()),
-        *explained,
-        schemas.Feedback,
-        schemas.Error,
-    ]
-    _, found = models_json_schema(
-        [(shape, "validation") for shape in shapes], ref_template="#/components/schemas/{model}"
-    )
-    binary = {"type": "string", "format": "binary", "description": "JSON, and the tensors' bytes behind it."}
-    table = {"type": "string", "description": "A table with a header of column names."}
-    events = {f"{name}Event": _event_of(name) for name in ("PredictRequest", "PredictResponse")}
-    return {**found["$defs"], **events, "Binary": binary, "Csv": table}
-
-
-def _event_of(schema: str) -> dict[str, Any]:
-    """A CloudEvent in structured mode, whose data have this schema."""
-    text = {"type": "string", "minLength": 1}
-    return {
-        "type": "object",
-        "description": "A CloudEvent in structured mode.",
-        "required": ["specversion", "id", "source", "type", "data"],
-        "properties": {
-            "specversion": {"const": "1.0"},
-            "id": text,
-            "source": text,
-            "type": text,
-            # An attribute that is null is absent.
-            "datacontenttype": {"enum": ["application/json", None]},
-            "data": {"$ref": f"#/components/schemas/{schema}"},
-        },
-    }
-
-
-def _paths_of(paths: dict[str, Any], loaded: LoadedModel) -> dict[str, Any]:
+def _paths_of(paths: dict[str, Any], described: Described) -> dict[str, Any]:
     """The paths under the model's own name and version, which nobody then has to type."""
     found = {}
-    absent = _absent_tags(loaded)
+    absent = set(described.absent)
     for path, operations in paths.items():
         if any(absent.intersection(operation.get("tags", ())) for operation in operations.values()):
             continue
-        if path == explain.IMPORTANCE and not _has_reference(loaded):
+        if path == explain.IMPORTANCE and not described.has_reference:
             continue
-        if "{version}" in path and not loaded.identity.version:
+        if "{version}" in path and not described.version:
             continue
-        own = path.replace("{model}", loaded.identity.model)
-        own = own.replace("{version}", quote(loaded.identity.version, safe=""))
+        own = path.replace("{model}", described.model)
+        own = own.replace("{version}", quote(described.version, safe=""))
         for operation in operations.values():
             operation.pop("parameters", None)
         found[own] = operations
     return found
 
 
-def _complete(operation: dict[str, Any], path: str, examples: Examples, *, has_limits: bool) -> None:
+def _complete(operation: dict[str, Any], path: str, described: Described, *, has_limits: bool) -> None:
     """Add examples to the bodies of an operation, and the refusals that it may be answered with."""
-    answers = operation["responses"]
+    answers, name = operation["responses"], operation["operationId"]
     answers.pop("422", None)
     codes = [401] if "security" in operation else []
-    if "/models/" in path or path in ("/feedback", EMBEDDINGS.path, explain.IMPORTANCE):
+    if "/models/" in path or path in (FEEDBACK, EMBEDDINGS.path, explain.IMPORTANCE):
         codes.append(404)
     if "requestBody" in operation:
         codes += _BODY_FAULTS
         if has_limits:
             codes.append(429)
         for kind, body in operation["requestBody"]["content"].items():
-            if found := examples.bodies(operation["operationId"], kind):
+            if found := described.bodies.get(name, {}).get(kind):
                 body["examples"] = found
-        answer = examples.answer(operation["operationId"])
-        if answer is not None:
-            answers["200"]["content"]["application/json"]["example"] = answer
+        if name in described.answers:
+            answers["200"]["content"]["application/json"]["example"] = described.answers[name]
+    refusals = described.refusals.get(path) or described.refusals[""]
     for code in codes:
-        answers.setdefault(str(code), _refusal(code, path, examples))
+        answers.setdefault(str(code), _refusal(code, refusals[str(code)]))
     operation["responses"] = dict(sorted(answers.items()))
 
 
-def _refusal(code: int, path: str, examples: Examples) -> dict[str, Any]:
-    content = {"schema": {"$ref": "#/components/schemas/Error"}, "example": examples.refusal(code, path)}
+def _refusal(code: int, example: object) -> dict[str, Any]:
+    content = {"schema": {"$ref": "#/components/schemas/Error"}, "example": example}
     return {"description": _FAULTS[code], "content": {"application/json": content}}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from model_server.domain.tensors import DTYPES
+
+if TYPE_CHECKING:
+    from fastapi import Response
 
 FORBID = ConfigDict(extra="forbid")
 

@@ -50,6 +50,10 @@ CODECS: Mapping[str, AnyCodec] = {
     "v1-explain": ExplainedInstances(also=("signature_name", "inputs")),
     "grpc": MessageBytes(),
 }
+#: The operations of a pool's routes, in the words of the OpenAPI document.
+OPERATIONS = tuple(
+    f"{name}{suffix}" for name in ("v2_infer", "v1_predict", "v1_explain") for suffix in ("", "_version")
+)
 #: Those that answer by explanations alone.
 EXPLAINING = frozenset({"v1-explain"})
 

@@ -53,6 +53,11 @@ class PoolPlane:
         """Whether requests are answered."""
         return self.lifecycle.phase is Phase.READY
 
+    @property
+    def has_key_limits(self) -> bool:
+        """Whether any API key has limits."""
+        return bool(self._key_limits)
+
     def confirm(self) -> None:
         """Part of what a server's plane does: a pool does not wait for its first prediction."""
 

@@ -28,7 +28,7 @@ from model_server.pool.quarantine import after_answer, released
 from model_server.pool.settings import DOWNLOADS, PoolSettings
 from model_server.pool.telemetry import PoolTelemetry
 from model_server.pool.watching import Watcher
-from model_server.pool.wire import Answered, Call, Describe, Refused, error_of
+from model_server.pool.wire import Answered, Call, Describe, Document, Refused, error_of
 
 log = logging.getLogger(__name__)
 
@@ -197,6 +197,11 @@ class Pool:
         entry.require(version)
         return described.body
 
+    async def document(self, name: str) -> bytes:
+        """What the OpenAPI document says of a model, which is loaded for it."""
+        described = await self._ask(self.entry(name), Document(0), time.monotonic() + self._timeout)
+        return described.body
+
     async def load(self, name: str) -> None:
         """Load a model because somebody wants it loaded, also one that was put aside or has failed."""
         entry = self.entry(name)
@@ -212,7 +217,7 @@ class Pool:
             raise ModelNotReady(f"model {name!r} is busy: it is not unloaded") from None
         await self._memory.unload(entry)
 
-    async def _ask(self, entry: Entry, question: Call | Describe, deadline: float) -> Answered:
+    async def _ask(self, entry: Entry, question: Call | Describe | Document, deadline: float) -> Answered:
         entry.in_flight += 1
         entry.changed()
         entry.used_at = time.monotonic()

@@ -46,11 +46,17 @@ class Describe(Struct, frozen=True, tag=True, array_like=True):
     number: int
 
 
+class Document(Struct, frozen=True, tag=True, array_like=True):
+    """Give what the OpenAPI document says of a model."""
+
+    number: int
+
+
 class Check(Struct, frozen=True, tag=True, array_like=True):
     """Tell which models have a call that does not return."""
 
 
-Question: TypeAlias = Load | Unload | Call | Describe | Check
+Question: TypeAlias = Load | Unload | Call | Describe | Document | Check
 
 
 class Asked(Struct, frozen=True, array_like=True):

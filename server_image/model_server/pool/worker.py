@@ -23,13 +23,14 @@ from typing import Any
 import orjson
 from msgspec import structs
 
+from model_server.dataplane import DataPlane
 from model_server.domain.model import LoadedModel
 from model_server.errors import InternalError, LoadFailed, ModelNotReady, PredictionError, RequestError, StartError
 from model_server.lifecycle import Phase
 from model_server.loader import load
 from model_server.pool.board import Board
 from model_server.pool.catalog import ListedModel
-from model_server.pool.codecs import Noted
+from model_server.pool.codecs import OPERATIONS, Noted
 from model_server.pool.hosted import HostedModel
 from model_server.pool.memory import give_back, own_bytes
 from model_server.pool.settings import DOWNLOADS
@@ -39,6 +40,7 @@ from model_server.pool.wire import (
     Call,
     Check,
     Describe,
+    Document,
     Done,
     Load,
     Loaded,
@@ -115,6 +117,9 @@ class Worker:
                 case Describe():
                     plane = self._hosted(question.number).plane
                     return Answered(orjson.dumps(model_metadata(plane.loaded)), JSON, [])
+                case Document():
+                    plane = self._hosted(question.number).plane
+                    return Answered(await asyncio.to_thread(_described, plane), JSON, [])
                 case Check():
                     return Done(tuple(number for number, one in self._models.items() if one.is_hung))
         except RequestError as error:
@@ -226,6 +231,13 @@ def _settings_of(settings: Settings, listed: ListedModel, folder: Path) -> Setti
         trusted=listed.trusted,
         cache_dir=settings.cache_dir or folder.parent / DOWNLOADS,
     )
+
+
+def _described(plane: DataPlane) -> bytes:
+    # Imported only here: few models are looked at.
+    from model_server.http.described import describe_model
+
+    return orjson.dumps(describe_model(plane, plane.loaded, OPERATIONS))
 
 
 @contextmanager

@@ -14,7 +14,9 @@ from starlette.staticfiles import StaticFiles
 
 from model_server.auth import Authenticator
 from model_server.dataplane import DataPlane
+from model_server.domain.model import LoadedModel
 from model_server.http.application import Application
+from model_server.http.described import describe_model
 from model_server.http.keys import required_key
 from model_server.http.openapi import describe
 
@@ -37,29 +39,44 @@ def add_pages(app: Application, plane: DataPlane, guard: Authenticator) -> None:
         loaded = plane.loaded
         if document is None:
             # Once, and in a thread: a document of thousands of features takes a second.
-            document = orjson.dumps(await asyncio.to_thread(describe, app, plane, loaded))
+            document = await asyncio.to_thread(_written, app, plane, loaded)
         return Response(document, media_type="application/json")
 
-    @pages.get("/docs")
+    add_viewers(pages)
+    app.include_router(pages)
+    add_assets(app)
+
+
+def _written(app: Application, plane: DataPlane, loaded: LoadedModel) -> bytes:
+    return orjson.dumps(describe(app, describe_model(plane, loaded), has_limits=plane.has_key_limits))
+
+
+def add_viewers(pages: APIRouter, below: str = "", root: str = "") -> None:
+    """Show the document at `below`/openapi.json; `root` leads from there to the server's own root."""
+    assets = f"{root}{_ASSETS}"
+
+    @pages.get(f"{below}/docs")
     async def swagger() -> HTMLResponse:
         page = get_swagger_ui_html(
             openapi_url="openapi.json",
             title="Model server",
-            swagger_js_url=f"{_ASSETS}/swagger-ui-bundle.js",
-            swagger_css_url=f"{_ASSETS}/swagger-ui.css",
-            swagger_favicon_url=f"{_ASSETS}/favicon.png",
+            swagger_js_url=f"{assets}/swagger-ui-bundle.js",
+            swagger_css_url=f"{assets}/swagger-ui.css",
+            swagger_favicon_url=f"{assets}/favicon.png",
         )
         return HTMLResponse(bytes(page.body).replace(b"</head>", _DARK_MODE + b"</head>"))
 
-    @pages.get("/redoc")
+    @pages.get(f"{below}/redoc")
     async def redoc() -> HTMLResponse:
         return get_redoc_html(
             openapi_url="openapi.json",
             title="Model server",
-            redoc_js_url=f"{_ASSETS}/redoc.standalone.js",
-            redoc_favicon_url=f"{_ASSETS}/favicon.png",
+            redoc_js_url=f"{assets}/redoc.standalone.js",
+            redoc_favicon_url=f"{assets}/favicon.png",
             with_google_fonts=False,
         )
 
-    app.include_router(pages)
+
+def add_assets(app: Application) -> None:
+    """Serve what the pages need."""
     app.mount(f"/{_ASSETS}", StaticFiles(packages=[("fastapi_offline", "static")]), name="docs-assets")
