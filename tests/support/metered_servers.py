@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from free_ports import free_port
+from waiting import eventually, until
 
 ANSWER = b'{"score": 1}'
 
@@ -154,13 +155,29 @@ class Running:
         found = re.search(rf'modeldeploy_requests_total{{code="{code}",[^}}]*}} (\S+)', await self.metrics())
         return float(found[1]) if found else 0.0
 
+    async def counts(self, code: int, count: int) -> None:
+        """Wait until so many requests were answered with this code."""
+
+        async def has_counted() -> bool:
+            return await self.count(code) == count
+
+        await eventually(has_counted, f"{count} requests with {code}")
+
+    async def shows(self, pattern: str) -> str:
+        """Wait until the metrics have a line like this; all of them."""
+
+        async def found() -> str | None:
+            text = await self.metrics()
+            return text if re.search(pattern, text) else None
+
+        return await eventually(found, f"{pattern} in the metrics")
+
     async def until(self, wanted: Callable[[Answer], bool], path: str = "/readyz") -> Answer:
-        async with asyncio.timeout(10):
-            while True:
-                answer = await self.ask(path, None, method="GET")
-                if wanted(answer):
-                    return answer
-                await asyncio.sleep(0.05)
+        async def found() -> Answer | None:
+            answer = await self.ask(path, None, method="GET")
+            return answer if wanted(answer) else None
+
+        return await eventually(found, f"the answer of {path} that is wanted")
 
 
 @dataclass
@@ -232,6 +249,5 @@ async def metered(tmp_path: Path, *, waits: bool = True, **settings: object) -> 
             process.terminate()
         async with asyncio.timeout(15):
             await process.wait()
-            while behind.closed < behind.connections:
-                await asyncio.sleep(0.01)
+        await until(lambda: behind.closed >= behind.connections)
         server.close()

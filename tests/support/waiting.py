@@ -28,6 +28,15 @@ async def eventually(check: Callable[[], Awaitable[T | None]], what: What = "", 
     return result
 
 
+async def until(check: Callable[[], object], what: What = "", seconds: float = 60) -> None:
+    """Let others run until the result of `check` is true."""
+
+    async def look() -> bool:
+        return bool(check())
+
+    await eventually(look, what or getattr(check, "__name__", ""), seconds)
+
+
 def _failure(check: Callable[[], object], what: What, seconds: float) -> str:
     reason = what() if callable(what) else what or getattr(check, "__name__", "it holds")
     return f"after {seconds:g} s still not: {reason}"

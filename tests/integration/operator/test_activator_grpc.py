@@ -14,7 +14,7 @@ import pytest
 from activators import SECRET, Scene, activator, port_of_model
 from free_ports import free_port
 from grpc_models import BODY, INFER, model
-from waiting import eventually
+from waiting import eventually, until
 
 from model_operator.api.activation import GRPC_BELOW, Route, Routes, activator_token
 from model_operator.clients.activators import HttpActivators
@@ -162,12 +162,7 @@ async def test_a_connection_ends_in_good_order_so_that_the_next_calls_go_to_a_po
         call = channel.unary_unary(INFER)(b"x")
         await scene.held(1)
 
-        async def has_left() -> bool:
-            return bool(channel.get_state() is not grpc.ChannelConnectivity.READY)
-
-        async with asyncio.timeout(10):
-            while not await has_left():
-                await asyncio.sleep(0.1)
+        await until(lambda: channel.get_state() is not grpc.ChannelConnectivity.READY)
         await scene.tell(await backend(scene), grpc_port=port)
         assert await asyncio.wait_for(call, 5) == b"x", "an open call goes on"
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from rollout_actions import GOOD, NEXT, at_phase, live, storage
 from rollout_world import World
+from waiting import until
 
 from model_operator.api.resource import ObjectKey
 
@@ -102,8 +103,7 @@ async def test_the_end_is_the_same_whenever_the_operator_dies(before: tuple[str,
 async def test_hooks_are_told_of_each_phase_once() -> None:
     world, key = await rollout(notifications=[{"name": "chat", "url": "http://chat.example", "phases": ["Healthy"]}])
     sending = asyncio.create_task(world.notifier.run())
-    while not world.hooks.told:
-        await asyncio.sleep(0)
+    await until(lambda: world.hooks.told)
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
     (told,) = world.hooks.told

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from certificates import certificate
 from metered_servers import ANSWER, Running, metered, read, request
+from waiting import until
 
 
 @pytest.fixture
@@ -235,11 +236,8 @@ async def test_a_client_that_goes_away_takes_its_request_along(meter):
     async with meter.connection() as (_, writer):
         writer.write(request("/stream"))
         await writer.drain()
-        while not meter.behind.seen:
-            await asyncio.sleep(0.01)
-    async with asyncio.timeout(5):
-        while await meter.count(499) != 1:
-            await asyncio.sleep(0.05)
+        await until(lambda: meter.behind.seen)
+    await meter.counts(499, 1)
 
 
 async def test_a_client_that_does_not_read_is_not_the_fault_of_the_server(tmp_path):
@@ -250,9 +248,7 @@ async def test_a_client_that_does_not_read_is_not_the_fault_of_the_server(tmp_pa
             loop = asyncio.get_running_loop()
             await loop.sock_connect(client, ("127.0.0.1", meter.port))
             await loop.sock_sendall(client, request("/echo", b"x" * 10_000_000))
-            async with asyncio.timeout(10):
-                while await meter.count(499) != 1:
-                    await asyncio.sleep(0.05)
+            await meter.counts(499, 1)
         assert await meter.count(504) == 0
 
 
@@ -317,8 +313,7 @@ async def test_a_head_that_never_ends_is_cut(tmp_path):
 async def test_more_requests_than_may_be_open_are_refused(tmp_path):
     async with metered(tmp_path, MAX_QUEUE_SIZE=2) as meter:
         slow = [asyncio.create_task(meter.ask("/slow")) for _ in range(2)]
-        while len(meter.behind.seen) < 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: len(meter.behind.seen) == 2)
         answer = await meter.ask("/score")
         assert (answer.status, json.loads(answer.body)["reason"]) == (503, "Overloaded")
         meter.behind.release.set()
@@ -418,9 +413,7 @@ async def test_what_is_sampled_is_logged_and_what_is_redacted_is_not(tmp_path):
         await meter.ask("/echo", b"Ann, 31", x_request_id="r-2")
         await meter.ask("/score", b"x" * 300_000, x_request_id="r-3")
         await meter.ask("/refuse", x_request_id="r-4")
-        async with asyncio.timeout(10):
-            while "modeldeploy_input_log_written_total" not in (text := await meter.metrics()) or " 2.0" not in text:
-                await asyncio.sleep(0.05)
+        text = await meter.shows(r"input_log_written_total\{[^}]*\} 2\.0")
         [dropped] = re.findall(r"modeldeploy_input_log_dropped_total\{[^}]*\} (\S+)", text)
         assert float(dropped) == 1
     lines = [line for file in sorted((tmp_path / "log").rglob("*.jsonl")) for line in file.read_text().splitlines()]
@@ -453,8 +446,7 @@ async def test_it_is_ready_when_the_server_behind_is_and_says_what_that_answered
 
 async def test_at_the_end_what_is_open_is_answered_and_then_the_other_container_may_end(meter):
     slow = asyncio.create_task(meter.ask("/slow"))
-    while not meter.behind.seen:
-        await asyncio.sleep(0.01)
+    await until(lambda: meter.behind.seen)
     hook = asyncio.create_task(meter.ask("/meter/drained", None, method="GET"))
     await asyncio.sleep(0.2)
     meter.process.send_signal(signal.SIGTERM)

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import httpx
 import numpy as np
 import pytest
-from waiting import eventually
+from waiting import until
 
 from model_server.auth import AllowAll
 from model_server.batching import Batcher, BatchLimits
@@ -97,15 +97,6 @@ def samples(telemetry, name, label="revision"):
     """The values of one metric that are not zero, by a label."""
     found = [sample for metric in telemetry.registry.collect() for sample in metric.samples if sample.name == name]
     return {sample.labels[label]: sample.value for sample in found if sample.value}
-
-
-async def until(is_true):
-    """Wait until a condition holds."""
-
-    async def check():
-        return is_true()
-
-    await eventually(check)
 
 
 async def test_an_explanation_adds_up():
