@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 
 from model_operator.api.analysis import LOG_LOSS
-from model_operator.api.estimate import ESTIMATE_PROBLEMS, EstimatedMetric
-from model_operator.api.inputs import INPUT_PROBLEMS, Finding, InputSample
+from model_operator.api.estimate import EstimatedMetric
+from model_operator.api.inputs import InputSample
 from model_operator.api.source import OTHER_PROBLEM, SOURCE_PROBLEMS
 from model_operator.api.status import ModelInfo
 from model_operator.api.stream import STREAM_PROBLEMS
 from model_operator.api.sums import SliceCounts, SumStats
+from model_operator.clients.page_labels import label, labels_of
+from model_operator.clients.page_parts import EstimateParts, InputParts, SliceParts
 
 #: A longer line is no model server's.
 _LONGEST_LINE = 64 * 2**10
@@ -23,12 +25,8 @@ _LONGEST_LINE = 64 * 2**10
 _MOST_LINES = 16 * 1024
 #: The longest text of a label that is kept: it may be told in a status or an event.
 LONGEST_TEXT = 1024
-#: Bounds of slices: four of 32 groups and `other`, whose names a server keeps short (twice that where escaped).
-_MOST_GROUPS, _LONGEST_SLICE, _LONGEST_GROUP = 4 * 33, 512, 128
-#: Bounds of what data quality finds: 128 features with four problems each, whose names a server keeps short.
-_MOST_FINDINGS, _LONGEST_FEATURE = 513, 256
-#: The largest count that floating-point numbers tell from the next one.
-_LARGEST_COUNT = 2.0**53
+_code, _edge, _output, _feature = label("code"), label("le"), label("output"), label("feature")
+_metric, _outcome, _converted = label("metric"), label("outcome"), label("converted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,40 +99,6 @@ def parse(text: str) -> Sample:
     return parser.sample()
 
 
-def labels_of(text: str) -> Mapping[str, str]:
-    """Parse all labels of a line."""
-    return dict(_LABEL.findall(text))
-
-
-def _label(name: str) -> Callable[[str], str]:
-    """Return a function that finds the value of one label, empty if absent: ten times as fast as parsing them all."""
-    # A pattern that begins with plain letters is fastest; the lookbehind checks that they are a whole name.
-    search = re.compile(rf'{name}(?<=[{{,]{name})="([^"\\]*(?:\\.[^"\\]*)*)"').search
-
-    def find(text: str) -> str:
-        found = search(text)
-        return found[1] if found else ""
-
-    return find
-
-
-_code, _edge, _output, _feature = _label("code"), _label("le"), _label("output"), _label("feature")
-_metric, _outcome, _converted = _label("metric"), _label("outcome"), _label("converted")
-_problem = _label("problem")
-_slice, _group, _right, _prediction = _label("slice"), _label("group"), _label("label"), _label("prediction")
-#: Metrics that servers estimate, and the parts of each.
-_ESTIMATED, _PARTS = ("accuracy", "precision", "recall", "f1"), ("value", "low", "high")
-#: Which count of `SliceCounts` a labelled answer is, by label and prediction.
-_ANSWERS = {
-    ("positive", "positive"): "tp",
-    ("negative", "positive"): "fp",
-    ("positive", "negative"): "fn",
-    ("negative", "negative"): "tn",
-    ("any", "right"): "right",
-    ("any", "wrong"): "mistaken",
-}
-
-
 @dataclass(slots=True)
 class _Page:
     """Values collected line by line; counts of right and wrong answers are `[right, wrong]`."""
@@ -152,14 +116,9 @@ class _Page:
     assigned: int = 0
     refusals: int | None = None
     stream: str | None = None
-    slices: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)
-    inspected: dict[str, int] = field(default_factory=dict)
-    alerts: set[tuple[str, str]] = field(default_factory=set)
-    shares: dict[tuple[str, str], float] = field(default_factory=dict)
-    limits: dict[tuple[str, str], float] = field(default_factory=dict)
-    estimate: str | None = None
-    estimated: dict[str, dict[str, float]] = field(default_factory=dict)
-    estimated_rows: float = 0.0
+    slices: SliceParts = field(default_factory=SliceParts)
+    inputs: InputParts = field(default_factory=InputParts)
+    estimates: EstimateParts = field(default_factory=EstimateParts)
     explanations: int = 0
     in_flight: int = 0
 
@@ -225,64 +184,6 @@ class _Page:
         if value:
             self.drifted.add(_feature(text))
 
-    def add_inspected(self, name: str, value: float) -> None:
-        self.inspected[name] = int(min(max(value, 0.0), _LARGEST_COUNT))
-
-    def add_alert(self, text: str, value: float) -> None:
-        problem = _problem(text)
-        if value and problem in INPUT_PROBLEMS and len(self.alerts) < _MOST_FINDINGS:
-            self.alerts.add((_feature(text), problem))
-
-    def add_share(self, text: str, value: float) -> None:
-        self.shares[_feature(text), _problem(text)] = value
-
-    def add_limit(self, text: str, value: float) -> None:
-        self.limits[_feature(text), _problem(text)] = value
-
-    def _inputs(self) -> InputSample | None:
-        if "requests" not in self.inspected:
-            return None
-        findings = (
-            Finding(
-                feature=feature[:_LONGEST_FEATURE],
-                problem=problem,
-                share=min(max(self.shares.get((feature, problem), 0.0), 0.0), 1.0),
-                limit=min(max(self.limits.get((feature, problem), 0.0), 0.0), 1.0),
-            )
-            for feature, problem in sorted(self.alerts)
-        )
-        return InputSample(**self.inspected, findings=tuple(findings))
-
-    def add_slice_answers(self, text: str, value: float) -> None:
-        self._add_slice(text, _ANSWERS.get((_right(text), _prediction(text))), value)
-
-    def add_slice_predictions(self, text: str, value: float) -> None:
-        prediction = _prediction(text)
-        self._add_slice(text, prediction if prediction in ("positive", "negative") else None, value)
-
-    def _add_slice(self, text: str, kind: str | None, value: float) -> None:
-        key = _slice(text), _group(text)
-        is_known = key in self.slices or len(self.slices) < _MOST_GROUPS
-        if kind is not None and is_known and len(key[0]) <= _LONGEST_SLICE and len(key[1]) <= _LONGEST_GROUP:
-            self.slices.setdefault(key, {})[kind] = min(max(value, 0.0), _LARGEST_COUNT)
-
-    def add_estimate_trusted(self, _: str, value: float) -> None:
-        # As of a stream, the reason is on a line of its own; without a known one it is that of few rows.
-        if self.estimate is None:
-            self.estimate = "" if value else "FewRows"
-
-    def add_estimate_problem(self, text: str, value: float) -> None:
-        if value and (reason := labels_of(text).get("reason", "")) in ESTIMATE_PROBLEMS:
-            self.estimate = reason
-
-    def add_estimate(self, part: str, text: str, value: float) -> None:
-        metric = _metric(text)
-        if metric in _ESTIMATED and 0 <= value <= 1:
-            self.estimated.setdefault(metric, {})[part] = value
-
-    def add_estimated_rows(self, _: str, value: float) -> None:
-        self.estimated_rows = min(max(value, 0.0), _LARGEST_COUNT)
-
     def add_loss(self, place: int, value: float) -> None:
         self.losses[place] = value
 
@@ -306,20 +207,15 @@ class _Page:
             assigned=self.assigned,
             refusals=self.refusals,
             stream=self.stream,
-            slices={key: SliceCounts(**counts) for key, counts in self.slices.items()},
-            inputs=self._inputs(),
-            estimate=self.estimate,
+            slices=self.slices.counts(),
+            inputs=self.inputs.sample(),
+            estimate=self.estimates.problem,
+            estimated=self.estimates.metrics(),
             explanations=self.explanations,
             in_flight=self.in_flight,
-            estimated={
-                metric: EstimatedMetric(**parts, rows=self.estimated_rows)
-                for metric, parts in self.estimated.items()
-                if len(parts) == len(_PARTS) and self.estimated_rows
-            },
         )
 
 
-_LABEL = re.compile(r'([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"')
 _READERS: Mapping[str, Callable[[_Page, str, float], None]] = {
     "modeldeploy_model_info": _Page.add_model,
     "modeldeploy_source_changed": _Page.add_source,
@@ -333,24 +229,24 @@ _READERS: Mapping[str, Callable[[_Page, str, float], None]] = {
     "modeldeploy_feedback_total": _Page.add_feedback,
     "modeldeploy_conversions_total": _Page.add_conversions,
     "modeldeploy_rated_total": _Page.add_rated,
-    "modeldeploy_slice_answers_total": _Page.add_slice_answers,
-    "modeldeploy_slice_predictions_total": _Page.add_slice_predictions,
+    "modeldeploy_slice_answers_total": lambda page, text, value: page.slices.add_answers(text, value),
+    "modeldeploy_slice_predictions_total": lambda page, text, value: page.slices.add_predictions(text, value),
     "modeldeploy_assignments_total": _Page.add_assigned,
     "modeldeploy_drifted": _Page.add_drift,
-    "modeldeploy_inspected_requests_total": lambda page, _, value: page.add_inspected("requests", value),
-    "modeldeploy_bad_requests_total": lambda page, _, value: page.add_inspected("bad", value),
-    "modeldeploy_outlier_requests_total": lambda page, _, value: page.add_inspected("outliers", value),
-    "modeldeploy_data_quality_alert": _Page.add_alert,
-    "modeldeploy_data_quality_share": _Page.add_share,
-    "modeldeploy_data_quality_limit": _Page.add_limit,
+    "modeldeploy_inspected_requests_total": lambda page, _, value: page.inputs.add_inspected("requests", value),
+    "modeldeploy_bad_requests_total": lambda page, _, value: page.inputs.add_inspected("bad", value),
+    "modeldeploy_outlier_requests_total": lambda page, _, value: page.inputs.add_inspected("outliers", value),
+    "modeldeploy_data_quality_alert": lambda page, text, value: page.inputs.add_alert(text, value),
+    "modeldeploy_data_quality_share": lambda page, text, value: page.inputs.add_share(text, value),
+    "modeldeploy_data_quality_limit": lambda page, text, value: page.inputs.add_limit(text, value),
     "modeldeploy_stream_connected": _Page.add_stream,
     "modeldeploy_stream_problem": _Page.add_stream_problem,
-    "modeldeploy_estimate_trusted": _Page.add_estimate_trusted,
-    "modeldeploy_estimate_problem": _Page.add_estimate_problem,
-    "modeldeploy_estimated_rows": _Page.add_estimated_rows,
-    "modeldeploy_estimated_quality": lambda page, text, value: page.add_estimate("value", text, value),
-    "modeldeploy_estimated_quality_low": lambda page, text, value: page.add_estimate("low", text, value),
-    "modeldeploy_estimated_quality_high": lambda page, text, value: page.add_estimate("high", text, value),
+    "modeldeploy_estimate_trusted": lambda page, _, value: page.estimates.add_trusted(value),
+    "modeldeploy_estimate_problem": lambda page, text, value: page.estimates.add_problem(text, value),
+    "modeldeploy_estimated_rows": lambda page, _, value: page.estimates.add_rows(value),
+    "modeldeploy_estimated_quality": lambda page, text, value: page.estimates.add("value", text, value),
+    "modeldeploy_estimated_quality_low": lambda page, text, value: page.estimates.add("low", text, value),
+    "modeldeploy_estimated_quality_high": lambda page, text, value: page.estimates.add("high", text, value),
     "modeldeploy_log_loss_count": lambda page, _, value: page.add_loss(0, value),
     "modeldeploy_log_loss_sum": lambda page, _, value: page.add_loss(1, value),
     "modeldeploy_log_loss_squares_total": lambda page, _, value: page.add_loss(2, value),
