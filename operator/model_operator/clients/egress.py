@@ -25,7 +25,14 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 #: Metadata services that are neither link-local nor loopback (AWS over IPv6, Alibaba, Oracle).
-_METADATA = tuple(map(ipaddress.ip_network, ("fd00:ec2::254/128", "100.100.100.200/32", "192.0.0.192/32")))
+_METADATA = tuple(
+    map(
+        ipaddress.ip_network,
+        ("fd00:ec2::254/128", "fd20:ce::254/128", "100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32"),
+    )
+)
+#: Prefixes of IPv6 addresses whose last 32 bits are an IPv4 address that they lead to.
+_EMBEDDING = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/96", "::ffff:0:0:0/96", "::/96")))
 
 
 class RefusedAddress(OSError):
@@ -84,11 +91,10 @@ class EgressPolicy:
 
 
 def _plain(address: Address) -> Address:
-    """Return the IPv4 address in a mapped, 6to4 or NAT64 IPv6 address, which leads to the same host."""
-    if isinstance(address, ipaddress.IPv4Address):
+    """Return the IPv4 address in a mapped, translated, 6to4 or NAT64 IPv6 address, which leads to the same host."""
+    if isinstance(address, ipaddress.IPv4Address) or address.is_loopback or address.is_unspecified:
         return address
-    nat64 = ipaddress.ip_network("64:ff9b::/96")
     inner = address.ipv4_mapped or address.sixtofour
-    if inner is None and address in nat64:
+    if inner is None and any(address in network for network in _EMBEDDING):
         inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return inner or address

@@ -337,7 +337,8 @@ def test_the_operators_pods_are_reached_for_metrics_and_reach_no_metadata_servic
     assert spec["ingress"] == [{"ports": [{"port": "metrics", "protocol": "TCP"}]}]
     blocks = [peer["ipBlock"] for rule in spec["egress"] for peer in rule.get("to", ()) if "ipBlock" in peer]
     refused = [ip_network(one) for block in blocks for one in block["except"]]
-    for address in ("169.254.169.254", "100.100.100.200", "192.0.0.192", "fd00:ec2::254", "fe80::1"):
+    metadata = ("169.254.169.254", "100.100.100.200", "192.0.0.192", "168.63.129.16", "fd00:ec2::254", "fd20:ce::254")
+    for address in (*metadata, "fe80::1"):
         assert any(
             ip_address(address) in network for network in refused if network.version == ip_address(address).version
         )

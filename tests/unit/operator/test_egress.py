@@ -23,13 +23,18 @@ API_SERVER = "10.96.0.1"
         "169.254.169.254",
         "fe80::1%eth0",
         "fd00:ec2::254",
+        "fd20:ce::254",
         "100.100.100.200",
+        "168.63.129.16",
         "224.0.0.1",
         API_SERVER,
         "::ffff:127.0.0.1",
         "::ffff:169.254.169.254",
         "64:ff9b::a9fe:a9fe",
         "2002:7f00:1::1",
+        "::ffff:0:169.254.169.254",
+        "64:ff9b:1::a9fe:a9fe",
+        "::169.254.169.254",
     ],
 )
 def test_internal_addresses_are_refused_in_every_spelling(address: str) -> None:
