@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from modeldeploy.plain import plain
 from modeldeploy.requests import Refused
 
 
@@ -78,7 +79,7 @@ def bake(
         bom=bom,
         plain_http=plain_http,
     )
-    baked = bring(recipe, os.environ, lambda line: print(line, file=sys.stderr))
+    baked = bring(recipe, os.environ, lambda line: print(plain(line), file=sys.stderr))
     # What goes into a ModelDeployment, as it is.
     spec = {"model": {"storageUri": STORAGE_URI, "sha256": baked.sha256}, "server": {"image": baked.reference}}
     print(yaml.safe_dump(spec, sort_keys=False), end="")

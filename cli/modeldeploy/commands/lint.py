@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from modeldeploy.plain import plain
+
 
 def lint(
     files: Annotated[
@@ -27,7 +29,8 @@ def lint(
     found = [check_file(file, definitions) for file in files]
     problems = [line for checked in found for line in checked.problems]
     for line in [*problems, *(line for checked in found for line in checked.warnings)]:
-        print(line)
+        # A manifest is a stranger's: what it names stays on its line, and steers neither a terminal nor a CI's log.
+        print(plain(line).replace("\n", "\\n"))
     counts = Counter(kind for checked in found for kind in checked.checked)
     told = ", ".join(_counted(kind, counts[kind]) for kind in definitions if counts[kind]) or "nothing"
     print(f"{told} checked, {len(problems) or 'nothing'} wrong", file=sys.stderr)

@@ -243,3 +243,16 @@ def test_an_evaluation_that_failed_says_why(folder: Path, tmp_path: Path) -> Non
     )
     said = refused("bom", folder, "--evaluation", tmp_path / "result.json")
     assert "the evaluation failed: DatasetInvalid: accuracy is for classes" in said
+
+
+def test_a_manifest_steers_neither_a_terminal_nor_the_log_of_a_ci(tmp_path: Path) -> None:
+    manifest = tmp_path / "\x1b[31m.yaml"
+    manifest.write_text(
+        "apiVersion: modeldeploy.dev/v1alpha1\nkind: ModelDeployment\nmetadata: {name: ok}\n"
+        'spec: {model: {storageUri: "s3://models/m"}, "\\e]0;x\\a\\n::error::forged": 1}\n'
+    )
+    result = CliRunner().invoke(build(), ["lint", "-f", str(manifest)])
+    assert result.exit_code == 1
+    assert "\x1b" not in result.output
+    assert [line for line in result.output.splitlines() if line.startswith("::")] == []
+    assert r"^[]0;x^G\n::error::forged: unknown field" in result.output
