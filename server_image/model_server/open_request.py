@@ -11,6 +11,7 @@ from typing import Self
 
 from model_server.errors import (
     InvalidInput,
+    ModelNotReady,
     PredictionError,
     RequestError,
     StepFailed,
@@ -27,6 +28,8 @@ from model_server.tracing import Trace
 log = logging.getLogger(__name__)
 
 OVER_LIMIT = STATUS_OF[TooManyRequests].http
+#: Where operator and supervisor ask, and no client does (docs/wire.md).
+_COMPARISON = "/shadow/"
 
 
 class Disconnected(Exception):
@@ -125,6 +128,9 @@ def _shown(error: BaseException, identifier: bytes, path: str) -> tuple[int, Bas
 def log_refusal(error: RequestError, code: int, identifier: bytes, path: str) -> None:
     """Log why a request was refused; a model's failure with its trace."""
     level = logging.ERROR if code == 500 else logging.INFO
+    if isinstance(error, ModelNotReady) and path.startswith(_COMPARISON):
+        # A supervisor asks ten times a second whether the model is loaded.
+        level = logging.DEBUG
     if log.isEnabledFor(level):
         extra = {"request_id": identifier.decode(), "path": shortened(path), "status": code, "reason": error.reason}
         log.log(level, error.message, extra=extra, exc_info=error.__cause__ if code == 500 else None)

@@ -10,6 +10,8 @@ from typing import Literal
 from model_server.errors import SettingsInvalid
 from model_server.settings import Settings
 
+_OPTION = " (modeldeploy serve --port)"
+
 
 def listen(settings: Settings, field: Literal["port", "shadow_port"] = "port") -> socket.socket:
     """Bind the port that a setting names, or take the open socket. Raises SettingsInvalid when it cannot be had."""
@@ -24,7 +26,7 @@ def listen(settings: Settings, field: Literal["port", "shadow_port"] = "port") -
     except OSError as error:
         raise SettingsInvalid(
             f"cannot listen on {settings.host}:{port}: {error.strerror or error}",
-            hint=f"Set {settings.variable(field)} to a free port.",
+            hint=f"Set {settings.variable(field)}{_OPTION if field == 'port' else ''} to a free port.",
         ) from None
 
 

@@ -66,5 +66,8 @@ def where(error: BaseException, path: Path) -> str:
         if trace.tb_frame.f_code.co_filename == str(path):
             lines.append(trace.tb_lineno)
         trace = trace.tb_next
-    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-    return f"{type(error).__name__}: {first_line(error)}" + (f" ({path.name} line {line})" if line else "")
+    name, line, text = path.name, lines[-1] if lines else None, first_line(error)
+    if isinstance(error, SyntaxError):
+        # Its text ends with file and line already, which may be those of a module that the file imports.
+        name, line, text = Path(error.filename or path).name, error.lineno, error.msg
+    return f"{type(error).__name__}: {text}" + (f" ({name} line {line})" if line else "")

@@ -191,6 +191,7 @@ def test_a_new_package_takes_over_under_load_without_a_failed_request(
     assert serving.said("50 of 50 requests are answered alike") == 1
     for path in ("/docs", "/v2/models/model", "/readyz"):
         assert serving.client.get(path).status_code == 200
+    assert not serving.said("/shadow/predictions"), "the log is for its reader, and has none of the supervisor's looks"
 
 
 def test_a_worse_package_is_refused_once_until_another_one_comes(serve: Callable[..., Serving], tmp_path: Path) -> None:

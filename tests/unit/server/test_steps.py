@@ -207,6 +207,12 @@ def test_a_schema_with_references_and_a_constant_is_read():
         pytest.param({"pre": "import nothing_like_it"}, "DependencyMissing", "pre.py needs the module", id="a module"),
         pytest.param({"pre": "1 / 0"}, "LoadFailed", r"pre.py cannot be imported.*pre.py line 1", id="at import"),
         pytest.param(
+            {"pre": "def pre(x) pass"},
+            "LoadFailed",
+            r"pre.py cannot be imported: SyntaxError: expected ':' \(pre.py line 1\)$",
+            id="no Python",
+        ),
+        pytest.param(
             {"post": "def tranform(o): ..."}, "LoadFailed", "post.py has no function transform", id="its name"
         ),
         pytest.param({"pre": "def transform(): ..."}, "LoadFailed", "does not take 1 argument", id="no argument"),
