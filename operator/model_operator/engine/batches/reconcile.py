@@ -170,20 +170,24 @@ class BatchReconciler:
         for draft in events(batch, status) if drafts is None else drafts:
             self._recorder.record_for(batch.body, draft)
         if patch:
-            self._cache.upsert(dict(await self._patch_status(batch.body, patch)))
+            await self._patch_status(batch.body, patch)
 
     async def _report_invalid(self, body: Body, reason: str, message: str) -> None:
         status = invalid_status(body, reason, message, self._clock.now())
         patch = merge_patch(body.get("status") or {}, status)
         if patch:
             self._recorder.record_for(body, BatchEvent(reason, message, is_warning=True))
-            self._cache.upsert(dict(await self._patch_status(body, patch)))
+            await self._patch_status(body, patch)
 
-    async def _patch_status(self, body: Body, patch: Mapping[str, Any]) -> Body:
+    async def _patch_status(self, body: Body, patch: Mapping[str, Any]) -> None:
         metadata = body["metadata"]
         key = ObjectKey(metadata["namespace"], metadata["name"])
         version = metadata["resourceVersion"]
-        return await self._cluster.merge(BATCH_KIND, key, {"status": patch}, version, subresource="status")
+        answer = await self._cluster.merge(BATCH_KIND, key, {"status": patch}, version, subresource="status")
+        for changed in self._cache.upsert(dict(answer)):
+            # The watch brings the version that the cache has already: the schedule of a run hears of its end here.
+            if changed != key:
+                self._enqueue(changed)
 
     def _stop_waiting(self, key: ObjectKey) -> None:
         for model, batches in tuple(self.waiting.items()):
