@@ -6,6 +6,8 @@ from typing import Any, Self
 import aiohttp
 import msgspec
 
+#: Requests in flight to addresses that users of one namespace name, and to those of all.
+OF_ONE, OF_ALL = 32, 1024
 #: What decoding the JSON of a stranger raises where it is not in the form: text that is no UTF-8 is no DecodeError.
 OTHER_FORM = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 #: Seconds to keep an idle connection: less than servers do (75 s), so that none closes one during a request.

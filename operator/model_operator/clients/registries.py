@@ -10,11 +10,12 @@ from model_operator.api.hooks import WebhookEndpoint
 from model_operator.api.source import RegistryKind, VersionTags
 from model_operator.clients.credentials import ReadSecret, keys_of, secret_of
 from model_operator.clients.egress import LONGEST, EgressPolicy, RefusedAddress
-from model_operator.clients.http import OTHER_FORM, HttpClient, body_of, session_with_users
+from model_operator.clients.http import OF_ALL, OF_ONE, OTHER_FORM, HttpClient, body_of, session_with_users
 from model_operator.clients.kubeflow_registry import Kubeflow
 from model_operator.clients.mlflow_registry import MLflow
 from model_operator.clients.registry_dialect import Answer, Dialect
 from model_operator.errors import ProviderError
+from model_operator.turns import Turns
 
 _LARGEST = 2**20
 
@@ -28,6 +29,7 @@ class HttpRegistries(HttpClient):
     def __init__(self, read_secret: ReadSecret, egress: EgressPolicy) -> None:
         super().__init__(lambda: session_with_users(egress.connector()))
         self._read_secret, self._egress = read_secret, egress
+        self._turns = Turns(of_one=OF_ONE, of_all=OF_ALL)
 
     async def write(self, address: WebhookEndpoint, namespace: str, wanted: VersionTags) -> None:
         """Set the tags that the version does not have yet; a version that was deleted needs none.
@@ -44,7 +46,8 @@ class HttpRegistries(HttpClient):
             return await self._ask(dialect, patience, method, f"{url}/{path}", headers=headers, **more)
 
         try:
-            await dialect.write(ask, wanted)
+            async with self._turns.of(namespace):
+                await dialect.write(ask, wanted)
         except OTHER_FORM as error:
             raise ProviderError(f"what answers is no registry of {dialect.name}: check the address") from error
 

@@ -14,8 +14,9 @@ import orjson
 from model_operator.api.hooks import GateAnswer, WebhookEndpoint
 from model_operator.clients.credentials import ReadSecret, authorization, keys_of, secret_of
 from model_operator.clients.egress import LONGEST, EgressPolicy, RefusedAddress
-from model_operator.clients.http import HttpClient, body_of, session_with_users
+from model_operator.clients.http import OF_ALL, OF_ONE, HttpClient, body_of, session_with_users
 from model_operator.errors import ProviderError
+from model_operator.turns import Turns
 
 #: Bytes of an answer that are read, so that the connection can be kept. Nothing of them is shown: what a hook answers
 #: may be anything that the operator can reach.
@@ -31,6 +32,7 @@ class HttpWebhooks(HttpClient):
 
         super().__init__(make)
         self._read_secret, self._egress = read_secret, egress
+        self._turns = Turns(of_one=OF_ONE, of_all=OF_ALL)
 
     async def ask(self, address: WebhookEndpoint, namespace: str, body: Mapping[str, Any]) -> GateAnswer:
         """Return whether a gate is open: with 2xx it is open, with any other response it is closed, with the reason."""
@@ -57,9 +59,10 @@ class HttpWebhooks(HttpClient):
         patience = min(address.timeout, LONGEST).total_seconds()
         timeout = aiohttp.ClientTimeout(total=patience)
         try:
-            async with self.session.post(
-                url, json=body, headers=headers, timeout=timeout, allow_redirects=False
-            ) as response:
+            async with (
+                self._turns.of(namespace),
+                self.session.post(url, json=body, headers=headers, timeout=timeout, allow_redirects=False) as response,
+            ):
                 await body_of(response, _LARGEST)
                 return response.status
         except TimeoutError as error:

@@ -34,11 +34,13 @@ from model_operator.policy.analysis import state
 from model_operator.policy.analysis.metric_test import Pair, PairedTest, QueriedTest
 from model_operator.policy.analysis.registry import metric_tests
 from model_operator.ports import Clock, MetricValues, PodMetrics, PodSample, Predictions
+from model_operator.turns import Turns
 
 Body = Mapping[str, Any]
 #: Seconds between two polls of the pods of a rollout.
 INTERVAL = 2.0
-_MAX_CONCURRENT = 32
+#: Pods that are asked at once, of one namespace and of all.
+_OF_ONE, _OF_ALL = 32, 128
 #: Maximum number of intervals between two polls of a server that does not report its model.
 _MAX_BACKOFF = 64
 
@@ -61,8 +63,8 @@ class MetricsCollector:
         self._polled: dict[ObjectKey, datetime] = {}
         self._idleness: dict[ObjectKey, Idleness] = {}
         self._rollouts: dict[ObjectKey, RolloutEvidence] = {}
-        self._limit = asyncio.Semaphore(_MAX_CONCURRENT)
-        self._shadow = ShadowCollector(cache, predictions, self._limit)
+        self._turns = Turns(of_one=_OF_ONE, of_all=_OF_ALL)
+        self._shadow = ShadowCollector(cache, predictions, self._turns)
         #: Polls of a model whose server has not reported it, and the revisions that were asked, answered or not.
         self._unanswered: dict[ObjectKey, int] = {}
         self._asked: dict[ObjectKey, frozenset[str]] = {}
@@ -181,7 +183,7 @@ class MetricsCollector:
         url = pod_url(pod, PORT)
         if not url:
             return None
-        async with self._limit:
+        async with self._turns.of(key.namespace):
             return await self._pods.read(url, key if protects_metrics(pod) else None)
 
     def _update_models(self, key: ObjectKey, found: PodSamples, *, asked: Mapping[str, int]) -> bool:

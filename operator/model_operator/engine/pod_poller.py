@@ -9,10 +9,11 @@ from model_operator.api.resource import ObjectKey, key_of
 from model_operator.engine.batches.cache import OwnerCache
 from model_operator.engine.concurrency import KeyedTasks
 from model_operator.manifests.pods import PORT, pod_url, protects_metrics
+from model_operator.turns import Turns
 
 INTERVAL = 5.0
-#: Requests in flight.
-CONCURRENCY = 16
+#: Requests in flight, to pods of one namespace and of all.
+OF_ONE, OF_ALL = 16, 64
 
 Answer = TypeVar("Answer")
 
@@ -25,7 +26,7 @@ class PodPoller(ABC, Generic[Answer]):
     def __init__(self, cache: OwnerCache) -> None:
         self._cache = cache
         self._tasks = KeyedTasks()
-        self._limit = asyncio.Semaphore(CONCURRENCY)
+        self._turns = Turns(of_one=OF_ONE, of_all=OF_ALL)
 
     async def run(self) -> None:
         """Look every few seconds, until cancelled."""
@@ -45,11 +46,11 @@ class PodPoller(ABC, Generic[Answer]):
             return
         tokens = (key if protects_metrics(pod) else None for _, pod in asked.values())
         urls = (url for url, _ in asked.values())
-        answers = await asyncio.gather(*map(self._ask_one, urls, tokens))
+        answers = await asyncio.gather(*(self._ask_one(key, *asked) for asked in zip(urls, tokens, strict=True)))
         self._keep(key, {name: one for name, one in zip(asked, answers, strict=True) if one is not None})
 
-    async def _ask_one(self, url: str, token_of: ObjectKey | None) -> Answer | None:
-        async with self._limit:
+    async def _ask_one(self, key: ObjectKey, url: str, token_of: ObjectKey | None) -> Answer | None:
+        async with self._turns.of(key.namespace):
             return await self._ask(url, token_of)
 
     @abstractmethod

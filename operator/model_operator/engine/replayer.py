@@ -27,13 +27,14 @@ from model_operator.observation.values import Observed, ReplayView
 from model_operator.policy.rollout.context import RolloutContext
 from model_operator.policy.rollout.replay import is_recording, is_replaying, is_sample_due, requests_ahead
 from model_operator.ports import Clock, Replays
+from model_operator.turns import Turns
 
 #: Seconds between two polls.
 INTERVAL = 2.0
 #: Seconds for which servers keep requests after a poll: longer than another operator takes to become the leader.
 KEEP_SECONDS = 120.0
-#: Replays at a time: each holds a sample of a few MiB.
-_MAX_CONCURRENT = 4
+#: Replays at a time, of one namespace and of all: each holds a sample of a few MiB.
+_OF_ONE, _OF_ALL = 2, 8
 
 
 class _Point(NamedTuple):
@@ -60,7 +61,7 @@ class Replayer:
         self._cache, self._queue, self._replays, self._clock = cache, queue, replays, clock
         self._rollouts: dict[ObjectKey, _Rollout] = {}
         self._tasks = KeyedTasks()
-        self._limit = asyncio.Semaphore(_MAX_CONCURRENT)
+        self._turns = Turns(of_one=_OF_ONE, of_all=_OF_ALL)
 
     def view(self, resource: ModelDeployment) -> ReplayView:
         """Return the replay of the current step so far."""
@@ -102,7 +103,7 @@ class Replayer:
             return
         before = rollout.view
         try:
-            async with self._limit:
+            async with self._turns.of(key.namespace):
                 rollout.view = await self._next_view(s)
         except ProviderError as error:
             rollout.view = replace(rollout.view, problem=str(error))

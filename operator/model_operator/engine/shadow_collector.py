@@ -21,6 +21,7 @@ from model_operator.observation.observe import source_of
 from model_operator.policy.analysis.metric_test import Pair
 from model_operator.policy.analysis.shadow_pairs import Unpaired, next_every, pair_predictions
 from model_operator.ports import Predictions
+from model_operator.turns import Turns
 
 Body = Mapping[str, Any]
 #: Additional time for which servers keep predictions, in case the next poll is late.
@@ -37,10 +38,10 @@ class ShadowCursor:
 
 
 class ShadowCollector:
-    """Polls the pods of a rollout; `limit` bounds the concurrent requests of all rollouts."""
+    """Polls the pods of a rollout; `turns` bounds the concurrent requests of all rollouts."""
 
-    def __init__(self, cache: Cache, predictions: Predictions, limit: asyncio.Semaphore) -> None:
-        self._cache, self._predictions, self._limit = cache, predictions, limit
+    def __init__(self, cache: Cache, predictions: Predictions, turns: Turns) -> None:
+        self._cache, self._predictions, self._turns = cache, predictions, turns
 
     async def pairs_since(
         self, position: ShadowCursor, resource: ModelDeployment, pods: Sequence[Body], interval: timedelta
@@ -82,7 +83,7 @@ class ShadowCollector:
         async def ask(uid: str, url: str) -> ShadowResponse | ProviderError:
             request = ShadowRequest(every=position.every, seconds=seconds, after=position.cursors.get(uid))
             try:
-                async with self._limit:
+                async with self._turns.of(resource.key.namespace):
                     return await self._predictions.ask(url, request, api_key)
             except ProviderError as error:
                 return error

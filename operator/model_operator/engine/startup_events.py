@@ -18,11 +18,13 @@ from model_operator.manifests.pods import PORT, pod_url
 from model_operator.observation.observe import is_ready
 from model_operator.policy.status.events import EventDraft
 from model_operator.ports import Clock, PodMetrics
+from model_operator.turns import Turns
 
 #: Seconds between two polls.
 INTERVAL = 5.0
 _FIRST = timedelta(seconds=10)
-_AT_ONCE = 32
+#: Pods that are asked at once, of one namespace and of all.
+_OF_ONE, _OF_ALL = 32, 128
 
 
 def is_due(age: timedelta, reported: timedelta | None) -> bool:
@@ -44,7 +46,7 @@ class StartupEvents:
         self._reported: dict[ObjectKey, dict[str, timedelta]] = {}
         #: The last message of each pod that starts, by the key of its model and its uid, with its revision.
         self._messages: dict[ObjectKey, dict[str, tuple[str, str]]] = {}
-        self._limit = asyncio.Semaphore(_AT_ONCE)
+        self._turns = Turns(of_one=_OF_ONE, of_all=_OF_ALL)
         self._tasks = KeyedTasks()
 
     async def run(self) -> None:
@@ -88,7 +90,7 @@ class StartupEvents:
         uid, age = pod["metadata"]["uid"], self._clock.now() - parse_time(_running_since(pod))
         if not is_due(age, self._reported[key].get(uid)):
             return
-        async with self._limit:
+        async with self._turns.of(key.namespace):
             found = await self._pods.start(pod_url(pod, PORT))
         if found is not None:
             self._reported[key][uid] = age

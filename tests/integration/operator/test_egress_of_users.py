@@ -1,5 +1,6 @@
 """An attacker who may write ModelDeployments alone tries to read what the operator can reach."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from ipaddress import ip_network
@@ -83,3 +84,37 @@ async def test_a_cookie_of_one_users_server_is_sent_to_no_other() -> None:
             await providers.value(Source(url=f"{url}/metric", json_path="$.value"), namespace)
     await runner.cleanup()
     assert seen == [""] * 4
+
+
+async def test_servers_of_one_team_that_do_not_answer_keep_none_of_another_from_being_asked() -> None:
+    waiting = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.path == "/tarpit":
+            await waiting.wait()
+        return web.json_response({"value": 1})
+
+    app = web.Application()
+    app.router.add_route("*", "/{any:.*}", answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    egress = EgressPolicy(allowed=(ip_network("127.0.0.0/8"),))
+
+    def endpoint(path: str) -> WebhookEndpoint:
+        return WebhookEndpoint(url=f"{url}/{path}", timeout=timedelta(seconds=30), secret_name=None)
+
+    async with HttpWebhooks(no_secrets, egress) as hooks, MetricProviders(no_secrets, egress) as providers:
+        source = Source(url=f"{url}/tarpit", json_path="$.value")
+        tarpits = [asyncio.create_task(hooks.ask(endpoint("tarpit"), "team-a", {})) for _ in range(150)]
+        tarpits += [asyncio.create_task(providers.value(source, "team-a")) for _ in range(150)]
+        await asyncio.sleep(0.5)
+        async with asyncio.timeout(10):
+            assert (await hooks.ask(endpoint("gate"), "team-b", {})).is_open
+            assert await providers.value(Source(url=f"{url}/metric", json_path="$.value"), "team-b") == 1
+        waiting.set()
+        for task in tarpits:
+            task.cancel()
+        await asyncio.gather(*tarpits, return_exceptions=True)
+    await runner.cleanup()

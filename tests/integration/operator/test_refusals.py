@@ -16,6 +16,7 @@ from model_operator.engine.concurrency import KeyedTasks, chosen
 from model_operator.engine.notifier import Notifier
 from model_operator.errors import ApiError
 from model_operator.policy.status.events import EventDraft
+from model_operator.turns import Turns
 
 
 async def events(world: World, reason: str) -> list[str]:
@@ -283,3 +284,27 @@ async def test_long_messages_of_one_team_cost_little_and_keep_no_event_of_anothe
         tracemalloc.stop()
     world.recorder.record_for(other, EventDraft("RolloutCompleted", "revision r is live"))
     assert await events(world, "RolloutCompleted") == ["revision r is live"]
+
+
+async def test_pods_of_one_team_that_do_not_answer_take_no_turn_of_another() -> None:
+    turns, held, most = Turns(of_one=3, of_all=4), list[str](), 0
+
+    async def ask(namespace: str) -> None:
+        nonlocal most
+        async with turns.of(namespace):
+            held.append(namespace)
+            most = max(most, len(held))
+            try:
+                await asyncio.Event().wait()
+            finally:
+                held.remove(namespace)
+
+    async with asyncio.TaskGroup() as group:
+        asking = [group.create_task(ask("team-a")) for _ in range(100)]
+        await asyncio.sleep(0.01)
+        asking += [group.create_task(ask("team-b")) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        assert sorted(held) == ["team-a"] * 3 + ["team-b"]
+        for task in asking:
+            task.cancel()
+    assert (held, most) == ([], 4)

@@ -6,11 +6,12 @@ from typing import Any
 from model_operator.api.analysis import MetricSource
 from model_operator.clients.credentials import ReadSecret, secret_of
 from model_operator.clients.egress import EgressPolicy
-from model_operator.clients.http import HttpClient, session_with_users
+from model_operator.clients.http import OF_ALL, OF_ONE, HttpClient, session_with_users
 from model_operator.clients.metric_providers.datadog import DatadogProvider
 from model_operator.clients.metric_providers.prometheus import PrometheusProvider
 from model_operator.clients.metric_providers.provider import JsonSession, MetricProvider, Secret
 from model_operator.clients.metric_providers.web import WebProvider
+from model_operator.turns import Turns
 
 #: A new provider needs one line here, and a source in `api.analysis`.
 PROVIDERS: Mapping[str, Callable[[JsonSession], MetricProvider[Any]]] = {
@@ -26,6 +27,7 @@ class MetricProviders(HttpClient):
     def __init__(self, read_secret: ReadSecret, egress: EgressPolicy) -> None:
         super().__init__(lambda: session_with_users(egress.connector()))
         self._read_secret, self._egress = read_secret, egress
+        self._turns = Turns(of_one=OF_ONE, of_all=OF_ALL)
 
     async def value(self, source: MetricSource, namespace: str) -> float | None:
         """Return the value, or None if there is none yet; `namespace` is that of the Secret.
@@ -36,4 +38,5 @@ class MetricProviders(HttpClient):
         name = source.secret_name or ""
         secret = Secret(name, await secret_of(self._read_secret, namespace, name)) if name else Secret()
         provider = PROVIDERS[source.provider](JsonSession(self.session, self._egress))
-        return await provider.value(source, secret)
+        async with self._turns.of(namespace):
+            return await provider.value(source, secret)
