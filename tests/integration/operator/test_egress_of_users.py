@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -107,8 +108,9 @@ async def test_servers_of_one_team_that_do_not_answer_keep_none_of_another_from_
 
     async with HttpWebhooks(no_secrets, egress) as hooks, MetricProviders(no_secrets, egress) as providers:
         source = Source(url=f"{url}/tarpit", json_path="$.value")
-        tarpits = [asyncio.create_task(hooks.ask(endpoint("tarpit"), "team-a", {})) for _ in range(150)]
-        tarpits += [asyncio.create_task(providers.value(source, "team-a")) for _ in range(150)]
+        asked: list[Any] = [hooks.ask(endpoint("tarpit"), "team-a", {}) for _ in range(150)]
+        asked += [providers.value(source, "team-a") for _ in range(150)]
+        tarpits = [asyncio.create_task(one) for one in asked]
         await asyncio.sleep(0.5)
         async with asyncio.timeout(10):
             assert (await hooks.ask(endpoint("gate"), "team-b", {})).is_open
