@@ -18,6 +18,9 @@ TOKENS = ("promote", "promote-full", "abort", "retry", "undo", "refresh")
 
 
 _PREFIX = f"{GROUP}/"
+#: What is read of the annotations of a resource, which may have 256 KiB: a revision with a user's name is shorter, and
+#: so many of the unknown ones, each of which has an answer in the status, are enough to see what is wrong.
+_LONGEST_TOKEN, _MOST_UNKNOWN = 512, 10
 
 
 class ObjectKey(NamedTuple):
@@ -83,8 +86,8 @@ class ModelDeployment:
                 existing=status.revisions,
             ),
             status=status,
-            tokens={token: ours[token] for token in TOKENS if ours.get(token)},
-            unknown_annotations=tuple(sorted(ours.keys() - TOKENS)),
+            tokens={token: ours[token][:_LONGEST_TOKEN] for token in TOKENS if ours.get(token)},
+            unknown_annotations=tuple(sorted(ours.keys() - TOKENS)[:_MOST_UNKNOWN]),
             unknown_fields=tuple(sorted(unknown_fields(body["spec"], SpecFields, "spec"))),
         )
 

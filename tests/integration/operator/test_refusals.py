@@ -1,6 +1,7 @@
 """What cannot be done is told where people look, and one resource stops no other."""
 
 import asyncio
+import json
 import tracemalloc
 from contextlib import suppress
 from typing import Any
@@ -308,3 +309,15 @@ async def test_pods_of_one_team_that_do_not_answer_take_no_turn_of_another() -> 
         for task in asking:
             task.cancel()
     assert (held, most) == ([], 4)
+
+
+async def test_annotations_of_any_size_are_answered_within_what_a_status_holds() -> None:
+    world = World()
+    key = await live(world, {"canary": {"steps": [{"setWeight": 50}, {"pause": {}}]}}, replicas=1)
+    asked = {f"modeldeploy.dev/{token}": f"{token}{'x' * 40_000}" for token in ("promote", "abort", "retry", "undo")}
+    unknown = {f"modeldeploy.dev/{'y' * 50}{number}": "" for number in range(1_000)}
+    world.cluster.change(key, lambda body: body["metadata"].setdefault("annotations", {}).update(asked | unknown))
+    await world.run(key)
+    status = world.status(key)
+    assert condition(status, "AnnotationsAccepted") == ("False", "AnnotationIgnored")
+    assert len(json.dumps(status)) < 50_000
