@@ -33,6 +33,9 @@ class Proxy:
         line = self._gate.line(_port_of(request))
         if line is None:
             return _unavailable("no model has this port")
+        if request.method == "CONNECT" or not request.raw_path.startswith("/"):
+            # Behind the address of a pod, `a@10.0.0.1:80` would make another address of it.
+            return _refusal(400, "the target of the request is no path")
         try:
             with self._gate.counted(line) as ending:
                 try:

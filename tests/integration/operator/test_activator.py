@@ -202,6 +202,22 @@ async def test_a_client_that_sends_no_whole_head_is_cut(
         writer.close()
 
 
+@pytest.mark.parametrize("method", ["GET", "OPTIONS", "CONNECT"])
+@pytest.mark.parametrize(
+    "target", ["a@{}", "0@{}", "http://{}/", "http://a@{}/", "//a@{}/", "/\\@{}", ".{}", ":@{}", "*"]
+)
+async def test_no_target_of_a_request_leads_elsewhere_than_to_a_pod(method: str, target: str) -> None:
+    async with activator() as scene, pod() as server, pod() as internal:
+        await scene.tell(server.url)
+        reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
+        asked = target.format(internal.url.removeprefix("http://"))
+        writer.write(f"{method} {asked} HTTP/1.1\r\nHost: fraud\r\n\r\n".encode())
+        answer = await asyncio.wait_for(reader.read(), 10)
+        assert answer.split(b" ")[1] == (b"400" if method == "CONNECT" or not target.startswith("/") else b"418")
+        assert internal.seen == []
+        writer.close()
+
+
 async def test_a_head_may_come_in_pieces() -> None:
     async with activator() as scene, pod() as server:
         await scene.tell(server.url)
