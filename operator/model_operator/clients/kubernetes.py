@@ -23,6 +23,7 @@ from kubernetes.aio.client import (
 from model_operator.api.json import JsonObject
 from model_operator.api.resource import ModelDeployment, ObjectKey, ObjectVersion
 from model_operator.clients.connection import Connection
+from model_operator.clients.documents import parsed
 from model_operator.clients.kinds import BY_KIND, EVENT, RESOURCE, SECRET, KindInfo
 from model_operator.errors import ApiError
 from model_operator.telemetry import Telemetry
@@ -204,7 +205,7 @@ class KubernetesClient:
                 self._telemetry.requested("watch", info.kind, response.status)
                 await _raise_for_status(response)
                 async for line in response.content:
-                    event = orjson.loads(line)
+                    event = await parsed(line)
                     if event["type"] == "ERROR":
                         raise _error_of(event["object"], event["object"].get("code", 500), None)
                     yield event["type"], event["object"]
@@ -310,7 +311,7 @@ class KubernetesClient:
                 self._telemetry.requested(verb, info.kind, response.status)
                 self._note_answer()
                 await _raise_for_status(response)
-                answer: JsonObject = orjson.loads(await response.read())
+                answer: JsonObject = await parsed(await response.read())
                 return answer
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             self._telemetry.requested(verb, info.kind, 0)

@@ -17,6 +17,10 @@ _FREE_MAPS = frozenset(
 )
 
 
+#: Levels of an overlay; a PodSpec has about a dozen.
+_MOST_LEVELS = 100
+
+
 def check_overlay(patch: Any, path: str) -> None:
     """Check that an overlay has the shape that `overlay` merges.
 
@@ -33,6 +37,8 @@ def check_overlay(patch: Any, path: str) -> None:
 
 
 def _check_value(patch: Any, path: str) -> None:
+    if path.count(".") + path.count("[") > _MOST_LEVELS:
+        raise InvalidSpec(f"{path} is nested more than {_MOST_LEVELS} levels deep; no field of a pod is")
     if isinstance(patch, Mapping):
         for field, value in patch.items():
             _check_field(field, value, f"{path}.{field}")
