@@ -111,7 +111,7 @@ class ModelDeployClient(BaseDeploymentClient):  # type: ignore[misc]  # MLflow i
             self._client.delete(name)
         except KubeError as error:
             if error.code != 404:
-                raise _failed(error) from error
+                raise _failed(error) from None
 
     def list_deployments(self, endpoint: str | None = None) -> list[dict[str, Any]]:
         """Return the ModelDeployments of the namespace."""
@@ -136,7 +136,7 @@ class ModelDeployClient(BaseDeploymentClient):  # type: ignore[misc]  # MLflow i
         try:
             answer = self._client.predict(deployment_name, inputs)
         except (ModelRefused, UnknownName, KubeError) as error:
-            raise _failed(error) from error
+            raise _failed(error) from None
         return PredictionsResponse(
             {"predictions": list(answer.values), "model_version": answer.version, "id": answer.id}
         )
@@ -146,7 +146,7 @@ class ModelDeployClient(BaseDeploymentClient):  # type: ignore[misc]  # MLflow i
             made = write()
             return _shown(self._client.wait(name, timeout=options["timeout"]) if options["wait"] else made)
         except (KubeError, RolloutFailed, TimeoutError, UnknownName) as error:
-            raise _failed(error) from error
+            raise _failed(error) from None
 
 
 def _namespace(target: str) -> str | None:

@@ -9,6 +9,7 @@ from model_packages import REQUEST
 from waiting import wait_until
 
 from modeldeploy import AsyncClient, Client, ModelRefused, RolloutFailed
+from modeldeploy.kube import KubeError
 from modeldeploy.requests import Refused
 
 ROWS = json.loads(REQUEST.read_text())["instances"]
@@ -25,12 +26,15 @@ def models(space: Any) -> Iterator[Client]:
 def test_a_version_is_deployed_asked_labelled_and_promoted(space: Any, models: Client) -> None:
     package = f"{space.cluster.models_uri}/quick/breast-cancer"
     models.deploy("screening", f"{package}/1", trusted=True, spec=GATE)
-    assert models.wait("screening", timeout=120).is_ready
+    assert models.wait("screening", timeout=120).version == "1"
     answer = models.predict("screening", ROWS)
     assert (len(answer.values), answer.version) == (len(ROWS), "1")
     models.feedback("screening", answer.id, list(answer.values))
     with pytest.raises(ModelRefused, match="screening answered 422"):
         models.predict("screening", [["x"]])
+    with pytest.raises(KubeError, match=r"spec\.replica\b") as refused:
+        models.deploy("screening", f"{package}/1", spec={"replica": 2})
+    assert refused.value.__suppress_context__, "a notebook shows one trace"
     with pytest.raises(Refused, match="there is no rollout to promote"):
         models.promote("screening")
 
@@ -39,7 +43,7 @@ def test_a_version_is_deployed_asked_labelled_and_promoted(space: Any, models: C
         models.wait("screening", timeout=1)
     wait_until(lambda: models.status("screening").phase == "Paused", "it waits for a person", seconds=90)
     models.promote("screening")
-    models.wait("screening", timeout=90)
+    assert models.wait("screening", timeout=90).version == "2"
     assert models.predict("screening", ROWS).version == "2"
     assert [one.result for one in models.status("screening").history] == ["Promoted", "Promoted"]
 

@@ -155,7 +155,8 @@ class Transport:
                 raise self._untrusted(str(error.reason)) from error
             if error.status < 400:  # a redirect, to which credentials do not follow
                 raise self._stranger(error.status) from error
-            raise refusal(int(error.status), str(error.reason), error.body) from error
+            # It has all that the library knows; in a notebook one trace is read, and three are not.
+            raise refusal(int(error.status), str(error.reason), error.body) from None
         except SSLError as error:
             raise self._untrusted(str(error)) from error
         except ProxyError as error:
