@@ -8,7 +8,7 @@ from typing import Any, Self
 from rich.table import Table
 from rich.text import Text
 
-from modeldeploy.durations import format_duration
+from modeldeploy.durations import format_duration, to_seconds
 from modeldeploy.rollout import Verdict
 
 _VERDICTS = {"Complete": Verdict.HEALTHY, "Failed": Verdict.FAILED}
@@ -88,7 +88,7 @@ def line_of(batch: Batch) -> str:
     """A batch in one line, for a terminal that is written over, and for logs."""
     if batch.schedule:
         runs = f"running: {', '.join(batch.active)}" if batch.active else "none is running"
-        following = f", the next is due at {batch.next_run}" if batch.next_run else ""
+        following = f", the next is due at {to_seconds(batch.next_run)}" if batch.next_run else ""
         return f"{batch.name}: {batch.phase}: {runs}{following}"
     bar = bar_of(batch.percent, _BAR)
     parts = [f"{batch.name}: {batch.phase}", bar, f"{batch.rows:,} rows" if batch.rows or bar else ""]

@@ -1,4 +1,4 @@
-"""Durations as the resource writes them (`90s`, `1h30m`, `2.5d`). PURE."""
+"""Durations as the resource writes them (`90s`, `1h30m`, `2.5d`), and its times as people read them. PURE."""
 
 import re
 from datetime import timedelta
@@ -28,3 +28,8 @@ def format_duration(duration: timedelta) -> str:
     ]
     shown = [f"{number}{unit}" for number, unit in parts if number]
     return " ".join(shown[:2]) or "0s"
+
+
+def to_seconds(at: str) -> str:
+    """A time of the API without what is below a second."""
+    return re.sub(r"\.[0-9]+Z$", "Z", at)

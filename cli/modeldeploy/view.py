@@ -1,6 +1,5 @@
 """What a person sees of rollouts: tables and trees of rich, made from values. PURE: `now` is given."""
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from modeldeploy.durations import format_duration, parse_duration
+from modeldeploy.durations import format_duration, parse_duration, to_seconds
 from modeldeploy.evidence import evidence_line
 from modeldeploy.rollout import GROUP, Rollout
 
@@ -68,7 +67,7 @@ def history_of(rollout: Rollout) -> Table:
     live = next((one for one in rollout.history if one.revision == rollout.stable and one.result == "Promoted"), None)
     for past in rollout.history:
         name = f"{past.revision} (live)" if past is live else past.revision
-        cells = [name, past.version, past.result, past.reason, _to_seconds(past.at), past.requested_by, past.message]
+        cells = [name, past.version, past.result, past.reason, to_seconds(past.at), past.requested_by, past.message]
         table.add_row(*_plain(cells))
     return table
 
@@ -106,11 +105,6 @@ def line_of(rollout: Rollout) -> str:
         parts.append(f"{rollout.weight}% on {rollout.canary}")
     # The message begins with the step as well.
     return f"{rollout.name}: {', '.join(parts)}: {rollout.message.removeprefix(f'step {rollout.step}: ')}"
-
-
-def _to_seconds(at: str) -> str:
-    """A time of the API without what is below a second."""
-    return re.sub(r"\.[0-9]+Z$", "Z", at)
 
 
 def _plain(cells: Sequence[str | Text]) -> list[Text]:

@@ -43,12 +43,12 @@ def import_(
     be imported; then nothing is written.
     """
     # The libraries that read and write YAML are not needed to start.
-    from modeldeploy.importing import Verdict, read_source, write
-    from modeldeploy.importing.sources import Options, names_of
+    from modeldeploy.importing import Verdict, write
+    from modeldeploy.importing.sources import Options, names_of, read_sources
     from modeldeploy.importing.table import table_of
 
     options = Options(storage_uri=storage_uri.rstrip("/"), trusted=trusted)
-    found = [imported for source in sources for imported in read_source(source, options)]
+    found = read_sources(sources, options)
     names = list(names_of(found))
     uris = [options.storage_uri if len(found) == 1 else f"{options.storage_uri}/{name}" for name in names]
     written = [

@@ -1,8 +1,9 @@
 """Finds out which system's document a path is, and has it converted. Reads files; used by `commands/importing.py`."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,11 @@ class Imported:
     left_out: tuple[str, ...] = ()
 
 
+def read_sources(paths: Iterable[Path], options: Options) -> list[Imported]:
+    """Return the models of all sources; the errors are those of `read_source`, of all sources together."""
+    return _each([partial(read_source, path, options) for path in paths])
+
+
 def read_source(path: Path, options: Options) -> list[Imported]:
     """Return the models that a file or a folder describes.
 
@@ -56,8 +62,21 @@ def read_source(path: Path, options: Options) -> list[Imported]:
         documents = [_described_in(one) for one in found[:1] if one == path] or [_described_in(one) for one in found]
         if not documents:
             raise Refused(f"{path}: has nothing to import; what is known: {_KNOWN}")
-        return [imported for document in documents if document for imported in _read_file(document, options)]
+        return _each([partial(_read_file, document, options) for document in documents if document])
     return _read_file(path, options)
+
+
+def _each(reads: Iterable[Callable[[], list[Imported]]]) -> list[Imported]:
+    """Return what all of them read. Raises Refused with every reason: who brings fifty models is told once."""
+    found, problems = list[Imported](), list[str]()
+    for read in reads:
+        try:
+            found += read()
+        except Refused as refused:
+            problems.append(str(refused))
+    if problems:
+        raise Refused("\n".join(problems))
+    return found
 
 
 def _described_in(folder: Path) -> Path | None:
@@ -86,7 +105,7 @@ def _read_file(path: Path, options: Options) -> list[Imported]:
         if path.suffix in _YAML:
             return _manifests(path, text, options)
     except Refused as refused:
-        raise Refused(f"{path}: {refused}") from None
+        raise Refused("\n".join(f"{path}: {line}" for line in str(refused).splitlines())) from None
     raise Refused(f"{path}: is nothing that is imported; what is known: {_KNOWN}")
 
 
@@ -167,16 +186,20 @@ def _manifests(path: Path, text: str, options: Options) -> list[Imported]:
         raise Refused(f"is no YAML: {error}") from None
     ours = [body for body in objects if _kind_of(body) in _KINDS]
     others = [_shown(body) for body in objects if isinstance(body, dict) and body not in ours]
-    found = list[Imported]()
-    for body in ours:
-        system, convert = _KINDS[_kind_of(body)]
-        conversion = convert(body, other_uri=options.storage_uri, trusted=options.trusted)
-        found.append(Imported(system=system, shown=str(path), conversion=conversion, left_out=tuple(others)))
-    if not found:
+    if not ours:
         there = ", ".join(others) or "none"
         kinds = ", ".join(f"{kind} ({group})" for group, kind in _KINDS)
         raise Refused(f"has no object that is imported; known are {kinds}; there are: {there}")
-    return found
+    return _each([partial(_read_object, body, str(path), tuple(others), options) for body in ours])
+
+
+def _read_object(body: dict[str, Any], shown: str, others: tuple[str, ...], options: Options) -> list[Imported]:
+    system, convert = _KINDS[_kind_of(body)]
+    try:
+        conversion = convert(body, other_uri=options.storage_uri, trusted=options.trusted)
+    except Refused as refused:
+        raise Refused(f"{_shown(body)}: {refused}") from None
+    return [Imported(system=system, shown=shown, conversion=conversion, left_out=others)]
 
 
 def _shown(body: dict[str, Any]) -> str:

@@ -117,6 +117,18 @@ def test_bad_input_is_refused_by_name(tmp_path: Path, name: str, text: str, said
     assert not (tmp_path / "out").exists()
 
 
+def test_every_model_that_is_refused_is_named_at_once(services: Path, tmp_path: Path) -> None:
+    old = SERVICE.replace("onnx", "paddle")
+    services.write_text("---".join((SERVICE.format(name="one"), old.format(name="two"), old.format(name="three"))))
+    (tmp_path / "model-settings.json").write_text(json.dumps({"implementation": "mine.Model"}))
+    done = run(services, tmp_path / "model-settings.json", "-o", tmp_path / "out")
+    two, three, mine = str(done.exception).splitlines()
+    assert two.startswith(f"{services}: InferenceService two: spec.predictor.model.modelFormat.name: 'paddle' cannot")
+    assert three.startswith(f"{services}: InferenceService three: ")
+    assert mine.startswith(f"{tmp_path}/model-settings.json: implementation: ")
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_empty_folder_says_what_is_known(tmp_path: Path) -> None:
     assert "has nothing to import" in str(run(tmp_path, "-o", tmp_path / "out").exception)
 

@@ -42,7 +42,7 @@ RUNNING: dict[str, Any] = {
                 {"schedule": "0 2 * * *"},
                 phase="Scheduled",
                 active=["night-1"],
-                nextScheduleTime="2026-05-02T00:00:00Z",
+                nextScheduleTime="2026-05-02T00:00:00.000000Z",
             ),
             "night: Scheduled: running: night-1, the next is due at 2026-05-02T00:00:00Z",
             id="a schedule has its runs",
