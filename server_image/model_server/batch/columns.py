@@ -27,30 +27,55 @@ def arrays_of(columns: Columns, features: Sequence[Feature]) -> dict[str, Array]
         return None
     found: dict[str, Array] = {}
     for feature in features:
-        column = _numbers(columns[feature.name], feature)
+        column = _array_of(columns[feature.name], feature)
         if column is None:
             return None
         found[feature.name] = column
     return found
 
 
-def _numbers(column: Column, feature: Feature) -> Array | None:
-    """A column of numbers for a feature of numbers; None for every other, and where a value is none or too special."""
+def _array_of(column: Column, feature: Feature) -> Array | None:
     import pyarrow as arrow
 
     if not isinstance(column, arrow.Array):
         return None
+    if feature.is_numeric or feature.dtype == "any":
+        return _numbers(column, feature)
+    kind = arrow.types.is_boolean if feature.dtype == "bool" else arrow.types.is_string
+    if not kind(column.type) or (column.null_count and not feature.nullable):
+        return None
+    return column.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def _numbers(column: arrow.Array, feature: Feature) -> Array | None:
+    """A column of numbers; None for every other, and where a value is none or too special."""
+    import pyarrow as arrow
+
     is_whole = arrow.types.is_integer(column.type)
     if not (is_whole or arrow.types.is_float64(column.type) or arrow.types.is_float32(column.type)):
         return None
-    if not feature.is_numeric or (feature.is_integer and not is_whole):
-        return None
-    if column.null_count and (is_whole or not feature.nullable):
+    may_be_null = column.null_count < len(column) if feature.dtype == "any" else feature.nullable
+    if (feature.is_integer and not is_whole) or (column.null_count and (is_whole or not may_be_null)):
         return None
     array: Array = column.to_numpy(zero_copy_only=False)
     # Nulls are NaN by now; what was NaN or infinite before is no number that a row could have.
     is_finite = is_whole or int((~np.isfinite(array)).sum()) == column.null_count
     return array if is_finite else None
+
+
+def columns_of(table: arrow.Table) -> Columns:
+    """The columns of a table of Parquet, of two with the same name the latter; text in one form."""
+    return {name: _in_one_form(column) for name, column in zip(table.column_names, table.columns, strict=True)}
+
+
+def _in_one_form(column: arrow.ChunkedArray) -> arrow.Array:
+    import pyarrow as arrow
+
+    if arrow.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if arrow.types.is_large_string(column.type):
+        column = column.cast(arrow.string())
+    return column.combine_chunks()
 
 
 def values_in(column: Column) -> Sequence[Any]:

@@ -47,14 +47,18 @@ class Lines:
 
     def peek(self, count: int) -> tuple[bytes, Array]:
         """So many lines, or fewer where the piece ends or they are very long, and the place in them behind each."""
-        found = self._buffer.count(b"\n", self._begin)
-        while found < count and len(self._buffer) - self._begin < MOST_BYTES and self._fill():
-            found = self._buffer.count(b"\n", self._begin)
-        ends = np.flatnonzero(np.frombuffer(self._buffer, np.uint8, offset=self._begin) == ord("\n"))[:count] + 1
+        ends = self._line_ends()
+        while len(ends) < count and len(self._buffer) - self._begin < MOST_BYTES and self._fill():
+            ends = self._line_ends()
+        ends = ends[:count]
         size = len(self._buffer) - self._begin
         if len(ends) < count and self._is_over and size and (not len(ends) or ends[-1] < size):
             ends = np.append(ends, size)  # the last line of a file may have no line end
         return self._buffer[self._begin : self._begin + int(ends[-1])] if len(ends) else b"", ends
+
+    def _line_ends(self) -> Array:
+        """The place in the buffer, from the next line on, behind each line end."""
+        return np.flatnonzero(np.frombuffer(self._buffer, np.uint8, offset=self._begin) == ord("\n")) + 1
 
     def skip(self, size: int) -> None:
         """Go on behind so many bytes."""

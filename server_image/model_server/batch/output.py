@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
-from model_server.batch.columns import Column, Columns, rows_in, values_in
+from model_server.batch.columns import Column, Columns, columns_of, rows_in, values_in
 from model_server.batch.texts import json_lines, separated_lines, to_cell, to_json
 from model_server.errors import ArtifactCorrupt, DependencyMissing
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Output(Protocol):
     """A file that rows are added to; a context manager. A prediction wins over a column of the input of its name."""
 
-    def write(self, rows: Sequence[Mapping[str, Any]], columns: Columns) -> None:
+    def write(self, rows: Sequence[dict[str, Any]], columns: Columns) -> None:
         """Add rows of the input, each with its values of the columns that the model gave."""
 
     def write_columns(self, cells: Columns, columns: Columns) -> None:
@@ -54,12 +54,11 @@ class JsonLines:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def write(self, rows: Sequence[Mapping[str, Any]], columns: Columns) -> None:
+    def write(self, rows: Sequence[dict[str, Any]], columns: Columns) -> None:
         """Add some rows."""
-        names = tuple(columns)
         self._file.writelines(
-            to_json({**row, **dict(zip(names, values, strict=True))}, end=orjson.OPT_APPEND_NEWLINE)
-            for row, values in zip(rows, zip(*map(values_in, columns.values()), strict=True), strict=True)
+            to_json(row | given, end=orjson.OPT_APPEND_NEWLINE)
+            for row, given in zip(rows, rows_in(columns), strict=True)
         )
 
     def write_columns(self, cells: Columns, columns: Columns) -> None:
@@ -68,7 +67,7 @@ class JsonLines:
 
     def write_table(self, table: arrow.Table, columns: Columns) -> None:
         """Add some rows."""
-        self.write_columns(_columns_of(table), columns)
+        self.write_columns(columns_of(table), columns)
 
 
 class Separated:
@@ -86,7 +85,7 @@ class Separated:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def write(self, rows: Sequence[Mapping[str, Any]], columns: Columns) -> None:
+    def write(self, rows: Sequence[dict[str, Any]], columns: Columns) -> None:
         """Add some rows. Raises ArtifactCorrupt for one with a column that the first has not."""
         if rows and not self._names:
             self._begin({**rows[0], **columns})
@@ -112,7 +111,7 @@ class Separated:
 
     def write_table(self, table: arrow.Table, columns: Columns) -> None:
         """Add some rows. Raises ArtifactCorrupt."""
-        self.write_columns(_columns_of(table), columns)
+        self.write_columns(columns_of(table), columns)
 
     def _begin(self, names: Iterable[str]) -> None:
         self._names = list(names)
@@ -149,7 +148,7 @@ class Parquet:
             self._begin(arrow.table({}))
         self._writer.close()
 
-    def write(self, rows: Sequence[Mapping[str, Any]], columns: Columns) -> None:
+    def write(self, rows: Sequence[dict[str, Any]], columns: Columns) -> None:
         """Add some rows. Raises ArtifactCorrupt for a value of another type than those before it."""
         import pyarrow as arrow
 
@@ -204,10 +203,6 @@ class Parquet:
                 f"the rows do not all have the same columns and types, which Parquet needs: {error}",
                 hint="Write jsonl: spec.output.format.",
             ) from None
-
-
-def _columns_of(table: arrow.Table) -> Columns:
-    return {name: table.column(place).combine_chunks() for place, name in enumerate(table.column_names)}
 
 
 def _inferred(values: Column) -> Column:

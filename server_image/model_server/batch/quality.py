@@ -107,7 +107,7 @@ class Observer:
             column.missing += int(np.isnan(numbers).sum())
             column.numbers.add(numbers)
         elif values.dtype == object:
-            column.missing += sum(value is None for value in values)
+            column.missing += values.tolist().count(None)
         bins = self._bins.get(name)
         if bins is not None:
             counted = bins.count(values).tolist()

@@ -17,9 +17,10 @@ from model_server.domain.tensors import Array, as_json
 if TYPE_CHECKING:
     import pyarrow as arrow
 
+#: JSON's own words for what it escapes, the first first; what else it escapes, and all of that.
+_ESCAPES = {b"\\": b"\\\\", b'"': b'\\"', b"\n": b"\\n", b"\r": b"\\r", b"\t": b"\\t", b"\b": b"\\b", b"\f": b"\\f"}
+_ESCAPED = re.compile(rb"[\x00-\x07\x0b\x0e-\x1f]")
 _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
-#: Text that JSON escapes.
-_ESCAPED = re.compile(rb'["\\\x00-\x1f]')
 #: Text that is quoted in CSV, or may be, by the version of Python.
 _QUOTED = re.compile(rb'[",\r\n]')
 #: From the one to below the other, and of 0, `repr` and orjson write the same digits in the same way.
@@ -47,7 +48,7 @@ def json_lines(columns: Columns) -> memoryview:
             row.add_numbers(numbers)
         elif strings is not None and not strings.null_count:
             row.add_text(b'"')
-            row.add_values(strings)
+            row.add_values(_escaped(strings))
             row.add_text(b'"')
         else:
             row.add_values([to_json(value) for value in values_in(column)])
@@ -148,12 +149,25 @@ def _strings(column: Column, special: re.Pattern[bytes]) -> arrow.Array | None:
 
     if not isinstance(column, arrow.Array) or not arrow.types.is_string(column.type):
         return None
+    return None if special.search(_content(column)) else column.view(arrow.binary())
+
+
+def _content(column: arrow.Array) -> memoryview:
+    """All text of a column."""
     _, offsets, content = column.buffers()
-    if content is not None:
-        first, last = np.frombuffer(offsets, np.int32)[[column.offset, column.offset + len(column)]]
-        if special.search(memoryview(content)[first:last]):
-            return None
-    return column.view(arrow.binary())
+    first, last = np.frombuffer(offsets, np.int32)[[column.offset, column.offset + len(column)]]
+    return memoryview(content or b"")[first:last]
+
+
+def _escaped(strings: arrow.Array) -> arrow.Array:
+    """Text as it stands between the quotes of JSON."""
+    from pyarrow import compute
+
+    content = bytes(_content(strings))
+    for special, escape in _ESCAPES.items():
+        if special in content:
+            strings = compute.replace_substring(strings, special, escape)
+    return strings
 
 
 def _has_short_digits(numbers: Array) -> bool:

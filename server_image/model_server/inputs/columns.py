@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from functools import cached_property
+from types import MappingProxyType, NoneType
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from model_server.domain.features import Feature, Scalar, parse_time
 from model_server.domain.tensors import Array, Inputs, Tensor, datatype_of, values_of
 from model_server.errors import InvalidInput, Problem
 from model_server.inputs.adapter import MOST_PROBLEMS, check_value, checked_rows, dummy_row, example_row
+from model_server.inputs.rules import Rules
 
 
 class Columns:
@@ -45,11 +47,7 @@ class Columns:
         if problems:
             raise InvalidInput(problems)
         rows = len(next(iter(tensors.values())))
-        columns = [
-            self._values(feature, tensors[feature.name], rows) if feature.name in tensors else [None] * rows
-            for feature in self.features
-        ]
-        return self._arrays(list(zip(*columns, strict=True)))
+        return {feature.name: self._array(feature, tensors.get(feature.name), rows) for feature in self.features}
 
     def example(self) -> Inputs | None:
         row = example_row(self.features)
@@ -73,10 +71,31 @@ class Columns:
         columns = zip(*rows, strict=True)
         return {feature.name: _column(feature, column) for feature, column in zip(self.features, columns, strict=True)}
 
-    def _values(self, feature: Feature, array: Array, rows: int) -> list[Any]:
+    def _array(self, feature: Feature, array: Array | None, rows: int) -> Array:
+        if array is None:
+            return _column(feature, [None] * rows)
         where = f"inputs[{feature.name}]"
         if array.size != rows or len(array) != rows:
             raise InvalidInput.at(f"{where}.shape", f"expected [{rows}] or [{rows}, 1], got {list(array.shape)}")
+        plain = self._plain(feature, array.reshape(-1))
+        return _column(feature, self._values(feature, array, where)) if plain is None else plain
+
+    def _plain(self, feature: Feature, array: Array) -> Array | None:
+        """The column of an array that holds what the feature takes; None where that takes a look at each value."""
+        if array.dtype.kind in "fiu" and feature.is_numeric:
+            allowed = self._rules[feature.name].allow_or_missing(array.reshape(-1, 1))
+            return array.astype(feature.dtype) if allowed else None
+        if array.dtype.kind in "fiu" and feature.dtype == "any" and feature.categories is None:
+            return None if np.isinf(array).any() else array.astype(np.float64)
+        if array.dtype.kind == "O" and (feature.dtype == "string" or feature.is_time):
+            return _plain_texts(feature, array)
+        return None
+
+    @cached_property
+    def _rules(self) -> Mapping[str, Rules]:
+        return {feature.name: Rules((feature,)) for feature in self.features if feature.is_numeric}
+
+    def _values(self, feature: Feature, array: Array, where: str) -> list[Any]:
         if array.dtype.kind == "M":
             times = values_of(array.reshape(-1))
             array = np.array([time.isoformat() for time in times], dtype=object).reshape(array.shape)
@@ -90,6 +109,21 @@ class Columns:
         if problems:
             raise InvalidInput(problems[:MOST_PROBLEMS])
         return values
+
+
+def _plain_texts(feature: Feature, array: Array) -> Array | None:
+    values = array.tolist()
+    different = set(map(type, values))
+    if not different <= {str, NoneType} or (NoneType in different and not feature.nullable):
+        return None
+    if feature.categories is not None and not set(values) - {None} <= set(feature.categories):
+        return None
+    if not feature.is_time:
+        return array
+    times = {text: parse_time(text, feature.dtype) for text in set(values) - {None}}
+    if None in times.values():
+        return None
+    return np.array([times.get(text) for text in values], dtype="datetime64[ns]")
 
 
 def _text(value: Any, where: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from types import MappingProxyType
@@ -14,11 +14,10 @@ from model_server.domain.features import Feature, Scalar
 from model_server.domain.tensors import Array, Inputs, Tensor, datatype_of
 from model_server.errors import InvalidInput, Problem
 from model_server.inputs.adapter import MOST_PROBLEMS, check_value, checked_rows, dummy_row, example_row
+from model_server.inputs.rules import Rules
 
 _NUMBERS = frozenset({int, float})
 _NUMBERS_AND_NULL = _NUMBERS | {type(None)}
-#: From here on a float may be the neighbour of the whole number that was sent.
-_EXACT = 2**53
 
 
 class Matrix:
@@ -38,7 +37,7 @@ class Matrix:
         self.tensors = (Tensor(name, datatype_of(dtype), (-1, len(features))),)
         names = [feature.name for feature in features]
         self._values_of = itemgetter(*names) if len(names) > 1 else lambda row: (row[names[0]],)
-        self._rules = _Rules(self.features)
+        self._rules = Rules(self.features)
 
     def from_instances(self, instances: Sequence[Any], *, numbers_only: bool) -> Inputs:
         width = len(self.features)
@@ -72,7 +71,7 @@ class Matrix:
                 f"inputs[{self.name}].shape",
                 f"expected [rows, {len(self.features)}], got {list(array.shape)}",
             )
-        if not self._rules.allow(array):
+        if not self._rules.allow_or_missing(array):
             self._explain(array)
         return {self.name: self._cast(array)}
 
@@ -135,65 +134,9 @@ class Matrix:
             raise InvalidInput(problems)
 
 
-class _Rules:
-    """All that the features demand of a numeric array, asked of the whole array at once."""
-
-    def __init__(self, features: Sequence[Feature]) -> None:
-        low = np.array([_lowest(feature) for feature in features], dtype=np.float64)
-        high = np.array([_highest(feature) for feature in features], dtype=np.float64)
-        self._low, self._high = low, high
-        self._required = [index for index, feature in enumerate(features) if not feature.nullable]
-        self._allowed = np.array([_some_value(feature) for feature in features], dtype=np.float64)
-        # JSON has no infinity and no NaN, so without rules any array of numbers will do.
-        self.exist = any(feature.range or feature.categories or feature.dtype != "float64" for feature in features)
-        self._integers = [index for index, feature in enumerate(features) if feature.is_integer]
-        self._categories = [(index, feature.categories) for index, feature in enumerate(features) if feature.categories]
-
-    def allow(self, array: Array, *, has_null: bool = False) -> bool:
-        """False when some value may be at fault; the careful path then says which. `has_null`: NaN stands for null."""
-        if has_null:
-            missing = np.isnan(array)
-            if missing[:, self._required].any():
-                return False
-            # Any number that is allowed there.
-            array = np.where(missing, self._allowed, array)
-        if not self.exist and math.isfinite(array.sum()):
-            return True
-        # Also false for NaN, which compares false with everything.
-        if not ((array >= self._low) & (array <= self._high)).all():
-            return False
-        if self._integers and array.dtype.kind == "f":
-            whole = array[:, self._integers]
-            if (whole != np.floor(whole)).any() or (np.abs(whole) >= _EXACT).any():
-                return False
-        return all(np.isin(array[:, index], list(categories or ())).all() for index, categories in self._categories)
-
-
 def _kinds(rows: Sequence[Any]) -> set[type]:
     """The types of all values."""
-    kinds: set[type] = set()
-    for row in rows:
-        kinds.update(map(type, row))
-    return kinds
-
-
-def _some_value(feature: Feature) -> float:
-    """A number that a nullable feature allows; 0 for the others."""
-    (value,) = dummy_row([feature]) if feature.nullable else (0.0,)
-    return float(value)
-
-
-def _lowest(feature: Feature) -> float:
-    limit = float(np.iinfo(feature.dtype).min if feature.is_integer else np.finfo(feature.dtype).min)
-    return limit if feature.range is None else max(limit, feature.range[0])
-
-
-def _highest(feature: Feature) -> float:
-    limit = float(np.iinfo(feature.dtype).max if feature.is_integer else np.finfo(feature.dtype).max)
-    if feature.is_integer and limit > np.iinfo(feature.dtype).max:
-        # Of 64 bits, the next float is one more than fits: the careful path looks at what is close to it.
-        limit = float(np.nextafter(limit, 0))
-    return limit if feature.range is None else min(limit, feature.range[1])
+    return set(map(type, itertools.chain.from_iterable(rows)))
 
 
 def _has_null(rows: Sequence[Sequence[Any]]) -> bool:

@@ -59,7 +59,7 @@ def as_table_of_objects(rows: Sequence[Mapping[str, Any]]) -> Any:
 
 def _with_nan(values: Array) -> Array:
     """Text with NaN for what is missing, as pandas reads it from a file, and not None."""
-    if values.dtype == object and any(value is None for value in values):
+    if values.dtype == object and None in values.tolist():
         return np.array([np.nan if value is None else value for value in values], dtype=object)
     return values
 
