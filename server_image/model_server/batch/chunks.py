@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from model_server.batch.columns import Columns, arrays_of, columns_of, joined, rows_in
 from model_server.batch.output import Output
@@ -107,7 +106,12 @@ class Objects:
 
     def inputs(self, loaded: LoadedModel) -> Inputs:
         """The model's arrays. Raises InvalidInput."""
-        return inputs_of(self.rows, loaded)
+        names = [feature.name for feature in loaded.adapter.features]
+        try:
+            columns = {name: [row[name] for row in self.rows] for name in names}
+        except KeyError:  # what a row may leave out, and what that means, the adapter knows
+            columns = {}
+        return _inputs_of(columns, loaded) or inputs_of(self.rows, loaded)
 
     def broken(self, error: str) -> Record:
         """The only row, as one that the model refuses."""
@@ -213,13 +217,5 @@ def _inputs_of(columns: Columns, loaded: LoadedModel) -> Inputs | None:
 def inputs_of(rows: Sequence[Row], loaded: LoadedModel) -> Inputs:
     """The model's arrays of rows as objects, of which only the features count. Raises InvalidInput."""
     names = [feature.name for feature in loaded.adapter.features]
-    try:
-        instances: Sequence[Any] = [list(values) for values in _values(rows, names)] if names else rows
-    except KeyError:  # what a row may leave out, and what that means, the adapter knows
-        instances = [{name: row[name] for name in names if name in row} for row in rows]
+    instances = [{name: row[name] for name in names if name in row} if names else row for row in rows]
     return loaded.adapter.from_instances(instances, numbers_only=False)
-
-
-def _values(rows: Sequence[Row], names: Sequence[str]) -> Iterator[Sequence[Any]]:
-    """The values of some names. Raises KeyError."""
-    return map(itemgetter(*names), rows) if len(names) > 1 else ([row[names[0]]] for row in rows)

@@ -6,6 +6,7 @@ What is read from text keeps its columns to the part, as a table of Parquet does
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
@@ -38,13 +39,28 @@ def _array_of(column: Column, feature: Feature) -> Array | None:
     import pyarrow as arrow
 
     if not isinstance(column, arrow.Array):
-        return None
+        return _array_in(values_in(column), feature)
     if feature.is_numeric or feature.dtype == "any":
         return _numbers(column, feature)
     kind = arrow.types.is_boolean if feature.dtype == "bool" else arrow.types.is_string
     if not kind(column.type) or (column.null_count and not feature.nullable):
         return None
     return column.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def _array_in(column: Sequence[Any], feature: Feature) -> Array | None:
+    """The array of a list of which all values are plain."""
+    kinds = set(map(type, column))
+    if NoneType in kinds and not feature.nullable:
+        return None
+    if feature.dtype == "string" or feature.is_time:
+        return np.array(column, dtype=object) if kinds <= {str, NoneType} else None
+    if feature.is_numeric and kinds <= ({int} if feature.is_integer else {int, float, NoneType}):
+        array = np.array(column, dtype=np.float64 if NoneType in kinds else None)
+        # Whole numbers of more than 64 bits are objects; nulls are NaN, and no other value may be.
+        is_plain = array.dtype.kind in "fi" and np.isfinite(array).sum() == len(column) - column.count(None)
+        return array if is_plain else None
+    return np.array(column) if feature.dtype == "bool" and kinds == {bool} else None
 
 
 def _numbers(column: arrow.Array, feature: Feature) -> Array | None:

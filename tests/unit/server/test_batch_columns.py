@@ -17,7 +17,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hypothesis_numpy
 
-from model_server.batch.chunks import Cells, Objects, Records, inputs_of, together
+from model_server.batch.chunks import Cells, Objects, Places, Records, inputs_of, together
 from model_server.batch.output import output_for
 from model_server.batch.plan import Piece
 from model_server.batch.reading import next_rows
@@ -34,11 +34,26 @@ ODD = [
     *["9007199254740993", "9223372036854775808", "-9223372036854775809", "18446744073709551615", "1" * 40, "\u0663"],
     *["--1", "1-2", "True", "TRUE", "true", "tRue", "false", " true", "yes", "1e16", "123456789012345680", "0.00001"],
     *["1e22", "5e-324", "0.1", "0.30000000000000004", "100000000000000000000.5", "2024-03-01", "2024-02-30"],
-    *["2024-03-01T05:00:00Z", "caf\u00e9", "\u2028", "\ufeff", "a\\b", "\x7f", "\x01", "\0", "\b\f\v", "'", "x" * 50, "#", "\\N"],
+    *[
+        "2024-03-01T05:00:00Z",
+        "caf\u00e9",
+        "\u2028",
+        "\ufeff",
+        "a\\b",
+        "\x7f",
+        "\x01",
+        "\0",
+        "\b\f\v",
+        "'",
+        "x" * 50,
+        "#",
+        "\\N",
+    ],
     *['a"b', '"a"b', '"a""b"', '""""', '"a\nb"', '"a\r\nb"', "a\rb", "\rx", '"', '"open', '"=1+1"', '"\n"', '"a" '],
     *[' "a"', "1d", "1f", "infinit", "nan(1)", "1e", "e1", "-"],
 ]
 DTYPES = ["float64", "float32", "int64", "uint8", "bool", "string", "date", "datetime", "any"]
+NAN = float("nan")
 NEVER_NULL = ["int64", "uint8", "bool"]
 
 cells = st.one_of(
@@ -91,6 +106,13 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
     max_leaves=4,
 )  # fmt: skip
+#: Mostly of the types that features have.
+json_cells = st.one_of(
+    st.just(1.5),
+    st.integers(-(2**65), 2**65),
+    st.just(7),
+    st.sampled_from([None, True, "a", "2024-03-01", NAN, 3.0, [1]]),
+)
 #: Of one object, or of what is none.
 json_lines = st.one_of(
     st.dictionaries(st.sampled_from(["a", "b", "c", "prediction"]), values, max_size=4).map(json.dumps),
@@ -184,6 +206,15 @@ def read_at_once(content: bytes, wanted: list[Feature]) -> list[Part]:
 @given(tables(), features())
 def test_the_model_gets_of_columns_what_it_gets_of_rows(content, wanted):
     check_inputs(content, wanted)
+
+
+@given(
+    st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys("abcd", json_cells)), min_size=1, max_size=5), features()
+)
+def test_the_model_gets_of_json_lines_what_it_gets_of_rows(rows, wanted):
+    loaded = model(wanted)
+    lines = Objects(rows, Places([("t", np.arange(len(rows)))]))
+    assert outcome(lines.inputs, loaded) == outcome(partial(inputs_of, rows), loaded)
 
 
 def check_inputs(content: bytes, wanted: list[Feature]) -> None:
