@@ -10,10 +10,18 @@ _SHOWN = {code: f"^{chr(code ^ 64)}" for code in (*range(32), 127) if chr(code) 
 _SHOWN |= {code: f"\\x{code:02x}" for code in range(128, 160)}
 
 
-def plain(value: Any) -> Any:
+#: Levels of a value that are shown; objects of Kubernetes have a few dozen.
+MOST_LEVELS = 100
+#: What stands where more was.
+TOO_DEEP = "(nested too deeply)"
+
+
+def plain(value: Any, *, levels: int = MOST_LEVELS) -> Any:
     """Return a JSON value with the control characters of its texts made visible, as in ^[ for escape."""
     if isinstance(value, str):
         return value.translate(_SHOWN)
+    if not levels and isinstance(value, dict | list):
+        return TOO_DEEP
     if isinstance(value, dict):
-        return {name: plain(child) for name, child in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list) else value
+        return {name: plain(child, levels=levels - 1) for name, child in value.items()}
+    return [plain(item, levels=levels - 1) for item in value] if isinstance(value, list) else value

@@ -129,7 +129,7 @@ class Watcher(threading.Thread):
             size=_PAGE,
         ):
             # Lists leave kind and version out of their items.
-            found += [feed.read(body) for body in page]
+            found += [one for body in page if (one := self._read(body)) is not None]
             version = version or first_version
         self._send(lambda: feed.replace(self._store, found, self._namespace))
         self._say("")
@@ -148,11 +148,18 @@ class Watcher(threading.Thread):
         ):
             body = event["object"]
             version = str(body["metadata"]["resourceVersion"])
-            if event["type"] != "BOOKMARK":
-                self._write(feed.drop if event["type"] == "DELETED" else feed.put, feed.read(body))
+            if event["type"] != "BOOKMARK" and (one := self._read(body)) is not None:
+                self._write(feed.drop if event["type"] == "DELETED" else feed.put, one)
             if self._over.is_set():
                 break
         return version
+
+    def _read(self, body: dict[str, Any]) -> Any:
+        """Return what is kept of an object; None of one that is nested so deeply that nothing can be."""
+        try:
+            return self._feed.read(body)
+        except RecursionError:
+            return None
 
     def _write(self, write: Callable[[Store, Any], None], one: Any) -> None:
         self._send(lambda: write(self._store, one))

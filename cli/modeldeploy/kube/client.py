@@ -1,12 +1,12 @@
 """The verbs that commands, demo and tests need, on one cluster. The official client does the rest: see `transport`."""
 
-import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from modeldeploy.kube.documents import loads
 from modeldeploy.kube.errors import KubeError
 from modeldeploy.kube.impersonation import Impersonation
 from modeldeploy.kube.resources import Resource
@@ -123,7 +123,7 @@ class Kube:
         }
         space = None if everywhere or not resource.namespaced else namespace or self.namespace
         for line in self._transport.lines(resource.path(space), query):
-            event = json.loads(line)
+            event = loads(line)
             if event["type"] == "ERROR":
                 status = event["object"]
                 raise KubeError(

@@ -4,7 +4,6 @@ Only here and in `access`, `loader` and `exec_plugin` is the official client imp
 `client` imports this module when it connects, so that `--help` and the commands without a cluster do not pay for it.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from kubernetes.dynamic import DynamicClient
 from urllib3.exceptions import HTTPError, ProxyError, SSLError
 
 from modeldeploy.kube.access import Access
+from modeldeploy.kube.documents import loads
 from modeldeploy.kube.errors import KubeconfigError, KubeError, KubeUnreachable
 
 #: Seconds to connect, and to wait for an answer.
@@ -207,7 +207,7 @@ def refusal(status: int, phrase: str, body: str | bytes | Sequence[Any] | None) 
 def _json(body: Any) -> Any:
     """What the body says as JSON, None where it is something else."""
     try:
-        return json.loads(body)
+        return loads(body)
     except (ValueError, TypeError):
         return None
 
