@@ -19,6 +19,7 @@ from model_server.domain.tensors import Inputs, Outputs, Tensor, datatype_of
 from model_server.errors import ArtifactCorrupt, DependencyMissing, InvalidInput, LoadFailed, first_line
 from model_server.package.reader import Package
 
+_SAVE = 'Save the model with them: model.save("model.keras").'
 BACKENDS = {"torch": "torch", "tensorflow": "tensorflow", "jax": "jax"}
 
 
@@ -33,6 +34,8 @@ def load(package: Package, *, threads: int) -> Network:
         model = keras.saving.load_model(path, compile=False, safe_mode=False)
     except Exception as error:
         text = f"{type(error).__name__}: {first_line(error)}"
+        if "No model config found" in text:
+            raise LoadFailed(f"{path.name} holds weights, and no model to put them in", hint=_SAVE) from None
         if isinstance(error, OSError | EOFError | KeyError):
             raise ArtifactCorrupt(f"{path.name} is no Keras model: {text}") from None
         raise LoadFailed(
@@ -74,18 +77,25 @@ class Network:
         tensors = [_described(one) for one in getattr(model, "inputs", None) or ()]
         self.numbers = _numbers(model)
         self._names = [tensor.name for tensor in tensors]
+        # Keras wants the keys to be the names.
+        self._takes_mapping = bool(tensors) and isinstance(getattr(model, "input", None), Mapping)
         self.signature = Signature(tensors=tuple(tensors))
 
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
         if any(array.dtype.kind == "O" for array in inputs.values()):
             raise InvalidInput.at("instances", "expected rows of numbers, all of one shape")
-        given = [inputs[name] for name in self._names] if self._names else list(inputs.values())
-        answer = self._model.predict_on_batch(given[0] if len(given) == 1 else given)
+        answer = self._model.predict_on_batch(self._given(inputs))
         if isinstance(answer, Mapping):
             return {str(name): np.asarray(value) for name, value in answer.items()}
         if isinstance(answer, list | tuple):
             return {f"output-{index}": np.asarray(value) for index, value in enumerate(answer)}
         return {"predict": np.asarray(answer)}
+
+    def _given(self, inputs: Inputs) -> Any:
+        if self._takes_mapping:
+            return {name: inputs[name] for name in self._names}
+        given = [inputs[name] for name in self._names] if self._names else list(inputs.values())
+        return given[0] if len(given) == 1 else given
 
 
 def _described(tensor: Any) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ import torch
 
 from model_server.domain.model import Signature
 from model_server.domain.tensors import Array, Inputs, Outputs, Tensor
-from model_server.errors import ArtifactCorrupt, InvalidInput, LoadFailed
+from model_server.errors import ArtifactCorrupt, InvalidInput, LoadFailed, PredictionError
 from model_server.package.reader import Package
 
 _SAVE = "Save it with torch.export.save(program, path), or torch.jit.script(model).save(path)."
+_CONVERT = "Export a module that takes float32 and converts it itself."
+_MAPPING = "Dict[str, Tensor]"
 _DATATYPES = {
     torch.float32: "FP32",
     torch.float64: "FP64",
@@ -44,7 +47,7 @@ def load(package: Package, *, threads: int) -> Script | Program:
     except (zipfile.BadZipFile, EOFError) as error:
         raise ArtifactCorrupt(f"{path.name} is no PyTorch archive: {error}") from None
     if any(name.startswith("code/") for name in names):
-        return Script(_opened(path, torch.jit.load))
+        return Script(path.name, _opened(path, torch.jit.load))
     if "archive_format" in names or path.suffix.lower() == ".pt2":
         return Program(path.name, _opened(path, torch.export.load))
     raise LoadFailed(f"{path.name} holds weights or a pickled module, and no code to run them", hint=_SAVE)
@@ -66,27 +69,58 @@ def _opened(path: Path, read: Any) -> Any:
 
 
 class Script:
-    """Calls a TorchScript module; several inputs are given by the names of its arguments."""
+    """Calls a TorchScript module; several inputs are given by the names of its arguments, or in one dictionary."""
 
     runs_inline = True
     signature = Signature()
     probability_output = ""
     classes: tuple[object, ...] = ()
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, name: str, module: Any) -> None:
         self._module = module.eval()
         # A module takes what it was trained in, and requests bring double precision.
         self._dtype = next((one.dtype for one in module.parameters() if one.dtype.is_floating_point), None)
+        self._takes_whole = True
+        given = [one for one in module.forward.schema.arguments[1:] if not one.has_default_value()]
+        self._takes_mapping = [str(one.type) for one in given] == [_MAPPING]
+        for one in given:
+            if str(one.type) != "Tensor" and not self._takes_mapping:
+                raise LoadFailed(
+                    f"{name} takes {one.name} as {one.type}, and this server gives tensors",
+                    hint="Save a module that takes tensors, and make them in a pre.py; or write a model.py.",
+                )
 
     def predict(self, inputs: Inputs, *, probabilities: bool) -> Outputs:
-        tensors = {name: self._given(array) for name, array in inputs.items()}
+        tensors = {name: _tensor(array) for name, array in inputs.items()}
         with torch.inference_mode():
-            answer = self._module(*tensors.values()) if len(tensors) == 1 else self._module(**tensors)
-        return _outputs(answer)
+            return _outputs(self._answer(tensors))
 
-    def _given(self, array: Array) -> Any:
-        tensor = _tensor(array)
-        return tensor.to(self._dtype) if self._dtype is not None and tensor.dtype.is_floating_point else tensor
+    def _answer(self, tensors: Mapping[str, Any]) -> Any:
+        """Call the module; whether it takes whole numbers is not written in it, and found out by the first that come.
+
+        Tokens are whole, and so are measurements that happen to have no fraction.
+        """
+        if self._takes_whole:
+            try:
+                return self._call({name: self._given(one) for name, one in tensors.items()})
+            except RuntimeError:
+                if self._dtype is None or not any(_is_whole(one) for one in tensors.values()):
+                    raise
+                with suppress(RuntimeError):
+                    answer = self._call({name: self._given(one, whole=True) for name, one in tensors.items()})
+                    self._takes_whole = False
+                    return answer
+                raise
+        return self._call({name: self._given(one, whole=True) for name, one in tensors.items()})
+
+    def _call(self, tensors: Mapping[str, Any]) -> Any:
+        if self._takes_mapping:
+            return self._module(tensors)
+        return self._module(*tensors.values()) if len(tensors) == 1 else self._module(**tensors)
+
+    def _given(self, tensor: Any, *, whole: bool = False) -> Any:
+        is_number = tensor.dtype.is_floating_point or (whole and _is_whole(tensor))
+        return tensor.to(self._dtype) if self._dtype is not None and is_number else tensor
 
 
 class Program:
@@ -112,7 +146,7 @@ class Program:
 
 def _described(file: str, name: str, value: Any) -> Tensor:
     if value.dtype not in _DATATYPES:
-        raise LoadFailed(f"input {name} is a {value.dtype}, which this server cannot send", hint=_SAVE)
+        raise LoadFailed(f"input {name} is a {value.dtype}, which this server cannot send", hint=_CONVERT)
     sizes = [size if isinstance(size, int) else -1 for size in value.shape]
     if not sizes or sizes[0] != -1:
         raise LoadFailed(
@@ -128,9 +162,23 @@ def _tensor(array: Array) -> Any:
     return torch.tensor(np.ascontiguousarray(array))
 
 
+def _is_whole(tensor: Any) -> bool:
+    return not (tensor.dtype.is_floating_point or tensor.dtype is torch.bool)
+
+
 def _outputs(answer: Any) -> Outputs:
     if isinstance(answer, Mapping):
-        return {str(name): value.numpy() for name, value in answer.items()}
+        return {str(name): _array(str(name), value) for name, value in answer.items()}
     if isinstance(answer, Sequence):
-        return {f"output-{index}": value.numpy() for index, value in enumerate(answer)}
-    return {"predict": answer.numpy()}
+        return {f"output-{index}": _array(f"output-{index}", value) for index, value in enumerate(answer)}
+    return {"predict": _array("predict", answer)}
+
+
+def _array(name: str, value: Any) -> Array:
+    if not isinstance(value, torch.Tensor):
+        raise PredictionError(
+            f"the model's output {name} is a {type(value).__name__}, and only tensors are answered",
+            hint="Save a module that returns a tensor, a tuple or a dictionary of tensors.",
+        )
+    # NumPy has no bfloat16.
+    return (value.float() if value.dtype is torch.bfloat16 else value).numpy()

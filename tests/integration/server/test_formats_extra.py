@@ -12,7 +12,7 @@ from sklearn.datasets import load_wine
 from sklearn.linear_model import LogisticRegression
 
 from model_server.domain.numbers import Numbers
-from model_server.errors import StartError
+from model_server.errors import PredictionError, StartError
 from model_server.loader import load
 from model_server.settings import read_settings
 
@@ -90,6 +90,44 @@ def test_a_torchscript_module_saved_in_training_mode_predicts_like_the_trained_o
     assert (scores.argmax(1) == WINE.target).mean() > 0.95
 
 
+def test_a_torchscript_module_is_given_whole_numbers_in_its_own_type(loaded, package, torch, network):
+    save_script(torch, network.half(), package / "model.pt")
+    found = loaded(package)
+    whole, broken = (np.array([[n] * 13], dtype) for n, dtype in ((1, np.int64), (1.0, np.float64)))
+    for rows in (whole, broken, whole):
+        (scores,) = found.model.predict({"inputs": rows}, probabilities=False).values()
+        assert scores.dtype == np.float16
+    with pytest.raises(RuntimeError):
+        found.model.predict({"inputs": whole[:, :5]}, probabilities=False)
+
+
+def test_a_torchscript_module_keeps_tokens_whole_and_takes_a_dictionary(loaded, package, torch):
+    class Bag(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words = torch.nn.EmbeddingBag(100, 2).to(torch.bfloat16)
+
+        def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            return self.words(batch["tokens"])
+
+    bag = Bag()
+    save_script(torch, bag, package / "model.pt")
+    tokens = np.array([[1, 2, 3], [4, 5, 6]])
+    found = loaded(package).model.predict({"tokens": tokens}, probabilities=False)
+    with torch.inference_mode():
+        np.testing.assert_allclose(found["predict"], bag({"tokens": torch.tensor(tokens)}).float().numpy())
+
+
+def test_an_output_that_is_no_tensor_is_named(loaded, package, torch):
+    class Nested(torch.nn.Module):
+        def forward(self, x):
+            return x, [x, x]
+
+    save_script(torch, Nested(), package / "model.pt")
+    with pytest.raises(PredictionError, match="output-1 is a list"):
+        loaded(package).model.predict({"inputs": np.ones((1, 2))}, probabilities=False)
+
+
 def test_a_program_of_torch_export_knows_its_inputs(loaded, package, torch, network):
     rows = torch.export.Dim("rows")
     program = torch.export.export(network.eval(), (torch.zeros(2, 13),), dynamic_shapes=({0: rows},))
@@ -107,6 +145,20 @@ def save_one_row(torch, network, folder):
     torch.export.save(torch.export.export(network.eval(), (torch.zeros(1, 13),)), folder / "model.pt2")
 
 
+def save_texts(torch, network, folder):
+    class Lengths(torch.nn.Module):
+        def forward(self, texts: list[str]):
+            return torch.tensor([float(len(text)) for text in texts])
+
+    save_script(torch, Lengths(), folder / "model.pt")
+
+
+def save_bfloat16(torch, network, folder):
+    rows, free = torch.zeros(2, 13, dtype=torch.bfloat16), ({0: torch.export.Dim("rows")},)
+    program = torch.export.export(network.to(torch.bfloat16).eval(), (rows,), dynamic_shapes=free)
+    torch.export.save(program, folder / "model.pt2")
+
+
 def save_half(torch, network, folder):
     save_script(torch, network, folder / "model.pt")
     (folder / "model.pt").write_bytes((folder / "model.pt").read_bytes()[:500])
@@ -122,6 +174,8 @@ def save_no_program(torch, network, folder):
     [
         pytest.param(save_weights, "LoadFailed", "holds weights", id="weights without code"),
         pytest.param(save_one_row, "LoadFailed", "takes 1 rows and no other number", id="a program for one row"),
+        pytest.param(save_texts, "LoadFailed", r"takes texts as List\[str\]", id="a module for texts"),
+        pytest.param(save_bfloat16, "LoadFailed", "which this server cannot send", id="a program for bfloat16"),
         pytest.param(save_half, "ArtifactCorrupt", "no PyTorch archive", id="half a file"),
         pytest.param(save_no_program, "LoadFailed", "cannot be loaded", id="an archive without a program"),
     ],
@@ -154,6 +208,23 @@ def test_a_keras_model_predicts_like_the_trained_one(loaded, package, keras, suf
     scores = predict(found)["predict"]
     np.testing.assert_allclose(scores, model.predict(ROWS, verbose=0), rtol=1e-5, atol=1e-6)
     assert (scores.argmax(1) == WINE.target).mean() > 0.8
+
+
+def test_a_keras_model_gets_its_inputs_as_it_was_made(loaded, package, keras):
+    left, right = keras.Input((2,), name="left"), keras.Input((1,), name="right")
+    answer = keras.layers.Concatenate()([right, left])
+    keras.Model({"right": right, "left": left}, [answer, left]).save(package / "model.keras")
+    found = loaded(package)
+    given = found.adapter.from_instances([{"left": [1, 2], "right": [3]}], numbers_only=True)
+    outputs = found.model.predict(given, probabilities=False)
+    assert [value.tolist() for value in outputs.values()] == [[[3, 1, 2]], [[1, 2]]]
+
+
+def test_weights_of_keras_without_a_model_are_told(loaded, package, keras):
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)]).save_weights(package / "model.weights.h5")
+    with pytest.raises(StartError, match="holds weights") as caught:
+        loaded(package)
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(
