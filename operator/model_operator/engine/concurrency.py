@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -52,6 +53,30 @@ class KeyedTasks:
         for task in list(self._tasks.values()):
             task.cancel()
         await self.settle()
+
+
+class Poller(ABC):
+    """Looks every `interval` seconds at what is due, and works on it in a task for each resource."""
+
+    def __init__(self, interval: float) -> None:
+        self._interval, self._tasks = interval, KeyedTasks()
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        await self._tasks.repeat(self._start_due, self._interval)
+
+    async def poll(self) -> None:
+        """Look once, and wait until the work on what is due is over."""
+        self._start_due()
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Wait until the work that was started is over."""
+        await self._tasks.settle()
+
+    @abstractmethod
+    def _start_due(self) -> None:
+        """Start the work on what is due."""
 
 
 def chosen(keys: Iterable[ObjectKey], is_chosen: Callable[[ObjectKey], bool]) -> list[ObjectKey]:

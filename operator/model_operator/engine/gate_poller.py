@@ -8,7 +8,7 @@ from typing import NamedTuple
 from model_operator.api.hooks import Gate, GateAnswer
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.engine.cache import Cache
-from model_operator.engine.concurrency import KeyedTasks, chosen
+from model_operator.engine.concurrency import Poller, chosen
 from model_operator.engine.queue import WorkQueue
 from model_operator.policy.rollout.gates import question
 from model_operator.policy.rollout.pauses import PauseReason
@@ -28,13 +28,13 @@ class _Point(NamedTuple):
     since: datetime
 
 
-class GatePoller:
+class GatePoller(Poller):
     """Polls gates and holds their answers."""
 
     def __init__(self, cache: Cache, queue: WorkQueue, hooks: Webhooks, clock: Clock) -> None:
+        super().__init__(INTERVAL)
         self._cache, self._queue, self._hooks, self._clock = cache, queue, hooks, clock
         self._answers: dict[ObjectKey, tuple[_Point, dict[str, GateAnswer]]] = {}
-        self._tasks = KeyedTasks()
         self._asked: dict[ObjectKey, datetime] = {}
 
     def answers(self, resource: ModelDeployment) -> Mapping[str, GateAnswer]:
@@ -42,16 +42,7 @@ class GatePoller:
         point, answers = self._answers.get(resource.key, (None, {}))
         return answers if point is not None and point == _point(resource) else {}
 
-    async def run(self) -> None:
-        """Ask, until cancelled."""
-        await self._tasks.repeat(self._start_requests, INTERVAL)
-
-    async def poll(self) -> None:
-        """Request everything once, and wait until that is over."""
-        self._start_requests()
-        await self._tasks.settle()
-
-    def _start_requests(self) -> None:
+    def _start_due(self) -> None:
         """Request the gates of every rollout that waits and has no recent answer."""
         waiting = chosen(self._cache, self._is_waiting)
         for key in {*self._answers, *self._asked}.difference(waiting):

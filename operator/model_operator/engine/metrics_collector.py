@@ -12,7 +12,7 @@ from typing import Any
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.engine import metric_queries
 from model_operator.engine.cache import Cache
-from model_operator.engine.concurrency import KeyedTasks, chosen
+from model_operator.engine.concurrency import Poller, chosen
 from model_operator.engine.poll_intervals import MAX_INTERVAL, may_poll, needs_all_pods, poll_interval
 from model_operator.engine.queue import WorkQueue
 from model_operator.engine.rollout_evidence import (
@@ -45,7 +45,7 @@ _OF_ONE, _OF_ALL = 32, 128
 _MAX_BACKOFF = 64
 
 
-class MetricsCollector:
+class MetricsCollector(Poller):
     """Polls pods and providers in the background, and provides what it has collected."""
 
     def __init__(
@@ -57,6 +57,7 @@ class MetricsCollector:
         values: MetricValues,
         clock: Clock,
     ) -> None:
+        super().__init__(INTERVAL)
         self._cache, self._queue, self._clock = cache, queue, clock
         self._pods, self._values = pods, values
         self._models: dict[ObjectKey, dict[str, ModelReport]] = {}
@@ -68,7 +69,6 @@ class MetricsCollector:
         #: Polls of a model whose server has not reported it, and the revisions that were asked, answered or not.
         self._unanswered: dict[ObjectKey, int] = {}
         self._asked: dict[ObjectKey, frozenset[str]] = {}
-        self._tasks = KeyedTasks()
 
     def models(self, key: ObjectKey) -> Mapping[str, ModelReport]:
         """Return the models that the servers reported, by revision."""
@@ -100,20 +100,7 @@ class MetricsCollector:
             return Verdict()
         return state.verdict(resource.spec.analysis, rollout.analysis)
 
-    async def run(self) -> None:
-        """Poll until cancelled."""
-        await self._tasks.repeat(self._start_polls, INTERVAL)
-
-    async def poll(self) -> None:
-        """Poll everything once, and wait until that is over."""
-        self._start_polls()
-        await self.settle()
-
-    async def settle(self) -> None:
-        """Wait until the polls that were started are over."""
-        await self._tasks.settle()
-
-    def _start_polls(self) -> None:
+    def _start_due(self) -> None:
         """Read the pods of every rollout, and one pod of every revision whose model is not reported yet."""
         keys = list(self._cache)
         self._tasks.cancel_except(keys)

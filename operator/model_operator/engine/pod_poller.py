@@ -1,13 +1,13 @@
 """Asks the running pods of each owner; `batches/progress.py` and `pools/samples.py` keep the answers."""
 
 import asyncio
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 from model_operator.api.resource import ObjectKey, key_of
 from model_operator.engine.batches.cache import OwnerCache
-from model_operator.engine.concurrency import KeyedTasks
+from model_operator.engine.concurrency import Poller
 from model_operator.manifests.pods import PORT, pod_url, protects_metrics
 from model_operator.turns import Turns
 
@@ -18,21 +18,17 @@ OF_ONE, OF_ALL = 16, 64
 Answer = TypeVar("Answer")
 
 
-class PodPoller(ABC, Generic[Answer]):
+class PodPoller(Poller, Generic[Answer]):
     """One task for each owner. `most_pods` are asked at each look, in the order of their names."""
 
     most_pods: int
 
     def __init__(self, cache: OwnerCache) -> None:
+        super().__init__(INTERVAL)
         self._cache = cache
-        self._tasks = KeyedTasks()
         self._turns = Turns(of_one=OF_ONE, of_all=OF_ALL)
 
-    async def run(self) -> None:
-        """Look every few seconds, until cancelled."""
-        await self._tasks.repeat(self._start_looks, INTERVAL)
-
-    def _start_looks(self) -> None:
+    def _start_due(self) -> None:
         keys = list(self._cache)
         self._tasks.cancel_except(keys)
         self._tasks.start(keys, self.look)

@@ -8,7 +8,7 @@ from model_operator.api.hooks import WebhookEndpoint
 from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.source import VersionTags
 from model_operator.engine.cache import Cache
-from model_operator.engine.concurrency import KeyedTasks, chosen
+from model_operator.engine.concurrency import Poller, chosen
 from model_operator.engine.events import EventRecorder
 from model_operator.errors import ProviderError
 from model_operator.policy.status.events import EventDraft
@@ -32,27 +32,18 @@ class _Progress:
     due: datetime | None = None
 
 
-class RegistryWriter:
+class RegistryWriter(Poller):
     """Brings the tags in registries to what the histories say.
 
     What is written is kept in memory only: after a restart all tags are compared with the registry's once more.
     """
 
     def __init__(self, cache: Cache, registries: Registries, recorder: EventRecorder, clock: Clock) -> None:
+        super().__init__(INTERVAL)
         self._cache, self._registries, self._recorder, self._clock = cache, registries, recorder, clock
         self._progress: dict[ObjectKey, _Progress] = {}
-        self._tasks = KeyedTasks()
 
-    async def run(self) -> None:
-        """Write, until cancelled."""
-        await self._tasks.repeat(self._start_writes, INTERVAL)
-
-    async def poll(self) -> None:
-        """Write everything that is due once, and wait until that is over."""
-        self._start_writes()
-        await self._tasks.settle()
-
-    def _start_writes(self) -> None:
+    def _start_due(self) -> None:
         wanted = chosen(self._cache, self._has_hook)
         for key in self._progress.keys() - set(wanted):
             del self._progress[key]

@@ -17,7 +17,7 @@ from model_operator.api.resource import ModelDeployment, ObjectKey
 from model_operator.api.steps import Replay
 from model_operator.api.values import replace
 from model_operator.engine.cache import Cache
-from model_operator.engine.concurrency import KeyedTasks, chosen
+from model_operator.engine.concurrency import Poller, chosen
 from model_operator.engine.queue import WorkQueue
 from model_operator.engine.shadow_collector import wants_token
 from model_operator.errors import ProviderError
@@ -54,13 +54,13 @@ class _Rollout:
     view: ReplayView = field(default_factory=ReplayView)
 
 
-class Replayer:
+class Replayer(Poller):
     """Polls the servers of rollouts with a replay, and holds the results."""
 
     def __init__(self, cache: Cache, queue: WorkQueue, replays: Replays, clock: Clock) -> None:
+        super().__init__(INTERVAL)
         self._cache, self._queue, self._replays, self._clock = cache, queue, replays, clock
         self._rollouts: dict[ObjectKey, _Rollout] = {}
-        self._tasks = KeyedTasks()
         self._turns = Turns(of_one=_OF_ONE, of_all=_OF_ALL)
 
     def view(self, resource: ModelDeployment) -> ReplayView:
@@ -68,16 +68,7 @@ class Replayer:
         rollout = self._rollouts.get(resource.key)
         return rollout.view if rollout is not None and rollout.point == _point(resource) else ReplayView()
 
-    async def run(self) -> None:
-        """Poll until cancelled."""
-        await self._tasks.repeat(self._start_polls, INTERVAL)
-
-    async def poll(self) -> None:
-        """Poll everything once, and wait until that is over."""
-        self._start_polls()
-        await self._tasks.settle()
-
-    def _start_polls(self) -> None:
+    def _start_due(self) -> None:
         keys = chosen(self._cache, self._has_replay)
         for key in self._rollouts.keys() - set(keys):
             del self._rollouts[key]

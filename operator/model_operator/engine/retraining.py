@@ -13,7 +13,7 @@ from model_operator.api.status import Retraining
 from model_operator.api.sums import SumStats
 from model_operator.api.times import format_time
 from model_operator.engine.cache import Cache
-from model_operator.engine.concurrency import KeyedTasks, chosen
+from model_operator.engine.concurrency import Poller, chosen
 from model_operator.engine.queue import WorkQueue
 from model_operator.errors import ApiError, NotAllowed, ProviderError
 from model_operator.manifests.pods import PORT, pod_url, protects_metrics
@@ -43,7 +43,7 @@ class _Model:
     problem: str = ""
 
 
-class Retrainer:
+class Retrainer(Poller):
     """Gathers the signals of degradation, and sends the requests to train."""
 
     def __init__(
@@ -56,10 +56,10 @@ class Retrainer:
         clock: Clock,
         admission: Admission,
     ) -> None:
+        super().__init__(INTERVAL)
         self._cache, self._queue, self._clock, self._admission = cache, queue, clock, admission
         self._cluster, self._pods, self._hooks = cluster, pods, hooks
         self._models: dict[ObjectKey, _Model] = {}
-        self._tasks = KeyedTasks()
 
     def view(self, resource: ModelDeployment) -> RetrainView:
         """Return why the live model should be trained again, if it should, and which request was accepted."""
@@ -68,16 +68,7 @@ class Retrainer:
             return RetrainView()
         return RetrainView(cause=cause(hook, state.signs), notified=state.notified, problem=state.problem)
 
-    async def run(self) -> None:
-        """Look again and again, until cancelled."""
-        await self._tasks.repeat(self._start_looks, INTERVAL)
-
-    async def poll(self) -> None:
-        """Do everything that is due once, and wait until that is over."""
-        self._start_looks()
-        await self._tasks.settle()
-
-    def _start_looks(self) -> None:
+    def _start_due(self) -> None:
         """Start what is due for every resource with such a hook."""
         with_hook = chosen(self._cache, self._has_hook)
         for key in self._models.keys() - set(with_hook):

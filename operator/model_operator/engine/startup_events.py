@@ -12,7 +12,7 @@ from model_operator.api.names import REVISION
 from model_operator.api.resource import ObjectKey
 from model_operator.api.times import parse_time
 from model_operator.engine.cache import Cache
-from model_operator.engine.concurrency import KeyedTasks, chosen
+from model_operator.engine.concurrency import Poller, chosen
 from model_operator.engine.events import EventRecorder
 from model_operator.manifests.pods import PORT, pod_url
 from model_operator.observation.observe import is_ready
@@ -37,28 +37,19 @@ def is_due(age: timedelta, reported: timedelta | None) -> bool:
     return age >= (_FIRST if reported is None else 2 * reported)
 
 
-class StartupEvents:
+class StartupEvents(Poller):
     """Polls the pods that are not ready, and records their progress as Events."""
 
     def __init__(self, cache: Cache, pods: PodMetrics, recorder: EventRecorder, clock: Clock) -> None:
+        super().__init__(INTERVAL)
         self._cache, self._pods, self._recorder, self._clock = cache, pods, recorder, clock
         #: The age at which each pod was reported last, by the key of its model and its uid.
         self._reported: dict[ObjectKey, dict[str, timedelta]] = {}
         #: The last message of each pod that starts, by the key of its model and its uid, with its revision.
         self._messages: dict[ObjectKey, dict[str, tuple[str, str]]] = {}
         self._turns = Turns(of_one=_OF_ONE, of_all=_OF_ALL)
-        self._tasks = KeyedTasks()
 
-    async def run(self) -> None:
-        """Poll until cancelled."""
-        await self._tasks.repeat(self._start_polls, INTERVAL)
-
-    async def poll(self) -> None:
-        """Report every start that is due, and wait until that is over."""
-        self._start_polls()
-        await self._tasks.settle()
-
-    def _start_polls(self) -> None:
+    def _start_due(self) -> None:
         short = chosen(self._cache, self._is_short)
         for key in self._messages.keys() - set(short):
             del self._messages[key]
