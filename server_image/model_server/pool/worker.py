@@ -13,10 +13,8 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from model_server.pool.board import Board
 from model_server.pool.catalog import ListedModel
 from model_server.pool.codecs import OPERATIONS, Noted
 from model_server.pool.hosted import HostedModel
+from model_server.pool.load_scope import naming, own_modules
 from model_server.pool.memory import give_back, own_bytes
 from model_server.pool.settings import DOWNLOADS
 from model_server.pool.wire import (
@@ -184,7 +183,7 @@ class Worker:
     def _load_in_thread(self, number: int, settings: Settings) -> tuple[LoadedModel, int]:
         """The model, and how much the process has grown by it; 0 where it has brought libraries that others use too."""
         modules, before = len(sys.modules), own_bytes()
-        with self._board.computing(number), _own_modules(), _named(settings.name):
+        with self._board.computing(number), own_modules(), naming(settings.name):
             try:
                 loaded = load(settings, self._own_folder(number), environ=self._environ, report=_tell, is_alone=False)
             except StartError:
@@ -238,41 +237,6 @@ def _described(plane: DataPlane) -> bytes:
     from model_server.http.described import describe_model
 
     return orjson.dumps(describe_model(plane, plane.loaded, OPERATIONS))
-
-
-@contextmanager
-def _own_modules() -> Iterator[None]:
-    """Let a package import its own modules, and forget them: another package may have others of the same names."""
-    path, modules = list(sys.path), set(sys.modules)
-    try:
-        yield
-    finally:
-        added = [one for one in sys.path if one not in path]
-        sys.path[:] = path
-        for name in set(sys.modules) - modules:
-            file = getattr(sys.modules[name], "__file__", None)
-            if name == "model" or (file and any(Path(file).is_relative_to(one) for one in added)):
-                del sys.modules[name]
-
-
-_loading: ContextVar[str] = ContextVar("loading", default="")
-
-
-@contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Let log records of a load tell the model."""
-    token = _loading.set(name)
-    try:
-        yield
-    finally:
-        _loading.reset(token)
-
-
-def name_model(record: logging.LogRecord) -> bool:
-    """Write the model that is being loaded into a record; a filter that lets everything through."""
-    if _loading.get() and not hasattr(record, "model"):
-        record.model = _loading.get()
-    return True
 
 
 def _free() -> None:

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 
 from model_server.logs import configure
+from model_server.pool.load_scope import name_model
 from model_server.pool.settings import read_pool_settings
-from model_server.pool.worker import name_model, serve_models
+from model_server.pool.worker import serve_models
 
 
 def main(arguments: list[str]) -> int:

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_server.errors import ArtifactNotFound, SettingsInvalid, StorageUnavailable
+from model_server.errors import ArtifactNotFound, StorageUnavailable
 from model_server.storage.fingerprints import fingerprint_of
 from model_server.storage.mlflow_api import ModelVersion, Tracking
 from model_server.storage.mlflow_artifacts import proxied_path, read_artifacts
 from model_server.storage.progress import Progress
-from model_server.storage.registered_files import fetch_version, stored_at
+from model_server.storage.registered_files import fetch_version, named_in, stored_at
 
 # The names that MLflow allows.
 _URI = re.compile(r"models:/(?P<name>[^/:@]+)(@(?P<alias>[-_a-zA-Z0-9]+)|/(?P<version>[1-9][0-9]{0,17}))")
@@ -62,12 +62,8 @@ class _Wanted:
     @classmethod
     def of(cls, uri: str) -> _Wanted:
         """Raises SettingsInvalid."""
-        match = _URI.fullmatch(uri)
-        if match is None:
-            raise SettingsInvalid(
-                f"storageUri {uri!r} names no version of a registered model",
-                hint="Write models:/name@alias, or models:/name/7. Set an alias in place of a stage or `latest`.",
-            )
+        hint = "Write models:/name@alias, or models:/name/7. Set an alias in place of a stage or `latest`."
+        match = named_in(uri, _URI, hint=hint)
         return cls(match["name"], match["alias"] or "", int(match["version"] or 0))
 
     def ask(self, tracking: Tracking) -> ModelVersion:

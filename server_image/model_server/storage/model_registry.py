@@ -13,11 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_server.errors import SettingsInvalid
 from model_server.storage.fingerprints import fingerprint_of
 from model_server.storage.model_registry_api import ModelArtifact, ModelRegistry, ModelVersion
 from model_server.storage.progress import Progress
-from model_server.storage.registered_files import fetch_version, stored_at
+from model_server.storage.registered_files import fetch_version, named_in, stored_at
 
 _URI = re.compile(r"model-registry://(?P<name>[^/@?#]+)(/(?P<version>[A-Za-z0-9][-._+A-Za-z0-9]{0,127}))?")
 _HINT = "Register it with the URI of a storage"
@@ -54,13 +53,12 @@ class _Wanted:
     @classmethod
     def of(cls, uri: str) -> _Wanted:
         """Raises SettingsInvalid."""
-        match = _URI.fullmatch(uri)
-        if match is None:
-            raise SettingsInvalid(
-                f"storageUri {uri!r} names no version of a registered model",
-                hint="Write model-registry://name, or model-registry://name/version, whose version has letters, digits"
-                " and . _ + - alone; the registry's address is spec.model.registry.url.",
-            )
+        match = named_in(
+            uri,
+            _URI,
+            hint="Write model-registry://name, or model-registry://name/version, whose version has letters, digits"
+            " and . _ + - alone; the registry's address is spec.model.registry.url.",
+        )
         return cls(match["name"], match["version"] or "")
 
     def ask(self, registry: ModelRegistry) -> tuple[ModelVersion, ModelArtifact]:

@@ -15,6 +15,14 @@ SCHEMES = ("s3", "gs", "az", "https", "hf", "oci")
 _AZURE = re.compile(r"(?:wasbs|abfss)://(?P<container>[^/@]+)@(?P<account>[a-z0-9]+)\.(?:blob|dfs)\.[^/]+/(?P<key>.+)")
 
 
+def named_in(uri: str, form: re.Pattern[str], *, hint: str) -> re.Match[str]:
+    """What a URI of a registry's form names. Raises SettingsInvalid."""
+    match = form.fullmatch(uri)
+    if match is None:
+        raise SettingsInvalid(f"storageUri {uri!r} names no version of a registered model", hint=hint)
+    return match
+
+
 def stored_at(location: str, uri: str, *, hint: str) -> str:
     """The storage URI of a version's files. Raises SettingsInvalid for a place that no source reads."""
     if match := _AZURE.fullmatch(location):
