@@ -13,6 +13,8 @@ APP = "app"
 #: Ports of what stands in front of the server in the same pod.
 _TAKEN = (8080, 8089)
 _FREE = 8081
+#: How ports for gRPC are named, by which Knative and Istio tell them.
+_OVER_GRPC = ("h2c", "grpc")
 #: Fields of a container that mean the same in the pod template.
 _SAME = ("imagePullPolicy", "lifecycle", "securityContext", "startupProbe", "volumeMounts", "workingDir")
 _TIMES = ("initialDelaySeconds", "periodSeconds", "timeoutSeconds", "successThreshold", "failureThreshold")
@@ -77,10 +79,14 @@ def own_server(
 
 
 def _port(source: Fields, findings: list[Finding], usual: int) -> int:
-    ports = source.items("ports")
-    port = (ports[0].integer("containerPort") if ports else None) or usual
-    for one in ports:
-        one.value("name"), one.value("protocol")
+    found = [(one.text("name"), one.integer("containerPort")) for one in source.items("ports")]
+    for one in source.items("ports"):
+        one.value("protocol")
+    over_http = [number for name, number in found if not name.startswith(_OVER_GRPC)]
+    port = next(iter(over_http), None) or usual
+    if len(over_http) < len(found):
+        told = "requests over gRPC are neither passed on nor counted: the server has to answer over HTTP as well"
+        findings.append(lost(source.at("ports"), told))
     if port not in _TAKEN:
         return port
     told = f"{port} is the proxy's: start the server on {_FREE}, in KServe's SDK by args --http_port={_FREE}"

@@ -251,6 +251,12 @@ AT = "spec.predictor.containers[0]"
             {f"{AT}.ports": LOST},
             id="the port of KServe is the proxy's",
         ),
+        pytest.param(
+            {"ports": [{"name": "h2c", "containerPort": 9001}, {"containerPort": 9000}], "protocolVersion": "v2"},
+            {"port": 9000, "protocol": "openInference"},
+            {f"{AT}.ports": LOST},
+            id="a port for gRPC is not one for HTTP",
+        ),
     ],
 )
 def test_a_container_of_ones_own_stays_as_it_is(container: Any, expected: Any, findings: dict[str, str]) -> None:
