@@ -181,4 +181,5 @@ def _array(name: str, value: Any) -> Array:
             hint="Save a module that returns a tensor, a tuple or a dictionary of tensors.",
         )
     # NumPy has no bfloat16.
-    return (value.float() if value.dtype is torch.bfloat16 else value).numpy()
+    array: Array = (value.float() if value.dtype is torch.bfloat16 else value).numpy()
+    return array
