@@ -63,8 +63,9 @@ def test_a_unit_error_is_named_within_200_requests(space: Any, packages_with_pro
     found = condition(space)
     assert found["reason"] == "OutOfRange"
     assert found["message"].startswith(f"{FEATURE} is outside of the range of the training data in ")
+    wait_until(lambda: any(one["reason"] == "OutOfRange" for one in space.kube.list(EVENTS)), "an Event tells it")
     told = [event["message"] for event in space.kube.list(EVENTS) if event["reason"] == "OutOfRange"]
-    assert found["message"] in told
+    assert any(message.startswith(f"{FEATURE} is outside of the range of the training data in ") for message in told)
 
 
 @pytest.mark.timeout(120)

@@ -69,7 +69,10 @@ class Ward:
             is_there = found.get("phase") == phase and not (phase == "Sleeping" and self.pods(name))
             return found if is_there else None
 
-        return wait_until(there, f"{name} is {phase}", seconds=seconds) or {}
+        def now() -> str:
+            return f"{name} is {phase}: {self.kube.get(MODELDEPLOYMENTS, name, self.namespace).get('status')}"
+
+        return wait_until(there, now, seconds=seconds) or {}
 
     def url(self, name: str) -> str:
         return f"http://{self.kube.get(SERVICES, name, self.namespace)['spec']['clusterIP']}/predict"
