@@ -89,7 +89,7 @@ def _in_one_form(column: arrow.ChunkedArray) -> arrow.Array:
 
     if arrow.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if arrow.types.is_large_string(column.type):
+    if arrow.types.is_large_string(column.type) and column.nbytes < 2**31:
         column = column.cast(arrow.string())
     return column.combine_chunks()
 

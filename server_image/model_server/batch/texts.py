@@ -106,10 +106,12 @@ class _Row:
         import pyarrow as arrow
         from pyarrow import compute
 
-        parts = [arrow.scalar(part, arrow.binary()) if isinstance(part, bytes) else part for part in self._parts]
-        rows = compute.binary_join_element_wise(*parts, arrow.scalar(b"", arrow.binary()))
+        # Offsets of 64 bits, since together the columns may have more than 2 GiB.
+        kind = arrow.large_binary()
+        parts = [arrow.scalar(part, kind) if isinstance(part, bytes) else part.cast(kind) for part in self._parts]
+        rows = compute.binary_join_element_wise(*parts, arrow.scalar(b"", kind))
         _, offsets, content = rows.buffers()
-        return memoryview(content)[: np.frombuffer(offsets, np.int32)[len(rows)]]
+        return memoryview(content)[: np.frombuffer(offsets, np.int64)[len(rows)]]
 
 
 def _texts_of(numbers: Array, end: int) -> arrow.Array:
