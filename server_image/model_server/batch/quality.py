@@ -98,8 +98,11 @@ class Observer:
         if prediction.ndim == 1 and prediction.dtype.kind == "f":
             self.quality.prediction.add(prediction)
         elif prediction.ndim == 1:
-            counts = Counter(map(str, prediction.tolist()))
-            self.quality.values = _most_frequent(Counter(self.quality.values) + counts)
+            values = prediction.tolist()
+            # Of objects, 1 and True are equal and not the same.
+            counts = Counter(map(str, values) if prediction.dtype == object else values)
+            named = Counter({str(value): count for value, count in counts.items()})
+            self.quality.values = _most_frequent(Counter(self.quality.values) + named)
 
     def _add(self, name: str, column: Column, values: Array) -> None:
         if values.dtype.kind in "fiu":

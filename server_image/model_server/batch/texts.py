@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -19,10 +18,10 @@ if TYPE_CHECKING:
 
 #: JSON's own words for what it escapes, the first first; what else it escapes, and all of that.
 _ESCAPES = {b"\\": b"\\\\", b'"': b'\\"', b"\n": b"\\n", b"\r": b"\\r", b"\t": b"\\t", b"\b": b"\\b", b"\f": b"\\f"}
-_ESCAPED = re.compile(rb"[\x00-\x07\x0b\x0e-\x1f]")
+_ESCAPED = bytes(code for code in range(0x20) if code not in b"\n\r\t\b\f")
 _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 #: Text that is quoted in CSV, or may be, by the version of Python.
-_QUOTED = re.compile(rb'[",\r\n]')
+_QUOTED = b'",\r\n'
 #: From the one to below the other, and of 0, `repr` and orjson write the same digits in the same way.
 _LEAST, _MOST = 1e-4, 1e16
 
@@ -145,13 +144,14 @@ def _numbers(column: Column) -> Array | None:
     return column.astype(np.float64, copy=False) if column.dtype.kind == "f" else column
 
 
-def _strings(column: Column, special: re.Pattern[bytes]) -> arrow.Array | None:
+def _strings(column: Column, special: bytes) -> arrow.Array | None:
     """Text as bytes; None where a column has other values, or text with a special character."""
     import pyarrow as arrow
 
     if not isinstance(column, arrow.Array) or not arrow.types.is_string(column.type):
         return None
-    return None if special.search(_content(column)) else column.view(arrow.binary())
+    content = bytes(_content(column))
+    return None if len(content.translate(None, special)) < len(content) else column.view(arrow.binary())
 
 
 def _content(column: arrow.Array) -> memoryview:
