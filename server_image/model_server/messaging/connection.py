@@ -86,9 +86,10 @@ class Address:
         plain, encrypted = sorted(names, key=lambda name: KINDS[name].is_encrypted)
         broker = f"the broker at {self.shown}"
         problem = self.encryption.problem(broker, plain=plain, encrypted=encrypted)
-        if problem is not None or kind.greets_first:
+        if problem is not None or (kind.greets_first and not kind.is_encrypted):
             return problem
-        speaks = await speaks_tls(self.servers[:_PROBES], self.encryption.context())
+        context = self.encryption.context()
+        speaks = await speaks_tls(self.servers[:_PROBES], context, greets_first=kind.greets_first)
         if kind.is_encrypted:
             return self.encryption.problem(broker, plain=plain, encrypted=encrypted)
         hint = f"Write {encrypted}:// instead of {plain}://."

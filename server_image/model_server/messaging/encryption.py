@@ -138,21 +138,26 @@ def problem_of(failure: ssl.SSLError, broker: str, *, plain: str, encrypted: str
     return None
 
 
-async def speaks_tls(servers: Sequence[tuple[str, int]], context: ssl.SSLContext) -> bool:
-    """Whether the first of these hosts and ports that answers has TLS. Sends nothing but a greeting.
+async def speaks_tls(
+    servers: Sequence[tuple[str, int]], context: ssl.SSLContext, *, greets_first: bool = False
+) -> bool:
+    """Whether the first of these hosts and ports that answers has TLS. Sends nothing but the greeting of TLS.
+
+    With `greets_first` TLS begins after a line of the server in plain text.
 
     What the server says against it is left with a WatchedContext; a client that goes on at once may lose it.
     """
     for host, port in servers:
         try:
             async with asyncio.timeout(_PROBE_SECONDS):
-                reader, writer = await asyncio.open_connection(host, port, ssl=context)
+                reader, writer = await _opened(host, port, context, greets_first=greets_first)
         except ssl.SSLCertVerificationError:
             # Nobody else has a certificate.
             return True
         except ssl.SSLError:
             return False
-        except (OSError, TimeoutError):
+        except (OSError, TimeoutError, ValueError):
+            # A line that is too long is none of a broker.
             continue
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(_ALERT_SECONDS):
@@ -162,6 +167,21 @@ async def speaks_tls(servers: Sequence[tuple[str, int]], context: ssl.SSLContext
             await writer.wait_closed()
         return True
     return False
+
+
+async def _opened(
+    host: str, port: int, context: ssl.SSLContext, *, greets_first: bool
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if not greets_first:
+        return await asyncio.open_connection(host, port, ssl=context)
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        await reader.readline()
+        await writer.start_tls(context, server_hostname=host)
+    except BaseException:
+        writer.transport.abort()
+        raise
+    return reader, writer
 
 
 def _invalid(what: str, error: Exception | None) -> TLSFilesInvalid:

@@ -15,6 +15,7 @@ from waiting import eventually
 
 from model_server.messaging.broker import BrokerError, Subscription
 from model_server.messaging.connection import create_broker
+from model_server.messaging.encryption import Encryption, speaks_tls
 
 TOPICS = Subscription(input=INPUT, output=OUTPUT, dead_letter=DEAD, group="wine", consumer="c", most=10)
 SCHEMES = {"tls": "nats", "rediss": "redis", "amqps": "amqp", "kafkas": "kafka"}
@@ -152,6 +153,21 @@ async def test_a_broker_without_tls_is_shown_no_credentials(name, certificates, 
         reason, message, _ = await problem(url, certificates.secret(tmp_path / "secret"), secret)
         # What waits for the end of a first line, and says nothing, cannot be told from one that is away.
         assert reason == ("BrokerUnavailable" if name in ("redis", "kafka") else "EncryptionMismatch"), message
+    finally:
+        await broker.close()
+
+
+async def test_why_nats_refuses_is_heard_on_a_connection_that_sends_nothing(certificates, tmp_path):
+    broker = made(ENCRYPTED["nats"], tmp_path / "broker")
+    assert isinstance(broker, Encrypted)
+    broker.certificates = certificates
+    await broker.start()
+    encryption = Encryption(certificates.secret(tmp_path / "ca", "ca.crt"), None)
+    try:
+        assert await speaks_tls([(broker.host, broker.port)], encryption.context(), greets_first=True)
+        found = encryption.problem("the broker", plain="nats", encrypted="tls")
+        assert found is not None
+        assert found.reason == "BrokerRefused"
     finally:
         await broker.close()
 
