@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
+from modeldeploy.arguments import Duration, seconds_of
 from modeldeploy.client import INTERVAL, Client, settled, unsettled
 from modeldeploy.rollout import Rollout
 
@@ -41,15 +42,16 @@ class AsyncClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def wait(self, name: str, *, timeout: float = 600.0) -> Rollout:  # noqa: ASYNC109 - as `Client.wait`
+    async def wait(self, name: str, *, timeout: Duration = 600.0) -> Rollout:  # noqa: ASYNC109 - as `Client.wait`
         """Wait as `Client.wait`; whoever stops waiting leaves no thread behind that does."""
-        deadline = time.monotonic() + timeout
+        seconds = seconds_of(timeout)
+        deadline = time.monotonic() + seconds
         while True:
             rollout = await self.status(name)
             if (found := settled(rollout)) is not None:
                 return found
             if time.monotonic() > deadline:
-                raise TimeoutError(unsettled(rollout, timeout))
+                raise TimeoutError(unsettled(rollout, seconds))
             await asyncio.sleep(INTERVAL)
 
     close = _threaded(Client.close)

@@ -11,6 +11,7 @@ from typing import Any, Self
 from rich.console import Console
 
 from modeldeploy import asking, requests
+from modeldeploy.arguments import Duration, model_of, name_of, seconds_of, spec_of
 from modeldeploy.kube import MODELDEPLOYMENTS, PODS, SERVICES, Kube, KubeError, Resource
 from modeldeploy.patience import look_again
 from modeldeploy.plain import plain
@@ -101,13 +102,12 @@ class Client:
         Raises:
             KubeError: the API server refuses it, and says which field is wrong.
         """
-        wanted = {**(spec or {})}
-        model = {**wanted.get("model", {}), "storageUri": storage_uri, **({"trusted": True} if trusted else {})}
+        wanted = spec_of(spec)
         manifest = {
             "apiVersion": f"{GROUP}/{MODELDEPLOYMENTS.version}",
             "kind": "ModelDeployment",
-            "metadata": {"name": name},
-            "spec": {**wanted, "model": model},
+            "metadata": {"name": name_of(name)},
+            "spec": {**wanted, "model": model_of(wanted, storage_uri, trusted=trusted)},
         }
         return Rollout.from_body(plain(self._session.kube.apply(MODELDEPLOYMENTS, manifest, self._session.namespace)))
 
@@ -117,26 +117,31 @@ class Client:
         Raises:
             KubeError: there is no such ModelDeployment, or the API server refuses it, and says which field is wrong.
         """
+        fields = {"spec": spec_of(spec)}
         return Rollout.from_body(
-            plain(self._session.kube.merge(MODELDEPLOYMENTS, name, {"spec": spec}, self._session.namespace))
+            plain(self._session.kube.merge(MODELDEPLOYMENTS, name_of(name), fields, self._session.namespace))
         )
 
-    def wait(self, name: str, *, timeout: float = 600.0) -> Rollout:
-        """Wait until the newest spec is live, for at most so many seconds.
+    def wait(self, name: str, *, timeout: Duration = 600.0) -> Rollout:
+        """Wait until the newest spec is live.
+
+        Args:
+            timeout: the longest wait: seconds, a timedelta, or a duration such as "5m"; 0 looks once.
 
         Raises:
             RolloutFailed: it went back, or cannot serve.
             TimeoutError: it is not over; the message says what it waits for.
             UnknownName: there is no such ModelDeployment.
         """
-        deadline = time.monotonic() + timeout
+        seconds = seconds_of(timeout)
+        deadline = time.monotonic() + seconds
         while True:
             longest = max(0.0, deadline - time.monotonic())
             rollout = look_again(lambda: self._session.rollout(name), pause=INTERVAL, longest=longest)
             if (found := settled(rollout)) is not None:
                 return found
             if time.monotonic() > deadline:
-                raise TimeoutError(unsettled(rollout, timeout))
+                raise TimeoutError(unsettled(rollout, seconds))
             time.sleep(INTERVAL)
 
     def status(self, name: str) -> Rollout:
@@ -206,11 +211,11 @@ class Client:
 
     def pause(self, name: str, *, paused: bool = True) -> None:
         """Hold a rollout where it is, or let it go on."""
-        asking.write(self._session, name, requests.pause(paused=paused))
+        asking.write(self._session, name_of(name), requests.pause(paused=paused))
 
     def delete(self, name: str) -> None:
         """Delete a ModelDeployment; its pods end in the background."""
-        self._session.kube.delete(MODELDEPLOYMENTS, name, self._session.namespace)
+        self._session.kube.delete(MODELDEPLOYMENTS, name_of(name), self._session.namespace)
 
     def _request(self, name: str, make: Callable[..., requests.Patch]) -> str:
         session = self._session
@@ -265,9 +270,9 @@ def settled(rollout: Rollout) -> Rollout | None:
     return rollout if rollout.verdict is Verdict.HEALTHY else None
 
 
-def unsettled(rollout: Rollout, timeout: float) -> str:
+def unsettled(rollout: Rollout, seconds: float) -> str:
     """Return what a `TimeoutError` says."""
-    return f"{rollout.name} is {rollout.phase} after {timeout:g} s: {rollout.message}"
+    return f"{rollout.name} is {rollout.phase} after {seconds:g} s: {rollout.message}"
 
 
 def _as_json(value: Any) -> Any:

@@ -35,6 +35,8 @@ def test_a_version_is_deployed_asked_labelled_and_promoted(space: Any, models: C
     with pytest.raises(KubeError, match=r"spec\.replica\b") as refused:
         models.deploy("screening", f"{package}/1", spec={"replica": 2})
     assert refused.value.__suppress_context__, "a notebook shows one trace"
+    with pytest.raises(KubeError, match=r"spec\.replica\b"):
+        models.patch("screening", {"replica": 2})
     with pytest.raises(Refused, match="there is no rollout to promote"):
         models.promote("screening")
 

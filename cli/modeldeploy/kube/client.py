@@ -20,6 +20,7 @@ Answer = TypeVar("Answer")
 _AS_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 _MANAGER = "modeldeploy"
 _METHODS = {"list": "get", "create": "post"}
+_ONE_OBJECT = frozenset({"get", "patch", "delete"})
 #: Checked and answered as any other request, with unknown fields refused, and not stored.
 _DRY_RUN = {"dryRun": "All", "fieldValidation": "Strict"}
 
@@ -207,14 +208,14 @@ class Kube:
         subresource: str = "",
         dry_run: bool = False,
     ) -> Body:
-        """JSON merge patch: nulls remove."""
+        """JSON merge patch: nulls remove, and unknown fields are refused."""
         return self._send(
             "patch",
             resource,
             namespace,
             name,
             subresource=subresource,
-            query={"fieldManager": _MANAGER} | (_DRY_RUN if dry_run else {}),
+            query={"fieldManager": _MANAGER, "fieldValidation": "Strict"} | (_DRY_RUN if dry_run else {}),
             content_type="application/merge-patch+json",
             body=patch,
         )
@@ -234,6 +235,8 @@ class Kube:
         everywhere: bool = False,
         **request: Any,
     ) -> Body:
+        if verb in _ONE_OBJECT and not name:  # the path would be that of all: a delete would take them all
+            raise ValueError(f"the verb {verb!r} on {resource.qualified} needs a name")
         space = None if everywhere or not resource.namespaced else namespace or self.namespace
         method, path = _METHODS.get(verb, verb), resource.path(space, name, subresource)
         try:
