@@ -3,6 +3,9 @@ The variables of the ValidatingAdmissionPolicy: manifests/pod_security.py of the
 `PATH TEXT` for each field that is refused, in the operator's words. An overlay is read as it is merged: what it leaves out
 is what the operator gives (`own`, `kept`), and what it sets to null is gone.
 */}}
+{{- define "modeldeploy.podPolicy.unlisted" -}}
+', which is not on the list of {{ index . 0 }} (podPolicyExceptions.{{ index . 1 }} of the chart)'
+{{- end -}}
 {{- define "modeldeploy.podPolicy.variables" -}}
 {{- $listed := .Values.podPolicyExceptions -}}
 {{- $images := list (include "modeldeploy.image" (list . .Values.image.server)) -}}
@@ -162,7 +165,7 @@ is what the operator gives (`own`, `kept`), and what it sets to null is gone.
     []
     {{- range list "serviceAccountName" "serviceAccount" }}
     + variables.pods.map(p, (has(p.spec.{{ . }}) && p.spec.{{ . }} != null) && !(p.spec.{{ . }} in ['', 'default'])
-    && !(p.spec.{{ . }} in variables.accounts), p.path + '.spec.{{ . }} is not a ServiceAccount on the list')
+    && !(p.spec.{{ . }} in variables.accounts), p.path + '.spec.{{ . }} names ' + string(p.spec.{{ . }}) + {{ include "modeldeploy.podPolicy.unlisted" (list "ServiceAccounts" "serviceAccounts") }})
     {{- end }}
     + variables.pods.map(p, !(p.account in variables.accounts) && !(has(p.spec.automountServiceAccountToken)
     ? p.spec.automountServiceAccountToken == false : p.own), p.path + '.spec.automountServiceAccountToken must be false')
@@ -172,12 +175,14 @@ is what the operator gives (`own`, `kept`), and what it sets to null is gone.
     + variables.pods.map(p, (has(p.spec.nodeName) && p.spec.nodeName != null) && p.spec.nodeName != '',
     p.path + '.spec.nodeName passes by the scheduler, and what it keeps off a node')
     + variables.volumes.map(v, (has(v.v.image) && v.v.image != null) && (has(v.v.image.reference) && v.v.image.reference != null) && !(v.v.image.reference in variables.images
-    || variables.beginnings.exists(b, v.v.image.reference.startsWith(b))), v.path + '.image is not an image on the list')
+    || variables.beginnings.exists(b, v.v.image.reference.startsWith(b))), v.path + '.image names ' + string(v.v.image.reference)
+    + {{ include "modeldeploy.podPolicy.unlisted" (list "images" "images") }})
     + (has(variables.wanted.model) && has(variables.wanted.model.mount) && has(variables.wanted.model.storageUri)
     && !variables.images.exists(i, variables.wanted.model.storageUri == 'oci://' + i)
     && !variables.beginnings.exists(b, variables.wanted.model.storageUri.startsWith('oci://' + b))
     && !variables.volumes.exists(v, v.pod.own && v.v.name == 'package' && has(v.v.image))
-    ? ['spec.model.storageUri is not an image on the list'] : [])
+    ? ['spec.model.storageUri names ' + variables.wanted.model.storageUri.substring('oci://'.size())
+    + {{ include "modeldeploy.podPolicy.unlisted" (list "images" "images") }}] : [])
     + variables.volumes.map(v, v.v.exists(k, v.v[k] != null && !(k in ['name', 'hostPath', 'configMap', 'csi', 'downwardAPI',
     'emptyDir', 'ephemeral', 'image', 'persistentVolumeClaim', 'projected', 'secret'])),
     v.path + ' is of a type that the standard refuses')
@@ -191,13 +196,16 @@ is what the operator gives (`own`, `kept`), and what it sets to null is gone.
     + variables.secured.map(c, c.add.all(a, a in variables.capabilities) && !c.add.all(a, a == 'NET_BIND_SERVICE'),
     c.path + '.securityContext.capabilities.add may have NET_BIND_SERVICE and nothing else')
     + variables.containers.map(c, (has(c.c.image) && c.c.image != null) && !(c.c.image in variables.images
-    || variables.beginnings.exists(b, c.c.image.startsWith(b))), c.path + '.image is not an image on the list')
+    || variables.beginnings.exists(b, c.c.image.startsWith(b))), c.path + '.image names ' + string(c.c.image)
+    + {{ include "modeldeploy.podPolicy.unlisted" (list "images" "images") }})
     + variables.containers.map(c, c.own && c.c.name == 'app' && !has(c.c.image) && !(variables.server.container.image in variables.images
     || variables.beginnings.exists(b, variables.server.container.image.startsWith(b))),
-    'spec.server.container.image is not an image on the list')
+    'spec.server.container.image names ' + variables.server.container.image
+    + {{ include "modeldeploy.podPolicy.unlisted" (list "images" "images") }})
     + variables.containers.map(c, c.own && c.c.name == 'server' && !has(c.c.image) && has(variables.server.image) && variables.server.image != ''
     && !(variables.server.image in variables.images || variables.beginnings.exists(b, variables.server.image.startsWith(b))),
-    'spec.server.image is not an image on the list')
+    'spec.server.image names ' + variables.server.image
+    + {{ include "modeldeploy.podPolicy.unlisted" (list "images" "images") }})
 - name: problems
   expression: >-
     variables.level == 'privileged' ? [] : variables.level == 'baseline' ? variables.baseline

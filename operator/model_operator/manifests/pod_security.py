@@ -177,7 +177,7 @@ def _identity(spec: Body, allowed: Allowed) -> Iterator[Violation]:
     names = {field: spec.get(field) for field in ("serviceAccountName", "serviceAccount")}
     for field, name in names.items():
         if name not in (None, "", "default") and name not in allowed.service_accounts:
-            yield Violation(f"spec.{field}", "is not a ServiceAccount on the list")
+            yield Violation(f"spec.{field}", _unlisted(name, "ServiceAccounts", "serviceAccounts"))
     account = names["serviceAccountName"] or names["serviceAccount"] or "default"
     if account not in allowed.service_accounts:
         if spec.get("automountServiceAccountToken") is not False:
@@ -195,7 +195,7 @@ def _volumes(spec: Body, allowed: Allowed) -> Iterator[Violation]:
     for volume in _objects(spec.get("volumes")):
         reference = _object(volume.get("image")).get("reference")
         if reference is not None and not is_listed(str(reference), allowed.images):
-            yield Violation(f"spec.volumes[{volume.get('name', '')}].image", "is not an image on the list")
+            yield Violation(f"spec.volumes[{volume.get('name', '')}].image", _unlisted(reference, "images", "images"))
         types = {name for name, value in volume.items() if name != "name" and value is not None}
         if types - _VOLUMES - {"hostPath"}:
             yield Violation(f"spec.volumes[{volume.get('name', '')}]", "is of a type that the standard refuses")
@@ -228,7 +228,11 @@ def _restricted(path: str, container: Body, pod: Body, allowed: Allowed) -> Iter
         yield Violation(f"{path}.securityContext.capabilities.add", "may have NET_BIND_SERVICE and nothing else")
     image = container.get("image")
     if image is not None and not is_listed(str(image), allowed.images):
-        yield Violation(f"{path}.image", "is not an image on the list")
+        yield Violation(f"{path}.image", _unlisted(image, "images", "images"))
+
+
+def _unlisted(name: object, kind: str, setting: str) -> str:
+    return f"names {name}, which is not on the list of {kind} (podPolicyExceptions.{setting} of the chart)"
 
 
 def is_listed(image: str, patterns: Sequence[str]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from pod_policy_cases import CASES, LEVELS, VALUES, Case
+from pod_policy_cases import CASES, LEVELS, MOUNTED, VALUES, Case
 
 from model_operator.api.pool import ModelPool
 from model_operator.api.resource import ModelDeployment
@@ -35,18 +35,40 @@ def objects() -> list[dict[str, Any]]:
 
 
 @cache
+def policy() -> dict[str, Any]:
+    (found,) = [one["spec"] for one in objects() if one["kind"] == "ValidatingAdmissionPolicy"]
+    return dict(found)
+
+
+@cache
 def programs() -> list[tuple[str, Any]]:
-    (policy,) = [one for one in objects() if one["kind"] == "ValidatingAdmissionPolicy"]
-    return [(one["name"], cel.compile(one["expression"])) for one in policy["spec"]["variables"]]
+    return [(one["name"], cel.compile(one["expression"])) for one in policy()["variables"]]
+
+
+def executed(program: Any, body: dict[str, Any], namespace: str, variables: dict[str, Any]) -> Any:
+    """Return what an expression comes to, with the functions that the API server adds to the standard ones."""
+    functions = {"substring": lambda text, *limits: text[slice(*limits) if limits[1:] else slice(limits[0], None)]}
+    functions["join"] = lambda texts, between: between.join(texts)
+    names = {"object": body, "request": {"namespace": namespace}, "variables": variables}
+    return program.execute(cel.Context(variables=names, functions=functions))
 
 
 def by_the_chart(body: dict[str, Any], namespace: str) -> set[str]:
     """Return what the policy's expressions find in an object."""
+    return set(found_in(body, namespace)["problems"])
+
+
+def found_in(body: dict[str, Any], namespace: str) -> dict[str, Any]:
     variables: dict[str, Any] = {}
     for name, program in programs():
-        given = {"object": body, "request": {"namespace": namespace}, "variables": variables}
-        variables[name] = program.execute(given)
-    return set(variables["problems"])
+        variables[name] = executed(program, body, namespace, variables)
+    return variables
+
+
+def message_of(body: dict[str, Any], namespace: str) -> str:
+    """Return what the API server says of an object that the policy refuses."""
+    (rule,) = policy()["validations"]
+    return str(executed(cel.compile(rule["messageExpression"]), body, namespace, found_in(body, namespace)))
 
 
 def operator_settings() -> Settings:
@@ -80,6 +102,31 @@ def test_operator_and_admission_policy_refuse_the_same_fields(case: Case, namesp
         assert by_the_chart(case.batch, namespace) == found
 
 
+def test_a_refusal_names_the_field_the_value_and_where_the_list_is() -> None:
+    listed = "(podPolicyExceptions.images of the chart)"
+    titles = {
+        "another image": f"spec.server.image names evil, which is not on the list of images {listed}",
+        "a package in an image": f"spec.model.storageUri names {MOUNTED.removeprefix('oci://')}, which is not on the list",
+    }
+    for title, said in titles.items():
+        (case,) = [one for one in CASES if one.title == title]
+        (problem,) = by_the_operator(case, "team-a")
+        assert problem.startswith(said)
+    account = Case("", {"server": {"podTemplate": {"spec": {"serviceAccountName": "robot"}}}})
+    assert (
+        "spec.server.podTemplate.spec.serviceAccountName names robot, which is not on the list of ServiceAccounts"
+        in (message_of(account.body, "team-a"))
+    )
+
+
+def test_a_message_of_the_admission_policy_is_never_too_long_for_the_api_server() -> None:
+    sidecars = [{"name": f"s{index}", "image": "e" * 500} for index in range(20)]
+    case = Case("", {"server": {"podTemplate": {"spec": {"containers": sidecars}}}})
+    said = message_of(case.body, "team-a")
+    assert len(said) < 5 * 1024
+    assert " .... The pod policy of namespace team-a is restricted; " in said
+
+
 @pytest.mark.parametrize("namespace", LEVELS)
 @pytest.mark.parametrize(
     "server",
@@ -110,11 +157,10 @@ def test_operator_and_admission_policy_refuse_the_same_pools(server: dict[str, A
 
 
 def test_every_expression_has_the_type_that_the_api_server_wants() -> None:
-    (policy,) = [one["spec"] for one in objects() if one["kind"] == "ValidatingAdmissionPolicy"]
     names = dict.fromkeys(("object", "oldObject", "request", "variables"), DYN)
-    wanted = [(one["expression"], None) for one in policy["variables"]]
-    wanted += [(one["expression"], BOOL) for one in (*policy["matchConditions"], *policy["validations"])]
-    wanted += [(one["messageExpression"], STRING) for one in policy["validations"]]
+    wanted = [(one["expression"], None) for one in policy()["variables"]]
+    wanted += [(one["expression"], BOOL) for one in (*policy()["matchConditions"], *policy()["validations"])]
+    wanted += [(one["messageExpression"], STRING) for one in policy()["validations"]]
     for text, type_ in wanted:
         checked = check(text, names, {})
         assert checked.report == ""
