@@ -103,10 +103,10 @@ def test_operator_and_admission_policy_refuse_the_same_fields(case: Case, namesp
 
 
 def test_a_refusal_names_the_field_the_value_and_where_the_list_is() -> None:
-    listed = "(podPolicyExceptions.images of the chart)"
+    listed, mounted = "(podPolicyExceptions.images of the chart)", MOUNTED.removeprefix("oci://")
     titles = {
         "another image": f"spec.server.image names evil, which is not on the list of images {listed}",
-        "a package in an image": f"spec.model.storageUri names {MOUNTED.removeprefix('oci://')}, which is not on the list",
+        "a package in an image": f"spec.model.storageUri names {mounted}, which is not on the list of images {listed}",
     }
     for title, said in titles.items():
         (case,) = [one for one in CASES if one.title == title]
