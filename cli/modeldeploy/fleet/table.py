@@ -1,6 +1,6 @@
 """The fleet as a table of rich, and the words that the dashboard uses too. PURE: `now` is given."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from rich.table import Table
@@ -70,12 +70,18 @@ def last_request(use: ModelUse, now: datetime) -> str:
 
 def cpu(use: ModelUse) -> str:
     """Return processors, used of requested."""
-    return f"{number(use.used.cpu) if use.used else UNKNOWN} of {number(use.requested.cpu)}"
+    return _of(use, number(use.used.cpu) if use.used else UNKNOWN, use.requested.cpu, number)
 
 
 def memory(use: ModelUse) -> str:
     """Return memory, used of requested."""
-    return f"{gibibytes(use.used.memory) if use.used else UNKNOWN} of {gibibytes(use.requested.memory)}"
+    return _of(use, gibibytes(use.used.memory) if use.used else UNKNOWN, use.requested.memory, gibibytes)
+
+
+def _of(use: ModelUse, used: str, requested: float, written: Callable[[float], str]) -> str:
+    if not use.pods:
+        return UNKNOWN
+    return f"{used} of {written(requested)}" if requested else f"{used}, none requested"
 
 
 def rate(value: float | None) -> str:

@@ -10,7 +10,7 @@ from modeldeploy.dashboard.exposition import look_of, series_of
 from modeldeploy.fleet.quantities import GIB, Resources, number_of, requested_by
 from modeldeploy.fleet.rates import HOURS_A_MONTH, BadRates, Rates
 from modeldeploy.fleet.report import Fleet, document_of, fleet_of
-from modeldeploy.fleet.table import fleet_table, last_request, summary_lines
+from modeldeploy.fleet.table import cpu, fleet_table, last_request, memory, summary_lines
 from modeldeploy.fleet.usage import Look, ModelUse, PodUse, by_pod, use_of
 from modeldeploy.fleet.window import SECONDS, Window
 
@@ -209,6 +209,22 @@ def test_the_report_has_the_money_and_its_sums() -> None:
 )
 def test_when_a_model_was_asked_is_said(use: ModelUse, said: str) -> None:
     assert last_request(use, NOON) == said
+
+
+@pytest.mark.parametrize(
+    ("use", "said"),
+    [
+        pytest.param(use_of("a", "b", [PodUse(requested=FOUR_CPUS)]), ("- of 4", "- of 8 GiB"), id="requested"),
+        pytest.param(
+            use_of("a", "b", [PodUse(requested=Resources(), last=look(NOW, 7200, 3600))]),
+            ("0.5, none requested", "1 GiB, none requested"),
+            id="used, and not requested",
+        ),
+        pytest.param(ModelUse(namespace="a", name="b"), ("-", "-"), id="asleep"),
+    ],
+)
+def test_what_nobody_requests_is_not_said_to_be_nothing_of_nothing(use: ModelUse, said: tuple[str, str]) -> None:
+    assert (cpu(use), memory(use)) == said
 
 
 METRICS = b"""
