@@ -20,6 +20,11 @@ BATCH_CONDITIONS: Mapping[str, tuple[str, Reasons]] = {
                 "The pod policy of the namespace refuses its pods.",
                 "Read the message; the administrator of the cluster sets the policy.",
             ),
+            "ApplyFailed": (
+                "The API server rejects the Job or the run, or it has another owner.",
+                "Read the message: correct the field that it names, or delete what has the name. The operator tries "
+                "again after a minute at most.",
+            ),
             "InternalError": (
                 "The operator failed on this resource.",
                 "Look into the operator's log, and report it.",

@@ -23,7 +23,7 @@ POOL_CONDITIONS: Mapping[str, tuple[str, Reasons]] = {
             ),
             "ApplyFailed": (
                 "An object of the pool cannot be written, or has another owner.",
-                "Read the message; delete what has the name, or rename the pool.",
+                "Read the message: correct the field that it names, or delete what has the name, or rename the pool.",
             ),
             "InternalError": ("The operator failed on this resource.", "Look into the operator's log, and report it."),
         },

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 #: Characters of a message: it goes into statuses, Events and logs, and what it quotes of a spec may have a million.
 LONGEST_MESSAGE = 4_000
 _CUT = " [...] "
+#: Status codes that are not about the object: no response, conflict, too many requests, unavailable.
+_RETRYABLE = frozenset({0, 409, 429, 503, 504})
 
 
 def shortened(text: str) -> str:
@@ -79,6 +81,11 @@ class ApiError(OperatorError):
     def is_namespace_terminating(self) -> bool:
         """Whether the object was rejected because its namespace is being deleted, or is gone already."""
         return "NamespaceTerminating" in self.causes or (self.is_absent and self.kind == "namespaces")
+
+    @property
+    def is_rejection(self) -> bool:
+        """Whether the object itself was rejected, so that a user must act: an unknown field is a 500, and no 422."""
+        return self.status not in _RETRYABLE and not self.is_namespace_terminating
 
     @property
     def is_absent(self) -> bool:

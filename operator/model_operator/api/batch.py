@@ -15,6 +15,8 @@ from model_operator.errors import InvalidSpec
 
 BATCH_KIND = "ModelBatch"
 BATCH_PLURAL = "modelbatches"
+#: Reason of the condition SpecValid: the API server rejects an object of the batch.
+APPLY_FAILED = "ApplyFailed"
 
 
 class OnBadRow(StrEnum):
@@ -118,6 +120,12 @@ class BatchStatus(Value, frozen=True, kw_only=True):
     def is_true(self, type_: str) -> bool:
         """Whether a condition is True."""
         return any(one.get("type") == type_ and one.get("status") == "True" for one in self.conditions)
+
+    def is_rejected(self, generation: int) -> bool:
+        """Whether the API server rejected an object of the batch when it last tried, with the spec of a generation."""
+        return any(
+            (one.get("reason"), one.get("observedGeneration")) == (APPLY_FAILED, generation) for one in self.conditions
+        )
 
     @property
     def is_over(self) -> bool:

@@ -18,8 +18,6 @@ from model_operator.ports import Cluster
 from model_operator.rendering import EXCLUSIVELY_OWNED_FIELDS, render
 
 LiveObjects = Mapping[tuple[str, str], Body]
-#: Status codes that are not about the object: no response, conflict, too many requests, unavailable.
-_RETRYABLE = frozenset({0, 409, 429, 503, 504})
 #: Not a conflict (409), which is retried at once: here a user must act.
 _NOT_OURS = 422
 
@@ -95,7 +93,7 @@ class Children:
         try:
             answer = await (self._create(resource, child) if existing is None else self._cluster.apply(child))
         except ApiError as error:
-            if error.status not in _RETRYABLE and not error.is_namespace_terminating:
+            if error.is_rejection:
                 self._report_rejection(resource, child, error)
             raise
         self._cache.upsert(dict(answer))

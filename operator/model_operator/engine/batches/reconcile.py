@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from model_operator.api.batch import BATCH_KIND, ModelBatch, ShardProgress
+from model_operator.api.batch import APPLY_FAILED, BATCH_KIND, ModelBatch, ShardProgress
 from model_operator.api.json import Body
 from model_operator.api.merge_patch import merge_patch
 from model_operator.api.resource import ObjectKey
@@ -104,8 +104,18 @@ class BatchReconciler:
             return None
         body = batch_job(batch, resolution.pinned.revision, resolution.source, self._admission.settings)
         check_template(batch.key.namespace, body["spec"]["template"], self._admission.settings, self._admission.pods)
-        # Before the Job, so that one that is lost is made again with the same revision.
-        await self._write(batch, pending_status(batch, resolution, self._clock.now()))
+        # Before the Job, so that one that is lost is made again with the same revision. A rejection stays told until
+        # the Job is there: it would come and go with each try.
+        if not batch.status.is_rejected(batch.generation):
+            await self._write(batch, pending_status(batch, resolution, self._clock.now()))
+        try:
+            await self._create_job(batch, body)
+        except ApiError as error:
+            await self._report_rejection(batch, f"Job {batch.name}", error)
+            raise
+        return timedelta(0)
+
+    async def _create_job(self, batch: ModelBatch, body: Body) -> None:
         try:
             self._cache.upsert(dict(await self._cluster.apply_new(body)))
         except ApiError as error:
@@ -117,7 +127,6 @@ class BatchReconciler:
                 raise ApiError(422, "AlreadyExists", message) from error
             if found is not None:
                 self._cache.upsert(dict(found))
-        return timedelta(0)
 
     def _resolve(self, batch: ModelBatch) -> Resolution:
         name = batch.spec.model.name
@@ -147,7 +156,11 @@ class BatchReconciler:
             await self._cluster.delete(BATCH_KIND, run.key, run.uid)
             self._cache.remove(dict(run.body))
         if plan.create is not None:
-            await self._create_run(plan.create)
+            try:
+                await self._create_run(plan.create)
+            except ApiError as error:
+                await self._report_rejection(batch, f"ModelBatch {plan.create['metadata']['name']}", error)
+                raise
         await self._write(batch, plan.status, plan.events)
         return timedelta(0) if plan.create is not None else plan.requeue_after
 
@@ -171,6 +184,12 @@ class BatchReconciler:
             self._recorder.record_for(batch.body, draft)
         if patch:
             await self._patch_status(batch.body, patch)
+
+    async def _report_rejection(self, batch: ModelBatch, what: str, error: ApiError) -> None:
+        """Report an object that the API server rejects, if it does: the batch waits for a user."""
+        if error.is_rejection:
+            body = self._cache.owner(batch.key) or batch.body
+            await self._report_invalid(body, APPLY_FAILED, f"{what} cannot be written: {error.message}")
 
     async def _report_invalid(self, body: Body, reason: str, message: str) -> None:
         status = invalid_status(body, reason, message, self._clock.now())

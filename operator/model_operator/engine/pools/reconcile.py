@@ -14,6 +14,7 @@ from model_operator.engine.events import EventRecorder
 from model_operator.errors import ApiError, InvalidSpec, shortened
 from model_operator.manifests.drift import needs_apply
 from model_operator.manifests.pool import beside, pool_objects
+from model_operator.manifests.strategic_merge import check_overlay
 from model_operator.observation.pod_failures import deployment_problem, most_severe, pod_problem
 from model_operator.observation.values import PodProblem
 from model_operator.policy.admission import Admission
@@ -60,6 +61,7 @@ class PoolReconciler:
             return None
         try:
             pool = ModelPool.from_body(body)
+            check_overlay(pool.spec.server.pod_template, "spec.server.podTemplate")
             wanted = pool_objects(pool, self._admission.settings)
             template = next(one for one in wanted if one["kind"] == "Deployment")["spec"]["template"]
             self._admission.check_pool(pool, template)
@@ -114,7 +116,7 @@ class PoolReconciler:
         try:
             answer = await (self._create(pool, wanted) if live is None else self._cluster.apply(wanted))
         except ApiError as error:
-            if error.status == 422 and kind not in _BESIDE:
+            if error.is_rejection and kind not in _BESIDE:
                 body = self._cache.owner(pool.key)
                 if body is not None:
                     await self._report_invalid(body, "ApplyFailed", f"{kind} {name} cannot be written: {error.message}")
