@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from model_operator.api.json import Body
+from model_operator.api.place import check_levels
 from model_operator.api.resource import ObjectKey, key_of, owner_reference
 from model_operator.api.spec import Cache, CertificateAuthority, PodFields, Signature
 from model_operator.api.values import Number, Value, read
@@ -169,6 +170,7 @@ class ModelBatch:
         metadata, spec = body["metadata"], body.get("spec")
         if not isinstance(spec, Mapping):
             raise InvalidSpec("spec: the field is missing; write at least model, input and output")
+        check_levels(spec, "spec")
         return cls(
             key=key_of(body),
             uid=metadata["uid"],

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import structs
 
 from model_operator.api.json import Body
+from model_operator.api.place import check_levels
 from model_operator.api.quantities import parse_quantity
 from model_operator.api.resource import ObjectKey, key_of, owner_reference
 from model_operator.api.spec import Auth, CertificateAuthority, PodFields, SecretRef, Server, Signature, parse_server
@@ -106,6 +107,7 @@ class ModelPool:
         metadata, raw = body["metadata"], body.get("spec")
         if not isinstance(raw, Mapping):
             raise InvalidSpec("spec: the field is missing; write at least models")
+        check_levels(raw, "spec")
         spec = read(raw, PoolSpec, "spec")
         if spec.memory_bytes < _LEAST_BYTES:
             raise InvalidSpec(f"spec.memoryBudget: {spec.memory_budget} is less than 64Mi")

@@ -14,6 +14,7 @@ from msgspec import field
 from model_operator.api.analysis import AnalysisSpec
 from model_operator.api.hooks import Hooks
 from model_operator.api.json import Body
+from model_operator.api.place import check_levels
 from model_operator.api.routing import Routing
 from model_operator.api.strategy import (
     BlueGreen,
@@ -401,6 +402,7 @@ def parse_spec(body: Body) -> Spec:
     raw = body.get("spec")
     if not isinstance(raw, Mapping):
         raise InvalidSpec("spec: the field is missing; write at least spec.model.storageUri")
+    check_levels(raw, "spec")
     # Server and strategy are parsed separately: many resources have equal ones, which share one value.
     shared = read(raw, _Spec, "spec")
     server = parse_server(raw.get("server", {}), raw.get("monitoring"))

@@ -6,6 +6,7 @@ https://github.com/kubernetes/community/blob/master/contributors/devel/sig-api-m
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from model_operator.api.place import Place
 from model_operator.api.pod_template import MERGE_KEYS
 from model_operator.errors import InvalidSpec
 
@@ -17,12 +18,8 @@ _FREE_MAPS = frozenset(
 )
 
 
-#: Levels of an overlay; a PodSpec has about a dozen.
-_MOST_LEVELS = 100
-
-
 def check_overlay(patch: Any, path: str) -> None:
-    """Check that an overlay has the shape that `overlay` merges.
+    """Check that an overlay has the shape that `overlay` merges; how deep it is was checked with the spec.
 
     Args:
         path: of the overlay in the resource, for messages.
@@ -33,21 +30,19 @@ def check_overlay(patch: Any, path: str) -> None:
     """
     if isinstance(patch, Mapping) and patch.get("spec", {}) is None:
         raise InvalidSpec(f"{path}.spec must be an object, and is null: a pod needs a spec")
-    _check_value(patch, path)
+    _check_value(patch, Place(path))
 
 
-def _check_value(patch: Any, path: str) -> None:
-    if path.count(".") + path.count("[") > _MOST_LEVELS:
-        raise InvalidSpec(f"{path} is nested more than {_MOST_LEVELS} levels deep; no field of a pod is")
+def _check_value(patch: Any, path: Place) -> None:
     if isinstance(patch, Mapping):
         for field, value in patch.items():
-            _check_field(field, value, f"{path}.{field}")
+            _check_field(field, value, path.at(field))
     elif isinstance(patch, Sequence) and not isinstance(patch, str):
         for index, item in enumerate(patch):
-            _check_value(item, f"{path}[{index}]")
+            _check_value(item, path.at(index))
 
 
-def _check_field(field: str, value: Any, path: str) -> None:
+def _check_field(field: str, value: Any, path: Place) -> None:
     if field in _OBJECTS and not isinstance(value, Mapping | None):
         raise InvalidSpec(f"{path} must be an object, and is {_kind(value)}")
     if field in MERGE_KEYS and value is not None:
@@ -56,7 +51,7 @@ def _check_field(field: str, value: Any, path: str) -> None:
         _check_value(value, path)
 
 
-def _check_list(value: Any, field: str, path: str) -> None:
+def _check_list(value: Any, field: str, path: Place) -> None:
     key, type_ = MERGE_KEYS[field]
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise InvalidSpec(f"{path} must be a list, and is {_kind(value)}")

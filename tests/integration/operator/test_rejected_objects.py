@@ -21,6 +21,7 @@ from model_operator.engine.worker import PassOutcome, run_pass
 from model_operator.errors import ApiError
 from model_operator.manifests.pod_policy import PodPolicy
 from model_operator.manifests.pods import PodSettings
+from model_operator.manifests.strategic_merge import check_overlay
 from model_operator.policy.admission import Admission
 from model_operator.testing import InMemoryCluster, merge, snapshot
 
@@ -60,12 +61,14 @@ class Owner:
         self.cache = OwnerCache(kind, BATCH if kind == BATCH_KIND else POOL)
         self.recorder = EventRecorder(self.cluster, world.clock, "operator")
         admission = Admission(settings=PodSettings(image="server:1"), pods=PodPolicy())
-        common = (self.recorder, world.clock, admission, {})
+        common = (self.recorder, world.clock, admission)
         self.reconciler: BatchReconciler | PoolReconciler
         if kind == BATCH_KIND:
-            self.reconciler = BatchReconciler(self.cluster, self.cache, lambda _: (None, {}), *common, self.queue.add)
+            self.reconciler = BatchReconciler(
+                self.cluster, self.cache, lambda _: (None, {}), *common, {}, self.queue.add
+            )
         else:
-            self.reconciler = PoolReconciler(self.cluster, self.cache, *common)
+            self.reconciler = PoolReconciler(self.cluster, self.cache, *common, {})
         self._spec = spec
         self.write({})
 
@@ -126,3 +129,44 @@ async def test_a_field_that_no_pod_has_is_told_once_and_is_over_when_it_is_corre
     assert await owner.work() is PassOutcome.OK
     assert owner.valid[0] == "True"
     assert owner.cluster.of_kind(child)
+
+
+@pytest.mark.parametrize("levels", [101, 253, 255, 1_000])
+@pytest.mark.parametrize("field", ["affinity", "nodeSelector"])
+async def test_what_is_nested_too_deeply_is_refused_by_name(
+    owner_and_child: tuple[Owner, str], field: str, levels: int
+) -> None:
+    owner, child = owner_and_child
+    owner.write({"spec": {field: nested(levels)}})
+    assert await owner.work() is PassOutcome.OK
+    status, reason, message = owner.valid
+    assert (status, reason) == ("False", "InvalidSpec")
+    assert message.startswith(f"spec.server.podTemplate.spec.{field}.a.a.a")
+    assert message.endswith(" is nested more than 100 levels deep; no field of a pod is")
+    assert owner.cluster.of_kind(child) == []
+
+
+@pytest.mark.parametrize("levels", [101, 253, 255, 1_000])
+@pytest.mark.parametrize("field", ["affinity", "nodeSelector"])
+async def test_what_is_nested_too_deeply_in_a_model_deployment_is_refused_by_name(field: str, levels: int) -> None:
+    world = World()
+    server = {"podTemplate": {"spec": {field: nested(levels)}}}
+    key = world.cluster.create("shop", {"model": {"storageUri": "s3://models/shop/1"}})
+    spec = world.cluster.objects["ModelDeployment", *key]["spec"]
+    spec["server"] = server
+    await world.operate(key)
+    message = world.status(key)["message"]
+    assert message.startswith(f"the spec is invalid: spec.server.podTemplate.spec.{field}.a.a.a")
+    assert message.endswith(" is nested more than 100 levels deep; no field of a pod is")
+
+
+def nested(levels: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        found = {"a": found}
+    return found
+
+
+def test_a_long_name_above_many_values_is_checked_at_once() -> None:
+    """Whoever writes the path of each value copies a hundred gigabytes."""
+    check_overlay({"spec": {"x" * 500_000: [[]] * 200_000}}, "spec.server.podTemplate")
