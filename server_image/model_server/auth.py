@@ -47,8 +47,14 @@ class ApiKeyAuth:
     INTERVAL_SECONDS = 1.0
     asks = True
 
-    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self._folder = folder
+    def __init__(
+        self, folder: Path, clock: Callable[[], float] = time.monotonic, *, limited: Collection[str] = ()
+    ) -> None:
+        """Read the keys; `limited` names those that are to have limits, for a warning where one is not there.
+
+        Raises SettingsInvalid where there is no key.
+        """
+        self._folder, self._limited = folder, limited
         self._clock = clock
         self._read_at = clock()
         self._digests = read_keys(folder)
@@ -57,6 +63,7 @@ class ApiKeyAuth:
                 f"{folder} holds no API key",
                 hint="Put at least one key into the Secret: each of its values is one key.",
             )
+        self._warn_of_unknown()
 
     def check(self, headers: Mapping[bytes, bytes]) -> str:
         """Return the name of the key that is given. Raises Unauthorized unless it is valid."""
@@ -80,6 +87,17 @@ class ApiKeyAuth:
         if digests != self._digests:
             log.info("API keys changed", extra={"keys": len(digests)})
             self._digests = digests
+            self._warn_of_unknown()
+
+    def _warn_of_unknown(self) -> None:
+        """A limit for a key that is not there limits nobody: it may come later, or its name is misspelled."""
+        if unknown := sorted(set(self._limited) - self._digests.keys()):
+            log.warning(
+                "no API key is named %s: the limits for it in spec.server.auth.limits limit nobody. Correct the name,"
+                " or add the key to the Secret, which has %s",
+                " or ".join(map(repr, unknown)),
+                ", ".join(map(repr, self._digests)) or "none",
+            )
 
 
 class TokenAuth:

@@ -68,6 +68,11 @@ def parse_limits(entries: Sequence[str]) -> Sequence[KeyLimit]:
     return tuple(found.values())
 
 
+def keys_of(limits: Sequence[KeyLimit]) -> Sequence[str]:
+    """The keys that have limits of their own, by name."""
+    return [limit.key for limit in limits if limit.key != OTHERS]
+
+
 class _Gate:
     """One limit, as one worker sees it: a token bucket that the requests of all workers empty."""
 

@@ -27,7 +27,7 @@ from model_server.http.body import RequestLimits
 from model_server.http.comparison import create_comparison_app
 from model_server.http.connections import Connection, close_overdue
 from model_server.http.held_port import HeldPort, OwnPort, Port
-from model_server.key_limits import KeyLimits, parse_limits
+from model_server.key_limits import KeyLimits, keys_of, parse_limits
 from model_server.lifecycle import Lifecycle
 from model_server.logs import toggle_debug
 from model_server.model_loader import ModelLoader
@@ -63,7 +63,9 @@ async def run(settings: Settings, environ: Mapping[str, str], context: WorkerCon
     """Serve until SIGTERM or SIGINT. Raises the StartError that made serving impossible, or RestartNeeded."""
     telemetry = Telemetry(context.memory, context.worker)
     lifecycle = Lifecycle()
-    authenticator = ApiKeyAuth(settings.auth_dir) if settings.auth_dir else AllowAll()
+    key_limits = parse_limits(settings.auth_limits)
+    limited = keys_of(key_limits)
+    authenticator = ApiKeyAuth(settings.auth_dir, limited=limited) if settings.auth_dir else AllowAll()
     limits = RequestLimits(
         max_bytes=settings.max_request_bytes,
         timeout_seconds=settings.request_timeout_seconds,
@@ -78,7 +80,7 @@ async def run(settings: Settings, environ: Mapping[str, str], context: WorkerCon
         authenticator,
         name=settings.name,
         max_rows=settings.max_rows,
-        key_limits=KeyLimits(parse_limits(settings.auth_limits), telemetry),
+        key_limits=KeyLimits(key_limits, telemetry),
     )
     operator = TokenAuth(settings.shadow_token_sha256) if settings.shadow_token_sha256 else None
     app = create_app(

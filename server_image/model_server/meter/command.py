@@ -15,7 +15,7 @@ from model_server.auth import AllowAll, ApiKeyAuth, TokenAuth, guards_of
 from model_server.certificate import Certificate, PlainText, Tls
 from model_server.domain.model import Identity
 from model_server.errors import StartError
-from model_server.key_limits import KeyLimits, parse_limits
+from model_server.key_limits import KeyLimits, keys_of, parse_limits
 from model_server.logs import configure, toggle_debug
 from model_server.meter.front import Front
 from model_server.meter.meter import Limits, Meter
@@ -93,13 +93,15 @@ def _meter(own: MeterSettings, settings: Settings, memory: mmap, worker: int) ->
             uri=redacted(own.uri),
         )
     )
-    authenticator = ApiKeyAuth(settings.auth_dir) if settings.auth_dir else AllowAll()
+    key_limits = parse_limits(settings.auth_limits)
+    limited = keys_of(key_limits)
+    authenticator = ApiKeyAuth(settings.auth_dir, limited=limited) if settings.auth_dir else AllowAll()
     operator = TokenAuth(settings.shadow_token_sha256) if settings.shadow_token_sha256 else None
     return Meter(
         Upstream(own.upstream_host, own.upstream_port),
         telemetry,
         authenticator,
-        KeyLimits(parse_limits(settings.auth_limits), telemetry),
+        KeyLimits(key_limits, telemetry),
         Limits(
             max_bytes=settings.max_request_bytes,
             timeout_seconds=settings.request_timeout_seconds,

@@ -20,7 +20,7 @@ from model_server.certificate import Certificate, PlainText
 from model_server.errors import InternalError, StartError
 from model_server.http.body import RequestLimits
 from model_server.http.held_port import OwnPort
-from model_server.key_limits import KeyLimits, parse_limits
+from model_server.key_limits import KeyLimits, keys_of, parse_limits
 from model_server.lifecycle import Phase
 from model_server.logs import configure, toggle_debug
 from model_server.pool.app import create_pool_app
@@ -65,15 +65,16 @@ async def _serve(
 ) -> None:
     catalog = Catalog(pool_settings.models)
     telemetry = PoolTelemetry(revision=settings.revision, most_models=pool_settings.metric_models)
-    authenticator = ApiKeyAuth(settings.auth_dir) if settings.auth_dir else AllowAll()
+    key_limits = parse_limits(settings.auth_limits)
+    limited = keys_of(key_limits)
+    authenticator = ApiKeyAuth(settings.auth_dir, limited=limited) if settings.auth_dir else AllowAll()
     operator = TokenAuth(settings.shadow_token_sha256) if settings.shadow_token_sha256 else None
     tls = Certificate(settings.tls_dir) if settings.tls_dir else PlainText()
     tracer = open_tracer(environ, settings)
     seconds = settings.request_timeout_seconds
     pool = Pool(catalog, pool_settings, telemetry, environ=environ, folder=folder, timeout_seconds=seconds)
     telemetry.registry.register(PoolUsage(lambda: pool.pids))
-    key_limits = KeyLimits(parse_limits(settings.auth_limits), telemetry)
-    plane = PoolPlane(pool, telemetry, tracer, authenticator, key_limits, timeout_seconds=seconds)
+    plane = PoolPlane(pool, telemetry, tracer, authenticator, KeyLimits(key_limits, telemetry), timeout_seconds=seconds)
     limits = RequestLimits(
         max_bytes=settings.max_request_bytes, timeout_seconds=seconds, gzip_bytes=settings.gzip_bytes
     )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
 import pytest
 
+from model_server.auth import ApiKeyAuth
 from model_server.errors import SettingsInvalid, TooManyRequests
-from model_server.key_limits import KeyLimit, KeyLimits, parse_limits, unlimited
+from model_server.key_limits import KeyLimit, KeyLimits, keys_of, parse_limits, unlimited
 from model_server.shared_values import SharedValues
 from model_server.telemetry import Telemetry
 
@@ -132,3 +136,25 @@ def test_entries_are_read() -> None:
 def test_entries_that_mean_nothing_are_refused(entries: list[str], message: str) -> None:
     with pytest.raises(SettingsInvalid, match=message):
         parse_limits(entries)
+
+
+def test_a_limit_for_a_key_that_is_not_there_is_warned_of_until_the_key_comes(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    (tmp_path / "mobile").write_text("s3cret")
+    limited = keys_of(parse_limits(["mobile:rate=5", "nightly:rate=1", "*:concurrency=1"]))
+    keys = ApiKeyAuth(tmp_path, clock, limited=limited)
+    (warning,) = caplog.messages
+    assert "no API key is named 'nightly': the limits for it in spec.server.auth.limits limit nobody" in warning
+    assert warning.endswith("the Secret, which has 'mobile'")
+    assert "s3cret" not in caplog.text
+    caplog.clear()
+    (tmp_path / "nightly").write_text("other")
+    clock.now += 2
+    assert keys.check({b"x-api-key": b"other"}) == "nightly"
+    assert not caplog.messages
+    (tmp_path / "mobile").unlink()
+    clock.now += 2
+    assert keys.check({b"x-api-key": b"other"}) == "nightly"
+    assert "no API key is named 'mobile'" in caplog.text
