@@ -216,7 +216,7 @@ class DatasetInvalid(ArtifactError):
 class InputNotFound(ArtifactError):
     """The input of a batch matches no file."""
 
-    hint = "Check spec.input.uri for a typing error, and that the upload has finished."
+    hint = "Check spec.input.uri (--input) for a typing error, and that the upload has finished."
 
 
 class InputChanged(ArtifactError):
@@ -228,13 +228,13 @@ class InputChanged(ArtifactError):
 class InputUnsplittable(ArtifactError):
     """A file of a batch's input cannot be read from the middle on: a value with line breaks lies across two shards."""
 
-    hint = "Set spec.input.split to false: each file is then read by one shard."
+    hint = "Set spec.input.split to false (--whole-files): each file is then read by one shard."
 
 
 class BadRow(ArtifactError):
     """A row of a batch's input cannot be read, or the model refuses it."""
 
-    hint = "Correct the row, or let the batch go on without bad rows: spec.onBadRow: skip or quarantine."
+    hint = "Correct the row, or let the batch go on without bad rows: spec.onBadRow (--on-bad-row): skip or quarantine."
 
 
 class ModelChanged(ArtifactError):

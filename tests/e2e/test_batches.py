@@ -168,7 +168,7 @@ def test_bad_rows(space: Any, home: Path, word: str, phase: str, ids: list[str],
     found = ended(space, f"bad-{word}", phase)
     assert [row["id"] for row in rows_of(home / "out")] == ids
     if phase == "Failed":
-        assert "in.csv, byte 11: a: expected a number, got" in found["message"]
+        assert "in.csv, byte 11 (line 3): a: expected a number, got" in found["message"]
         assert next(one["reason"] for one in found["conditions"] if one["type"] == "Failed") == "BadRow"
         return
     assert (found["rows"], found["failedRows"]) == (4, failed)

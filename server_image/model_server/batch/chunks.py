@@ -5,7 +5,7 @@ A table keeps its columns from the file to the part: an object for each value wo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -34,8 +34,8 @@ class Chunk(Protocol):
     def broken(self, error: str) -> Record:
         """The only row, as one that the model refuses."""
 
-    def write(self, output: Output, columns: Columns) -> None:
-        """Write the rows with the values that the model gave."""
+    def write(self, output: Output, columns: Columns) -> Mapping[int, str]:
+        """Write the rows with the values that the model gave; return those that are left out, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +58,11 @@ class Records:
     def broken(self, error: str) -> Record:
         """The only row, as one that the model refuses."""
         (record,) = self.records
-        return Record(record.place, record.row, error)
+        return Record(record.file, record.number, record.row, error, unit=record.unit)
 
-    def write(self, output: Output, columns: Columns) -> None:
-        """Write the rows with the values that the model gave."""
-        output.write(self._rows, columns)
+    def write(self, output: Output, columns: Columns) -> Mapping[int, str]:
+        """Write the rows with the values that the model gave; return those that are left out, and why."""
+        return output.write(self._rows, columns)
 
     @property
     def _rows(self) -> list[Row]:
@@ -78,8 +78,8 @@ class Places:
     def __len__(self) -> int:
         return sum(len(starts) for _, starts in self.files)
 
-    def __iter__(self) -> Iterator[str]:
-        return (f"{name}, byte {start}" for name, starts in self.files for start in starts.tolist())
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return ((name, start) for name, starts in self.files for start in starts.tolist())
 
     def part(self, begin: int, end: int) -> Places:
         """Those of some of the rows."""
@@ -115,11 +115,11 @@ class Objects:
 
     def broken(self, error: str) -> Record:
         """The only row, as one that the model refuses."""
-        return Record(next(iter(self.places)), self.rows[0], error)
+        return Record(*next(iter(self.places)), self.rows[0], error)
 
-    def write(self, output: Output, columns: Columns) -> None:
-        """Write the rows with the values that the model gave."""
-        output.write(self.rows, columns)
+    def write(self, output: Output, columns: Columns) -> Mapping[int, str]:
+        """Write the rows with the values that the model gave; return those that are left out, and why."""
+        return output.write(self.rows, columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +147,11 @@ class Cells:
 
     def broken(self, error: str) -> Record:
         """The only row, as one that the model refuses."""
-        return Record(next(iter(self.places)), self.rows[0], error)
+        return Record(*next(iter(self.places)), self.rows[0], error)
 
-    def write(self, output: Output, columns: Columns) -> None:
-        """Write the rows with the values that the model gave."""
-        output.write_columns(self.columns, columns)
+    def write(self, output: Output, columns: Columns) -> Mapping[int, str]:
+        """Write the rows with the values that the model gave; return those that are left out, and why."""
+        return output.write_columns(self.columns, columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +176,11 @@ class Table:
     def broken(self, error: str) -> Record:
         """The only row, as one that the model refuses."""
         (row,) = self.table.to_pylist()
-        return Record(f"{self.file}, row {self.number}", row, error)
+        return Record(self.file, self.number, row, error, unit="row")
 
-    def write(self, output: Output, columns: Columns) -> None:
-        """Write the rows with the values that the model gave."""
-        output.write_table(self.table, columns)
+    def write(self, output: Output, columns: Columns) -> Mapping[int, str]:
+        """Write the rows with the values that the model gave; return those that are left out, and why."""
+        return output.write_table(self.table, columns)
 
 
 def together(parts: Sequence[Objects | Cells | Records]) -> Objects | Cells | Records:
@@ -200,7 +200,7 @@ def together(parts: Sequence[Objects | Cells | Records]) -> Objects | Cells | Re
 def _records_of(part: Objects | Cells | Records) -> Sequence[Record]:
     if isinstance(part, Records):
         return part.records
-    return [Record(place, row) for place, row in zip(part.places, part.rows, strict=True)]
+    return [Record(*place, row) for place, row in zip(part.places, part.rows, strict=True)]
 
 
 def _inputs_of(columns: Columns, loaded: LoadedModel) -> Inputs | None:

@@ -130,7 +130,7 @@ def format_of(name: str, given: str) -> str:
         raise FormatUnknown(
             f"{name} is no table that is read here",
             hint=f"Known: {', '.join(_SUFFIXES)}; text may be compressed (.csv.gz). Or name the format:"
-            f" spec.input.format: {', '.join(FORMATS)}.",
+            f" spec.input.format (--input-format): {', '.join(FORMATS)}.",
         )
     return found
 

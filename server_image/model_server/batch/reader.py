@@ -1,4 +1,7 @@
-"""Reads tables row by row: CSV, TSV, JSON, Parquet; compressed or not; a file or a folder. `job.py` predicts them."""
+"""Reads tables row by row: CSV, TSV, JSON, Parquet; compressed or not; a file or a folder.
+
+`evaluate.py`, `calibrate.py` and `labels` call it; a batch reads its shards by `reading.py`.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +30,11 @@ def read_rows(path: Path, features: Sequence[Feature]) -> Rows:
 
     Raises FormatUnknown, or ArtifactCorrupt that names the line.
     """
-    readers = [(file, _reader_of(file)) for file in table_files(path)]
+    readers = [(file, _reader_of(file)) for file in _table_files(path)]
     return itertools.chain.from_iterable(reader(file, features) for file, reader in readers)
 
 
-def table_files(path: Path) -> list[Path]:
+def _table_files(path: Path) -> list[Path]:
     """The file, or the tables of a folder; Spark's marks (`_SUCCESS`, `.part.crc`) are none. Raises FormatUnknown."""
     if path.is_file():
         _reader_of(path)

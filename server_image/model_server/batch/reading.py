@@ -14,14 +14,16 @@ from model_server.batch.cells import read_cells
 from model_server.batch.chunks import Cells, Chunk, Objects, Records, Table, together
 from model_server.batch.objects import read_objects
 from model_server.batch.plan import Piece
-from model_server.batch.slices import Record, Text, open_text, read_groups, reading
-from model_server.batch.source import InputFolder
+from model_server.batch.slices import Record, Text, open_text, read_groups, reading, unpacked
+from model_server.batch.source import BLOCK, InputFolder
 from model_server.domain.features import Feature
 
 #: Rows of one call of the model; the same for every shard, since results of some models depend on it in the last digit.
 CHUNK_ROWS = 10_000
 #: Bytes of text that are sooner read row by row than Arrow is imported.
 FEW_BYTES = 256 * 2**10
+#: Bytes that are read again to name the line of a bad row.
+MOST_COUNTED = 64 * 2**20
 
 Rows: TypeAlias = Cells | Objects | Records
 
@@ -49,6 +51,19 @@ def read_chunks(
     """
     progress.share = 0.0
     yield from _Reader(pieces, source, features, progress).chunks()
+
+
+def line_of(record: Record, pieces: Sequence[Piece], source: InputFolder) -> int | None:
+    """The number of the line at which a row of text begins; None where it is too far behind to be counted."""
+    if record.unit != "byte" or record.number > MOST_COUNTED:
+        return None
+    file = next(piece.file for piece in pieces if piece.file.name == record.file)
+    lines, left = 1, record.number
+    with source.open(file) as content:
+        text = unpacked(file.name, content)
+        while left and (block := text.read(min(left, BLOCK))):
+            lines, left = lines + block.count(b"\n"), left - len(block)
+    return lines
 
 
 def next_rows(text: Text, count: int, features: Sequence[Feature], *, many_at_once: bool) -> Rows:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import orjson
 from msgspec import Struct
 
@@ -20,11 +21,12 @@ from model_server.batch.columns import Columns
 from model_server.batch.output import Output, output_for
 from model_server.batch.plan import Plan, shard_of
 from model_server.batch.quality import Observer, Quality
-from model_server.batch.reading import Progress, read_chunks
+from model_server.batch.reading import Progress, line_of, read_chunks
 from model_server.batch.slices import Record
 from model_server.batch.source import InputFolder
+from model_server.batch.texts import to_json
 from model_server.domain.model import LoadedModel
-from model_server.domain.tensors import Inputs, Outputs
+from model_server.domain.tensors import Array, Inputs, Outputs
 from model_server.errors import ArtifactCorrupt, BadRow, StepFailed, first_line
 from model_server.storage.folder import Folder
 
@@ -86,7 +88,8 @@ def run_shard(
             good, refused = _predict(loaded, chunk, plan, observer, part)
             broken = _in_order(refused, records)
             if broken and plan.wanted.on_bad_row == "fail":
-                raise BadRow(f"{broken[0].place}: {broken[0].error}")
+                line = line_of(broken[0], pieces, source)
+                raise BadRow(f"{broken[0].place}{f' (line {line})' if line else ''}: {broken[0].error}")
             if plan.wanted.on_bad_row == "quarantine":
                 bad.write(broken)
             rows, failed = rows + good + len(broken), failed + len(broken)
@@ -123,7 +126,7 @@ class Quarantine:
             self.is_used = True
             content = {"row": record.row} if record.row is not None else {"text": record.text}
             line = {"place": record.place, "error": record.error, **content}
-            self._file.write(orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE))
+            self._file.write(to_json(line, default=str, end=orjson.OPT_APPEND_NEWLINE))
 
 
 def read_marker(index: int, target: Folder) -> Marker:
@@ -137,7 +140,7 @@ def read_marker(index: int, target: Folder) -> Marker:
 def _predict(
     loaded: LoadedModel, chunk: Chunk, plan: Plan, observer: Observer, part: Output
 ) -> tuple[int, list[Record]]:
-    """Write the predictions of some rows; return how many those are, and the rows that the model refuses."""
+    """Write the predictions of some rows; return how many, and the rows that the model or the part's format refuses."""
     refused: list[Record] = []
     good = 0
     for found in _predicted(loaded, chunk, plan.wanted.probabilities):
@@ -145,10 +148,16 @@ def _predict(
             refused.append(found)
             continue
         rows, inputs, outputs = found
-        observer.add(inputs, outputs)
-        rows.write(part, named_columns(outputs, loaded))
-        good += len(rows)
+        left_out = rows.write(part, named_columns(outputs, loaded))
+        refused += [rows.part(place, place + 1).broken(error) for place, error in left_out.items()]
+        observer.add(_without(inputs, left_out), _without(outputs, left_out))
+        good += len(rows) - len(left_out)
     return good, refused
+
+
+def _without(arrays: Mapping[str, Array], places: Mapping[int, str]) -> dict[str, Array]:
+    """Arrays without some rows."""
+    return {name: np.delete(array, list(places), axis=0) if places else array for name, array in arrays.items()}
 
 
 def _in_order(refused: list[Record], records: Sequence[Record]) -> list[Record]:
@@ -156,8 +165,8 @@ def _in_order(refused: list[Record], records: Sequence[Record]) -> list[Record]:
     unreadable = [record for record in records if record.row is None]
     if not unreadable:
         return refused
-    order = {record.place: number for number, record in enumerate(records)}
-    return sorted([*unreadable, *refused], key=lambda record: order[record.place])
+    order = {(record.file, record.number): place for place, record in enumerate(records)}
+    return sorted([*unreadable, *refused], key=lambda record: order[record.file, record.number])
 
 
 def _predicted(

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias, cast
 
 import orjson
 from msgspec import Struct
@@ -34,12 +34,22 @@ _SEPARATORS = {"csv": ",", "tsv": "\t"}
 
 
 class Record(Struct, frozen=True):
-    """One row of the input: where it stands, and its values, or why it cannot be read and its text."""
+    """One row of the input: where it stands, and its values, or why it cannot be read and its text.
 
-    place: str
+    `number` is that of its first byte in the text of the file, or where rows are counted (`unit`) its own, from 1.
+    """
+
+    file: str
+    number: int
     row: Row | None
     error: str = ""
     text: str = ""
+    unit: Literal["byte", "row"] = "byte"
+
+    @property
+    def place(self) -> str:
+        """Such as `day.csv, byte 11`."""
+        return f"{self.file}, {self.unit} {self.number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +77,18 @@ def read_piece(piece: Piece, content: BinaryIO, features: Sequence[Feature]) -> 
 
 def open_text(piece: Piece, content: BinaryIO, features: Sequence[Feature]) -> Text:
     """A piece of text before its first row; within `reading(piece)`, as all that reads from it."""
-    is_compressed = piece.file.name.lower().endswith(".gz")
-    file = cast(BinaryIO, gzip.GzipFile(fileobj=content)) if is_compressed else content
+    file = unpacked(piece.file.name, content)
     if piece.format in _SEPARATORS:
         return _open_separated(piece, file, features)
     if piece.format == "json" and _is_array(file):
         return Text(piece, _read_array(piece, file))
     lines = Lines(piece, file, _aligned(piece, file))
     return Text(piece, _read_json_lines(piece, lines), lines)
+
+
+def unpacked(name: str, content: BinaryIO) -> BinaryIO:
+    """The text of a file, which is compressed when its name says so."""
+    return cast(BinaryIO, gzip.GzipFile(fileobj=content)) if name.lower().endswith(".gz") else content
 
 
 @contextmanager
@@ -163,7 +177,7 @@ def _read_separated(
             yield _broken(piece, text.places[0], told, b"".join(text.taken))
             continue
         row = {name: value_of(value, kinds.get(name)) for name, value in zip(names, values, strict=True)}
-        yield Record(_place(piece, text.places[0]), row)
+        yield Record(piece.file.name, text.places[0], row)
 
 
 def _check_end(piece: Piece, text: _Decoded) -> None:
@@ -206,7 +220,7 @@ def _read_json_lines(piece: Piece, lines: Iterator[tuple[int, bytes]]) -> Iterat
             yield _broken(piece, place, f"is not JSON: {error}", line)
             continue
         if isinstance(row, dict):
-            yield Record(_place(piece, place), row)
+            yield Record(piece.file.name, place, row)
         else:
             yield _broken(piece, place, "is not a JSON object", line)
 
@@ -223,11 +237,10 @@ def _read_array(piece: Piece, file: BinaryIO) -> Iterator[Record]:
     except orjson.JSONDecodeError as error:
         raise ArtifactCorrupt(f"{piece.file.name} is not JSON: {error}") from None
     for number, row in enumerate(rows, 1):
-        place = f"{piece.file.name}, row {number}"
         if isinstance(row, dict):
-            yield Record(place, row)
+            yield Record(piece.file.name, number, row, unit="row")
         else:
-            yield Record(place, None, "is not a JSON object", orjson.dumps(row).decode())
+            yield Record(piece.file.name, number, None, "is not a JSON object", orjson.dumps(row).decode(), "row")
 
 
 def read_groups(piece: Piece, content: BinaryIO, size: int) -> Iterator[tuple[int, arrow.Table]]:
@@ -250,9 +263,5 @@ def read_groups(piece: Piece, content: BinaryIO, size: int) -> Iterator[tuple[in
         raise ArtifactCorrupt(f"{piece.file.name} is not Parquet: {error}") from None
 
 
-def _place(piece: Piece, place: int) -> str:
-    return f"{piece.file.name}, byte {place}"
-
-
 def _broken(piece: Piece, place: int, error: str, line: bytes) -> Record:
-    return Record(_place(piece, place), None, error, line.decode("utf-8", "replace").rstrip("\r\n"))
+    return Record(piece.file.name, place, None, error, line.decode("utf-8", "replace").rstrip("\r\n"))

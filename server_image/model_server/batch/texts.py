@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +27,30 @@ _QUOTED = b'",\r\n'
 _LEAST, _MOST = 1e-4, 1e16
 
 
-def to_json(value: Any, *, end: int = 0) -> bytes:
-    """A value as JSON, with `OPT_APPEND_NEWLINE` as a line; what JSON has no word for as text."""
-    return orjson.dumps(value, default=_as_json, option=_JSON | end)
+def _as_json(value: Any) -> Any:
+    if isinstance(value, Decimal) and value.is_finite():
+        return orjson.Fragment(format(value, "f"))
+    try:
+        return as_json(value)
+    except TypeError:
+        return str(value)
+
+
+def to_json(value: Any, *, default: Callable[[Any], Any] = _as_json, end: int = 0) -> bytes:
+    """A value as JSON, with `OPT_APPEND_NEWLINE` as a line; what JSON has no word for by default as text."""
+    try:
+        return orjson.dumps(value, default=default, option=_JSON | end)
+    except TypeError:  # orjson writes whole numbers of 64 bits, and JSON has all
+        return orjson.dumps(_with_all_digits(value), default=default, option=_JSON | end)
+
+
+def _with_all_digits(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_all_digits(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_with_all_digits(one) for one in value]
+    is_wide = type(value) is int and not -(2**63) <= value < 2**64
+    return orjson.Fragment(str(value)) if is_wide else value
 
 
 def to_cell(value: Any) -> Any:
@@ -185,10 +207,3 @@ def _written(values: Sequence[Any]) -> list[bytes]:
     writer = csv.writer(SimpleNamespace(write=lines.append), lineterminator="\n")
     writer.writerows((to_cell(value), "") for value in values)
     return [line.removesuffix(",\n").encode() for line in lines]
-
-
-def _as_json(value: Any) -> Any:
-    try:
-        return as_json(value)
-    except TypeError:
-        return str(value)

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
-from model_server.batch.__main__ import main as predict_table
+from model_server.batch.command import main as predict_table
 from model_server.evaluate import main as measure
 from model_server.grpc.messages import SERVICE, message
 from model_server.loader import load
@@ -261,8 +261,9 @@ def test_a_step_that_cannot_work_fails_the_load(serve, iris, tmp_path, name, tex
 def job(iris, tmp_path, monkeypatch):
     """Runs a command of the image on some rows, in this process, with the package of the steps."""
     monkeypatch.setattr(sys, "path", list(sys.path))
-    for name, value in (("STORAGE_URI", f"file://{iris}"), ("TRUSTED", "true"), ("TERMINATION_LOG", tmp_path / "end")):
-        monkeypatch.setenv(f"MODEL_SERVER_{name}", str(value))
+    given = {"STORAGE_URI": f"file://{iris}", "TRUSTED": "true", "HOST": "127.0.0.1", "PORT": "0"}
+    for name, value in (given | {"TERMINATION_LOG": str(tmp_path / "end")}).items():
+        monkeypatch.setenv(f"MODEL_SERVER_{name}", value)
 
     def run(command, rows, source, *options):
         (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -271,22 +272,18 @@ def job(iris, tmp_path, monkeypatch):
     return run
 
 
-def predicted(job, tmp_path, rows, *options):
-    assert job(predict_table, rows, "--input", "--output", f"file://{tmp_path}/out", *options) == 0
-    parts = [part.read_text().splitlines() for part in sorted((tmp_path / "out").glob("part-*.jsonl"))]
-    return [json.loads(line) for lines in parts for line in lines]
+def lines_of(folder):
+    return [json.loads(line) for part in sorted(folder.glob("part-*")) for line in part.read_text().splitlines()]
 
 
-def test_a_batch_job_sees_the_steps(job, tmp_path):
-    assert [row["prediction"] for row in predicted(job, tmp_path, ROWS)] == KINDS
-
-
-def test_a_row_that_a_step_refuses_is_a_bad_row_of_a_batch(job, tmp_path):
-    wrong = [ROWS[0] | {"petal_width": width} for width in (101, -1)]
-    found = predicted(job, tmp_path, [*ROWS[:2], *wrong], "--keep-bad-rows")
-    assert [row.get("prediction") for row in found] == [*KINDS[:2], None, None]
-    assert "a petal of this width is no petal" in found[2]["error"]
-    assert found[3]["error"] == "pre.py failed on this input: AssertionError: negative (pre.py line 10)"
+def test_a_batch_sees_the_steps_and_what_they_refuse_is_a_bad_row(job, tmp_path):
+    out, wrong = tmp_path / "out", [ROWS[0] | {"petal_width": width} for width in (101, -1)]
+    options = ("--input", "--output", f"file://{out}", "--on-bad-row", "quarantine")
+    assert job(predict_table, [*wrong, *ROWS], *options) == 0
+    assert [row["prediction"] for row in lines_of(out)] == KINDS
+    first, second = (row["error"] for row in lines_of(out / "_quarantine"))
+    assert "a petal of this width is no petal" in first
+    assert second == "pre.py failed on this input: AssertionError: negative (pre.py line 10)"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -94,3 +95,27 @@ def test_text_parts_have_the_rows_of_a_table(tmp_path: Any, kind: str) -> None:
         part.write_table(arrow.table({"id": [1]}), {"prediction": [0.5]})
     wanted = {"jsonl": '{"id":1,"prediction":0.5}\n', "csv": "id,prediction\n1,0.5\n"}
     assert (tmp_path / "p").read_text() == wanted[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "written"),
+    [
+        pytest.param("jsonl", '{"id":12345678901234567890123.40,"prediction":0.5}\n', id="jsonl"),
+        pytest.param("csv", "id,prediction\n12345678901234567890123.40,0.5\n", id="csv"),
+    ],
+)
+def test_decimals_keep_their_digits_in_text(tmp_path: Any, kind: str, written: str) -> None:
+    with output_for(kind, tmp_path / "p") as part:
+        part.write_table(arrow.table({"id": [Decimal("12345678901234567890123.40")]}), {"prediction": [0.5]})
+    assert (tmp_path / "p").read_text() == written
+
+
+def test_whole_numbers_of_parquet_have_64_bits_with_or_without_a_sign(tmp_path: Any) -> None:
+    with output_for("parquet", tmp_path / "p") as part:
+        rows = [{"hash": 2**64 - 1, "id": 1}, {"hash": 1, "id": 2**64}, {"hash": 2**64, "id": {"within": [-(2**64)]}}]
+        assert list(part.write(rows, {"prediction": [1, 2, 3]})) == [1, 2]
+        assert list(part.write([{"hash": 2**63, "id": 2**63}], {"prediction": [4]})) == [0]
+        assert list(part.write_columns({"hash": [2, 3], "id": [4, 5]}, {"prediction": [2**70, 6]})) == [0]
+    found = parquet.read_table(tmp_path / "p")
+    assert [str(field.type) for field in found.schema] == ["uint64", "int64", "int64"]
+    assert [list(row.values()) for row in found.to_pylist()] == [[2**64 - 1, 1, 1], [3, 5, 6]]

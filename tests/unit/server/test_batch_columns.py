@@ -150,7 +150,7 @@ def all_that_is_read(parts: Iterator[Part]) -> Any:
     try:
         for part in parts:
             if isinstance(part, Records):
-                found += [(one.place, repr(one.row), one.error, one.text) for one in part.records]
+                found += [((one.file, one.number), repr(one.row), one.error, one.text) for one in part.records]
             else:
                 found += [(place, repr(row), "", "") for place, row in zip(part.places, part.rows, strict=True)]
     except (ArtifactCorrupt, InputUnsplittable) as error:
@@ -237,6 +237,7 @@ predictions = st.one_of(
     hypothesis_numpy.arrays("f8", (6, 2)),
     st.lists(st.text(max_size=3) | st.none(), min_size=6, max_size=6).map(lambda texts: np.array(texts, dtype=object)),
     st.lists(st.dictionaries(st.text(max_size=2), st.floats(), max_size=2), min_size=6, max_size=6),
+    st.lists(st.integers(-(2**65), 2**65), min_size=6, max_size=6).map(lambda numbers: np.array(numbers, dtype=object)),
 )
 
 
@@ -256,17 +257,16 @@ def check_output(content: bytes, wanted: list[Feature], kind: str, given_by_mode
     assert by_columns == by_rows
 
 
-def written(kind: str, parts: list[Callable[[Any], None]]) -> Any:
-    """The bytes of a part, or why there is none."""
+def written(kind: str, parts: list[Callable[[Any], Mapping[int, str]]]) -> Any:
+    """The bytes of a part and the rows that it has no place for, or why there is none."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "part"
         try:
             with output_for(kind, path) as output:
-                for write in parts:
-                    write(output)
-        except (ArtifactCorrupt, TypeError, OverflowError) as error:  # the latter for numbers of more than 64 bits
+                left_out = [write(output) for write in parts]
+        except ArtifactCorrupt as error:
             return type(error)
-        return path.read_bytes()
+        return path.read_bytes(), left_out
 
 
 @given(st.lists(tables(), min_size=2, max_size=3), features())
