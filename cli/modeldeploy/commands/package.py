@@ -123,7 +123,7 @@ def _write_metadata(
     import yaml
 
     from modeldeploy.package.describing import describe
-    from modeldeploy.package.models import feature_names, unread_pickle
+    from modeldeploy.package.models import Trained, trained_with, unread_pickle
     from modeldeploy.package.steps import PRE
 
     path = folder / METADATA
@@ -133,21 +133,24 @@ def _write_metadata(
         raise Refused(f"the sample has no column {target!r}; it has {', '.join(columns)}")
     # What a model behind a pre.py was trained with is not what comes in.
     has_pre = (folder / PRE).is_file()
-    features = [] if has_pre else feature_names(folder, trusted=trusted)
-    absent = [one for one in features if one not in columns]
+    trained = Trained() if has_pre else trained_with(folder, trusted=trusted)
+    features = trained.names
+    absent = [one for one in features if one not in columns and one not in trained.dropped]
     if absent:
         raise Refused(f"the model was trained with {absent[0]!r}, and the sample has {', '.join(columns)}")
     # Without the model's word the sample's own order is the model's.
     names = features or [one for one in columns if one != target]
-    empty = [one for one in names if not any(cell.strip() for cell in columns[one])]
+    empty = [one for one in names if one not in trained.dropped and not any(cell.strip() for cell in columns[one])]
     if empty:
         raise Refused(f"column {empty[0]!r} of the sample has no value in any row")
     document: dict[str, Any] = {"name": name or folder.resolve().name}
     if version is not None:
         document["version"] = version
-    document |= describe(names, columns, ranges=ranges)
+    document |= describe(names, columns, ranges=ranges, dropped=trained.dropped)
     path.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
     print(f"wrote {path}: {len(names)} feature{'' if len(names) == 1 else 's'}", file=sys.stderr)
+    if trained.dropped:
+        print(f"the model drops {', '.join(trained.dropped)}: requests may leave that out", file=sys.stderr)
     if not features:
         taken = "all columns of the sample" if target is None else f"the sample's columns but {target}"
         hint = "; --target leaves out the one that is predicted" if target is None else ""

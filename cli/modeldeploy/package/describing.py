@@ -4,7 +4,7 @@ import math
 import statistics
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from modeldeploy.package.correlation import common_correlation
@@ -15,13 +15,19 @@ MOST_CATEGORIES = 50
 MISSING = ("", "na", "n/a", "nan", "null", "none")
 
 
-def describe(names: Sequence[str], columns: Mapping[str, Sequence[str]], *, ranges: bool) -> dict[str, Any]:
+def describe(
+    names: Sequence[str], columns: Mapping[str, Sequence[str]], *, ranges: bool, dropped: Collection[str] = ()
+) -> dict[str, Any]:
     """`input_features`, `reference_profile` and `reference_correlation` for the columns in `names`, as cells of text.
 
-    With `ranges` the lowest and highest value of a number become its rule: values outside are refused.
+    With `ranges` the lowest and highest value of a number become its rule: values outside are refused. Of a column that
+    the model has `dropped` any value may come, or none, and nothing is compared.
     """
     features, profile = [], {}
     for name in names:
+        if name in dropped:
+            features.append(_describe_dropped(name, columns.get(name, ())))
+            continue
         feature, reference = _describe_one(name, columns[name], ranges=ranges)
         features.append(feature)
         if reference:
@@ -33,6 +39,13 @@ def describe(names: Sequence[str], columns: Mapping[str, Sequence[str]], *, rang
         **({"reference_profile": profile} if profile else {}),
         **({} if correlation is None else {"reference_correlation": correlation}),
     }
+
+
+def _describe_dropped(name: str, cells: Sequence[str]) -> dict[str, Any]:
+    is_told = any(cell.strip().lower() not in MISSING for cell in cells)
+    # Without one the whole package would have no example.
+    example = _describe_one(name, cells, ranges=False)[0]["example"] if is_told else ""
+    return {"name": name, "dtype": "any", "nullable": True, "example": example, "description": "Not used by the model"}
 
 
 def _describe_one(name: str, cells: Sequence[str], *, ranges: bool) -> tuple[dict[str, Any], dict[str, Any]]:

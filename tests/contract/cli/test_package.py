@@ -12,14 +12,18 @@ import http_servers
 import joblib
 import lightgbm
 import numpy as np
+import pandas as pd  # type: ignore[import-untyped]
 import pytest
 import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from free_ports import free_port
+from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.datasets import load_digits, load_wine
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from typer.testing import CliRunner
 
 from model_server.errors import SignatureMismatch
@@ -32,6 +36,7 @@ from model_server.settings import read_settings
 from model_server.telemetry import Telemetry
 from modeldeploy.app import build
 from modeldeploy.package.calibrating import write
+from modeldeploy.package.selected import dropped_names
 from modeldeploy.requests import Refused
 
 WINE = load_wine()
@@ -99,6 +104,62 @@ def test_a_sample_makes_a_package_that_the_server_loads_by_its_pin(tmp_path: Pat
         assert reference.edges is not None
         bins = Bins(counts=reference.counts, edges=reference.edges)
         assert bins.count(WINE.data[:, index]).tolist() == list(reference.counts)
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        pytest.param(["age", "spend"], id="names"),
+        pytest.param([0, 2], id="numbers"),
+        pytest.param([True, False, True, False, False], id="a mask"),
+        pytest.param(make_column_selector(dtype_include="float"), id="a selector"),
+    ],
+)
+def test_a_column_that_the_pipeline_drops_may_be_left_out_of_requests(tmp_path: Path, chosen: Any) -> None:
+    table = pd.DataFrame(
+        {"age": [31.0, 44, 27, 65], "city": list("abca"), "spend": [1.5, 2, 0, 9], "id": [7, 8, 9, 10]}
+    )
+    table["plan"] = ["x", "y", "x", "y"]
+    columns = ColumnTransformer(
+        [("numbers", StandardScaler(), chosen), ("plan", OneHotEncoder(), ["plan"]), ("not", "drop", ["city"])]
+    )
+    folder = tmp_path / "model"
+    folder.mkdir()
+    model = make_pipeline(columns, LogisticRegression()).fit(table, [0, 1, 0, 1])
+    joblib.dump(model, folder / "model.joblib")
+    sample = tmp_path / "sample.csv"
+    table.drop(columns="id").to_csv(sample, index=False)
+    said = run(folder, "--sample", sample, "--trusted", "--ranges")
+    metadata = read_metadata(folder / "model.yaml")
+    assert [(one.name, one.is_optional) for one in metadata.input_features] == [
+        ("age", False),
+        ("city", True),
+        ("spend", False),
+        ("id", True),
+        ("plan", False),
+    ]
+    assert not metadata.reference_profile.keys() & {"city", "id"}
+
+    environ = {"MODEL_SERVER_STORAGE_URI": f"file://{folder}", "MODEL_SERVER_SHA256": said["sha256"]}
+    found = load(read_settings(environ), tmp_path / "scratch", environ=environ, report=lambda phase, text: None)
+    assert found.adapter.example() is not None
+    rows = [{"age": 31, "spend": 1.5, "plan": "x"}, {"age": 65, "city": 5, "spend": 9, "id": "?", "plan": "y"}]
+    outputs = found.model.predict(found.adapter.from_instances(rows, numbers_only=False), probabilities=False)
+    assert outputs["predict"].tolist() == [0, 1]
+
+
+def test_what_a_pipeline_passes_through_or_another_class_selects_is_not_dropped() -> None:
+    table = pd.DataFrame({"age": [31.0, 44], "spend": [1.5, 2]})
+    scaled = [("age", StandardScaler(), ["age"])]
+    assert dropped_names(ColumnTransformer(scaled).fit(table)) == ["spend"]
+    assert dropped_names(ColumnTransformer(scaled, remainder="passthrough").fit(table)) == []
+    unnamed = ColumnTransformer([("age", StandardScaler(), [0])]).fit(table.to_numpy())
+    assert dropped_names(unnamed) == (), "an array must have all columns"
+
+    class Selecting(ColumnTransformer):  # type: ignore[misc]
+        """May look at all columns."""
+
+    assert dropped_names(Selecting(scaled).fit(table)) == ()
 
 
 @pytest.mark.parametrize(
