@@ -7,8 +7,14 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from model_operator.api.resource import ObjectKey
+from model_operator.api.times import parse_time
 
 Body = Mapping[str, Any]
+
+#: What one resource may bring to the page.
+_MOST_SERIES, _LONGEST_LABEL = 2_000, 1_000
+#: What reading a status of another form than the operator's ends with.
+_NOT_AS_WRITTEN = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
 
 _RESOURCE = ("namespace", "name")
 #: Fields of `status.analysis.metrics` that count what a revision answered, by unit.
@@ -51,6 +57,33 @@ class ResourceStates(Collector):
             for name, labels, value in _samples(status):
                 families[name].add_metric((*key, *labels), value)
         return iter(families.values())
+
+
+def problem_of(status: Body) -> str:
+    """Return why the state of a resource cannot be exposed; empty if it can.
+
+    The definition leaves parts of `status` open, and others than the operator write them: a team with the right to, or
+    who brings a backup back. One page has all resources, and one such status must not keep it from being read.
+    """
+    try:
+        for count, (name, labels, value) in enumerate(_samples(status)):
+            if count >= _MOST_SERIES:
+                return f"it has more than {_MOST_SERIES} series"
+            if any(not isinstance(label, str) or len(label) > _LONGEST_LABEL for label in labels):
+                return f"a label of {name} is no text of at most {_LONGEST_LABEL} characters"
+            if not isinstance(value, int | float):
+                return f"a value of {name} is no number"
+            float(value)
+        times = [status.get("rolloutStartedAt")]
+        for entry in status.get("history", ()):
+            if not isinstance(entry["revision"], str) or not isinstance(entry["result"], str):
+                return "an entry of its history has no revision or no result"
+            times.append(entry.get("at"))
+        for moment in filter(None, times):
+            parse_time(moment)
+    except _NOT_AS_WRITTEN as error:
+        return f"{type(error).__name__}: {str(error)[:200]}"
+    return ""
 
 
 def _samples(status: Body) -> Iterator[tuple[str, tuple[str, ...], float]]:

@@ -1,5 +1,6 @@
 """The metrics of the operator, on their own registry."""
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +10,9 @@ from prometheus_client.exposition import generate_latest
 
 from model_operator.api.resource import ObjectKey
 from model_operator.api.times import parse_time
-from model_operator.resource_states import ResourceStates
+from model_operator.resource_states import ResourceStates, problem_of
+
+log = logging.getLogger(__name__)
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _ROLLOUT_SECONDS = (1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
@@ -81,6 +84,10 @@ class Telemetry:
         status = body.get("status") or {}
         if before == status:
             return
+        if problem := problem_of(status):
+            self._shown.pop(key, None)
+            log.warning("%s/%s has no metrics: its status is not as the operator writes it: %s", *key, problem)
+            return
         self._shown[key] = status
         if before is not None:
             self._count_rollouts(key, before, status)
@@ -90,12 +97,14 @@ class Telemetry:
         return generate_latest(self.registry.restricted_registry(names) if names else self.registry)
 
     def _count_rollouts(self, key: ObjectKey, before: Mapping[str, Any], status: Mapping[str, Any]) -> None:
-        recorded = {(entry["revision"], entry["at"]) for entry in before.get("history", ())}
+        recorded = {(entry["revision"], entry.get("at")) for entry in before.get("history", ())}
         for entry in status.get("history", ()):
-            if (entry["revision"], entry["at"]) in recorded:
+            if (entry["revision"], entry.get("at")) in recorded:
                 break
             self._rollouts.labels(*key, entry["result"]).inc()
             self._results.setdefault(key, set()).add(entry["result"])
-            if started := before.get("rolloutStartedAt"):
-                took = parse_time(entry["at"]) - parse_time(started)
-                self._rollout_seconds.labels(entry["result"]).observe(took.total_seconds())
+            started, ended = before.get("rolloutStartedAt"), entry.get("at")
+            if started and ended:
+                took = parse_time(ended) - parse_time(started)
+                # Others' times may be any: a sum that shrinks is that of a process that started again.
+                self._rollout_seconds.labels(entry["result"]).observe(max(took.total_seconds(), 0.0))

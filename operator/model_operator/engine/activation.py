@@ -16,7 +16,7 @@ from model_operator.api.status import Phase
 from model_operator.engine.cache import Cache
 from model_operator.engine.concurrency import logged
 from model_operator.engine.queue import Priority, WorkQueue
-from model_operator.errors import ApiError, ProviderError
+from model_operator.errors import ApiError, ProviderError, shortened
 from model_operator.manifests.pods import PORT, pod_url
 from model_operator.observation.observe import is_ready
 from model_operator.observation.values import ActivatorView
@@ -221,7 +221,9 @@ class Activation:
         return port if FIRST_PORT <= port <= LAST_PORT and is_free else 0
 
     def _written_port(self, key: ObjectKey) -> int:
-        return int((((self._cache.resource(key) or {}).get("status") or {}).get("sleep") or {}).get("port", 0))
+        sleep = ((self._cache.resource(key) or {}).get("status") or {}).get("sleep")
+        port = sleep.get("port") if isinstance(sleep, Mapping) else 0
+        return port if isinstance(port, int) else 0
 
     def _route(self, key: ObjectKey) -> Route | None:
         """Return the route of a model; None if it never sleeps."""
@@ -237,7 +239,8 @@ class Activation:
             name=key.name,
             port=port,
             backends=self._backends(key, service.get("selector") or {}),
-            problem=str(status.get("message", "")) if status.get("phase") == Phase.DEGRADED else "",
+            # All routes go in one request: a long message of one model must not make it one that is too large.
+            problem=shortened(str(status.get("message", ""))) if status.get("phase") == Phase.DEGRADED else "",
             grpc_port=int(calls.get("port", 0)),
             grpc_tls=bool(calls) and "appProtocol" not in calls,
         )
