@@ -118,10 +118,9 @@ class Front(asyncio.Protocol):
                 exchange.problem = "the target of the request is no path"
             if exchange.problem:
                 raise MalformedRequest(exchange.problem)
-            # However many wait, and whoever: kubelet is one of them, and each costs what an idle connection does.
             if exchange.path == DRAINED:
                 exchange.deadline = float("inf")
-                meter.waiting.add(exchange)
+                meter.wait(exchange)
                 return
             if (answer := meter.own(exchange)) is not None:
                 self.answer(exchange, *answer)
@@ -184,7 +183,7 @@ class Front(asyncio.Protocol):
         if exchange.answered:
             return
         exchange.answered = True
-        self._meter.waiting.discard(exchange)
+        self._meter.waiting.pop(exchange, None)
         if exchange.connection is not None:
             exchange.connection.close()
             exchange.connection = None
@@ -271,7 +270,7 @@ class Front(asyncio.Protocol):
         exchange.answered, exchange.status = True, status
         exchange.out.clear()
         self._holds = False
-        self._meter.waiting.discard(exchange)
+        self._meter.waiting.pop(exchange, None)
         self._meter.ended(exchange, status, error)
         if advances and not self._is_advancing:
             self._advance()

@@ -42,6 +42,8 @@ _REFUSALS: Mapping[int, type[RequestError]] = {
 }
 _JSON = b"application/json"
 FEEDBACK = b"/feedback"
+#: Requests for `/meter/drained` that are kept, each with its connection; kubelet sends one.
+MOST_WAITING = 64
 
 
 class Phase(enum.StrEnum):
@@ -83,8 +85,8 @@ class Meter:
         self.has_been_ready = False
         self.clients: set[Client] = set()
         self.open: set[Exchange] = set()
-        #: Requests for `/meter/drained`, which are answered at the end.
-        self.waiting: set[Exchange] = set()
+        #: Requests for `/meter/drained`, which are answered at the end; the oldest is the first.
+        self.waiting: dict[Exchange, None] = {}
         self._authenticator, self._key_limits, self._guards = authenticator, key_limits, guards
         self._labels, self._log = labels, log
         self._paths = tuple(path.encode() for path in prediction_paths)
@@ -137,6 +139,25 @@ class Meter:
         if exchange.request_body is None:
             raise RequestTooLarge(f"feedback has at most {MOST_RECORDED} bytes")
         self._labels.receive(b"".join(exchange.request_body))
+
+    def wait(self, exchange: Exchange) -> None:
+        """Keep a request for `/meter/drained` until the end.
+
+        Anybody may ask: kubelet sends no key, and from the address of a node others come too. But kubelet asks when the
+        pod begins to end, as the last one: until then the oldest makes room for it, and from then on no place is given
+        to anybody else.
+
+        Raises:
+            Overloaded: the meter drains, and too many wait.
+        """
+        if len(self.waiting) >= MOST_WAITING:
+            error = Overloaded(f"{MOST_WAITING} requests wait for the end of the server already")
+            if self.is_draining:
+                raise error
+            oldest = next(iter(self.waiting))
+            oldest.keep_alive = False
+            oldest.front.fail(oldest, error)
+        self.waiting[exchange] = None
 
     def ended(self, exchange: Exchange, status: int, error: RequestError | None) -> None:
         """A request is answered, or nobody waits for its answer any more (499)."""

@@ -14,6 +14,8 @@ import pytest
 import pytest_asyncio
 from metered_servers import ANSWER, Running, metered, read, request
 
+from model_server.meter.meter import MOST_WAITING
+
 HEAD = b"POST /echo HTTP/1.1\r\nhost: model\r\n"
 CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -215,11 +217,18 @@ async def test_a_body_that_cannot_be_logged_takes_no_other_along(tmp_path):
 async def test_clients_that_wait_for_the_end_do_not_keep_kubelet_from_it(tmp_path):
     body = request("/meter/drained", None, method="GET")
     async with metered(tmp_path) as meter:
-        others = [await asyncio.open_connection("127.0.0.1", meter.port) for _ in range(50)]
+        others = [await asyncio.open_connection("127.0.0.1", meter.port) for _ in range(MOST_WAITING + 40)]
         for _, writer in others:
             writer.write(body)
+        # The first ones make room for those that come later.
+        for reader, _ in others[:40]:
+            async with asyncio.timeout(10):
+                assert (await read(reader)).status == 503
+                assert await reader.read() == b""
         async with meter.connection() as (reader, writer):
             writer.write(body)
+            async with asyncio.timeout(10):
+                assert (await read(others[40][0])).status == 503
             await meter.ask("/score")
             meter.process.terminate()
             async with asyncio.timeout(10):
