@@ -26,6 +26,9 @@ from model_server.plugins import registered
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
+#: How torch.save began its files before PyTorch 1.6: with a magic number, pickled.
+#: https://github.com/pytorch/pytorch/blob/main/torch/serialization.py
+_LEGACY_TORCH = b"\x80\x02\x8a\x0a" + 0x1950A86A20F9469CFC6C.to_bytes(10, "little") + b"."
 #: A folder whose MLmodel file names one of the formats below.
 MLFLOW = "mlflow"
 PYTHON = "python"
@@ -225,6 +228,13 @@ def _format_of(name: str, first_bytes: Callable[[str], bytes], asked: Format | N
             hint="Name the format in model.yaml.",
         )
     if not fitting:
+        if beginning.startswith(_LEGACY_TORCH):
+            raise FormatMismatch(
+                f"{name} is a legacy pickle of torch.save, from before its files were zip archives, and no model that"
+                " can be loaded without the code that made it",
+                hint="Load it in PyTorch with that code, and save the model anew: torch.export.save(program, path), or"
+                " torch.jit.script(model).save(path).",
+            )
         actual = _by_content(beginning)
         what = f"begins like {actual.name}" if actual else "does not begin like one"
         start = beginning[:4].hex(" ") or "none"

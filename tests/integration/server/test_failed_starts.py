@@ -142,6 +142,12 @@ ONE_FEATURE = "input_features: [{name: a, example: 1.0}]\n"
             "begins like sklearn",
             id="a pickle named like ONNX",
         ),
+        pytest.param(
+            {"model.pt": pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2)},
+            "FormatMismatch",
+            "model.pt is a legacy pickle of torch.save",
+            id="a file of an old torch.save",
+        ),
         pytest.param({"model.joblib": b"\x80\x04x"}, "ArtifactCorrupt", "cannot be unpickled", id="a damaged pickle"),
         pytest.param({"model.onnx": b"\x08garbage"}, "ArtifactCorrupt", "not a valid ONNX graph", id="a damaged graph"),
         pytest.param(
