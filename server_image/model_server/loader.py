@@ -94,7 +94,8 @@ def load(
         report(Phase.LOADING, "converting the model to ONNX")
         model = _accelerated(model, adapter, package.model_metadata, threads=settings.threads)
     # Behind a post.py, model.yaml describes what that gives.
-    if package.metadata.output_features and POST not in {path.name for path in package.steps}:
+    is_described = bool(package.metadata.output_features) and POST not in {path.name for path in package.steps}
+    if is_described:
         model = _classified(model, package.metadata)
     if package.steps:
         report(Phase.LOADING, f"loading {' and '.join(path.name for path in package.steps)}")
@@ -105,6 +106,8 @@ def load(
     outputs, failure = warm(model, adapter)
     if isinstance(model, SteppedModel):
         model.settle(outputs)
+    if is_described:
+        _warn_of_numbers(package.metadata, outputs)
     model.classes = settled_classes(model, package.metadata, outputs)
     loaded = LoadedModel(
         identity=_identify(settings, package, sha256, version_of(uri, fetched)),
@@ -195,6 +198,12 @@ def _classified(model: Model, metadata: Metadata) -> Model:
     from model_server.runtimes.classified import classified
 
     return classified(model, metadata)
+
+
+def _warn_of_numbers(metadata: Metadata, outputs: Outputs) -> None:
+    from model_server.runtimes.classified import warn_of_numbers
+
+    warn_of_numbers(metadata, outputs)
 
 
 def _with_steps(package: Package, model: Model, adapter: InputAdapter) -> tuple[Model, InputAdapter]:

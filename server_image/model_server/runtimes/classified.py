@@ -41,6 +41,19 @@ def classified(model: Model, metadata: Metadata) -> Model:
     return Classified(model, numbers, classes)
 
 
+def warn_of_numbers(metadata: Metadata, outputs: Outputs) -> None:
+    """Warn where model.yaml says that the model answers texts, and `outputs`, which it gave at load, are numbers."""
+    for place, feature in enumerate(metadata.output_features):
+        array = outputs.get(feature.name, next(iter(outputs.values()), None) if place == 0 else None)
+        if feature.dtype == "string" and array is not None and array.dtype.kind in "biuf":
+            classes = "" if feature.categories else ", or list the classes as categories if the numbers rate them"
+            log.warning(
+                "model.yaml: output_features call %s a string, and the model answers numbers (%s): they stay so."
+                " Write dtype: %s%s; or give texts in post.py",
+                *(feature.name, array.dtype.name, array.dtype.name, classes),
+            )
+
+
 class Classified:
     """Calls a model of numbers, and gives the class that they tell."""
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from sklearn.datasets import load_breast_cancer, load_wine
+from sklearn.naive_bayes import GaussianNB
 
 from model_server.domain.model import LoadedModel
 from model_server.errors import DatasetInvalid
@@ -186,6 +187,31 @@ def test_numbers_stay_numbers(tmp_path, package, make, arguments, categories, po
     outputs = answers(served(tmp_path, categories, post=post), TUMOURS)
     assert outputs["predict"].tolist() == rated.tolist()
     assert list(outputs) == ["predict"]
+
+
+@pytest.mark.parametrize(
+    ("about", "post", "said"),
+    [
+        pytest.param("{name: kind, dtype: string}", "", "or list the classes as categories", id="no classes"),
+        pytest.param(
+            "{name: kind, dtype: string, categories: [a, b]}", "", "Write dtype: int64; or", id="classes of text"
+        ),
+        pytest.param("{name: kind, dtype: int64, categories: [0, 1]}", "", "", id="numbers"),
+        pytest.param(
+            "{name: kind, dtype: string}", "def transform(outputs): return ['a'] * len(outputs)", "", id="a post.py"
+        ),
+    ],
+)
+def test_numbers_that_model_yaml_calls_texts_are_warned_of(tmp_path, package, caplog, about, post, said) -> None:
+    joblib.dump(GaussianNB().fit(TUMOURS.data, TUMOURS.target), package / "model.joblib")
+    (package / "model.yaml").write_text(f"output_features: [{about}]")
+    if post:
+        (package / "post.py").write_text(post)
+    environ = {"MODEL_SERVER_STORAGE_URI": f"file://{package}", "MODEL_SERVER_TRUSTED": "true"}
+    load(read_settings(environ), tmp_path / "scratch", environ=environ, report=lambda phase, text: None)
+    warnings = [one for one in caplog.messages if "output_features call kind a string" in one]
+    assert len(warnings) == bool(said)
+    assert said in "".join(warnings)
 
 
 def test_who_asks_for_accuracy_without_classes_is_told_where_to_list_them(tmp_path, package) -> None:
