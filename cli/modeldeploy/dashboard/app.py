@@ -12,11 +12,14 @@ from fastapi import FastAPI, Header, Path, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, SecretStr
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
 
 from modeldeploy.asking import ANSWER_TIMEOUT
 from modeldeploy.dashboard import callers, pages, streams
 from modeldeploy.dashboard.callers import Callers, ReadOnly
 from modeldeploy.dashboard.definition import schema
+from modeldeploy.dashboard.places import Places, Reader
 from modeldeploy.dashboard.pooled import Pools
 from modeldeploy.dashboard.sampling import Sampler
 from modeldeploy.dashboard.security import Guard, Security
@@ -33,8 +36,10 @@ from modeldeploy.plain import plain
 from modeldeploy.requests import NoAnswer, Refused
 from modeldeploy.session import UnknownName
 
-#: Streams that are open at once: each holds a connection and gets every change.
-MOST_STREAMS = 100
+#: Streams that are open at once; one user of one address has 50 of them at most.
+MOST_STREAMS = 200
+#: Seconds after which a page that had no place may ask again.
+_AGAIN = "10"
 #: HTTP status of each error that a request can end with; a KubeError has its own.
 STATUS_OF: Mapping[type[Exception], int] = {
     BadValue: 422,
@@ -163,11 +168,11 @@ def _add_pages(app: FastAPI, dashboard: Dashboard) -> None:
 
 
 def _add_streams(app: FastAPI, dashboard: Dashboard) -> None:
-    store = dashboard.store
+    store, places = dashboard.store, Places(MOST_STREAMS)
 
     @app.get("/events")
     async def list_events(since: str = "", last_event_id: Annotated[str, Header()] = "") -> Response:
-        return _stream(store, streams.list_stream(store, last_event_id or since))
+        return _Stream(streams.list_stream(store, last_event_id or since), places)
 
     @app.get("/models/{namespace}/{name}/events")
     async def model_events(namespace: Name, name: Name, authorization: Authorization = "") -> Response:
@@ -180,13 +185,26 @@ def _add_streams(app: FastAPI, dashboard: Dashboard) -> None:
                 return {"head": pages.notices_part({"models": str(error)})}
             return None if view is None else pages.model_parts(view, can_act=can_act)
 
-        return _stream(store, streams.model_stream(store, key, parts))
+        return _Stream(streams.model_stream(store, key, parts), places)
 
 
-def _stream(store: Store, stream: AsyncIterator[str]) -> Response:
-    if store.readers >= MOST_STREAMS:
-        return PlainTextResponse("Too many pages are open.", 503)
-    return StreamingResponse(stream, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+class _Stream(StreamingResponse):
+    """Server-sent events to who has a place, which is given back however the connection ends."""
+
+    def __init__(self, stream: AsyncIterator[str], places: Places) -> None:
+        super().__init__(stream, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        self._places = places
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        client = scope.get("client") or ("", 0)
+        reader = Reader(address=client[0], token=Headers(scope=scope).get("authorization", ""))
+        with self._places.taken(reader) as status:
+            if not status:
+                await super().__call__(scope, receive, send)
+                return
+        whose = "here" if status == 503 else "by you: close some"
+        refused = PlainTextResponse(f"Too many pages are open {whose}.", status, {"Retry-After": _AGAIN})
+        await refused(scope, receive, send)
 
 
 def _add_requests(app: FastAPI, dashboard: Dashboard) -> None:

@@ -5,7 +5,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,23 @@ def test_it_shows_what_the_api_server_has_and_follows_it(kubeconfig: Path, kube:
             lines = stream.iter_lines()
             kube.merge(MODELDEPLOYMENTS, "fraud", {"status": {"message": "new <b>words</b>"}}, subresource="status")
             assert "new &lt;b&gt;words&lt;/b&gt;" in next(line for line in lines if "words" in line)
+
+
+def test_who_opens_many_pages_is_told_so_and_leaves_places_to_others(kubeconfig: Path, tmp_path: Path) -> None:
+    with dashboard(kubeconfig, tmp_path / "log") as client:
+        with ExitStack() as stack:
+            answers = [stack.enter_context(client.stream("GET", "/events")) for _ in range(51)]
+            assert [answer.status_code for answer in answers] == [200] * 50 + [429]
+            assert answers[-1].headers["retry-after"] == "10"
+            elsewhere = httpx.HTTPTransport(local_address="127.0.0.2")
+            with httpx.Client(transport=elsewhere, base_url=client.base_url, cookies=client.cookies) as other:
+                assert stack.enter_context(other.stream("GET", "/events")).status_code == 200
+
+        def is_given_back() -> bool:
+            with client.stream("GET", "/events") as answer:
+                return answer.status_code == 200
+
+        wait_until(is_given_back, "the places are given back", seconds=20)
 
 
 @pytest.mark.usefixtures("fraud")
