@@ -56,6 +56,10 @@ class MessageTooLarge(ModelServerError):
         super().__init__(f"the message has {size} bytes and the broker takes {limit}")
 
 
+class MessageRefused(ModelServerError):
+    """The topic does not take this message, and takes others."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """A message that was taken and is not acknowledged yet.
@@ -120,7 +124,7 @@ class Broker(Protocol):
         """The next messages: at least one, or none after TAKE_SECONDS."""
 
     async def settle(self, message: Message, outgoing: Outgoing) -> None:
-        """Write a message, and acknowledge the other once the broker has it. Raises MessageTooLarge."""
+        """Write a message, and acknowledge the other once the broker has it. Raises MessageTooLarge, MessageRefused."""
 
     async def release(self, messages: Sequence[Message]) -> None:
         """Give messages back without an answer, for any consumer."""

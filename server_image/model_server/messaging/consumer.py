@@ -30,14 +30,22 @@ from model_server.messaging.broker import (
     ACK_SECONDS,
     Broker,
     BrokerError,
+    BrokerRefused,
     Message,
+    MessageRefused,
     MessageTooLarge,
     Outgoing,
     Subscription,
 )
 from model_server.messaging.codec import message_codec
 from model_server.messaging.gate import Gate
-from model_server.messaging.telemetry import ANSWER_TOO_LARGE, DELIVERIES_EXHAUSTED, Connection, StreamTelemetry
+from model_server.messaging.telemetry import (
+    ANSWER_REFUSED,
+    ANSWER_TOO_LARGE,
+    DELIVERIES_EXHAUSTED,
+    Connection,
+    StreamTelemetry,
+)
 from model_server.protocols.payload import Answer, Payload
 from model_server.request_ids import RequestIds
 from model_server.statuses import STATUS_OF
@@ -232,6 +240,10 @@ class Consumer:
             failure = PredictionError(f"the answer is too large for the broker: {error.message}")
             await self._bury(message, failure, ANSWER_TOO_LARGE, identifier)
             return
+        except MessageRefused as error:
+            log.warning("%s", error.message, extra={"hint": error.hint})
+            await self._bury(message, PredictionError(error.message), ANSWER_REFUSED, identifier)
+            return
         self._telemetry.ended("answered")
 
     async def _answer(self, message: Message, identifier: bytes) -> Answer:
@@ -289,6 +301,9 @@ class Consumer:
             await self._broker.settle(message, letter)
         except MessageTooLarge:
             await self._broker.settle(message, without_body(letter))
+        except MessageRefused as error:
+            # There is no other place for it: it comes again until the topic takes it.
+            raise BrokerRefused(error.message, hint=error.hint) from None
 
     async def _tick(self) -> None:
         """Ask for the lag, and keep messages that take long; the same failure as any other."""

@@ -27,6 +27,7 @@ from model_server.messaging.broker import (
     CALL_SECONDS,
     TAKE_SECONDS,
     Message,
+    MessageRefused,
     MessageTooLarge,
     Outgoing,
     Subscription,
@@ -36,7 +37,7 @@ from model_server.messaging.connection import Address
 from model_server.messaging.headers import as_text, read_headers
 from model_server.messaging.kafka_connection import client_options, see, translated
 from model_server.messaging.kafka_group import CommittedOffsets
-from model_server.messaging.kafka_producer import Writer
+from model_server.messaging.kafka_producer import INVALID_RECORD, Writer
 from model_server.messaging.offsets import PartitionOffsets
 
 #: How long a consumer may hold its messages before others get its partitions, in milliseconds.
@@ -117,6 +118,8 @@ class KafkaBroker(ConsumerRebalanceListener):  # type: ignore[misc]
                 await asyncio.wait_for(sending, CALL_SECONDS * 3)
             except MessageSizeTooLargeError:
                 raise MessageTooLarge(outgoing.size, None) from None
+            except INVALID_RECORD:
+                raise _refused(outgoing) from None
             except UnknownTopicOrPartitionError:
                 raise _missing(outgoing.topic) from None
         _, part, offset = message.receipt
@@ -250,6 +253,18 @@ class KafkaBroker(ConsumerRebalanceListener):  # type: ignore[misc]
             deliveries=part.take(record.offset),
             receipt=receipt,
         )
+
+
+def _refused(outgoing: Outgoing) -> MessageRefused:
+    topic = outgoing.topic
+    if outgoing.key is not None:
+        return MessageRefused(f"Kafka refuses the message for the topic {topic!r} (INVALID_RECORD)")
+    return MessageRefused(
+        f"Kafka refuses a message without a key for the topic {topic!r} (INVALID_RECORD), as topics with"
+        " cleanup.policy=compact do. An answer has the key of the message that it answers: send messages with a key,"
+        " or set cleanup.policy=delete",
+        hint=f"Such as: kafka-configs.sh --alter --topic {topic} --add-config cleanup.policy=delete",
+    )
 
 
 def _missing(topic: str) -> TopicMissing:

@@ -12,9 +12,9 @@ from prometheus_client.registry import Collector
 from model_server.statuses import STATUS_OF
 from model_server.telemetry import LABELS, Telemetry
 
-ANSWER_TOO_LARGE, DELIVERIES_EXHAUSTED = "AnswerTooLarge", "DeliveriesExhausted"
+ANSWER_TOO_LARGE, ANSWER_REFUSED, DELIVERIES_EXHAUSTED = "AnswerTooLarge", "AnswerRefused", "DeliveriesExhausted"
 OUTCOMES = ("answered", "dead-lettered", "released")
-REASONS = (*(error.__name__ for error in STATUS_OF), ANSWER_TOO_LARGE, DELIVERIES_EXHAUSTED)
+REASONS = (*(error.__name__ for error in STATUS_OF), ANSWER_TOO_LARGE, ANSWER_REFUSED, DELIVERIES_EXHAUSTED)
 
 
 #: Why a broker is away, as `BrokerError.reason` has it.

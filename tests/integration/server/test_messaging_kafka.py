@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -14,6 +15,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from kafka_brokers import KafkaServer
 from stream_chaos import DEAD, INPUT, OUTPUT, made_up, settled
 from waiting import eventually
+
+from model_server.messaging.kafka_producer import INVALID_RECORD
 
 pytestmark = [
     pytest.mark.heavy,
@@ -104,6 +107,28 @@ async def test_a_topic_that_takes_less_than_a_batch_gets_each_answer(kafka, admi
     await eventually(answered, seconds=60)
     assert len(await kafka.receive(SMALL)) == 500
     assert not await kafka.receive(DEAD)
+
+
+async def test_an_answer_without_a_key_for_a_compacted_topic_is_a_dead_letter_that_says_why(kafka, admin, wine, serve):
+    await admin.create_topics([NewTopic(SMALL, 1, 1, topic_configs={"cleanup.policy": "compact"})])
+    with suppress(INVALID_RECORD):
+        await kafka.producer.send_and_wait(SMALL, b"no key")
+        pytest.skip("this broker takes messages without a key for a compacted topic")
+    serve(wine.uri, **stream(kafka, stream_output=SMALL)).wait_ready()
+    body = json.dumps({"instances": wine.rows[:1].tolist()}).encode()
+    for key in (None, b"k"):
+        await kafka.producer.send_and_wait(INPUT, body, key=key, headers=[("x-request-id", str(key).encode())])
+
+    async def ended() -> bool:
+        return bool(await kafka.receive(SMALL) and await kafka.receive(DEAD))
+
+    await eventually(ended, seconds=60)
+    (answer,), (letter,) = await kafka.receive(SMALL), await kafka.receive(DEAD)
+    assert answer.headers["x-request-id"] == "b'k'"
+    assert (letter.headers["x-request-id"], letter.headers["x-modeldeploy-reason"]) == ("None", "AnswerRefused")
+    said = letter.headers["x-modeldeploy-message"]
+    assert "without a key for the topic 'wine.small'" in said
+    assert "or set cleanup.policy=delete" in said
 
 
 async def test_a_consumer_that_comes_and_goes_costs_no_message_and_no_order(kafka, wine, serve):

@@ -192,3 +192,11 @@ def test_credentials_are_read_without_their_line_end_and_shown_to_nobody(tmp_pat
     assert found == Credentials(username="u", password="p")
     assert "'p'" not in repr(found)
     assert read_credentials(None) == Credentials()
+
+
+def test_a_message_that_kafka_refuses_for_what_it_is_is_told_from_a_broker_that_is_away():
+    from aiokafka.errors import for_code
+
+    from model_server.messaging.kafka_producer import INVALID_RECORD
+
+    assert for_code(87) is INVALID_RECORD
