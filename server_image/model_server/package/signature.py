@@ -12,6 +12,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -36,10 +37,28 @@ from model_server.package.child_environment import environment_of_child
 SIGNATURE = "model.sig"
 #: What is appended to the URI of a package that is one file.
 SUFFIX = ".sig"
+#: Sigstore announces keys weeks before their first use; one that is withdrawn has to be known sooner.
+_KEPT_SECONDS = 3600.0
 
 _ERRORS: Mapping[str, type[StartError]] = {
     kind.__name__: kind for kind in (SettingsInvalid, SignatureInvalid, SignatureMismatch, TrustRootUnavailable)
 }
+
+
+class KeptTrustRoot:
+    """Sigstore's keys as they were fetched last: a pool verifies at each load, and fetches them once an hour."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._text, self._fetched_at = clock, "", 0.0
+
+    @property
+    def text(self) -> str:
+        """The trust configuration as JSON; empty where it has to be fetched."""
+        return self._text if self._clock() - self._fetched_at < _KEPT_SECONDS else ""
+
+    def keep(self, text: str) -> None:
+        """Take what was fetched."""
+        self._text, self._fetched_at = text, self._clock()
 
 
 class Signer(Struct, frozen=True, kw_only=True):
@@ -84,7 +103,14 @@ def signature_of(package: Path, uri: str, fetch: Callable[[str], Path]) -> Path:
         raise SignatureMissing(f"the package has no signature beside it: {error.message}") from None
 
 
-def verify_signature(package: Path, signature: Path, signer: Signer, scratch: Path, environ: Mapping[str, str]) -> None:
+def verify_signature(
+    package: Path,
+    signature: Path,
+    signer: Signer,
+    scratch: Path,
+    environ: Mapping[str, str],
+    kept: KeptTrustRoot | None = None,
+) -> None:
     """Raise unless `signer` signed all files of the package, and nothing was added, changed or removed since.
 
     Args:
@@ -93,6 +119,7 @@ def verify_signature(package: Path, signature: Path, signer: Signer, scratch: Pa
         signer: whose signature it has to be.
         scratch: a folder for the trust root.
         environ: for proxies and certificate authorities.
+        kept: the trust root of earlier verifications; without one, that of this process.
 
     Raises:
         SignatureInvalid: it was made by somebody else, or cannot be read.
@@ -108,6 +135,26 @@ def verify_signature(package: Path, signature: Path, signer: Signer, scratch: Pa
         )
     asked: dict[str, object] = {"package": package, "signature": signature}
     asked |= {name: getattr(signer, name) or None for name in signer.__struct_fields__}
+    if signer.identity and signer.trust_config is None:
+        asked["trust_root"] = _trust_root(kept or _OF_PROCESS, scratch, environ)
+    answer = _ask(asked, scratch, environ)
+    reason, message = answer["reason"], answer["message"]
+    if reason:
+        raise _ERRORS[reason](message if reason != SignatureInvalid.__name__ else f"not signed by {signer}: {message}")
+
+
+def _trust_root(kept: KeptTrustRoot, scratch: Path, environ: Mapping[str, str]) -> str:
+    """Return what is kept, or fetch it, in a process that reads nothing of a package: it is that of later ones too."""
+    if text := kept.text:
+        return text
+    answer = _ask({"fetch": True}, scratch, environ)
+    if answer["reason"]:
+        raise _ERRORS[answer["reason"]](answer["message"])
+    kept.keep(answer["trust_root"])
+    return answer["trust_root"]
+
+
+def _ask(asked: Mapping[str, object], scratch: Path, environ: Mapping[str, str]) -> dict[str, str]:
     homes = {"XDG_DATA_HOME": str(scratch / "data"), "XDG_CACHE_HOME": str(scratch / "cache"), "HOME": str(scratch)}
     done = subprocess.run(
         [sys.executable, "-I", "-m", "model_server.package.signature_check"],
@@ -118,12 +165,14 @@ def verify_signature(package: Path, signature: Path, signer: Signer, scratch: Pa
     )
     try:
         answer = json.loads(done.stdout)
-        reason, message = answer["reason"], answer["message"]
+        return {name: str(answer[name]) for name in ("reason", "message", "trust_root")}
     except (ValueError, KeyError, TypeError):
         last = (done.stderr.strip().splitlines() or [""])[-1][:MOST_SHOWN]
         raise InternalError(f"the verification of the signature ended with {done.returncode}: {last}") from None
-    if reason:
-        raise _ERRORS[reason](message if reason != SignatureInvalid.__name__ else f"not signed by {signer}: {message}")
+
+
+#: In memory: a file of it could be changed.
+_OF_PROCESS = KeptTrustRoot()
 
 
 def uri_of_signature(uri: str) -> str:

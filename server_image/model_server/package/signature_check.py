@@ -1,6 +1,7 @@
 """Verifies one signature: `python -m model_server.package.signature_check`, a child of `signature.py`.
 
-Reads the request as JSON from stdin and writes one JSON object, `reason` (empty: valid) and `message`, to stdout.
+Reads the request as JSON from stdin and writes one JSON object, `reason` (empty: valid), `message` and `trust_root`, to
+stdout. A request `fetch` asks for the trust root alone, which those for signatures of identities bring.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from typing import Any
 _MISMATCH = "Signature mismatch: "
 #: A manifest of a hundred thousand files has 20 MB.
 _MOST_BYTES = 64 * 2**20
+_TRUST_CONFIG = "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"
+#: Parts of a trust configuration, and the files that the library fetches for them.
+_FETCHED = {"trustedRoot": "trusted_root", "signingConfig": "signing_config.v0.2"}
 
 
 class Refused(Exception):
@@ -69,15 +73,46 @@ def _verifier(asked: dict[str, Any]) -> Any:
         except (OSError, ValueError, TypeError, AttributeError) as error:
             text = f"the public key {asked['public_key']} is no PEM of an elliptic curve: {error}"
             raise Refused("SettingsInvalid", text) from None
-    trust_config = Path(asked["trust_config"]) if asked["trust_config"] else None
+    if asked["trust_config"]:
+        trust_config = Path(asked["trust_config"])
+    else:
+        # The library reads a file. It lies where the library would keep its own, and goes with that.
+        trust_config = Path(os.environ["HOME"]) / "trust.json"
+        trust_config.parent.mkdir(parents=True, exist_ok=True)
+        trust_config.write_text(asked["trust_root"])
     try:
         return config.use_sigstore_verifier(
             identity=asked["identity"], oidc_issuer=asked["issuer"], trust_config=trust_config
         )
     except (Error, OSError, ValueError) as error:
-        if trust_config is not None:
-            raise Refused("SettingsInvalid", f"{trust_config} is no trust configuration: {error}") from None
+        reason = "SettingsInvalid" if asked["trust_config"] else "TrustRootUnavailable"
+        raise Refused(reason, f"{trust_config} is no trust configuration: {error}") from None
+
+
+def fetch_trust_root() -> str:
+    """Fetch Sigstore's trust root, and return it as a trust configuration; raise Refused with the reason."""
+    from sigstore.errors import Error
+    from sigstore.models import ClientTrustConfig
+
+    try:
+        ClientTrustConfig.production()
+    except (Error, OSError, ValueError) as error:
         raise Refused("TrustRootUnavailable", f"{error}: {error.__cause__ or 'no further cause'}") from None
+    text = fetched_trust_root(Path(os.environ["XDG_CACHE_HOME"]))
+    if not text:
+        raise Refused("TrustRootUnavailable", "the library of Sigstore has stored nothing of what it fetched")
+    return text
+
+
+def fetched_trust_root(cache: Path) -> str:
+    """Return what the library has just fetched and verified, as a trust configuration; empty if it has fetched nothing.
+
+    Args:
+        cache: the library's folder, which was made for this process.
+    """
+    found = {name: next(cache.rglob(f"{file}.json"), None) for name, file in _FETCHED.items()}
+    parts = {name: json.loads(path.read_bytes()) for name, path in found.items() if path is not None}
+    return json.dumps({"mediaType": _TRUST_CONFIG, **parts}) if parts.keys() == _FETCHED.keys() else ""
 
 
 def _set_hashing(config: Any, statement: Any) -> None:
@@ -117,13 +152,17 @@ def _files(package: Path) -> set[str]:
 
 def main() -> None:
     """Answer the request on stdin."""
-    answer = {"reason": "", "message": ""}
+    answer = {"reason": "", "message": "", "trust_root": ""}
     # The library prints warnings.
     with contextlib.redirect_stdout(sys.stderr):
+        asked = json.load(sys.stdin)
         try:
-            check(json.load(sys.stdin))
+            if asked.get("fetch"):
+                answer["trust_root"] = fetch_trust_root()
+            else:
+                check(asked)
         except Refused as refused:
-            answer = {"reason": refused.reason, "message": " ".join(str(refused).split())[:1000]}
+            answer |= {"reason": refused.reason, "message": " ".join(str(refused).split())[:1000]}
     print(json.dumps(answer))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,10 @@ from free_ports import free_port
 from model_signing import hashing
 from signers import new_key, sign
 
-from model_server.errors import StartError
+from model_server.errors import SignatureInvalid, StartError, TrustRootUnavailable
 from model_server.loader import load
+from model_server.package.signature import KeptTrustRoot, Signer, verify_signature
+from model_server.package.signature_check import fetched_trust_root
 from model_server.settings import read_settings
 from model_server.termination import exit_code
 
@@ -265,6 +268,28 @@ class TestIdentity:
         assert (error.reason, exit_code(error), error.permanent) == ("TrustRootUnavailable", 69, False)
         assert "tuf-repo-cdn.sigstore.dev" in error.message
         assert "MODEL_SERVER_SIGNATURE_TRUST_CONFIG" in error.hint
+
+    def test_keys_that_were_fetched_are_kept_for_an_hour(
+        self, tmp_path: Path, keys: Path, package: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from sigstore.models import ClientTrustConfig
+
+        for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME"):
+            monkeypatch.setenv(name, str(tmp_path / "library"))
+        assert fetched_trust_root(tmp_path / "library") == ""
+        ClientTrustConfig.production(offline=True)  # what comes with the library, where a fetch leaves what it fetched
+        now = [0.0]
+        kept = KeptTrustRoot(lambda: now[0])
+        kept.keep(fetched_trust_root(tmp_path / "library"))
+        sign(package, keys / "ours.key")
+        signer = Signer(identity="release@example.com", issuer="https://accounts.example.com")
+        nowhere = {**os.environ, "HTTPS_PROXY": f"http://127.0.0.1:{free_port()}"}
+        asked = (package, package / "model.sig", signer, tmp_path / "scratch", nowhere, kept)
+        with pytest.raises(SignatureInvalid):
+            verify_signature(*asked)
+        now[0] = 3601.0
+        with pytest.raises(TrustRootUnavailable):
+            verify_signature(*asked)
 
     def test_a_trust_configuration_that_is_none_is_a_setting_at_fault(
         self, tmp_path: Path, keys: Path, package: Path
