@@ -129,6 +129,8 @@ class _First(asyncio.Protocol):
         self._timer = asyncio.get_running_loop().call_later(_HEAD_SECONDS, self._transport.abort)
 
     def data_received(self, data: bytes) -> None:
+        # The end may lie across two pieces; what was searched before is not searched again.
+        searched = max(0, len(self._head) - len(_END_OF_HEAD) + 1)
         self._head += data
         if self._head[0] == HANDSHAKE:
             end = End()
@@ -136,7 +138,7 @@ class _First(asyncio.Protocol):
             self._carry(end)
         elif self._http is None:
             self._transport.abort()
-        elif _END_OF_HEAD in self._head[: _MOST_HEAD + len(_END_OF_HEAD)]:
+        elif self._head.find(_END_OF_HEAD, searched, _MOST_HEAD + len(_END_OF_HEAD)) >= 0:
             self._go_on(self._http())
         elif len(self._head) > _MOST_HEAD:
             self._transport.write(_TOO_LARGE)

@@ -1,7 +1,7 @@
 """Reads many rows of CSV at once, as columns of the features' types; each cell means what it means in `slices.py`.
 
 Rows that the `csv` module may see otherwise than Arrow are left to it, and so are cells of which `value_of` knows more.
-`tests/property/test_batch_columns.py` compares the two ways.
+`tests/unit/server/test_batch_columns.py` compares the two ways.
 """
 
 from __future__ import annotations
